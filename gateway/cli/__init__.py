@@ -1,0 +1,3 @@
+__all__: list[str] = []
+def main() -> int:
+    return 0

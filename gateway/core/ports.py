@@ -1,0 +1,149 @@
+"""The seams of the house: what the rules need of a transport, and what the doors need of the rules.
+
+Room: core. Pure: protocols and values only, no asyncio, sockets or clocks. Times are integers:
+``now_us`` is microseconds since the Unix epoch, ``mono`` is seconds of a monotonic clock (float).
+
+* :class:`Link` is implemented by ``quic/`` (WebTransport) and ``http/`` (WebSocket, HTTP
+  streams, server-sent events); :class:`Session` is implemented by ``core/`` and driven by them.
+* :class:`Worlds` is implemented by ``runtime/`` and called by ``http/`` and by the QUIC doors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal, Protocol
+
+Role = Literal["publish", "subscribe"]
+Transport = Literal["webtransport", "websocket", "http", "sse", "udp", "local"]
+
+
+class CloseCode(IntEnum):
+    """Session close codes: WebTransport application codes; a WebSocket uses 4000 + code."""
+
+    OK = 0
+    ERROR = 1
+    SHUTTING_DOWN = 2
+    TAKEN_OVER = 3
+    PUBLISHER_PRESENT = 4
+    MALFORMED = 5
+    TOO_SLOW = 6
+
+
+class Link(Protocol):
+    """One session's transport, as the rules see it. Every method returns at once.
+
+    A *lossy* link (WebTransport datagrams) reports the fate of each token by
+    ``Session.on_acked`` / ``Session.on_lost``; on the others what was sent will arrive.
+    """
+
+    @property
+    def transport(self) -> Transport: ...
+
+    @property
+    def lossy(self) -> bool:
+        """True where ``send`` goes by datagrams that may be lost."""
+
+    def message_bytes_max(self) -> int:
+        """The largest message that ``send`` takes now: the path's datagram, or 65,535 on WebSocket."""
+
+    def room_bytes(self) -> int:
+        """How many bytes ``send`` admits now without anything waiting behind them: the congestion
+        window less what is in flight, or the free part of a TCP link's low write limit. 0: wait
+        for ``Session.on_writable``."""
+
+    def send(self, message: bytes, token: int) -> bool:
+        """Send one message. False: not admitted, nothing was queued, the token is not used."""
+
+    def send_stream(self, messages: Sequence[bytes]) -> int:
+        """Send messages that must not be split into datagrams: a unidirectional stream of its own
+        on WebTransport, in line elsewhere. Answers a handle for ``reset_stream``."""
+
+    def reset_stream(self, handle: int) -> None:
+        """Give up such a stream: newer state has overtaken it. Unknown or finished: nothing."""
+
+    def stream_done(self, handle: int) -> bool:
+        """True once all its bytes were acknowledged (or handed to the kernel), or it was reset."""
+
+    def control(self, message: bytes) -> None:
+        """Send a control message in order on the session's control stream."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """End the session after what ``control`` was given. Idempotent."""
+
+
+class Session(Protocol):
+    """The rules' end of one session. The transport calls these from the event loop, never twice at once."""
+
+    def on_message(self, data: bytes, mono: float) -> None:
+        """A datagram or a WebSocket binary message."""
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
+        """Bytes of a peer's stream: a sequence of length-prefixed messages."""
+
+    def on_stream_reset(self, stream_id: int) -> None: ...
+
+    def on_acked(self, token: int) -> None: ...
+
+    def on_lost(self, token: int) -> None: ...
+
+    def on_writable(self, mono: float) -> None:
+        """Room again after ``send`` or ``room_bytes`` said none."""
+
+    def on_closed(self, mono: float) -> None:
+        """The transport is gone. Called exactly once, also after ``Link.close``."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """What the query of ``/v1/worlds/{world}/live`` asks for, already validated."""
+
+    role: Role = "subscribe"
+    epoch: int | None = None
+    takeover: bool = False
+    zstd: bool = False
+    budget_kbps: int | None = None
+    keys: Mapping[int, float] = field(default_factory=dict)
+    follow: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point in a world's history."""
+
+    epoch: int
+    tick: int
+
+
+class Worlds(Protocol):
+    """What the doors ask of the gateway. All raise only classes of :mod:`gateway.errors`."""
+
+    async def create(self, name: str, options: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+        """Create a world (idempotent). ``options``: ``stride``, ``retention``. Answers (info, created)."""
+
+    async def info(self, name: str) -> Mapping[str, Any]:
+        """``world, stride, epoch, tick, durable, publisher, readers, rates, records, retention``."""
+
+    async def list(self) -> list[Mapping[str, Any]]: ...
+
+    async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
+        """Attach a publisher or a subscriber. ``welcome`` has been given to the link on return."""
+
+    async def post_frames(self, name: str, messages: AsyncIterator[bytes], *, durable: bool) -> Mapping[str, Any]:
+        """Take length-prefixed messages' contents; answers ``{epoch, tick, frames, durable}``."""
+
+    async def last_synced(self, name: str) -> Mapping[str, Any]:
+        """The last synced state, from the store: ``{epoch, tick, durable_at, stride, records: {key: bytes}, messages: [bytes]}``."""
+
+
+class Doors(Protocol):
+    """Where a session request ends up, whatever transport it came by. Implemented by ``runtime/``.
+
+    ``quic/`` calls it for each WebTransport CONNECT, ``http/`` for each WebSocket and streamed GET,
+    so that paths and their queries are understood in one place.
+    """
+
+    async def open_at(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+        """Open the session that ``path?query`` names (``/v1/worlds/{world}/live`` and the like).
+        Raises :class:`gateway.errors.GatewayError`: the transport turns it into a refusal."""
