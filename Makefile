@@ -1,0 +1,54 @@
+# Every target makes and uses its own virtual environment in .venv from the lock file.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check format bench faults fuzz system-deps lock clean help
+
+help: ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(VENV); } \
+		|| { rm -rf $(VENV); echo "no virtual environment: install python3-venv or virtualenv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: $(STAMP) ## the main job: publish, fan out, kill -9, recover (about 20 s)
+	$(BIN)/mvgateway demo
+
+system-deps: ## what tests want from the system (Chromium, iproute2, curl), where it can be had
+	@sh tests/system-deps.sh
+
+test: $(STAMP) system-deps ## every test
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## ruff, ruff format, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## TCP against UDP on a lossy link, short form (under 10 minutes)
+	$(BIN)/python -m bench --short
+
+faults: $(STAMP) ## a hundred crashes and every fault, long form
+	MVGATEWAY_FAULTS=long $(BIN)/python -m pytest tests/runtime/faults --timeout 3600
+
+fuzz: $(STAMP) ## a million inputs to every decoder and to a session
+	MVGATEWAY_FUZZ=long $(BIN)/python -m pytest tests -k "fuzz" --timeout 7200
+
+lock: ## write requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove the environment and what tools left
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
