@@ -1,0 +1,154 @@
+"""The carrier: one process that moves IP packets between TUN devices by the link's model.
+
+Room: bench/link. Run by :class:`bench.link.network.Network` as ``python -m bench.link.carrier``; it
+gets its devices as inherited file descriptors and its rules as JSON on the command line, and prints
+its counters as one JSON line when its standard input closes. ``select`` is used because its
+time-out has microseconds (epoll's has milliseconds).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import json
+import os
+import select
+import sys
+import time
+from typing import Any
+
+from bench.link.model import Direction, GilbertElliott, Path, Shaper
+
+PACKETS_WAITING_MAX = 200_000
+"""Packets in flight on the link: 100,000 a second for two seconds; past that the newest is dropped."""
+READ_BURST_PACKETS = 64
+"""Packets read from one device before the due ones go out, so that a burst can't delay them by much."""
+PR_SET_TIMERSLACK = 29
+DESTINATION = slice(16, 20)
+SOURCE = slice(12, 16)
+
+
+def path_from(fields: dict[str, Any]) -> Path:
+    """The inverse of ``Path.describe``."""
+
+    def direction(d: dict[str, Any]) -> Direction:
+        burst = GilbertElliott(**d["burst"]) if d["burst"] else None
+        return Direction(**{**d, "burst": burst})
+
+    return Path(direction(fields["up"]), direction(fields["down"]))
+
+
+class Carrier:
+    """Moves packets between device 0 (the first host, 10.77.0.1) and the devices of the other hosts."""
+
+    def __init__(self, fds: list[int], paths: list[Path], seed: int) -> None:
+        self._fds = fds
+        self._paths = paths
+        self._seed = seed
+        self._waiting: list[tuple[float, int, int, bytes]] = []
+        self._order = 0
+        self._shapers: dict[tuple[int, bytes, bool], Shaper] = {}
+        self.carried = 0
+        self.overflowed = 0
+        self.late_us_max = 0.0
+        self.late_us_sum = 0.0
+
+    def run(self, control_fd: int) -> None:
+        """Carry until ``control_fd`` is closed at the other end."""
+        watched = [*self._fds, control_fd]
+        while True:
+            ready, _, _ = select.select(watched, [], [], self._until_next())
+            if control_fd in ready:
+                return
+            self._deliver_due(time.monotonic())
+            for fd in ready:
+                self._take(fd)
+            self._deliver_due(time.monotonic())
+
+    def _until_next(self) -> float | None:
+        if not self._waiting:
+            return None
+        return max(0.0, self._waiting[0][0] - time.monotonic())
+
+    def _take(self, fd: int) -> None:
+        source = self._fds.index(fd)
+        for _ in range(READ_BURST_PACKETS):
+            try:
+                packet = os.read(fd, 65_536)
+            except BlockingIOError:
+                return
+            if packet[0] >> 4 == 4:
+                self._schedule(source, packet, time.monotonic())
+
+    def _schedule(self, source: int, packet: bytes, now: float) -> None:
+        upwards = source != 0
+        target = 0 if upwards else self._host_of(packet[DESTINATION])
+        if target is None:
+            return
+        host = source if upwards else target
+        address = packet[SOURCE] if upwards else packet[DESTINATION]
+        arrives = self._shaper(host, address, upwards).admit(len(packet), now)
+        if arrives is None:
+            return
+        if len(self._waiting) >= PACKETS_WAITING_MAX:
+            self.overflowed += 1
+            return
+        self._order += 1
+        heapq.heappush(self._waiting, (arrives, self._order, self._fds[target], packet))
+
+    def _host_of(self, address: bytes) -> int | None:
+        """Host k owns 10.77.k.0/24 (k >= 1)."""
+        host = address[2]
+        return host if address[:2] == b"\x0a\x4d" and 0 < host < len(self._fds) else None
+
+    def _shaper(self, host: int, address: bytes, upwards: bool) -> Shaper:
+        key = (host, address, upwards)
+        shaper = self._shapers.get(key)
+        if shaper is None:
+            path = self._paths[host - 1]
+            rule = path.up if upwards else path.down
+            shaper = self._shapers[key] = Shaper(rule, f"{self._seed}/{key}")
+        return shaper
+
+    def _deliver_due(self, now: float) -> None:
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= now:
+            due, _, fd, packet = heapq.heappop(waiting)
+            try:
+                os.write(fd, packet)
+            except BlockingIOError:
+                self.overflowed += 1
+                continue
+            self.carried += 1
+            late_us = (now - due) * 1e6
+            self.late_us_sum += late_us
+            self.late_us_max = max(self.late_us_max, late_us)
+
+    def report(self) -> dict[str, Any]:
+        """The counters: packets carried, dropped by the models, lateness in microseconds, CPU seconds."""
+        shapers = self._shapers.values()
+        return {
+            "carried": self.carried,
+            "dropped_loss": sum(s.dropped_loss for s in shapers),
+            "dropped_queue": sum(s.dropped_queue for s in shapers),
+            "overflowed": self.overflowed,
+            "late_us_mean": round(self.late_us_sum / self.carried, 1) if self.carried else 0.0,
+            "late_us_max": round(self.late_us_max, 1),
+            "cpu_s": round(time.process_time(), 3),
+        }
+
+
+def main() -> None:
+    """Entry: argv[1] is JSON ``{"fds": [...], "paths": [...], "seed": n}``."""
+    settings = json.loads(sys.argv[1])
+    ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1)
+    for fd in settings["fds"]:
+        os.set_blocking(fd, False)
+    carrier = Carrier(settings["fds"], [path_from(p) for p in settings["paths"]], settings["seed"])
+    print("carrying", flush=True)
+    carrier.run(sys.stdin.fileno())
+    print(json.dumps(carrier.report()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

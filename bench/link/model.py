@@ -1,0 +1,131 @@
+"""What one direction of a link does to packets: pure rules, seeded, no sockets and no clocks.
+
+Room: bench/link. Times are float seconds of a monotonic clock handed in by the caller; sizes are
+bytes of whole IP packets. The order of effects is that of a real path: loss, then the bottleneck's
+queue and rate, then propagation delay with jitter, then reordering.
+Source of the burst model: Gilbert (1960), Elliott (1963), as in tc-netem(8) ``loss gemodel``.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class GilbertElliott:
+    """Bursty loss: a good and a bad state. ``enter``/``leave``: chance per packet to go bad/good;
+    ``bad_loss``: chance that a packet in the bad state is lost. Mean burst: 1 / leave packets."""
+
+    enter: float
+    leave: float
+    bad_loss: float = 1.0
+
+    @property
+    def mean_loss(self) -> float:
+        """The long-run share of packets lost, 0 to 1."""
+        return self.bad_loss * self.enter / (self.enter + self.leave)
+
+    @classmethod
+    def of_mean(cls, loss: float, burst_packets: float) -> GilbertElliott:
+        """The model with this mean ``loss`` (0 to 1) in bursts of ``burst_packets`` on average."""
+        leave = 1.0 / burst_packets
+        return cls(enter=leave * loss / (1.0 - loss), leave=leave)
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """One way of a link. ``rate_kbps`` 0: unlimited. ``queue_bytes``: the bottleneck's buffer.
+
+    ``reorder``: the share of packets held back by ``reorder_ms`` so that later ones overtake them.
+    """
+
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    loss: float = 0.0
+    burst: GilbertElliott | None = None
+    reorder: float = 0.0
+    reorder_ms: float = 5.0
+    rate_kbps: float = 0.0
+    queue_bytes: int = 64 * 1024
+
+    @property
+    def mean_loss(self) -> float:
+        """The share of packets that the loss models take, 0 to 1 (queue drops not counted)."""
+        burst = self.burst.mean_loss if self.burst else 0.0
+        return 1.0 - (1.0 - self.loss) * (1.0 - burst)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Both ways between the first host and another: ``up`` towards the first host, ``down`` from it."""
+
+    up: Direction
+    down: Direction
+
+    @classmethod
+    def symmetric(cls, direction: Direction) -> Path:
+        """The same both ways."""
+        return cls(direction, direction)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready, for the record of a run."""
+        return asdict(self)
+
+
+class Shaper:
+    """The state of one direction for one address. ``admit`` says when a packet arrives, or None."""
+
+    __slots__ = ("_bad", "_free_at", "_last_arrival", "_random", "dropped_loss", "dropped_queue", "rule")
+
+    def __init__(self, rule: Direction, seed: int | str) -> None:
+        self.rule = rule
+        self._random = random.Random(seed)
+        self._bad = False
+        self._free_at = 0.0
+        self._last_arrival = 0.0
+        self.dropped_loss = 0
+        self.dropped_queue = 0
+
+    def admit(self, size_bytes: int, now: float) -> float | None:
+        """The time at which a packet of ``size_bytes`` that enters at ``now`` comes out; None: dropped."""
+        if self._lost():
+            self.dropped_loss += 1
+            return None
+        departs = self._through_bottleneck(size_bytes, now)
+        if departs is None:
+            self.dropped_queue += 1
+            return None
+        return self._propagate(departs)
+
+    def _lost(self) -> bool:
+        rule = self.rule
+        lost = rule.loss > 0.0 and self._random.random() < rule.loss
+        if rule.burst is not None:
+            change = rule.burst.leave if self._bad else rule.burst.enter
+            if self._random.random() < change:
+                self._bad = not self._bad
+            lost = (self._bad and self._random.random() < rule.burst.bad_loss) or lost
+        return lost
+
+    def _through_bottleneck(self, size_bytes: int, now: float) -> float | None:
+        rate_kbps = self.rule.rate_kbps
+        if rate_kbps <= 0.0:
+            return now
+        bytes_per_second = rate_kbps * 125.0
+        starts = max(now, self._free_at)
+        if (starts - now) * bytes_per_second + size_bytes > self.rule.queue_bytes:
+            return None
+        self._free_at = starts + size_bytes / bytes_per_second
+        return self._free_at
+
+    def _propagate(self, departs: float) -> float:
+        rule = self.rule
+        arrival = departs + rule.delay_ms / 1000.0
+        if rule.jitter_ms > 0.0:
+            arrival += self._random.uniform(-rule.jitter_ms, rule.jitter_ms) / 1000.0
+        if rule.reorder > 0.0 and self._random.random() < rule.reorder:
+            return arrival + rule.reorder_ms / 1000.0
+        self._last_arrival = max(arrival, self._last_arrival)
+        return self._last_arrival

@@ -1,0 +1,154 @@
+"""Network namespaces joined by a carrier. Room: bench/link. Needs root, iproute2 and /dev/net/tun.
+
+Host 0 has 10.77.0.1 (the server's side). Host k (k >= 1) has 10.77.k.1 to 10.77.k.n: every
+address is shaped on its own, so a hundred throttled readers need one namespace, not a hundred.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+from types import TracebackType
+from typing import Any
+
+from bench.link.model import Path
+
+TUNSETIFF = 0x400454CA
+IFF_TUN = 0x0001
+IFF_NO_PI = 0x1000
+SERVER_ADDRESS = "10.77.0.1"
+MTU_BYTES = 1500
+TX_QUEUE_PACKETS = 5000
+"""Packets that a device holds for the carrier: 50 ms of its capacity, so that it never drops by itself."""
+
+
+def unavailable_because() -> str | None:
+    """A sentence why no link can be made here, or None where one can."""
+    if os.name != "posix" or not sys.platform.startswith("linux"):
+        return "network namespaces are Linux's"
+    if os.geteuid() != 0:
+        return "network namespaces need root: run as root, or use the loopback scenarios"
+    if shutil.which("ip") is None:
+        return "the command `ip` is missing: install iproute2"
+    if not os.path.exists("/dev/net/tun"):
+        return "/dev/net/tun is missing: load the tun module"
+    probe = subprocess.run(["ip", "netns", "add", _probe_name()], capture_output=True, text=True, check=False)
+    if probe.returncode != 0:
+        return f"`ip netns add` is refused here: {probe.stderr.strip()}"
+    subprocess.run(["ip", "netns", "del", _probe_name()], check=False)
+    return None
+
+
+def _probe_name() -> str:
+    return f"mvg-probe-{os.getpid()}"
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+
+
+class Host:
+    """One namespace: its name, and its addresses on the link."""
+
+    def __init__(self, name: str, addresses: Sequence[str]) -> None:
+        self.name = name
+        self.addresses = tuple(addresses)
+
+    @property
+    def address(self) -> str:
+        """The first address."""
+        return self.addresses[0]
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """``argv`` wrapped so that it runs inside the namespace."""
+        return ["ip", "netns", "exec", self.name, *argv]
+
+    def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Start a process inside the namespace."""
+        return subprocess.Popen(self.command(argv), **options)
+
+    def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+        """Run a process inside the namespace to its end."""
+        return subprocess.run(self.command(argv), check=False, **options)
+
+
+class Network:
+    """Host 0 joined to ``len(paths)`` other hosts. A context manager: everything is gone at the end."""
+
+    def __init__(
+        self, paths: Sequence[Path], *, addresses: int = 1, seed: int = 1, pin_cpu: int | None = None
+    ) -> None:
+        self.paths = list(paths)
+        self.seed = seed
+        self.report: dict[str, Any] = {}
+        self._pin_cpu = pin_cpu
+        prefix = f"mvg{os.getpid()}"
+        self.hosts = [Host(f"{prefix}-0", [SERVER_ADDRESS])]
+        for k in range(1, len(paths) + 1):
+            self.hosts.append(Host(f"{prefix}-{k}", [f"10.77.{k}.{n}" for n in range(1, addresses + 1)]))
+        self._fds: list[int] = []
+        self._carrier: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Network:
+        try:
+            for index, host in enumerate(self.hosts):
+                self._add_host(index, host)
+            self._start_carrier()
+        except BaseException:
+            self._tear_down()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tear_down()
+
+    def _add_host(self, index: int, host: Host) -> None:
+        device = f"mvg{index}"
+        _ip("netns", "add", host.name)
+        fd = os.open("/dev/net/tun", os.O_RDWR)
+        self._fds.append(fd)
+        made = fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH14x", b"mvgt%d", IFF_TUN | IFF_NO_PI))
+        actual = made[:16].rstrip(b"\0").decode()
+        _ip("link", "set", actual, "netns", host.name)
+        inside = ("-n", host.name)
+        _ip(*inside, "link", "set", actual, "name", device)
+        _ip(*inside, "link", "set", "lo", "up")
+        _ip(*inside, "link", "set", device, "mtu", str(MTU_BYTES), "txqueuelen", str(TX_QUEUE_PACKETS), "up")
+        for address in host.addresses:
+            _ip(*inside, "addr", "add", f"{address}/32", "dev", device)
+        _ip(*inside, "route", "add", "10.77.0.0/16", "dev", device, "src", host.address)
+
+    def _start_carrier(self) -> None:
+        settings = {"fds": self._fds, "paths": [p.describe() for p in self.paths], "seed": self.seed}
+        argv = [sys.executable, "-m", "bench.link.carrier", json.dumps(settings)]
+        root = FilePath(__file__).resolve().parents[2]
+        self._carrier = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=self._fds, cwd=root
+        )
+        if self._pin_cpu is not None:
+            os.sched_setaffinity(self._carrier.pid, {self._pin_cpu})
+        assert self._carrier.stdout is not None
+        if self._carrier.stdout.readline() != "carrying\n":
+            raise RuntimeError("the link's carrier did not start")
+
+    def _tear_down(self) -> None:
+        if self._carrier is not None:
+            out, _ = self._carrier.communicate()
+            self.report = json.loads(out) if out else {}
+            self._carrier = None
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+        for host in self.hosts:
+            subprocess.run(["ip", "netns", "del", host.name], capture_output=True, check=False)
