@@ -1,0 +1,48 @@
+"""Bytes <-> values, pure. Nothing of asyncio, sockets or clocks enters this room."""
+
+from gateway.wire.control import TYPE_CONTROL, Control, decode_control, encode_control
+from gateway.wire.frames import (
+    FLAG_KEYFRAME,
+    FLAG_REPAIR,
+    FLAG_TICKS,
+    FLAG_ZSTD,
+    HEADER_BYTES,
+    TYPE_FRAME,
+    Columns,
+    Frame,
+    Record,
+    decode_frame,
+    decode_message,
+    encode_frame,
+    fits_stride,
+    with_epoch,
+)
+from gateway.wire.names import is_world_name, world_name
+from gateway.wire.split import split
+from gateway.wire.streams import MessageStream, prefix
+
+__all__ = [
+    "FLAG_KEYFRAME",
+    "FLAG_REPAIR",
+    "FLAG_TICKS",
+    "FLAG_ZSTD",
+    "HEADER_BYTES",
+    "TYPE_CONTROL",
+    "TYPE_FRAME",
+    "Columns",
+    "Control",
+    "Frame",
+    "MessageStream",
+    "Record",
+    "decode_control",
+    "decode_frame",
+    "decode_message",
+    "encode_control",
+    "encode_frame",
+    "fits_stride",
+    "is_world_name",
+    "prefix",
+    "split",
+    "with_epoch",
+    "world_name",
+]

@@ -1,0 +1,52 @@
+"""zstd for the records of a message, bounded. Room: wire. Pure: bytes in, bytes out.
+
+A peer may claim any size, so the claim and the window are checked before a byte is unpacked.
+Source: RFC 8878; ``frame-wire.md``, flag bit 1.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+import zstandard
+
+from gateway.errors import MalformedMessage
+from gateway.limits import STREAM_MESSAGE_BYTES_MAX, ZSTD_WINDOW_BYTES_MAX
+
+LEVEL: Final = 3
+
+
+class _Contexts(threading.local):
+    """zstd contexts are reused, and are not safe to share between threads."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=LEVEL)
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES_MAX)
+
+
+_contexts: Final = _Contexts()
+
+
+def compress(body: bytes) -> bytes:
+    """One zstd frame that names its content's size."""
+    return _contexts.compressor.compress(body)
+
+
+def decompress(body: bytes, bytes_max: int = STREAM_MESSAGE_BYTES_MAX) -> bytes:
+    """What one zstd frame holds, at most ``bytes_max`` bytes; raises :class:`MalformedMessage`."""
+    try:
+        claimed = zstandard.get_frame_parameters(body).content_size
+        if claimed != zstandard.CONTENTSIZE_UNKNOWN and claimed > bytes_max:
+            raise _too_long(bytes_max)
+        return _contexts.decompressor.decompress(body, max_output_size=bytes_max, allow_extra_data=False)
+    except (zstandard.ZstdError, MemoryError, OverflowError) as error:
+        raise MalformedMessage(
+            f"the records are flagged zstd and do not unpack: {error}; send one zstd frame of at most {bytes_max} bytes"
+        ) from None
+
+
+def _too_long(bytes_max: int) -> MalformedMessage:
+    return MalformedMessage(
+        f"the zstd records unpack to more than the bound of {bytes_max} bytes; split the frame into parts"
+    )

@@ -1,0 +1,67 @@
+"""Control messages of the frame protocol: type 16, then one JSON object. Room: wire. Pure.
+
+Source: ``frame-wire.md``, "Control messages".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from gateway.errors import MalformedMessage
+from gateway.limits import CONTROL_MESSAGE_BYTES_MAX
+
+TYPE_CONTROL: Final = 16
+_TYPE_BYTE: Final = bytes([TYPE_CONTROL])
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control message: its ``type`` and the other members of its JSON object."""
+
+    type: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.fields[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.fields.get(name, default)
+
+
+def encode_control(type: str, **fields: Any) -> bytes:
+    """The message's bytes. ``fields`` are JSON-ready values."""
+    body = json.dumps({"type": type, **fields}, separators=(",", ":"), allow_nan=False)
+    return _TYPE_BYTE + body.encode()
+
+
+def decode_control(message: bytes) -> Control:
+    """The control message in ``message`` (its type byte included); raises :class:`MalformedMessage`."""
+    if len(message) > CONTROL_MESSAGE_BYTES_MAX:
+        raise MalformedMessage(
+            f"a control message of {len(message)} bytes is over the bound of {CONTROL_MESSAGE_BYTES_MAX}; send less in one"
+        )
+    if not message or message[0] != TYPE_CONTROL:
+        raise MalformedMessage(f"a control message starts with the byte {TYPE_CONTROL}")
+    fields = _json_object(message[1:])
+    kind = fields.pop("type", None)
+    if not isinstance(kind, str):
+        raise MalformedMessage(
+            'a control message is a JSON object with a text member "type"; this one has none'
+        )
+    return Control(kind, fields)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"a control message is UTF-8 JSON; this is not: {str(error)[:120]}") from None
+    if not isinstance(value, dict):
+        raise MalformedMessage("a control message is one JSON object; this is another JSON value")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

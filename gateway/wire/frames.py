@@ -1,0 +1,332 @@
+"""Frame messages of the frame protocol: 24 header bytes, then whole records. Room: wire. Pure.
+
+Source: ``frame-wire.md``, "FRAME". All integers are little-endian. The control messages are in
+:mod:`gateway.wire.control`, the length prefix of streams in :mod:`gateway.wire.streams`, cutting
+a frame into messages in :mod:`gateway.wire.split`; all of it is exported by :mod:`gateway.wire`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from gateway.errors import MalformedMessage
+from gateway.limits import RECORDS_PER_FRAME_MAX
+from gateway.wire.compress import compress, decompress
+from gateway.wire.control import TYPE_CONTROL, Control, decode_control
+
+TYPE_FRAME: Final = 1
+HEADER_BYTES: Final = 24
+FLAG_KEYFRAME: Final = 1
+FLAG_ZSTD: Final = 2
+FLAG_REPAIR: Final = 4
+FLAG_TICKS: Final = 8
+FLAGS_KNOWN: Final = FLAG_KEYFRAME | FLAG_ZSTD | FLAG_REPAIR | FLAG_TICKS
+REMOVED_LENGTH: Final = 0xFFFF_FFFF
+STRIDE_MIN: Final = 4
+U16_MAX: Final = 0xFFFF
+U32_MAX: Final = 0xFFFF_FFFF
+
+_HEADER: Final = struct.Struct("<BBHHHIIQ")
+_HEAD: Final = struct.Struct("<II")
+_HEAD_TICKS: Final = struct.Struct("<III")
+_U32: Final = struct.Struct("<I")
+
+
+class Record(NamedTuple):
+    """One thing's state: ``key`` (u32), its bytes (None: removed), and the tick it was set at
+    (None: the frame's). With a stride the bytes include the key, their first u32."""
+
+    key: int
+    data: bytes | None
+    tick: int | None = None
+
+
+class Columns(NamedTuple):
+    """A message's records by column: the fast face of :class:`Frame`. ``ticks``: None = the frame's."""
+
+    keys: tuple[int, ...]
+    values: Sequence[bytes | None]
+    ticks: Sequence[int] | None
+
+
+class Frame:
+    """One frame message: the header's fields and its records.
+
+    A decoded frame reads its records when they are first asked for, by :attr:`records` (every one
+    with its tick) or :meth:`columns`; the bytes were validated before.
+    """
+
+    __slots__ = (
+        "_body",
+        "_columns",
+        "epoch",
+        "keyframe",
+        "part",
+        "parts",
+        "repair",
+        "sent_at",
+        "stride",
+        "tick",
+        "ticks",
+        "zstd",
+    )
+
+    def __init__(
+        self,
+        epoch: int,
+        tick: int,
+        records: Iterable[Record] = (),
+        *,
+        keyframe: bool = False,
+        repair: bool = False,
+        ticks: bool | None = None,
+        part: int = 0,
+        parts: int = 1,
+        stride: int = 0,
+        sent_at: int = 0,
+        zstd: bool = False,
+    ) -> None:
+        """``ticks``: records carry their own tick; None: if any has one other than the frame's."""
+        self.epoch = epoch
+        self.tick = tick
+        self.keyframe = keyframe
+        self.repair = repair
+        self.part = part
+        self.parts = parts
+        self.stride = stride
+        self.sent_at = sent_at
+        self.zstd = zstd
+        self._body = b""
+        rows = tuple(records)
+        own = [tick if row.tick is None else row.tick for row in rows]
+        self.ticks = any(t != tick for t in own) if ticks is None else ticks
+        self._columns: Columns | None = Columns(
+            tuple(row.key for row in rows), [row.data for row in rows], own if self.ticks else None
+        )
+
+    def columns(self) -> Columns:
+        """The records as (keys, values, ticks or None), read from the bytes once."""
+        columns = self._columns
+        if columns is None:
+            columns = self._columns = _read_columns(self._body, self.stride, self.ticks)
+        return columns
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        return self.columns().keys
+
+    @property
+    def records(self) -> list[Record]:
+        """The records, each with its tick."""
+        keys, values, ticks = self.columns()
+        if ticks is None:
+            tick = self.tick
+            return [Record(key, data, tick) for key, data in zip(keys, values, strict=True)]
+        return list(map(Record, keys, values, ticks))
+
+    def __repr__(self) -> str:
+        marks = "".join(f" {name}" for name in ("keyframe", "repair", "ticks", "zstd") if getattr(self, name))
+        return (
+            f"<Frame {self.epoch}:{self.tick} part {self.part}/{self.parts} stride {self.stride}{marks}, "
+            f"{len(self.keys)} records>"
+        )
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The message's bytes. ``frame.zstd`` compresses the records where that makes them smaller.
+    Raises ``ValueError`` where a field or record does not fit the layout."""
+    keys, values, ticks = frame.columns()
+    body = encode_records(keys, values, ticks if frame.ticks else None, frame.stride)
+    return encode_message(frame, body, frame.part, frame.parts)
+
+
+def encode_message(frame: Frame, body: bytes, part: int, parts: int) -> bytes:
+    """A message with the header of ``frame`` but this encoded ``body`` and part numbers."""
+    flags = (frame.keyframe and FLAG_KEYFRAME) | (frame.repair and FLAG_REPAIR) | (frame.ticks and FLAG_TICKS)
+    if frame.zstd and body:
+        packed = compress(body)
+        if len(packed) < len(body):
+            body, flags = packed, flags | FLAG_ZSTD
+    try:
+        head = _HEADER.pack(
+            TYPE_FRAME, flags, part, parts, frame.stride, frame.epoch, frame.tick, frame.sent_at
+        )
+    except struct.error as error:
+        raise ValueError(
+            f"a header field does not fit: {error}; u16 part, parts, stride; u32 epoch, tick; u64 sent_at"
+        ) from None
+    return head + body
+
+
+def encode_records(
+    keys: Sequence[int], values: Sequence[bytes | None], ticks: Sequence[int] | None, stride: int
+) -> bytes:
+    """The records part of a message, uncompressed."""
+    return b"".join(record_chunks(keys, values, ticks, stride))
+
+
+def record_chunks(
+    keys: Sequence[int], values: Sequence[bytes | None], ticks: Sequence[int] | None, stride: int
+) -> list[bytes]:
+    """Each record's bytes as they stand in a message."""
+    if stride:
+        return _stride_chunks(keys, values, ticks, stride)
+    if ticks is None:
+        pack = _HEAD.pack
+        return [
+            pack(key, REMOVED_LENGTH) if data is None else pack(key, len(data)) + data
+            for key, data in zip(keys, values, strict=True)
+        ]
+    pack = _HEAD_TICKS.pack
+    return [
+        pack(tick, key, REMOVED_LENGTH) if data is None else pack(tick, key, len(data)) + data
+        for key, data, tick in zip(keys, values, ticks, strict=True)
+    ]
+
+
+def _stride_chunks(
+    keys: Sequence[int], values: Sequence[bytes | None], ticks: Sequence[int] | None, stride: int
+) -> list[bytes]:
+    chunks: list[bytes] = []
+    for key, data in zip(keys, values, strict=True):
+        if data is None or not fits_stride(key, data, stride):
+            raise ValueError(
+                f"record {key} is not {stride} bytes that start with its key; send it in a message with stride 0"
+            )
+        chunks.append(data)
+    if ticks is None:
+        return chunks
+    pack = _U32.pack
+    return [pack(tick) + data for tick, data in zip(ticks, chunks, strict=True)]
+
+
+def fits_stride(key: int, data: bytes | None, stride: int) -> bool:
+    """True for a record that a message of this stride can carry."""
+    return data is not None and len(data) == stride and data[:4] == _U32.pack(key)
+
+
+def decode_message(message: bytes) -> Frame | Control:
+    """The frame or control message in ``message``; raises :class:`MalformedMessage` for anything else."""
+    kind = message[0] if message else -1
+    if kind == TYPE_FRAME:
+        return decode_frame(message)
+    if kind == TYPE_CONTROL:
+        return decode_control(message)
+    if kind < 0:
+        raise MalformedMessage("an empty message; the shortest has 1 byte, its type")
+    raise MalformedMessage(
+        f"message type {kind} is unknown; version 1 has {TYPE_FRAME} (frame) and {TYPE_CONTROL} (control)"
+    )
+
+
+def decode_frame(message: bytes) -> Frame:
+    """The frame in ``message``, fully validated; raises :class:`MalformedMessage` naming what is wrong."""
+    if len(message) < HEADER_BYTES:
+        raise MalformedMessage(
+            f"a frame has a header of {HEADER_BYTES} bytes; this message has {len(message)} in all"
+        )
+    kind, flags, part, parts, stride, epoch, tick, sent_at = _HEADER.unpack_from(message)
+    if kind != TYPE_FRAME or flags & ~FLAGS_KNOWN or (parts and part >= parts) or 0 < stride < STRIDE_MIN:
+        raise _header_error(kind, flags, part, parts, stride)
+    body = message[HEADER_BYTES:]
+    if flags & FLAG_ZSTD:
+        body = decompress(body)
+    frame = Frame.__new__(Frame)
+    frame.epoch = epoch
+    frame.tick = tick
+    frame.keyframe = bool(flags & FLAG_KEYFRAME)
+    frame.repair = bool(flags & FLAG_REPAIR)
+    frame.ticks = own_ticks = bool(flags & FLAG_TICKS)
+    frame.zstd = bool(flags & FLAG_ZSTD)
+    frame.part = part
+    frame.parts = parts
+    frame.stride = stride
+    frame.sent_at = sent_at
+    frame._body = body
+    if stride:
+        _check_stride(len(body), stride + 4 if own_ticks else stride)
+        frame._columns = None
+    else:
+        frame._columns = _read_records(body, own_ticks)
+    return frame
+
+
+def _header_error(kind: int, flags: int, part: int, parts: int, stride: int) -> MalformedMessage:
+    if kind != TYPE_FRAME:
+        return MalformedMessage(
+            f"message type {kind} is not a frame; a frame starts with the byte {TYPE_FRAME}"
+        )
+    if flags & ~FLAGS_KNOWN:
+        return MalformedMessage(
+            f"flags {flags:#04x} has bits that version 1 does not know; bits 0 to 3 may be set"
+        )
+    if parts and part >= parts:
+        return MalformedMessage(
+            f"part {part} of {parts}: parts are counted from 0, and parts is 0 if not known"
+        )
+    return MalformedMessage(
+        f"stride {stride} is too short for a record's key; it is 0 or at least {STRIDE_MIN}"
+    )
+
+
+def _check_stride(body_bytes: int, unit: int) -> None:
+    if body_bytes % unit:
+        raise MalformedMessage(
+            f"{body_bytes} bytes of records are not a multiple of {unit}, the stride (and tick) of each; send whole records"
+        )
+    _check_count(body_bytes // unit)
+
+
+def _check_count(count: int) -> None:
+    if count > RECORDS_PER_FRAME_MAX:
+        raise MalformedMessage(
+            f"{count} records in one message are over the bound of {RECORDS_PER_FRAME_MAX}; split the frame into parts"
+        )
+
+
+def _read_columns(body: bytes, stride: int, own_ticks: bool) -> Columns:
+    if not own_ticks:
+        keys = tuple([key for (key,) in struct.iter_unpack(f"<I{stride - 4}x", body)])
+        return Columns(keys, [body[at : at + stride] for at in range(0, len(body), stride)], None)
+    unit = stride + 4
+    heads = list(struct.iter_unpack(f"<II{stride - 4}x", body))
+    values = [body[at : at + stride] for at in range(4, len(body), unit)]
+    return Columns(tuple([key for _, key in heads]), values, [tick for tick, _ in heads])
+
+
+def _read_records(body: bytes, own_ticks: bool) -> Columns:
+    keys: list[int] = []
+    values: list[bytes | None] = []
+    ticks: list[int] | None = [] if own_ticks else None
+    head = _HEAD_TICKS if own_ticks else _HEAD
+    at, end, head_bytes, unpack = 0, len(body), head.size, head.unpack_from
+    while at < end:
+        if at + head_bytes > end:
+            raise MalformedMessage(
+                f"the record at byte {at} ends inside its {head_bytes}-byte head; send whole records"
+            )
+        if ticks is None:
+            key, length = unpack(body, at)
+        else:
+            tick, key, length = unpack(body, at)
+            ticks.append(tick)
+        at += head_bytes
+        keys.append(key)
+        if length == REMOVED_LENGTH:
+            values.append(None)
+        elif length > end - at:
+            raise MalformedMessage(
+                f"record {key} says {length} bytes and {end - at} are left in the message; send whole records"
+            )
+        else:
+            values.append(body[at : at + length])
+            at += length
+    _check_count(len(keys))
+    return Columns(tuple(keys), values, ticks)
+
+
+def with_epoch(message: bytes, epoch: int) -> bytes:
+    """The same frame message with this epoch in its header."""
+    return message[:8] + _U32.pack(epoch) + message[12:]
