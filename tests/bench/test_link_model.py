@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from bench.link.model import Direction, GilbertElliott, Path, Shaper
@@ -25,7 +27,7 @@ def test_jitter_alone_never_reorders() -> None:
 def test_reordering_lets_later_packets_overtake() -> None:
     shaper = Shaper(Direction(delay_ms=5.0, reorder=0.1), 3)
     arrivals = [a for n in range(2_000) if (a := shaper.admit(100, n / 1000)) is not None]
-    overtaken = sum(later < earlier for earlier, later in zip(arrivals, arrivals[1:], strict=False))
+    overtaken = sum(later < earlier for earlier, later in itertools.pairwise(arrivals))
     assert 150 < overtaken < 250
 
 
@@ -41,7 +43,8 @@ def test_burst_loss_has_the_asked_mean_and_burst_length() -> None:
     shaper = Shaper(Direction(burst=GilbertElliott.of_mean(0.02, burst_packets=8)), 5)
     fates = [shaper.admit(100, 0.0) is None for _ in range(500_000)]
     bursts = sum(now and not before for before, now in zip([False, *fates], fates, strict=False))
-    assert sum(fates) / len(fates) == pytest.approx(0.02, rel=0.05)
+    # 1,250 bursts: 10 % is three standard deviations of their mean.
+    assert sum(fates) / len(fates) == pytest.approx(0.02, rel=0.1)
     assert sum(fates) / bursts == pytest.approx(8, rel=0.1)
 
 
