@@ -1,3 +1,107 @@
-__all__: list[str] = []
-def main() -> int:
-    return 0
+"""The command line: one small module per verb. Room: cli.
+
+A verb's module has ``NAME``, ``HELP`` (one line), ``EXAMPLE`` (shell lines), ``add_arguments(parser)``
+and ``run(args) -> int`` (the exit code). It stands in ``gateway/cli/NAME.py`` (dashes as
+underscores), is found by its file name, and imports at module level only the standard library
+and :mod:`gateway.config`, :mod:`gateway.errors`, :mod:`gateway.limits`: whatever is heavy is
+imported inside ``run``, so that ``--help`` answers at once.
+
+Exit codes: 0 good; 1 the work failed; 2 wrong usage or configuration; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+from gateway import __version__
+from gateway.errors import ConfigError, GatewayError
+
+__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "Verb", "build_parser", "main", "verb_names"]
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class Verb(Protocol):
+    """What a verb's module offers."""
+
+    NAME: str
+    HELP: str
+    EXAMPLE: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+def verb_names() -> list[str]:
+    """The names of all verbs, from the files of this package, without importing any."""
+    return sorted(
+        m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")
+    )
+
+
+def load_verb(name: str) -> Verb:
+    """Import one verb's module. Raises ``ModuleNotFoundError`` where there is none."""
+    return cast(Verb, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser with all verbs, or with just the one that is going to run."""
+    parser = argparse.ArgumentParser(
+        prog="mvgateway",
+        description="A UDP-based HTTP/3 gateway in front of mvstore: real-time state for multiplayer worlds.",
+        epilog="mvgateway VERB --help shows a verb's flags and an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"mvgateway {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+    for name in [only] if only else verb_names():
+        _add_verb(verbs.add_parser, load_verb(name))
+    return parser
+
+
+def _add_verb(add_parser: Callable[..., argparse.ArgumentParser], verb: Verb) -> None:
+    example = textwrap.indent(textwrap.dedent(verb.EXAMPLE).strip(), "  ")
+    parser = add_parser(
+        verb.NAME,
+        help=verb.HELP,
+        description=verb.HELP,
+        epilog=f"example:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_arguments(parser)
+    parser.set_defaults(run=verb.run)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and answer its exit code. Never raises but for ``SystemExit`` of argparse."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    only = arguments[0] if arguments and arguments[0] in verb_names() else None
+    parser = build_parser(only)
+    args = parser.parse_args(arguments)
+    if args.verb is None:
+        parser.print_help()
+        return EXIT_USAGE
+    return _guarded(args.run, args)
+
+
+def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    try:
+        return run(args)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output went away (`| head`): nobody is left to tell, also not at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except GatewayError as error:
+        print(f"mvgateway {args.verb}: {error.message}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED

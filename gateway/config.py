@@ -1,0 +1,273 @@
+"""Every setting of the gateway, in one place. A room of its own: imports only errors and limits.
+
+Where a value comes from, first match wins: a flag, the environment (``MVGATEWAY_`` and the
+setting's name in capitals), the TOML file named by ``--config`` or ``MVGATEWAY_CONFIG`` (flat
+keys), the default. An unknown key is an error that names the nearest known one.
+
+:data:`SETTINGS` describes them; :func:`add_flags` makes command-line flags of them and
+:func:`load` answers a validated :class:`Settings`. ``docs/CONFIG.md`` lists them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from gateway import limits
+from gateway.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "MVGATEWAY_"
+ENVIRONMENT_OTHERS = frozenset({"MVGATEWAY_CONFIG", "MVGATEWAY_URL"})
+"""Variables of the same prefix that are no settings: the file's name, and the client verbs' gateway."""
+
+
+def data_directory(environ: Mapping[str, str]) -> Path:
+    """The folder for this user's data: ``$XDG_DATA_HOME/mvgateway`` or ``~/.local/share/mvgateway``."""
+    base = environ.get("XDG_DATA_HOME") or os.path.join(
+        environ.get("HOME") or os.path.expanduser("~"), ".local/share"
+    )
+    return Path(base) / "mvgateway"
+
+
+def _setting(default: Any, text: str, *, low: int | None = None, high: int | None = None, **more: Any) -> Any:
+    return field(default=default, metadata={"help": text, "low": low, "high": high, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, validated. Times and sizes carry their unit in the name."""
+
+    host: str = _setting("127.0.0.1", "address to listen on, UDP and TCP alike")
+    port: int = _setting(
+        4433, "port number for UDP (HTTP/3) and TCP (HTTP/2, HTTP/1.1); 0 picks one", low=0, high=65_535
+    )
+    plain: str = _setting(
+        "127.0.0.1:7080", "loopback ADDRESS:PORT for clear-text HTTP/1.1 and h2c", off="--no-plain"
+    )
+    udp: str = _setting("", "loopback ADDRESS:PORT for plain UDP publishers; empty: none")
+    store: str = _setting(
+        "", "folder of the embedded store, or URL of an mvstore; empty: in the user's data folder"
+    )
+    certs: str = _setting("certs", "folder for the certificates that the gateway makes for itself")
+    cert: str = _setting("", "your own certificate chain, a PEM file (needs --key); reloaded when it changes")
+    key: str = _setting("", "the private key of --cert, a PEM file")
+    insecure_public: bool = _setting(False, "listen beyond loopback although nothing checks who connects")
+    retry: str = _setting(
+        "auto", "QUIC address validation: auto is on beyond loopback", choices=("auto", "on", "off")
+    )
+    json_logs: bool = _setting(False, "log one JSON object a line")
+    log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
+    max_message_bytes: int = _setting(
+        limits.STREAM_MESSAGE_BYTES_MAX, "largest message on a stream", low=1_100, high=256 * limits.MIB
+    )
+    max_body_bytes: int = _setting(
+        64 * limits.MIB,
+        "largest request body that is taken whole",
+        low=64 * limits.KIB,
+        high=1_024 * limits.MIB,
+    )
+    keyframe_interval_ms: int = _setting(
+        1_000, "a keyframe is journalled at least this often", low=50, high=600_000
+    )
+    ring_s: int = _setting(60, "how much history a world with retention 'ring' keeps", low=1, high=86_400)
+    retention: str = _setting(
+        "ring", "what a new world keeps: ring, or record (all)", choices=("ring", "record")
+    )
+    linger_ms: int = _setting(
+        5_000, "how long a publisher that went away may come back unnoticed", low=0, high=600_000
+    )
+    page_bytes: int = _setting(
+        8_192, "page size of new worlds in the store", choices=(4_096, 8_192, 16_384, 32_768)
+    )
+    worlds_max: int = _setting(256, "worlds that are open at the same time", low=1, high=100_000)
+    idle_timeout_s: int = _setting(
+        30, "a QUIC connection that is silent for longer is gone", low=1, high=3_600
+    )
+    drain_ms: int = _setting(4_000, "longest time that stopping may take", low=100, high=60_000)
+
+
+SETTINGS: tuple[Field[Any], ...] = fields(Settings)
+
+
+def flag_of(name: str) -> str:
+    """``json_logs`` → ``--json-logs``."""
+    return "--" + name.replace("_", "-")
+
+
+def add_flags(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
+    """Add ``--config`` and a flag for each setting (or for ``names`` only). An absent flag sets nothing."""
+    wanted = None if names is None else set(names)
+    parser.add_argument("--config", metavar="FILE", default=None, help="TOML file with settings")
+    for setting in SETTINGS:
+        if wanted is None or setting.name in wanted:
+            _add_flag(parser, setting)
+
+
+def _add_flag(parser: argparse.ArgumentParser, setting: Field[Any]) -> None:
+    options: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS}
+    shown = "" if setting.default in ("", False) else f" (default {setting.default})"
+    text = (setting.metadata["help"] + shown).replace("%", "%%")
+    if isinstance(setting.default, bool):
+        parser.add_argument(flag_of(setting.name), action="store_true", help=text, **options)
+        return
+    parser.add_argument(flag_of(setting.name), metavar=_metavar(setting), help=text, **options)
+    if off := setting.metadata.get("off"):
+        parser.add_argument(
+            off, action="store_const", const="", help=f"no {flag_of(setting.name)}", **options
+        )
+
+
+def _metavar(setting: Field[Any]) -> str:
+    choices = setting.metadata.get("choices")
+    return "|".join(map(str, choices)) if choices else setting.name.upper()
+
+
+def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings that flags, environment and file add up to.
+
+    Raises :class:`ConfigError` naming the flag, variable or key at fault.
+    """
+    flags = vars(args) if args is not None else {}
+    environ = os.environ if environ is None else environ
+    path = flags.get("config") or environ.get("MVGATEWAY_CONFIG")
+    values = _from_file(Path(path)) if path else {}
+    values.update(_from_environment(environ))
+    names = {s.name for s in SETTINGS}
+    values.update(
+        {name: _parsed(name, value, flag_of(name)) for name, value in flags.items() if name in names}
+    )
+    if not values.get("store"):
+        values["store"] = str(data_directory(environ) / "store")
+    settings = Settings(**values)
+    _check_together(settings)
+    return settings
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: not TOML: {error}") from None
+    names = [s.name for s in SETTINGS]
+    for name in table:
+        if name not in names:
+            raise ConfigError(f"--config {path}: unknown key {name!r}{_nearest(name, names)}")
+    return {name: _parsed(name, value, f"{path}: {name}") for name, value in table.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    names = {ENVIRONMENT_PREFIX + s.name.upper(): s.name for s in SETTINGS}
+    values = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in ENVIRONMENT_OTHERS:
+            continue
+        if variable not in names:
+            raise ConfigError(f"unknown environment variable {variable}{_nearest(variable, list(names))}")
+        values[names[variable]] = _parsed(names[variable], value, variable)
+    return values
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}?" if near else f"; known are: {', '.join(sorted(known))}"
+
+
+def _parsed(name: str, value: Any, where: str) -> Any:
+    """``value`` (text, or a TOML value) as the setting's type and within its bounds."""
+    setting = next(s for s in SETTINGS if s.name == name)
+    value = _PARSERS[type(setting.default)](value, where)
+    choices, low, high = (setting.metadata.get(key) for key in ("choices", "low", "high"))
+    if choices and value not in choices:
+        raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(str, choices))}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ConfigError(f"{where}: {value} is outside {low} to {high}")
+    return value
+
+
+def _parse_bool(value: Any, where: str) -> bool:
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ConfigError(f"{where}: {value!r} is not true or false")
+
+
+def _parse_int(value: Any, where: str) -> int:
+    try:
+        if isinstance(value, bool | float):
+            raise ValueError
+        return int(value)
+    except ValueError:
+        raise ConfigError(f"{where}: {value!r} is not a whole number") from None
+
+
+def _parse_str(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: {value!r} is not text; put it in quotes")
+    return value
+
+
+_PARSERS: dict[type, Callable[[Any, str], Any]] = {bool: _parse_bool, int: _parse_int, str: _parse_str}
+
+
+def _check_together(settings: Settings) -> None:
+    if bool(settings.cert) != bool(settings.key):
+        raise ConfigError(
+            "--cert and --key belong together: give both, or neither to have the gateway make its own"
+        )
+    for name in ("plain", "udp"):
+        text = getattr(settings, name)
+        if text and not is_loopback(split_address(text, flag_of(name))[0]):
+            raise ConfigError(
+                f"{flag_of(name)} {text}: clear text is served on loopback only; use 127.0.0.1:PORT"
+            )
+    if not is_loopback(settings.host) and not settings.insecure_public:
+        raise ConfigError(
+            f"--host {settings.host} is reachable by others and nothing checks who connects; "
+            "say --insecure-public if that is what you want, or listen on 127.0.0.1"
+        )
+
+
+def split_address(text: str, where: str) -> tuple[str, int]:
+    """``127.0.0.1:7080``, ``[::1]:7080`` or ``7080`` → (host, port)."""
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"{where}: {text!r} is not ADDRESS:PORT")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """True for ``localhost``, ``::1`` and 127.0.0.0/8."""
+    import ipaddress
+
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def default_of(name: str) -> Any:
+    """A setting's default. Raises ``KeyError`` for an unknown name."""
+    defaults = {s.name: s.default for s in SETTINGS if s.default is not MISSING}
+    return defaults[name]
