@@ -1,8 +1,8 @@
 """How old is what a reader shows? Histograms of age and their quantiles. Room: bench. Pure.
 
-Age is time-weighted: between two updates a record grows older as the clock does, so an update that
-came at ``a`` with value of ``s`` and was replaced at ``b`` contributes ages from ``a - s`` to ``b - s``,
-evenly. That is what a viewer sees, whenever it looks; sampling at updates alone would hide stalls.
+Age is time-weighted: between two updates a record grows older as the clock does, so a value set at
+``s`` that was shown from ``a`` to ``b`` contributes the ages from ``a - s`` to ``b - s``, evenly. That is
+what a viewer sees whenever it looks; sampling at updates alone would hide stalls.
 """
 
 from __future__ import annotations
@@ -10,71 +10,80 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-BUCKET_MS = 0.25
+import numpy as np
+import numpy.typing as npt
+
+BUCKET_US = 250
 BUCKETS = 40_000
 """Ten seconds; an older age counts as ten seconds."""
 
+Times = npt.NDArray[np.int64]
+
 
 class AgeHistogram:
-    """Seconds spent at each age, in buckets of a quarter of a millisecond."""
+    """Time spent at each age, in buckets of a quarter of a millisecond, kept as its derivative."""
 
-    __slots__ = ("_seconds", "max_ms", "stalls_100", "stalls_250", "total_s")
+    __slots__ = ("_edges", "max_us", "stalls_100", "stalls_250")
 
     def __init__(self) -> None:
-        self._seconds = [0.0] * BUCKETS
-        self.total_s = 0.0
-        self.max_ms = 0.0
+        self._edges = np.zeros(BUCKETS + 1, dtype=np.int64)
+        self.max_us = 0
         self.stalls_100 = 0
         self.stalls_250 = 0
 
-    def add(self, sent_s: float, shown_from_s: float, shown_to_s: float, weight: float = 1.0) -> None:
-        """A value set at ``sent_s`` was the newest from ``shown_from_s`` to ``shown_to_s`` (all Unix seconds)."""
-        young_ms = max(0.0, (shown_from_s - sent_s) * 1000.0)
-        old_ms = max(young_ms, (shown_to_s - sent_s) * 1000.0)
-        self.max_ms = max(self.max_ms, old_ms)
-        self.stalls_100 += old_ms - young_ms > 100.0
-        self.stalls_250 += old_ms - young_ms > 250.0
-        self._spread(young_ms, old_ms, weight)
-
-    def _spread(self, young_ms: float, old_ms: float, weight: float) -> None:
-        at = young_ms
-        while at < old_ms:
-            bucket = min(int(at / BUCKET_MS), BUCKETS - 1)
-            edge = old_ms if bucket == BUCKETS - 1 else min(old_ms, (bucket + 1) * BUCKET_MS)
-            seconds = (edge - at) / 1000.0 * weight
-            self._seconds[bucket] += seconds
-            self.total_s += seconds
-            at = edge
+    def add(self, sent_us: Times, from_us: Times, to_us: int) -> None:
+        """Values set at ``sent_us`` were shown from ``from_us`` to ``to_us`` (arrays of one length, Unix µs)."""
+        young = np.maximum(from_us - sent_us, 0)
+        old = np.maximum(to_us - sent_us, young)
+        np.add.at(self._edges, np.minimum(young // BUCKET_US, BUCKETS), 1)
+        np.add.at(self._edges, np.minimum(old // BUCKET_US, BUCKETS), -1)
+        self.max_us = max(self.max_us, int(old.max(initial=0)))
+        shown = old - young
+        self.stalls_100 += int((shown > 100_000).sum())
+        self.stalls_250 += int((shown > 250_000).sum())
 
     def quantile_ms(self, q: float) -> float | None:
-        """The age that what is shown stays below for the share ``q`` (0 to 1) of the time."""
-        if self.total_s == 0.0:
+        """The age in ms that what is shown stays below for the share ``q`` (0 to 1) of the time."""
+        cumulated = self._cumulated()
+        if cumulated[-1] == 0:
             return None
-        wanted, seen = q * self.total_s, 0.0
-        for bucket, seconds in enumerate(self._seconds):
-            seen += seconds
-            if seen >= wanted:
-                return (bucket + 1) * BUCKET_MS
-        return BUCKETS * BUCKET_MS
+        bucket = int(np.searchsorted(cumulated, q * cumulated[-1]))
+        return (bucket + 1) * BUCKET_US / 1000
 
     def share_above(self, age_ms: float) -> float:
         """The share of time (0 to 1) spent at an age above ``age_ms``."""
-        first = int(age_ms / BUCKET_MS)
-        return sum(self._seconds[first:]) / self.total_s if self.total_s else 0.0
+        cumulated = self._cumulated()
+        below = cumulated[max(0, int(age_ms * 1000) // BUCKET_US - 1)]
+        return float(1 - below / cumulated[-1]) if cumulated[-1] else 0.0
+
+    def _cumulated(self) -> npt.NDArray[np.int64]:
+        total: npt.NDArray[np.int64] = np.cumsum(np.cumsum(self._edges[:BUCKETS]))
+        return total
 
     def merge(self, other: AgeHistogram) -> None:
         """Add another reader's time to this one's."""
-        self._seconds = [a + b for a, b in zip(self._seconds, other._seconds, strict=True)]
-        self.total_s += other.total_s
-        self.max_ms = max(self.max_ms, other.max_ms)
+        self._edges += other._edges
+        self.max_us = max(self.max_us, other.max_us)
         self.stalls_100 += other.stalls_100
         self.stalls_250 += other.stalls_250
 
+    def measures(self) -> dict[str, float | None]:
+        """The figures of a report, ages in milliseconds."""
+        return {
+            "age_p50_ms": self.quantile_ms(0.50),
+            "age_p95_ms": self.quantile_ms(0.95),
+            "age_p99_ms": self.quantile_ms(0.99),
+            "age_max_ms": self.max_us / 1000,
+            "stalls_100ms": self.stalls_100,
+            "stalls_250ms": self.stalls_250,
+        }
+
     def dump(self) -> dict[str, Any]:
         """JSON-ready and sparse, for another process."""
+        where = np.flatnonzero(self._edges)
         return {
-            "seconds": {str(i): round(s, 6) for i, s in enumerate(self._seconds) if s},
-            "max_ms": self.max_ms,
+            "edges": {str(i): int(self._edges[i]) for i in where},
+            "max_us": self.max_us,
             "stalls_100": self.stalls_100,
             "stalls_250": self.stalls_250,
         }
@@ -83,10 +92,9 @@ class AgeHistogram:
     def load(cls, dumped: Mapping[str, Any]) -> AgeHistogram:
         """The inverse of ``dump``."""
         made = cls()
-        for bucket, seconds in dumped["seconds"].items():
-            made._seconds[int(bucket)] = seconds
-            made.total_s += seconds
-        made.max_ms = dumped["max_ms"]
+        for bucket, count in dumped["edges"].items():
+            made._edges[int(bucket)] = count
+        made.max_us = dumped["max_us"]
         made.stalls_100 = dumped["stalls_100"]
         made.stalls_250 = dumped["stalls_250"]
         return made
