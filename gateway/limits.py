@@ -29,8 +29,36 @@ ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
 """What RFC 8878 asks every decoder to take; a larger window would cost memory at a peer's word."""
 
 # --- core --------------------------------------------------------------------------------
+QUERY_FIELDS_MAX: Final = 32
+"""A live session's query has seven keys."""
+BUDGET_KBPS_MAX: Final = 10_000_000
+"""10 Gbit/s to one reader: above it a budget is no bound."""
+FOCUS_KEYS_MAX: Final = 4_096
+"""Keys with a weight of their own per reader: as many as a 64 KiB ``focus`` message can name."""
+FOLLOW_CHARS_MAX: Final = 255
+"""An entity's name in a query: one path segment."""
+TOMBSTONE_TICKS: Final = 3_600
+"""A removal is remembered for a minute at 60 Hz: far longer than a datagram can be late."""
+TOMBSTONES_MAX: Final = 65_536
+"""Removals remembered at once per world: 1,000 a second for a minute, about 6 MB."""
+KEYFRAMES_PENDING_MAX: Final = 2
+"""Keyframes whose parts are still coming: the newest, and the one before it for stragglers."""
 
 # --- store -------------------------------------------------------------------------------
+VFS_INLINE_PAGES_MAX: Final = 10
+"""Pages that travel inside a commit, as an mvSQLite client does; more are written ahead of it."""
+VFS_READ_SET_PAGES_MAX: Final = 2_000
+"""mvstore checks whole namespaces above this many pages read: sending more would be in vain."""
+VFS_READ_AHEAD_PAGES_MAX: Final = 64
+"""Pages fetched at once when misses follow each other: half a MiB of 8 KiB pages, one round trip."""
+VFS_DIRTY_PAGES_MAX: Final = 512
+"""Written pages held before content is written ahead: 4 MiB of 8 KiB pages a transaction."""
+VFS_CACHE_BYTES_MAX: Final = 4 * MIB
+"""Pages cached under one connection: the inner pages of any world and the last minute of a small one."""
+VFS_ATTEMPTS_MAX: Final = 64
+"""Times that one transaction is run again after a conflict; the deadline usually comes first."""
+VFS_DEADLINE_S: Final = 5.0
+"""How long a transaction is run again before its caller hears of it: nothing waits longer without telling."""
 
 # --- wire/mvstore ------------------------------------------------------------------------
 STORE_FRAME_BYTES_MAX: Final = 40 * KIB
@@ -51,8 +79,78 @@ STORE_LOCK_OWNER_BYTES_MAX: Final = 256
 """mvstore's bound on a lock owner's name."""
 
 # --- quic --------------------------------------------------------------------------------
+QUIC_CONNECTIONS_MAX: Final = 4_096
+"""One connection costs some 100 KiB: this many stay below half a gigabyte."""
+QUIC_HALF_OPEN_MAX: Final = 512
+"""Handshakes under way before Retry is demanded of everybody: a flood of first packets costs memory and signatures."""
+QUIC_STREAM_WINDOW_BYTES: Final = 1 * MIB
+"""What one stream may hold unread: 20 MB/s at 50 ms, and the most that one stalled request costs."""
+QUIC_CONNECTION_WINDOW_BYTES: Final = 2 * MIB
+"""What all streams of one connection may hold unread together."""
+QUIC_PEER_STREAMS_MAX: Final = 128
+"""Streams of one kind that a peer may have open at once: aioquic's own figure; browsers use up to 100."""
+QUIC_DATAGRAM_QUEUE_BYTES_MAX: Final = 128 * KIB
+"""Datagrams waiting for the pacer: a tick of a large world. Beyond it the oldest is dropped."""
+QUIC_RECEIVE_BATCH_MAX: Final = 64
+"""Datagrams read off the socket before other work of the loop gets its turn."""
+QUIC_SEGMENTS_MAX: Final = 60
+"""Packets in one UDP_SEGMENT send: the kernel's bound is 64 on older versions."""
+QUIC_SEGMENT_BYTES_MAX: Final = 65_000
+"""Bytes in one UDP_SEGMENT send: below the 65,507 of one UDP datagram."""
+QUIC_SOCKET_BUFFER_BYTES: Final = 4 * MIB
+"""Asked of the kernel for the UDP socket: 400 readers answering one tick at once."""
+QUIC_TICKETS_MAX: Final = 4_096
+"""Session tickets kept for resumption; the oldest goes first. Each some 500 bytes."""
+H3_HEADER_BYTES_MAX: Final = 16 * KIB
+"""One encoded header section: hypercorn's and nginx's order of magnitude."""
+H3_BUFFER_BYTES_MAX: Final = 64 * KIB
+"""Frame bytes that HTTP/3 itself may hold per stream while they are incomplete."""
+H3_SEND_BUFFER_BYTES_MAX: Final = 256 * KIB
+"""Unacknowledged response bytes per stream before the application waits: 5 MB/s at 50 ms."""
+WT_SESSIONS_PER_CONNECTION_MAX: Final = 16
+"""Browsers pool a few sessions on one connection at most."""
+WT_STREAMS_PER_SESSION_MAX: Final = 32
+"""Large frames under way at once per session; the oldest is reset beyond it, for newer state has overtaken it."""
+WT_EARLY_BYTES_MAX: Final = 64 * KIB
+"""What a peer may send into a session before it is open; more is dropped, as if lost."""
+WT_CLOSE_REASON_BYTES_MAX: Final = 1_024
+"""The close capsule's own bound (draft-ietf-webtrans-http3 section 6)."""
 
 # --- http --------------------------------------------------------------------------------
+TCP_CONNECTIONS_MAX: Final = 4_096
+"""One TLS connection costs some 100 KiB: as many as QUIC has, below half a gigabyte."""
+TCP_UNSENT_BYTES: Final = 4 * KIB
+"""TCP_NOTSENT_LOWAT: what the kernel holds beyond the congestion window; 125 ms at 256 kbit/s."""
+TCP_TRANSPORT_BYTES_MAX: Final = 16 * KIB
+"""The event loop's write buffer before writers wait: bytes in it are past recall."""
+LINK_WINDOW_BYTES_MIN: Final = 2 * KIB
+"""What a blocked TCP link admits beyond what waits already: a datagram or two."""
+LINK_WINDOW_BYTES_MAX: Final = 256 * KIB
+"""What a TCP link that never blocked admits at once: 60 Hz of 1,800 records of 100 bytes."""
+LINK_STREAM_BYTES_MAX: Final = 64 * MIB
+"""Keyframe bytes waiting in one link, shared with all others; core gives one keyframe at a time."""
+LINK_CONTROL_BYTES_MAX: Final = 256 * KIB
+"""Control messages waiting for a peer that does not read: thousands of them; then the link closes."""
+LINK_POLL_S: Final = 0.005
+"""How soon a blocked TCP link is looked at again: below a tick, and 160 bytes at 256 kbit/s."""
+HTTP_IDLE_S_MAX: Final = 75.0
+"""A connection with no request under way is closed after this, as other servers do."""
+HTTP_HANDSHAKE_S_MAX: Final = 10.0
+"""A TLS handshake takes three round trips; one that takes longer holds a slot for nothing."""
+HTTP_HEADER_BYTES_MAX: Final = 32 * KIB
+"""A request's head: hypercorn's and nginx's order of magnitude."""
+HTTP_APP_QUEUE_ITEMS_MAX: Final = 64
+"""Body pieces and messages (each at most 64 KiB read) that wait for a handler; then reading stops."""
+HTTP_H2_STREAMS_MAX: Final = 256
+"""Concurrent requests on one HTTP/2 connection: mvSQLite clients run some dozens."""
+HTTP_BODY_S_MAX: Final = 30.0
+"""A body that is taken whole has come by then: 64 MiB at 20 Mbit/s."""
+HTTP_DISCARD_BYTES_MAX: Final = 8 * MIB
+"""A refused body is read this far, so that the refusal arrives before the connection ends."""
+JSON_BODY_BYTES_MAX: Final = 64 * KIB
+"""Options of a world are a hundred bytes."""
+SSE_EVENT_BYTES_MAX: Final = 4 * MIB
+"""One server-sent event: base64 in JSON is for curl and scripts, not for large worlds."""
 
 # --- client ------------------------------------------------------------------------------
 CLIENT_UDP_PATIENCE_S: Final = 1.0
@@ -81,5 +179,21 @@ CLIENT_HTTP_BODY_BYTES_MAX: Final = 256 * MIB
 """A state of a million records of 100 bytes with their heads is 112 MB."""
 
 # --- runtime -----------------------------------------------------------------------------
+CERTIFICATE_DAYS: Final = 13
+"""Browsers pin a self-signed certificate by hash only if it is valid for under 14 days."""
+CERTIFICATE_RENEW_DAYS: Final = 3
+"""Renewed this long before it runs out: a browser page that fetched the old hash has days to come back."""
+CERTIFICATE_CHECK_S: Final = 5.0
+"""How often the certificate files are looked at for a change."""
+UDP_TOKENS_MAX: Final = 4_096
+"""Registered publishers of the plain UDP door."""
+UDP_QUEUE_BYTES: Final = 1 * MIB
+"""Asked of the kernel for the plain UDP socket: a burst of 10 worlds' frames."""
+HISTORY_ROWS_PER_READ: Final = 256
+"""Recorded frames fetched from a world's database at once: about a megabyte."""
+POLL_S: Final = 0.01
+"""How often core's timers (linger, keyframe interval, durable) are looked at: below a tick at 60 Hz."""
 
 # --- entities ----------------------------------------------------------------------------
+VARIANT_DEPTH_MAX: Final = 1_024
+"""Godot's own Variant::MAX_RECURSION_DEPTH: the outermost value is depth 0."""

@@ -130,7 +130,9 @@ class Worlds(Protocol):
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
         """Attach a publisher or a subscriber. ``welcome`` has been given to the link on return."""
 
-    async def post_frames(self, name: str, messages: AsyncIterator[bytes], *, durable: bool) -> Mapping[str, Any]:
+    async def post_frames(
+        self, name: str, messages: AsyncIterator[bytes], *, durable: bool
+    ) -> Mapping[str, Any]:
         """Take length-prefixed messages' contents; answers ``{epoch, tick, frames, durable}``."""
 
     async def last_synced(self, name: str) -> Mapping[str, Any]:

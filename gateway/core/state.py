@@ -1,0 +1,191 @@
+"""World state: the newest record of each key. Room: core. Pure.
+
+The same rules serve the gateway, a reader and the journal's recovery. Source: ``frame-wire.md``,
+"Words". A record's *order* is ``epoch << 32 | tick``: one integer to compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import repeat
+from typing import Final, NamedTuple
+
+from gateway.limits import KEYFRAMES_PENDING_MAX, TOMBSTONE_TICKS, TOMBSTONES_MAX
+from gateway.wire.frames import Frame, Record, fits_stride
+
+TICK_MASK: Final = 0xFFFF_FFFF
+
+
+def order_of(epoch: int, tick: int) -> int:
+    """(epoch, tick) as one integer that compares alike."""
+    return epoch << 32 | tick
+
+
+class Entry(NamedTuple):
+    """One live record: when it was set, and its bytes."""
+
+    order: int
+    data: bytes
+
+
+class Applied(NamedTuple):
+    """What a message changed. ``changed``: the keys of which it brought something newer (removals
+    included); ``dropped``: the keys that a keyframe, whole with this message, removed."""
+
+    changed: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
+
+
+class _PendingKeyframe:
+    """The parts of a keyframe that have come so far, and the keys they hold."""
+
+    __slots__ = ("keys", "parts")
+
+    def __init__(self) -> None:
+        self.parts: set[int] = set()
+        self.keys: set[int] = set()
+
+
+class WorldState:
+    """key → newest record. ``revision`` rises with every message that changed something."""
+
+    __slots__ = ("_keyframes", "epoch", "floor", "records", "revision", "stride", "tick", "tombstones")
+
+    def __init__(self) -> None:
+        self.records: dict[int, tuple[int, bytes]] = {}
+        """Live records: key → (order, bytes), an :class:`Entry` in plain tuples."""
+        self.tombstones: dict[int, int] = {}
+        """Removed keys and the order of their removal, oldest first."""
+        self.floor = -1
+        """Order of the newest whole keyframe: an absent key is gone as of then."""
+        self.epoch = 0
+        self.tick = 0
+        self.stride = 0
+        """The newest stride seen; keyframes are built with it where all records fit it."""
+        self.revision = 0
+        self._keyframes: dict[int, _PendingKeyframe] = {}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def order(self) -> int:
+        """Order of the newest frame seen."""
+        return self.epoch << 32 | self.tick
+
+    def get(self, key: int) -> Entry | None:
+        """The live record of ``key``, if there is one."""
+        found = self.records.get(key)
+        return None if found is None else Entry(*found)
+
+    def apply(self, frame: Frame) -> Applied:
+        """Take what is newer in a message; older and equal records are dropped."""
+        keys, values, ticks = frame.columns()
+        order = frame.epoch << 32 | frame.tick
+        if frame.stride:
+            self.stride = frame.stride
+        if ticks is None and frame.stride and order > self.order and len(set(keys)) == len(keys):
+            self._take_all(keys, values, order)
+            changed = keys
+        else:
+            base = frame.epoch << 32
+            orders = repeat(order) if ticks is None else [base | tick for tick in ticks]
+            changed = self._take_newer(keys, values, orders)
+            order = max(order, *orders) if ticks else order
+        if order > self.order:
+            self.epoch, self.tick = order >> 32, order & TICK_MASK
+        dropped = self._keyframe_part(frame, keys) if frame.keyframe else ()
+        if changed or dropped:
+            self.revision += 1
+        return Applied(changed, dropped)
+
+    def _take_all(self, keys: tuple[int, ...], values: Iterable[bytes | None], order: int) -> None:
+        """The frequent case: newer than everything, and nothing removed."""
+        self.records.update(zip(keys, zip(repeat(order), values), strict=False))  # type: ignore[arg-type]
+        if self.tombstones:
+            for key in keys:
+                self.tombstones.pop(key, None)
+
+    def _take_newer(
+        self, keys: tuple[int, ...], values: Iterable[bytes | None], orders: Iterable[int]
+    ) -> tuple[int, ...]:
+        changed = []
+        for key, data, order in zip(keys, values, orders, strict=False):
+            if order > self.order_at(key):
+                changed.append(key)
+                self._set(key, data, order)
+        return keys if len(changed) == len(keys) else tuple(changed)
+
+    def order_at(self, key: int) -> int:
+        """The order that a record of ``key`` must exceed to be taken."""
+        found = self.records.get(key)
+        if found is not None:
+            return found[0]
+        return max(self.tombstones.get(key, -1), self.floor - 1)
+
+    def _set(self, key: int, data: bytes | None, order: int) -> None:
+        self.tombstones.pop(key, None)
+        if data is not None:
+            self.records[key] = (order, data)
+            return
+        self.records.pop(key, None)
+        self.tombstones[key] = order
+        self._prune_tombstones()
+
+    def _prune_tombstones(self) -> None:
+        """A removal is remembered for a while of ticks, and at most so many of them."""
+        horizon = self.order - TOMBSTONE_TICKS
+        while self.tombstones:
+            oldest = next(iter(self.tombstones))
+            if self.tombstones[oldest] >= horizon and len(self.tombstones) <= TOMBSTONES_MAX:
+                return
+            del self.tombstones[oldest]
+
+    def _keyframe_part(self, frame: Frame, keys: tuple[int, ...]) -> tuple[int, ...]:
+        """Count a keyframe's part; once all are there, what none of them holds is gone."""
+        order = frame.epoch << 32 | frame.tick
+        if not frame.parts or order <= self.floor:
+            return ()
+        pending = self._keyframes.setdefault(order, _PendingKeyframe())
+        pending.parts.add(frame.part)
+        pending.keys.update(keys)
+        if len(pending.parts) < frame.parts:
+            while len(self._keyframes) > KEYFRAMES_PENDING_MAX:
+                del self._keyframes[min(self._keyframes)]
+            return ()
+        return self._finish_keyframe(order, pending.keys)
+
+    def _finish_keyframe(self, order: int, keys: set[int]) -> tuple[int, ...]:
+        self.floor = order
+        for older in [o for o in self._keyframes if o <= order]:
+            del self._keyframes[older]
+        gone = tuple([key for key in self.records.keys() - keys if self.records[key][0] < order])
+        for key in gone:
+            del self.records[key]
+        return gone
+
+    def keyframe(self, *, sent_at: int = 0, zstd: bool = False) -> Frame:
+        """Every live record as one keyframe with the flag *ticks*: cut it with :func:`gateway.wire.split`.
+        Records of earlier epochs have tick 0, as they are older than anything of this one."""
+        stride = self.stride
+        if stride and not all(fits_stride(key, data, stride) for key, (_, data) in self.records.items()):
+            stride = 0
+        records = [Record(key, data, self.wire_tick(order)) for key, (order, data) in self.records.items()]
+        return Frame(
+            self.epoch,
+            self.tick,
+            records,
+            keyframe=True,
+            ticks=True,
+            stride=stride,
+            sent_at=sent_at,
+            zstd=zstd,
+        )
+
+    def wire_tick(self, order: int) -> int:
+        """The tick that a record of this order has in a message of the state's epoch."""
+        return order & TICK_MASK if order >> 32 == self.epoch else 0
+
+    def snapshot(self) -> dict[int, bytes]:
+        """key → bytes of every live record."""
+        return {key: data for key, (_, data) in self.records.items()}
