@@ -1,0 +1,35 @@
+"""The ways in and out that are measured, all alike. Room: bench/doors.
+
+A door is a module with ``subscribe(target, take)`` and ``publisher(target)``; :func:`door` finds it by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+Take = Callable[[bytes], None]
+"""Given each message (bytes of the frame protocol) as it comes."""
+Send = Callable[[Sequence[bytes]], None]
+"""Sends one frame's messages; returns at once."""
+Close = Callable[[], Awaitable[None]]
+
+NAMES = ("webtransport", "websocket", "http", "redis", "nats", "stock")
+
+
+class Door(Protocol):
+    """One transport to one kind of server. ``target``: ``host``, ``port``, and what the server needs."""
+
+    async def subscribe(self, target: Mapping[str, Any], take: Take) -> Close:
+        """Connect one reader; every message is handed to ``take``."""
+
+    async def publisher(self, target: Mapping[str, Any]) -> tuple[Send, Close]:
+        """Connect one publisher."""
+
+
+def door(name: str) -> Door:
+    """The door's module. Raises ValueError on an unknown name."""
+    if name not in NAMES:
+        raise ValueError(f"unknown door {name!r}: one of {', '.join(NAMES)}")
+    return cast(Door, importlib.import_module(f"bench.doors.{name}_door"))

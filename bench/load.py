@@ -1,0 +1,101 @@
+"""The load generators: publishers that keep their rate whatever happens, readers that weigh age by time.
+
+Room: bench. ``python -m bench.load publish|read JSON``: connects, prints ``ready``, waits for a line
+on standard input, runs, prints one JSON line. The JSON's fields: ``door``, ``target``, ``seconds``,
+``warmup_s``, ``records``; for ``publish`` also ``hz``; for ``read`` also ``readers``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+from bench.ages import AgeHistogram
+from bench.doors import door
+from bench.payload import ReaderAges, messages
+
+BUSY_SHARE = 0.9
+"""A generator that used more than this share of a core was the bottleneck itself."""
+
+
+def now_us() -> int:
+    """The clock that sender and reader share: one machine, so one clock."""
+    return time.time_ns() // 1000
+
+
+async def _wait_for_go() -> None:
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+
+
+async def publish(settings: dict[str, Any]) -> dict[str, Any]:
+    """One publisher at ``hz``; a tick that is late is sent at once, and counted."""
+    send, close = await door(settings["door"]).publisher(settings["target"])
+    await _wait_for_go()
+    cpu = time.process_time()
+    started = time.monotonic()
+    total = int((settings["warmup_s"] + settings["seconds"]) * settings["hz"])
+    late = 0
+    for tick in range(1, total + 1):
+        send(messages(tick, settings["records"], now_us()))
+        ahead = started + tick / settings["hz"] - time.monotonic()
+        late += ahead < 0
+        await asyncio.sleep(max(0.0, ahead))
+    took = time.monotonic() - started
+    share = (time.process_time() - cpu) / took
+    await close()
+    return {"frames": total, "late": late, "cpu_share": share, "seconds": took}
+
+
+async def read(settings: dict[str, Any]) -> dict[str, Any]:
+    """``readers`` readers; what came in the warm-up is not counted."""
+    ages = [ReaderAges(settings["records"]) for _ in range(settings["readers"])]
+    renewed = [0] * len(ages)
+
+    def taker(index: int) -> Any:
+        def take(message: bytes) -> None:
+            renewed[index] += ages[index].take(message, now_us())
+
+        return take
+
+    way = door(settings["door"])
+    closers = [await way.subscribe(settings["target"], taker(n)) for n in range(len(ages))]
+    await _wait_for_go()
+    await asyncio.sleep(settings["warmup_s"])
+    for index, reader in enumerate(ages):
+        reader.restart()
+        renewed[index] = 0
+    cpu, started = time.process_time(), time.monotonic()
+    await asyncio.sleep(settings["seconds"])
+    took = time.monotonic() - started
+    share = (time.process_time() - cpu) / took
+    histogram = AgeHistogram()
+    for reader in ages:
+        reader.finish(now_us())
+        histogram.merge(reader.histogram)
+    answer = {
+        "histogram": histogram.dump(),
+        "messages": sum(r.messages for r in ages),
+        "bytes": sum(r.bytes for r in ages),
+        "records_renewed": sum(renewed),
+        "frames_seen": sum(renewed) / settings["records"],
+        "cpu_share": share,
+        "seconds": took,
+    }
+    await asyncio.gather(*(close() for close in closers), return_exceptions=True)
+    return answer
+
+
+def main() -> None:
+    """Entry."""
+    role = {"publish": publish, "read": read}[sys.argv[1]]
+    print(json.dumps(uvloop.run(role(json.loads(sys.argv[2])))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
