@@ -1,0 +1,304 @@
+"""mvstore's data plane messages: bytes <-> values, both ways. Room: wire. Pure.
+
+A body of ``/batch/*`` is a sequence of frames: u32 big-endian length, then MessagePack. Feed a
+:class:`FrameReader` with what arrived and pull whole frames; each ``decode_*`` takes one frame's
+contents and raises :class:`MalformedMessage` (a value of the wrong shape). Structures are maps with
+string keys; readers also take arrays in field order, and ignore fields that they don't know.
+
+Source: ``docs/STORE.md``; the protocol of mvSQLite 0.3.22.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from gateway.errors import MalformedMessage, TooLarge
+from gateway.limits import STORE_FRAME_BYTES_MAX
+from gateway.wire.mvstore_shape import (
+    HASH_BYTES,
+    MISSING,
+    binary,
+    count,
+    fields,
+    flag,
+    hash32,
+    pack,
+    pages_or_none,
+    text,
+    text_or_none,
+    u32,
+)
+
+IDEMPOTENCY_KEY_BYTES: Final = 16
+PREFIX_BYTES: Final = 4
+COMPLETE: Final = b"\0" * PREFIX_BYTES
+"""The empty frame that ends a ``/batch/write`` request."""
+
+_VERSION = re.compile(r"[0-9a-fA-F]{20}")
+
+
+class ReadMessage(NamedTuple):
+    """One page wanted. ``version`` is not checked: with ``hash`` it is not consulted."""
+
+    page: int
+    version: str
+    hash: bytes | None = None
+    accept_zstd: bool = False
+
+
+class ReadAnswer(NamedTuple):
+    """One page's content; version "" and no data: it never existed."""
+
+    version: str
+    data: bytes
+    zstd: bool = False
+
+
+class CommitHead(NamedTuple):
+    """Frame 1 of a commit. ``namespaces`` is not yet bounded here: out of bounds has its own status."""
+
+    idempotency_key: bytes
+    allow_skip_idempotency_check: bool
+    namespaces: int
+    lock_owner: str | None
+
+
+class CommitNamespace(NamedTuple):
+    """A namespace's head within a commit; ``pages`` page frames follow it."""
+
+    version: str
+    key: str
+    proof: str | None
+    metadata: str | None
+    pages: int
+    read_set: frozenset[int] | None
+
+
+class CommitPage(NamedTuple):
+    """One page of a commit; ``data`` where it is inline."""
+
+    page: int
+    hash: bytes
+    data: bytes | None
+
+
+class FrameReader:
+    """Takes a body's bytes as they come and gives back the frames' contents, as ``bytes``.
+
+    Never holds more than one frame of ``frame_bytes_max`` beyond what was fed last. After an error
+    it is of no use any more.
+    """
+
+    __slots__ = ("_buffer", "_frame_bytes_max", "_start")
+
+    def __init__(self, frame_bytes_max: int = STORE_FRAME_BYTES_MAX) -> None:
+        self._buffer: bytes | bytearray = b""
+        self._start = 0
+        self._frame_bytes_max = frame_bytes_max
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+        if self._start == len(self._buffer):
+            self._buffer = data
+        else:
+            # a bytearray, so that a frame that comes byte by byte costs no more than its length
+            rest = self._buffer if isinstance(self._buffer, bytearray) else bytearray(self._buffer)
+            del rest[: self._start]
+            rest += data
+            self._buffer = rest
+        self._start = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (frame := self.pull()) is not None:
+            yield frame
+
+    def pull(self) -> bytes | None:
+        """The next whole frame's contents (empty: "complete"), or None until more is fed.
+        Raises :class:`TooLarge` on a length over the bound."""
+        head_end = self._start + PREFIX_BYTES
+        length = int.from_bytes(self._buffer[self._start : head_end], "big")
+        if head_end > len(self._buffer):
+            return None
+        if length > self._frame_bytes_max:
+            raise TooLarge(
+                f"a frame of {length} bytes is over the limit of {self._frame_bytes_max}; split the batch",
+                limit_bytes=self._frame_bytes_max,
+            )
+        end = head_end + length
+        if end > len(self._buffer):
+            return None
+        self._start = end
+        return bytes(self._buffer[head_end:end])
+
+    def finish(self) -> None:
+        """The body has ended: raises :class:`MalformedMessage` if it did so inside a frame."""
+        rest = len(self._buffer) - self._start
+        if rest:
+            raise MalformedMessage(f"the body ends inside a frame: {rest} bytes are left over")
+
+
+def frame(contents: bytes) -> bytes:
+    """The contents as they stand in a body: length, then themselves."""
+    return len(contents).to_bytes(PREFIX_BYTES, "big") + contents
+
+
+def version_of(value: str) -> str:
+    """A version as 20 lower-case hex digits. Raises :class:`MalformedMessage` for anything else."""
+    if _VERSION.fullmatch(value) is None:
+        raise MalformedMessage(f"{value[:40]!r} is not a version: 20 hex digits")
+    return value.lower()
+
+
+def proof_ok(key: str, proof: str | None) -> bool:
+    """Whether ``proof`` (hex) opens ``key``. Keys without a ``:`` are open; ``name:HASH`` asks for
+    BLAKE3(unhex(proof)) == unhex(HASH), compared in constant time."""
+    parts = key.split(":")
+    if len(parts) < 2:
+        return True
+    try:
+        wanted, given = bytes.fromhex(parts[1]), bytes.fromhex(proof or "")
+    except ValueError:
+        return False
+    return len(wanted) == HASH_BYTES and hmac.compare_digest(blake3(given).digest(), wanted)
+
+
+# --- requests, as the store reads them ------------------------------------------------------
+
+
+def decode_read(contents: bytes) -> ReadMessage:
+    """``{page_index, version, hash, accept_zstd}``."""
+    page, version, digest, accept_zstd = fields(contents, "page_index", "version", "hash", "accept_zstd")
+    return ReadMessage(
+        u32(page, "page_index"),
+        text(version, "version"),
+        None if digest is None or digest is MISSING else hash32(digest),
+        flag(accept_zstd, "accept_zstd"),
+    )
+
+
+def decode_write(contents: bytes) -> bytes:
+    """``{data, delta_base}``: the page. ``delta_base`` is a hint, and not needed."""
+    data, delta_base = fields(contents, "data", "delta_base")
+    if delta_base is not None and delta_base is not MISSING:
+        u32(delta_base, "delta_base")
+    return binary(data, "data")
+
+
+def decode_commit_head(contents: bytes) -> CommitHead:
+    """``{idempotency_key, allow_skip_idempotency_check, num_namespaces, lock_owner}``."""
+    key, skip, namespaces, owner = fields(
+        contents, "idempotency_key", "allow_skip_idempotency_check", "num_namespaces", "lock_owner"
+    )
+    if len(binary(key, "idempotency_key")) != IDEMPOTENCY_KEY_BYTES:
+        raise MalformedMessage(f"idempotency_key has {len(key)} bytes, not {IDEMPOTENCY_KEY_BYTES}")
+    return CommitHead(
+        key,
+        flag(skip, "allow_skip_idempotency_check"),
+        count(namespaces, "num_namespaces"),
+        text_or_none(owner, "lock_owner"),
+    )
+
+
+_NAMESPACE_FIELDS: Final = ("version", "ns_key", "ns_key_hashproof", "metadata", "num_pages", "read_set")
+
+
+def decode_commit_namespace(contents: bytes) -> CommitNamespace:
+    """``{version, ns_key, ns_key_hashproof, metadata, num_pages, read_set}``."""
+    version, key, proof, metadata, pages, read_set = fields(contents, *_NAMESPACE_FIELDS)
+    return CommitNamespace(
+        version_of(text(version, "version")),
+        text(key, "ns_key"),
+        text_or_none(proof, "ns_key_hashproof"),
+        text_or_none(metadata, "metadata"),
+        u32(pages, "num_pages"),
+        pages_or_none(read_set),
+    )
+
+
+def decode_commit_page(contents: bytes) -> CommitPage:
+    """``{page_index, hash, data}``."""
+    page, digest, data = fields(contents, "page_index", "hash", "data")
+    inline = None if data is None or data is MISSING else binary(data, "data")
+    return CommitPage(u32(page, "page_index"), hash32(digest), inline)
+
+
+# --- answers, as the store writes them ------------------------------------------------------
+
+
+def encode_page(version: str, data: bytes, zstd: bool = False) -> bytes:
+    """One framed answer of ``/batch/read``."""
+    return frame(pack({"version": version, "data": data, "zstd": zstd}))
+
+
+def encode_hash(digest: bytes) -> bytes:
+    """One framed answer of ``/batch/write``; the last has an empty hash."""
+    return frame(pack({"hash": digest}))
+
+
+def encode_changelog(changelog: Mapping[str, Iterable[int]]) -> bytes:
+    """The body of a good commit: one bare map."""
+    return pack({"changelog": {key: list(pages) for key, pages in changelog.items()}})
+
+
+# --- the client's side ----------------------------------------------------------------------
+
+
+def encode_read(page: int, version: str, digest: bytes | None, accept_zstd: bool = False) -> bytes:
+    """One framed request of ``/batch/read``."""
+    return frame(pack({"page_index": page, "version": version, "hash": digest, "accept_zstd": accept_zstd}))
+
+
+def encode_write(data: bytes) -> bytes:
+    """One framed request of ``/batch/write``; :data:`COMPLETE` follows the last."""
+    return frame(pack({"data": data, "delta_base": None}))
+
+
+def encode_commit_head(head: CommitHead) -> bytes:
+    """The first frame of a commit."""
+    values = {
+        "idempotency_key": head.idempotency_key,
+        "allow_skip_idempotency_check": head.allow_skip_idempotency_check,
+        "num_namespaces": head.namespaces,
+        "lock_owner": head.lock_owner,
+    }
+    return frame(pack(values))
+
+
+def encode_commit_namespace(head: CommitNamespace) -> bytes:
+    """A namespace's frame; its pages' frames follow."""
+    read_set = None if head.read_set is None else list(head.read_set)
+    return frame(pack(dict(zip(_NAMESPACE_FIELDS, (*head[:5], read_set), strict=True))))
+
+
+def encode_commit_page(page: int, digest: bytes, data: bytes | None) -> bytes:
+    """One page's frame within a commit."""
+    return frame(pack({"page_index": page, "hash": digest, "data": data}))
+
+
+def decode_page(contents: bytes) -> ReadAnswer:
+    """``{version, data, zstd}``."""
+    version, data, zstd = fields(contents, "version", "data", "zstd")
+    return ReadAnswer(text(version, "version"), binary(data, "data"), flag(zstd, "zstd"))
+
+
+def decode_hash(contents: bytes) -> bytes:
+    """``{hash}``: 32 bytes, or none at the end."""
+    (digest,) = fields(contents, "hash")
+    if len(binary(digest, "hash")) not in (0, HASH_BYTES):
+        raise MalformedMessage(f"a hash has {len(digest)} bytes, not {HASH_BYTES}")
+    return bytes(digest)
+
+
+def decode_changelog(body: bytes) -> dict[str, tuple[int, ...]]:
+    """``{changelog: {ns_key: [page, …]}}``."""
+    (changelog,) = fields(body, "changelog")
+    if not isinstance(changelog, dict):
+        raise MalformedMessage("changelog is not a map")
+    return {
+        text(key, "ns_key"): tuple(sorted(pages_or_none(pages) or ())) for key, pages in changelog.items()
+    }

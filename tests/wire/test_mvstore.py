@@ -1,0 +1,214 @@
+"""mvstore's messages: every shape that the page names, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BadInput, MalformedMessage, TooLarge
+from gateway.wire import mvstore
+from gateway.wire.mvstore import CommitHead, CommitNamespace, CommitPage, FrameReader, ReadMessage
+
+VERSION = "00000000000000aa0001"
+HASH = blake3(b"page").digest()
+KEY = bytes(range(16))
+
+
+def contents(framed: bytes) -> bytes:
+    reader = FrameReader()
+    reader.feed(framed)
+    frame = reader.pull()
+    assert frame is not None
+    reader.finish()
+    return frame
+
+
+def packed(value: object) -> bytes:
+    return msgpack.packb(value, use_bin_type=True)
+
+
+def test_frames_come_out_whole_however_the_bytes_come_in() -> None:
+    frames = [b"", b"a", b"x" * 40_960, b"last"]
+    body = b"".join(map(mvstore.frame, frames))
+    for step in (1, 3, 4_096, len(body)):
+        reader, out = FrameReader(), []
+        for at in range(0, len(body), step):
+            reader.feed(body[at : at + step])
+            out.extend(reader)
+        reader.finish()
+        assert out == frames
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20), st.integers(1, 50))
+def test_any_frames_survive_any_cut(frames: list[bytes], step: int) -> None:
+    body = b"".join(map(mvstore.frame, frames))
+    reader, out = FrameReader(), []
+    for at in range(0, len(body), step):
+        reader.feed(body[at : at + step])
+        out.extend(reader)
+    reader.finish()
+    assert out == frames
+
+
+def test_a_frame_over_the_bound_is_refused_by_its_length_alone() -> None:
+    reader = FrameReader()
+    reader.feed((40_961).to_bytes(4, "big"))
+    with pytest.raises(TooLarge, match=r"40961.*40960"):
+        reader.pull()
+
+
+def test_a_body_that_ends_inside_a_frame_is_malformed() -> None:
+    for cut in (b"\0", b"\0\0\0\5", b"\0\0\0\5four"):
+        reader = FrameReader()
+        reader.feed(cut)
+        assert reader.pull() is None
+        with pytest.raises(MalformedMessage):
+            reader.finish()
+
+
+def test_a_read_says_the_same_as_map_and_as_array() -> None:
+    wanted = ReadMessage(7, VERSION, HASH, True)
+    assert mvstore.decode_read(contents(mvstore.encode_read(*wanted))) == wanted
+    assert mvstore.decode_read(packed([7, VERSION, HASH, True])) == wanted
+    assert mvstore.decode_read(packed([7, VERSION])) == ReadMessage(7, VERSION, None, False)
+    assert mvstore.decode_read(packed({"page_index": 7, "version": VERSION, "news": 1})) == (
+        ReadMessage(7, VERSION, None, False)
+    )
+
+
+def test_a_write_carries_its_page_and_any_hint() -> None:
+    assert mvstore.decode_write(contents(mvstore.encode_write(b"page"))) == b"page"
+    assert mvstore.decode_write(packed({"data": b"page", "delta_base": 3})) == b"page"
+    assert mvstore.decode_write(packed([b"page"])) == b"page"
+
+
+def test_a_commit_says_the_same_after_a_round_trip() -> None:
+    head = CommitHead(KEY, True, 2, "me")
+    assert mvstore.decode_commit_head(contents(mvstore.encode_commit_head(head))) == head
+    namespace = CommitNamespace(VERSION, "k:1", "ab", None, 3, frozenset({1, 2}))
+    framed = mvstore.encode_commit_namespace(namespace)
+    assert mvstore.decode_commit_namespace(contents(framed)) == namespace
+    page = CommitPage(9, HASH, b"data")
+    assert mvstore.decode_commit_page(contents(mvstore.encode_commit_page(*page))) == page
+
+
+def test_an_empty_read_set_is_not_the_same_as_none() -> None:
+    fields = {"version": VERSION, "ns_key": "k", "num_pages": 0}
+    assert mvstore.decode_commit_namespace(packed({**fields, "read_set": []})).read_set == frozenset()
+    assert mvstore.decode_commit_namespace(packed({**fields, "read_set": None})).read_set is None
+    assert mvstore.decode_commit_namespace(packed(fields)).read_set is None
+
+
+def test_answers_say_the_same_after_a_round_trip() -> None:
+    assert mvstore.decode_page(contents(mvstore.encode_page(VERSION, b"data"))) == (VERSION, b"data", False)
+    assert mvstore.decode_hash(contents(mvstore.encode_hash(HASH))) == HASH
+    assert mvstore.decode_hash(contents(mvstore.encode_hash(b""))) == b""
+    assert mvstore.decode_changelog(mvstore.encode_changelog({"k": [2, 1], "m": []})) == {
+        "k": (1, 2),
+        "m": (),
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1,
+        "text",
+        None,
+        {},
+        [],
+        {"page_index": -1, "version": VERSION},
+        {"page_index": 2**32, "version": VERSION},
+        {"page_index": True, "version": VERSION},
+        {"page_index": 1.0, "version": VERSION},
+        {"page_index": 1},
+        {"page_index": 1, "version": b"bytes"},
+        {"page_index": 1, "version": VERSION, "hash": b"short"},
+        {"page_index": 1, "version": VERSION, "hash": "x" * 32},
+        {"page_index": 1, "version": VERSION, "accept_zstd": 1},
+    ],
+)
+def test_a_read_of_the_wrong_shape_is_malformed(value: object) -> None:
+    with pytest.raises(MalformedMessage):
+        mvstore.decode_read(packed(value))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"idempotency_key": KEY[:15]},
+        {"idempotency_key": "x" * 16},
+        {"num_namespaces": -1},
+        {"num_namespaces": "1"},
+        {"lock_owner": 3},
+        {"allow_skip_idempotency_check": None},
+    ],
+)
+def test_a_commit_head_of_the_wrong_shape_is_malformed(fields: dict[str, object]) -> None:
+    good = {"idempotency_key": KEY, "allow_skip_idempotency_check": True, "num_namespaces": 1}
+    mvstore.decode_commit_head(packed(good))
+    with pytest.raises(MalformedMessage):
+        mvstore.decode_commit_head(packed({**good, **fields}))
+
+
+@pytest.mark.parametrize("version", ["", "0" * 19, "0" * 21, "g" * 20, "0" * 20 + "\n", "０" * 20])
+def test_a_version_is_twenty_hex_digits(version: str) -> None:
+    with pytest.raises(MalformedMessage):
+        mvstore.version_of(version)
+
+
+def test_versions_are_lower_case_inside() -> None:
+    assert mvstore.version_of("ABCDEF0123456789abcd") == "abcdef0123456789abcd"
+
+
+def test_a_deep_nest_is_malformed_and_not_a_crash() -> None:
+    with pytest.raises(MalformedMessage):
+        mvstore.decode_read(b"\x91" * 40_000)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_anything_but_bad_input(data: bytes) -> None:
+    for decode in (
+        mvstore.decode_read,
+        mvstore.decode_write,
+        mvstore.decode_commit_head,
+        mvstore.decode_commit_namespace,
+        mvstore.decode_commit_page,
+        mvstore.decode_page,
+        mvstore.decode_hash,
+        mvstore.decode_changelog,
+    ):
+        try:
+            decode(data)
+        except BadInput:
+            pass
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=5) | st.binary(max_size=40),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=9), inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(_values)
+def test_no_message_raises_anything_but_bad_input(value: object) -> None:
+    test_no_bytes_raise_anything_but_bad_input.hypothesis.inner_test(packed(value))  # type: ignore[attr-defined]
+
+
+def test_a_key_without_a_colon_is_open() -> None:
+    assert mvstore.proof_ok("plain", None)
+    assert mvstore.proof_ok("plain", "zz")
+
+
+def test_a_protected_key_opens_to_its_proof_only() -> None:
+    proof = b"secret"
+    key = f"name:{blake3(proof).hexdigest()}"
+    assert mvstore.proof_ok(key, proof.hex())
+    for wrong in (None, "", "zz", b"other".hex(), proof.hex() + "00"):
+        assert not mvstore.proof_ok(key, wrong)
+    assert not mvstore.proof_ok("name:abcd", proof.hex())
+    assert not mvstore.proof_ok("name:nothex", proof.hex())
