@@ -43,6 +43,15 @@ TOMBSTONES_MAX: Final = 65_536
 """Removals remembered at once per world: 1,000 a second for a minute, about 6 MB."""
 KEYFRAMES_PENDING_MAX: Final = 2
 """Keyframes whose parts are still coming: the newest, and the one before it for stragglers."""
+PIECE_SIZES_CACHED_MAX: Final = 8
+"""A frame is cut once for each datagram size among its readers; paths have few."""
+OUTSTANDING_MAX: Final = 2_048
+"""Messages per reader whose fate is unknown: 16 KB. 34 s of single datagrams at 60 Hz; what is older counts as lost."""
+PIECES_MAX: Final = 32
+"""A frame of up to so many datagrams (35 KB) is sent as datagrams: a lost one costs its own records only.
+Above it one stream costs less than the packets' bookkeeping."""
+REPAIR_MESSAGES_MAX: Final = 32
+"""Messages of newest values per reader and turn: what is left waits for the next turn, and others get theirs."""
 
 # --- store -------------------------------------------------------------------------------
 VFS_INLINE_PAGES_MAX: Final = 10
@@ -59,6 +68,54 @@ VFS_ATTEMPTS_MAX: Final = 64
 """Times that one transaction is run again after a conflict; the deadline usually comes first."""
 VFS_DEADLINE_S: Final = 5.0
 """How long a transaction is run again before its caller hears of it: nothing waits longer without telling."""
+
+# --- store/embedded ----------------------------------------------------------------------
+STORE_NAMESPACES_CACHED_MAX: Final = 4_096
+"""Namespaces whose head and lock are held in memory, half a KiB each; the others are looked up."""
+STORE_READ_CONNECTIONS_KEPT: Final = 8
+"""Idle read connections, up to 4 MiB of cache each: more than the reader threads of one gateway."""
+STORE_READER_THREADS: Final = 4
+"""Threads that read for the event loop: reads wait for the disk, not for each other."""
+STORE_QUEUE_JOBS_MAX: Final = 4_096
+"""Commits waiting for the disk; at 10,000 a second that is under half a second of waiting."""
+STORE_QUEUE_BYTES_MAX: Final = 64 * MIB
+"""Page data waiting for the disk: 20 of the largest inline commits."""
+STORE_BATCH_JOBS_MAX: Final = 256
+"""Commits that share one fsync: beyond it the fsync's share of each is lost in the noise."""
+STORE_BATCH_PAGES_MAX: Final = 2_000
+"""Pages that share one fsync, so that a small commit waits for at most some 20 ms of others' pages."""
+STORE_INTERVAL_COMMITS_MAX: Final = 100
+"""mvstore's bound on commits that a change interval spans."""
+STORE_INTERVAL_PAGES_MAX: Final = 1_000
+"""mvstore's bound on distinct pages of a change interval."""
+STORE_LOG_PAGES_MAX: Final = 500
+"""mvstore's bound: a commit of so many pages is not listed in the change log."""
+STORE_LOG_COMMITS_KEPT: Final = 128
+"""Commits of each namespace kept in the change log: an interval spans at most 100."""
+STORE_READ_SET_PAGES_MAX: Final = 2_000
+"""mvstore's bound on read sets; above it a commit is checked against the whole namespace."""
+STORE_PAGE_CHECK_PAGES_MAX: Final = 1_000
+"""mvstore's bound: a commit of so many pages is checked against the whole namespace."""
+STORE_NAMESPACE_KEY_BYTES_MAX: Final = 1_024
+"""A key travels in a header; FoundationDB takes keys of 10,000 bytes, no client comes near this."""
+STORE_OVERLAY_DEPTH_MAX: Final = 32
+"""Overlays on overlays: each level costs one look-up for a page that was never written above."""
+STORE_ATTEMPT_BUCKETS_MAX: Final = 32
+"""Buckets of idempotency keys, each an hour or a full one: a day of them and some to spare."""
+STORE_ATTEMPT_BUCKET_KEYS_MAX: Final = 125_000
+"""Idempotency keys a bucket: four million in all, some 250 MB on disk, two hours of 600 commits a second."""
+STORE_ATTEMPT_KEPT_S: Final = 86_400
+"""How long a retry is recognised: a day, where the counts above allow."""
+STORE_MOMENTS_MAX: Final = 10_000_000
+"""The time keeper's points: one every 5 s of activity for a year and a half, 200 MB on disk."""
+STORE_STEP_ROWS_MAX: Final = 256
+"""Rows that one step of background work takes in hand."""
+STORE_STEP_S: Final = 0.005
+"""How long one step of background work may hold the writer: a commit waits at most 20 ms for it."""
+STORE_WAL_PAGES: Final = 2_000
+"""Log pages (4 KiB) after which the background copies them into the file."""
+STORE_WAL_PAGES_MAX: Final = 32_000
+"""Log pages (128 MiB) at which the writer itself stops to copy them: the background fell behind."""
 
 # --- wire/mvstore ------------------------------------------------------------------------
 STORE_FRAME_BYTES_MAX: Final = 40 * KIB
@@ -113,6 +170,8 @@ WT_STREAMS_PER_SESSION_MAX: Final = 32
 """Large frames under way at once per session; the oldest is reset beyond it, for newer state has overtaken it."""
 WT_EARLY_BYTES_MAX: Final = 64 * KIB
 """What a peer may send into a session before it is open; more is dropped, as if lost."""
+WT_CONTROL_BYTES_MAX: Final = 1 * MIB
+"""Unacknowledged control messages of one session: far more than a live reader ever lags."""
 WT_CLOSE_REASON_BYTES_MAX: Final = 1_024
 """The close capsule's own bound (draft-ietf-webtrans-http3 section 6)."""
 

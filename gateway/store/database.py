@@ -1,0 +1,235 @@
+"""A SQLite database whose pages live in a store: open, transact, read. Room: store.
+
+Every method blocks: call from a thread of its own, one at a time, never from the event loop. Source:
+the last section of the protocol page: a transaction starts with a snapshot, buffers its writes, and
+ends in one commit of the store; on conflict everything known is thrown away and it runs again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import apsw
+
+from gateway.errors import BadInput, Conflict, Unprocessable
+from gateway.limits import STORE_COMMIT_NAMESPACES_MAX, VFS_ATTEMPTS_MAX, VFS_CACHE_BYTES_MAX, VFS_DEADLINE_S
+from gateway.store.base import BlockingStore, Namespace, Version
+from gateway.store.pages import PAGE_SIZE, Pages, commit_together
+from gateway.store.vfs import PagesVFS
+
+T = TypeVar("T")
+_PAUSE_S: Final = 0.001
+_PAUSE_S_MAX: Final = 0.05
+
+
+def _new_key() -> bytes:
+    return os.urandom(16)
+
+
+class Database:
+    """One database. Get it by :meth:`open`, end it by :meth:`close`."""
+
+    def __init__(
+        self, store: BlockingStore, pages: Pages, *, exclusive: bool, new_key: Callable[[], bytes]
+    ) -> None:
+        self.new_key = new_key
+        self.store = store
+        self.pages = pages
+        self._exclusive = exclusive
+        self._connection: apsw.Connection | None = None
+        self._vfs: PagesVFS | None = None
+        self.deadline_s = VFS_DEADLINE_S
+        self.conflicts = 0
+        """How often a transaction was run again."""
+
+    @classmethod
+    def open(
+        cls,
+        store: BlockingStore,
+        ns: Namespace,
+        *,
+        version: Version | None = None,
+        page_size: int = PAGE_SIZE,
+        single_writer: bool = False,
+        read_only: bool = False,
+        create: bool = False,
+        cache_bytes: int = VFS_CACHE_BYTES_MAX,
+        new_key: Callable[[], bytes] = _new_key,
+    ) -> Database:
+        """Open ``ns``: at ``version`` (read-only), or at its moving head.
+
+        ``single_writer``: this connection is meant to be the only writer: its head is trusted
+        without asking and SQLite keeps its page cache; any foreign commit is a conflict.
+        ``create``: make the namespace if it is not there. ``page_size`` (bytes) counts for a new
+        database only. Raises ``NotFound`` at first use where there is no such namespace.
+        """
+        if create:
+            with suppress(Unprocessable):
+                store.create_namespace(ns.key)
+        exclusive = single_writer and not read_only and version is None
+        pages = Pages(
+            store,
+            ns,
+            new_key=new_key,
+            version=version,
+            page_size=page_size,
+            follow_head=not exclusive,
+            writable=not read_only,
+            cache_bytes=cache_bytes,
+        )
+        return cls(store, pages, exclusive=exclusive, new_key=new_key)
+
+    @property
+    def namespace(self) -> Namespace:
+        return self.pages.ns
+
+    @property
+    def version(self) -> Version | None:
+        """The version last read or committed; None before the first transaction."""
+        return self.pages.head
+
+    @property
+    def connection(self) -> apsw.Connection:
+        """The SQLite connection, opened when first asked for. Its own COMMITs go to the store too."""
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _connect(self) -> apsw.Connection:
+        if self._vfs is None:
+            self._vfs = PagesVFS(f"mvpages-{id(self):x}", self.pages)
+        flags = apsw.SQLITE_OPEN_READONLY if self.pages.read_only else apsw.SQLITE_OPEN_READWRITE
+        try:
+            connection = apsw.Connection(self.pages.ns.key, flags=flags, vfs=self._vfs.name)
+            connection.execute("PRAGMA temp_store=MEMORY; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF")
+            if self._exclusive:
+                connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        except apsw.Error as error:
+            raise self._cause(error) from None
+        return connection
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """What really happened: SQLite only passes an error number on from our pages."""
+        file = None if self._vfs is None else self._vfs.file
+        failure = None if file is None else file.failure
+        if file is not None:
+            file.failure = None
+        return failure or error
+
+    def read(self, fn: Callable[[apsw.Connection], T]) -> T:
+        """``fn(connection)`` within one read transaction: one snapshot throughout."""
+        connection = self.connection
+        try:
+            connection.execute("BEGIN")
+            result = fn(connection)
+            connection.execute("ROLLBACK")
+        except BaseException as error:
+            raise self.roll_back(error) or error from None
+        return result
+
+    def transact(self, fn: Callable[[apsw.Connection], T]) -> T:
+        """``fn(connection)`` and one commit; answers what ``fn`` answered.
+
+        ``fn`` runs again from the start, on a fresh snapshot, each time somebody else was first:
+        it must have no other effect than SQL. Raises ``Conflict`` after ``deadline_s`` seconds,
+        ``StoreUnavailable`` where the outcome is not known, and whatever ``fn`` raises (rolled back).
+        """
+        return transact_together([self], lambda connections: fn(connections[0]))
+
+    def begin_held(self) -> apsw.Connection:
+        """Begin a writing transaction whose COMMIT leaves its pages for :func:`commit_held`."""
+        connection = self.connection
+        self.pages.hold = True
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
+    def roll_back(self, error: BaseException) -> Exception | None:
+        """Undo after ``error``; answers the page call's failure that caused it, if one did."""
+        self.pages.hold = False
+        cause = self._cause(error)
+        connection = self._connection
+        sound = cause is error and not isinstance(error, apsw.Error) and connection is not None
+        if connection is None or not sound or connection.get_autocommit():
+            self.throw_away()
+        else:
+            connection.execute("ROLLBACK")
+            self.pages.discard()
+        return cause if isinstance(cause, Exception) and cause is not error else None
+
+    def throw_away(self) -> None:
+        """Close the connection and forget every page: the next use starts from the store's head."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(apsw.Error):
+                connection.close(True)
+        self.pages.forget()
+
+    def close(self) -> None:
+        """Close; idempotent. What was not committed is gone."""
+        self.throw_away()
+        vfs, self._vfs = self._vfs, None
+        if vfs is not None:
+            vfs.unregister()
+
+
+def transact_together(
+    databases: Sequence[Database],
+    fn: Callable[[Sequence[apsw.Connection]], T],
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    jitter: Callable[[], float] = random.random,
+) -> T:
+    """``fn(connections)`` and **one** commit over 1 to 16 databases of the same store: all or none.
+
+    Otherwise as :meth:`Database.transact`.
+    """
+    if not 1 <= len(databases) <= STORE_COMMIT_NAMESPACES_MAX:
+        raise BadInput(
+            f"{len(databases)} databases in one transaction; 1 to {STORE_COMMIT_NAMESPACES_MAX} go"
+        )
+    deadline = monotonic() + databases[0].deadline_s
+    attempt = 0
+    while True:
+        attempt += 1
+        result = run_held(databases, fn)
+        try:
+            commit_held(databases)
+            return result
+        except Conflict:
+            if attempt == VFS_ATTEMPTS_MAX or monotonic() >= deadline:
+                raise
+            databases[0].conflicts += 1
+        sleep(jitter() * min(_PAUSE_S_MAX, _PAUSE_S * 2**attempt))
+
+
+def run_held(databases: Sequence[Database], fn: Callable[[Sequence[apsw.Connection]], T]) -> T:
+    """``fn`` inside a transaction of each; their pages wait for :func:`commit_held`."""
+    connections: list[apsw.Connection] = []
+    try:
+        connections.extend(database.begin_held() for database in databases)
+        result = fn(connections)
+        for connection in connections:
+            connection.execute("COMMIT")
+    except BaseException as error:
+        causes = [database.roll_back(error) for database in databases]
+        raise next((cause for cause in causes if cause is not None), error) from None
+    return result
+
+
+def commit_held(databases: Sequence[Database]) -> None:
+    """One store commit of what :func:`run_held` left. After any failure the connections are thrown away."""
+    try:
+        first = databases[0]
+        commit_together(first.store, [database.pages for database in databases], first.new_key())
+    except BaseException:
+        for database in databases:
+            database.throw_away()
+        raise
+    for database in databases:
+        database.pages.hold = False
