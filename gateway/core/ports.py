@@ -138,6 +138,25 @@ class Worlds(Protocol):
     async def last_synced(self, name: str) -> Mapping[str, Any]:
         """The last synced state, from the store: ``{epoch, tick, durable_at, stride, records: {key: bytes}, messages: [bytes]}``."""
 
+    async def patch(self, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Change ``retention`` or ``ring_s``. Answers the info."""
+
+    async def delete(self, name: str) -> None:
+        """End its sessions and delete the world with all its history."""
+
+    async def state_at(
+        self, name: str, *, epoch: int | None = None, tick: int | None = None, at_us: int | None = None
+    ) -> Mapping[str, Any]:
+        """The recorded state at a tick, or at a time (microseconds since the Unix epoch): as ``last_synced``."""
+
+    async def history(
+        self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None
+    ) -> AsyncIterator[bytes]:
+        """The recorded messages in order, gaps as control messages of type ``gap``."""
+
+    async def udp_token(self, name: str) -> Mapping[str, Any]:
+        """Register a plain UDP publisher: ``{token (16 hex digits), host, port, epoch}``."""
+
 
 class Doors(Protocol):
     """Where a session request ends up, whatever transport it came by. Implemented by ``runtime/``.

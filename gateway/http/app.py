@@ -1,0 +1,163 @@
+"""The one ASGI application, behind every HTTP door. Room: http. What it serves, it asks of the ports.
+
+Other rooms add their routes by ``extra_routes`` (Starlette ``Route`` objects; a handler raises
+:class:`gateway.errors.GatewayError`, and the problem document is made here).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import limits
+from gateway.core.ports import Doors, Worlds
+from gateway.errors import GatewayError
+from gateway.http.metrics import CONTENT_TYPE, Metric, render
+from gateway.http.problems import on_gateway_error, on_http_exception, status_response
+from gateway.http.streaming import StreamingDoor
+from gateway.http.websocket import WebSocketDoor
+from gateway.http.worlds import NO_STORE, WorldRoutes
+
+log = logging.getLogger("mvgateway.http")
+
+WEB_FILES = {"/": ("index.html", "text/html; charset=utf-8")}
+
+
+class Application:
+    """The app with its guard: counts answers, catches what no handler foresaw, ends bodies cleanly."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self.answers: dict[int, int] = {}
+        self.failures = 0
+        inner = Router(routes, redirect_slashes=False)
+        handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: on_gateway_error}
+        self._app: ASGIApp = ExceptionMiddleware(inner, handlers=handlers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        scope["app"] = self
+        if scope["type"] == "websocket":
+            await self._guarded(scope, receive, send, None)
+            return
+        body = _Body(receive)
+        await self._guarded(scope, body.receive, self._answering(body, send), body)
+
+    def _answering(self, body: _Body, send: Send) -> Send:
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self.answers[status] = self.answers.get(status, 0) + 1
+                body.answered = True
+                if status >= 400:
+                    await body.discard()
+            await send(message)
+
+        return answer
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, body: _Body | None) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except (OSError, asyncio.CancelledError):
+            raise
+        except Exception:
+            self.failures += 1
+            log.exception("unforeseen failure at %s", scope["path"])
+            if body is not None and not body.answered:
+                response = status_response(500, "the gateway failed at this request; its log says why")
+                await response(scope, receive, send)
+
+
+class _Body:
+    """Watches how far a request's body was read."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._over = False
+        self.answered = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._over = True
+        return message
+
+    async def discard(self) -> None:
+        """Read the rest of a refused body, to a bound: else the refusal may be lost to a reset."""
+        left = limits.HTTP_DISCARD_BYTES_MAX
+        try:
+            async with asyncio.timeout(2.0):
+                while not self._over and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            pass
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def build_app(
+    worlds: Worlds,
+    doors: Doors,
+    *,
+    extra_routes: Iterable[BaseRoute] = (),
+    metrics: Callable[[], Iterable[Metric]] = tuple,
+    health: Callable[[], Mapping[str, Any]] = lambda: {"status": "ok"},
+    certificate_sha256: Callable[[], str | None] = lambda: None,
+    message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
+) -> Application:
+    """The app. ``health`` answers ``{"status": "ok" | ...}`` (anything else than ok: 503)."""
+
+    async def healthz(request: Request) -> Response:
+        facts = dict(health())
+        return JSONResponse(facts, 200 if facts.get("status") == "ok" else 503, headers=NO_STORE)
+
+    async def show_metrics(request: Request) -> Response:
+        return Response(render(metrics()), headers={**NO_STORE, "content-type": CONTENT_TYPE})
+
+    async def certificate(request: Request) -> Response:
+        digest = certificate_sha256()
+        if digest is None:
+            return status_response(404, "this gateway serves no certificate")
+        headers = {**NO_STORE, "access-control-allow-origin": "*"}
+        return Response(digest + "\n", headers=headers, media_type="text/plain")
+
+    return Application(
+        [
+            *WorldRoutes(worlds, message_bytes_max=message_bytes_max).routes(),
+            *extra_routes,
+            Route("/v1/worlds/{world}/live", StreamingDoor(doors), methods=["GET"]),
+            Route("/healthz", healthz),
+            Route("/metrics", show_metrics),
+            Route("/certificate.sha256", certificate),
+            *(Route(path, _file(name, kind)) for path, (name, kind) in WEB_FILES.items()),
+            WebSocketRoute("/{path:path}", WebSocketDoor(doors)),
+        ]
+    )
+
+
+def _file(name: str, kind: str) -> Callable[[Request], Any]:
+    async def serve(request: Request) -> Response:
+        body = (resources.files("gateway.web") / name).read_bytes()
+        headers = {
+            "cache-control": "no-cache",
+            "content-security-policy": "default-src 'self' 'unsafe-inline'",
+        }
+        return Response(body, headers=headers, media_type=kind)
+
+    return serve

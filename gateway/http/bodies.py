@@ -1,0 +1,75 @@
+"""Request bodies: read whole within a bound, or as a stream of messages. Room: http.
+
+A refused body is still read to a bound, so that the refusal reaches a peer that sends first and
+reads later, and so that the connection stays of use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from gateway import limits
+from gateway.errors import BadInput, TooLarge, Unsupported
+from gateway.wire import MessageStream
+
+
+def check_declared(request: Request, bytes_max: int) -> None:
+    """Raise :class:`TooLarge` already on the Content-Length."""
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > bytes_max:
+        raise TooLarge(f"a body of {declared} bytes is over the bound of {bytes_max}", limit_bytes=bytes_max)
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The whole body. Raises :class:`TooLarge`, or :class:`BadInput` if it does not come in time."""
+    check_declared(request, bytes_max)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.HTTP_BODY_S_MAX):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > bytes_max:
+                    raise TooLarge(f"a body of over {bytes_max} bytes is not taken", limit_bytes=bytes_max)
+    except TimeoutError:
+        raise BadInput(f"the body did not come within {limits.HTTP_BODY_S_MAX:.0f} s") from None
+    except ClientDisconnect:
+        raise BadInput("the connection ended inside the body") from None
+    return bytes(body)
+
+
+async def read_json(request: Request) -> Mapping[str, Any]:
+    """The body as one JSON object; an empty body is an empty object."""
+    body = await read_body(request, limits.JSON_BODY_BYTES_MAX)
+    if not body:
+        return {}
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    if kind not in ("application/json", "application/x-www-form-urlencoded"):
+        raise Unsupported(f"a body of type {kind} is not taken here; send application/json")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadInput("the body is JSON, but not an object")
+    return value
+
+
+async def messages(request: Request, message_bytes_max: int) -> AsyncIterator[bytes]:
+    """The length-prefixed messages of a body, each as soon as it is whole.
+
+    Raises :class:`MalformedMessage` where the body ends inside one.
+    """
+    stream = MessageStream(message_bytes_max)
+    try:
+        async for piece in request.stream():
+            stream.feed(piece)
+            for message in stream:
+                yield message
+    except ClientDisconnect:
+        raise BadInput("the connection ended inside the body") from None
+    stream.finish()

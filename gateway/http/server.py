@@ -1,0 +1,185 @@
+"""The TCP server: hypercorn's protocols on our own loop and our own sockets. Room: http.
+
+hypercorn parses HTTP/1.1, HTTP/2 and WebSocket; accepting, TLS and buffers are ours, because
+stale bytes hide in buffers: TLS is started over a transport whose write limit is already low, and
+each connection's transports are handed to the application (``scope["state"]["wire"]``), so
+that a link can see what has not gone out yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from starlette.types import ASGIApp
+
+from gateway import limits
+
+TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+
+
+@dataclass(slots=True)
+class Wire:
+    """One connection's transports: ``app`` is what is written to, ``raw`` the socket's own below TLS."""
+
+    app: asyncio.Transport
+    raw: asyncio.Transport
+
+    def pending_bytes(self) -> int:
+        """Bytes written and not yet handed to the kernel."""
+        waiting = self.raw.get_write_buffer_size()
+        if self.app is not self.raw:
+            waiting += self.app.get_write_buffer_size()
+        return waiting
+
+
+def hypercorn_config(alt_svc: str | None, message_bytes_max: int) -> Config:
+    """hypercorn with the time-outs and bounds that long streams need, and no logs of its own."""
+    config = Config()
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.keep_alive_timeout = limits.HTTP_IDLE_S_MAX
+    config.keep_alive_max_requests = 1 << 62
+    config.max_app_queue_size = limits.HTTP_APP_QUEUE_ITEMS_MAX
+    config.h11_max_incomplete_size = limits.HTTP_HEADER_BYTES_MAX
+    config.h2_max_concurrent_streams = limits.HTTP_H2_STREAMS_MAX
+    config.h2_max_header_list_size = limits.HTTP_HEADER_BYTES_MAX
+    config.websocket_max_message_size = message_bytes_max
+    config.alt_svc_headers = [alt_svc] if alt_svc else []
+    return config
+
+
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """A listening socket, whose connections inherit its options. Raises ``OSError``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, limits.TCP_UNSENT_BYTES)
+        except OSError:
+            pass  # not on this system: the write limits alone keep the backlog short
+        sock.bind((host, port))
+        sock.listen(1_024)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class _Accepted(asyncio.Protocol):
+    """A fresh connection: reading waits until TLS (or the plain protocol) is in place."""
+
+    def __init__(self, server: TcpServer) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        self._server.accepted(transport)
+
+
+class TcpServer:
+    """Serves one ASGI app on one listening socket, with TLS if ``tls`` gives a context.
+
+    ``tls`` is asked for each connection, so a renewed certificate needs no restart.
+    """
+
+    def __init__(self, app: ASGIApp, config: Config, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
+        self._app: Any = ASGIWrapper(app)  # type: ignore[arg-type]
+        self._config = config
+        self._tls = tls
+        self._context = WorkerContext(None)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self.connections_refused = 0
+        self.handshakes_failed = 0
+        self.connections_failed = 0
+
+    @property
+    def connections(self) -> int:
+        """Connections open now."""
+        return len(self._tasks)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Accept connections on ``sock`` from now on."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Accepted(self), sock=sock)
+
+    def accepted(self, raw: asyncio.Transport) -> None:
+        """Called for each new connection, whose reading is paused."""
+        if len(self._tasks) >= limits.TCP_CONNECTIONS_MAX:
+            self.connections_refused += 1
+            raw.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(raw))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, raw: asyncio.Transport) -> None:
+        try:
+            await self._converse(raw)
+        except (OSError, ssl.SSLError, TimeoutError, asyncio.CancelledError):
+            self.handshakes_failed += 1
+        except Exception:
+            # what breaks inside hypercorn for one peer ends that peer's connection only
+            self.connections_failed += 1
+        finally:
+            raw.abort()
+
+    async def _converse(self, raw: asyncio.Transport) -> None:
+        loop = asyncio.get_running_loop()
+        raw.set_write_buffer_limits(high=limits.TCP_TRANSPORT_BYTES_MAX)
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport = await self._secured(raw, protocol)
+        protocol.connection_made(transport)
+        if transport is raw:
+            raw.set_protocol(protocol)
+            raw.resume_reading()
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        state: Any = {"wire": Wire(transport, raw)}
+        await TCPServer(self._app, loop, self._config, self._context, state, reader, writer)
+
+    async def _secured(self, raw: asyncio.Transport, protocol: asyncio.Protocol) -> asyncio.Transport:
+        if self._tls is None:
+            return raw
+        transport = await asyncio.get_running_loop().start_tls(
+            raw, protocol, self._tls(), server_side=True, ssl_handshake_timeout=limits.HTTP_HANDSHAKE_S_MAX
+        )
+        assert transport is not None
+        transport.set_write_buffer_limits(high=limits.TCP_TRANSPORT_BYTES_MAX)
+        return transport
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; what is open goes on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def aclose(self, timeout_s: float) -> None:
+        """Let requests under way finish for ``timeout_s``, then end every connection."""
+        self.stop_accepting()
+        await self._context.terminated.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)

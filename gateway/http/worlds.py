@@ -1,0 +1,134 @@
+"""``/v1/worlds…``: make, tell, change and delete worlds; frames in, recorded frames out. Room: http.
+
+The routes are documented in ``docs/API.md``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from gateway import limits
+from gateway.core.ports import Worlds
+from gateway.errors import Unsupported
+from gateway.http.bodies import messages, read_json
+from gateway.http.problems import FRAMES_TYPE
+from gateway.http.queries import check_keys, flag, time_us, u32
+from gateway.wire import prefix, world_name
+
+NO_STORE = {"cache-control": "no-store"}
+BODY_TYPES = (FRAMES_TYPE, "application/octet-stream", "application/x-www-form-urlencoded", "")
+"""What a body of frames may call itself: the last two are what curl says when nobody tells it."""
+
+
+class WorldRoutes:
+    """The handlers, over :class:`gateway.core.ports.Worlds`. ``clock`` answers Unix seconds."""
+
+    def __init__(
+        self,
+        worlds: Worlds,
+        *,
+        message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._worlds = worlds
+        self._message_bytes_max = message_bytes_max
+        self._clock = clock
+
+    def routes(self) -> list[Route]:
+        """All of them, to mount."""
+        base = "/v1/worlds/{world}"
+        return [
+            Route("/v1/worlds", self.list, methods=["GET"]),
+            Route(base, self.world, methods=["GET", "PUT", "PATCH", "DELETE"]),
+            Route(f"{base}/frames", self.frames, methods=["GET", "POST"]),
+            Route(f"{base}/frames/last", self.last, methods=["GET"]),
+            Route(f"{base}/udp", self.udp, methods=["POST"]),
+        ]
+
+    async def list(self, request: Request) -> Response:
+        check_keys(request.query_params, ())
+        return JSONResponse({"worlds": [dict(w) for w in await self._worlds.list()]}, headers=NO_STORE)
+
+    async def world(self, request: Request) -> Response:
+        name = _name(request)
+        check_keys(request.query_params, ())
+        if request.method == "PUT":
+            info, created = await self._worlds.create(name, await read_json(request))
+            return JSONResponse(dict(info), 201 if created else 200, headers=NO_STORE)
+        if request.method == "PATCH":
+            return JSONResponse(
+                dict(await self._worlds.patch(name, await read_json(request))), headers=NO_STORE
+            )
+        if request.method == "DELETE":
+            await self._worlds.delete(name)
+            return JSONResponse({"world": name, "deleted": True})
+        return JSONResponse(dict(await self._worlds.info(name)), headers=NO_STORE)
+
+    async def frames(self, request: Request) -> Response:
+        return await (self._post(request) if request.method == "POST" else self._history(request))
+
+    async def _post(self, request: Request) -> Response:
+        name = _name(request)
+        check_keys(request.query_params, ("durable",))
+        durable = flag(request.query_params, "durable")
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in BODY_TYPES:
+            raise Unsupported(f"a body of type {kind} is not taken here; send {FRAMES_TYPE}")
+        body = messages(request, self._message_bytes_max)
+        answer = await self._worlds.post_frames(name, body, durable=durable)
+        return JSONResponse(dict(answer), 200 if durable else 202, headers=NO_STORE)
+
+    async def _history(self, request: Request) -> Response:
+        name, query = _name(request), request.query_params
+        check_keys(query, ("epoch", "from", "to", "at", "tick"))
+        epoch = u32(query, "epoch")
+        if "at" in query or "tick" in query:
+            at = query.get("at")
+            at_us = None if at is None else time_us(at, round(self._clock() * 1_000_000))
+            state = await self._worlds.state_at(name, epoch=epoch, tick=u32(query, "tick"), at_us=at_us)
+            return state_response(request, state)
+        stream = await self._worlds.history(
+            name, epoch=epoch, from_tick=u32(query, "from"), to_tick=u32(query, "to")
+        )
+        return StreamingResponse(_prefixed(stream), media_type=FRAMES_TYPE, headers=NO_STORE)
+
+    async def last(self, request: Request) -> Response:
+        check_keys(request.query_params, ())
+        return state_response(request, await self._worlds.last_synced(_name(request)))
+
+    async def udp(self, request: Request) -> Response:
+        check_keys(request.query_params, ())
+        return JSONResponse(dict(await self._worlds.udp_token(_name(request))), 201, headers=NO_STORE)
+
+
+def state_response(request: Request, state: Mapping[str, Any]) -> Response:
+    """A recorded state: length-prefixed keyframe messages, or JSON where Accept asks for it."""
+    facts = {
+        "x-epoch": str(state["epoch"]),
+        "x-tick": str(state["tick"]),
+        "x-durable-at": str(state["durable_at"]),
+    }
+    if "application/json" in request.headers.get("accept", ""):
+        records = {str(key): base64.b64encode(data).decode() for key, data in state["records"].items()}
+        head = {name: state[name] for name in ("epoch", "tick", "durable_at", "stride")}
+        body = json.dumps({**head, "records": records}).encode()
+        return Response(body, headers={**facts, **NO_STORE}, media_type="application/json")
+    body = b"".join(map(prefix, state["messages"]))
+    return Response(body, headers={**facts, **NO_STORE}, media_type=FRAMES_TYPE)
+
+
+async def _prefixed(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for message in stream:
+        yield prefix(message)
+
+
+def _name(request: Request) -> str:
+    return world_name(request.path_params["world"])
