@@ -134,6 +134,17 @@ STORE_COMMIT_NAMESPACES_MAX: Final = 16
 """mvstore's bound on namespaces of one commit."""
 STORE_LOCK_OWNER_BYTES_MAX: Final = 256
 """mvstore's bound on a lock owner's name."""
+STORE_JSON_BYTES_MAX: Final = 40 * KIB
+"""A JSON body of the lock and admin calls: mvstore reads no more than one frame's worth."""
+STORE_BODY_IDLE_S_MAX: Final = 60.0
+"""A request body of the data plane that is silent for longer is given up: it holds a stream and its buffer."""
+STORE_DRAIN_BYTES_MAX: Final = 16 * MIB
+"""What is read and thrown away after a refusal, so that it reaches a peer that sends first and reads later:
+four commits of 50,000 pages."""
+STORE_DRAIN_S_MAX: Final = 1.0
+"""How long that may take."""
+STORE_ANSWER_PIECE_BYTES: Final = 128 * KIB
+"""Answers are handed to the transport in pieces of about this: it can wait for the peer between them."""
 
 # --- quic --------------------------------------------------------------------------------
 QUIC_CONNECTIONS_MAX: Final = 4_096

@@ -1,0 +1,37 @@
+"""QUIC, HTTP/3 and WebTransport, on aioquic: the server's endpoint and the client's connection.
+
+Room: quic. It speaks to ``core`` through :mod:`gateway.core.ports` and to ``http`` through ASGI.
+"""
+
+from gateway.quic.client import (
+    Client,
+    ConnectFailed,
+    RequestFailed,
+    Response,
+    SessionRefused,
+    connect,
+    connect_webtransport,
+    h3_request,
+)
+from gateway.quic.options import QuicOptions
+from gateway.quic.server import ServerEndpoint, listen
+from gateway.quic.tls import ServerTls, TicketStore, Trust
+from gateway.quic.webtransport import WebTransportLink
+
+__all__ = [
+    "Client",
+    "ConnectFailed",
+    "QuicOptions",
+    "RequestFailed",
+    "Response",
+    "ServerEndpoint",
+    "ServerTls",
+    "SessionRefused",
+    "TicketStore",
+    "Trust",
+    "WebTransportLink",
+    "connect",
+    "connect_webtransport",
+    "h3_request",
+    "listen",
+]

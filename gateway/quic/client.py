@@ -1,0 +1,543 @@
+"""The client side: one HTTP/3 connection to a gateway, with requests and sessions on it. Room: quic.
+
+:func:`connect` is the way in. A connection survives a change of the local address
+(:meth:`Client.rebind`), resumes with a ticket of an earlier one, and keeps itself alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Self
+
+from aioquic.h3.connection import ErrorCode
+from aioquic.quic import events
+from aioquic.tls import SessionTicket
+
+from gateway import limits
+from gateway.core.ports import Session
+from gateway.errors import GatewayError, StoreUnavailable, TooLarge
+from gateway.quic.connection import Connection
+from gateway.quic.endpoint import Endpoint
+from gateway.quic.h3 import Http3
+from gateway.quic.options import QuicOptions
+from gateway.quic.peer import Hub, Peer
+from gateway.quic.tls import Trust
+from gateway.quic.udp import UdpSocket
+from gateway.quic.webtransport import WebTransportLink
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+CONNECT_TIMEOUT_S = 1.0
+REQUEST_TIMEOUT_S = 30.0
+RESPONSE_BYTES_MAX = 64 * limits.MIB
+
+
+class ConnectFailed(StoreUnavailable):
+    """No connection: silence, a refusal, or a certificate that is not trusted."""
+
+    code = "connect_failed"
+    title = "No connection"
+
+
+class RequestFailed(StoreUnavailable):
+    """A request ended without a complete response; ``facts["sent"]`` tells whether it may have been served."""
+
+    code = "request_failed"
+    title = "Request failed"
+
+
+class SessionRefused(GatewayError):
+    """The gateway answered a session's CONNECT with an error. ``status`` and ``document`` are its own."""
+
+    code = "session_refused"
+    title = "Session refused"
+
+    def __init__(self, status: int, document: dict[str, Any]) -> None:
+        detail = document.get("detail") or f"the gateway answered {status}"
+        super().__init__(str(detail), http_status=status, document=document)
+        self.document = document
+        self.http_status = status
+
+
+class Response:
+    """A response whose header section has come. Read the body with ``async for`` or :meth:`read`."""
+
+    def __init__(self, exchange: ClientExchange, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self.headers = headers
+        self._exchange = exchange
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """The body in pieces as they come. Raises :class:`RequestFailed` if it breaks off."""
+        while (chunk := await self._exchange.next_chunk()) is not None:
+            yield chunk
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.aiter_bytes()
+
+    async def read(self, bytes_max: int = RESPONSE_BYTES_MAX) -> bytes:
+        """The whole body. Raises :class:`TooLarge` beyond ``bytes_max``."""
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.aiter_bytes():
+            size += len(chunk)
+            if size > bytes_max:
+                self.close()
+                raise TooLarge(f"the response is over {bytes_max} bytes")
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Give up what has not been read."""
+        self._exchange.give_up()
+
+
+class ClientExchange:
+    """One request under way."""
+
+    def __init__(self, peer: ClientPeer, stream_id: int) -> None:
+        self.peer = peer
+        self.stream_id = stream_id
+        self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self.sending: asyncio.Task[None] | None = None
+        self._chunks: deque[bytes] = deque()
+        self._ended = False
+        self._error: GatewayError | None = None
+        self._wakeup: asyncio.Future[None] | None = None
+
+    def on_headers(self, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
+        status = int(dict(headers)[b":status"]) if headers and headers[0][0] == b":status" else 0
+        if status >= 200 and not self.response.done():
+            fields = [(name, value) for name, value in headers if name[:1] != b":"]
+            self.response.set_result(Response(self, status, fields))
+        if ended:
+            self.on_data(b"", True)
+
+    def on_data(self, data: bytes, ended: bool) -> None:
+        if data:
+            self.peer.quic.hold(self.stream_id, len(data))
+            self._chunks.append(data)
+        if ended:
+            self._ended = True
+            self.peer.exchanges.pop(self.stream_id, None)
+        self._wake()
+
+    def fail(self, error: GatewayError) -> None:
+        """It will not come to an end."""
+        self.peer.exchanges.pop(self.stream_id, None)
+        if self.sending is not None:
+            self.sending.cancel()
+        if not self._ended:
+            self._error = error
+            if not self.response.done():
+                self.response.set_exception(error)
+        self._wake()
+
+    async def next_chunk(self) -> bytes | None:
+        while not self._chunks:
+            if self._ended:
+                return None
+            if self._error is not None:
+                raise self._error
+            self._wakeup = asyncio.get_running_loop().create_future()
+            await self._wakeup
+        data = self._chunks.popleft()
+        self.peer.consumed(self.stream_id, len(data))
+        return data
+
+    def give_up(self) -> None:
+        """Neither send nor read the rest."""
+        if self.sending is not None:
+            self.sending.cancel()
+        while self._chunks:
+            self.peer.consumed(self.stream_id, len(self._chunks.popleft()))
+        self.peer.exchanges.pop(self.stream_id, None)
+        if not self._ended:
+            self._ended = True
+            self.peer.give_up_stream(self.stream_id, ErrorCode.H3_REQUEST_CANCELLED)
+
+    def _wake(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+
+class ClientPeer(Peer):
+    """The connection to a server, as the client sees it."""
+
+    def __init__(self, quic: Connection, hub: Hub, trust: Trust) -> None:
+        super().__init__(quic, hub)
+        self.h3 = Http3(quic)
+        self.exchanges: dict[int, ClientExchange] = {}
+        self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed = asyncio.Event()
+        self.was_resumed = False
+        self.early_data_accepted = False
+        self._trust = trust
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._next_ping = 1
+
+    def on_handshake(self, event: events.HandshakeCompleted) -> None:
+        self.was_resumed = event.session_resumed
+        self.early_data_accepted = event.early_data_accepted
+        if not self._trust.accepts(self.quic.peer_leaf_der()):
+            self._fail_connecting("the server's certificate is none of the pinned ones")
+            self.close(ErrorCode.H3_GENERAL_PROTOCOL_ERROR, "certificate not pinned")
+        elif not self.connected.done():
+            self.connected.set_result(None)
+
+    def _fail_connecting(self, why: str) -> None:
+        if not self.connected.done():
+            self.connected.set_exception(ConnectFailed(why))
+            self.connected.exception()
+
+    def on_headers(self, stream_id: int, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
+        exchange = self.exchanges.get(stream_id)
+        if exchange is None:
+            return
+        exchange.on_headers(headers, ended)
+        link = self.sessions.get(stream_id)
+        if link is not None and exchange.response.done():
+            if exchange.response.result().status < 300:
+                del self.exchanges[stream_id]
+            else:
+                self.remove_session(link)
+
+    def on_data(self, stream_id: int, data: bytes, ended: bool) -> None:
+        exchange = self.exchanges.get(stream_id)
+        if exchange is not None:
+            exchange.on_data(data, ended)
+
+    def on_reset(self, stream_id: int, *, receiving: bool) -> None:
+        exchange = self.exchanges.get(stream_id)
+        if exchange is None:
+            return
+        if receiving:
+            exchange.fail(RequestFailed("the gateway gave the request up", sent=True))
+        elif exchange.sending is not None:
+            exchange.sending.cancel()
+
+    def on_ping(self, uid: int) -> None:
+        waiter = self._pings.pop(uid, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def on_over(self, event: events.ConnectionTerminated) -> None:
+        why = event.reason_phrase or f"closed with code {event.error_code:#x}"
+        self._fail_connecting(f"the connection ended: {why}")
+        error = RequestFailed(f"the connection ended: {why}", sent=True)
+        for exchange in list(self.exchanges.values()):
+            exchange.fail(error)
+        for waiter in self._pings.values():
+            if not waiter.done():
+                waiter.set_exception(error)
+                waiter.exception()
+        self._pings.clear()
+        self.closed.set()
+
+    async def ping(self) -> None:
+        """Wait for one round trip."""
+        uid = self._next_ping
+        self._next_ping += 1
+        waiter = self._pings[uid] = asyncio.get_running_loop().create_future()
+        self.quic.send_ping(uid)
+        self.hub.mark(self)
+        await waiter
+
+    def open_request(self, headers: RawHeaders, *, ended: bool) -> int:
+        """Send a header section on a new request stream; answers the stream."""
+        assert self.h3 is not None
+        if self.quic.is_ended or self.quic._close_event is not None:
+            raise RequestFailed("the connection is closed", sent=False)
+        stream_id = self.quic.get_next_available_stream_id()
+        self.h3.send_headers(stream_id, list(headers), end_stream=ended)
+        self.hub.mark(self)
+        return stream_id
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.sessions or self.exchanges)
+
+
+class Client:
+    """An HTTP/3 connection. Made by :func:`connect`; an async context manager."""
+
+    def __init__(self, endpoint: Endpoint, peer: ClientPeer, authority: str) -> None:
+        self.endpoint = endpoint
+        self.peer = peer
+        self.authority = authority.encode()
+        self.ticket: SessionTicket | None = None
+        self._keep_alive: asyncio.Task[None] | None = None
+
+    @property
+    def is_early(self) -> bool:
+        """Whether what is sent now goes in 0-RTT and might be replayed."""
+        return not self.peer.handshake_done
+
+    @property
+    def was_resumed(self) -> bool:
+        return self.peer.was_resumed
+
+    @property
+    def is_closed(self) -> bool:
+        return self.peer.ended is not None or self.peer.quic._close_event is not None
+
+    @property
+    def close_reason(self) -> str | None:
+        """Why the connection ended, once it has."""
+        event = self.peer.quic._close_event or self.peer.ended
+        if event is None:
+            return None
+        return event.reason_phrase or f"code {event.error_code:#x}"
+
+    # -- requests -------------------------------------------------------------------------
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        headers: RawHeaders = (),
+        body: bytes | AsyncIterator[bytes] = b"",
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Response:
+        """Send a request; answers when the response's header section is there.
+
+        ``path`` with its query. Many at once share the connection. ``timeout_s`` bounds the wait for
+        the header section. Raises :class:`RequestFailed`.
+        """
+        peer = self.peer
+        empty = isinstance(body, bytes) and not body
+        stream_id = peer.open_request(self._head(method, path, headers), ended=empty)
+        exchange = peer.exchanges[stream_id] = ClientExchange(peer, stream_id)
+        if not empty:
+            assert peer.h3 is not None
+            if isinstance(body, bytes):
+                peer.h3.send_data(stream_id, body, end_stream=True)
+            else:
+                exchange.sending = self.endpoint.loop.create_task(self._send_body(exchange, body))
+        try:
+            return await asyncio.wait_for(asyncio.shield(exchange.response), timeout_s)
+        except TimeoutError:
+            exchange.give_up()
+            raise RequestFailed(f"no response to {method} {path} within {timeout_s:g} s", sent=True) from None
+        except asyncio.CancelledError:
+            exchange.give_up()
+            raise
+
+    def _head(self, method: str, path: str, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+        return [
+            (b":method", method.encode()),
+            (b":scheme", b"https"),
+            (b":authority", self.authority),
+            (b":path", path.encode()),
+            *headers,
+        ]
+
+    async def _send_body(self, exchange: ClientExchange, body: AsyncIterator[bytes]) -> None:
+        peer, stream_id = self.peer, exchange.stream_id
+        assert peer.h3 is not None
+        try:
+            async for chunk in body:
+                if not peer.quic.can_send_on(stream_id):
+                    return
+                peer.h3.send_data(stream_id, bytes(chunk), end_stream=False)
+                peer.hub.mark(peer)
+                await peer.drained(stream_id)
+            if peer.quic.can_send_on(stream_id):
+                peer.h3.send_data(stream_id, b"", end_stream=True)
+                peer.hub.mark(peer)
+        except Exception as exc:
+            exchange.fail(RequestFailed(f"the request body failed: {exc}", sent=True))
+            peer.give_up_stream(stream_id, ErrorCode.H3_REQUEST_CANCELLED)
+
+    # -- sessions -------------------------------------------------------------------------
+
+    async def webtransport(
+        self,
+        path: str,
+        make_session: Callable[[WebTransportLink], Session],
+        headers: RawHeaders = (),
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> WebTransportLink:
+        """Open a session at ``path`` (with its query). ``make_session`` is called once it is accepted.
+
+        Raises :class:`SessionRefused` with the gateway's problem document, :class:`RequestFailed`.
+        """
+        peer = self.peer
+        await asyncio.wait_for(asyncio.shield(peer.connected), timeout_s)
+        head = self._head("CONNECT", path, headers)
+        head[1:1] = [(b":protocol", b"webtransport")]
+        head.append((b"sec-webtransport-http3-draft02", b"1"))
+        stream_id = peer.open_request(head, ended=False)
+        exchange = peer.exchanges[stream_id] = ClientExchange(peer, stream_id)
+        link = WebTransportLink(peer, stream_id)
+        link.is_accepted = True
+        peer.add_session(link)
+        try:
+            response = await asyncio.wait_for(asyncio.shield(exchange.response), timeout_s)
+        except BaseException as exc:
+            peer.remove_session(link)
+            exchange.give_up()
+            if isinstance(exc, TimeoutError):
+                why = f"no answer to the session {path} within {timeout_s:g} s"
+                raise RequestFailed(why, sent=True) from None
+            raise
+        if response.status >= 300:
+            body = await response.read(limits.H3_BUFFER_BYTES_MAX)
+            raise SessionRefused(response.status, _problem(body))
+        link.attach(make_session(link))
+        return link
+
+    # -- the connection -------------------------------------------------------------------
+
+    async def ping(self) -> None:
+        """Wait for one round trip. Raises :class:`RequestFailed` when the connection ends."""
+        await self.peer.ping()
+
+    def keep_alive(self, interval_s: float) -> None:
+        """Ping at this interval, so that neither an idle timeout nor a NAT forgets the connection."""
+        if self._keep_alive is None:
+            self._keep_alive = self.endpoint.loop.create_task(self._ping_forever(interval_s))
+
+    async def _ping_forever(self, interval_s: float) -> None:
+        with contextlib.suppress(GatewayError):
+            while True:
+                await asyncio.sleep(interval_s)
+                await self.peer.ping()
+
+    def rebind(self, sock: socket.socket | None = None) -> None:
+        """Go on from another local address (RFC 9000 section 9): a new socket, or the one given."""
+        self.peer.quic.change_connection_id()
+        self.endpoint.replace_socket(UdpSocket(sock or local_socket(self.endpoint.udp.sock.family)))
+        self.peer.quic.send_ping(0)
+        self.endpoint.mark(self.peer)
+
+    def close(self, code: int = ErrorCode.H3_NO_ERROR, reason: str = "") -> None:
+        """Close the connection and its socket. Idempotent."""
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
+        self.peer.close(code, reason)
+        self.endpoint.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is over, from either side."""
+        await self.peer.closed.wait()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _problem(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def local_socket(family: int) -> socket.socket:
+    """An unbound-address UDP socket of a family."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.bind(("::", 0) if family == socket.AF_INET6 else ("0.0.0.0", 0))
+    return sock
+
+
+async def connect(
+    host: str,
+    port: int,
+    *,
+    trust: Trust,
+    server_name: str | None = None,
+    ticket: SessionTicket | None = None,
+    early_data: bool = False,
+    options: QuicOptions | None = None,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> Client:
+    """Connect to a gateway over QUIC.
+
+    ``ticket``: of an earlier :attr:`Client.ticket`, for a cheaper handshake. ``early_data`` with a
+    ticket: answer at once, so that requests go in 0-RTT. Raises :class:`ConnectFailed` when nothing
+    answers within ``timeout_s``, when the address does not resolve, or when trust fails.
+    """
+    loop = asyncio.get_running_loop()
+    options = options or QuicOptions()
+    try:
+        family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
+        udp = UdpSocket(local_socket(family))
+    except OSError as exc:
+        raise ConnectFailed(f"cannot reach {host}:{port}: {exc}") from exc
+    endpoint = Endpoint(udp, loop)
+    name = server_name or host
+    client: Client
+
+    def on_ticket(new: SessionTicket) -> None:
+        client.ticket = new
+
+    quic = Connection(
+        configuration=trust.configuration(name, options, ticket), session_ticket_handler=on_ticket
+    )
+    peer = ClientPeer(quic, endpoint, trust)
+    authority = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    client = Client(endpoint, peer, authority)
+    endpoint.add_peer(peer, quic.host_cid)
+    quic.connect(address, now=endpoint.time())
+    endpoint.mark(peer)
+    if early_data and ticket is not None:
+        return client
+    try:
+        await asyncio.wait_for(asyncio.shield(peer.connected), timeout_s)
+    except TimeoutError:
+        client.close()
+        raise ConnectFailed(f"{host}:{port} does not answer over UDP within {timeout_s:g} s") from None
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+async def connect_webtransport(
+    host: str,
+    port: int,
+    path: str,
+    *,
+    trust: Trust,
+    make_session: Callable[[WebTransportLink], Session],
+    options: QuicOptions | None = None,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> tuple[Client, WebTransportLink]:
+    """A connection with one session on it. Close the client when the session is over."""
+    client = await connect(host, port, trust=trust, options=options, timeout_s=timeout_s)
+    try:
+        return client, await client.webtransport(path, make_session)
+    except BaseException:
+        client.close()
+        raise
+
+
+async def h3_request(
+    host: str,
+    port: int,
+    method: str,
+    path: str,
+    *,
+    trust: Trust,
+    headers: RawHeaders = (),
+    body: bytes | AsyncIterator[bytes] = b"",
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """One request on a connection of its own: status, headers, body."""
+    async with await connect(host, port, trust=trust, timeout_s=timeout_s) as client:
+        response = await client.request(method, path, headers, body)
+        return response.status, response.headers, await response.read()

@@ -1,0 +1,305 @@
+"""A QUIC connection that knows the fate of its datagrams and holds no more than it is allowed to.
+
+Room: quic. No sockets and no clock: bytes and times come in as arguments, as in aioquic itself.
+What this adds to aioquic's ``QuicConnection``:
+
+* each datagram is sent under a token and ends as acknowledged or lost, exactly once;
+* the datagram queue is bounded (oldest dropped) and an oversized one is refused, not stuck;
+* flow control windows open as the application consumes, not as bytes arrive;
+* stateless reset, both ways (RFC 9000 section 10.3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import deque
+from typing import Any, Protocol
+
+from aioquic.buffer import size_uint_var
+from aioquic.quic import events
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import (
+    CONNECTION_LIMIT_FRAME_CAPACITY,
+    END_STATES,
+    MAX_STREAM_DATA_FRAME_CAPACITY,
+    NetworkAddress,
+    QuicConnection,
+)
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
+from aioquic.quic.stream import QuicStream
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway import limits
+
+AEAD_TAG_BYTES = 16
+PACKET_NUMBER_BYTES = 2
+BURST_PACKETS = 10
+"""The pacer lets as much out at once as an initial window holds (RFC 9002 section 7.7)."""
+RESET_TOKEN_BYTES = 16
+
+
+class FateSink(Protocol):
+    """Whoever sent a datagram and wants to know what became of it."""
+
+    def on_fate(self, token: int, acked: bool) -> None: ...
+
+
+class SilentLogger:
+    """Takes aioquic's log lines and keeps none: a peer must not be able to fill a log."""
+
+    def debug(self, *args: object) -> None: ...
+
+    info = warning = error = debug
+
+
+SILENT = SilentLogger()
+
+
+class Pacer(QuicPacketPacer):
+    """aioquic's pacer with the burst that RFC 9002 section 7.7 allows: timers are no finer than 1 ms."""
+
+    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        super().update_rate(congestion_window, smoothed_rtt)
+        packet_time = self.packet_time
+        if packet_time is not None:
+            self.bucket_max = max(self.bucket_max, BURST_PACKETS * packet_time)
+
+
+def reset_token(key: bytes, cid: bytes) -> bytes:
+    """The stateless reset token of a connection ID: a keyed hash, so that no state is needed."""
+    return hmac.new(key, b"stateless reset" + cid, hashlib.sha256).digest()[:RESET_TOKEN_BYTES]
+
+
+class Connection(QuicConnection):
+    """One connection, client or server. ``reset_key``: see :class:`gateway.quic.options.QuicOptions`."""
+
+    def __init__(
+        self, *, configuration: QuicConfiguration, reset_key: bytes | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(configuration=configuration, **kwargs)
+        self.fates: list[tuple[FateSink, int, bool]] = []
+        self.datagrams_dropped = 0
+        self.datagram_bytes_queued = 0
+        self.held_bytes = 0
+        self._held: dict[int, int] = {}
+        self._reset_key = reset_key
+        self._queue: deque[tuple[bytes, FateSink, int]] = deque()
+        self._datagrams_pending = self._queue  # type: ignore[assignment]
+        self._logger = SILENT  # type: ignore[assignment]
+        self._loss._logger = None
+        self._loss._pacer = Pacer(max_datagram_size=configuration.max_datagram_size)
+        for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
+            limit.value = limit.sent = limits.QUIC_PEER_STREAMS_MAX
+        if reset_key is not None and not self._is_client:
+            first = self._host_cids[0]
+            first.stateless_reset_token = reset_token(reset_key, first.cid)
+
+    # -- datagrams ------------------------------------------------------------------------
+
+    @property
+    def is_established(self) -> bool:
+        return self._handshake_complete and self._state not in END_STATES and not self._close_pending
+
+    @property
+    def is_ended(self) -> bool:
+        return self._state in END_STATES
+
+    def datagram_bytes_max(self) -> int:
+        """The largest datagram payload that fits one packet of this connection now; 0: none are taken."""
+        remote = self._remote_max_datagram_frame_size
+        if not remote:
+            return 0
+        overhead = 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
+        return max(0, min(self._max_datagram_size - overhead, remote) - 3)
+
+    def room_bytes(self) -> int:
+        """Congestion window less what is in flight and what is queued."""
+        cc = self._loss._cc
+        return max(0, cc.congestion_window - cc.bytes_in_flight - self.datagram_bytes_queued)
+
+    def queue_datagram(self, payload: bytes, sink: FateSink, token: int) -> bool:
+        """Queue a datagram to go out with the next packets. False: too large, or the connection is over.
+
+        The oldest queued ones make room beyond the bound, and count as lost.
+        """
+        if len(payload) > self.datagram_bytes_max() or self._state in END_STATES:
+            return False
+        self._queue.append((payload, sink, token))
+        self.datagram_bytes_queued += len(payload)
+        while self.datagram_bytes_queued > limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX:
+            self._drop_oldest()
+        return True
+
+    def _drop_oldest(self) -> None:
+        payload, sink, token = self._queue.popleft()
+        self.datagram_bytes_queued -= len(payload)
+        self.datagrams_dropped += 1
+        self.fates.append((sink, token, False))
+
+    def _write_datagram_frame(self, builder: QuicPacketBuilder, data: Any, frame_type: QuicFrameType) -> bool:
+        payload, sink, token = data
+        length = len(payload)
+        if length > self.datagram_bytes_max():
+            self.datagram_bytes_queued -= length
+            self.datagrams_dropped += 1
+            self.fates.append((sink, token, False))
+            return True
+        buf = builder.start_frame(
+            frame_type,
+            capacity=1 + size_uint_var(length) + length,
+            handler=self._on_datagram_delivery,
+            handler_args=(sink, token),
+        )
+        buf.push_uint_var(length)
+        buf.push_bytes(payload)
+        self.datagram_bytes_queued -= length
+        return True
+
+    def _on_datagram_delivery(self, delivery: QuicDeliveryState, sink: FateSink, token: int) -> None:
+        self.fates.append((sink, token, delivery is QuicDeliveryState.ACKED))
+
+    def take_fates(self) -> list[tuple[FateSink, int, bool]]:
+        """What has become of datagrams since the last call, in order."""
+        fates = self.fates
+        if fates:
+            self.fates = []
+        return fates
+
+    def forget_datagrams(self) -> None:
+        """At the end: everything queued or in flight counts as lost."""
+        while self._queue:
+            self._drop_oldest()
+
+    # -- streams --------------------------------------------------------------------------
+
+    def hold(self, stream_id: int, size: int) -> None:
+        """Note bytes that the application has been given but not consumed: windows stay shut for them."""
+        self._held[stream_id] = self._held.get(stream_id, 0) + size
+        self.held_bytes += size
+
+    def release(self, stream_id: int, size: int) -> None:
+        """Note that the application consumed ``size`` held bytes."""
+        left = self._held.get(stream_id, 0) - size
+        if left > 0:
+            self._held[stream_id] = left
+        else:
+            self._held.pop(stream_id, None)
+        self.held_bytes -= size
+
+    def can_open_uni_stream(self) -> bool:
+        """Whether the peer lets another unidirectional stream begin now."""
+        return self._local_next_stream_id_uni // 4 < self._remote_max_streams_uni
+
+    def unsent_bytes(self, stream_id: int) -> int:
+        """Bytes of a stream that are not acknowledged yet; 0 once it is done or gone."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.sender.is_finished or stream.sender._reset_error_code is not None:
+            return 0
+        return stream.sender._buffer_stop - stream.sender._buffer_start
+
+    def send_is_over(self, stream_id: int) -> bool:
+        """True once all bytes and the end of our side were acknowledged, or it was reset."""
+        stream = self._streams.get(stream_id)
+        return stream is None or stream.sender.is_finished or stream.sender._reset_error_code is not None
+
+    def can_send_on(self, stream_id: int) -> bool:
+        """Whether ``send_stream_data`` may be called: not ended, not reset, not discarded."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return not self._stream_is_discarded(stream_id)
+        sender = stream.sender
+        return sender._buffer_fin is None and sender._reset_error_code is None and not sender.is_finished
+
+    def abandon_receiving(self, stream_id: int, error_code: int) -> None:
+        """Ask the peer to stop sending on a stream, if it is still at it."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished and not self.is_ended:
+            self.stop_stream(stream_id, error_code)
+
+    def _write_stream_limits(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
+    ) -> None:
+        local = stream.max_stream_data_local
+        if not local or stream.receiver.is_finished:
+            return
+        window = limits.QUIC_STREAM_WINDOW_BYTES
+        consumed = stream.receiver._buffer_start - self._held.get(stream.stream_id or 0, 0)
+        if consumed + window - local >= window // 2:
+            stream.max_stream_data_local = local = consumed + window
+        if stream.max_stream_data_local_sent != local:
+            buf = builder.start_frame(
+                QuicFrameType.MAX_STREAM_DATA,
+                capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
+                handler=self._on_max_stream_data_delivery,
+                handler_args=(stream,),
+            )
+            buf.push_uint_var(stream.stream_id or 0)
+            buf.push_uint_var(local)
+            stream.max_stream_data_local_sent = local
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        data = self._local_max_data
+        window = limits.QUIC_CONNECTION_WINDOW_BYTES
+        if data.value - data.used < window // 2:
+            consumed = data.used - self.held_bytes - self._out_of_order_bytes()
+            data.value = max(data.value, consumed + window)
+        for limit in (data, self._local_max_streams_bidi, self._local_max_streams_uni):
+            if limit.value == limit.sent:
+                continue
+            if limit is not data and limit.sent and limit.sent - limit.used >= limit.value - limit.sent:
+                continue
+            buf = builder.start_frame(
+                limit.frame_type,
+                capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
+                handler=self._on_connection_limit_delivery,
+                handler_args=(limit,),
+            )
+            buf.push_uint_var(limit.value)
+            limit.sent = limit.value
+
+    def _out_of_order_bytes(self) -> int:
+        return sum(
+            stream.receiver.highest_offset - stream.receiver._buffer_start
+            for stream in self._streams.values()
+            if not stream.receiver.is_finished
+        )
+
+    # -- stateless reset ------------------------------------------------------------------
+
+    def _replenish_connection_ids(self) -> None:
+        known = self._host_cid_seq
+        super()._replenish_connection_ids()
+        if self._reset_key is not None:
+            for cid in self._host_cids:
+                if cid.sequence_number >= known:
+                    cid.stateless_reset_token = reset_token(self._reset_key, cid.cid)
+
+    def is_stateless_reset(self, data: bytes) -> bool:
+        """Whether this datagram for no connection ID of ours is the server's notice that it knows nothing of us."""
+        if not self._is_client or len(data) < 5 + RESET_TOKEN_BYTES or data[0] & 0x80:
+            return False
+        if any(data.startswith(cid.cid, 1) for cid in self._host_cids):
+            return False
+        known = self._peer_cid.stateless_reset_token
+        return bool(known) and hmac.compare_digest(data[-RESET_TOKEN_BYTES:], known)
+
+    def receive_datagram(self, data: bytes, addr: NetworkAddress, now: float) -> None:
+        if self.is_stateless_reset(data) and self._state not in END_STATES:
+            self._close_event = events.ConnectionTerminated(
+                error_code=QuicErrorCode.NO_ERROR,
+                frame_type=None,
+                reason_phrase="stateless reset by the peer",
+            )
+            self._close_end()
+            return
+        super().receive_datagram(data, addr, now)
+
+    def peer_leaf_der(self) -> bytes | None:
+        """The server's certificate as a client saw it in this handshake; None when resumed."""
+        certificate = self.tls._peer_certificate
+        if certificate is None:
+            return None
+        return certificate.public_bytes(Encoding.DER)

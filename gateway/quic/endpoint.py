@@ -1,0 +1,246 @@
+"""A UDP socket with QUIC connections on it: packets in, packets out, one timer. Room: quic.
+
+Both sides use it: a server endpoint accepts connections, a client endpoint has the one it made.
+Sending is collected: whatever marks a connection in one turn of the loop goes out in one flush.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aioquic._buffer import Buffer
+from aioquic.quic.packet import QuicHeader, pull_quic_header
+
+from gateway.quic.peer import Peer
+from gateway.quic.timers import Timed, TimerWheel
+from gateway.quic.udp import Address, UdpSocket
+
+CID_BYTES = 8
+
+
+class Endpoint:
+    """A :class:`gateway.quic.peer.Hub` on a socket. Plain integers in ``counters``."""
+
+    def __init__(self, udp: UdpSocket, loop: asyncio.AbstractEventLoop) -> None:
+        self.counters: dict[str, int] = Counter()
+        self.udp = udp
+        self.loop = loop
+        self.time: Callable[[], float] = loop.time
+        self.peers: set[Peer] = set()
+        self._by_cid: dict[bytes, Peer] = {}
+        self._cids: dict[Peer, set[bytes]] = {}
+        self._marked: list[Peer] = []
+        self._flush_handle: asyncio.Handle | None = None
+        self._wheel = TimerWheel()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.is_closed = False
+        self._is_reading = False
+        loop.add_reader(udp.fileno(), self._on_readable)
+
+    @property
+    def port(self) -> int:
+        return int(self.udp.address[1])
+
+    @property
+    def connections(self) -> int:
+        return len(self.peers)
+
+    # -- input ----------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        batch = self.udp.receive()
+        now = self.time()
+        by_cid = self._by_cid
+        self._is_reading = True
+        for data, addr in batch:
+            peer = by_cid.get(data[1 : 1 + CID_BYTES]) if data and not data[0] & 0x80 else None
+            if peer is not None:
+                peer.receive(data, addr, now)
+            else:
+                self._on_unrouted(data, addr, now)
+        self._is_reading = False
+        self.counters["datagrams_received"] += len(batch)
+        self.flush()
+
+    def _on_unrouted(self, data: bytes, addr: Address, now: float) -> None:
+        """A long header, or a connection ID that is not known."""
+        if not data or not data[0] & 0x80:
+            self.on_unknown(data, addr, now)
+            return
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=CID_BYTES)
+        except ValueError:
+            self.counters["packets_malformed"] += 1
+            return
+        peer = self._by_cid.get(header.destination_cid)
+        if peer is not None:
+            peer.receive(data, addr, now)
+        else:
+            self.on_first_packet(header, data, addr, now)
+
+    def on_unknown(self, data: bytes, addr: Address, now: float) -> None:
+        """A short header for no connection of ours."""
+        self.counters["packets_unknown"] += 1
+
+    def on_first_packet(self, header: QuicHeader, data: bytes, addr: Address, now: float) -> None:
+        """A long header for no connection of ours."""
+        self.counters["packets_unknown"] += 1
+
+    # -- Hub ------------------------------------------------------------------------------
+
+    def mark(self, peer: Peer) -> None:
+        if peer.is_marked:
+            return
+        peer.is_marked = True
+        self._marked.append(peer)
+        if self._flush_handle is None and not self._is_reading and not self.is_closed:
+            self._flush_handle = self.loop.call_soon(self.flush)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        if delay_s > 0:
+            self.loop.call_later(delay_s, call)
+        else:
+            self.loop.call_soon(call)
+
+    def add_peer(self, peer: Peer, *cids: bytes) -> None:
+        """Begin to drive a connection, under these connection IDs."""
+        self.peers.add(peer)
+        self._idle.clear()
+        self._cids[peer] = set()
+        for cid in cids:
+            self.on_ids(peer, cid, issued=True)
+
+    def on_ids(self, peer: Peer, cid: bytes, *, issued: bool) -> None:
+        known = self._cids.get(peer)
+        if known is None:
+            return
+        if issued:
+            known.add(cid)
+            self._by_cid[cid] = peer
+        else:
+            known.discard(cid)
+            self._by_cid.pop(cid, None)
+
+    def on_ended(self, peer: Peer) -> None:
+        for cid in self._cids.pop(peer, ()):
+            self._by_cid.pop(cid, None)
+        self.peers.discard(peer)
+        self._wheel.remove(peer)
+        if not self.peers:
+            self._idle.set()
+
+    # -- output ---------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what the marked connections have to send, and see to their deadlines."""
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        while self._marked and not self.is_closed:
+            marked, self._marked = self._marked, []
+            for peer in marked:
+                peer.is_marked = False
+                self._flush_peer(peer)
+        self._arm()
+
+    def _flush_peer(self, peer: Peer) -> None:
+        if peer.ended is not None:
+            return
+        quic = peer.quic
+        now = self.time()
+        try:
+            if quic._network_paths:
+                datagrams = quic.datagrams_to_send(now)
+                if datagrams:
+                    self.udp.send(datagrams)
+            deadline = quic.get_timer()
+        except Exception:
+            peer._fault("sending")
+            return
+        if quic._events or quic.fates:
+            peer.after_input(now)
+        if deadline is not None:
+            self._wheel.add(peer, deadline)
+
+    def _arm(self) -> None:
+        deadline = self._wheel.next_deadline()
+        if self.is_closed or deadline is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self.loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self.time()
+        self._wheel.expire(max(now, self._wheel.next_deadline() or now), self._look)
+        self.flush()
+
+    def _look(self, item: Timed) -> None:
+        assert isinstance(item, Peer)
+        if item.ended is not None:
+            return
+        now = self.time()
+        deadline = item.quic.get_timer()
+        if deadline is None:
+            return
+        if deadline <= now + 0.0005:
+            item.on_timer(max(now, deadline))
+        else:
+            self._wheel.add(item, deadline)
+
+    def replace_socket(self, udp: UdpSocket) -> None:
+        """Go on through another socket; the old one is closed."""
+        self.loop.remove_reader(self.udp.fileno())
+        self.udp.close()
+        self.udp = udp
+        self.loop.add_reader(udp.fileno(), self._on_readable)
+
+    # -- the end --------------------------------------------------------------------------
+
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no connection is left. False: some are, after ``timeout_s``."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Tell every peer, then stop at once. Idempotent."""
+        if self.is_closed:
+            return
+        for peer in list(self.peers):
+            peer.close()
+        self.flush()
+        for peer in list(self.peers):
+            peer.abort()
+        self.is_closed = True
+        self.loop.remove_reader(self.udp.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        self.udp.close()
+
+
+def random_cid() -> bytes:
+    """A connection ID of this endpoint's length."""
+    return os.urandom(CID_BYTES)

@@ -1,0 +1,328 @@
+"""One QUIC connection with HTTP/3 on it: events in, streams and sessions out. Room: quic.
+
+A :class:`Peer` is driven by a :class:`Hub` (an endpoint on a socket, or a simulated link in tests)
+and knows neither sockets nor tasks. Server and client derive from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from aioquic._buffer import Buffer, BufferReadError
+from aioquic.h3.connection import ErrorCode
+from aioquic.h3.events import (
+    DataReceived,
+    H3Event,
+    HeadersReceived,
+    WebTransportStreamDataReceived,
+)
+from aioquic.quic import events
+from aioquic.quic.connection import NetworkAddress, stream_is_unidirectional
+
+from gateway import limits
+from gateway.quic.connection import Connection
+from gateway.quic.h3 import Http3
+from gateway.quic.webtransport import WebTransportLink, WtError
+
+logger = logging.getLogger(__name__)
+
+
+class Hub(Protocol):
+    """What drives peers: time, a place to run tasks, and sending on their behalf."""
+
+    counters: dict[str, int]
+
+    def time(self) -> float:
+        """Seconds of a monotonic clock."""
+
+    def mark(self, peer: Peer) -> None:
+        """This peer has something to send, or another deadline."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None: ...
+
+    def on_ids(self, peer: Peer, cid: bytes, *, issued: bool) -> None:
+        """A connection ID of ours came into use or went out of it."""
+
+    def on_ended(self, peer: Peer) -> None:
+        """The connection is over; forget it."""
+
+
+class Peer:
+    """The base of both sides. Subclasses take requests or responses, see the ``on_`` methods."""
+
+    def __init__(self, quic: Connection, hub: Hub) -> None:
+        self.quic = quic
+        self.hub = hub
+        self.h3: Http3 | None = None
+        self.wheel_slot = 0
+        self.is_marked = False
+        self.handshake_done = False
+        self.ended: events.ConnectionTerminated | None = None
+        self.sessions: dict[int, WebTransportLink] = {}
+        self._session_streams: dict[int, WebTransportLink] = {}
+        self._by_quarter: dict[bytes, WebTransportLink] = {}
+        self._draining: dict[int, asyncio.Future[None]] = {}
+
+    # -- input ----------------------------------------------------------------------------
+
+    def receive(self, data: bytes, addr: NetworkAddress, now: float) -> None:
+        """Take one UDP datagram. Never raises: a fault of ours ends this connection only."""
+        try:
+            self.quic.receive_datagram(data, addr, now)
+        except Exception:
+            self._fault("receiving a packet")
+        self.after_input(now)
+
+    def on_timer(self, now: float) -> None:
+        """Its deadline has come."""
+        try:
+            self.quic.handle_timer(now)
+        except Exception:
+            self._fault("a timer")
+        self.after_input(now)
+
+    def after_input(self, now: float) -> None:
+        """Hand on what the input caused, then ask to be flushed."""
+        quic = self.quic
+        while quic._events:
+            try:
+                self._on_event(quic._events.popleft())
+            except Exception:
+                self._fault("an event")
+        try:
+            self._tell_progress(now)
+        except Exception:
+            self._fault("telling what arrived")
+        self.hub.mark(self)
+
+    def _tell_progress(self, now: float) -> None:
+        """Acknowledgements may have freed room: tell whoever waits for it."""
+        if self.quic.fates:
+            for sink, token, acked in self.quic.take_fates():
+                sink.on_fate(token, acked)
+        if self._draining:
+            self._wake_writers()
+        if self.sessions:
+            for link in tuple(self.sessions.values()):
+                if link.waits:
+                    link.on_progress(now)
+
+    def _fault(self, doing: str) -> None:
+        """A fault in our own code: counted, told once a connection, and the connection is closed."""
+        self.hub.counters["faults"] += 1
+        if self.quic._close_event is None:
+            logger.exception("fault in %s; closing the connection", doing)
+        self.quic.close(error_code=ErrorCode.H3_INTERNAL_ERROR, reason_phrase="internal error")
+
+    # -- events ---------------------------------------------------------------------------
+
+    def _on_event(self, event: events.QuicEvent) -> None:
+        if isinstance(event, events.DatagramFrameReceived):
+            self.on_datagram(event.data)
+        elif isinstance(event, events.StreamDataReceived):
+            self._on_h3(event)
+        elif isinstance(event, (events.StreamReset, events.StopSendingReceived)):
+            self._on_h3(event)
+            self._on_stream_given_up(event)
+        elif isinstance(event, events.ConnectionIdIssued):
+            self.hub.on_ids(self, event.connection_id, issued=True)
+        elif isinstance(event, events.ConnectionIdRetired):
+            self.hub.on_ids(self, event.connection_id, issued=False)
+        elif isinstance(event, events.HandshakeCompleted):
+            self.handshake_done = True
+            self.on_handshake(event)
+        elif isinstance(event, events.ProtocolNegotiated):
+            self.on_negotiated()
+        elif isinstance(event, events.PingAcknowledged):
+            self.on_ping(event.uid)
+        elif isinstance(event, events.ConnectionTerminated):
+            self._on_terminated(event)
+
+    def _on_h3(self, event: events.QuicEvent) -> None:
+        if self.h3 is not None:
+            for h3_event in self.h3.handle_event(event):
+                self._on_h3_event(h3_event)
+
+    def _on_h3_event(self, event: H3Event) -> None:
+        if isinstance(event, WebTransportStreamDataReceived):
+            self._on_session_stream(event)
+        elif isinstance(event, DataReceived):
+            link = self.sessions.get(event.stream_id)
+            if link is not None:
+                link.on_capsules(event.data, event.stream_ended)
+            else:
+                self.on_data(event.stream_id, event.data, event.stream_ended)
+        elif isinstance(event, HeadersReceived):
+            self.on_headers(event.stream_id, event.headers, event.stream_ended)
+
+    def on_datagram(self, data: bytes) -> None:
+        """A DATAGRAM frame: a session's quarter stream ID, then the payload (RFC 9297 section 2.1)."""
+        link = self._by_quarter.get(data[:1])
+        if link is not None:
+            link.on_datagram(data[1:])
+            return
+        buf = Buffer(data=data)
+        try:
+            session_id = buf.pull_uint_var() * 4
+        except BufferReadError:
+            self.quic.close(error_code=ErrorCode.H3_DATAGRAM_ERROR, reason_phrase="no quarter stream ID")
+            return
+        link = self.sessions.get(session_id)
+        if link is None:
+            self.hub.counters["datagrams_unknown_session"] += 1
+        else:
+            link.on_datagram(data[buf.tell() :])
+
+    def _on_session_stream(self, event: WebTransportStreamDataReceived) -> None:
+        link = self.sessions.get(event.session_id)
+        if link is None:
+            self.hub.counters["streams_unknown_session"] += 1
+            self.give_up_stream(event.stream_id, WtError.BUFFERED_STREAM_REJECTED)
+            return
+        if event.stream_ended:
+            self._session_streams.pop(event.stream_id, None)
+        else:
+            self._session_streams[event.stream_id] = link
+        link.on_stream(event.stream_id, event.data, event.stream_ended)
+        if event.stream_ended and not stream_is_unidirectional(event.stream_id):
+            self.finish_stream(event.stream_id)
+
+    def _on_stream_given_up(self, event: events.StreamReset | events.StopSendingReceived) -> None:
+        link = self._session_streams.get(event.stream_id)
+        if link is not None:
+            if isinstance(event, events.StreamReset):
+                del self._session_streams[event.stream_id]
+                link.on_stream_reset(event.stream_id)
+            return
+        session = self.sessions.get(event.stream_id)
+        if session is not None:
+            session.on_connection_over("the session's stream was reset")
+        else:
+            self.on_reset(event.stream_id, receiving=isinstance(event, events.StreamReset))
+
+    def _on_terminated(self, event: events.ConnectionTerminated) -> None:
+        self.ended = event
+        self.quic.forget_datagrams()
+        self._tell_progress(self.hub.time())
+        for link in list(self.sessions.values()):
+            link.on_connection_over(event.reason_phrase)
+        self.on_over(event)
+        self.hub.on_ended(self)
+
+    # -- what subclasses take -------------------------------------------------------------
+
+    def accept_session(self, link: WebTransportLink) -> None:
+        """Answer a session's CONNECT with success (servers only)."""
+
+    def on_session_closed(self, link: WebTransportLink) -> None:
+        """A session is over; it is no longer in ``sessions``."""
+
+    def on_negotiated(self) -> None:
+        """ALPN is known."""
+
+    def on_handshake(self, event: events.HandshakeCompleted) -> None:
+        """The handshake is complete."""
+
+    def on_headers(self, stream_id: int, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
+        """A header section: a request's, a response's, or trailers."""
+
+    def on_data(self, stream_id: int, data: bytes, ended: bool) -> None:
+        """Content of a request or response."""
+
+    def on_reset(self, stream_id: int, *, receiving: bool) -> None:
+        """The peer gave up its side (``receiving``) or does not want ours."""
+
+    def on_exchange_over(self, stream_id: int) -> None:
+        """A request was served to its end."""
+
+    def on_ping(self, uid: int) -> None:
+        """A ping of ours was acknowledged."""
+
+    def on_over(self, event: events.ConnectionTerminated) -> None:
+        """The connection is over."""
+
+    # -- what sessions and exchanges use --------------------------------------------------
+
+    def add_session(self, link: WebTransportLink) -> None:
+        self.sessions[link.session_id] = link
+        if len(link.prefix) == 1:
+            self._by_quarter[link.prefix] = link
+
+    def remove_session(self, link: WebTransportLink) -> None:
+        if self.sessions.pop(link.session_id, None) is None:
+            return
+        self._by_quarter.pop(link.prefix, None)
+        for stream_id in [s for s, owner in self._session_streams.items() if owner is link]:
+            del self._session_streams[stream_id]
+            self.give_up_stream(stream_id, WtError.SESSION_GONE)
+
+    def give_up_stream(self, stream_id: int, error_code: int) -> None:
+        """Neither read nor write a stream any longer."""
+        quic = self.quic
+        if quic.is_ended:
+            return
+        quic.abandon_receiving(stream_id, error_code)
+        if quic._stream_can_send(stream_id) and stream_id in quic._streams:
+            quic.reset_stream(stream_id, error_code)
+        if self.h3 is not None:
+            self.h3.forget(stream_id)
+        self.hub.mark(self)
+
+    def finish_stream(self, stream_id: int) -> None:
+        """End our side of a stream, if it is still open."""
+        if not self.quic.is_ended and self.quic.can_send_on(stream_id):
+            self.quic.send_stream_data(stream_id, b"", end_stream=True)
+            if self.h3 is not None:
+                self.h3.forget(stream_id)
+            self.hub.mark(self)
+
+    def consumed(self, stream_id: int, size: int) -> None:
+        """The application took ``size`` held bytes of a stream: the peer may send as many more."""
+        if size:
+            self.quic.release(stream_id, size)
+            self.hub.mark(self)
+
+    async def drained(self, stream_id: int) -> None:
+        """Wait until a stream's unacknowledged bytes are below the bound, or it is over."""
+        while self.quic.unsent_bytes(stream_id) > limits.H3_SEND_BUFFER_BYTES_MAX and self.ended is None:
+            waiter = self._draining.get(stream_id)
+            if waiter is None:
+                waiter = self._draining[stream_id] = asyncio.get_running_loop().create_future()
+            await asyncio.shield(waiter)
+
+    def _wake_writers(self) -> None:
+        for stream_id, waiter in list(self._draining.items()):
+            if self.ended or self.quic.unsent_bytes(stream_id) <= limits.H3_SEND_BUFFER_BYTES_MAX // 2:
+                del self._draining[stream_id]
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def send_capsule(self, session_id: int, capsule: bytes) -> None:
+        """Send a session's last capsule and end its stream."""
+        assert self.h3 is not None
+        self.h3.send_data(session_id, capsule, end_stream=True)
+        self.hub.mark(self)
+
+    def abort(self) -> None:
+        """Forget the connection at once, without a word to the peer."""
+        if self.ended is None:
+            event = self.quic._close_event
+            self._on_terminated(event or events.ConnectionTerminated(0, None, "the endpoint was closed"))
+
+    def go_away(self) -> None:
+        """Announce that no new requests will be taken."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether closing now would cut something off."""
+        return bool(self.sessions)
+
+    def close(self, error_code: int = ErrorCode.H3_NO_ERROR, reason: str = "") -> None:
+        """Close the connection at the next flush. Idempotent."""
+        self.quic.close(error_code=error_code, reason_phrase=reason)
+        self.hub.mark(self)

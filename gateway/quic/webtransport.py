@@ -1,0 +1,335 @@
+"""A WebTransport session as a :class:`gateway.core.ports.Link`, on either side. Room: quic.
+
+Datagrams go under tokens whose fate comes back; control messages go on one unidirectional stream;
+each large frame has a stream of its own that can be reset when newer state overtakes it. Closing
+is the capsule of draft-ietf-webtrans-http3 section 6 on the session's own stream.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from aioquic._buffer import Buffer, BufferReadError
+from aioquic.buffer import encode_uint_var
+
+from gateway import limits
+from gateway.core.ports import CloseCode, Session, Transport
+
+if TYPE_CHECKING:
+    from gateway.quic.peer import Peer
+
+CLOSE_CAPSULE = 0x2843
+CLOSE_WAIT_S = 1.0
+"""How long a session's last control messages may take before the close capsule follows."""
+_LENGTH = struct.Struct("<I")
+_APPLICATION_ERROR_FIRST = 0x52E4A40FA8DB
+
+
+class WtError(IntEnum):
+    """Stream error codes of WebTransport over HTTP/3."""
+
+    BUFFERED_STREAM_REJECTED = 0x3994BD84
+    SESSION_GONE = 0x170D7B68
+
+
+def stream_error(code: int) -> int:
+    """An application's error code as HTTP/3 carries it (draft-ietf-webtrans-http3 section 4.4)."""
+    return _APPLICATION_ERROR_FIRST + code + code // 0x1E
+
+
+class WebTransportLink:
+    """One session. ``session_id``: the stream of its CONNECT. Made by the peer that serves or asked.
+
+    ``closed_code`` and ``closed_reason`` tell how it ended, once it has.
+    """
+
+    transport: Transport = "webtransport"
+    lossy = True
+
+    def __init__(self, peer: Peer, session_id: int) -> None:
+        self.peer = peer
+        self.session_id = session_id
+        self.prefix = encode_uint_var(session_id // 4)
+        self.closed_code: int | None = None
+        self.closed_reason = ""
+        self.is_accepted = False
+        self._session: Session | None = None
+        self._early: list[tuple[int | None, bytes, bool]] = []
+        self._early_bytes = 0
+        self._capsules = bytearray()
+        self._capsule_skip = 0
+        self._control_stream: int | None = None
+        self._closing: tuple[int, str] | None = None
+        self._wants_room = False
+        self._next_handle = 1
+        self._streams: dict[int, int] = {}
+        self._waiting: dict[int, bytes] = {}
+
+    # -- Link -----------------------------------------------------------------------------
+
+    def message_bytes_max(self) -> int:
+        return max(0, self.peer.quic.datagram_bytes_max() - len(self.prefix))
+
+    def room_bytes(self) -> int:
+        if self._closing is not None:
+            return 0
+        room = self.peer.quic.room_bytes()
+        if room < self.peer.quic._max_datagram_size:
+            self._wants_room = True
+        return room
+
+    def send(self, message: bytes, token: int) -> bool:
+        peer = self.peer
+        quic = peer.quic
+        if self._closing is not None:
+            return False
+        if quic.room_bytes() < len(message):
+            self._wants_room = True
+            return False
+        if not self.is_accepted:
+            self.accept()
+        if not quic.queue_datagram(self.prefix + message, self, token):
+            return False
+        if not peer.is_marked:
+            peer.hub.mark(peer)
+        return True
+
+    def send_stream(self, messages: Sequence[bytes]) -> int:
+        handle = self._next_handle
+        self._next_handle += 1
+        if self._closing is not None:
+            return handle
+        self.accept()
+        self._waiting[handle] = b"".join(part for m in messages for part in (_LENGTH.pack(len(m)), m))
+        while len(self._streams) + len(self._waiting) > limits.WT_STREAMS_PER_SESSION_MAX:
+            self._forget_done()
+            if len(self._streams) + len(self._waiting) <= limits.WT_STREAMS_PER_SESSION_MAX:
+                break
+            self.reset_stream(min([*self._streams, *self._waiting]))
+        self._start_waiting()
+        return handle
+
+    def reset_stream(self, handle: int) -> None:
+        self._waiting.pop(handle, None)
+        stream_id = self._streams.pop(handle, None)
+        if stream_id is not None:
+            self.peer.give_up_stream(stream_id, stream_error(0))
+
+    def stream_done(self, handle: int) -> bool:
+        if handle in self._waiting:
+            return False
+        stream_id = self._streams.get(handle)
+        if stream_id is None:
+            return True
+        if self.peer.quic.send_is_over(stream_id):
+            del self._streams[handle]
+            return True
+        return False
+
+    def control(self, message: bytes) -> None:
+        if self._closing is not None:
+            return
+        self.accept()
+        data = _LENGTH.pack(len(message)) + message
+        if self._control_stream is None:
+            if not self.peer.quic.can_open_uni_stream():
+                self.close(CloseCode.TOO_SLOW, "no unidirectional stream allowed for control messages")
+                return
+            self._control_stream = self._open_stream()
+        if not self.peer.quic.can_send_on(self._control_stream):
+            self.close(CloseCode.ERROR, "the control stream was stopped")
+            return
+        self.peer.quic.send_stream_data(self._control_stream, data)
+        self.peer.hub.mark(self.peer)
+        if self.peer.quic.unsent_bytes(self._control_stream) > limits.WT_CONTROL_BYTES_MAX:
+            self.close(CloseCode.TOO_SLOW, "control messages were not read")
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        if self._closing is not None:
+            return
+        self._closing = (int(code), reason)
+        self._waiting.clear()
+        if self._control_stream is None or self.peer.ended:
+            self.peer.hub.later(0, self._finish_closing)
+            return
+        self.peer.finish_stream(self._control_stream)
+        self.peer.hub.later(CLOSE_WAIT_S, self._finish_closing)
+
+    # -- the opening ----------------------------------------------------------------------
+
+    def accept(self) -> None:
+        """Answer the CONNECT with success, once; on the asking side it came from the peer."""
+        if not self.is_accepted:
+            self.is_accepted = True
+            self.peer.accept_session(self)
+
+    def attach(self, session: Session) -> None:
+        """The rules' end is there: give it what came meanwhile."""
+        self._session = session
+        mono = self.peer.hub.time()
+        if self.closed_code is not None:
+            session.on_closed(mono)
+            return
+        self.accept()
+        early, self._early, self._early_bytes = self._early, [], 0
+        for stream_id, data, ended in early:
+            if stream_id is None:
+                session.on_message(data, mono)
+            else:
+                session.on_stream_data(stream_id, data, ended, mono)
+
+    def _keep_early(self, stream_id: int | None, data: bytes, ended: bool) -> None:
+        self._early_bytes += len(data) + 64
+        if self._early_bytes <= limits.WT_EARLY_BYTES_MAX:
+            self._early.append((stream_id, data, ended))
+        else:
+            self.peer.hub.counters["early_dropped"] += 1
+            if stream_id is not None:
+                self.peer.give_up_stream(stream_id, WtError.BUFFERED_STREAM_REJECTED)
+
+    # -- from the peer --------------------------------------------------------------------
+
+    def on_datagram(self, data: bytes) -> None:
+        session = self._session
+        if session is None:
+            self._keep_early(None, data, False)
+        elif self._closing is None:
+            session.on_message(data, self.peer.hub.time())
+
+    def on_stream(self, stream_id: int, data: bytes, ended: bool) -> None:
+        if self._session is None:
+            self._keep_early(stream_id, data, ended)
+        elif self._closing is None:
+            self._session.on_stream_data(stream_id, data, ended, self.peer.hub.time())
+
+    def on_stream_reset(self, stream_id: int) -> None:
+        if self._session is None:
+            self._early = [kept for kept in self._early if kept[0] != stream_id]
+        else:
+            self._session.on_stream_reset(stream_id)
+
+    def on_fate(self, token: int, acked: bool) -> None:
+        session = self._session
+        if session is not None:
+            if acked:
+                session.on_acked(token)
+            else:
+                session.on_lost(token)
+
+    @property
+    def waits(self) -> bool:
+        """Whether :meth:`on_progress` has anything to do."""
+        return self._wants_room or self._closing is not None or bool(self._waiting)
+
+    def on_progress(self, now: float) -> None:
+        """Something was acknowledged or lost: go on with what waited for it."""
+        control = self._control_stream
+        if self._closing is not None:
+            if control is not None and self.peer.quic.send_is_over(control):
+                self._finish_closing()
+            return
+        if self._waiting:
+            self._start_waiting()
+        if self._wants_room and self._session is not None:
+            quic = self.peer.quic
+            if quic.room_bytes() >= quic._max_datagram_size:
+                self._wants_room = False
+                self._session.on_writable(now)
+
+    def on_capsules(self, data: bytes, ended: bool) -> None:
+        """Content of the session's own stream: capsules, of which only the closing one matters."""
+        if self._capsule_skip:
+            skipped = min(self._capsule_skip, len(data))
+            self._capsule_skip -= skipped
+            data = data[skipped:]
+        self._capsules += data
+        while self._capsules and self.closed_code is None:
+            if not self._take_capsule():
+                break
+        if ended and self.closed_code is None:
+            self._end(0, "")
+
+    def _take_capsule(self) -> bool:
+        buf = Buffer(data=bytes(self._capsules[: limits.WT_CLOSE_REASON_BYTES_MAX + 32]))
+        try:
+            kind, length = buf.pull_uint_var(), buf.pull_uint_var()
+        except BufferReadError:
+            return False
+        start = buf.tell()
+        if kind == CLOSE_CAPSULE and 4 <= length <= 4 + limits.WT_CLOSE_REASON_BYTES_MAX:
+            if len(self._capsules) < start + length:
+                return False
+            body = bytes(self._capsules[start : start + length])
+            self._end(int.from_bytes(body[:4], "big"), body[4:].decode("utf-8", "replace"))
+            return True
+        available = len(self._capsules) - start
+        self._capsule_skip = max(0, length - available)
+        del self._capsules[: start + min(length, available)]
+        return self._capsule_skip == 0
+
+    def on_connection_over(self, reason: str) -> None:
+        """The connection, or the session's stream, is gone."""
+        self._end(int(CloseCode.ERROR), reason)
+
+    # -- the end --------------------------------------------------------------------------
+
+    def _finish_closing(self) -> None:
+        if self.closed_code is not None or self._closing is None:
+            return
+        code, reason = self._closing
+        quic = self.peer.quic
+        if not self.peer.ended and quic.can_send_on(self.session_id):
+            text = reason.encode()[: limits.WT_CLOSE_REASON_BYTES_MAX]
+            body = (
+                encode_uint_var(CLOSE_CAPSULE)
+                + encode_uint_var(4 + len(text))
+                + code.to_bytes(4, "big")
+                + text
+            )
+            self.peer.send_capsule(self.session_id, body)
+        self._end(code, reason)
+
+    def _end(self, code: int, reason: str) -> None:
+        if self.closed_code is not None:
+            return
+        self.closed_code, self.closed_reason = code, reason
+        self._closing = self._closing or (code, reason)
+        self._waiting.clear()
+        for handle in list(self._streams):
+            if not self.stream_done(handle):
+                self.reset_stream(handle)
+        self._streams.clear()
+        self._early.clear()
+        if not self.peer.ended:
+            self.peer.finish_stream(self.session_id)
+            if self._control_stream is not None:
+                self.peer.finish_stream(self._control_stream)
+        self.peer.remove_session(self)
+        self.peer.on_session_closed(self)
+        if self._session is not None:
+            self._session.on_closed(self.peer.hub.time())
+
+    # -- streams --------------------------------------------------------------------------
+
+    def _open_stream(self) -> int:
+        assert self.peer.h3 is not None
+        return self.peer.h3.create_webtransport_stream(self.session_id, is_unidirectional=True)
+
+    def _start_waiting(self) -> None:
+        quic = self.peer.quic
+        started = False
+        while self._waiting and not quic.is_ended and quic.can_open_uni_stream():
+            handle = next(iter(self._waiting))
+            stream_id = self._open_stream()
+            quic.send_stream_data(stream_id, self._waiting.pop(handle), end_stream=True)
+            self._streams[handle] = stream_id
+            started = True
+        if started:
+            self.peer.hub.mark(self.peer)
+
+    def _forget_done(self) -> None:
+        for handle in list(self._streams):
+            self.stream_done(handle)
