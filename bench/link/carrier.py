@@ -50,6 +50,7 @@ class Carrier:
         self._shapers: dict[tuple[int, bytes, bool], Shaper] = {}
         self.carried = 0
         self.overflowed = 0
+        self._bytes = [[0, 0] for _ in paths]
         self.late_us_max = 0.0
         self.late_us_sum = 0.0
 
@@ -87,6 +88,7 @@ class Carrier:
             return
         host = source if upwards else target
         address = packet[SOURCE] if upwards else packet[DESTINATION]
+        self._bytes[host - 1][upwards] += len(packet)
         arrives = self._shaper(host, address, upwards).admit(len(packet), now)
         if arrives is None:
             return
@@ -125,13 +127,16 @@ class Carrier:
             self.late_us_max = max(self.late_us_max, late_us)
 
     def report(self) -> dict[str, Any]:
-        """The counters: packets carried, dropped by the models, lateness in microseconds, CPU seconds."""
+        """The counters: packets carried, dropped by the models, IP bytes offered to each host's path (down:
+        from host 0), lateness in microseconds, CPU seconds."""
         shapers = self._shapers.values()
         return {
             "carried": self.carried,
             "dropped_loss": sum(s.dropped_loss for s in shapers),
             "dropped_queue": sum(s.dropped_queue for s in shapers),
             "overflowed": self.overflowed,
+            "bytes_down": [down for down, _ in self._bytes],
+            "bytes_up": [up for _, up in self._bytes],
             "late_us_mean": round(self.late_us_sum / self.carried, 1) if self.carried else 0.0,
             "late_us_max": round(self.late_us_max, 1),
             "cpu_s": round(time.process_time(), 3),
