@@ -1,0 +1,148 @@
+"""The JSON form's objects back to values. Room: wire. Called by ``jsonform`` for what closes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable as Maker
+from typing import Any
+
+from gateway.errors import Unprocessable
+from gateway.wire.variant.fixed import FIXED
+from gateway.wire.variant.layout import VariantType
+from gateway.wire.variant.packed import PACKED
+from gateway.wire.variant.values import (
+    BUILTIN,
+    CLASS_NAME,
+    RID,
+    SCRIPT,
+    Array,
+    Callable,
+    ContainerType,
+    Dictionary,
+    EncodedObject,
+    NodePath,
+    ObjectId,
+    PackedStringArray,
+    Signal,
+    StringName,
+    Value,
+)
+
+Members = dict[str, Any]
+
+
+def on_array(items: list[Any]) -> Value:
+    """A JSON array is an untyped Array (until the object around it says what it is)."""
+    return Array(items)
+
+
+def on_object(pairs: list[tuple[str, Any]]) -> Value:
+    """A JSON object is a Dictionary, or what its ``@`` names. Raises ``Unprocessable``."""
+    members = dict(pairs)
+    if "@" not in members:
+        return Dictionary(pairs)
+    maker = _MAKERS.get(members["@"]) if isinstance(members["@"], str) else None
+    if maker is None:
+        raise Unprocessable(f"there is no Variant type named {members['@']!r}")
+    try:
+        return maker(members)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unprocessable(f"members of a {members['@']} do not fit: {error!r}") from error
+
+
+def _number(component: Any) -> Any:
+    if isinstance(component, str):
+        return int(component) if component.lstrip("-").isdigit() else float(component)
+    if isinstance(component, bool) or not isinstance(component, int | float):
+        raise TypeError(f"{component!r} is not a number")
+    return component
+
+
+def _numbers(members: Members) -> tuple[Any, ...]:
+    return tuple(_number(component) for component in members["v"].items)
+
+
+def _id(text: Any) -> int:
+    number = int(text)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"{number} is not an unsigned 64-bit number")
+    return number
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_text(item) for item in value.items)
+
+
+def _bytes(members: Members) -> bytes:
+    try:
+        return base64.b64decode(members["v"], validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"base64: {error}") from error
+
+
+def _packed(members: Members) -> Value:
+    packed = _PACKED_NAMES[members["@"]]
+    numbers, wide = _numbers(members), bool(members.get("wide", False))
+    if packed.ELEMENT is None:
+        return packed(numbers, wide=wide)
+    step = packed.ELEMENT.COUNT
+    if len(numbers) % step:
+        raise ValueError(f"{len(numbers)} components are no multiple of {step}")
+    return packed((numbers[at : at + step] for at in range(0, len(numbers), step)), wide=wide)
+
+
+def _declared(value: Any) -> ContainerType | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return ContainerType(BUILTIN, VariantType[value])
+    ((kind, name),) = value.pairs
+    return ContainerType({"class": CLASS_NAME, "script": SCRIPT}[kind], VariantType.OBJECT, _text(name))
+
+
+def _dictionary(members: Members) -> Value:
+    pairs = [(key, content) for key, content in members["v"].items]
+    return Dictionary(pairs, _declared(members.get("key")), _declared(members.get("value")))
+
+
+def _object(members: Members) -> Value:
+    properties = [(_text(name), content) for name, content in members["properties"].items]
+    return EncodedObject(_text(members["class"]), properties)
+
+
+def _node_path(members: Members) -> Value:
+    return NodePath(_texts(members["names"]), _texts(members["subnames"]), bool(members["absolute"]))
+
+
+_PACKED_NAMES = {cls.__name__: cls for cls in PACKED.values()}
+_FIXED_NAMES = {cls.__name__: cls for cls in FIXED.values()}
+
+
+def _fixed(members: Members) -> Value:
+    return _FIXED_NAMES[members["@"]](*_numbers(members), wide=bool(members.get("wide", False)))
+
+
+_MAKERS: dict[str, Maker[[Members], Value]] = {
+    **dict.fromkeys(_FIXED_NAMES, _fixed),
+    **dict.fromkeys(_PACKED_NAMES, _packed),
+    "int": lambda members: int(members["v"]),
+    "float": lambda members: float(members["v"]),
+    "PackedByteArray": _bytes,
+    "PackedStringArray": lambda members: PackedStringArray(_texts(members["v"])),
+    "StringName": lambda members: StringName(_text(members["v"])),
+    "NodePath": _node_path,
+    "RID": lambda members: RID(_id(members["v"])),
+    "Object": lambda members: ObjectId(_id(members["v"])),
+    "EncodedObject": _object,
+    "Callable": lambda members: Callable(),
+    "Signal": lambda members: Signal(_text(members["name"]), _id(members["object"])),
+    "Array": lambda members: Array(members["v"].items, _declared(members["of"])),
+    "Dictionary": _dictionary,
+}
