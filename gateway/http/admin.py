@@ -1,0 +1,150 @@
+"""mvstore's admin API over any :class:`Store`: JSON in, short lines out. Room: http.
+
+For a listener of its own, never for the data plane's: it makes, renames, truncates and deletes
+namespaces. Source: ``docs/STORE.md``, "Admin API".
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.routing import Route
+
+from gateway.errors import BadInput, GatewayError, NotFound
+from gateway.http.dataplane_call import Call, Endpoint
+from gateway.store.base import NamespaceInfo, OverlayBase, Store
+from gateway.wire import mvstore
+
+logger = logging.getLogger(__name__)
+
+_TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
+
+
+def routes(store: Store) -> list[Route]:
+    """The admin API's routes, for the root of an origin."""
+    admin = Admin(store)
+    posts = {
+        "create_namespace": admin.create,
+        "rename_namespace": admin.rename,
+        "delete_namespace": admin.delete,
+        "truncate_namespace": admin.truncate,
+        "delete_unreferenced_content": admin.collect,
+        "stat_namespace": admin.stat,
+    }
+    return [
+        *(Route(f"/api/{name}", Endpoint(handler), methods=["POST"]) for name, handler in posts.items()),
+        Route("/api/list_namespace", Endpoint(admin.list), methods=["GET"]),
+        Route("/fdb/status", Endpoint(admin.fdb_status), methods=["GET"]),
+    ]
+
+
+class Admin:
+    """The handlers. Each answers its call once, or raises a :class:`GatewayError`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create(self, call: Call) -> None:
+        """``{key, overlay_base?: {ns_id, snapshot_version}}``: 201, 422 where it exists."""
+        body = await call.json()
+        key, base = _key(body, "key"), body.get("overlay_base")
+        await self._store.create_namespace(key, None if base is None else _overlay(base))
+        await call.answer(201, b"created\n", _TEXT)
+
+    async def rename(self, call: Call) -> None:
+        """``{old_key, new_key}``: 200, 404, 422 where the new one exists."""
+        body = await call.json()
+        await self._store.rename_namespace(_key(body, "old_key"), _key(body, "new_key"))
+        await call.answer(200, b"renamed\n", _TEXT)
+
+    async def delete(self, call: Call) -> None:
+        """``{key}``: 200, 404, 409 with overlay children."""
+        await self._store.delete_namespace(_key(await call.json(), "key"))
+        await call.answer(200, b"deleted\n", _TEXT)
+
+    async def truncate(self, call: Call) -> None:
+        """``{key, before_version, apply?}``: progress lines, then ``DONE`` or ``ERROR``."""
+        body = await call.json()
+        before = mvstore.version_of(_key(body, "before_version"))
+        lines = self._store.truncate_namespace(_key(body, "key"), before, apply=_apply(body))
+        await _progress(call, lines)
+
+    async def collect(self, call: Call) -> None:
+        """``{key, apply?}``: progress lines, then ``DONE`` or ``ERROR``."""
+        body = await call.json()
+        await _progress(call, self._store.delete_unreferenced_content(_key(body, "key"), apply=_apply(body)))
+
+    async def list(self, call: Call) -> None:
+        """``?prefix=``: one JSON object a line."""
+        for info in await self._store.list_namespaces(call.query().get("prefix", "")):
+            line = json.dumps({"nskey": info.key, "nsid": info.ns_id}, ensure_ascii=False)
+            await call.stream(line.encode() + b"\n", _TEXT)
+        if not call.started:
+            await call.stream(b"", _TEXT)
+        await call.end()
+
+    async def stat(self, call: Call) -> None:
+        """``{key}``: the namespace's id and metadata."""
+        await call.answer_json(_described(await self._store.namespace_info(_key(await call.json(), "key"))))
+
+    async def fdb_status(self, call: Call) -> None:
+        """There is no FoundationDB below this store."""
+        raise NotFound("this store does not run on FoundationDB, so there is no status of it")
+
+
+async def _progress(call: Call, lines: AsyncIterator[str]) -> None:
+    """Stream the lines as they come. What cannot begin is refused; what breaks later ends in ERROR."""
+    last = b"DONE\n"
+    try:
+        async for line in lines:
+            await call.stream(line.rstrip("\n").encode() + b"\n", _TEXT)
+    except BadInput:
+        if not call.started:
+            raise
+        last = b"ERROR\n"
+    except GatewayError as error:
+        logger.error("background work on a namespace failed: %s", error.message)
+        last = b"ERROR\n"
+    await call.stream(last, _TEXT)
+    await call.end()
+
+
+def _key(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadInput(f"{name} is missing; it is a non-empty string")
+    return value
+
+
+def _apply(body: dict[str, Any]) -> bool:
+    value = body.get("apply", False)
+    if not isinstance(value, bool):
+        raise BadInput("apply is true or false; without it nothing is changed, only counted")
+    return value
+
+
+def _overlay(base: Any) -> OverlayBase:
+    if not isinstance(base, dict):
+        raise BadInput("overlay_base is an object with ns_id and snapshot_version")
+    return OverlayBase(
+        mvstore.version_of(_key(base, "ns_id")), mvstore.version_of(_key(base, "snapshot_version"))
+    )
+
+
+def _described(info: NamespaceInfo) -> dict[str, Any]:
+    lock, base = info.lock, info.overlay_base
+    metadata = {
+        "lock": lock
+        and {
+            "snapshot_version": lock.snapshot_version,
+            "owner": lock.owner,
+            "nonce": lock.nonce,
+            "rolling_back": lock.rolling_back,
+        },
+        "overlay_base": base and {"ns_id": base.ns_id, "snapshot_version": base.snapshot_version},
+        "truncated_before": info.truncated_before,
+    }
+    return {"nskey": info.key, "nsid": info.ns_id, "metadata": metadata}

@@ -1,0 +1,299 @@
+"""mvstore's data plane over any :class:`Store`: the routes that mvSQLite clients use. Room: http.
+
+Status and body are those of ``docs/STORE.md`` exactly: a client retries on any 5xx and on a body
+that ends early, and gives up on any 4xx. Bodies stream both ways: a frame is served when it is
+there, and no more than one batch is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import zstandard
+from starlette.routing import Route
+
+from gateway import limits
+from gateway.errors import BadInput, GatewayError, NotFound, StoreUnavailable, Unprocessable
+from gateway.http.dataplane_call import Call, Endpoint
+from gateway.http.dataplane_commit import read_commit
+from gateway.store.base import MAX_VERSION, Namespace, PageContent, PageRead, Store, TimePoint
+from gateway.wire import mvstore
+from gateway.wire.mvstore import FrameReader, ReadMessage
+
+T = TypeVar("T")
+
+_BYTES = [(b"content-type", b"application/octet-stream")]
+_U64_MAX = 2**64 - 1
+
+
+@dataclass(slots=True)
+class Counters:
+    """What went through, since the start."""
+
+    stats: int = 0
+    reads: int = 0
+    pages_read: int = 0
+    pages_written: int = 0
+    commits: int = 0
+    ended_early: int = 0
+
+
+def routes(
+    store: Store, *, auto_create: bool = False, wire_zstd: bool = False, counters: Counters | None = None
+) -> list[Route]:
+    """The data plane's routes, for the root of an origin.
+
+    ``auto_create``: a namespace that isn't there is made when ``/stat``, ``/batch/read``,
+    ``/batch/write`` or a lock names it. ``wire_zstd``: compress pages for readers that accept it.
+    """
+    plane = DataPlane(store, auto_create, wire_zstd, counters or Counters())
+    return [
+        Route("/stat", Endpoint(plane.stat), methods=["GET"]),
+        Route("/batch/read", Endpoint(plane.read), methods=["POST"]),
+        Route("/batch/write", Endpoint(plane.write), methods=["POST"]),
+        Route("/batch/commit", Endpoint(plane.commit), methods=["POST"]),
+        Route("/time2version", Endpoint(plane.time2version), methods=["GET"]),
+        Route("/nslock/acquire", Endpoint(plane.acquire), methods=["POST"]),
+        Route("/nslock/release", Endpoint(plane.release), methods=["POST"]),
+    ]
+
+
+class DataPlane:
+    """The handlers. Each answers its call once, or raises a :class:`GatewayError`."""
+
+    def __init__(self, store: Store, auto_create: bool, wire_zstd: bool, counters: Counters) -> None:
+        self._store = store
+        self._auto_create = auto_create
+        self._wire_zstd = wire_zstd
+        self.counters = counters
+
+    async def _using(self, ns: Namespace, work: Callable[[], Awaitable[T]]) -> T:
+        """Do ``work``; if its namespace isn't there and may be made by use, make it and do it again."""
+        try:
+            return await work()
+        except NotFound:
+            if not self._auto_create or not mvstore.proof_ok(ns.key, ns.proof):
+                raise
+        try:
+            await self._store.create_namespace(ns.key)
+        except Unprocessable:
+            pass  # someone else was first
+        return await work()
+
+    # -- /stat, /time2version -----------------------------------------------------------------
+
+    async def stat(self, call: Call) -> None:
+        """``GET /stat?from_version=V&lock_owner=O``."""
+        self.counters.stats += 1
+        ns, query = call.namespace(), call.query()
+        since = query.get("from_version") or None
+        if since is not None:
+            since = mvstore.version_of(since)
+        owner = query.get("lock_owner") or None
+        stat = await self._using(ns, lambda: self._store.stat(ns, from_version=since, lock_owner=owner))
+        answer = {"version": stat.version, "metadata": stat.metadata, "read_only": stat.read_only}
+        await call.answer_json({**answer, "interval": stat.interval})
+
+    async def time2version(self, call: Call) -> None:
+        """``GET /time2version?t=UNIX_SECONDS``."""
+        text = call.query().get("t", "")
+        if not (text.isascii() and text.isdigit() and len(text) <= 20) or int(text) > _U64_MAX:
+            raise BadInput(f"t is {text[:40]!r}, not a number of seconds since 1970 (0: now)")
+        bounds = await self._store.time2version(int(text))
+        await call.answer_json({"after": _point(bounds.after), "not_after": _point(bounds.not_after)})
+
+    # -- /batch/read --------------------------------------------------------------------------
+
+    async def read(self, call: Call) -> None:
+        """``POST /batch/read``: pages in request order; a read that fails ends the body early."""
+        self.counters.reads += 1
+        ns, reader, room, good = call.namespace(), FrameReader(), limits.STORE_READ_PAGES_MAX, True
+        while (piece := await call.piece()) is not None:
+            reader.feed(piece)
+            messages, good = _reads(reader, room)
+            room -= len(messages)
+            if messages:
+                pages, all_there = await self._pages(ns, messages, started=call.started)
+                good = good and all_there
+                frames = self._page_frames(messages, pages)
+                if call.complete and not call.started:
+                    await call.answer(200, b"".join(frames), _BYTES)
+                    self.counters.ended_early += not good
+                    return
+                await _stream(call, frames)
+            if not good or not room or call.complete:
+                break
+        await self._end_read(call, ns, good)
+
+    async def _end_read(self, call: Call, ns: Namespace, good: bool) -> None:
+        self.counters.ended_early += not good
+        if not call.started:
+            await self._using(ns, lambda: self._store.stat(ns))
+            await call.stream(b"", _BYTES)
+        await call.drain()
+        await call.end()
+
+    async def _pages(
+        self, ns: Namespace, messages: list[ReadMessage], *, started: bool
+    ) -> tuple[list[PageContent], bool]:
+        """The pages, up to the first that fails; False where one did."""
+        reads = [PageRead(m.page, m.version.lower(), m.hash) for m in messages]
+        try:
+            pages = await self._using(ns, lambda: self._store.read(ns, reads))
+        except (NotFound, StoreUnavailable):
+            if not started:
+                raise
+            return [], False
+        except GatewayError:
+            return await self._pages_before_failure(ns, reads), False
+        self.counters.pages_read += len(pages)
+        return pages, True
+
+    async def _pages_before_failure(self, ns: Namespace, reads: list[PageRead]) -> list[PageContent]:
+        pages: list[PageContent] = []
+        if len(reads) > 1:
+            for read in reads:
+                try:
+                    pages += await self._store.read(ns, [read])
+                except GatewayError:
+                    break
+        return pages
+
+    def _page_frames(self, messages: list[ReadMessage], pages: list[PageContent]) -> Iterable[bytes]:
+        for message, page in zip(messages, pages, strict=False):
+            version = message.version[:20] if message.hash is not None and page.data else page.version
+            if self._wire_zstd and message.accept_zstd and page.data:
+                yield mvstore.encode_page(version, zstandard.ZstdCompressor(1).compress(page.data), True)
+            else:
+                yield mvstore.encode_page(version, page.data)
+
+    # -- /batch/write -------------------------------------------------------------------------
+
+    async def write(self, call: Call) -> None:
+        """``POST /batch/write``: hashes in order, then an empty one once the pages are durable.
+        A batch that breaks a rule is dropped whole, and the body ends early."""
+        ns = call.namespace()
+        try:
+            pages = await _written(call)
+        except BadInput:
+            await self._end_read(call, ns, good=False)
+            return
+        if pages:
+            hashes = await self._using(ns, lambda: self._store.write(ns, pages))
+        else:
+            await self._using(ns, lambda: self._store.stat(ns))
+            hashes = []
+        self.counters.pages_written += len(hashes)
+        await call.drain()
+        await call.answer(200, b"".join(map(mvstore.encode_hash, (*hashes, b""))), _BYTES)
+
+    # -- /batch/commit ------------------------------------------------------------------------
+
+    async def commit(self, call: Call) -> None:
+        """``POST /batch/commit``: all namespaces atomically, at one version."""
+        request = await read_commit(call.piece)
+        self.counters.commits += 1
+        done = await self._store.commit(request)
+        headers = [
+            (b"x-committed-version", done.version.encode("ascii")),
+            (b"x-last-version", MAX_VERSION.encode("ascii")),
+        ]
+        await call.drain()
+        await call.answer(200, mvstore.encode_changelog(done.changelog), headers + _BYTES)
+
+    # -- /nslock ------------------------------------------------------------------------------
+
+    async def acquire(self, call: Call) -> None:
+        """``POST /nslock/acquire`` ``{owner, version?}``: 201."""
+        ns, body = call.namespace(), await call.json()
+        owner, version = _owner(body), body.get("version")
+        if version is not None:
+            version = mvstore.version_of(version if isinstance(version, str) else repr(version))
+        await self._using(ns, lambda: self._store.lock(ns, owner, version))
+        await call.answer(201)
+
+    async def release(self, call: Call) -> None:
+        """``POST /nslock/release`` ``{owner, mode}``: 201 after "commit", 200 after "rollback"."""
+        ns, body = call.namespace(), await call.json()
+        owner, mode = _owner(body), body.get("mode")
+        if mode not in ("commit", "rollback"):
+            raise BadInput(f'mode is {str(mode)[:40]!r}, not "commit" or "rollback"')
+        await self._using(ns, lambda: self._store.unlock(ns, owner, rollback=mode == "rollback"))
+        await call.answer(200 if mode == "rollback" else 201)
+
+
+def _reads(reader: FrameReader, room: int) -> tuple[list[ReadMessage], bool]:
+    """What has come, at most ``room`` messages; False where one of them is bad."""
+    messages: list[ReadMessage] = []
+    try:
+        while len(messages) < room and (contents := reader.pull()) is not None:
+            message = mvstore.decode_read(contents)
+            if message.hash is None:
+                mvstore.version_of(message.version)
+            messages.append(message)
+    except BadInput:
+        return messages, False
+    return messages, True
+
+
+async def _written(call: Call) -> list[bytes]:
+    """The pages of a write, once its empty frame has come. Raises :class:`BadInput`."""
+    reader = FrameReader()
+    pages: list[bytes] = []
+    while (piece := await call.piece()) is not None:
+        reader.feed(piece)
+        for contents in reader:
+            if not contents:
+                return pages
+            pages.append(_page(mvstore.decode_write(contents)))
+            if len(pages) > limits.STORE_WRITE_PAGES_MAX:
+                raise BadInput(f"over {limits.STORE_WRITE_PAGES_MAX} pages in one write; split it")
+    raise BadInput("the body ended before its empty frame")
+
+
+def _page(data: bytes) -> bytes:
+    if len(data) > limits.STORE_PAGE_BYTES_MAX:
+        raise BadInput(f"a page of {len(data)} bytes is over {limits.STORE_PAGE_BYTES_MAX}")
+    return data
+
+
+async def _stream(call: Call, frames: Iterable[bytes]) -> None:
+    for piece in _pieces(frames):
+        await call.stream(piece, _BYTES)
+
+
+def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Frames joined to pieces that a transport takes well."""
+    waiting, size = [], 0
+    for frame in frames:
+        waiting.append(frame)
+        size += len(frame)
+        if size >= limits.STORE_ANSWER_PIECE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def _owner(body: dict[str, Any]) -> str:
+    owner = body.get("owner")
+    if not isinstance(owner, str) or not owner:
+        raise BadInput("owner is missing or empty; it is text of 1 to 256 bytes")
+    try:
+        size = len(owner.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise BadInput("owner is not text that UTF-8 can carry") from None
+    if size > limits.STORE_LOCK_OWNER_BYTES_MAX:
+        raise BadInput(f"owner has {size} bytes; at most {limits.STORE_LOCK_OWNER_BYTES_MAX} are taken")
+    return owner
+
+
+def _point(point: TimePoint | None) -> dict[str, Any] | None:
+    return None if point is None else {"version": point.version, "time": point.time}
+
+
+def counters_of(counters: Counters) -> dict[str, int]:
+    """The counters by name."""
+    return asdict(counters)

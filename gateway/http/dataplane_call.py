@@ -1,0 +1,186 @@
+"""One request of the data plane, straight on ASGI. Room: http.
+
+Without a framework's request and response objects, because a page from the cache costs less than
+they do, and because a body is read while the answer is being written. A body's pieces come as
+they arrive; a refusal is sent after the rest of the body was read to a bound and thrown away, so
+that it reaches a peer that sends first and reads later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope, Send
+
+from gateway import limits
+from gateway.errors import BadInput, GatewayError, TooLarge
+from gateway.store.base import Namespace
+
+logger = logging.getLogger(__name__)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ClientGone(Exception):
+    """The client left in the middle of its request: nobody waits for an answer."""
+
+
+class Call:
+    """A request and its answer: read the body once, answer once."""
+
+    __slots__ = ("_declared", "_ended", "_headers", "_read_bytes", "_receive", "_scope", "_send", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        declared = self._headers.get(b"content-length", b"")
+        self._declared = int(declared) if declared.isdigit() and len(declared) <= 20 else -1
+        self._read_bytes = 0
+        self._ended = False
+        self.started = False
+
+    # -- the request --------------------------------------------------------------------------
+
+    def namespace(self) -> Namespace:
+        """The namespace that the headers name. Raises :class:`BadInput` where they name none."""
+        key = self._headers.get(b"x-namespace-key")
+        if key is None:
+            raise BadInput("this operation requires the header x-namespace-key")
+        if not key.isascii():
+            raise BadInput("x-namespace-key is not ASCII")
+        proof = self._headers.get(b"x-namespace-hashproof")
+        return Namespace(key.decode("ascii"), None if proof is None else proof.decode("latin-1"))
+
+    def query(self) -> dict[str, str]:
+        """The query's fields; the last of a name counts."""
+        return dict(parse_qsl(self._scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+    @property
+    def complete(self) -> bool:
+        """True once the whole body has been given out: by its end, or by its declared length."""
+        return self._ended or self._read_bytes == self._declared
+
+    async def piece(self) -> bytes | None:
+        """The body's next piece as it arrives, None at its end. Raises :class:`ClientGone`, and
+        :class:`BadInput` if nothing comes."""
+        while not self._ended:
+            try:
+                async with asyncio.timeout(limits.STORE_BODY_IDLE_S_MAX):
+                    piece = await self._next()
+            except TimeoutError:
+                raise BadInput(
+                    f"the body was silent for {limits.STORE_BODY_IDLE_S_MAX:.0f} s; send it again"
+                ) from None
+            if piece:
+                return piece
+        return None
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        piece: bytes = message.get("body", b"")
+        self._read_bytes += len(piece)
+        self._ended = not message.get("more_body", False)
+        return piece
+
+    async def json(self) -> dict[str, Any]:
+        """The body as one JSON object. Raises :class:`TooLarge` and :class:`BadInput`."""
+        whole = bytearray()
+        while (piece := await self.piece()) is not None:
+            whole += piece
+            if len(whole) > limits.STORE_JSON_BYTES_MAX:
+                raise TooLarge(f"a JSON body of over {limits.STORE_JSON_BYTES_MAX} bytes is not taken")
+        try:
+            value = json.loads(bytes(whole))
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"the body is not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise BadInput("the body is JSON, but not an object")
+        return value
+
+    async def drain(self) -> None:
+        """Read and throw away the rest of the body, to a bound of bytes and time."""
+        until = self._read_bytes + limits.STORE_DRAIN_BYTES_MAX
+        try:
+            async with asyncio.timeout(limits.STORE_DRAIN_S_MAX):
+                while not self.complete and self._read_bytes < until:
+                    await self._next()
+        except TimeoutError:
+            pass
+
+    # -- the answer ---------------------------------------------------------------------------
+
+    async def answer(self, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
+        """The whole answer at once."""
+        await self._start(status, [*(headers or ()), (b"content-length", b"%d" % len(body))])
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def answer_json(self, value: Any, status: int = 200) -> None:
+        """The whole answer, as JSON."""
+        body = json.dumps(value, separators=(",", ":")).encode()
+        await self.answer(status, body, [(b"content-type", b"application/json")])
+
+    async def stream(self, piece: bytes, headers: Headers | None = None) -> None:
+        """The next piece of an answer with status 200; end it with :meth:`end`."""
+        if not self.started:
+            await self._start(200, headers or [])
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self) -> None:
+        """No more pieces."""
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def refuse(self, error: GatewayError) -> None:
+        """Answer with the error's status and problem document; an answer under way just ends early."""
+        await self.drain()
+        if self.started:
+            await self.end()
+            return
+        body = json.dumps(error.problem()).encode()
+        headers = [(b"content-type", b"application/problem+json"), *_lock_owner(error)]
+        await self.answer(error.status, body, headers)
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _lock_owner(error: GatewayError) -> Headers:
+    """``x-lock-owner`` where the error knows one that a header can carry."""
+    owner = error.facts.get("owner")
+    if not isinstance(owner, str) or not owner.isprintable() or owner != owner.strip():
+        return []
+    return [(b"x-lock-owner", owner.encode("utf-8"))]
+
+
+class Endpoint:
+    """One handler as an ASGI app: whatever it raises becomes an answer, never a traceback."""
+
+    def __init__(self, handler: Callable[[Call], Awaitable[None]]) -> None:
+        self._handler = handler
+        self.__name__ = getattr(handler, "__name__", "endpoint")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        call = Call(scope, receive, send)
+        try:
+            await self._guarded(call)
+        except (ClientGone, OSError):
+            return
+
+    async def _guarded(self, call: Call) -> None:
+        try:
+            await self._handler(call)
+        except GatewayError as error:
+            await call.refuse(error)
+        except (ClientGone, OSError):
+            raise
+        except Exception:
+            logger.exception("%s failed", self.__name__)
+            await call.refuse(GatewayError("the request failed inside the store; it may be sent again"))
