@@ -1,0 +1,47 @@
+"""The gateway by a streamed HTTP/2 answer over TLS on TCP. Room: bench/doors."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from bench.doors import Close, Send, Take
+from bench.doors.webtransport_door import live_path
+from bench.doors.webtransport_door import publisher as webtransport_publisher
+from gateway.limits import STREAM_MESSAGE_BYTES_MAX
+from gateway.wire import MessageStream
+
+
+async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
+    """One connection with one endless GET."""
+    context = ssl.create_default_context(cafile=target["ca"])
+    client = httpx.AsyncClient(http2=True, verify=context, timeout=httpx.Timeout(10.0, read=None))
+    headers = {"accept": "application/vnd.mvgateway.frames"}
+    request = client.build_request("GET", target["url"] + live_path(target, "subscribe"), headers=headers)
+    response = await client.send(request, stream=True)
+    response.raise_for_status()
+
+    async def listen() -> None:
+        stream = MessageStream(STREAM_MESSAGE_BYTES_MAX)
+        async for chunk in response.aiter_raw():
+            stream.feed(chunk)
+            for message in stream:
+                take(message)
+
+    task = asyncio.create_task(listen())
+
+    async def close() -> None:
+        task.cancel()
+        await response.aclose()
+        await client.aclose()
+
+    return close
+
+
+async def publisher(target: Mapping[str, Any]) -> tuple[Send, Close]:
+    """Publishing is not what this door is measured for."""
+    return await webtransport_publisher(target)

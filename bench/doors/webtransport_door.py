@@ -1,0 +1,99 @@
+"""The gateway by WebTransport: datagrams, and streams for what is too large. Room: bench/doors."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.doors import Close, Send, Take
+from gateway.core.ports import Link
+from gateway.limits import STREAM_MESSAGE_BYTES_MAX
+from gateway.quic.client import Client, connect
+from gateway.quic.tls import Trust
+from gateway.wire import MessageStream
+
+
+def live_path(target: Mapping[str, Any], role: str) -> str:
+    """The path and query of a live session on the target's world."""
+    query = {"role": role}
+    if role == "subscribe":
+        if "budget_kbps" in target:
+            query["budget_kbps"] = str(target["budget_kbps"])
+        if not target.get("conflate", True):
+            query["conflate"] = "0"
+    return f"/v1/worlds/{target['world']}/live?{urllib.parse.urlencode(query)}"
+
+
+class Reader:
+    """A session's end that hands every message on, however it came."""
+
+    def __init__(self, take: Take) -> None:
+        self._take = take
+        self._streams: dict[int, MessageStream] = {}
+
+    def on_message(self, data: bytes, mono: float) -> None:
+        """A datagram."""
+        self._take(data)
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
+        """A piece of a stream."""
+        stream = self._streams.setdefault(stream_id, MessageStream(STREAM_MESSAGE_BYTES_MAX))
+        stream.feed(data)
+        for message in stream:
+            self._take(message)
+        if fin:
+            del self._streams[stream_id]
+
+    def on_stream_reset(self, stream_id: int) -> None:
+        """Newer state has overtaken it."""
+        self._streams.pop(stream_id, None)
+
+    def on_acked(self, token: int) -> None:
+        """Not of interest."""
+
+    def on_lost(self, token: int) -> None:
+        """Every record moves in every frame: the next one repairs."""
+
+    def on_writable(self, mono: float) -> None:
+        """Not of interest."""
+
+    def on_closed(self, mono: float) -> None:
+        """The run ends by itself."""
+
+
+async def _connected(target: Mapping[str, Any]) -> Client:
+    ca_pem = await asyncio.to_thread(Path(target["ca"]).read_bytes)
+    trust = Trust(ca_pem=ca_pem)
+    return await connect(target["host"], target["port"], trust=trust, timeout_s=10.0)
+
+
+def _closer(client: Client) -> Close:
+    async def close() -> None:
+        client.close()
+        await client.wait_closed()
+
+    return close
+
+
+async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
+    """One connection with one session."""
+    client = await _connected(target)
+    await client.webtransport(live_path(target, "subscribe"), lambda link: Reader(take))
+    return _closer(client)
+
+
+async def publisher(target: Mapping[str, Any]) -> tuple[Send, Close]:
+    """One connection that publishes by datagrams."""
+    client = await _connected(target)
+    link: Link = await client.webtransport(
+        live_path(target, "publish"), lambda link: Reader(lambda message: None)
+    )
+
+    def send(messages: Sequence[bytes]) -> None:
+        for message in messages:
+            link.send(message, 0)
+
+    return send, _closer(client)
