@@ -200,6 +200,10 @@ class Connection(QuicConnection):
             return 0
         return stream.sender._buffer_stop - stream.sender._buffer_start
 
+    def has_unsent(self) -> bool:
+        """Whether any stream still has bytes that the peer has not acknowledged."""
+        return any(self.unsent_bytes(stream_id) for stream_id in self._streams)
+
     def send_is_over(self, stream_id: int) -> bool:
         """True once all bytes and the end of our side were acknowledged, or it was reset."""
         stream = self._streams.get(stream_id)

@@ -87,8 +87,11 @@ class Endpoint:
             self.on_first_packet(header, data, addr, now)
 
     def on_unknown(self, data: bytes, addr: Address, now: float) -> None:
-        """A short header for no connection of ours."""
+        """A short header for no connection ID of ours: to a client it may say that the server forgot it."""
         self.counters["packets_unknown"] += 1
+        for peer in tuple(self.peers):
+            if peer.quic.is_stateless_reset(data):
+                peer.receive(data, addr, now)
 
     def on_first_packet(self, header: QuicHeader, data: bytes, addr: Address, now: float) -> None:
         """A long header for no connection of ours."""

@@ -225,7 +225,7 @@ class ServerPeer(Peer):
 
     @property
     def is_busy(self) -> bool:
-        return bool(self.sessions or self._exchanges)
+        return bool(self.sessions or self._exchanges) or self.quic.has_unsent()
 
 
 def close_code(error: GatewayError) -> CloseCode:
@@ -366,7 +366,7 @@ class ServerEndpoint(Endpoint):
             peer.go_away()
         deadline = self.time() + timeout_s
         while any(peer.is_busy for peer in self.peers) and self.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(DRAIN_LOOK_S)  # noqa: ASYNC110 - nothing else tells that a request ended
+            await asyncio.sleep(DRAIN_LOOK_S)
         finished = not any(peer.is_busy for peer in self.peers)
         for peer in list(self.peers):
             peer.close()

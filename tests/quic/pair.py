@@ -1,0 +1,160 @@
+"""Two connections and the link between them, in memory: simulated clock, loss, reorder, duplicates.
+
+``step()`` jumps to the next event: a datagram arriving, or a timer. Nothing sleeps.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aioquic.quic import events
+from aioquic.quic.connection import QuicConnection
+
+from gateway.quic.connection import Connection
+from gateway.quic.options import QuicOptions
+
+CLIENT, SERVER = ("10.0.0.1", 1111), ("10.0.0.2", 4433)
+
+
+@dataclass
+class Sink:
+    """Keeps the fate of datagrams."""
+
+    acked: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+
+    def on_fate(self, token: int, acked: bool) -> None:
+        (self.acked if acked else self.lost).append(token)
+
+
+@dataclass
+class End:
+    quic: QuicConnection
+    addr: tuple[str, int]
+    events: list[events.QuicEvent] = field(default_factory=list)
+    on_event: Callable[[events.QuicEvent], None] | None = None
+    packets: list[bytes] = field(default_factory=list)
+
+    def datagrams(self) -> list[bytes]:
+        return [e.data for e in self.events if isinstance(e, events.DatagramFrameReceived)]
+
+    def terminated(self) -> events.ConnectionTerminated | None:
+        return next((e for e in self.events if isinstance(e, events.ConnectionTerminated)), None)
+
+    def is_up(self) -> bool:
+        return any(isinstance(e, events.HandshakeCompleted) for e in self.events)
+
+
+class Pair:
+    """``loss``, ``duplicates``: shares; ``delay_s``: one way; ``jitter_s``: up to that much more, so
+    that packets overtake each other."""
+
+    def __init__(
+        self,
+        client: QuicConnection,
+        server: Callable[[bytes], QuicConnection],
+        *,
+        seed: int = 1,
+        loss: float = 0.0,
+        duplicates: float = 0.0,
+        delay_s: float = 0.02,
+        jitter_s: float = 0.0,
+    ) -> None:
+        self.now = 100.0
+        self.random = random.Random(seed)
+        self.loss, self.duplicates, self.delay_s, self.jitter_s = loss, duplicates, delay_s, jitter_s
+        self.client = End(client, CLIENT)
+        self.server = End(server(client.original_destination_connection_id), SERVER)
+        self.ends = {CLIENT: self.client, SERVER: self.server}
+        self._wire: list[tuple[float, int, tuple[str, int], bytes, tuple[str, int]]] = []
+        self._order = itertools.count()
+        self.drop_next: Callable[[bytes], bool] | None = None
+        client.connect(SERVER, now=self.now)
+        self.pump()
+
+    def pump(self) -> None:
+        """Take what both ends have to send onto the wire, and their events off them."""
+        for end in (self.client, self.server):
+            if end.quic._network_paths:
+                for data, to in end.quic.datagrams_to_send(self.now):
+                    end.packets.append(data)
+                    self._carry(data, end.addr, to)
+            while (event := end.quic.next_event()) is not None:
+                end.events.append(event)
+                if end.on_event is not None:
+                    end.on_event(event)
+            if isinstance(end.quic, Connection):
+                for sink, token, acked in end.quic.take_fates():
+                    sink.on_fate(token, acked)
+
+    def _carry(self, data: bytes, source: tuple[str, int], to: tuple[str, int]) -> None:
+        if self.random.random() < self.loss:
+            return
+        if self.drop_next is not None and self.drop_next(data):
+            return
+        for _ in range(2 if self.random.random() < self.duplicates else 1):
+            at = self.now + self.delay_s + self.random.random() * self.jitter_s
+            heapq.heappush(self._wire, (at, next(self._order), to, data, source))
+
+    def step(self) -> bool:
+        """Jump to the next event and take it. False: nothing will ever happen again."""
+        timers = [(t, end) for end in (self.client, self.server) if (t := end.quic.get_timer()) is not None]
+        timer, due = min(timers, key=lambda item: item[0], default=(None, None))
+        if self._wire and (timer is None or self._wire[0][0] <= timer):
+            at, _, to, data, source = heapq.heappop(self._wire)
+            self.now = max(self.now, at)
+            target = self.client if to[0] == CLIENT[0] else self.server
+            target.quic.receive_datagram(data, source, self.now)
+        elif timer is not None and due is not None:
+            self.now = max(self.now, timer)
+            due.quic.handle_timer(self.now)
+        else:
+            return False
+        self.pump()
+        return True
+
+    def run(self, until: Callable[[], bool], *, within_s: float = 30.0) -> None:
+        """Step until a condition holds; an error if it does not within that much simulated time."""
+        deadline = self.now + within_s
+        self.pump()
+        while not until():
+            assert self.step(), "nothing more happens"
+            assert self.now < deadline, f"not within {within_s} s"
+
+    def run_for(self, seconds: float) -> None:
+        """Let simulated time pass."""
+        deadline = self.now + seconds
+        self.pump()
+        while self._next_at() <= deadline:
+            self.step()
+        self.now = deadline
+
+    def _next_at(self) -> float:
+        timers = [t for end in (self.client, self.server) if (t := end.quic.get_timer()) is not None]
+        wire = [self._wire[0][0]] if self._wire else []
+        return min([*timers, *wire], default=float("inf"))
+
+    def connect(self) -> None:
+        """Step until both handshakes are complete."""
+        self.run(lambda: self.client.is_up() and self.server.is_up())
+
+    def move_client(self) -> None:
+        """The client's address changes: a NAT rebinding."""
+        self.client.addr = (CLIENT[0], self.client.addr[1] + 1)
+
+
+def make_pair(
+    identity: object, *, client: type = Connection, server: type = Connection, **link: float
+) -> Pair:
+    """A pair of our own connections (or those classes), not yet connected."""
+    options = QuicOptions()
+    tls, trust = identity.server(), identity.trust()  # type: ignore[attr-defined]
+    return Pair(
+        client(configuration=trust.configuration("localhost", options, None)),
+        lambda cid: server(configuration=tls.configuration(options), original_destination_connection_id=cid),
+        **link,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,55 @@
+"""A served endpoint and conditions to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.quic import Client, QuicOptions, ServerEndpoint, connect, listen
+from tests.quic.conftest import App, Identity, RecordingDoors, RecordingSession
+
+
+@dataclass
+class Served:
+    endpoint: ServerEndpoint
+    app: App
+    doors: RecordingDoors
+    identity: Identity
+
+    async def connect(self, **kwargs: Any) -> Client:
+        kwargs.setdefault("trust", self.identity.trust())
+        kwargs.setdefault("timeout_s", 5.0)
+        return await connect("127.0.0.1", self.endpoint.port, **kwargs)
+
+
+@asynccontextmanager
+async def serving(identity: Identity, *, echo: bool = False, **options: Any) -> AsyncIterator[Served]:
+    app, doors = App(), RecordingDoors(echo=echo)
+    endpoint = await listen(
+        "127.0.0.1", 0, tls=identity.server(), asgi_app=app, doors=doors, options=QuicOptions(**options)
+    )
+    try:
+        yield Served(endpoint, app, doors, identity)
+    finally:
+        endpoint.close()
+
+
+async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Wait until a condition holds; an error if it does not in time."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+async def open_session(client: Client, path: str = "/v1/worlds/a/live") -> tuple[Any, RecordingSession]:
+    made: list[RecordingSession] = []
+
+    def make(link: Any) -> RecordingSession:
+        made.append(RecordingSession(link))
+        return made[0]
+
+    link = await client.webtransport(path, make)
+    return link, made[0]

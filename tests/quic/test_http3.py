@@ -1,0 +1,255 @@
+"""HTTP/3 requests over real sockets, as an ASGI application sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway import limits
+from gateway.quic import ConnectFailed, RequestFailed, Trust
+from tests.quic.conftest import Identity, make_identity
+from tests.quic.serving import Served, serving, until
+
+
+@pytest.fixture
+async def served(identity: Identity) -> AsyncIterator[Served]:
+    async with serving(identity) as served:
+        yield served
+
+
+async def test_a_request_is_answered_and_described_as_http_3(served: Served) -> None:
+    async with await served.connect() as client:
+        response = await client.request("GET", "/hello?a=%20b", [(b"x-one", b"1")])
+        assert (response.status, await response.read()) == (200, b"hello")
+        assert response.header(b"content-length") == b"5"
+    scope = served.app.scopes[0]
+    assert (scope["http_version"], scope["scheme"], scope["path"]) == ("3", "https", "/hello")
+    assert scope["query_string"] == b"a=%20b"
+    assert (b"x-one", b"1") in scope["headers"]
+    assert dict(scope["headers"])[b"host"].endswith(str(served.endpoint.port).encode())
+    assert scope["client"][0] == "127.0.0.1"
+
+
+async def test_bodies_stream_both_ways_at_once(served: Served) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for n in range(60):
+            yield bytes([n]) * 50_000
+
+    async with await served.connect() as client:
+        response = await client.request("POST", "/echo", body=body())
+        got = await response.read()
+    assert got == b"".join(bytes([n]) * 50_000 for n in range(60))
+
+
+async def test_many_requests_share_a_connection(served: Served) -> None:
+    async with await served.connect() as client:
+
+        async def one(n: int) -> bytes:
+            response = await client.request("POST", "/echo", body=b"%d" % n)
+            return await response.read()
+
+        assert await asyncio.gather(*(one(n) for n in range(100))) == [b"%d" % n for n in range(100)]
+    assert served.endpoint.counters["connections"] == 1
+
+
+async def test_an_upload_that_is_not_read_is_held_at_the_stream_window(served: Served) -> None:
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 65536
+            yield bytes(65536)
+
+    async with await served.connect() as client:
+        unread = asyncio.create_task(client.request("POST", "/unread", body=body(), timeout_s=30))
+        await until(lambda: any(peer.quic.held_bytes > 0 for peer in served.endpoint.peers) or unread.done())
+        assert (await unread).status == 404
+        reading = asyncio.create_task(client.request("POST", "/slow", body=body(), timeout_s=30))
+        await reading
+    bound = limits.QUIC_CONNECTION_WINDOW_BYTES + 4 * limits.H3_SEND_BUFFER_BYTES_MAX
+    assert sent < 2 * bound
+
+
+async def test_a_response_waits_for_a_reader_that_does_not_read(served: Served) -> None:
+    async with await served.connect() as client:
+        response = await client.request("GET", "/big?400")
+        await until(lambda: served.app.read >= limits.QUIC_STREAM_WINDOW_BYTES // 2)
+        for _ in range(20):
+            await client.ping()
+        assert served.app.read < 3 * limits.QUIC_STREAM_WINDOW_BYTES
+        assert len(await response.read()) == 400 * 65536
+        again = await client.request("GET", "/hello")
+        assert await again.read() == b"hello"
+
+
+async def test_a_client_that_gives_up_disconnects_the_application(served: Served) -> None:
+    async with await served.connect() as client:
+        waiting = asyncio.create_task(client.request("GET", "/wait"))
+        await until(lambda: len(served.app.scopes) == 1)
+        waiting.cancel()
+        await until(lambda: served.app.disconnects == 1)
+        assert (await client.request("GET", "/hello")).status == 200
+
+
+async def test_the_end_of_a_connection_disconnects_its_requests(served: Served) -> None:
+    client = await served.connect()
+    waiting = asyncio.create_task(client.request("GET", "/wait"))
+    await until(lambda: len(served.app.scopes) == 1)
+    client.close()
+    with pytest.raises(RequestFailed, match="ended"):
+        await waiting
+    await until(lambda: served.app.disconnects == 1)
+
+
+async def test_a_failing_application_answers_500_with_a_problem_document(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with await served.connect() as client:
+        response = await client.request("GET", "/break")
+        assert response.status == 500
+        assert response.header(b"content-type") == b"application/problem+json"
+        assert b"on purpose" not in await response.read()
+    assert "on purpose" in caplog.text
+
+
+async def test_a_connect_for_another_protocol_is_refused(served: Served) -> None:
+    async with await served.connect() as client:
+        response = await client.request("CONNECT", "/x", [])
+        assert response.status == 501
+
+
+async def test_an_oversized_header_section_ends_the_connection_not_the_server(served: Served) -> None:
+    async with await served.connect() as client:
+        with pytest.raises(RequestFailed):
+            await client.request("GET", "/hello", [(b"x-large", b"v" * 2 * limits.H3_HEADER_BYTES_MAX)])
+    async with await served.connect() as client:
+        assert (await client.request("GET", "/hello")).status == 200
+
+
+async def test_a_session_is_resumed_and_safe_requests_go_in_0_rtt(served: Served) -> None:
+    async with await served.connect() as first:
+        await (await first.request("GET", "/hello")).read()
+        await until(lambda: first.ticket is not None)
+        ticket = first.ticket
+    async with await served.connect(ticket=ticket, early_data=True) as client:
+        assert client.is_early
+        safe = asyncio.create_task(client.request("GET", "/hello"))
+        listed = asyncio.create_task(client.request("POST", "/stat", body=b"x"))
+        unsafe = asyncio.create_task(client.request("POST", "/echo", body=b"x"))
+        assert (await safe).status == 200
+        assert (await listed).status == 200
+        refused = await unsafe
+        assert client.was_resumed
+        assert client.peer.early_data_accepted
+        assert refused.status == 425
+        assert b"too_early" in await refused.read()
+        assert (await client.request("POST", "/echo", body=b"x")).status == 200
+
+
+async def test_a_ticket_is_good_for_one_resumption(served: Served) -> None:
+    async with await served.connect() as first:
+        await until(lambda: first.ticket is not None)
+        ticket = first.ticket
+    async with await served.connect(ticket=ticket) as second:
+        assert second.was_resumed
+    async with await served.connect(ticket=ticket) as third:
+        assert not third.was_resumed
+
+
+async def test_an_untrusted_certificate_is_refused_by_the_client(served: Served) -> None:
+    for trust in (make_identity().trust(), Trust(certificate_hashes=frozenset({bytes(32)}))):
+        with pytest.raises(ConnectFailed):
+            await served.connect(trust=trust)
+    pinned = Trust(certificate_hashes=frozenset({served.identity.leaf_hash}))
+    async with await served.connect(trust=pinned) as client:
+        assert (await client.request("GET", "/hello")).status == 200
+
+
+async def test_silence_is_reported_within_the_time_given(identity: Identity) -> None:
+    from gateway.quic import connect
+    from gateway.quic.udp import bind
+
+    silent = bind("127.0.0.1", 0)
+    with pytest.raises(ConnectFailed, match="does not answer"):
+        await connect("127.0.0.1", silent.getsockname()[1], trust=identity.trust(), timeout_s=0.1)
+    silent.close()
+
+
+async def test_a_certificate_is_replaced_while_serving(served: Served) -> None:
+    other = make_identity()
+    async with await served.connect() as old:
+        served.endpoint.context.tls.replace(other.cert_pem, other.key_pem)
+        async with await served.connect(trust=other.trust()) as new:
+            assert (await new.request("GET", "/hello")).status == 200
+        assert (await old.request("GET", "/hello")).status == 200
+
+
+async def test_retry_proves_the_address_before_any_state_is_kept(identity: Identity) -> None:
+    async with serving(identity, retry=True) as served, await served.connect() as client:
+        assert (await client.request("GET", "/hello")).status == 200
+        assert served.endpoint.counters["retries"] == 1
+
+
+async def test_connections_beyond_the_bound_are_refused_at_once(identity: Identity) -> None:
+    async with serving(identity, connections_max=1) as served, await served.connect():
+        with pytest.raises(ConnectFailed, match="ended"):
+            await served.connect()
+
+
+async def test_a_client_moves_to_another_address_and_goes_on(served: Served) -> None:
+    async with await served.connect() as client:
+        before = await client.request("GET", "/hello")
+        client.rebind()
+        await client.ping()
+        after = await client.request("GET", "/hello")
+        assert (before.status, after.status) == (200, 200)
+    ports = [scope["client"][1] for scope in served.app.scopes]
+    assert ports[0] != ports[1]
+
+
+async def test_draining_lets_a_request_finish_and_takes_no_new_one(served: Served) -> None:
+    client = await served.connect()
+    waiting = asyncio.create_task(client.request("GET", "/big?60"))
+    response = await waiting
+    draining = asyncio.create_task(served.endpoint.drain(5))
+    await asyncio.sleep(0)
+    refused = await client.request("GET", "/hello")
+    assert refused.status == 503
+    assert len(await response.read()) == 60 * 65536
+    assert await draining
+    await asyncio.wait_for(client.wait_closed(), 5)
+    client.close()
+
+
+async def test_a_client_of_a_killed_server_learns_at_once_that_it_is_gone(identity: Identity) -> None:
+    from gateway.quic import QuicOptions, listen
+    from gateway.quic.udp import bind
+    from tests.quic.conftest import App, RecordingDoors
+
+    options = QuicOptions(reset_key=b"k" * 32)
+    port = 0
+    first = await listen(
+        "127.0.0.1", 0, tls=identity.server(), asgi_app=App(), doors=RecordingDoors(), options=options
+    )
+    port = first.port
+    client = await Served(first, App(), RecordingDoors(), identity).connect()
+    first.loop.remove_reader(first.udp.fileno())
+    first.udp.close()
+    first.is_closed = True
+    second = await listen(
+        "127.0.0.1",
+        0,
+        tls=identity.server(),
+        asgi_app=App(),
+        doors=RecordingDoors(),
+        options=options,
+        sock=bind("127.0.0.1", port),
+    )
+    with pytest.raises(RequestFailed, match="stateless reset"):
+        await client.request("GET", "/hello")
+    assert second.counters["stateless_resets"] >= 1
+    client.close()
+    second.close()
