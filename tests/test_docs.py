@@ -1,0 +1,114 @@
+"""The docs list every promise: verbs and flags, settings, paths, metrics, tables, dependencies; and no link is dead."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import build_parser, load_verb, verb_names
+from gateway.config import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+ROUTE = re.compile(r'Route\(\s*f?"([^"]+)"')
+METRIC = re.compile(r'"(mvgateway_[a-z0-9_]+)"')
+TABLE = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", re.IGNORECASE)
+
+
+def doc(name: str) -> str:
+    return (DOCS / name).read_text()
+
+
+def flags(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from flags(inner)
+        if action.help == argparse.SUPPRESS:
+            continue
+        yield from (o for o in action.option_strings if o.startswith("--") and o != "--help")
+
+
+@pytest.mark.parametrize("verb", verb_names())
+def test_every_verb_and_flag_is_documented(verb: str) -> None:
+    text = doc("CLI.md")
+    found = re.search(rf"^## `?mvgateway {verb}`?\b(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/CLI.md has no section '## mvgateway {verb}'"
+    parser = argparse.ArgumentParser()
+    load_verb(verb).add_arguments(parser)
+    missing = sorted({f for f in flags(parser) if f not in found.group(1)})
+    assert not missing, f"docs/CLI.md, mvgateway {verb}: {missing}"
+
+
+@pytest.mark.parametrize("verb", verb_names())
+def test_every_verb_shows_an_example_in_its_help(verb: str) -> None:
+    parser = build_parser(verb)
+    sub = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    assert f"mvgateway {verb}" in sub.choices[verb].format_help().split("example:")[1]
+
+
+def test_every_setting_is_documented() -> None:
+    text = doc("CONFIG.md")
+    assert not [f.name for f in fields(Settings) if f"`{f.name}`" not in text]
+
+
+def sources(*rooms: str) -> Iterator[tuple[Path, str]]:
+    for room in rooms:
+        for path in sorted((ROOT / "gateway" / room).rglob("*.py")):
+            yield path, path.read_text()
+
+
+def test_every_http_path_is_documented() -> None:
+    text = "".join(p.read_text() for p in DOCS.glob("*.md"))
+    paths = {p for _, source in sources("http", "runtime") for p in ROUTE.findall(source) if p != "/"}
+    plain = {re.sub(r":(path|int|str)}", "}", p) for p in paths}
+    assert plain, "no route was found: does the pattern still match the code?"
+    assert not sorted(p for p in plain if p not in text)
+
+
+def test_every_metric_is_documented() -> None:
+    text = doc("METRICS.md")
+    names = {
+        n for _, source in sources("http", "runtime", "quic", "store", "core") for n in METRIC.findall(source)
+    }
+    assert names, "no metric was found: does the pattern still match the code?"
+    assert not sorted(n for n in names if n not in text)
+
+
+def test_every_table_of_a_world_is_documented() -> None:
+    text = doc("SCHEMA.md")
+    rooms = ("store/world", "store/entities")
+    tables = {t for _, source in sources(*rooms) for t in TABLE.findall(source)}
+    assert tables, "no table was found: does the pattern still match the code?"
+    assert not sorted(t for t in tables if f"`{t}`" not in text)
+
+
+def test_every_dependency_tells_what_it_is_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[\[<>=~ ]", w)[0] for w in wanted}
+    text = doc("DEPENDENCIES.md")
+    assert not sorted(n for n in names if not re.search(rf"\b{re.escape(n)}\b", text))
+
+
+@pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+def test_no_link_to_a_file_is_dead(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+def test_every_make_target_and_module_that_a_page_names_exists(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    text = page.read_text()
+    targets = set(re.findall(r"`make ([a-z-]+)`", text))
+    assert not [t for t in targets if not re.search(rf"^{t}:", makefile, re.MULTILINE)]
+    for module in set(re.findall(r"python -m ((?:bench|gateway)[\w.]*)", text)):
+        path = ROOT.joinpath(*module.split("."))
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
