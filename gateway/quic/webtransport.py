@@ -170,16 +170,16 @@ class WebTransportLink:
         """The rules' end is there: give it what came meanwhile."""
         self._session = session
         mono = self.peer.hub.time()
-        if self.closed_code is not None:
-            session.on_closed(mono)
-            return
-        self.accept()
+        if self.closed_code is None:
+            self.accept()
         early, self._early, self._early_bytes = self._early, [], 0
         for stream_id, data, ended in early:
             if stream_id is None:
                 session.on_message(data, mono)
             else:
                 session.on_stream_data(stream_id, data, ended, mono)
+        if self.closed_code is not None:
+            session.on_closed(mono)
 
     def _keep_early(self, stream_id: int | None, data: bytes, ended: bool) -> None:
         self._early_bytes += len(data) + 64
@@ -302,7 +302,6 @@ class WebTransportLink:
             if not self.stream_done(handle):
                 self.reset_stream(handle)
         self._streams.clear()
-        self._early.clear()
         if not self.peer.ended:
             self.peer.finish_stream(self.session_id)
             if self._control_stream is not None:
