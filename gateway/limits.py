@@ -25,6 +25,10 @@ CONTROL_MESSAGE_BYTES_MAX: Final = 64 * KIB
 """JSON control messages are a few hundred bytes; ``focus`` may name some thousand keys."""
 RECORDS_PER_FRAME_MAX: Final = 1_000_000
 """A 16 MiB message of the smallest records (8 bytes head) holds 2 million; no world needs half of it."""
+FRAME_BODY_BYTES_MAX: Final = 4 * STREAM_MESSAGE_BYTES_MAX
+"""One recorded row unpacked: a keyframe of four of the longest messages, some 600,000 records of 100 bytes."""
+FRAME_CHAIN_KEYS_MAX: Final = 100_000
+"""Keys whose last two values a recording's codec remembers, to pack the next one: 20 MB at 100 bytes."""
 ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
 """What RFC 8878 asks every decoder to take; a larger window would cost memory at a peer's word."""
 
@@ -37,10 +41,10 @@ FOCUS_KEYS_MAX: Final = 4_096
 """Keys with a weight of their own per reader: as many as a 64 KiB ``focus`` message can name."""
 FOLLOW_CHARS_MAX: Final = 255
 """An entity's name in a query: one path segment."""
-TOMBSTONE_TICKS: Final = 3_600
-"""A removal is remembered for a minute at 60 Hz: far longer than a datagram can be late."""
-TOMBSTONES_MAX: Final = 65_536
-"""Removals remembered at once per world: 1,000 a second for a minute, about 6 MB."""
+TOMBSTONE_TICKS: Final = 600
+"""A removal is remembered for ten seconds at 60 Hz: far longer than a datagram can be late. Keyframes carry them."""
+TOMBSTONES_MAX: Final = 16_384
+"""Removals remembered at once per world: 1,600 a second for ten seconds, about 2 MB."""
 KEYFRAMES_PENDING_MAX: Final = 2
 """Keyframes whose parts are still coming: the newest, and the one before it for stragglers."""
 PIECE_SIZES_CACHED_MAX: Final = 8
@@ -50,6 +54,18 @@ OUTSTANDING_MAX: Final = 2_048
 PIECES_MAX: Final = 32
 """A frame of up to so many datagrams (35 KB) is sent as datagrams: a lost one costs its own records only.
 Above it one stream costs less than the packets' bookkeeping."""
+GAPS_PENDING_MAX: Final = 64
+"""Ticks whose missing parts may still come, per world: a second of a 60 Hz world in which every frame lost a part."""
+JOURNAL_BYTES_MAX: Final = 16 * MIB
+"""Frames kept per world while the store is away: 53 s at 60 Hz of 5 KB. Then the newest state, and a gap."""
+JOURNAL_GAPS_MAX: Final = 1_024
+"""Gaps waiting for the store, per world: beyond it they are told as one."""
+SESSION_STREAMS_MAX: Final = 64
+"""Streams of one session that are in the middle of a message: a publisher's large frames of a second."""
+SESSION_STREAM_BYTES_MAX: Final = 32 * MIB
+"""Unfinished messages of one session, all streams together: two of the largest."""
+READER_BACKLOG_BYTES_MAX: Final = MIB
+"""What waits for a reader that asked for every frame in order (``conflate=0``): beyond it a keyframe takes its place."""
 REPAIR_MESSAGES_MAX: Final = 32
 """Messages of newest values per reader and turn: what is left waits for the next turn, and others get theirs."""
 
@@ -145,6 +161,28 @@ STORE_DRAIN_S_MAX: Final = 1.0
 """How long that may take."""
 STORE_ANSWER_PIECE_BYTES: Final = 128 * KIB
 """Answers are handed to the transport in pieces of about this: it can wait for the peer between them."""
+STORE_DEADLINE_S: Final = 5.0
+"""Nothing waits longer for a remote store without being told; longer than its failovers take."""
+STORE_BACKOFF_S_MIN: Final = 0.05
+"""First wait before asking a remote store again: mvSQLite's client waits as long."""
+STORE_BACKOFF_S_MAX: Final = 10.0
+"""Longest wait, and how long a store that failed often is passed over: mvSQLite's client's bound."""
+STORE_INLINE_PAGES: Final = 32
+"""Pages that a commit carries itself, to save a round trip (256 KiB at 8 KiB); more go ahead of it."""
+STORE_WRITE_AHEAD_PAGES: Final = 50
+"""Pages of one batch written ahead: 400 KiB at 8 KiB, so that a lost one costs little."""
+STORE_REQUESTS_AT_ONCE: Final = 4
+"""Batches of one operation under way at once: keeps a link busy without flooding it."""
+STORE_ANSWER_FRAME_BYTES_MAX: Final = STORE_PAGE_BYTES_MAX + 256
+"""One framed page of an answer: the page, its version and the field names."""
+STORE_SMALL_ANSWER_BYTES_MAX: Final = 1 * MIB
+"""Answers that are not pages: statistics, hashes of 100 pages, and changelogs of up to 50,000 pages."""
+STORE_ADMIN_ANSWER_BYTES_MAX: Final = 64 * MIB
+"""A list of half a million namespaces."""
+STORE_ADMIN_SILENCE_S_MAX: Final = 60.0
+"""Background work on a large namespace says something at least this often."""
+STORE_ADDRESSES_MAX: Final = 16
+"""Addresses of one remote store: as many as anyone runs side by side."""
 
 # --- quic --------------------------------------------------------------------------------
 QUIC_CONNECTIONS_MAX: Final = 4_096
@@ -241,6 +279,20 @@ CLIENT_LATENCIES_MAX: Final = 8_192
 """Latency samples kept for percentiles: the last two minutes at 60 Hz."""
 CLIENT_STREAM_BYTES_MIN: Final = 8 * 1_100
 """A frame of more than eight datagrams goes by one stream: fewer packets to lose a part of it."""
+CLIENT_STREAMS_MAX: Final = 256
+"""Streams of one session that a client reads at once; a gateway has a few open, the oldest is given up."""
+CLIENT_PUBLISH_STREAMS_MAX: Final = 4
+"""Large frames of one publisher under way at once; further ones wait as stale records, newest value only."""
+CLIENT_REPAIR_RECORDS_MAX: Final = 4_096
+"""Stale records that one frame may carry along; the rest goes with the next frame."""
+CLIENT_SILENCE_S_MIN: Final = 0.5
+"""Silence on QUIC after which a ping asks whether the gateway is still there; doubles while it answers."""
+CLIENT_SILENCE_S_MAX: Final = 5.0
+"""Longest pause between such pings: below every NAT's UDP timeout (RFC 4787 section 4.3: 2 minutes)."""
+CLIENT_PING_ANSWER_S_MAX: Final = 2.0
+"""A ping without an answer for so long ends the connection: four probe timeouts of a slow path."""
+CLIENT_LAG_TICKS_MAX: Final = 36_000
+"""Ticks whose time of sending is remembered until they are durable: ten minutes at 60 Hz."""
 CLIENT_WS_PING_S: Final = 5.0
 """Silence on a WebSocket after which a ping asks whether the gateway is still there."""
 CLIENT_WS_SILENCE_S_MAX: Final = 15.0
@@ -261,8 +313,10 @@ UDP_QUEUE_BYTES: Final = 1 * MIB
 """Asked of the kernel for the plain UDP socket: a burst of 10 worlds' frames."""
 HISTORY_ROWS_PER_READ: Final = 256
 """Recorded frames fetched from a world's database at once: about a megabyte."""
-POLL_S: Final = 0.01
-"""How often core's timers (linger, keyframe interval, durable) are looked at: below a tick at 60 Hz."""
+HOUSEKEEPING_S: Final = 1.0
+"""How often an open world's old history is looked at."""
+DELETED_WORLDS_WAIT_S: Final = 2.0
+"""How long deleting a world waits for its sessions to end."""
 
 # --- entities ----------------------------------------------------------------------------
 VARIANT_DEPTH_MAX: Final = 1_024

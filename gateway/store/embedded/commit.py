@@ -1,0 +1,202 @@
+"""Commits: prepared in the caller's thread, decided and applied in the writer. Room: store.
+
+The rules are those of ``/batch/commit`` in ``mvstore-wire.md``. Preparing does what needs no
+order: bounds, hashes, compression. Applying first checks every namespace and only then changes
+anything, so a refused commit leaves its transaction as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ...errors import BadInput, Conflict, Gone, PreconditionFailed, TooLarge
+from ...limits import (
+    STORE_COMMIT_INLINE_PAGES_MAX,
+    STORE_COMMIT_NAMESPACES_MAX,
+    STORE_COMMIT_PAGES_MAX,
+    STORE_LOG_PAGES_MAX,
+    STORE_PAGE_CHECK_PAGES_MAX,
+    STORE_READ_SET_PAGES_MAX,
+)
+from ..base import CommitRequest, Committed, NamespaceCommit
+from . import versions
+from .attempts import Attempts
+from .content import Packed, pack
+from .namespaces import NsState, Registry
+from .reading import interval, pack_pages
+from .sql import ask
+from .transaction import WriteTxn
+
+_NEWEST = "SELECT version FROM page WHERE ns = ? AND page = ? ORDER BY version DESC LIMIT 1"
+
+
+class Part(NamedTuple):
+    """One namespace's part: its pages (page -> hash), inline content by hash, and the read set to check by."""
+
+    key: str
+    assumed: int
+    pages: Mapping[int, bytes]
+    inline: Mapping[bytes, Packed]
+    read_set: frozenset[int] | None
+
+
+class Prepared(NamedTuple):
+    """A commit that can be applied. ``bytes`` and ``weight`` (pages) count against the writer's bounds."""
+
+    attempt: bytes
+    first_attempt: bool
+    lock_owner: str | None
+    parts: list[Part]
+    weight: int
+    bytes: int
+
+
+def prepare(request: CommitRequest, registry: Registry) -> Prepared:
+    """Check bounds, proofs and hashes; compress. Raises :class:`BadInput` and its kind."""
+    count = len(request.namespaces)
+    if not 1 <= count <= STORE_COMMIT_NAMESPACES_MAX:
+        raise PreconditionFailed(
+            f"commit over {count} namespaces; between 1 and {STORE_COMMIT_NAMESPACES_MAX} are taken"
+        )
+    if len(request.idempotency_key) not in (0, 16):
+        raise BadInput(
+            f"idempotency key of {len(request.idempotency_key)} bytes; it has 16 (or none: no retries)"
+        )
+    weight = sum(len(each.pages) for each in request.namespaces)
+    if weight > STORE_COMMIT_PAGES_MAX:
+        raise TooLarge(f"commit of {weight} pages; the bound is {STORE_COMMIT_PAGES_MAX}, commit in parts")
+    _check_inline(request)
+    by_page = (
+        weight < STORE_PAGE_CHECK_PAGES_MAX
+        and sum(len(each.read_set or ()) for each in request.namespaces) <= STORE_READ_SET_PAGES_MAX
+    )
+    parts = [_part(each, registry, by_page) for each in request.namespaces]
+    if count > 1 and len({part.key for part in parts}) != count:
+        raise BadInput("a commit names the same namespace twice; put its pages together")
+    size = sum(len(packed.data) for part in parts for packed in part.inline.values())
+    return Prepared(request.idempotency_key, request.first_attempt, request.lock_owner, parts, weight, size)
+
+
+def _check_inline(request: CommitRequest) -> None:
+    inline = sum(1 for each in request.namespaces for page in each.pages if page.data is not None)
+    if inline > STORE_COMMIT_INLINE_PAGES_MAX:
+        raise TooLarge(
+            f"{inline} inline pages; the bound is {STORE_COMMIT_INLINE_PAGES_MAX}, write the others ahead"
+        )
+
+
+def _part(each: NamespaceCommit, registry: Registry, by_page: bool) -> Part:
+    state = registry.get(each.namespace)
+    pages: dict[int, bytes] = {}
+    inline: dict[bytes, Packed] = {}
+    for page, digest, data in each.pages:
+        if len(digest) != 32:
+            raise BadInput(f"hash of {len(digest)} bytes; a BLAKE3-256 hash has 32")
+        if not 0 <= page <= 0xFFFFFFFF:
+            raise BadInput(f"page {page} is not a 32-bit page number")
+        pages[page] = digest
+        if data is not None:
+            inline[digest] = pack(data, digest)
+    return Part(state.key, versions.parse(each.version), pages, inline, each.read_set if by_page else None)
+
+
+def apply(txn: WriteTxn, prepared: Prepared, registry: Registry, attempts: Attempts) -> Committed:
+    """Decide and write one commit. Raises :class:`Conflict`, :class:`Gone`, ``NotFound``."""
+    states = [registry.require(part.key) for part in prepared.parts]
+    again = _same_attempt(txn, prepared, states[0], attempts)
+    if again is not None:
+        return Committed(versions.text(again))
+    blobs = [_find_blobs(txn, state, part) for state, part in zip(states, prepared.parts, strict=True)]
+    for state, part in zip(states, prepared.parts, strict=True):
+        _check_lock(state, prepared.lock_owner)
+        _check_conflict(txn, state, part)
+    changelog = {}
+    for state, part in zip(states, prepared.parts, strict=True):
+        others = _others(txn, state, part)
+        if others is not None:
+            changelog[part.key] = others
+    version = txn.next_version()
+    for state, part, found in zip(states, prepared.parts, blobs, strict=True):
+        _write(txn, state, part, found, version, prepared.attempt)
+    attempts.record(txn, prepared.attempt, states[0].rid, version)
+    return Committed(versions.text(version), changelog)
+
+
+def _same_attempt(txn: WriteTxn, prepared: Prepared, state: NsState, attempts: Attempts) -> int | None:
+    if not prepared.attempt:
+        return None
+    version, attempt = txn.written(state)
+    if attempt == prepared.attempt:
+        return version
+    return None if prepared.first_attempt else attempts.find(txn, prepared.attempt, state.rid)
+
+
+def _find_blobs(txn: WriteTxn, state: NsState, part: Part) -> dict[bytes, int]:
+    """Blob ids of the pages that are not inline. Raises :class:`Gone` for a hash never written."""
+    found: dict[bytes, int] = {}
+    for digest in part.pages.values():
+        if digest in part.inline or digest in found:
+            continue
+        blob = txn.find_content(state.rid, digest)
+        if blob is None:
+            raise Gone(
+                f"bad page reference: content {digest.hex()} was never written here, or was collected",
+                hash=digest.hex(),
+            )
+        found[digest] = blob
+    return found
+
+
+def _check_lock(state: NsState, owner: str | None) -> None:
+    lock = state.lock
+    if lock is None:
+        if owner is not None:
+            raise Gone(f"{owner!r:.80} does not own the lock of {state.key!r}: it is not locked")
+    elif owner is None:
+        raise Conflict(f"namespace {state.key!r} is locked", owner=lock.owner)
+    elif lock.owner != owner:
+        raise Gone(f"{owner!r:.80} no longer owns the lock of {state.key!r}", owner=lock.owner)
+    elif lock.rolling_back:
+        raise Gone(f"the lock of {state.key!r} is being rolled back")
+
+
+def _check_conflict(txn: WriteTxn, state: NsState, part: Part) -> None:
+    written, _ = txn.written(state)
+    if part.assumed > (written or state.id):
+        raise Conflict(f"assumed version {versions.text(part.assumed)} is ahead of the head of {part.key!r}")
+    if part.assumed >= written:
+        return
+    if part.read_set is None:
+        raise Conflict(
+            f"{part.key!r} was committed to after the assumed version {versions.text(part.assumed)}"
+        )
+    txn.flush()
+    for page in part.read_set:
+        rows = ask(txn.cursor, _NEWEST, (state.rid, page))
+        if rows and rows[0][0] > part.assumed:
+            raise Conflict(f"page {page} of {part.key!r} changed after the assumed version", page=page)
+
+
+def _others(txn: WriteTxn, state: NsState, part: Part) -> tuple[int, ...] | None:
+    """The pages that others changed since the assumed version; None where the log cannot tell."""
+    written, _ = txn.written(state)
+    if part.assumed == (written or state.id):
+        return ()
+    txn.flush()
+    return interval(txn.cursor, state.rid, part.assumed, written, inclusive=True)
+
+
+def _write(
+    txn: WriteTxn, state: NsState, part: Part, found: Mapping[bytes, int], version: int, attempt: bytes
+) -> None:
+    for page, digest in part.pages.items():
+        packed = part.inline.get(digest)
+        if packed is None:
+            blob = found[digest]
+            txn.refer(state.rid, digest, 1)
+        else:
+            blob = txn.put_content(state.rid, packed, 1)
+        txn.put_page(state.rid, page, version, digest, blob)
+    changed = pack_pages(sorted(part.pages)) if len(part.pages) < STORE_LOG_PAGES_MAX else None
+    txn.put_commit(state, version, attempt, changed)

@@ -1,0 +1,301 @@
+"""The embedded engine: a store in a folder, thread-safe, for callers that may block. Room: store.
+
+Reads go on connections of their own and never wait for the writer; a commit has returned when the
+log that holds it was synced. :mod:`.store` is its face for event loops.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import Gone
+from ...limits import STORE_COMMIT_INLINE_PAGES_MAX
+from ..base import (
+    CommitRequest,
+    Committed,
+    Namespace,
+    NamespaceInfo,
+    OverlayBase,
+    PageContent,
+    PageRead,
+    Stat,
+    TimeBounds,
+    TimePoint,
+    Version,
+)
+from . import admin, commit, failures, reading, schema, sweep, versions
+from .background import Background
+from .content import Packed, pack
+from .folder import FolderLock
+from .jobs import Job, Waiter
+from .namespaces import NsState, Registry, check_proof, load
+from .pool import Pool
+from .sql import ask
+from .timekeeper import TimeKeeper
+from .transaction import WriteTxn
+from .writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedOptions:
+    """``content_grace_s``: how long content that no commit refers to is kept. ``background``: keep
+    time, copy the log and collect by itself; without it the owner calls :meth:`Engine.keep_time` and
+    :meth:`Engine.sweep`."""
+
+    content_grace_s: int = 3_600
+    background: bool = True
+
+
+class Engine:
+    """Made by opening a folder; :meth:`close` it. Satisfies :class:`gateway.store.base.BlockingStore`.
+
+    Raises :class:`ConfigError` where the folder cannot be used (in use, not writable, not a store).
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        auto_create: bool = False,
+        clock: Callable[[], float] = time.time,
+        options: EmbeddedOptions | None = None,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        self.path = self.folder / schema.FILE_NAME
+        self.clock = clock
+        self.options = options or EmbeddedOptions()
+        self.auto_create = auto_create
+        self._lock = FolderLock(self.folder)
+        try:
+            with failures.translated(self.path):
+                self.pool = Pool(self.path)
+                self.registry = Registry(self.pool)
+                self.writer = Writer(self.path, self.registry, clock)
+            self._lock.sync()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._stop = threading.Event()
+        self._closing = threading.Lock()
+        self.steps = sweep.Steps(self.writer, self._stop.wait)
+        self._time_keeper = TimeKeeper(self.writer)
+        self._background = Background(self, self._stop) if self.options.background else None
+
+    # --- data plane ----------------------------------------------------------------------
+
+    def stat(
+        self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None
+    ) -> Stat:
+        """The head version and what changed since; with a lock, its snapshot for all but its owner."""
+        state = self._state(ns)
+        head = _visible_head(state, lock_owner or None)
+        if not from_version:
+            return Stat(versions.text(head))
+        after = versions.parse(from_version)
+        with self.pool.cursor() as cursor:
+            interval = reading.interval(cursor, state.rid, after, head, inclusive=True)
+        return Stat(versions.text(head), interval=interval)
+
+    def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
+        """The pages, in request order."""
+        state = self._state(ns)
+        found = reading.read_pages(self.pool, state, reads)
+        reading.check_mark(self.registry.find(state.key), reads)
+        return found
+
+    def write(self, ns: Namespace, pages: Sequence[bytes]) -> list[bytes]:
+        """Store content ahead of a commit, durably; the hashes."""
+        hashes: list[bytes] = []
+        for start in range(0, len(pages), STORE_COMMIT_INLINE_PAGES_MAX):
+            job = self.prepare_write(ns, pages[start : start + STORE_COMMIT_INLINE_PAGES_MAX])
+            hashes += self.writer.run(job)
+        return hashes
+
+    def commit(self, request: CommitRequest) -> Committed:
+        """All namespaces atomically at one version; durable when this returns."""
+        answer: Committed = self.writer.run(self.prepare_commit(request))
+        return answer
+
+    def time2version(self, t: int) -> TimeBounds:
+        """The time keeper's points around ``t`` (Unix seconds; 0: now)."""
+        if t == 0:
+            now, last = int(self.clock()), self.writer.numbers.last
+            here = versions.text(last << versions.ORDER_BITS | versions.ORDER_MAX)
+            return TimeBounds(
+                TimePoint(here, now), TimePoint(versions.text((last + 1) << versions.ORDER_BITS), now + 1)
+            )
+        return reading.time_bounds(self.pool, t)
+
+    def lock(self, ns: Namespace, owner: str, version: Version | None = None) -> None:
+        """Acquire the namespace lock (idempotent for the same owner)."""
+        key = self._state(ns).key
+        at = None if version is None else versions.parse(version)
+        self._alone(lambda txn: admin.acquire(txn, key, owner, at))
+
+    def unlock(self, ns: Namespace, owner: str, *, rollback: bool) -> None:
+        """Release it; with ``rollback`` every version above its snapshot is removed first."""
+        key = self._state(ns).key
+        if not rollback:
+            self._alone(lambda txn: admin.release(txn, key, owner))
+            return
+        rid, nonce, snapshot = self._alone(lambda txn: admin.begin_rollback(txn, key, owner))
+        for rows in sweep.newer(self.pool, rid, snapshot):
+            self.steps.pages(rid, rows)
+            self._check_still_locked(key, nonce)
+        self._alone(lambda txn: admin.finish_rollback(txn, key, nonce, snapshot))
+
+    # --- admin ---------------------------------------------------------------------------
+
+    def create_namespace(self, key: str, overlay_base: OverlayBase | None = None) -> None:
+        """``Unprocessable`` if it exists; ``Conflict`` if the base is truncated beyond or locked."""
+        admin.check_key(key)
+        self._alone(lambda txn: admin.create(txn, key, overlay_base))
+
+    def rename_namespace(self, old_key: str, new_key: str) -> None:
+        """``NotFound``; ``Unprocessable`` if the new key is taken."""
+        admin.check_key(new_key)
+        self._alone(lambda txn: admin.rename(txn, old_key, new_key))
+
+    def delete_namespace(self, key: str) -> None:
+        """Gone at once; its rows are removed in the background. ``Conflict`` with overlays on it."""
+        self._alone(lambda txn: admin.delete(txn, key))
+
+    def list_namespaces(self, prefix: str = "") -> list[NamespaceInfo]:
+        """Every namespace whose key begins so, in key order."""
+        with self.pool.snapshot() as cursor:
+            query = "SELECT key FROM ns WHERE key >= ? AND substr(key, 1, ?) = ? ORDER BY key"
+            keys = [key for (key,) in ask(cursor, query, (prefix, len(prefix), prefix))]
+            return [state.info() for state in (load(cursor, key) for key in keys) if state is not None]
+
+    def namespace_info(self, key: str) -> NamespaceInfo:
+        """One namespace; no proof is asked, as the admin API asks none."""
+        return self.registry.require(key).info()
+
+    def truncate_namespace(self, key: str, before_version: Version, *, apply: bool = True) -> Iterator[str]:
+        """Remove versions that nobody can read below the mark; yields the running count."""
+        before, total = versions.parse(before_version), 0
+        mark_it = admin.mark_truncated if apply else admin.would_truncate
+        rid, mark = self._alone(lambda txn: mark_it(txn, key, before))
+        for rows in sweep.superseded(self.pool, rid, mark):
+            total += self.steps.pages(rid, rows) if apply else len(rows)
+            yield str(total)
+        if apply:
+            self.steps.run(sweep.drop_log(rid, mark))
+
+    def delete_unreferenced_content(self, key: str, *, apply: bool = True) -> Iterator[str]:
+        """Remove content that no page version refers to and that is older than the grace; the running count."""
+        rid, total = self.registry.require(key).rid, 0
+        before = int(self.clock()) - self.options.content_grace_s
+        if not apply:
+            yield str(sweep.count_loose(self.pool, rid, before))
+            return
+        while count := self.steps.run(sweep.collect(rid, before)):
+            total += count
+            yield str(total)
+
+    # --- upkeep --------------------------------------------------------------------------
+
+    def keep_time(self) -> None:
+        """Record the moment: every version so far was committed by now."""
+        self._time_keeper.keep(int(self.clock()))
+
+    def sweep(self) -> int:
+        """One round of collecting everywhere; how many rows went."""
+        return sweep.everywhere(
+            self.pool, self.steps, self.writer, int(self.clock()), self.options.content_grace_s
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """Plain numbers for metrics: counters of the writer, what waits, bytes on disk."""
+        sizes = {p.name: p.stat().st_size for p in self.folder.glob(schema.FILE_NAME + "*")}
+        return {
+            **self.writer.counters,
+            "waiting": self.writer.waiting,
+            "wal_pages": self.writer.wal_pages,
+            "files": sizes,
+        }
+
+    def close(self) -> None:
+        """Finish what is queued and let the folder go. Idempotent."""
+        with self._closing:
+            if self._stop.is_set():
+                return
+            self._stop.set()
+            if self._background is not None:
+                self._background.join()
+            try:
+                self.writer.close()
+            finally:
+                self.pool.close()
+                self._lock.release()
+
+    # --- for the faces -------------------------------------------------------------------
+
+    def prepare_commit(self, request: CommitRequest, waiter: Waiter | None = None) -> Job:
+        """The job of a commit: checked, hashed, compressed."""
+        prepared = commit.prepare(request, self.registry)
+        return Job(
+            lambda txn: commit.apply(txn, prepared, self.registry, self.writer.attempts),
+            weight=prepared.weight + 1,
+            size=prepared.bytes,
+            waiter=waiter,
+        )
+
+    def prepare_write(self, ns: Namespace, pages: Sequence[bytes], waiter: Waiter | None = None) -> Job:
+        """The job of writing content ahead."""
+        key = self._state(ns).key
+        packed = [pack(bytes(page)) for page in pages]
+        size = sum(len(each.data) for each in packed)
+        return Job(lambda txn: self._put(txn, key, packed), weight=len(packed) + 1, size=size, waiter=waiter)
+
+    def head_now(self, ns: Namespace, lock_owner: str | None) -> Stat | None:
+        """The head if it can be told from memory, without the disk."""
+        if ":" in ns.key:
+            check_proof(ns)
+        state = self.registry.cached(ns.key)
+        return None if state is None else Stat(versions.text(_visible_head(state, lock_owner or None)))
+
+    def _put(self, txn: WriteTxn, key: str, packed: Sequence[Packed]) -> list[bytes]:
+        rid = self.registry.require(key).rid
+        for each in packed:
+            txn.put_content(rid, each, 0)
+        return [each.hash for each in packed]
+
+    def _state(self, ns: Namespace) -> NsState:
+        if not self.auto_create:
+            return self.registry.get(ns)
+        check_proof(ns)
+        state = self.registry.find(ns.key)
+        if state is None:
+            admin.check_key(ns.key)
+            self._alone(admin.create_if_missing(ns.key))
+            state = self.registry.require(ns.key)
+        return state
+
+    def _alone(self, apply: Callable[[WriteTxn], Any]) -> Any:
+        return self.writer.run(Job(apply, alone=True))
+
+    def _check_still_locked(self, key: str, nonce: str) -> None:
+        state = self.registry.find(key)
+        if state is None or state.lock is None or state.lock.nonce != nonce:
+            raise Gone(f"the lock of {key!r:.200} is gone")
+
+
+def _visible_head(state: NsState, lock_owner: str | None) -> int:
+    lock = state.lock
+    if lock is None:
+        if lock_owner is not None:
+            raise Gone(f"{lock_owner!r:.80} does not own the lock of {state.key!r}: it is not locked")
+        return state.head
+    if lock_owner is None:
+        return versions.parse(lock.snapshot_version)
+    if lock.owner != lock_owner:
+        raise Gone(f"{lock_owner!r:.80} no longer owns the lock of {state.key!r}", owner=lock.owner)
+    if lock.rolling_back:
+        raise Gone(f"the lock of {state.key!r} is being rolled back")
+    return state.head

@@ -1,0 +1,81 @@
+"""What waits for the writer, and how its end is told. Room: store."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .transaction import WriteTxn
+
+Apply = Callable[[WriteTxn], Any]
+Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class Job:
+    """One change: ``apply`` runs in the writer's transaction, and its answer counts once that is on disk.
+
+    ``alone``: shares its transaction with no other, since it changes more than heads.
+    """
+
+    __slots__ = ("_ended", "alone", "apply", "bytes", "done", "error", "result", "waiter", "weight")
+
+    def __init__(
+        self,
+        apply: Apply,
+        *,
+        weight: int = 1,
+        size: int = 0,
+        alone: bool = False,
+        waiter: Waiter | None = None,
+    ) -> None:
+        self.apply = apply
+        self.weight = weight
+        self.bytes = size
+        self.alone = alone
+        self.waiter = waiter
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._ended = threading.Lock()
+        self._ended.acquire()
+
+    def end(self) -> None:
+        """Result or error stand: let a thread that waits go on. An event loop is told by :func:`tell`."""
+        self.done = True
+        self._ended.release()
+
+    def wait(self) -> Any:
+        """In a thread: the result, or raise the error."""
+        if not self.done:
+            self._ended.acquire()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def tell(jobs: Iterable[Job]) -> None:
+    """Resolve the futures of those that an event loop waits for: one call into each loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for job in jobs:
+        if job.waiter is not None:
+            loops.setdefault(job.waiter[0], []).append(job)
+    for loop, ended in loops.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, ended)
+        except RuntimeError:
+            # The loop is closed: nobody waits there any more.
+            continue
+
+
+def _resolve(jobs: list[Job]) -> None:
+    for job in jobs:
+        assert job.waiter is not None
+        future = job.waiter[1]
+        if future.done():
+            continue
+        if job.error is not None:
+            future.set_exception(job.error)
+        else:
+            future.set_result(job.result)

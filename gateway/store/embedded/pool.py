@@ -1,0 +1,69 @@
+"""Read connections, lent to one thread at a time. Room: store."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from ...errors import StoreUnavailable
+from ...limits import STORE_READ_CONNECTIONS_KEPT
+from . import schema
+from .failures import translated
+
+
+class Pool:
+    """Opens a connection where none is idle, and keeps at most :data:`STORE_READ_CONNECTIONS_KEPT`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._idle: list[apsw.Cursor] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @contextlib.contextmanager
+    def cursor(self) -> Iterator[apsw.Cursor]:
+        """A cursor of a connection of one's own. Finish every statement (``fetchall``) before the end."""
+        with translated(self.path):
+            cursor = self.take()
+            try:
+                yield cursor
+            except BaseException:
+                cursor.connection.close(True)
+                raise
+            self.give(cursor)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[apsw.Cursor]:
+        """The same, with all its reads in one read transaction."""
+        with self.cursor() as cursor:
+            cursor.execute("BEGIN")
+            yield cursor
+            cursor.execute("COMMIT")
+
+    def take(self) -> apsw.Cursor:
+        """An idle cursor or a new one. Raises what apsw raises; give it back, or close its connection."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        return schema.open_reader(self.path).cursor()
+
+    def give(self, cursor: apsw.Cursor) -> None:
+        """Back to the idle ones, or closed if those are enough."""
+        if self._closed or len(self._idle) >= STORE_READ_CONNECTIONS_KEPT:
+            cursor.connection.close(True)
+        else:
+            self._idle.append(cursor)
+
+    def close(self) -> None:
+        """Close the idle ones; those lent out close when they come back."""
+        with self._lock:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().connection.close(True)

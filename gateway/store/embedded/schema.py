@@ -1,0 +1,95 @@
+"""The tables of a store folder, and how its SQLite file is opened. Room: store.
+
+``store.sqlite`` holds every namespace: SQLite in WAL mode, ``synchronous=FULL`` at the writer,
+so that a commit is answered after the fsync of the log. Tables:
+
+* ``ns``: one row a namespace; ``key`` NULL marks a deleted one whose rows are still being removed.
+* ``page``: (namespace, page, version) -> the content's hash and where it lies.
+* ``content``: (namespace, hash) -> blob id, how many page rows refer to it, when it was last written.
+* ``blob``: the bytes, raw (``enc`` 0) or one zstd frame (``enc`` 1).
+* ``log``: the newest commits of each namespace: the pages changed (u32 little-endian each;
+  NULL for 500 or more) and the attempt's key.
+* ``attempt``: idempotency keys in buckets by age, so that old ones go as a whole.
+* ``moment``: the time keeper's points.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from ...errors import ConfigError
+from .sql import ask
+
+FILE_NAME: Final = "store.sqlite"
+APPLICATION_ID: Final = 0x6D767374
+"""``mvst``, in SQLite's header: tells a store from any other SQLite file."""
+FORMAT: Final = 1
+
+BUSY_TIMEOUT_MS: Final = 5_000
+WRITER_CACHE_KIB: Final = 16 * 1024
+READER_CACHE_KIB: Final = 4 * 1024
+WAL_KEEP_BYTES: Final = 64 * 1024 * 1024
+
+_TABLES: Final = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE ns(
+  rid INTEGER PRIMARY KEY, key TEXT UNIQUE, id INTEGER NOT NULL UNIQUE, floor INTEGER,
+  base INTEGER, snapshot INTEGER, truncated INTEGER NOT NULL DEFAULT 0,
+  lock_owner TEXT, lock_snapshot INTEGER, lock_nonce TEXT, rolling_back INTEGER NOT NULL DEFAULT 0,
+  metadata TEXT);
+CREATE INDEX ns_base ON ns(base) WHERE base IS NOT NULL;
+CREATE TABLE page(ns INTEGER, page INTEGER, version INTEGER, hash BLOB NOT NULL, blob INTEGER NOT NULL,
+  PRIMARY KEY(ns, page, version)) WITHOUT ROWID;
+CREATE TABLE content(ns INTEGER, hash BLOB, blob INTEGER NOT NULL, refs INTEGER NOT NULL, written INTEGER NOT NULL,
+  PRIMARY KEY(ns, hash)) WITHOUT ROWID;
+CREATE INDEX content_loose ON content(ns, written) WHERE refs = 0;
+CREATE TABLE blob(id INTEGER PRIMARY KEY, enc INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE log(ns INTEGER, version INTEGER, attempt BLOB NOT NULL, pages BLOB,
+  PRIMARY KEY(ns, version)) WITHOUT ROWID;
+CREATE TABLE bucket(id INTEGER PRIMARY KEY, began INTEGER NOT NULL);
+CREATE TABLE attempt(bucket INTEGER, key BLOB, version INTEGER NOT NULL, PRIMARY KEY(bucket, key)) WITHOUT ROWID;
+CREATE TABLE moment(time INTEGER PRIMARY KEY, version INTEGER NOT NULL);
+"""
+
+
+def create_or_verify(con: apsw.Connection, path: Path) -> None:
+    """Make the tables in an empty file. Raises :class:`ConfigError` for a file that is not a store of ours."""
+    application = ask(con, "PRAGMA application_id")[0][0]
+    version = ask(con, "PRAGMA user_version")[0][0]
+    if application == 0 and not ask(con, "SELECT 1 FROM sqlite_schema LIMIT 1"):
+        with con:
+            con.execute(_TABLES)
+            con.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            con.execute(f"PRAGMA user_version={FORMAT}")
+        return
+    if application != APPLICATION_ID:
+        raise ConfigError(f"{path} is a SQLite file but not a store; name another folder with --store")
+    if version != FORMAT:
+        raise ConfigError(
+            f"{path} has store format {version}, this gateway reads format {FORMAT}; use a matching release"
+        )
+
+
+def open_writer(path: Path) -> apsw.Connection:
+    """The one connection that writes: WAL, every commit synced, checkpoints left to the background."""
+    con = apsw.Connection(str(path))
+    con.set_busy_timeout(BUSY_TIMEOUT_MS)
+    con.execute("PRAGMA page_size=4096")
+    con.execute("PRAGMA journal_mode=WAL")
+    con.execute("PRAGMA synchronous=FULL")
+    con.execute("PRAGMA wal_autocheckpoint=0")
+    con.execute(f"PRAGMA journal_size_limit={WAL_KEEP_BYTES}")
+    con.execute(f"PRAGMA cache_size=-{WRITER_CACHE_KIB}")
+    return con
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """A connection that only reads; in WAL mode it neither waits for the writer nor holds it up."""
+    con = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    con.set_busy_timeout(BUSY_TIMEOUT_MS)
+    con.execute("PRAGMA query_only=1")
+    con.execute(f"PRAGMA cache_size=-{READER_CACHE_KIB}")
+    return con

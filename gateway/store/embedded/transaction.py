@@ -1,0 +1,156 @@
+"""One SQLite transaction of the writer: what several commits put into it. Room: store.
+
+Rows are gathered and go to SQLite together (``executemany``): the cost of one small commit is
+mostly that of calling SQLite, so calls are what is saved. Checks always come before the first
+change, so a commit that is refused leaves nothing behind in the transaction.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from ...limits import STORE_LOG_COMMITS_KEPT
+from . import versions
+from .content import Packed
+from .namespaces import NsState
+from .sql import ask
+
+_NEW_CONTENT = "INSERT INTO content(ns, hash, blob, refs, written) VALUES(?, ?, ?, ?, ?)"
+_NEW_BLOB = "INSERT INTO blob(id, enc, data) VALUES(?, ?, ?)"
+_NEW_PAGE = "INSERT INTO page(ns, page, version, hash, blob) VALUES(?, ?, ?, ?, ?)"
+_NEW_LOG = "INSERT INTO log(ns, version, attempt, pages) VALUES(?, ?, ?, ?)"
+_NEW_ATTEMPT = "INSERT OR REPLACE INTO attempt(bucket, key, version) VALUES(?, ?, ?)"
+_REFER = "UPDATE content SET refs = refs + ?, written = max(written, ?) WHERE ns = ? AND hash = ?"
+_FIND = "SELECT blob FROM content WHERE ns = ? AND hash = ?"
+_TRIM = (
+    "DELETE FROM log WHERE ns = ? AND version < "
+    "(SELECT version FROM log WHERE ns = ? ORDER BY version DESC LIMIT 1 OFFSET ?)"
+)
+
+
+class WriteTxn:
+    """Begun by the writer; ``number`` is the commit number shared by all in it, ``now`` Unix seconds."""
+
+    __slots__ = (
+        "_attempts",
+        "_blobs",
+        "_fresh",
+        "_known",
+        "_logs",
+        "_pages",
+        "_references",
+        "cursor",
+        "heads",
+        "next_blob",
+        "now",
+        "number",
+        "order",
+        "stale",
+    )
+
+    def __init__(self, cursor: apsw.Cursor, number: int, next_blob: int, now: int) -> None:
+        self.cursor = cursor
+        self.number = number
+        self.order = 0
+        self.next_blob = next_blob
+        self.now = now
+        self.heads: dict[int, tuple[NsState, int, bytes]] = {}
+        self.stale: list[str] = []
+        self._known: dict[tuple[int, bytes], int] = {}
+        self._fresh: dict[tuple[int, bytes], int] = {}
+        self._references: dict[tuple[int, bytes], int] = {}
+        self._blobs: list[tuple[int, int, bytes]] = []
+        self._pages: list[tuple[int, int, int, bytes, int]] = []
+        self._logs: list[tuple[int, int, bytes, bytes | None]] = []
+        self._attempts: list[tuple[int, bytes, int]] = []
+
+    def next_version(self) -> int:
+        """A version above all before it: the transaction's commit number and the next order in it."""
+        version = self.number << versions.ORDER_BITS | self.order
+        self.order += 1
+        return version
+
+    def find_content(self, rid: int, digest: bytes) -> int | None:
+        """The blob id of content that the namespace has, or None."""
+        key = (rid, digest)
+        blob = self._known.get(key)
+        if blob is None:
+            rows = ask(self.cursor, _FIND, key)
+            if not rows:
+                return None
+            blob = self._known[key] = rows[0][0]
+        return blob
+
+    def put_content(self, rid: int, packed: Packed, references: int) -> int:
+        """Store content unless it is there; answers its blob id."""
+        blob = self.find_content(rid, packed.hash)
+        key = (rid, packed.hash)
+        if blob is not None:
+            self.refer(rid, packed.hash, references)
+            return blob
+        blob = self._known[key] = self.next_blob
+        self.next_blob += 1
+        self._fresh[key] = references
+        self._blobs.append((blob, packed.enc, packed.data))
+        return blob
+
+    def refer(self, rid: int, digest: bytes, references: int) -> None:
+        """Count more (or no more: only its time is renewed) references to content that is there."""
+        key = (rid, digest)
+        if key in self._fresh:
+            self._fresh[key] += references
+        else:
+            self._references[key] = self._references.get(key, 0) + references
+
+    def put_page(self, rid: int, page: int, version: int, digest: bytes, blob: int) -> None:
+        """A page's new version. Its content has been put or referred to."""
+        self._pages.append((rid, page, version, digest, blob))
+
+    def put_commit(self, state: NsState, version: int, attempt: bytes, pages: bytes | None) -> None:
+        """The namespace's change log entry, and its head once the transaction is on disk."""
+        self._logs.append((state.rid, version, attempt, pages))
+        self.heads[state.rid] = (state, version, attempt)
+
+    def put_attempt(self, bucket: int, key: bytes, version: int) -> None:
+        """An idempotency record."""
+        self._attempts.append((bucket, key, version))
+
+    def written(self, state: NsState) -> tuple[int, bytes]:
+        """The version and attempt key of the namespace's last commit, those of this transaction included."""
+        head = self.heads.get(state.rid)
+        return (head[1], head[2]) if head else (state.written, state.last_attempt)
+
+    def flush(self) -> None:
+        """Give SQLite what was gathered, so that its tables can be asked."""
+        many = self.cursor.executemany
+        if self._fresh:
+            known, now = self._known, self.now
+            many(_NEW_CONTENT, [(*key, known[key], refs, now) for key, refs in self._fresh.items()])
+            self._fresh = {}
+        if self._references:
+            many(_REFER, [(n, self.now, *key) for key, n in self._references.items()])
+            self._references = {}
+        if self._blobs:
+            many(_NEW_BLOB, self._blobs)
+            self._blobs = []
+        self._flush_commits()
+
+    def _flush_commits(self) -> None:
+        many = self.cursor.executemany
+        if self._pages:
+            many(_NEW_PAGE, self._pages)
+            self._pages = []
+        if self._logs:
+            many(_NEW_LOG, self._logs)
+            self._logs = []
+        if self._attempts:
+            many(_NEW_ATTEMPT, self._attempts)
+            self._attempts = []
+
+    def trim_logs(self) -> None:
+        """Drop change log entries that no interval reaches, once in so many commits of a namespace."""
+        for rid, (state, _, _) in self.heads.items():
+            state.untrimmed += 1
+            if state.untrimmed >= STORE_LOG_COMMITS_KEPT:
+                state.untrimmed = 0
+                self.cursor.execute(_TRIM, (rid, rid, STORE_LOG_COMMITS_KEPT))

@@ -1,0 +1,243 @@
+"""The writer: one queue, one transaction at a time, one fsync for all that waited together. Room: store.
+
+Whoever holds the *turn* writes. A thread that commits takes the turn itself if it is free, so a
+lone writer pays for no thread switch; what comes while a transaction is on its way to the disk
+waits, and goes together in the next. The writer's own thread serves event loops, and whatever a
+committing thread leaves behind.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from ...errors import GatewayError, Overloaded, StoreUnavailable
+from ...limits import (
+    STORE_BATCH_JOBS_MAX,
+    STORE_BATCH_PAGES_MAX,
+    STORE_QUEUE_BYTES_MAX,
+    STORE_QUEUE_JOBS_MAX,
+    STORE_WAL_PAGES,
+    STORE_WAL_PAGES_MAX,
+)
+from . import failures, schema
+from .attempts import Attempts
+from .jobs import Job, tell
+from .namespaces import Registry
+from .numbers import Numbers
+from .sql import ask
+from .transaction import WriteTxn
+
+
+class Writer:
+    """Owns the connection that writes. ``counters`` are plain ints: commits, batches, steps, failures."""
+
+    def __init__(self, path: Path, registry: Registry, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._registry = registry
+        self._clock = clock
+        self._queue: deque[Job] = deque()
+        self._queued_bytes = 0
+        self._turn = threading.Lock()
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._closed = False
+        self._cursor: apsw.Cursor | None = None
+        self.wal_pages = 0
+        self.wal_full = threading.Event()
+        self.numbers: Numbers
+        self.attempts: Attempts
+        self._next_blob = 1
+        self.counters = {"jobs": 0, "batches": 0, "steps": 0, "failures": 0}
+        self._open()
+        self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def run(self, job: Job) -> Any:
+        """In a thread: do the job, durably; its result, or raise its error."""
+        self._admit(job)
+        if self._turn.acquire(blocking=False):
+            try:
+                while self._queue and not job.done:
+                    self._next_batch()
+            finally:
+                self._turn.release()
+            if self._queue:
+                self._ring()
+        return job.wait()
+
+    def submit(self, job: Job) -> None:
+        """On an event loop: queue the job; its waiter is told. Raises :class:`Overloaded`."""
+        self._admit(job)
+        self._ring()
+
+    def step(self, work: Callable[[WriteTxn], Any]) -> Any:
+        """Background work, a few ms at most, between two batches. Not synced by itself: it is durable
+        with the next commit, and doing it again after a crash must be harmless."""
+        job = Job(work)
+        with self._turn, failures.translated(self._path):
+            self._begin_cursor().execute("PRAGMA synchronous=NORMAL")
+            try:
+                self._write([job])
+            finally:
+                if self._cursor is not None:
+                    self._cursor.execute("PRAGMA synchronous=FULL")
+            self.counters["steps"] += 1
+        if self._queue:
+            self._ring()
+        return job.wait()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs in the queue."""
+        return len(self._queue)
+
+    def close(self) -> None:
+        """Do what is queued, copy the log into the file, and close. Idempotent."""
+        self._closed = True
+        self._ring()
+        self._thread.join()
+        with self._turn:
+            if self._cursor is not None:
+                with failures.translated(self._path):
+                    self._cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._cursor.connection.close(True)
+                self._cursor = None
+
+    # --- the queue -----------------------------------------------------------------------
+
+    def _admit(self, job: Job) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"the store {self._path} is closed")
+        if len(self._queue) >= STORE_QUEUE_JOBS_MAX or self._queued_bytes + job.bytes > STORE_QUEUE_BYTES_MAX:
+            raise Overloaded(
+                f"{len(self._queue)} commits with {self._queued_bytes} bytes wait for the disk; the bounds are "
+                f"{STORE_QUEUE_JOBS_MAX} and {STORE_QUEUE_BYTES_MAX}, try again"
+            )
+        self._queued_bytes += job.bytes
+        self._queue.append(job)
+
+    def _ring(self) -> None:
+        try:
+            self._bell.release()
+        except RuntimeError:
+            # Rung already: the thread will see all that is queued.
+            return
+
+    def _serve(self) -> None:
+        while True:
+            self._bell.acquire()
+            while self._queue:
+                with self._turn:
+                    if self._queue:
+                        self._next_batch()
+            if self._closed:
+                return
+
+    def _next_batch(self) -> None:
+        first = self._queue.popleft()
+        jobs, weight = [first], first.weight
+        while self._queue and not first.alone and len(jobs) < STORE_BATCH_JOBS_MAX:
+            following = self._queue[0]
+            if following.alone or weight + following.weight > STORE_BATCH_PAGES_MAX:
+                break
+            jobs.append(self._queue.popleft())
+            weight += following.weight
+        for job in jobs:
+            self._queued_bytes -= job.bytes
+        self._write(jobs)
+        self.counters["jobs"] += len(jobs)
+        self.counters["batches"] += 1
+        tell(jobs)
+        self._mind_the_log()
+
+    # --- one transaction -----------------------------------------------------------------
+
+    def _write(self, jobs: list[Job]) -> None:
+        """Do the jobs in one transaction, and end them. Raises nothing: errors are the jobs'."""
+        error = self._try(jobs)
+        if error is not None and len(jobs) > 1 and not failures.is_disk(error):
+            for job in jobs:
+                self._write([job])
+            return
+        for job in jobs:
+            if error is not None:
+                job.result, job.error = None, failures.translate(error, self._path)
+            job.end()
+
+    def _try(self, jobs: list[Job]) -> BaseException | None:
+        try:
+            txn = self._begin()
+            for job in jobs:
+                job.error = None
+                try:
+                    job.result = job.apply(txn)
+                except GatewayError as error:
+                    job.error = error
+            self._commit(txn)
+        except Exception as error:
+            self._abandon(error)
+            return error
+        return None
+
+    def _begin(self) -> WriteTxn:
+        cursor = self._begin_cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        return WriteTxn(cursor, self.numbers.take(cursor), self._next_blob, int(self._clock()))
+
+    def _commit(self, txn: WriteTxn) -> None:
+        txn.flush()
+        txn.trim_logs()
+        txn.cursor.execute("COMMIT")
+        self._next_blob = txn.next_blob
+        self.numbers.last = txn.number
+        if txn.heads or txn.stale:
+            self._registry.publish(txn.heads.values(), txn.stale)
+
+    def _abandon(self, error: Exception) -> None:
+        """Undo the transaction and distrust everything in memory; after an IO error, the connection too."""
+        self.counters["failures"] += 1
+        cursor, self._cursor = self._cursor, None
+        self._registry.forget_all()
+        if cursor is not None:
+            cursor.connection.close(True)
+
+    def _begin_cursor(self) -> apsw.Cursor:
+        if self._cursor is None:
+            self._open()
+        assert self._cursor is not None
+        return self._cursor
+
+    def _open(self) -> None:
+        connection = schema.open_writer(self._path)
+        try:
+            schema.create_or_verify(connection, self._path)
+            cursor = connection.cursor()
+            self.numbers = Numbers(cursor, self._clock)
+            self.attempts = Attempts(cursor)
+            self._next_blob = ask(cursor, "SELECT coalesce(max(id), 0) + 1 FROM blob")[0][0]
+        except BaseException:
+            connection.close(True)
+            raise
+        connection.set_wal_hook(self._on_wal)
+        self._cursor = cursor
+
+    def _on_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self.wal_pages = pages
+        return 0
+
+    def _mind_the_log(self) -> None:
+        if self.wal_pages < STORE_WAL_PAGES:
+            return
+        self.wal_full.set()
+        if self.wal_pages >= STORE_WAL_PAGES_MAX and self._cursor is not None:
+            self.wal_pages = 0
+            try:
+                self._cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error as error:
+                self._abandon(error)
