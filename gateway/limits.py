@@ -321,3 +321,51 @@ DELETED_WORLDS_WAIT_S: Final = 2.0
 # --- entities ----------------------------------------------------------------------------
 VARIANT_DEPTH_MAX: Final = 1_024
 """Godot's own Variant::MAX_RECURSION_DEPTH: the outermost value is depth 0."""
+ENTITY_ID_BYTES_MAX: Final = 64
+"""An id, a class, an owner or a tag: a UUID with a prefix fits twice."""
+ENTITY_TAGS_MAX: Final = 32
+"""Tags of one entity: each costs an index row."""
+ENTITY_STATE_BYTES_MAX: Final = 1 * MIB
+"""One entity's state: half a minute of inventory, never a level; a level belongs into files."""
+ENTITY_HEAD_BYTES_MAX: Final = 16 * KIB
+"""The JSON before a state in an entity message: 32 tags of 64 bytes, escaped, and then some."""
+ENTITY_BATCH_OPS_MAX: Final = 1_000
+"""Operations of one batch: one commit of some hundred pages."""
+ENTITY_BATCH_BYTES_MAX: Final = 16 * MIB
+"""All operations of one batch: they wait in memory for their one commit."""
+ENTITY_PAGE_MAX: Final = 1_000
+"""Entities of one page of a list."""
+ENTITY_SCAN_ROWS: Final = 64
+"""Entities read at once for a stream: small enough that the first ones leave at once."""
+ENTITY_SCAN_BYTES_MAX: Final = 64 * MIB
+"""One shared cold start kept in memory; a larger world is streamed to each client by itself."""
+ENTITY_FEED_CHANGES_MAX: Final = 4_096
+"""Newest changes kept for watchers of a world; who is further behind reads the database."""
+ENTITY_FEED_BYTES_MAX: Final = 8 * MIB
+"""The same bound in bytes."""
+ENTITY_TOMBSTONES_MAX: Final = 100_000
+"""Deletions a world remembers for watchers that come back; who is older starts anew."""
+ENTITY_WATCHERS_MAX: Final = 1_024
+"""Watchers of one world's entities: each is a task and a cursor."""
+ENTITY_DATABASES_MAX: Final = 64
+"""Databases (worlds and inventories) open for entities at once: some 4 MiB of pages each at most."""
+ENTITY_WRITES_WAITING_MAX: Final = 4_096
+"""Writes waiting for one database's next commit; beyond it 503, since they could not end in time."""
+ENTITY_WRITES_PER_COMMIT_MAX: Final = 256
+"""Waiting writes taken into one commit: they share its fsync."""
+ENTITY_RETRY_S: Final = 5.0
+"""How long a lost commit race is run again before the caller hears 409."""
+ENTITY_FOREIGN_POLL_S: Final = 0.2
+"""How often a watched database is asked for another gateway's commits: one ``/stat``."""
+LEASE_TTL_MS: Final = 5_000
+"""An owner that is gone this long owns nothing any more."""
+LEASE_RENEW_S: Final = 1.0
+"""How often a session's lease is written again: four chances before it runs out."""
+TRANSFER_ENTITIES_MAX: Final = 64
+"""Entities of one transfer: a full bus."""
+TRANSFER_EXPIRES_MS_MAX: Final = 5_000
+"""The longest offer: nobody's entity stays unwritable for longer."""
+TRANSFER_RECORDS_MAX: Final = 100_000
+"""Transfer records kept per world, oldest dropped first."""
+TRADE_MOVES_MAX: Final = 64
+"""Items of one trade."""

@@ -1,0 +1,164 @@
+"""Packing recorded frames against the ones before them."""
+
+from __future__ import annotations
+
+import math
+import random
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import MalformedMessage
+from gateway.wire import Frame, Record, encode_frame, split
+from gateway.wire.framecodec import (
+    ALONE,
+    COLUMNS,
+    PLAIN,
+    PREFIXED,
+    FrameDecoder,
+    FrameEncoder,
+    join,
+    messages_of,
+)
+
+STRIDE = 100
+
+
+def packet(key: int, seconds: float) -> bytes:
+    """One bone of an avatar: key, position in mm relative to the world, a 16-bit quaternion."""
+    dice = random.Random(key)
+    avatar = key // 56
+    phase = [dice.random() * 6.28 for _ in range(6)]
+    speed = [0.6 + 3 * dice.random() for _ in range(6)]
+    swing = [0.3 * dice.random() * math.sin(s * seconds + p) for s, p in zip(speed, phase, strict=True)]
+    x, z = 10 * math.sin(0.1 * seconds + avatar), 10 * math.cos(0.13 * seconds + avatar)
+    w = math.sqrt(1 - sum(s * s for s in swing[3:]))
+    place = [round(1000 * v) for v in (x + swing[0], 1 + swing[1], z + swing[2])]
+    turn = [round(32767 * v) for v in (*swing[3:], w)]
+    return struct.pack("<I3i4h", key, *place, *turn).ljust(STRIDE, b"\0")
+
+
+def avatars(tick: int, *, count: int = 8, datagrams: bool = True) -> list[bytes]:
+    records = [Record(key, packet(key, tick / 20)) for key in range(56 * count)]
+    frame = Frame(1, tick, records, stride=STRIDE, sent_at=1_700_000_000_000_000 + tick * 50_000)
+    return split(frame, 1100 if datagrams else 1 << 20)
+
+
+def keyframe(tick: int) -> list[bytes]:
+    records = [Record(key, packet(key, tick / 20), tick) for key in range(448)]
+    return [encode_frame(Frame(1, tick, records, keyframe=True, ticks=True, stride=STRIDE))]
+
+
+def test_frames_of_eight_avatars_take_less_than_3400_bytes_each() -> None:
+    encoder = FrameEncoder(level=3)
+    sizes = []
+    for tick in range(60):
+        if tick % 20 == 0:
+            sizes.append(len(encoder.encode(keyframe(tick), fresh=True)[1]))
+        sizes.append(len(encoder.encode(avatars(tick))[1]))
+    assert sum(sizes) / 60 < 3400
+
+
+@pytest.mark.parametrize("level", [0, 1, 3, 9])
+@pytest.mark.parametrize("datagrams", [True, False])
+def test_what_was_packed_comes_back_byte_for_byte(level: int, datagrams: bool) -> None:
+    encoder, decoder = FrameEncoder(level), FrameDecoder()
+    rows = []
+    for tick in range(12):
+        if tick % 5 == 0:
+            rows.append((keyframe(tick), True))
+        rows.append((avatars(tick, count=1 + tick % 3, datagrams=datagrams), False))
+    packed = [encoder.encode(messages, fresh=fresh) for messages, fresh in rows]
+    assert [decoder.decode(*row) for row in packed] == [messages for messages, _ in rows]
+    assert {codec for codec, _ in packed} == ({PLAIN} if level == 0 else {ALONE, COLUMNS})
+
+
+def test_decoding_may_start_at_every_keyframe() -> None:
+    encoder = FrameEncoder()
+    rows = []
+    for tick in range(30):
+        if tick % 10 == 0:
+            rows.append((tick, encoder.encode(keyframe(tick), fresh=True)))
+        rows.append((tick, encoder.encode(avatars(tick))))
+    for start in (0, 11, 22):
+        decoder = FrameDecoder()
+        assert [decoder.decode(*row) for _, row in rows[start + 1 :][:0]] == []
+        decoder.decode(*rows[start][1])
+        for tick, row in rows[start + 1 : start + 11]:
+            assert decoder.decode(*row) == avatars(tick)
+
+
+def test_records_of_their_own_length_pack_against_the_row_before() -> None:
+    encoder, decoder = FrameEncoder(), FrameDecoder()
+    blob = random.Random(1).randbytes(3000)
+    rows = [[encode_frame(Frame(1, tick, [Record(7, blob + bytes([tick]))]))] for tick in range(5)]
+    packed = [encoder.encode(row) for row in rows]
+    assert [codec for codec, _ in packed[1:]] == [PREFIXED] * 4
+    assert all(len(body) < 100 for _, body in packed[1:])
+    assert [decoder.decode(*row) for row in packed] == rows
+
+
+def test_after_a_restart_the_next_row_stands_alone() -> None:
+    encoder, decoder = FrameEncoder(), FrameDecoder()
+    before = [encoder.encode(avatars(tick)) for tick in range(3)]
+    encoder.restart()
+    after = [encoder.encode(avatars(tick)) for tick in range(3, 6)]
+    assert [codec for codec, _ in after] == [ALONE, COLUMNS, COLUMNS]
+    for tick, row in enumerate(before + after):
+        assert decoder.decode(*row) == avatars(tick)
+
+
+@pytest.mark.parametrize("codec", [ALONE, PREFIXED, COLUMNS, 9])
+def test_a_damaged_row_is_an_error_and_the_next_that_stands_alone_decodes(codec: int) -> None:
+    decoder = FrameDecoder()
+    with pytest.raises(MalformedMessage, match="does not unpack"):
+        decoder.decode(codec, b"\x28\xb5\x2f\xfd nothing of the kind")
+    encoder = FrameEncoder()
+    assert decoder.decode(*encoder.encode(avatars(1))) == avatars(1)
+
+
+record_lists = st.lists(
+    st.tuples(st.integers(0, 6), st.binary(min_size=4, max_size=4)), max_size=8, unique_by=lambda r: r[0]
+)
+frames = st.builds(
+    lambda rows, stride, tick, ticks: Frame(
+        1,
+        tick,
+        [
+            Record(key, struct.pack("<I", key) + (data * 3)[: stride - 4] if stride else data, tick)
+            for key, data in rows
+        ],
+        stride=stride,
+        ticks=ticks,
+    ),
+    record_lists,
+    st.sampled_from([0, 4, 5, 8, 11]),
+    st.integers(0, 9),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.tuples(st.lists(frames, max_size=3), st.booleans()), max_size=12))
+def test_any_sequence_of_rows_comes_back(rows: list[tuple[list[Frame], bool]]) -> None:
+    encoder, decoder = FrameEncoder(1), FrameDecoder()
+    for parts, fresh in rows:
+        messages = [encode_frame(part) for part in parts]
+        assert decoder.decode(*encoder.encode(messages, fresh=fresh)) == messages
+
+
+@given(st.integers(0, 4), st.binary(max_size=200), st.booleans())
+def test_no_bytes_make_the_decoder_raise_anything_else(codec: int, data: bytes, primed: bool) -> None:
+    decoder = FrameDecoder()
+    if primed:
+        decoder.decode(*FrameEncoder().encode(avatars(1, count=1)))
+    try:
+        decoder.decode(codec, data)
+    except MalformedMessage:
+        pass
+
+
+@given(st.lists(st.binary(max_size=50)))
+def test_messages_join_and_part_again(messages: list[bytes]) -> None:
+    assert messages_of(join(messages)) == messages
