@@ -23,8 +23,10 @@ from gateway import limits
 from gateway.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "MVGATEWAY_"
-ENVIRONMENT_OTHERS = frozenset({"MVGATEWAY_CONFIG", "MVGATEWAY_URL"})
-"""Variables of the same prefix that are no settings: the file's name, and the client verbs' gateway."""
+ENVIRONMENT_OTHERS = frozenset(
+    {"MVGATEWAY_CONFIG", "MVGATEWAY_URL", "MVGATEWAY_CA", "MVGATEWAY_CERTIFICATE_SHA256"}
+)
+"""Variables of the same prefix that are no settings: the file, and whom the client verbs talk to and trust."""
 
 
 def data_directory(environ: Mapping[str, str]) -> Path:
@@ -54,6 +56,8 @@ class Settings:
     store: str = _setting(
         "", "folder of the embedded store, or URL of an mvstore; empty: in the user's data folder"
     )
+    store_admin: str = _setting("", "URL of the admin API of a remote mvstore")
+    store_cache_mib: int = _setting(64, "page cache in front of a remote store", low=1, high=65_536)
     certs: str = _setting("certs", "folder for the certificates that the gateway makes for itself")
     cert: str = _setting("", "your own certificate chain, a PEM file (needs --key); reloaded when it changes")
     key: str = _setting("", "the private key of --cert, a PEM file")

@@ -1,0 +1,275 @@
+"""Certificates: a local CA and a short-lived leaf of our own, or the user's files. Room: runtime.
+
+The leaf is ECDSA P-256 and valid for 13 days, so that browsers accept it by its hash
+(WebTransport's ``serverCertificateHashes`` takes less than 14 days); it is renewed three days
+before it runs out, without a restart. The user's own files are read again when they change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from gateway import limits
+from gateway.config import Settings
+from gateway.errors import ConfigError
+
+CA_CERT, CA_KEY, LEAF_CERT, LEAF_KEY = "ca.pem", "ca.key", "leaf.pem", "leaf.key"
+CA_DAYS = 3_650
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A leaf with its chain and key, PEM, and what there is to know about it."""
+
+    cert_pem: bytes
+    key_pem: bytes
+    sha256: str
+    """Hex digest of the leaf's DER form: what a browser is given."""
+    not_after: datetime
+    names: tuple[str, ...]
+
+
+def names_for(host: str) -> tuple[str, ...]:
+    """The leaf's subject names: localhost, both loopback addresses, and the listen address."""
+    fixed = ("localhost", "127.0.0.1", "::1")
+    return fixed if host in (*fixed, "0.0.0.0", "::") else (*fixed, host)
+
+
+def read_pair(cert_path: Path, key_path: Path, now: datetime, flags: str = "--cert/--key") -> Certificate:
+    """Read and check a certificate and its key. Raises :class:`ConfigError` naming ``flags``."""
+    try:
+        cert_pem, key_pem = cert_path.read_bytes(), key_path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{flags}: {error.filename}: {error.strerror}") from None
+    try:
+        leaf = x509.load_pem_x509_certificates(cert_pem)[0]
+        key = serialization.load_pem_private_key(key_pem, None)
+    except (ValueError, TypeError, IndexError) as error:
+        raise ConfigError(
+            f"{flags}: {cert_path} and {key_path} are not a PEM certificate and key: {error}"
+        ) from None
+    if key.public_key() != leaf.public_key():
+        raise ConfigError(f"{flags}: the key {key_path} does not belong to the certificate {cert_path}")
+    if leaf.not_valid_after_utc <= now:
+        raise ConfigError(
+            f"{flags}: the certificate {cert_path} expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; "
+            "renew it, or leave both flags out to have the gateway make its own"
+        )
+    if leaf.not_valid_before_utc > now + timedelta(minutes=5):
+        raise ConfigError(
+            f"{flags}: the certificate {cert_path} is not valid before {leaf.not_valid_before_utc} UTC"
+        )
+    return _described(cert_pem, key_pem, leaf)
+
+
+def _described(cert_pem: bytes, key_pem: bytes, leaf: x509.Certificate) -> Certificate:
+    digest = hashlib.sha256(leaf.public_bytes(serialization.Encoding.DER)).hexdigest()
+    return Certificate(cert_pem, key_pem, digest, leaf.not_valid_after_utc, _names_of(leaf))
+
+
+def _names_of(leaf: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(name.value) for name in names)
+
+
+def ensure_own(folder: Path, host: str, now: datetime, *, renew: bool = False) -> Certificate:
+    """The gateway's own leaf, made (with its CA) where it is missing, running out, or for another address.
+
+    Raises :class:`ConfigError` naming ``--certs`` where the folder cannot be used.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        present = None if renew else _present(folder, host, now)
+        return present or _make_leaf(folder, host, now)
+    except OSError as error:
+        raise ConfigError(
+            f"--certs {folder}: {error.strerror}; name a folder that can be written to"
+        ) from None
+
+
+def _present(folder: Path, host: str, now: datetime) -> Certificate | None:
+    try:
+        own = read_pair(folder / LEAF_CERT, folder / LEAF_KEY, now)
+    except ConfigError:
+        return None
+    fresh = own.not_after - now > timedelta(days=limits.CERTIFICATE_RENEW_DAYS)
+    return own if fresh and set(names_for(host)) <= set(own.names) else None
+
+
+def _make_leaf(folder: Path, host: str, now: datetime) -> Certificate:
+    ca, ca_key = _ensure_ca(folder, now)
+    key = ec.generate_private_key(ec.SECP256R1())
+    leaf = (
+        _builder("mvgateway", ca.subject, key, now, timedelta(days=limits.CERTIFICATE_DAYS))
+        .add_extension(
+            x509.SubjectAlternativeName([_general_name(n) for n in names_for(host)]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    cert_pem, key_pem = leaf.public_bytes(pem) + ca.public_bytes(pem), _key_pem(key)
+    _write(folder / LEAF_KEY, key_pem, 0o600)
+    _write(folder / LEAF_CERT, cert_pem, 0o644)
+    return _described(cert_pem, key_pem, leaf)
+
+
+def _ensure_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    try:
+        ca = x509.load_pem_x509_certificate((folder / CA_CERT).read_bytes())
+        ca_key = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
+        lasts = ca.not_valid_after_utc > now + timedelta(days=limits.CERTIFICATE_DAYS)
+        if (
+            lasts
+            and isinstance(ca_key, ec.EllipticCurvePrivateKey)
+            and ca_key.public_key() == ca.public_key()
+        ):
+            return ca, ca_key
+    except (FileNotFoundError, ValueError, TypeError):
+        pass
+    return _make_ca(folder, now)
+
+
+def _make_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = "mvgateway local CA"
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    ca = (
+        _builder(name, _name(name), key, now, timedelta(days=CA_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write(folder / CA_KEY, _key_pem(key), 0o600)
+    _write(folder / CA_CERT, ca.public_bytes(serialization.Encoding.PEM), 0o644)
+    return ca, key
+
+
+def _builder(
+    subject: str, issuer: x509.Name, key: CertificateIssuerPrivateKeyTypes, now: datetime, life: timedelta
+) -> x509.CertificateBuilder:
+    start = now - timedelta(minutes=5)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(subject))
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + life)
+    )
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """All or nothing, and a key never readable by others."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    part.replace(path)
+
+
+def tls_context(cert_path: Path, key_path: Path) -> ssl.SSLContext:
+    """TLS 1.2 and 1.3 for the TCP side, offering HTTP/2 and HTTP/1.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        context.load_cert_chain(cert_path, key_path)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(f"--cert {cert_path}: TLS cannot use it: {error}") from None
+    return context
+
+
+class Certificates:
+    """The certificate in use. Call :meth:`refresh` now and then; ``on_change`` hears of a new one."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._host = settings.host
+        self._own = not settings.cert
+        folder = Path(settings.certs)
+        self.ca_path = folder / CA_CERT if self._own else None
+        self.cert_path = folder / LEAF_CERT if self._own else Path(settings.cert)
+        self.key_path = folder / LEAF_KEY if self._own else Path(settings.key)
+        self._folder = folder
+        self.on_change: Callable[[Certificate], None] = lambda certificate: None
+        self.current = self._load()
+        self.context = tls_context(self.cert_path, self.key_path)
+        self._seen = self._stamp()
+
+    def _load(self) -> Certificate:
+        now = self._clock()
+        return (
+            ensure_own(self._folder, self._host, now)
+            if self._own
+            else read_pair(self.cert_path, self.key_path, now)
+        )
+
+    def _stamp(self) -> tuple[tuple[int, int], ...]:
+        stats = [path.stat() for path in (self.cert_path, self.key_path)]
+        return tuple((s.st_mtime_ns, s.st_ino) for s in stats)
+
+    def refresh(self) -> bool:
+        """Renew or reload what needs it; True if there is a new certificate.
+
+        Raises :class:`ConfigError` where the changed files are unusable: the old one stays in use.
+        """
+        left = self.current.not_after - self._clock()
+        due = self._own and left < timedelta(days=limits.CERTIFICATE_RENEW_DAYS)
+        try:
+            stamp = self._stamp()
+        except OSError:
+            stamp = self._seen if not self._own else ()
+        if not due and stamp == self._seen:
+            return False
+        fresh = self._load()
+        context = tls_context(self.cert_path, self.key_path)
+        changed = fresh.sha256 != self.current.sha256
+        self.current, self.context, self._seen = fresh, context, self._stamp()
+        if changed:
+            self.on_change(fresh)
+        return changed
+
+
+__all__ = ["Certificate", "Certificates", "ensure_own", "names_for", "read_pair", "tls_context"]

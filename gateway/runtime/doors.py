@@ -1,0 +1,40 @@
+"""Where a session request ends up, whatever transport it came by. Room: runtime.
+
+Implements :class:`gateway.core.ports.Doors`. Other rooms add their paths by :meth:`Doors.add`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+
+from gateway.core.options import parse_live_query
+from gateway.core.ports import Link, Session
+from gateway.errors import NotFound
+from gateway.runtime.worlds import Worlds
+from gateway.wire import world_name
+
+Opener = Callable[[str, str, Mapping[str, str], Link], Awaitable[Session]]
+"""``(world, query, headers, link) -> Session``."""
+
+
+class Doors:
+    """Session paths of the form ``/v1/worlds/{world}/SUFFIX``."""
+
+    def __init__(self, worlds: Worlds) -> None:
+        self._worlds = worlds
+        self._openers: dict[str, Opener] = {"live": self._live}
+
+    def add(self, suffix: str, opener: Opener) -> None:
+        """Open sessions at ``/v1/worlds/{world}/SUFFIX`` by ``opener``."""
+        self._openers[suffix] = opener
+
+    async def open_at(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+        match = re.fullmatch(r"/v1/worlds/([^/]+)/(.+)", path)
+        opener = self._openers.get(match[2]) if match else None
+        if match is None or opener is None:
+            raise NotFound(f"no session is served at {path[:128]}; sessions are at /v1/worlds/WORLD/live")
+        return await opener(world_name(match[1]), query, headers, link)
+
+    async def _live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+        return await self._worlds.open_session(world, parse_live_query(query), link)

@@ -1,0 +1,227 @@
+"""The gateway as a whole: the only place that wires the parts. Room: runtime.
+
+:meth:`Gateway.start` opens the store and the doors; :meth:`Gateway.drain` ends them in the order
+in which nobody loses anything: ``bye`` to sessions, the journals flushed, doors and store closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway import __version__, limits
+from gateway.client.store import open_store
+from gateway.config import Settings, is_loopback, split_address
+from gateway.errors import ConfigError, GatewayError
+from gateway.http import dataplane
+from gateway.http.app import Application, build_app
+from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.quic import QuicOptions, ServerTls, listen
+from gateway.runtime.certs import Certificate, Certificates
+from gateway.runtime.doors import Doors
+from gateway.runtime.metrics import Metrics
+from gateway.runtime.sockets import bind_both, bind_udp, named
+from gateway.runtime.udp import UdpDoor
+from gateway.runtime.worlds import Worlds
+from gateway.store.base import Store
+
+log = logging.getLogger("mvgateway")
+
+RESET_KEY_FILE = "reset.key"
+RECONNECT_AFTER_MS = 500
+UDP_LINGER_S = 30.0
+
+
+class Gateway:
+    """Made by :meth:`start`, ended by :meth:`drain`."""
+
+    def __init__(self, settings: Settings, store: Store, certificates: Certificates) -> None:
+        self.settings = settings
+        self.store = store
+        self.certificates = certificates
+        self.worlds = Worlds(store, settings)
+        self.doors = Doors(self.worlds)
+        self.metrics = Metrics(self.worlds, time.time())
+        self.app = self._build_app()
+        self.endpoint: Any = None
+        self.tls_server: TcpServer | None = None
+        self.plain_server: TcpServer | None = None
+        self._tls = ServerTls(certificates.current.cert_pem, certificates.current.key_pem)
+        self._watch: asyncio.Task[None] | None = None
+        certificates.on_change = self._on_certificate
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Gateway:
+        """Open everything. Raises :class:`ConfigError` naming the flag that mends it."""
+        certificates = Certificates(settings)
+        store = await open_store(
+            settings.store,
+            admin_url=settings.store_admin or None,
+            auto_create=True,
+            cache_bytes=settings.store_cache_mib * limits.MIB,
+        )
+        gateway = cls(settings, store, certificates)
+        try:
+            await gateway._open_doors()
+        except BaseException:
+            await gateway.drain(0.5)
+            raise
+        gateway._watch = asyncio.get_running_loop().create_task(gateway._watch_certificates())
+        return gateway
+
+    def _build_app(self) -> Application:
+        app = build_app(
+            self.worlds,
+            self.doors,
+            extra_routes=dataplane.routes(self.store, auto_create=True, wire_zstd=True),
+            metrics=self.metrics.gather,
+            health=self.health,
+            certificate_sha256=lambda: self.certificates.current.sha256,
+            message_bytes_max=self.settings.max_message_bytes,
+        )
+        self.metrics.app = app
+        return app
+
+    async def _open_doors(self) -> None:
+        settings = self.settings
+        udp, tcp = bind_both(settings.host, settings.port)
+        port = tcp.getsockname()[1]
+        self.tls_server = TcpServer(
+            self.app,
+            hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes),
+            lambda: self.certificates.context,
+        )
+        await self.tls_server.listen(tcp)
+        self.endpoint = await listen(
+            settings.host,
+            port,
+            tls=self._tls,
+            asgi_app=self.app,
+            doors=self.doors,
+            sock=udp,
+            options=self._quic_options(),
+        )
+        servers = {"tls": self.tls_server}
+        if settings.plain:
+            self.plain_server = servers["plain"] = TcpServer(
+                self.app, hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes)
+            )
+            await self.plain_server.listen(
+                named(bind_tcp, *split_address(settings.plain, "--plain"), "--plain")
+            )
+        if settings.udp:
+            self.worlds.udp = UdpDoor(UDP_LINGER_S)
+            await self.worlds.udp.listen(named(bind_udp, *split_address(settings.udp, "--udp"), "--udp"))
+        self.metrics.tcp, self.metrics.quic = servers, self.endpoint
+
+    def _quic_options(self) -> QuicOptions:
+        retry = self.settings.retry == "on" or (
+            self.settings.retry == "auto" and not is_loopback(self.settings.host)
+        )
+        return QuicOptions(
+            idle_timeout_s=float(self.settings.idle_timeout_s),
+            retry=retry,
+            reset_key=reset_key(Path(self.settings.certs)),
+        )
+
+    # -- facts ----------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The port number of UDP and TCP."""
+        assert self.tls_server is not None
+        return self.tls_server.port
+
+    def facts(self) -> Mapping[str, Any]:
+        """What is printed at start."""
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        current = self.certificates.current
+        facts: dict[str, Any] = {
+            "version": __version__,
+            "store": self.settings.store,
+            "https": f"https://{host}:{self.port} (HTTP/3 on UDP; HTTP/2, HTTP/1.1, WebSocket on TCP)",
+        }
+        if self.plain_server is not None:
+            plain_host = split_address(self.settings.plain, "--plain")[0]
+            facts["plain"] = (
+                f"http://{plain_host}:{self.plain_server.port} (HTTP/1.1 and h2c, this machine only)"
+            )
+        if self.worlds.udp is not None:
+            facts["udp"] = f"{self.worlds.udp.address[0]}:{self.worlds.udp.address[1]} (plain UDP publishers)"
+        facts["certificate_sha256"] = current.sha256
+        facts["certificate_expires"] = f"{current.not_after:%Y-%m-%d %H:%M} UTC"
+        if self.certificates.ca_path is not None:
+            facts["certificate_authority"] = str(self.certificates.ca_path)
+        return facts
+
+    def health(self) -> Mapping[str, Any]:
+        """What ``/healthz`` tells."""
+        status = "draining" if self.worlds.draining else "ok"
+        return {"status": status, "version": __version__, "worlds_open": len(self.worlds.hosts)}
+
+    # -- certificates ---------------------------------------------------------------------
+
+    async def _watch_certificates(self) -> None:
+        while True:
+            await asyncio.sleep(limits.CERTIFICATE_CHECK_S)
+            try:
+                self.certificates.refresh()
+            except GatewayError as error:
+                log.error("the certificate in use stays: %s", error.message)
+
+    def _on_certificate(self, certificate: Certificate) -> None:
+        self._tls.replace(certificate.cert_pem, certificate.key_pem)
+        log.info("new certificate %s, valid until %s", certificate.sha256, certificate.not_after)
+
+    # -- the end --------------------------------------------------------------------------
+
+    async def drain(self, timeout_s: float) -> None:
+        """``bye`` to sessions, journals flushed, doors and store closed: within about ``timeout_s``."""
+        if self._watch is not None:
+            self._watch.cancel()
+        for server in (self.tls_server, self.plain_server):
+            if server is not None:
+                server.stop_accepting()
+        self.worlds.shut_down("the gateway is stopping", RECONNECT_AFTER_MS)
+        if self.worlds.udp is not None:
+            self.worlds.udp.close()
+        flushed = asyncio.ensure_future(self.worlds.aclose(timeout_s * 0.6))
+        await asyncio.gather(flushed, *self._closing_doors(timeout_s * 0.6), return_exceptions=True)
+        await self.store.aclose()
+
+    def _closing_doors(self, timeout_s: float) -> list[Any]:
+        closing = [s.aclose(timeout_s) for s in (self.tls_server, self.plain_server) if s is not None]
+        if self.endpoint is not None:
+            closing.append(self._close_endpoint(timeout_s))
+        return closing
+
+    async def _close_endpoint(self, timeout_s: float) -> None:
+        await self.endpoint.drain(timeout_s)
+        self.endpoint.close()
+
+
+def reset_key(folder: Path) -> bytes:
+    """32 bytes kept beside the certificates, so that clients of a killed run learn at once that it is gone."""
+    path = folder / RESET_KEY_FILE
+    try:
+        key = path.read_bytes()
+        if len(key) == 32:
+            return key
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"--certs {folder}: {path}: {error.strerror}") from None
+    key = os.urandom(32)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key)
+    except OSError:
+        log.warning("--certs %s cannot be written: clients notice a crash later than they could", folder)
+    return key

@@ -1,0 +1,176 @@
+"""One open world: its rules, its database, its publishers and readers. Room: runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from gateway import limits
+from gateway.config import Settings
+from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Session, Transport
+from gateway.core.world import PublisherSession, World, WorldSettings
+from gateway.errors import GatewayError
+from gateway.runtime.journal import JournalPump
+from gateway.runtime.local import LocalLink
+from gateway.store.base import Store
+from gateway.store.world import WorldStore
+
+log = logging.getLogger("mvgateway.world")
+
+DURABLE_S_MAX = 10.0
+"""How long a POST with ``durable=1`` waits for the store."""
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1_000
+
+
+class WorldHost:
+    """Made by :meth:`open`, ended by :meth:`close`."""
+
+    def __init__(self, name: str, database: WorldStore, world: World, settings: Settings) -> None:
+        self.name = name
+        self.database = database
+        self.world = world
+        self.pump = JournalPump(world, database)
+        self.last_used = time.monotonic()
+        self._linger_s = settings.linger_ms / 1_000
+        self._attaching = asyncio.Lock()
+        self._poster: LocalPublisher | None = None
+        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+
+    @classmethod
+    async def open(
+        cls, store: Store, name: str, settings: Settings, *, create: Mapping[str, Any] | None
+    ) -> WorldHost:
+        """Open the world, recovered to its last synced state.
+
+        ``create``: its options if it may be made where it is missing; None: ``UnknownWorld`` then.
+        """
+        database = await WorldStore.open(store, name, create=create, page_bytes=settings.page_bytes)
+        try:
+            recovered = await database.recover()
+        except BaseException:
+            await database.close()
+            raise
+        world = World(
+            name,
+            WorldSettings(
+                linger_s=settings.linger_ms / 1_000,
+                keyframe_interval_s=settings.keyframe_interval_ms / 1_000,
+                stride=recovered.stride,
+            ),
+            mono=time.monotonic(),
+            now_us=now_us(),
+            state=recovered.state,
+            next_seq=recovered.next_seq,
+            last_epoch=recovered.last_epoch,
+            durable=recovered.durable,
+        )
+        return cls(name, database, world, settings)
+
+    async def open_session(self, options: LiveOptions, link: Link) -> Session:
+        """Attach a publisher or a subscriber."""
+        self.last_used = time.monotonic()
+        if options.role == "publish":
+            return await self.attach_publisher(options, link)
+        return self.world.attach_subscriber(link, options, time.monotonic())
+
+    async def attach_publisher(self, options: LiveOptions, link: Link) -> PublisherSession:
+        """Attach a publisher, with an epoch that is in the store before ``welcome`` names it."""
+        async with self._attaching:
+            epoch = self.world.reclaim_epoch(options)
+            if epoch is None:
+                epoch = await self.database.begin_epoch(now_us())
+            return self.world.attach_publisher(link, epoch, time.monotonic(), takeover=options.takeover)
+
+    async def post(self, messages: AsyncIterator[bytes], *, durable: bool) -> Mapping[str, Any]:
+        """Take one POST's messages; the publisher behind successive POSTs is one and the same."""
+        if self._poster is None or self._poster.ended:
+            self._poster = await LocalPublisher.attach(self, "http")
+        poster, frames = self._poster, 0
+        async for message in messages:
+            poster.take(message)
+            frames += 1
+        mark = Mark(self.world.epoch, self.world.tick)
+        if durable and frames:
+            await self.pump.until_durable(mark, DURABLE_S_MAX)
+        done = self.world.durable
+        down = None if done is None else {"epoch": done.epoch, "tick": done.tick}
+        return {"epoch": mark.epoch, "tick": mark.tick, "frames": frames, "durable": down}
+
+    async def info(self) -> Mapping[str, Any]:
+        """What ``GET /v1/worlds/{world}`` tells."""
+        return {**self.world.facts(), **await self.database.options()}
+
+    @property
+    def is_quiet(self) -> bool:
+        """True where nobody is attached: it may be closed and opened again unnoticed."""
+        facts = self.world.facts()
+        return not facts["publisher"] and not facts["readers"]
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(limits.HOUSEKEEPING_S)
+            if self._poster is not None and self._poster.idle_s() > self._linger_s:
+                self._poster.detach()
+                self._poster = None
+            try:
+                await self.database.prune(now_us())
+            except GatewayError as error:
+                log.warning("world %s: old history stays for now: %s", self.name, error.message)
+
+    def shut_down(self, reason: str, reconnect_after_ms: int) -> None:
+        """Say ``bye`` to every session."""
+        self.world.shutdown(reason, reconnect_after_ms)
+
+    async def close(self, timeout_s: float) -> None:
+        """Flush the journal and close the database."""
+        self._housekeeping.cancel()
+        if not await self.pump.flush(timeout_s):
+            log.warning("world %s: the store did not take the last frames in time", self.name)
+        await self.pump.stop()
+        await self.database.close()
+
+
+class LocalPublisher:
+    """A publisher without a connection: POST and plain UDP."""
+
+    def __init__(self, session: PublisherSession, link: LocalLink) -> None:
+        self._session = session
+        self._link = link
+        self._used = time.monotonic()
+        self._detached = False
+
+    @classmethod
+    async def attach(cls, host: WorldHost, transport: Transport) -> LocalPublisher:
+        """Raises ``PublisherPresent`` where another publishes."""
+        link = LocalLink(transport)
+        return cls(await host.attach_publisher(LiveOptions(role="publish"), link), link)
+
+    @property
+    def ended(self) -> bool:
+        """True once it was taken over, shut down or detached."""
+        return self._detached or self._link.closed is not None
+
+    def idle_s(self) -> float:
+        """Seconds since the last message."""
+        return time.monotonic() - self._used
+
+    def take(self, message: bytes) -> None:
+        """One message. Raises of :mod:`gateway.errors`."""
+        self._used = time.monotonic()
+        self._session.take(message, self._used)
+
+    def detach(self) -> None:
+        """Go away; the world lingers as for any publisher."""
+        if not self._detached:
+            self._detached = True
+            self._session.on_closed(time.monotonic())
+
+
+__all__ = ["CloseCode", "LocalPublisher", "WorldHost", "now_us"]

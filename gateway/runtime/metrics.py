@@ -1,0 +1,130 @@
+"""What ``/metrics`` tells, gathered from plain integers when asked. Room: runtime.
+
+Every name is described in ``docs/METRICS.md``; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from gateway import __version__
+from gateway.http.app import Application
+from gateway.http.metrics import Metric, Sample
+from gateway.http.server import TcpServer
+from gateway.runtime.worlds import Worlds
+
+
+class Metrics:
+    """Gathers from the parts that it is given. ``more``: other rooms' own gatherers."""
+
+    def __init__(self, worlds: Worlds, started_at: float) -> None:
+        self._worlds = worlds
+        self._started_at = started_at
+        self.app: Application | None = None
+        self.tcp: Mapping[str, TcpServer] = {}
+        self.quic: Any = None
+        self.more: list[Callable[[], Iterable[Metric]]] = []
+
+    def gather(self) -> Iterator[Metric]:
+        """All metrics, now."""
+        yield _one("mvgateway_info", "gauge", "Always 1; the version is a label", 1, version=__version__)
+        yield _one("mvgateway_uptime_seconds", "gauge", "Time since start", time.time() - self._started_at)
+        yield from self._worlds_metrics()
+        yield from self._http_metrics()
+        yield from self._quic_metrics()
+        if (udp := self._worlds.udp) is not None:
+            counts = {
+                "taken": udp.packets_taken,
+                "unknown": udp.packets_unknown,
+                "refused": udp.packets_refused,
+            }
+            yield _labelled(
+                "mvgateway_udp_packets_total", "counter", "Packets at the plain UDP door", "result", counts
+            )
+        for gatherer in self.more:
+            yield from gatherer()
+
+    def _worlds_metrics(self) -> Iterator[Metric]:
+        hosts = list(self._worlds.hosts.values())
+        yield _one("mvgateway_worlds_open", "gauge", "Worlds open in this process", len(hosts))
+        facts = {host.name: host.world.facts() for host in hosts}
+        for name, key, text in _WORLD_GAUGES:
+            values = {world: _number(f[key]) for world, f in facts.items()}
+            yield _labelled(f"mvgateway_world_{name}", "gauge", text, "world", values)
+        durable = {world: f["durable"]["tick"] for world, f in facts.items() if f["durable"]}
+        yield _labelled("mvgateway_world_durable_tick", "gauge", "Newest tick in the store", "world", durable)
+        for name, attribute, text in _PUMP_COUNTERS:
+            values = {host.name: getattr(host.pump, attribute) for host in hosts}
+            yield _labelled(f"mvgateway_journal_{name}", "counter", text, "world", values)
+        yield self._world_counters()
+
+    def _world_counters(self) -> Metric:
+        samples = [
+            Sample(value, {"world": host.name, "what": what})
+            for host in self._worlds.hosts.values()
+            for what, value in host.world.counters.items()
+        ]
+        return Metric(
+            "mvgateway_world_events_total", "counter", "What the world's rules counted", tuple(samples)
+        )
+
+    def _http_metrics(self) -> Iterator[Metric]:
+        app = self.app
+        if app is not None:
+            answers = {str(status): count for status, count in sorted(app.answers.items())}
+            yield _labelled(
+                "mvgateway_http_answers_total", "counter", "HTTP answers by status", "status", answers
+            )
+            yield _one(
+                "mvgateway_http_failures_total", "counter", "Requests that failed inside", app.failures
+            )
+        for name, attribute, kind, text in _TCP:
+            values = {door: getattr(server, attribute) for door, server in self.tcp.items()}
+            yield _labelled(f"mvgateway_tcp_{name}", kind, text, "door", values)
+
+    def _quic_metrics(self) -> Iterator[Metric]:
+        if self.quic is not None:
+            yield _one("mvgateway_quic_connections", "gauge", "QUIC connections open", self.quic.connections)
+            counters = dict(sorted(self.quic.counters.items()))
+            yield _labelled(
+                "mvgateway_quic_events_total", "counter", "What the QUIC endpoint counted", "what", counters
+            )
+
+
+_WORLD_GAUGES = (
+    ("epoch", "epoch", "The publisher's epoch"),
+    ("tick", "tick", "Newest tick received"),
+    ("readers", "readers", "Subscribers attached"),
+    ("publisher", "publisher", "1 while a publisher is attached"),
+    ("records", "records", "Records in the world state"),
+)
+_PUMP_COUNTERS = (
+    ("commits_total", "commits", "Commits of the journal"),
+    ("commit_failures_total", "commit_failures", "Commits that failed and were tried again"),
+    ("commit_seconds_total", "commit_seconds", "Time spent in commits"),
+)
+_TCP: tuple[tuple[str, str, Any, str], ...] = (
+    ("connections", "connections", "gauge", "TCP connections open"),
+    ("connections_refused_total", "connections_refused", "counter", "Connections over the bound"),
+    ("handshakes_failed_total", "handshakes_failed", "counter", "Connections that broke off"),
+    (
+        "connections_failed_total",
+        "connections_failed",
+        "counter",
+        "Connections that broke a protocol's rules",
+    ),
+)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float(bool(value))
+
+
+def _one(name: str, kind: Any, text: str, value: float, **labels: str) -> Metric:
+    return Metric(name, kind, text, (Sample(value, labels),))
+
+
+def _labelled(name: str, kind: Any, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    return Metric(name, kind, text, tuple(Sample(value, {label: key}) for key, value in values.items()))

@@ -1,0 +1,48 @@
+"""Run a gateway until it is told to stop. Room: runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from typing import TextIO
+
+import uvloop
+
+from gateway.config import Settings
+from gateway.runtime import logs
+from gateway.runtime.gateway import Gateway
+
+EXIT_FORCED = 1
+
+
+def run(settings: Settings, out: TextIO = sys.stdout) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. A second signal does not wait for the drain."""
+    logs.set_up(settings.log_level, as_json=settings.json_logs)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, out))
+
+
+async def _serve(settings: Settings, out: TextIO) -> int:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    gateway = await Gateway.start(settings)
+    gc.collect()
+    gc.freeze()  # what is here now stays: later collections need not look at it
+    logs.show_facts(gateway.facts(), as_json=settings.json_logs, out=out)
+    await stop.wait()
+    draining = asyncio.ensure_future(gateway.drain(settings.drain_ms / 1_000))
+    hurried = asyncio.ensure_future(hurry.wait())
+    await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    if not draining.done():
+        return EXIT_FORCED
+    draining.result()
+    return 0

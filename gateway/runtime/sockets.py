@@ -1,0 +1,58 @@
+"""The listening sockets: UDP and TCP on one port number. Room: runtime."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+
+from gateway.errors import ConfigError
+from gateway.http.server import bind_tcp
+
+PORT_TRIES = 32
+
+
+def bind_udp(host: str, port: int) -> socket.socket:
+    """A bound, non-blocking UDP socket. Raises ``OSError``."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.bind((host, port))
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_both(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """(UDP, TCP) on the same port; with port 0 on one that is free for both. Raises :class:`ConfigError`."""
+    for _ in range(PORT_TRIES):
+        tcp = named(bind_tcp, host, port, "--port")
+        chosen = tcp.getsockname()[1]
+        try:
+            return named(bind_udp, host, chosen, "--port"), tcp
+        except ConfigError:
+            tcp.close()
+            if port:
+                raise
+    raise ConfigError(f"--port 0: no port on {host} was free for UDP and TCP alike; name one")
+
+
+def named(bind: Callable[[str, int], socket.socket], host: str, port: int, flag: str) -> socket.socket:
+    """``bind(host, port)``, with the system's refusal as a :class:`ConfigError` that names ``flag``."""
+    try:
+        sock = bind(host, port)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(_sentence(error, host, port, flag)) from None
+    return sock
+
+
+def _sentence(error: Exception, host: str, port: int, flag: str) -> str:
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use by another process; give another with {flag}"
+    if code == errno.EACCES:
+        return f"port {port} on {host} may not be opened by this user; give one above 1023 with {flag}"
+    if code == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"{host} is no address of this machine; give another with --host"
+    return f"cannot listen on {host} port {port}: {error}; give another with {flag}"

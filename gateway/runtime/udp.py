@@ -1,0 +1,92 @@
+"""The plain UDP door for engines without QUIC: loopback only, publishers only. Room: runtime.
+
+A packet is the 8-byte token that ``POST /v1/worlds/{world}/udp`` gave, then one message. Nothing is
+answered; what cannot be taken is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from gateway import limits
+from gateway.errors import GatewayError, Overloaded
+from gateway.runtime.host import LocalPublisher, WorldHost
+
+TOKEN_BYTES = 8
+
+
+class UdpDoor(asyncio.DatagramProtocol):
+    """Open it by :meth:`listen`. Counters are plain integers."""
+
+    def __init__(self, linger_s: float) -> None:
+        self._linger_s = linger_s
+        self._publishers: dict[bytes, LocalPublisher] = {}
+        self._transport: asyncio.DatagramTransport | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        self.address: tuple[str, int] = ("", 0)
+        self.packets_taken = 0
+        self.packets_unknown = 0
+        self.packets_refused = 0
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Take packets from ``sock``, which must be bound to loopback."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.UDP_QUEUE_BYTES)
+        self.address = sock.getsockname()[:2]
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
+        self._sweep = loop.call_later(self._linger_s, self._drop_silent)
+
+    async def register(self, host: WorldHost) -> Mapping[str, Any]:
+        """A token for a new publisher of that world. Raises ``PublisherPresent``, ``Overloaded``."""
+        if len(self._publishers) >= limits.UDP_TOKENS_MAX:
+            raise Overloaded(f"{limits.UDP_TOKENS_MAX} publishers are registered by UDP, which is the bound")
+        publisher = await LocalPublisher.attach(host, "udp")
+        token = secrets.token_bytes(TOKEN_BYTES)
+        self._publishers[token] = publisher
+        facts = host.world.facts()
+        return {
+            "token": token.hex(),
+            "host": self.address[0],
+            "port": self.address[1],
+            "epoch": facts["epoch"],
+            "silence_ms_max": round(self._linger_s * 1_000),
+        }
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        publisher = self._publishers.get(data[:TOKEN_BYTES])
+        if publisher is None:
+            self.packets_unknown += 1
+            return
+        if publisher.ended:
+            del self._publishers[data[:TOKEN_BYTES]]
+            self.packets_unknown += 1
+            return
+        try:
+            publisher.take(data[TOKEN_BYTES:])
+            self.packets_taken += 1
+        except GatewayError:
+            self.packets_refused += 1
+
+    def _drop_silent(self) -> None:
+        for token, publisher in list(self._publishers.items()):
+            if publisher.ended or publisher.idle_s() > self._linger_s:
+                publisher.detach()
+                del self._publishers[token]
+        self._sweep = asyncio.get_running_loop().call_later(self._linger_s, self._drop_silent)
+
+    def close(self) -> None:
+        """Close the door; publishers detach."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        if self._transport is not None:
+            self._transport.close()
+        for publisher in self._publishers.values():
+            publisher.detach()
+        self._publishers.clear()
+
+
+__all__ = ["UdpDoor"]
