@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.environment import environment
 from bench.link import unavailable_because
+from bench.link.netem import unavailable_because as no_netem_because
 from bench.processes import BenchError
 from bench.report import print_tables, write_plots
 from bench.results import RESULTS, ResultFile, Row, read, summarise
@@ -35,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--runs", type=int, help="runs of each case (default 5; short 1)")
     made.add_argument("--seconds", type=float, help="seconds measured in each run (default 10; short 5)")
     made.add_argument("--seed", type=int, default=1, help="the link's seed; run n uses seed + n")
+    made.add_argument("--netem", action="store_true", help="the kernel's netem instead of our own carrier")
     made.add_argument("--out", type=Path, help="the result file (default bench/results/NAME.jsonl)")
     made.add_argument(
         "--where", metavar="KEY=VALUE", action="append", default=[], help="only cases with this parameter"
@@ -45,16 +48,18 @@ def parser() -> argparse.ArgumentParser:
 def _settings(args: argparse.Namespace) -> tuple[Settings, int]:
     base = SHORT_SETTINGS if args.short else FULL_SETTINGS
     seconds = args.seconds or float(base["seconds"])
-    return Settings(seconds, float(base["warmup_s"]), args.short, args.seed), args.runs or int(base["runs"])
+    return Settings(seconds, float(base["warmup_s"]), args.short, args.seed, args.netem), args.runs or int(
+        base["runs"]
+    )
 
 
 def _wanted(case: dict[str, object], where: Sequence[str]) -> bool:
     return all(str(case.get(key)) == value for key, _, value in (word.partition("=") for word in where))
 
 
-def check_link(console: Console) -> bool:
+def check_link(console: Console, netem: bool) -> bool:
     """The link's self-check; False: scenarios on the link are left out, and why is said."""
-    reason = unavailable_because()
+    reason = unavailable_because() or (no_netem_because() if netem else None)
     if reason:
         console.print(f"[yellow]no lossy link here:[/] {reason}. The loopback scenarios still run.")
         return False
@@ -74,7 +79,7 @@ def check_link(console: Console) -> bool:
 def run(names: Sequence[str], args: argparse.Namespace, console: Console) -> Path:
     """Run everything; answers the result file."""
     settings, runs = _settings(args)
-    linked = check_link(console) if any(scenario(n).NEEDS_LINK for n in names) else False
+    linked = check_link(console, args.netem) if any(scenario(n).NEEDS_LINK for n in names) else False
     names = [n for n in names if linked or not scenario(n).NEEDS_LINK]
     out = args.out or RESULTS / ("short.jsonl" if args.short else "full.jsonl")
     file = ResultFile(out, environment())
@@ -99,7 +104,7 @@ def run(names: Sequence[str], args: argparse.Namespace, console: Console) -> Pat
 def _one(
     name: str, case: dict[str, object], number: int, settings: Settings, file: ResultFile, console: Console
 ) -> None:
-    seeded = Settings(settings.seconds, settings.warmup_s, settings.short, settings.seed + number)
+    seeded = replace(settings, seed=settings.seed + number)
     command = f"python -m bench --only {name} " + " ".join(f"--where {k}={v}" for k, v in case.items())
     try:
         for measured in scenario(name).measure(case, seeded):

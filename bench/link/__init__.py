@@ -4,7 +4,17 @@ Room: bench. Each namespace holds a TUN device; one carrier process moves IP pac
 them by the rules of :mod:`bench.link.model`. The kernels' own TCP and UDP run on top.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from bench.link.model import Direction, GilbertElliott, Path
+from bench.link.netem import NetemNetwork
 from bench.link.network import Host, Network, unavailable_because
 
-__all__ = ["Direction", "GilbertElliott", "Host", "Network", "Path", "unavailable_because"]
+__all__ = ["Direction", "GilbertElliott", "Host", "Network", "Path", "open_network", "unavailable_because"]
+
+
+def open_network(paths: Sequence[Path], seed: int, *, netem: bool = False) -> Network | NetemNetwork:
+    """The link by the carrier, or by the kernel's netem if that was asked for."""
+    return NetemNetwork(list(paths)) if netem else Network(paths, seed=seed)

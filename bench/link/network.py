@@ -50,7 +50,8 @@ def _probe_name() -> str:
     return f"mvg-probe-{os.getpid()}"
 
 
-def _ip(*words: str) -> None:
+def ip(*words: str) -> None:
+    """Run ``ip`` with these words. Raises RuntimeError with what it said."""
     done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
@@ -115,19 +116,19 @@ class Network:
 
     def _add_host(self, index: int, host: Host) -> None:
         device = f"mvg{index}"
-        _ip("netns", "add", host.name)
+        ip("netns", "add", host.name)
         fd = os.open("/dev/net/tun", os.O_RDWR)
         self._fds.append(fd)
         made = fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH14x", b"mvgt%d", IFF_TUN | IFF_NO_PI))
         actual = made[:16].rstrip(b"\0").decode()
-        _ip("link", "set", actual, "netns", host.name)
+        ip("link", "set", actual, "netns", host.name)
         inside = ("-n", host.name)
-        _ip(*inside, "link", "set", actual, "name", device)
-        _ip(*inside, "link", "set", "lo", "up")
-        _ip(*inside, "link", "set", device, "mtu", str(MTU_BYTES), "txqueuelen", str(TX_QUEUE_PACKETS), "up")
+        ip(*inside, "link", "set", actual, "name", device)
+        ip(*inside, "link", "set", "lo", "up")
+        ip(*inside, "link", "set", device, "mtu", str(MTU_BYTES), "txqueuelen", str(TX_QUEUE_PACKETS), "up")
         for address in host.addresses:
-            _ip(*inside, "addr", "add", f"{address}/32", "dev", device)
-        _ip(*inside, "route", "add", "10.77.0.0/16", "dev", device, "src", host.address)
+            ip(*inside, "addr", "add", f"{address}/32", "dev", device)
+        ip(*inside, "route", "add", "10.77.0.0/16", "dev", device, "src", host.address)
 
     def _start_carrier(self) -> None:
         settings = {"fds": self._fds, "paths": [p.describe() for p in self.paths], "seed": self.seed}

@@ -23,6 +23,7 @@ class Settings:
     warmup_s: float
     short: bool
     seed: int
+    netem: bool = False
 
 
 @dataclass(frozen=True, slots=True)

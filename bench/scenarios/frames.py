@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.ages import AgeHistogram
 from bench.gateway import Gateway
-from bench.link import Direction, GilbertElliott, Network, Path
+from bench.link import Direction, GilbertElliott, Path, open_network
 from bench.payload import records_for
 from bench.processes import Worker, workers
 from bench.scenarios import Measured, Settings
@@ -70,7 +70,10 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
     records = records_for(case["frame_bytes"])
     common = {"seconds": settings.seconds, "warmup_s": settings.warmup_s, "records": records}
     path = Path.symmetric(direction(case))
-    with tempfile.TemporaryDirectory() as folder, Network([path] * len(DOORS), seed=settings.seed) as network:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_network([path] * len(DOORS), settings.seed, netem=settings.netem) as network,
+    ):
         server = network.hosts[0]
         with Gateway(FilePath(folder), server.address, prefix=server.command([])) as gateway:
             target = gateway.target("bench")
@@ -89,7 +92,7 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
             )
             with workers(publisher, *readers):
                 results = _run(publisher, readers, settings)
-    down = network.report["bytes_down"]
+    down = network.report.get("bytes_down") or [0] * len(DOORS)
     return [_measured(case, way, r, d, settings) for way, r, d in zip(DOORS, results, down, strict=True)]
 
 
