@@ -1,8 +1,9 @@
 """The load generators: publishers that keep their rate whatever happens, readers that weigh age by time.
 
-Room: bench. ``python -m bench.load publish|read JSON``: connects, prints ``ready``, waits for a line
+Room: bench. ``python -m bench.load publish|read|ingest JSON``: connects, prints ``ready``, waits for a line
 on standard input, runs, prints one JSON line. The JSON's fields: ``door``, ``target``, ``seconds``,
-``warmup_s``, ``records``; for ``publish`` also ``hz``; for ``read`` also ``readers``.
+``warmup_s``, ``records``; for ``publish`` also ``hz``; for ``read`` also ``readers``; for ``ingest``
+``hz`` and ``publishers``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import uvloop
 from bench.ages import AgeHistogram
 from bench.doors import door
 from bench.payload import ReaderAges, messages
+from gateway.wire import Control, decode_message
 
 BUSY_SHARE = 0.9
 """A generator that used more than this share of a core was the bottleneck itself."""
@@ -50,6 +52,64 @@ async def publish(settings: dict[str, Any]) -> dict[str, Any]:
     share = (time.process_time() - cpu) / took
     await close()
     return {"frames": total, "late": late, "cpu_share": share, "seconds": took}
+
+
+class _Lag:
+    """How long after its sending a frame was durable, from the ``durable`` notices of one publisher."""
+
+    def __init__(self) -> None:
+        self._sent_us: dict[int, int] = {}
+        self.lags_ms: list[float] = []
+
+    def sent(self, tick: int, at_us: int) -> None:
+        self._sent_us[tick] = at_us
+
+    def take(self, message: bytes) -> None:
+        control = decode_message(message)
+        if not isinstance(control, Control) or control.type != "durable":
+            return
+        at_us = self._sent_us.get(control["tick"])
+        if at_us is not None:
+            self.lags_ms.append((now_us() - at_us) / 1000)
+        for tick in [t for t in self._sent_us if t <= control["tick"]]:
+            del self._sent_us[tick]
+
+
+async def ingest(settings: dict[str, Any]) -> dict[str, Any]:
+    """``publishers`` game servers, each with a world of its own, their ticks spread evenly."""
+    way = door(settings["door"])
+    lags = [_Lag() for _ in range(settings["publishers"])]
+    opened = []
+    for number, lag in enumerate(lags):
+        target = {**settings["target"], "world": f"{settings['target']['world']}-{number}"}
+        opened.append(await way.publisher(target, lag.take))
+    await _wait_for_go()
+    cpu, started = time.process_time(), time.monotonic()
+    ticks = int((settings["warmup_s"] + settings["seconds"]) * settings["hz"])
+    late = 0
+    for tick in range(1, ticks + 1):
+        for number, ((send, _), lag) in enumerate(zip(opened, lags, strict=True)):
+            at_us = now_us()
+            send(messages(tick, settings["records"], at_us))
+            lag.sent(tick, at_us)
+            ahead = started + (tick - 1 + (number + 1) / len(opened)) / settings["hz"] - time.monotonic()
+            late += ahead < 0
+            if ahead > 0.0005:
+                await asyncio.sleep(ahead)
+            elif number % 16 == 0:
+                await asyncio.sleep(0)
+    took = time.monotonic() - started
+    share = (time.process_time() - cpu) / took
+    await asyncio.sleep(settings["warmup_s"])
+    await asyncio.gather(*(close() for _, close in opened), return_exceptions=True)
+    all_lags = [ms for lag in lags for ms in lag.lags_ms]
+    return {
+        "frames": ticks * len(opened),
+        "late": late,
+        "lags_ms": all_lags,
+        "cpu_share": share,
+        "seconds": took,
+    }
 
 
 async def read(settings: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +153,7 @@ async def read(settings: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry."""
-    role = {"publish": publish, "read": read}[sys.argv[1]]
+    role = {"publish": publish, "read": read, "ingest": ingest}[sys.argv[1]]
     print(json.dumps(uvloop.run(role(json.loads(sys.argv[2])))), flush=True)
 
 

@@ -24,8 +24,8 @@ class Door(Protocol):
     async def subscribe(self, target: Mapping[str, Any], take: Take) -> Close:
         """Connect one reader; every message is handed to ``take``."""
 
-    async def publisher(self, target: Mapping[str, Any]) -> tuple[Send, Close]:
-        """Connect one publisher."""
+    async def publisher(self, target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
+        """Connect one publisher; what it is told (``durable``) is handed to ``take``."""
 
 
 def door(name: str) -> Door:

@@ -42,6 +42,6 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     return close
 
 
-async def publisher(target: Mapping[str, Any]) -> tuple[Send, Close]:
+async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
     """Publishing is not what this door is measured for."""
-    return await webtransport_publisher(target)
+    return await webtransport_publisher(target, take)

@@ -26,7 +26,7 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     return client.close
 
 
-async def publisher(target: Mapping[str, Any]) -> tuple[Send, Close]:
+async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
     """One connection; the client library batches by itself."""
     client = await nats.connect(f"nats://{target['host']}:{target['port']}")
     tasks: set[asyncio.Task[None]] = set()

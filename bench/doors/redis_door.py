@@ -33,7 +33,7 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     return close
 
 
-async def publisher(target: Mapping[str, Any]) -> tuple[Send, Close]:
+async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
     """One connection that publishes from a queue, so that a tick never waits for an answer."""
     client: Any = Redis(host=target["host"], port=target["port"])
     queue: asyncio.Queue[bytes] = asyncio.Queue()

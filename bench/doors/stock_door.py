@@ -44,7 +44,7 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     return close
 
 
-async def publisher(target: Mapping[str, Any]) -> tuple[Send, Close]:
+async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
     """One connection that sends datagrams."""
     sender, close = await _connected(target, PUBLISH)
 

@@ -40,7 +40,7 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     return close
 
 
-async def publisher(target: Mapping[str, Any]) -> tuple[Send, Close]:
+async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
     """One connection that publishes binary messages from a queue."""
     connection = await _connected(target, "publish")
     queue: asyncio.Queue[bytes] = asyncio.Queue()

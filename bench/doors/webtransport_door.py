@@ -70,6 +70,10 @@ async def _connected(target: Mapping[str, Any]) -> Client:
     return await connect(target["host"], target["port"], trust=trust, timeout_s=10.0)
 
 
+def _ignore(message: bytes) -> None:
+    pass
+
+
 def _closer(client: Client) -> Close:
     async def close() -> None:
         client.close()
@@ -85,12 +89,10 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     return _closer(client)
 
 
-async def publisher(target: Mapping[str, Any]) -> tuple[Send, Close]:
+async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
     """One connection that publishes by datagrams."""
     client = await _connected(target)
-    link: Link = await client.webtransport(
-        live_path(target, "publish"), lambda link: Reader(lambda message: None)
-    )
+    link: Link = await client.webtransport(live_path(target, "publish"), lambda link: Reader(take or _ignore))
 
     def send(messages: Sequence[bytes]) -> None:
         for message in messages:

@@ -1,0 +1,84 @@
+"""Ingest: what does one frame cost from datagram to disk, and how far behind is the disk? Room: bench/scenarios.
+
+Loopback, each game server a world of its own, journalled on the embedded engine. ``durable_lag`` is
+from the publisher's sending to the ``durable`` notice that names the tick, as the publisher sees it; notices
+come at most every 100 ms a world and name the newest durable tick.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.gateway import Gateway
+from bench.load import BUSY_SHARE
+from bench.payload import records_for
+from bench.processes import Worker, workers
+from bench.scenarios import Measured, Settings
+
+TITLE = "Ingest from many game servers"
+NEEDS_LINK = False
+PUBLISHERS = (1, 10, 100, 500)
+HZ = 60
+RUN_SLACK_S = 90.0
+FRAMES_IN = "mvgateway_frames_received_total"
+
+
+def cases(short: bool) -> list[dict[str, Any]]:
+    """Publishers by frame size."""
+    counts = (1, 10) if short else PUBLISHERS
+    made = [{"publishers": n, "hz": HZ, "frame_bytes": 1024} for n in counts]
+    return made if short else [*made, {"publishers": 10, "hz": HZ, "frame_bytes": 5120}]
+
+
+def _counter(gateway: Gateway, name: str) -> float:
+    """The sum of one metric's samples."""
+    context = ssl.create_default_context(cafile=str(gateway.ca))
+    text = httpx.get(f"{gateway.url}/metrics", verify=context).text
+    return sum(float(v) for v in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+
+
+def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
+    """``publishers`` publishers in one process."""
+    common = {
+        "seconds": settings.seconds,
+        "warmup_s": settings.warmup_s,
+        "records": records_for(case["frame_bytes"]),
+    }
+    with tempfile.TemporaryDirectory() as folder, Gateway(Path(folder)) as gateway:
+        load = {**common, "publishers": case["publishers"], "hz": case["hz"], "door": "webtransport"}
+        worker = Worker("ingest", {**load, "target": gateway.target("bench")})
+        with workers(worker):
+            worker.wait_ready()
+            worker.go()
+            time.sleep(settings.warmup_s)
+            before = gateway.server.cpu_s()
+            time.sleep(settings.seconds)
+            cpu_share = (gateway.server.cpu_s() - before) / settings.seconds
+            result = worker.result(settings.seconds + RUN_SLACK_S)
+            received = _counter(gateway, FRAMES_IN)
+    return [_measured(case, result, received, cpu_share)]
+
+
+def _measured(
+    case: Mapping[str, Any], result: Mapping[str, Any], received: float, cpu_share: float
+) -> Measured:
+    lags = sorted(result["lags_ms"])
+    frames_per_s = result["frames"] / result["seconds"]
+    measures = {
+        "cpu_us_per_frame": 1e6 * cpu_share / frames_per_s,
+        "gateway_cpu_percent": 100 * cpu_share,
+        "frames_lost_percent": 100 * max(0.0, 1 - received / result["frames"]),
+        "durable_lag_p50_ms": lags[len(lags) // 2] if lags else None,
+        "durable_lag_p99_ms": lags[int(len(lags) * 0.99)] if lags else None,
+        "offered_percent": 100 * frames_per_s / (case["publishers"] * case["hz"]),
+        "generator_cpu_percent": 100 * result["cpu_share"],
+    }
+    return Measured(case, measures, ("generator_bound",) if result["cpu_share"] > BUSY_SHARE else ())
