@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from gateway import limits
 from gateway.errors import BadInput, GatewayError, NotFound, StoreUnavailable, Unprocessable
-from gateway.http.dataplane_call import Call, Endpoint
+from gateway.http.dataplane_call import Call, Endpoint, Headers
 from gateway.http.dataplane_commit import read_commit
 from gateway.store.base import MAX_VERSION, Namespace, PageContent, PageRead, Store, TimePoint
 from gateway.wire import mvstore
@@ -24,7 +24,7 @@ from gateway.wire.mvstore import FrameReader, ReadMessage
 
 T = TypeVar("T")
 
-_BYTES = [(b"content-type", b"application/octet-stream")]
+_BYTES: Headers = [(b"content-type", b"application/octet-stream")]
 _U64_MAX = 2**64 - 1
 
 
@@ -109,47 +109,50 @@ class DataPlane:
     async def read(self, call: Call) -> None:
         """``POST /batch/read``: pages in request order; a read that fails ends the body early."""
         self.counters.reads += 1
-        ns, reader, room, good = call.namespace(), FrameReader(), limits.STORE_READ_PAGES_MAX, True
+        ns, reader, room = call.namespace(), FrameReader(), limits.STORE_READ_PAGES_MAX
+        failure: GatewayError | None = None
         while (piece := await call.piece()) is not None:
             reader.feed(piece)
-            messages, good = _reads(reader, room)
+            messages, failure = _reads(reader, room)
             room -= len(messages)
             if messages:
-                pages, all_there = await self._pages(ns, messages, started=call.started)
-                good = good and all_there
+                pages, failed = await self._pages(ns, messages, started=call.started)
+                failure = failed or failure
                 frames = self._page_frames(messages, pages)
                 if call.complete and not call.started:
-                    await call.answer(200, b"".join(frames), _BYTES)
-                    self.counters.ended_early += not good
+                    self.counters.ended_early += failure is not None
+                    await call.answer(200, b"".join(frames), _BYTES + _why(failure))
                     return
                 await _stream(call, frames)
-            if not good or not room or call.complete:
+            if failure is not None or not room or call.complete:
                 break
-        await self._end_read(call, ns, good)
+        await self._end_early_or_not(call, ns, failure)
 
-    async def _end_read(self, call: Call, ns: Namespace, good: bool) -> None:
-        self.counters.ended_early += not good
-        if not call.started:
-            await self._using(ns, lambda: self._store.stat(ns))
-            await call.stream(b"", _BYTES)
+    async def _end_early_or_not(self, call: Call, ns: Namespace, failure: GatewayError | None) -> None:
+        """No more frames. Where there was none at all, the namespace must at least be there."""
+        self.counters.ended_early += failure is not None
         await call.drain()
-        await call.end()
+        if call.started:
+            await call.end()
+            return
+        await self._using(ns, lambda: self._store.stat(ns))
+        await call.answer(200, b"", _BYTES + _why(failure))
 
     async def _pages(
         self, ns: Namespace, messages: list[ReadMessage], *, started: bool
-    ) -> tuple[list[PageContent], bool]:
-        """The pages, up to the first that fails; False where one did."""
+    ) -> tuple[list[PageContent], GatewayError | None]:
+        """The pages, up to the first that fails, and why it did."""
         reads = [PageRead(m.page, m.version.lower(), m.hash) for m in messages]
         try:
             pages = await self._using(ns, lambda: self._store.read(ns, reads))
-        except (NotFound, StoreUnavailable):
+        except (NotFound, StoreUnavailable) as error:
             if not started:
                 raise
-            return [], False
-        except GatewayError:
-            return await self._pages_before_failure(ns, reads), False
+            return [], error
+        except GatewayError as error:
+            return await self._pages_before_failure(ns, reads), error
         self.counters.pages_read += len(pages)
-        return pages, True
+        return pages, None
 
     async def _pages_before_failure(self, ns: Namespace, reads: list[PageRead]) -> list[PageContent]:
         pages: list[PageContent] = []
@@ -177,8 +180,8 @@ class DataPlane:
         ns = call.namespace()
         try:
             pages = await _written(call)
-        except BadInput:
-            await self._end_read(call, ns, good=False)
+        except BadInput as error:
+            await self._end_early_or_not(call, ns, error)
             return
         if pages:
             hashes = await self._using(ns, lambda: self._store.write(ns, pages))
@@ -224,8 +227,8 @@ class DataPlane:
         await call.answer(200 if mode == "rollback" else 201)
 
 
-def _reads(reader: FrameReader, room: int) -> tuple[list[ReadMessage], bool]:
-    """What has come, at most ``room`` messages; False where one of them is bad."""
+def _reads(reader: FrameReader, room: int) -> tuple[list[ReadMessage], GatewayError | None]:
+    """What has come, at most ``room`` messages, up to the first bad one, and what is bad about it."""
     messages: list[ReadMessage] = []
     try:
         while len(messages) < room and (contents := reader.pull()) is not None:
@@ -233,9 +236,17 @@ def _reads(reader: FrameReader, room: int) -> tuple[list[ReadMessage], bool]:
             if message.hash is None:
                 mvstore.version_of(message.version)
             messages.append(message)
-    except BadInput:
-        return messages, False
-    return messages, True
+    except BadInput as error:
+        return messages, error
+    return messages, None
+
+
+def _why(failure: GatewayError | None) -> Headers:
+    """Why a body ends early, for a gateway that asks: it need not ask again. Others see a short body."""
+    if failure is None:
+        return []
+    detail = "".join(c for c in failure.message[:200] if " " <= c <= "~")
+    return [(b"x-ended-early", f"{failure.code} {detail}".strip().encode("ascii"))]
 
 
 async def _written(call: Call) -> list[bytes]:

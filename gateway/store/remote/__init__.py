@@ -1,0 +1,26 @@
+"""A remote store: mvstore, or another gateway, behind any HTTP transport. Room: store.
+
+:class:`RemoteStore` speaks the protocol, :class:`Transport` is what carries it:
+:class:`HttpxTransport` here (HTTP/2, HTTP/1.1), HTTP/3 in the room ``client``.
+"""
+
+from gateway.store.remote.addresses import Addresses, Backoff
+from gateway.store.remote.admin import AdminApi, AdminNeeded
+from gateway.store.remote.blocking import BlockingBridge
+from gateway.store.remote.engine import RemoteOptions, RemoteStore
+from gateway.store.remote.http import HttpxTransport
+from gateway.store.remote.transport import Answer, Ask, Transport
+
+__all__ = [
+    "Addresses",
+    "AdminApi",
+    "AdminNeeded",
+    "Answer",
+    "Ask",
+    "Backoff",
+    "BlockingBridge",
+    "HttpxTransport",
+    "RemoteOptions",
+    "RemoteStore",
+    "Transport",
+]

@@ -1,0 +1,106 @@
+"""Asking a remote store until it answers, by the protocol's rules. Room: store.
+
+Any 5xx, a broken connection and a body that ends early are asked again, with a growing wait and at
+the next address; any 4xx is final. Nothing is asked for longer than the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gateway.errors import StoreUnavailable
+from gateway.store.remote.addresses import Addresses, Backoff
+from gateway.store.remote.transport import Answer, Ask, Transport, check
+
+T = TypeVar("T")
+
+
+class Incomplete(StoreUnavailable):
+    """A good answer whose body ended early."""
+
+    code = "store_incomplete"
+
+
+@dataclass(slots=True)
+class AskCounters:
+    """What it took, since the start."""
+
+    requests: int = 0
+    retries: int = 0
+    failovers: int = 0
+    given_up: int = 0
+
+
+class Asker:
+    """The retry loop over the addresses of one store. Time, sleep and randomness come in."""
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        *,
+        deadline_s: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        uniform: Callable[[float, float], float],
+    ) -> None:
+        self.addresses = addresses
+        self.counters = AskCounters()
+        self._deadline_s = deadline_s
+        self._clock = clock
+        self._sleep = sleep
+        self._uniform = uniform
+
+    async def ask(self, make: Callable[[int], Ask], take: Callable[[Answer, str], T]) -> T:
+        """Send ``make(attempt)`` and ``take`` its good answer, until that works.
+
+        ``take`` raises :class:`Incomplete` for a short body. Raises the error that a 4xx stands for,
+        or what the last attempt raised once the deadline has passed.
+        """
+        until, backoff, attempt = self._clock() + self._deadline_s, Backoff(self._uniform), 0
+        while True:
+            transport = self.addresses.pick(self._clock())
+            try:
+                return await self._once(transport, make(attempt), take, until)
+            except StoreUnavailable as error:
+                failure = error
+                self.addresses.bad(transport, self._clock())
+            attempt += 1
+            await self._pause(backoff, until, failure)
+
+    async def _once(
+        self, transport: Transport, ask: Ask, take: Callable[[Answer, str], T], until: float
+    ) -> T:
+        self.counters.requests += 1
+        left_s = max(until - self._clock(), 0.001)
+        answer = await transport.request(ask, min(left_s, self._deadline_s / len(self.addresses)))
+        result = take(check(answer, transport.url), transport.url)
+        self.addresses.good(transport)
+        return result
+
+    async def _pause(self, backoff: Backoff, until: float, failure: StoreUnavailable) -> None:
+        """Wait before the next attempt; not at all where another address is ready. Raises at the deadline."""
+        now = self._clock()
+        wait_s = 0.0 if self.addresses.any_ready(now) else backoff.next_s()
+        if now + wait_s >= until:
+            self.counters.given_up += 1
+            raise self._given_up(failure) from failure
+        self.counters.retries += 1
+        if wait_s:
+            await self._sleep(wait_s)
+        else:
+            self.counters.failovers += 1
+
+    def _given_up(self, failure: StoreUnavailable) -> StoreUnavailable:
+        urls = ", ".join(transport.url for transport in self.addresses.transports)
+        text = (
+            f"no good answer from {urls} within {self._deadline_s:g} s; the last attempt: {failure.message}"
+        )
+        return type(failure)(text) if isinstance(failure, Incomplete) else StoreUnavailable(text)
+
+
+def real_sleep(seconds: float) -> Awaitable[None]:
+    """``asyncio.sleep``, typed as what :class:`Asker` takes."""
+    return asyncio.sleep(seconds)

@@ -1,0 +1,165 @@
+"""Request bodies of the data plane, and what their answers hold. Room: store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import zstandard
+
+from gateway import limits
+from gateway.errors import BadInput, Gone, StoreUnavailable, TooLarge
+from gateway.store.base import (
+    CommitRequest,
+    Committed,
+    NamespaceCommit,
+    PageContent,
+    PageRead,
+    PageWrite,
+    Stat,
+    TimeBounds,
+    TimePoint,
+)
+from gateway.store.remote.asking import Incomplete
+from gateway.store.remote.transport import Answer, ended_early
+from gateway.wire import mvstore
+from gateway.wire.mvstore import CommitHead, CommitNamespace, FrameReader
+
+_PAGE_BYTES_UNPACKED_MAX = 1_048_576
+
+
+def frames_of(answer: Answer) -> list[bytes]:
+    """The whole frames of an answer's body; what is left over belongs to a frame that broke off."""
+    reader = FrameReader(limits.STORE_ANSWER_FRAME_BYTES_MAX)
+    reader.feed(answer.body)
+    return list(reader)
+
+
+def read_body(reads: Sequence[PageRead]) -> bytes:
+    """``/batch/read`` for at most 200 pages."""
+    return b"".join(mvstore.encode_read(read.page, read.version, read.hash, True) for read in reads)
+
+
+def take_pages(answer: Answer, url: str, reads: Sequence[PageRead]) -> list[PageContent]:
+    """The pages, in order. Raises :class:`Incomplete`, or why the store will never complete it."""
+    try:
+        pages = [_page(contents) for contents in frames_of(answer)]
+    except BadInput as error:
+        raise StoreUnavailable(f"{url} answered what is not a page: {error.message}") from error
+    if len(pages) == len(reads):
+        return pages
+    if (final := ended_early(answer, url)) is not None:
+        raise final
+    at = reads[min(len(pages), len(reads) - 1)]
+    raise Incomplete(
+        f"{url} ended its answer early, at page {at.page} of version {at.version or '(by hash)'}"
+    )
+
+
+def unreadable(error: Incomplete) -> Gone:
+    """A read that ended early at every attempt until the deadline: the page cannot be had."""
+    return Gone(f"{error.message}; the version is below the truncation mark, or the page is damaged")
+
+
+def _page(contents: bytes) -> PageContent:
+    answer = mvstore.decode_page(contents)
+    if not answer.zstd:
+        return PageContent(answer.version, answer.data)
+    try:
+        unpacker = zstandard.ZstdDecompressor()
+        data = unpacker.decompress(answer.data, max_output_size=_PAGE_BYTES_UNPACKED_MAX)
+    except zstandard.ZstdError as error:
+        raise BadInput(f"a page that is not zstd: {error}") from error
+    return PageContent(answer.version, data)
+
+
+def write_body(pages: Sequence[bytes]) -> bytes:
+    """``/batch/write`` for at most 100 pages."""
+    return b"".join(map(mvstore.encode_write, pages)) + mvstore.COMPLETE
+
+
+def take_hashes(answer: Answer, url: str, count: int) -> list[bytes]:
+    """The hashes, once the last frame says that the pages are durable. Raises :class:`Incomplete`."""
+    try:
+        hashes = [mvstore.decode_hash(contents) for contents in frames_of(answer)]
+    except BadInput as error:
+        raise StoreUnavailable(f"{url} answered what is not a hash: {error.message}") from error
+    if len(hashes) != count + 1 or hashes[-1]:
+        raise Incomplete(f"{url} ended its answer early: {len(hashes)} of {count + 1} frames")
+    return hashes[:-1]
+
+
+def check_page(data: bytes) -> bytes:
+    """The page if the store takes it. Raises :class:`TooLarge`."""
+    if len(data) > limits.STORE_PAGE_BYTES_MAX:
+        raise TooLarge(
+            f"a page of {len(data)} bytes is over the store's bound of {limits.STORE_PAGE_BYTES_MAX}"
+        )
+    return data
+
+
+def commit_body(request: CommitRequest, *, first: bool) -> bytes:
+    """``/batch/commit``. ``first``: no attempt with this idempotency key was made before."""
+    head = CommitHead(request.idempotency_key, first, len(request.namespaces), request.lock_owner)
+    parts = [mvstore.encode_commit_head(head)]
+    for part in request.namespaces:
+        ns = part.namespace
+        named = CommitNamespace(part.version, ns.key, ns.proof, part.metadata, len(part.pages), part.read_set)
+        parts.append(mvstore.encode_commit_namespace(named))
+        parts.extend(mvstore.encode_commit_page(*page) for page in part.pages)
+    if any(len(part) > limits.STORE_FRAME_BYTES_MAX + mvstore.PREFIX_BYTES for part in parts):
+        raise TooLarge(
+            f"a frame of the commit is over {limits.STORE_FRAME_BYTES_MAX} bytes; send no read set"
+        )
+    return b"".join(parts)
+
+
+def take_committed(answer: Answer, url: str) -> Committed:
+    """The version and what others changed."""
+    try:
+        version = mvstore.version_of(answer.headers.get("x-committed-version", ""))
+        return Committed(version, mvstore.decode_changelog(answer.body))
+    except BadInput as error:
+        raise StoreUnavailable(f"{url} answered what is not a commit's answer: {error.message}") from error
+
+
+def without_data(part: NamespaceCommit) -> NamespaceCommit:
+    """The same part, its pages by hash only: their content was written ahead."""
+    pages = [PageWrite(page.page, page.hash) for page in part.pages]
+    return NamespaceCommit(part.namespace, part.version, pages, part.read_set, part.metadata)
+
+
+def take_stat(answer: Answer, url: str) -> Stat:
+    """The answer of ``/stat``."""
+    value = _json(answer, url)
+    try:
+        interval = value.get("interval")
+        pages = None if interval is None else tuple(map(int, interval))
+        version = mvstore.version_of(value["version"])
+        return Stat(version, bool(value.get("read_only", False)), pages, str(value.get("metadata", "")))
+    except (KeyError, TypeError, ValueError, BadInput) as error:
+        raise StoreUnavailable(f"{url} answered what is not a statistic: {error}") from error
+
+
+def take_bounds(answer: Answer, url: str) -> TimeBounds:
+    """The answer of ``/time2version``."""
+    value = _json(answer, url)
+    try:
+        return TimeBounds(_point(value.get("after")), _point(value.get("not_after")))
+    except (KeyError, TypeError, ValueError, BadInput) as error:
+        raise StoreUnavailable(f"{url} answered what is not a point in time: {error}") from error
+
+
+def _point(value: Any) -> TimePoint | None:
+    return None if value is None else TimePoint(mvstore.version_of(value["version"]), int(value["time"]))
+
+
+def _json(answer: Answer, url: str) -> dict[str, Any]:
+    try:
+        value = json.loads(answer.body)
+    except ValueError as error:
+        raise StoreUnavailable(f"{url} answered what is not JSON; is it a store?") from error
+    if not isinstance(value, dict):
+        raise StoreUnavailable(f"{url} answered JSON that is no object; is it a store?")
+    return value

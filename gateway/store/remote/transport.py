@@ -1,0 +1,91 @@
+"""What carries requests to a remote store, and what its answers mean. Room: store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import NamedTuple, Protocol
+
+from gateway import errors
+from gateway.errors import GatewayError, StoreUnavailable
+
+
+class Ask(NamedTuple):
+    """One request. ``replayable``: serving it twice does no harm, so it may go in 0-RTT."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    answer_bytes_max: int
+    replayable: bool = False
+
+
+class Answer(NamedTuple):
+    """One whole answer. Header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(Protocol):
+    """A pooled way to one origin."""
+
+    @property
+    def url(self) -> str:
+        """The origin, for messages."""
+
+    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+        """Ask once. Raises :class:`StoreUnavailable` when no whole answer came in time."""
+
+    def lines(self, ask: Ask, silence_s: float) -> AsyncIterator[str]:
+        """The answer's lines as they come. Raises as :func:`check` does, and :class:`StoreUnavailable`."""
+
+    async def aclose(self) -> None: ...
+
+
+_BY_STATUS: Mapping[int, type[GatewayError]] = {
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    410: errors.Gone,
+    412: errors.PreconditionFailed,
+    413: errors.TooLarge,
+    422: errors.Unprocessable,
+}
+_BY_CODE: Mapping[str, type[GatewayError]] = {
+    kind.code: kind for kind in (errors.Gone, errors.StoreDamaged, errors.NotFound)
+}
+ENDED_EARLY = "x-ended-early"
+"""Answers of a gateway say in this header why a body ends early, where they know it beforehand."""
+
+
+def check(answer: Answer, url: str) -> Answer:
+    """The answer if it is good. Raises the error that its status stands for: any 5xx
+    :class:`StoreUnavailable` (to be tried again), any 4xx its own class (final)."""
+    if 200 <= answer.status < 300:
+        return answer
+    detail = _detail(answer) or f"{url} answered HTTP {answer.status}"
+    if answer.status >= 500 or answer.status == 425:
+        raise StoreUnavailable(detail)
+    owner = answer.headers.get("x-lock-owner")
+    facts = {} if owner is None else {"owner": owner}
+    raise _BY_STATUS.get(answer.status, errors.BadInput)(detail, **facts)
+
+
+def ended_early(answer: Answer, url: str) -> GatewayError | None:
+    """Why a good answer's body ends early, if the store says that asking again will not help."""
+    code, _, detail = answer.headers.get(ENDED_EARLY, "").partition(" ")
+    kind = _BY_CODE.get(code)
+    return None if kind is None else kind(detail or f"{url} ended its answer early")
+
+
+def _detail(answer: Answer) -> str:
+    if "json" in answer.headers.get("content-type", ""):
+        try:
+            document = json.loads(answer.body)
+        except ValueError:
+            return ""
+        return str(document.get("detail", "")) if isinstance(document, dict) else ""
+    return answer.body[:200].decode("utf-8", "replace").strip()
