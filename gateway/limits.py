@@ -66,6 +66,8 @@ SESSION_STREAM_BYTES_MAX: Final = 32 * MIB
 """Unfinished messages of one session, all streams together: two of the largest."""
 READER_BACKLOG_BYTES_MAX: Final = MIB
 """What waits for a reader that asked for every frame in order (``conflate=0``): beyond it a keyframe takes its place."""
+LATE_RUN_MAX: Final = 256
+"""Messages in a row that bring nothing new: seconds of them are no reordering, the publisher's ticks went back."""
 REPAIR_MESSAGES_MAX: Final = 32
 """Messages of newest values per reader and turn: what is left waits for the next turn, and others get theirs."""
 
