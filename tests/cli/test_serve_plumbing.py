@@ -1,0 +1,60 @@
+"""The command line itself: verbs are found, help is there, errors are one clear line."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from gateway import cli
+from gateway.errors import ConfigError, GatewayError
+
+
+def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway.cli", *arguments], capture_output=True, text=True, timeout=30
+    )
+
+
+@pytest.mark.parametrize("name", cli.verb_names())
+def test_every_verb_shows_an_example_in_its_help(name: str) -> None:
+    verb = cli.load_verb(name)
+    assert name == verb.NAME
+    help_text = cli.build_parser(name).parse_args
+    with pytest.raises(SystemExit) as ended:
+        help_text([name, "--help"])
+    assert ended.value.code == 0
+    assert verb.EXAMPLE.strip().splitlines()[0].startswith("mvgateway")
+
+
+def test_help_does_not_load_the_gateway() -> None:
+    code = "import sys; from gateway import cli; cli.build_parser(); print([m for m in sys.modules if m in ('aioquic', 'starlette', 'apsw', 'httpx', 'asyncio')])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert loaded.stdout.strip() == "[]", loaded.stderr
+
+
+def test_no_verb_prints_the_help_and_counts_as_wrong_usage() -> None:
+    ended = run_cli()
+    assert ended.returncode == 2
+    assert "serve" in ended.stdout
+
+
+def test_an_unknown_verb_is_wrong_usage() -> None:
+    assert run_cli("sevre").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ConfigError("--port: no"), 2), (GatewayError("it failed"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_an_error_becomes_one_line_and_an_exit_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(args: argparse.Namespace) -> int:
+        raise error
+
+    assert cli._guarded(fail, argparse.Namespace(verb="serve")) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (0 if code == 130 else 1)
