@@ -1,0 +1,55 @@
+"""A TCP server on an ephemeral port, with real TLS, around whatever app a test brings."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from starlette.types import ASGIApp
+
+from gateway import limits
+from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.runtime import certs
+
+
+class Served(NamedTuple):
+    server: TcpServer
+    port: int
+    tls: bool
+    ca: Path
+    client_tls: ssl.SSLContext
+
+    def url(self, path: str, scheme: str = "http") -> str:
+        return f"{scheme}{'s' if self.tls else ''}://127.0.0.1:{self.port}{path}"
+
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+@pytest.fixture(scope="session")
+def certs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certs")
+    certs.ensure_own(folder, "127.0.0.1", datetime.now(UTC))
+    return folder
+
+
+@pytest.fixture
+async def serve(certs_folder: Path) -> AsyncIterator[Serve]:
+    servers: list[TcpServer] = []
+
+    async def start(app: ASGIApp, *, tls: bool = True) -> Served:
+        context = certs.tls_context(certs_folder / certs.LEAF_CERT, certs_folder / certs.LEAF_KEY)
+        config = hypercorn_config('h3=":4433"; ma=86400', limits.STREAM_MESSAGE_BYTES_MAX)
+        server = TcpServer(app, config, (lambda: context) if tls else None)
+        await server.listen(bind_tcp("127.0.0.1", 0))
+        servers.append(server)
+        ca = certs_folder / certs.CA_CERT
+        return Served(server, server.port, tls, ca, ssl.create_default_context(cafile=str(ca)))
+
+    yield start
+    for server in servers:
+        await server.aclose(0.2)
