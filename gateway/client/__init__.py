@@ -1,0 +1,35 @@
+"""The Python client: publish a world, follow it, fetch its last synced state. Room: client.
+
+    async with Publisher(url, "arena", ca="certs/ca.pem") as pub:
+        pub.send({1: b"newest bytes of record 1"})
+
+HTTP/3 and WebTransport first, TCP when UDP gets no answer. ``docs/CLIENTS.md`` tells more.
+"""
+
+from __future__ import annotations
+
+from gateway.client.address import DEFAULT_URL, Address
+from gateway.client.connect import TransportChoice
+from gateway.client.counts import ReaderCounts
+from gateway.client.fetch import FetchedState, fetch_last
+from gateway.client.http import Answer, HttpClient
+from gateway.client.publisher import Publisher
+from gateway.client.sender import PublisherCounts
+from gateway.client.subscriber import ReceivedFrame, Subscriber
+from gateway.client.trust import Trust
+
+__all__ = [
+    "DEFAULT_URL",
+    "Address",
+    "Answer",
+    "FetchedState",
+    "HttpClient",
+    "Publisher",
+    "PublisherCounts",
+    "ReaderCounts",
+    "ReceivedFrame",
+    "Subscriber",
+    "TransportChoice",
+    "Trust",
+    "fetch_last",
+]

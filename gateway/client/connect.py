@@ -1,0 +1,162 @@
+"""Opening a session: WebTransport first, WebSocket when UDP gets no answer. Room: client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gateway import limits
+from gateway.client.address import Address
+from gateway.client.problems import error_for
+from gateway.client.session import LiveEnd, LiveSession
+from gateway.client.trust import Trust
+from gateway.client.websocket import connect_websocket
+from gateway.core.ports import CloseCode, Link
+from gateway.errors import ConfigError, GatewayError, StoreUnavailable
+from gateway.quic import Client, ConnectFailed, RequestFailed, SessionRefused, connect
+
+TransportChoice = Literal["auto", "webtransport", "websocket"]
+
+
+@dataclass(slots=True)
+class OpenSession:
+    """A session under way and the QUIC connection below it (None: TCP)."""
+
+    session: LiveSession
+    client: Client | None
+
+    @property
+    def link(self) -> Link:
+        return self.session.link
+
+    async def wait_closed(self) -> None:
+        """Wait until the session or the connection below it has ended, then let go of both."""
+        watching: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.session.closed.wait())]
+        if self.client is not None:
+            watching.append(asyncio.ensure_future(self.client.wait_closed()))
+            watching.append(asyncio.ensure_future(_watch(self.session, self.client)))
+        try:
+            await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+            self.release()
+
+    def release(self) -> None:
+        """Close what is still open. Idempotent."""
+        if self.client is not None:
+            self.client.close()
+        else:
+            self.link.close(CloseCode.OK, "")
+        self.session.on_closed(0.0)
+
+
+async def open_session(
+    address: Address,
+    path: str,
+    *,
+    trust: Trust,
+    end: LiveEnd,
+    transport: TransportChoice = "auto",
+    udp_patience_s: float = limits.CLIENT_UDP_PATIENCE_S,
+) -> OpenSession:
+    """Open the session at ``path`` and wait for its ``welcome``.
+
+    ``auto`` tries TCP where UDP is silent for ``udp_patience_s``; a refusal is an answer and is not
+    tried again elsewhere. Raises the refusal's own class, :class:`StoreUnavailable` where nothing
+    answers, :class:`ConfigError` where the certificate is not trusted.
+    """
+    if address.secure and transport != "websocket":
+        try:
+            return await _open_webtransport(address, path, trust, end, udp_patience_s)
+        except (ConnectFailed, RequestFailed):
+            if transport == "webtransport":
+                raise
+    elif transport == "webtransport":
+        raise ConfigError(f"WebTransport needs https; {address.base_url} is in clear text")
+    return await _open_websocket(address, path, trust, end)
+
+
+async def _open_webtransport(
+    address: Address, path: str, trust: Trust, end: LiveEnd, patience_s: float
+) -> OpenSession:
+    sessions: list[LiveSession] = []
+
+    def make_session(link: Link) -> LiveSession:
+        sessions.append(LiveSession(link, end))
+        return sessions[-1]
+
+    client = await connect(address.host, address.port, trust=trust.for_quic(), timeout_s=patience_s)
+    try:
+        await client.webtransport(path, make_session, timeout_s=limits.CLIENT_CONNECT_S_MAX)
+        await _welcome(sessions[-1])
+    except SessionRefused as refused:
+        client.close()
+        raise _refusal(refused) from None
+    except BaseException:
+        client.close()
+        raise
+    return OpenSession(sessions[-1], client)
+
+
+async def _open_websocket(address: Address, path: str, trust: Trust, end: LiveEnd) -> OpenSession:
+    try:
+        link = await connect_websocket(
+            address.host,
+            address.port,
+            path,
+            tls=trust.ssl_context() if address.secure else None,
+            make_session=lambda link: LiveSession(link, end),
+        )
+    except ssl.SSLCertVerificationError as error:
+        raise ConfigError(
+            f"the certificate of {address.authority} is not trusted ({error.verify_message or error}); "
+            "give --ca the gateway's ca.pem, or --certificate-sha256"
+        ) from error
+    except (OSError, TimeoutError) as error:
+        raise StoreUnavailable(f"no gateway answers at {address.base_url}: {error or 'time-out'}") from error
+    session = link.session
+    assert isinstance(session, LiveSession)
+    try:
+        await _welcome(session)
+    except BaseException:
+        link.close(CloseCode.OK, "")
+        raise
+    return OpenSession(session, None)
+
+
+async def _welcome(session: LiveSession) -> None:
+    """Wait for ``welcome``; an ``error`` or the end instead of it is raised."""
+    waiting = [asyncio.ensure_future(session.welcomed.wait()), asyncio.ensure_future(session.closed.wait())]
+    try:
+        await asyncio.wait(waiting, timeout=limits.CLIENT_CONNECT_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    if not session.welcomed.is_set():
+        raise session.ended_by or StoreUnavailable("the session ended or stayed silent before its welcome")
+
+
+def _refusal(refused: SessionRefused) -> GatewayError:
+    code = refused.document.get("code")
+    return error_for(str(code), refused.message) if code else refused
+
+
+async def _watch(session: LiveSession, client: Client) -> None:
+    """Ask a silent gateway whether it is still there; return when it does not answer."""
+    pause_s = limits.CLIENT_SILENCE_S_MIN
+    while True:
+        session.heard = False
+        await asyncio.sleep(pause_s)
+        if session.heard:
+            pause_s = limits.CLIENT_SILENCE_S_MIN
+            continue
+        with contextlib.suppress(TimeoutError, GatewayError):
+            await asyncio.wait_for(client.ping(), limits.CLIENT_PING_ANSWER_S_MAX)
+            pause_s = min(2 * pause_s, limits.CLIENT_SILENCE_S_MAX)
+            continue
+        return

@@ -1,0 +1,131 @@
+"""What a reader counts: ticks that came and did not, repairs, late records, the age of the state.
+
+Room: client. Pure: time comes in as an argument.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway import limits
+
+_WINDOW_TICKS = 1024
+
+
+class Ticks:
+    """How many ticks of an epoch came, and how many did not, however they were ordered."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.newest = 0
+        self.seen = 0
+        self._expected_before = 0
+        self._first: int | None = None
+        self._window = 0
+
+    @property
+    def lost(self) -> int:
+        """Ticks between the first and the newest of each epoch of which no message came."""
+        return self._expected_before + self._expected() - self.seen
+
+    def see(self, epoch: int, tick: int) -> None:
+        """Count a message of this (epoch, tick); one of an earlier epoch counts for nothing."""
+        if self._first is None or epoch > self.epoch:
+            self._begin(epoch, tick)
+        elif epoch < self.epoch or tick < self._first:
+            return
+        ahead = tick - self.newest
+        if ahead > 0:
+            self._window = (
+                ((self._window << ahead) | 1) & ((1 << _WINDOW_TICKS) - 1) if ahead < _WINDOW_TICKS else 1
+            )
+            self.newest = tick
+            self.seen += 1
+        elif -ahead < _WINDOW_TICKS and not self._window >> -ahead & 1:
+            self._window |= 1 << -ahead
+            self.seen += 1
+
+    def start_after(self, epoch: int, tick: int) -> None:
+        """Begin to count after a keyframe of this (epoch, tick): what came before it is not lost."""
+        if epoch > self.epoch or self._first is None:
+            self._begin(epoch, tick + 1)
+
+    def _begin(self, epoch: int, tick: int) -> None:
+        self._expected_before += self._expected()
+        self.epoch, self._first, self.newest, self._window = epoch, tick, tick - 1, 0
+
+    def _expected(self) -> int:
+        return 0 if self._first is None else self.newest - self._first + 1
+
+
+class Latencies:
+    """The newest samples of a duration in milliseconds, and their percentiles."""
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=limits.CLIENT_LATENCIES_MAX)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def add(self, milliseconds: float) -> None:
+        self._samples.append(milliseconds)
+
+    def percentile(self, percent: float) -> float | None:
+        """The sample below which ``percent`` of them lie (nearest rank); None without samples."""
+        return percentile(self._samples, percent)
+
+    def summary(self) -> dict[str, float | None]:
+        """``{p50, p99}`` in milliseconds, rounded to a microsecond."""
+        return {name: _rounded(self.percentile(percent)) for name, percent in (("p50", 50), ("p99", 99))}
+
+    def samples(self) -> list[float]:
+        return list(self._samples)
+
+
+def percentile(samples: deque[float] | list[float], percent: float) -> float | None:
+    """Nearest-rank percentile of ``samples``; None if there are none."""
+    if not samples:
+        return None
+    ordered = sorted(samples)
+    rank = max(1, -(-len(ordered) * percent // 100))
+    return ordered[int(rank) - 1]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+@dataclass(slots=True)
+class ReaderCounts:
+    """Everything that a subscriber counts. ``latency``: publisher's clock to here, in milliseconds."""
+
+    messages: int = 0
+    bytes: int = 0
+    keyframes: int = 0
+    resyncs: int = 0
+    repaired_records: int = 0
+    late_messages: int = 0
+    malformed: int = 0
+    dropped_frames: int = 0
+    connects: int = 0
+    ticks: Ticks = field(default_factory=Ticks)
+    latency: Latencies = field(default_factory=Latencies)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready, one level deep but for ``latency_ms``."""
+        return {
+            "ticks": self.ticks.seen,
+            "lost": self.ticks.lost,
+            "repaired": self.repaired_records,
+            "late": self.late_messages,
+            "messages": self.messages,
+            "bytes": self.bytes,
+            "keyframes": self.keyframes,
+            "resyncs": self.resyncs,
+            "malformed": self.malformed,
+            "dropped_frames": self.dropped_frames,
+            "connects": self.connects,
+            "latency_ms": self.latency.summary(),
+        }

@@ -1,0 +1,144 @@
+"""Plain requests to a gateway: HTTP/3 first, HTTP/2 over TCP when UDP is silent. Room: client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from gateway import limits
+from gateway.client.address import Address
+from gateway.client.connect import TransportChoice
+from gateway.client.problems import error_of
+from gateway.client.trust import CertificateRefused, Trust
+from gateway.errors import ConfigError, StoreUnavailable, TooLarge
+from gateway.quic import Client, ConnectFailed, connect
+
+FRAMES_TYPE = "application/vnd.mvgateway.frames"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete response. ``headers`` have lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class HttpClient:
+    """Requests to one gateway on one connection. An async context manager.
+
+    ``transport``: ``webtransport`` means HTTP/3 only, ``websocket`` TCP only, ``auto`` either.
+    """
+
+    def __init__(self, url: str, *, trust: Trust, transport: TransportChoice = "auto") -> None:
+        self.address = Address.parse(url)
+        self._trust = trust
+        self._transport = transport
+        self._quic: Client | None = None
+        self._tcp: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> HttpClient:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._quic is not None:
+            self._quic.close()
+        if self._tcp is not None:
+            await self._tcp.aclose()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | AsyncIterator[bytes] = b"",
+    ) -> Answer:
+        """One request; the answer whole. Raises the problem's own error class for a status of 400 and
+        above, :class:`StoreUnavailable` where nothing answers, :class:`ConfigError` for a certificate
+        that is not trusted."""
+        quic = await self._connected()
+        call = self._by_quic(quic, method, path, headers or {}, body) if quic else None
+        answer = await (call or self._by_tcp(method, path, headers or {}, body))
+        if answer.status >= 400:
+            raise error_of(answer.status, answer.body)
+        return answer
+
+    async def get_json(self, path: str) -> Any:
+        """The JSON that ``GET path`` answers."""
+        return (await self.request("GET", path, headers={"accept": "application/json"})).json()
+
+    async def _connected(self) -> Client | None:
+        if self._tcp is not None:
+            return None
+        if self._quic is not None and not self._quic.is_closed:
+            return self._quic
+        if self.address.secure and self._transport != "websocket":
+            try:
+                self._quic = await connect(
+                    self.address.host,
+                    self.address.port,
+                    trust=self._trust.for_quic(),
+                    timeout_s=limits.CLIENT_UDP_PATIENCE_S,
+                )
+                return self._quic
+            except ConnectFailed:
+                if self._transport == "webtransport":
+                    raise
+        self._tcp = httpx.AsyncClient(
+            base_url=self.address.base_url,
+            http2=True,
+            verify=self._trust.ssl_context() if self.address.secure else False,
+            timeout=httpx.Timeout(30.0, connect=limits.CLIENT_CONNECT_S_MAX),
+            trust_env=False,
+        )
+        return None
+
+    async def _by_quic(
+        self,
+        client: Client,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes],
+    ) -> Answer:
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        response = await client.request(method, path, raw, body)
+        content = await response.read(limits.CLIENT_HTTP_BODY_BYTES_MAX)
+        return Answer(
+            response.status, {n.decode(): v.decode("latin-1") for n, v in response.headers}, content
+        )
+
+    async def _by_tcp(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]
+    ) -> Answer:
+        assert self._tcp is not None
+        try:
+            async with self._tcp.stream(method, path, headers=dict(headers), content=body) as response:
+                content = bytearray()
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > limits.CLIENT_HTTP_BODY_BYTES_MAX:
+                        raise TooLarge(f"the answer is over {limits.CLIENT_HTTP_BODY_BYTES_MAX} bytes")
+                return Answer(response.status_code, dict(response.headers), bytes(content))
+        except CertificateRefused as error:
+            raise ConfigError(str(error)) from error
+        except httpx.HTTPError as error:
+            raise _unreachable(self.address, error) from error
+
+
+def _unreachable(address: Address, error: httpx.HTTPError) -> ConfigError | StoreUnavailable:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in str(error).lower():
+        return ConfigError(
+            f"the certificate of {address.authority} is not trusted ({error}); "
+            "give --ca the gateway's ca.pem, or --certificate-sha256"
+        )
+    return StoreUnavailable(f"no gateway answers at {address.base_url}: {error or type(error).__name__}")

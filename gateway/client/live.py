@@ -1,0 +1,188 @@
+"""Keeping one session open: connect, follow it to its end, back off, connect again. Room: client.
+
+The base of :class:`gateway.client.Publisher` and :class:`gateway.client.Subscriber`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+from typing import Self
+
+from gateway import limits
+from gateway.client.address import Address
+from gateway.client.connect import OpenSession, TransportChoice, open_session
+from gateway.client.trust import Trust
+from gateway.core.ports import Link
+from gateway.errors import GatewayError, StoreUnavailable
+from gateway.wire import Control, Frame
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+class Live:
+    """A session that comes back by itself. An async context manager: entering waits for ``welcome``.
+
+    ``transport``: ``auto`` (QUIC, else TCP), ``webtransport`` or ``websocket``. Whom to believe:
+    ``ca``, ``certificate_sha256`` or ``insecure`` as in :class:`gateway.client.Trust`.
+    ``connect_timeout_s`` bounds the first connect; later ones go on until :meth:`aclose` or a
+    refusal that trying again will not mend, which :attr:`error` then holds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        world: str,
+        *,
+        transport: TransportChoice = "auto",
+        ca: str | Path | None = None,
+        certificate_sha256: str | bytes | None = None,
+        insecure: bool = False,
+        connect_timeout_s: float = 10.0,
+    ) -> None:
+        self.address = Address.parse(url)
+        self.world = world
+        self.error: GatewayError | None = None
+        self.epoch = 0
+        self.tick = 0
+        self.connects = 0
+        self._transport: TransportChoice = transport
+        self._trust = Trust.of(ca=ca, certificate_sha256=certificate_sha256, insecure=insecure)
+        self._connect_timeout_s = connect_timeout_s
+        self._open: OpenSession | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._udp_answered = False
+        self._first = asyncio.Event()
+        self._over = asyncio.Event()
+
+    # -- what a user sees --
+
+    @property
+    def link(self) -> Link | None:
+        """The transport while connected, else None."""
+        return self._open.link if self._open is not None else None
+
+    @property
+    def transport(self) -> str | None:
+        """``webtransport`` or ``websocket`` while connected, else None."""
+        return self._open.link.transport if self._open is not None else None
+
+    @property
+    def connected(self) -> bool:
+        return self._open is not None
+
+    async def start(self) -> None:
+        """Connect and wait for ``welcome``. Raises what the gateway refused, or
+        :class:`StoreUnavailable` after ``connect_timeout_s``."""
+        self._keeping = asyncio.create_task(self._keep_open())
+        waiting = [asyncio.create_task(self._first.wait()), asyncio.create_task(self._over.wait())]
+        try:
+            await asyncio.wait(waiting, timeout=self._connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        if not self._first.is_set():
+            error = self.error
+            await self.aclose()
+            raise error or StoreUnavailable(
+                f"no gateway answered at {self.address.base_url} within {self._connect_timeout_s:g} s"
+            )
+
+    async def aclose(self) -> None:
+        """End the session and let go of the connection. Idempotent."""
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+        self._end()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    # -- what the two ends fill in --
+
+    def path(self) -> str:
+        """The session's path and query, asked for at every connect."""
+        raise NotImplementedError
+
+    def on_welcome(self, link: Link, welcome: Control) -> None:
+        """The session is open: epoch and tick as the gateway has them."""
+
+    def on_frame(self, frame: Frame, size_bytes: int) -> None: ...
+
+    def on_control(self, control: Control) -> None: ...
+
+    def on_malformed(self) -> None: ...
+
+    def on_acked(self, token: int) -> None: ...
+
+    def on_lost(self, token: int) -> None: ...
+
+    def on_writable(self) -> None: ...
+
+    def on_gone(self) -> None:
+        """The session ended; another one follows unless :attr:`error` is set."""
+
+    def on_connected(self) -> None:
+        """:attr:`link` may be sent to from here on."""
+
+    def on_over(self) -> None:
+        """No session will follow: :meth:`aclose`, or :attr:`error` is set."""
+
+    # -- inside --
+
+    async def _keep_open(self) -> None:
+        wait_s = limits.CLIENT_BACKOFF_S_MIN
+        while self.error is None:
+            before = self.connects
+            asked_s = await self._once()
+            wait_s = limits.CLIENT_BACKOFF_S_MIN if self.connects > before else wait_s
+            if self.error is None:
+                await asyncio.sleep(max(asked_s, wait_s * random.uniform(0.5, 1.0)))
+                wait_s = min(2 * wait_s, limits.CLIENT_BACKOFF_S_MAX)
+        self._end()
+
+    def _end(self) -> None:
+        self._over.set()
+        self.on_over()
+
+    async def _once(self) -> float:
+        """Open one session and follow it to its end; answers the wait that the gateway asked for."""
+        try:
+            session = await open_session(
+                self.address,
+                self.path(),
+                trust=self._trust,
+                end=self,
+                transport=self._transport,
+                udp_patience_s=limits.CLIENT_UDP_PATIENCE_S * (2 if self._udp_answered else 1),
+            )
+        except GatewayError as error:
+            self._give_up_if_final(error)
+            return 0.0
+        self._open = session
+        self._udp_answered = session.client is not None
+        self.connects += 1
+        self._first.set()
+        self.on_connected()
+        try:
+            await session.wait_closed()
+        finally:
+            self._open = None
+        ended_by = session.session.ended_by
+        if ended_by is not None:
+            self._give_up_if_final(ended_by)
+        return session.session.reconnect_after_s
+
+    def _give_up_if_final(self, error: GatewayError) -> None:
+        if not error.retry and not isinstance(error, StoreUnavailable):
+            self.error = error

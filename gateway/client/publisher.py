@@ -1,0 +1,184 @@
+"""The publisher: frames of records out, sent and forgotten, newest values repaired. Room: client.
+
+Source: ``frame-wire.md``, Publishing. Nothing here waits: :meth:`Publisher.send` returns at once
+whether or not a gateway is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway import limits
+from gateway.client.address import world_path
+from gateway.client.live import Live, now_us
+from gateway.client.sender import FrameSender, PublisherCounts
+from gateway.core.ports import Link, Mark
+from gateway.errors import BadInput, TooLarge
+from gateway.wire import Control
+
+_MESSAGE_OVERHEAD_BYTES = 64
+
+
+class Publisher(Live):
+    """Publishes one world. ``async with Publisher(url, world) as pub: pub.send({1: b"..."})``.
+
+    ``stride``: every record is exactly so many bytes and starts with its key (u32, little-endian);
+    0: any length. ``takeover`` throws another publisher out. ``epoch`` asks for that run's epoch
+    back; a reconnect does so by itself. Further arguments: :class:`gateway.client.live.Live`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        world: str,
+        *,
+        stride: int = 0,
+        epoch: int | None = None,
+        takeover: bool = False,
+        clock_us: Callable[[], int] = now_us,
+        **connection: Any,
+    ) -> None:
+        super().__init__(url, world, **connection)
+        self.stride = stride
+        self.durable: Mark | None = None
+        self._sender = FrameSender(stride, clock_us)
+        self._asked_epoch = epoch
+        self._takeover = takeover
+        self._clock_us = clock_us
+        self._sent_at: deque[tuple[int, int]] = deque(maxlen=limits.CLIENT_LAG_TICKS_MAX)
+        self._durable_moved = asyncio.Event()
+
+    @property
+    def counts(self) -> PublisherCounts:
+        """What was sent, lost and repaired, and the durable lag."""
+        return self._sender.counts
+
+    def send(
+        self, records: Mapping[int, bytes | None], *, tick: int | None = None, keyframe: bool = False
+    ) -> int:
+        """Send one frame: key → bytes, None removes. Answers its tick (default: the next one).
+
+        ``keyframe``: these are all live records; any other is gone. Never waits. Raises
+        :class:`BadInput` for a tick that does not rise or a record that is not as the stride says,
+        :class:`TooLarge` for a record over 16 MiB, and the session's final error once there is one.
+        """
+        if self.error is not None:
+            raise self.error
+        self._check(records)
+        self.tick = self._sender.tick = self._next_tick(tick)
+        self.counts.frames += 1
+        self._sent_at.append((self.tick, self._clock_us()))
+        outbox = self._sender.outbox
+        (outbox.replace if keyframe else outbox.put)(records, self.tick)
+        if self.link is None:
+            self.counts.unsent_frames += 1
+        else:
+            self._sender.send(self.link, records, keyframe=keyframe)
+        return self.tick
+
+    def keyframe(self) -> None:
+        """Send every live record again, as a keyframe of the newest tick."""
+        if self.link is not None:
+            self._sender.send_keyframe(self.link)
+
+    async def wait_durable(self, tick: int | None = None) -> Mark:
+        """Wait until ``tick`` (default: the newest) of this epoch is in the store; a time-out is the
+        caller's. Raises the session's final error."""
+        wanted = (self.epoch, self.tick if tick is None else tick)
+        while self.durable is None or self.durable_order() < wanted:
+            if self._over.is_set() and self.error is not None:
+                raise self.error
+            self._durable_moved.clear()
+            await self._durable_moved.wait()
+        return self.durable
+
+    def durable_order(self) -> tuple[int, int]:
+        """(epoch, tick) up to which everything is in the store; (0, 0) before anything is known."""
+        return (self.durable.epoch, self.durable.tick) if self.durable else (0, 0)
+
+    def records(self) -> dict[int, bytes]:
+        """key → newest bytes of every live record, as they were given to :meth:`send`."""
+        return self._sender.outbox.live()
+
+    # -- Live --
+
+    def path(self) -> str:
+        epoch = self.epoch or self._asked_epoch
+        return world_path(self.world, "live", role="publish", epoch=epoch, takeover=self._takeover or None)
+
+    def on_welcome(self, link: Link, welcome: Control) -> None:
+        epoch = int(welcome.get("epoch") or 0)
+        if epoch != self.epoch:
+            self._sent_at.clear()
+            if epoch == self._asked_epoch:
+                self.tick = max(self.tick, int(welcome.get("tick") or 0))
+        self.epoch = self._sender.epoch = epoch
+        self._sender.tick = self.tick
+        self._takeover = False
+        self._take_durable(welcome.get("durable"))
+
+    def on_connected(self) -> None:
+        if self.counts.frames:
+            self.keyframe()
+
+    def on_control(self, control: Control) -> None:
+        if control.type == "durable":
+            self._take_durable(control.fields)
+
+    def on_acked(self, token: int) -> None:
+        self._sender.outbox.on_acked(token)
+
+    def on_lost(self, token: int) -> None:
+        self._sender.on_lost(token)
+
+    def on_writable(self) -> None:
+        if self.link is not None:
+            self._sender.repair(self.link)
+
+    def on_gone(self) -> None:
+        self._sender.link_gone()
+
+    def on_over(self) -> None:
+        self._durable_moved.set()
+
+    # -- inside --
+
+    def _next_tick(self, tick: int | None) -> int:
+        if tick is None:
+            return self.tick + 1
+        if tick <= self.tick and self.tick:
+            raise BadInput(f"tick {tick} is not above {self.tick}, the newest of this epoch; ticks rise")
+        return tick
+
+    def _check(self, records: Mapping[int, bytes | None]) -> None:
+        bytes_max = limits.STREAM_MESSAGE_BYTES_MAX - _MESSAGE_OVERHEAD_BYTES
+        for key, data in records.items():
+            if data is None:
+                continue
+            if len(data) > bytes_max:
+                raise TooLarge(f"record {key} has {len(data)} bytes, a message holds {bytes_max}; split it")
+            if self.stride and (len(data) != self.stride or int.from_bytes(data[:4], "little") != key):
+                raise BadInput(
+                    f"record {key} is not {self.stride} bytes that begin with its key, as stride={self.stride} says"
+                )
+
+    def _take_durable(self, fields: Any) -> None:
+        try:
+            mark = Mark(int(fields["epoch"]), int(fields["tick"]))
+        except (TypeError, KeyError, ValueError):
+            return
+        self.durable = mark
+        self._durable_moved.set()
+        if mark.epoch == self.epoch:
+            self._count_lag(mark.tick)
+
+    def _count_lag(self, tick: int) -> None:
+        sent_us = None
+        while self._sent_at and self._sent_at[0][0] <= tick:
+            sent_us = self._sent_at.popleft()[1]
+        if sent_us is not None:
+            self.counts.durable_lag.add((self._clock_us() - sent_us) / 1000)
+            self.counts.durable_lag_ticks.add(self.tick - tick)

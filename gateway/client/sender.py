@@ -1,0 +1,172 @@
+"""How a publisher's frame goes out: datagrams, a stream where it is large, repairs. Room: client.
+
+Works on any :class:`gateway.core.ports.Link` and returns at once. What the link does not take is
+marked stale and goes later, as its newest value only (``frame-wire.md``, Loss).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway import limits
+from gateway.client.counts import Latencies
+from gateway.client.outbox import Outbox, Value
+from gateway.core.ports import Link
+from gateway.wire import Frame, Record, split
+from gateway.wire.frames import HEADER_BYTES, encode_message, record_chunks
+from gateway.wire.split import pack_chunks
+
+_STREAM_PART_BYTES = 64 * limits.KIB
+
+
+@dataclass(slots=True)
+class PublisherCounts:
+    """What a publisher counts. ``durable_lag``: from sending a tick to hearing that it is stored."""
+
+    frames: int = 0
+    unsent_frames: int = 0
+    messages: int = 0
+    bytes: int = 0
+    streams: int = 0
+    lost_datagrams: int = 0
+    repaired_records: int = 0
+    durable_lag: Latencies = field(default_factory=Latencies)
+    durable_lag_ticks: Latencies = field(default_factory=Latencies)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready; the two lags as ``{p50, p99}``, in milliseconds and in ticks."""
+        return {
+            "frames": self.frames,
+            "unsent_frames": self.unsent_frames,
+            "messages": self.messages,
+            "bytes": self.bytes,
+            "streams": self.streams,
+            "lost_datagrams": self.lost_datagrams,
+            "repaired_records": self.repaired_records,
+            "durable_lag_ms": self.durable_lag.summary(),
+            "durable_lag_ticks": self.durable_lag_ticks.summary(),
+        }
+
+
+class FrameSender:
+    """Sends frames over one link after another. ``epoch`` and ``tick`` are those of the newest frame."""
+
+    def __init__(self, stride: int, clock_us: Callable[[], int]) -> None:
+        self.stride = stride
+        self.epoch = 0
+        self.tick = 0
+        self.outbox = Outbox()
+        self.counts = PublisherCounts()
+        self._clock_us = clock_us
+        self._streams: deque[int] = deque()
+        self._keyframe_due = False
+
+    def send(self, link: Link, records: Mapping[int, bytes | None], *, keyframe: bool) -> None:
+        """Send the frame of the newest tick, then repairs as far as there is room. Removals in a
+        world with a stride go in a message of their own (``frame-wire.md``, FRAME)."""
+        if keyframe:
+            self.send_keyframe(link)
+        else:
+            live = [Record(key, data) for key, data in records.items() if data is not None or not self.stride]
+            gone = [Record(key, None) for key, data in records.items() if data is None and self.stride]
+            if live or not gone:
+                self._dispatch(link, self._frame(live))
+            if gone:
+                self._dispatch(link, self._frame(gone))
+        self.repair(link)
+
+    def send_keyframe(self, link: Link) -> None:
+        """Send every live record as a keyframe of the newest tick, whole or not at all."""
+        frame = self._frame(_rows(self.outbox.live_values()), keyframe=True)
+        self._keyframe_due = self._is_busy(link)
+        if not self._keyframe_due:
+            self.outbox.clear_stale()
+            self._send_stream(link, split(frame, self._part_bytes(link)))
+
+    def repair(self, link: Link) -> None:
+        """Send the newest values of what was lost or never went, as far as there is room."""
+        if self._keyframe_due and not self._is_busy(link):
+            self.send_keyframe(link)
+        if not self.outbox.stale or not link.room_bytes():
+            return
+        values = self.outbox.take_stale(limits.CLIENT_REPAIR_RECORDS_MAX)
+        self.counts.repaired_records += len(values)
+        for rows in (
+            [row for row in _rows(values) if row.data is not None],
+            [row for row in _rows(values) if row.data is None],
+        ):
+            if rows:
+                self._dispatch(link, self._frame(rows, repair=True))
+
+    def on_lost(self, token: int) -> None:
+        self.counts.lost_datagrams += 1
+        self.outbox.on_lost(token)
+
+    def link_gone(self) -> None:
+        """The link is gone, and with it whatever was under way."""
+        self._streams.clear()
+        self.outbox.link_lost()
+
+    def _frame(self, rows: list[Record], **flags: bool) -> Frame:
+        stride = 0 if any(row.data is None for row in rows) else self.stride
+        own_ticks = True if flags else None
+        return Frame(
+            self.epoch, self.tick, rows, stride=stride, sent_at=self._clock_us(), ticks=own_ticks, **flags
+        )
+
+    def _dispatch(self, link: Link, frame: Frame) -> None:
+        """Send a frame by datagrams, or by one stream where it is large; what cannot go is stale."""
+        keys, values, ticks = frame.columns()
+        chunks = record_chunks(keys, values, ticks if frame.ticks else None, frame.stride)
+        if sum(map(len, chunks)) > limits.CLIENT_STREAM_BYTES_MIN:
+            if self._is_busy(link):
+                self.outbox.mark_stale(keys)
+            else:
+                self._send_stream(link, split(frame, self._part_bytes(link)))
+            return
+        groups, at = pack_chunks(chunks, link.message_bytes_max() - HEADER_BYTES), 0
+        for part, group in enumerate(groups):
+            message = encode_message(frame, b"".join(group), part, len(groups))
+            self._send_message(link, message, keys[at : at + len(group)])
+            at += len(group)
+
+    def _send_message(self, link: Link, message: bytes, keys: tuple[int, ...]) -> None:
+        if len(message) > link.message_bytes_max():
+            self._send_stream(link, [message])
+            return
+        token = self.outbox.token_for(keys)
+        if not link.send(message, token):
+            self.outbox.on_lost(token)
+            return
+        self._count([message])
+        if not link.lossy:
+            self.outbox.on_acked(token)
+
+    def _is_busy(self, link: Link) -> bool:
+        """Whether large frames must wait: too many under way, or an unsent TCP buffer."""
+        while self._streams and link.stream_done(self._streams[0]):
+            self._streams.popleft()
+        return (
+            len(self._streams) >= limits.CLIENT_PUBLISH_STREAMS_MAX if link.lossy else not link.room_bytes()
+        )
+
+    def _part_bytes(self, link: Link) -> int:
+        return _STREAM_PART_BYTES if link.lossy else link.message_bytes_max()
+
+    def _send_stream(self, link: Link, messages: list[bytes]) -> None:
+        handle = link.send_stream(messages)
+        if link.lossy:
+            self._streams.append(handle)
+        self.counts.streams += 1
+        self._count(messages)
+
+    def _count(self, messages: list[bytes]) -> None:
+        self.counts.messages += len(messages)
+        self.counts.bytes += sum(map(len, messages))
+
+
+def _rows(values: Mapping[int, Value]) -> list[Record]:
+    return [Record(key, value.data, value.tick) for key, value in values.items()]

@@ -1,0 +1,128 @@
+"""One open session as the client sees it: bytes in, frames and control messages out. Room: client.
+
+Implements :class:`gateway.core.ports.Session` for both transports and hands what it read to a
+:class:`LiveEnd`, which is a publisher or a subscriber.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from gateway import limits
+from gateway.client.problems import error_for
+from gateway.core.ports import CloseCode, Link
+from gateway.errors import Conflict, GatewayError, MalformedMessage, ShuttingDown, TooLarge
+from gateway.wire import Control, Frame, MessageStream, decode_message
+
+
+class LiveEnd(Protocol):
+    """What reacts to a session. Called from the event loop; every method returns at once."""
+
+    def on_welcome(self, link: Link, welcome: Control) -> None: ...
+
+    def on_frame(self, frame: Frame, size_bytes: int) -> None: ...
+
+    def on_control(self, control: Control) -> None: ...
+
+    def on_malformed(self) -> None: ...
+
+    def on_acked(self, token: int) -> None: ...
+
+    def on_lost(self, token: int) -> None: ...
+
+    def on_writable(self) -> None: ...
+
+    def on_gone(self) -> None: ...
+
+
+class LiveSession:
+    """Reads one session until it ends. ``welcomed`` and ``closed`` are set by what comes in."""
+
+    def __init__(self, link: Link, end: LiveEnd) -> None:
+        self.link = link
+        self.welcomed = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.ended_by: GatewayError | None = None
+        self.reconnect_after_s = 0.0
+        self.heard = False
+        self._end = end
+        self._streams: dict[int, MessageStream] = {}
+
+    # -- ports.Session --
+
+    def on_message(self, data: bytes, mono: float) -> None:
+        self.heard = True
+        try:
+            message = decode_message(data)
+        except MalformedMessage:
+            self._end.on_malformed()
+            return
+        if isinstance(message, Frame):
+            self._end.on_frame(message, len(data))
+        else:
+            self._take_control(message)
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            stream = self._streams[stream_id] = MessageStream()
+            while len(self._streams) > limits.CLIENT_STREAMS_MAX:
+                del self._streams[next(iter(self._streams))]
+        stream.feed(data)
+        try:
+            for message in stream:
+                self.on_message(message, mono)
+        except (MalformedMessage, TooLarge):
+            self._end.on_malformed()
+            self._streams.pop(stream_id, None)
+        if fin:
+            self._streams.pop(stream_id, None)
+
+    def on_stream_reset(self, stream_id: int) -> None:
+        self._streams.pop(stream_id, None)
+
+    def on_acked(self, token: int) -> None:
+        self._end.on_acked(token)
+
+    def on_lost(self, token: int) -> None:
+        self._end.on_lost(token)
+
+    def on_writable(self, mono: float) -> None:
+        self._end.on_writable()
+
+    def on_closed(self, mono: float) -> None:
+        if not self.closed.is_set():
+            self.closed.set()
+            if self.welcomed.is_set():
+                self._end.on_gone()
+
+    # -- inside --
+
+    def _take_control(self, control: Control) -> None:
+        if control.type == "welcome":
+            self.welcomed.set()
+            self._end.on_welcome(self.link, control)
+        elif control.type == "error":
+            self.ended_by = error_for(str(control.get("code")), str(control.get("message")))
+        elif control.type == "bye":
+            self._take_bye(control)
+        self._end.on_control(control)
+
+    def _take_bye(self, control: Control) -> None:
+        reason = str(control.get("reason"))
+        wait_ms = control.get("reconnect_after_ms")
+        if isinstance(wait_ms, int | float):
+            self.reconnect_after_s = min(max(wait_ms / 1000, 0.0), limits.CLIENT_BACKOFF_S_MAX)
+        if reason in ("taken_over", "takeover", CloseCode.TAKEN_OVER.name.lower()):
+            self.ended_by = _TakenOver("another publisher took the world over with takeover=1")
+        elif self.ended_by is None:
+            self.ended_by = ShuttingDown(f"the gateway said bye: {reason}")
+
+
+class _TakenOver(Conflict):
+    """Another publisher took the world: coming back would throw it out again."""
+
+    code = "taken_over"
+    title = "Taken over"
+    retry = False

@@ -1,0 +1,174 @@
+"""The subscriber: follows one world, keeps its state, tells what changed. Room: client.
+
+Source: ``frame-wire.md``. Records are applied by the newer rule, so order and duplicates do not
+matter; a reader that does not take its frames in time loses the oldest, never the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway import limits
+from gateway.client.address import world_path
+from gateway.client.counts import ReaderCounts
+from gateway.client.live import Live, now_us
+from gateway.core.ports import Link
+from gateway.core.state import WorldState
+from gateway.wire import Control, Frame, encode_control
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFrame:
+    """One message of a frame as it changed the state: ``records`` has only what was newer
+    (key → bytes, None: removed). Times are microseconds since the Unix epoch."""
+
+    epoch: int
+    tick: int
+    records: Mapping[int, bytes | None]
+    keyframe: bool
+    repair: bool
+    part: int
+    parts: int
+    sent_at_us: int
+    received_at_us: int
+
+
+class Subscriber(Live):
+    """Follows one world. ``async for frame in sub`` gives what changed, ``sub.state`` is the whole.
+
+    ``zstd`` asks for compressed frames; ``budget_kbps`` bounds what the gateway sends; ``keys``
+    weighs records (key → weight) under a budget; ``follow`` an entity from world to world.
+    ``replay``: the query of a replay session instead of the live one. ``on_message`` is called with
+    every :class:`ReceivedFrame` at once; with it nothing is kept for the iterator.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        world: str,
+        *,
+        zstd: bool = False,
+        budget_kbps: int | None = None,
+        keys: Mapping[int, float] | None = None,
+        follow: str | None = None,
+        replay: Mapping[str, object] | None = None,
+        on_message: Callable[[ReceivedFrame], None] | None = None,
+        on_event: Callable[[Control], None] | None = None,
+        clock_us: Callable[[], int] = now_us,
+        **connection: Any,
+    ) -> None:
+        super().__init__(url, world, **connection)
+        self.state = WorldState()
+        self.counts = ReaderCounts()
+        self._query: dict[str, object] = {"zstd": zstd or None, "budget_kbps": budget_kbps, "follow": follow}
+        self._query["keys"] = ",".join(f"{k}:{w:g}" for k, w in keys.items()) if keys else None
+        self._replay = replay
+        self._on_message = on_message
+        self._on_event = on_event
+        self._clock_us = clock_us
+        self._waiting: deque[ReceivedFrame] = deque()
+        self._arrived = asyncio.Event()
+        self._reset_due = False
+
+    def records(self) -> dict[int, bytes]:
+        """key → bytes of every live record now."""
+        return self.state.snapshot()
+
+    def focus(self, keys: Mapping[int, float]) -> None:
+        """Weigh records anew: key → weight (1 is as any other)."""
+        self.control("focus", keys={str(key): weight for key, weight in keys.items()})
+
+    def control(self, type: str, **fields: Any) -> None:
+        """Send a control message, such as ``play`` or ``seek`` in a replay; nothing while not connected."""
+        if self.link is not None:
+            self.link.control(encode_control(type, **fields))
+
+    async def __aiter__(self) -> AsyncIterator[ReceivedFrame]:
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            if self._over.is_set():
+                if self.error is not None:
+                    raise self.error
+                return
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    # -- Live --
+
+    def path(self) -> str:
+        if self._replay is not None:
+            return world_path(self.world, "replay", **self._replay)
+        return world_path(self.world, "live", **self._query)
+
+    def on_welcome(self, link: Link, welcome: Control) -> None:
+        self.epoch, self.tick = int(welcome.get("epoch") or 0), int(welcome.get("tick") or 0)
+        self.counts.connects += 1
+
+    def on_control(self, control: Control) -> None:
+        if control.type == "resync":
+            self.counts.resyncs += 1
+            self._reset_due = control.get("reason") == "seek"
+        if self._on_event is not None:
+            self._on_event(control)
+
+    def on_frame(self, frame: Frame, size_bytes: int) -> None:
+        now = self._clock_us()
+        if self._reset_due and frame.keyframe:
+            self.state, self._reset_due = WorldState(), False
+        applied = self.state.apply(frame)
+        self._count(frame, size_bytes, len(applied.changed), now)
+        self.epoch, self.tick = self.state.epoch, self.state.tick
+        self._give(frame, {**self._values(applied.changed), **dict.fromkeys(applied.dropped)}, now)
+
+    def on_malformed(self) -> None:
+        self.counts.malformed += 1
+
+    def on_over(self) -> None:
+        self._arrived.set()
+
+    # -- inside --
+
+    def _values(self, keys: tuple[int, ...]) -> dict[int, bytes | None]:
+        records = self.state.records
+        return {key: records[key][1] if key in records else None for key in keys}
+
+    def _count(self, frame: Frame, size_bytes: int, changed: int, now: int) -> None:
+        counts = self.counts
+        counts.messages += 1
+        counts.bytes += size_bytes
+        if frame.keyframe:
+            counts.keyframes += frame.part == 0
+            counts.ticks.start_after(frame.epoch, frame.tick)
+            return
+        if frame.repair:
+            counts.repaired_records += changed
+            return
+        counts.ticks.see(frame.epoch, frame.tick)
+        counts.latency.add((now - frame.sent_at) / 1000)
+        counts.late_messages += not changed and bool(frame.keys)
+
+    def _give(self, frame: Frame, records: dict[int, bytes | None], now: int) -> None:
+        received = ReceivedFrame(
+            frame.epoch,
+            frame.tick,
+            records,
+            frame.keyframe,
+            frame.repair,
+            frame.part,
+            frame.parts,
+            frame.sent_at,
+            now,
+        )
+        if self._on_message is not None:
+            self._on_message(received)
+            return
+        self._waiting.append(received)
+        if len(self._waiting) > limits.CLIENT_FRAMES_WAITING_MAX:
+            self._waiting.popleft()
+            self.counts.dropped_frames += 1
+        self._arrived.set()
