@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 TIME_KEEPER_S: Final = 5.0
 SWEEP_S: Final = 60.0
-LOOK_S: Final = 0.25
-"""How often the thread looks whether something is due; between looks it sleeps."""
+LOOK_S: Final = 1.0
+"""How often the thread looks whether something is due; a full log wakes it."""
+COPY_PASSES: Final = 8
+COPY_REST_PAGES: Final = 64
 
 
 class Background:
@@ -33,11 +35,14 @@ class Background:
 
     def join(self) -> None:
         """Wait for its end, after the event was set."""
+        self._engine.writer.wal_full.set()
         self._thread.join()
 
     def _serve(self) -> None:
-        kept = swept = time.monotonic() - SWEEP_S + TIME_KEEPER_S
-        while True:
+        kept = time.monotonic() - TIME_KEEPER_S
+        swept = time.monotonic()
+        wal_full = self._engine.writer.wal_full
+        while not self._stop.is_set():
             now = time.monotonic()
             if now - kept >= TIME_KEEPER_S:
                 kept = now
@@ -45,9 +50,9 @@ class Background:
             if now - swept >= SWEEP_S:
                 swept = now
                 self._try(self._engine.sweep)
-            self._try(self._copy_log)
-            if self._stop.wait(LOOK_S):
-                break
+            if wal_full.wait(LOOK_S):
+                wal_full.clear()
+                self._try(self._copy_log)
         if self._copier is not None:
             self._copier.close(True)
 
@@ -63,14 +68,12 @@ class Background:
                 self._copier = None
 
     def _copy_log(self) -> None:
-        """Copy pages from the log into the file; readers and the writer go on meanwhile."""
-        wal_full = self._engine.writer.wal_full
-        if not wal_full.is_set():
-            return
-        wal_full.clear()
+        """Copy pages from the log into the file; readers and the writer go on meanwhile. What they
+        added since is left to the writer when it is little: only then does the log begin anew."""
         if self._copier is None:
             self._copier = schema.open_reader(self._engine.path)
-        for _ in range(8):
+        for _ in range(COPY_PASSES):
             pages, copied = self._copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            if pages == copied:
-                return
+            if pages - copied <= COPY_REST_PAGES:
+                break
+        self._engine.writer.copy_rest = True

@@ -63,14 +63,8 @@ def prepare(request: CommitRequest, registry: Registry) -> Prepared:
         raise BadInput(
             f"idempotency key of {len(request.idempotency_key)} bytes; it has 16 (or none: no retries)"
         )
-    weight = sum(len(each.pages) for each in request.namespaces)
-    if weight > STORE_COMMIT_PAGES_MAX:
-        raise TooLarge(f"commit of {weight} pages; the bound is {STORE_COMMIT_PAGES_MAX}, commit in parts")
-    _check_inline(request)
-    by_page = (
-        weight < STORE_PAGE_CHECK_PAGES_MAX
-        and sum(len(each.read_set or ()) for each in request.namespaces) <= STORE_READ_SET_PAGES_MAX
-    )
+    weight, reads = _check_pages(request)
+    by_page = weight < STORE_PAGE_CHECK_PAGES_MAX and reads <= STORE_READ_SET_PAGES_MAX
     parts = [_part(each, registry, by_page) for each in request.namespaces]
     if count > 1 and len({part.key for part in parts}) != count:
         raise BadInput("a commit names the same namespace twice; put its pages together")
@@ -78,12 +72,21 @@ def prepare(request: CommitRequest, registry: Registry) -> Prepared:
     return Prepared(request.idempotency_key, request.first_attempt, request.lock_owner, parts, weight, size)
 
 
-def _check_inline(request: CommitRequest) -> None:
-    inline = sum(1 for each in request.namespaces for page in each.pages if page.data is not None)
+def _check_pages(request: CommitRequest) -> tuple[int, int]:
+    """How many pages the commit writes, and how many its read sets hold. Raises :class:`TooLarge`."""
+    weight = reads = inline = 0
+    for each in request.namespaces:
+        weight += len(each.pages)
+        reads += len(each.read_set or ())
+        for page in each.pages:
+            inline += page.data is not None
+    if weight > STORE_COMMIT_PAGES_MAX:
+        raise TooLarge(f"commit of {weight} pages; the bound is {STORE_COMMIT_PAGES_MAX}, commit in parts")
     if inline > STORE_COMMIT_INLINE_PAGES_MAX:
         raise TooLarge(
             f"{inline} inline pages; the bound is {STORE_COMMIT_INLINE_PAGES_MAX}, write the others ahead"
         )
+    return weight, reads
 
 
 def _part(each: NamespaceCommit, registry: Registry, by_page: bool) -> Part:

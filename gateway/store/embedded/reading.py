@@ -29,12 +29,10 @@ _NOTHING = PageContent("", b"")
 def read_pages(pool: Pool, state: NsState, reads: Sequence[PageRead]) -> list[PageContent]:
     """The pages in request order. Raises :class:`Gone` below the truncation mark, :class:`StoreDamaged`."""
     wanted = [_target(read) for read in reads]
-    with pool.cursor() as cursor:
-        if len(reads) > 2:
-            cursor.execute("BEGIN")
-            found = [_read(cursor, state, *target) for target in wanted]
-            cursor.execute("COMMIT")
-        else:
+    if len(wanted) == 1:
+        found = [pool.ask(lambda cursor: _read(cursor, state, *wanted[0]))]
+    else:
+        with pool.snapshot() as cursor:
             found = [_read(cursor, state, *target) for target in wanted]
     return [_content(*each) if each else _NOTHING for each in found]
 

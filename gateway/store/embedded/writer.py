@@ -50,6 +50,7 @@ class Writer:
         self._cursor: apsw.Cursor | None = None
         self.wal_pages = 0
         self.wal_full = threading.Event()
+        self.copy_rest = False
         self.numbers: Numbers
         self.attempts: Attempts
         self._next_blob = 1
@@ -232,12 +233,19 @@ class Writer:
         return 0
 
     def _mind_the_log(self) -> None:
+        """Have the log copied into the file. The background copies nearly all of it; the rest is
+        copied here, where nothing is added meanwhile, so that the next commit begins the log anew."""
         if self.wal_pages < STORE_WAL_PAGES:
             return
-        self.wal_full.set()
-        if self.wal_pages >= STORE_WAL_PAGES_MAX and self._cursor is not None:
-            self.wal_pages = 0
+        if self.copy_rest or self.wal_pages >= STORE_WAL_PAGES_MAX:
+            self.copy_rest = False
+            self.wal_full.clear()
             try:
-                self._cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._begin_cursor().connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.BusyError:
+                # The background is at it at this moment.
+                return
             except apsw.Error as error:
                 self._abandon(error)
+        else:
+            self.wal_full.set()
