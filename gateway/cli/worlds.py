@@ -1,0 +1,133 @@
+"""``mvgateway worlds``: list, show, make, change and delete worlds of a running gateway. Room: cli."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+NAME = "worlds"
+HELP = "list, show, make, change or delete worlds of a running gateway"
+EXAMPLE = """
+mvgateway worlds
+mvgateway worlds create zone-1 --stride 100 --retention record
+mvgateway worlds show zone-1 --json
+mvgateway worlds set zone-1 --retention ring --ring-s 300
+mvgateway worlds delete zone-1
+"""
+
+COLUMNS = ("world", "publisher", "readers", "records", "epoch", "tick", "durable")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action", nargs="?", choices=("list", "show", "create", "set", "delete"), default="list"
+    )
+    parser.add_argument("world", nargs="?", help="the world's name (for all actions but list)")
+    parser.add_argument(
+        "--stride", type=int, help="create: bytes of every record; 0: records carry their length"
+    )
+    parser.add_argument(
+        "--retention", choices=("ring", "record"), help="create, set: how much history is kept"
+    )
+    parser.add_argument("--ring-s", type=int, help="create, set: seconds of history in the ring")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout")
+    parser.add_argument(
+        "--url", default=os.environ.get("MVGATEWAY_URL"), help="the gateway (default https://127.0.0.1:4433)"
+    )
+    parser.add_argument("--ca", help="the CA to trust, a PEM file (default: certs/ca.pem if it is there)")
+    parser.add_argument("--certificate-sha256", help="trust just the certificate of this hash")
+    parser.add_argument("--insecure", action="store_true", help="trust anybody")
+
+
+def run(args: argparse.Namespace) -> int:
+    from gateway.client.address import DEFAULT_URL, Address, world_path
+    from gateway.errors import ConfigError
+
+    if args.action != "list" and not args.world:
+        raise ConfigError(f"{args.action} needs the world's name: mvgateway worlds {args.action} WORLD")
+    address = Address.parse(args.url or DEFAULT_URL)
+    method, body = _request(args)
+    path = "/v1/worlds" if args.action == "list" else world_path(args.world)
+    answer = _ask(args, address.base_url, method, path, body)
+    _show(args, answer)
+    return 0
+
+
+def _request(args: argparse.Namespace) -> tuple[str, Mapping[str, Any] | None]:
+    options = {"stride": args.stride, "retention": args.retention, "ring_s": args.ring_s}
+    given = {name: value for name, value in options.items() if value is not None}
+    methods = {"list": "GET", "show": "GET", "create": "PUT", "set": "PATCH", "delete": "DELETE"}
+    return methods[args.action], given if args.action in ("create", "set") else None
+
+
+def _ask(
+    args: argparse.Namespace, base_url: str, method: str, path: str, body: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    import httpx
+
+    from gateway.errors import GatewayError, StoreUnavailable
+
+    try:
+        with httpx.Client(base_url=base_url, verify=_trusted(args), timeout=15.0) as client:
+            answer = client.request(method, path, json=body)
+    except httpx.HTTPError as error:
+        raise StoreUnavailable(
+            f"the gateway at {base_url} does not answer: {error}; is it running (mvgateway serve), "
+            "and does --ca or --insecure say whom to trust?"
+        ) from None
+    document: Mapping[str, Any] = answer.json()
+    if answer.is_error:
+        raise GatewayError(str(document.get("detail", f"status {answer.status_code}")))
+    return document
+
+
+def _trusted(args: argparse.Namespace) -> Any:
+    from pathlib import Path
+
+    from gateway.client.trust import Trust
+
+    ca = args.ca
+    if (
+        not ca
+        and not args.certificate_sha256
+        and not os.environ.get("MVGATEWAY_CA")
+        and Path("certs/ca.pem").is_file()
+    ):
+        ca = "certs/ca.pem"
+    return Trust.of(ca=ca, certificate_sha256=args.certificate_sha256, insecure=args.insecure).ssl_context()
+
+
+def _show(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
+    if args.json:
+        print(json.dumps(answer))
+    elif args.action == "list":
+        _table(answer["worlds"])
+    else:
+        for name, value in answer.items():
+            print(f"{name:<12}{_cell(value)}")
+
+
+def _table(worlds: list[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not worlds:
+        print("no worlds yet; mvgateway publish WORLD makes one")
+        return
+    table = Table(box=None, header_style="bold")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "world" else "right")
+    for world in worlds:
+        table.add_row(*(_cell(world.get(column)) for column in COLUMNS))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={_cell(inner)}" for name, inner in value.items())
+    return "-" if value is None else str(value)
