@@ -134,6 +134,21 @@ STORE_WAL_PAGES: Final = 2_000
 """Log pages (4 KiB) after which the background copies them into the file."""
 STORE_WAL_PAGES_MAX: Final = 32_000
 """Log pages (128 MiB) at which the writer itself stops to copy them: the background fell behind."""
+RING_S_DEFAULT: Final = 60
+"""Seconds of a world that are kept unless it says otherwise."""
+RING_S_MAX: Final = 7 * 24 * 3600
+"""The longest ring, a week; who wants more records everything."""
+RING_PRUNE_ROWS_MAX: Final = 512
+"""Rows deleted in one commit of the journal: two keyframe intervals at 240 Hz, so that it always
+catches up, and a few milliseconds."""
+VERSIONS_KEPT_S: Final = 15
+"""How long the store's old versions of a ring are kept: long enough for a reader that is under way."""
+HISTORY_PAGE_ROWS: Final = 64
+"""Rows read in one transaction by who streams a recording: a second of frames."""
+HISTORY_GAPS_MAX: Final = 10_000
+"""Gaps told in one answer; a recording with more is broken anyway."""
+WORLD_IDLE_S: Final = 30.0
+"""A world's threads that had nothing to do for so long are ended; the next call starts them again."""
 
 # --- wire/mvstore ------------------------------------------------------------------------
 STORE_FRAME_BYTES_MAX: Final = 40 * KIB

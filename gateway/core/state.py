@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from gateway.limits import KEYFRAMES_PENDING_MAX, TOMBSTONE_TICKS, TOMBSTONES_MAX
 from gateway.wire.frames import Frame, Record, fits_stride
+from gateway.wire.split import split_together
 
 TICK_MASK: Final = 0xFFFF_FFFF
 
@@ -49,7 +50,17 @@ class _PendingKeyframe:
 class WorldState:
     """key → newest record. ``revision`` rises with every message that changed something."""
 
-    __slots__ = ("_keyframes", "epoch", "floor", "records", "revision", "stride", "tick", "tombstones")
+    __slots__ = (
+        "_keyframes",
+        "epoch",
+        "floor",
+        "records",
+        "revision",
+        "sent_at",
+        "stride",
+        "tick",
+        "tombstones",
+    )
 
     def __init__(self) -> None:
         self.records: dict[int, tuple[int, bytes]] = {}
@@ -57,12 +68,15 @@ class WorldState:
         self.tombstones: dict[int, int] = {}
         """Removed keys and the order of their removal, oldest first."""
         self.floor = -1
-        """Order of the newest whole keyframe: an absent key is gone as of then."""
+        """Order of the publisher's newest whole keyframe: an absent key is gone as of then. A keyframe
+        with the flag *ticks* is a gateway's, which may yet get older values of keys it never saw."""
         self.epoch = 0
         self.tick = 0
         self.stride = 0
         """The newest stride seen; keyframes are built with it where all records fit it."""
         self.revision = 0
+        self.sent_at = 0
+        """The publisher's clock in the newest frame, microseconds since the Unix epoch."""
         self._keyframes: dict[int, _PendingKeyframe] = {}
 
     def __len__(self) -> int:
@@ -93,7 +107,7 @@ class WorldState:
             changed = self._take_newer(keys, values, orders)
             order = max(order, *orders) if ticks else order
         if order > self.order:
-            self.epoch, self.tick = order >> 32, order & TICK_MASK
+            self.epoch, self.tick, self.sent_at = order >> 32, order & TICK_MASK, frame.sent_at
         dropped = self._keyframe_part(frame, keys) if frame.keyframe else ()
         if changed or dropped:
             self.revision += 1
@@ -144,7 +158,7 @@ class WorldState:
     def _keyframe_part(self, frame: Frame, keys: tuple[int, ...]) -> tuple[int, ...]:
         """Count a keyframe's part; once all are there, what none of them holds is gone."""
         order = frame.epoch << 32 | frame.tick
-        if not frame.parts or order <= self.floor:
+        if not frame.parts or order < self.floor:
             return ()
         pending = self._keyframes.setdefault(order, _PendingKeyframe())
         pending.parts.add(frame.part)
@@ -153,24 +167,37 @@ class WorldState:
             while len(self._keyframes) > KEYFRAMES_PENDING_MAX:
                 del self._keyframes[min(self._keyframes)]
             return ()
-        return self._finish_keyframe(order, pending.keys)
+        return self._finish_keyframe(frame, order, pending.keys)
 
-    def _finish_keyframe(self, order: int, keys: set[int]) -> tuple[int, ...]:
-        self.floor = order
+    def _finish_keyframe(self, frame: Frame, order: int, keys: set[int]) -> tuple[int, ...]:
+        if not frame.ticks:
+            self.floor = max(self.floor, order)
         for older in [o for o in self._keyframes if o <= order]:
             del self._keyframes[older]
         gone = tuple([key for key in self.records.keys() - keys if self.records[key][0] < order])
         for key in gone:
-            del self.records[key]
+            self._set(key, None, order)
         return gone
 
-    def keyframe(self, *, sent_at: int = 0, zstd: bool = False) -> Frame:
+    def keyframe(self, *, zstd: bool = False) -> Frame:
         """Every live record as one keyframe with the flag *ticks*: cut it with :func:`gateway.wire.split`.
         Records of earlier epochs have tick 0, as they are older than anything of this one."""
         stride = self.stride
         if stride and not all(fits_stride(key, data, stride) for key, (_, data) in self.records.items()):
             stride = 0
         records = [Record(key, data, self.wire_tick(order)) for key, (order, data) in self.records.items()]
+        return self._keyframe_of(records, stride, zstd)
+
+    def keyframe_messages(self, message_bytes_max: int, *, zstd: bool = False) -> list[bytes]:
+        """The keyframe cut into messages, remembered removals included: whoever gets it also knows
+        *when* they were removed, and takes a value that was set after that but comes late."""
+        frames = [self.keyframe(zstd=zstd)]
+        if self.tombstones:
+            removed = [Record(key, None, self.wire_tick(order)) for key, order in self.tombstones.items()]
+            frames.append(self._keyframe_of(removed, 0, zstd))
+        return split_together(frames, message_bytes_max)
+
+    def _keyframe_of(self, records: list[Record], stride: int, zstd: bool) -> Frame:
         return Frame(
             self.epoch,
             self.tick,
@@ -178,7 +205,7 @@ class WorldState:
             keyframe=True,
             ticks=True,
             stride=stride,
-            sent_at=sent_at,
+            sent_at=self.sent_at,
             zstd=zstd,
         )
 

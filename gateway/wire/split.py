@@ -18,15 +18,27 @@ def split(frame: Frame, message_bytes_max: int) -> list[bytes]:
     send that one by a stream. A frame without records is one message. Raises :class:`TooLarge`
     above 65,535 parts.
     """
-    keys, values, ticks = frame.columns()
-    chunks = record_chunks(keys, values, ticks if frame.ticks else None, frame.stride)
-    groups = pack_chunks(chunks, message_bytes_max - HEADER_BYTES)
+    return split_together([frame], message_bytes_max)
+
+
+def split_together(frames: Sequence[Frame], message_bytes_max: int) -> list[bytes]:
+    """Like :func:`split` for one frame whose records need several headers (a stride for most, none
+    for removals): ``part`` and ``parts`` count through all of them."""
+    groups = [
+        (frame, group) for frame in frames for group in _groups(frame, message_bytes_max - HEADER_BYTES)
+    ]
     parts = len(groups)
     if parts > U16_MAX:
         raise TooLarge(
             f"the frame takes {parts} messages of {message_bytes_max} bytes, and the bound is {U16_MAX}; allow longer messages"
         )
-    return [encode_message(frame, b"".join(group), part, parts) for part, group in enumerate(groups)]
+    return [encode_message(frame, b"".join(group), part, parts) for part, (frame, group) in enumerate(groups)]
+
+
+def _groups(frame: Frame, room_bytes: int) -> list[list[bytes]]:
+    keys, values, ticks = frame.columns()
+    chunks = record_chunks(keys, values, ticks if frame.ticks else None, frame.stride)
+    return pack_chunks(chunks, room_bytes)
 
 
 def pack_chunks(chunks: Sequence[bytes], room_bytes: int) -> list[list[bytes]]:

@@ -1,0 +1,32 @@
+"""A reader's budget: a token bucket in bytes. Room: core. Pure; the clock is an argument."""
+
+from __future__ import annotations
+
+from typing import Final
+
+BURST_S: Final = 0.1
+"""What a reader may save up while there is nothing to send."""
+DEBT_S_MAX: Final = 1.0
+"""A keyframe on joining may cost this much in advance; more of it is forgiven, or frames would
+stay away for as long as the keyframe is large."""
+
+
+class Budget:
+    """``level`` bytes may go now. One message may overdraw it; what comes next waits."""
+
+    __slots__ = ("_at", "_bytes_per_s", "level")
+
+    def __init__(self, kbps: int, mono: float) -> None:
+        self._bytes_per_s = kbps * 125.0
+        self.level = self._bytes_per_s * BURST_S
+        self._at = mono
+
+    def refill(self, mono: float) -> float:
+        """Count the time up to ``mono``; answers the level."""
+        earned = (mono - self._at) * self._bytes_per_s
+        self._at = mono
+        self.level = min(self.level + earned, self._bytes_per_s * BURST_S)
+        return self.level
+
+    def spend(self, size_bytes: int) -> None:
+        self.level = max(self.level - size_bytes, -self._bytes_per_s * DEBT_S_MAX)

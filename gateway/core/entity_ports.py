@@ -1,0 +1,101 @@
+"""What the doors ask of the entities. Room: core; pure. Implemented by ``runtime/``.
+
+A *place* is where entities live: ``("world", NAME)`` or ``("inventory", OWNER)``. Every method
+raises only classes of :mod:`gateway.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from gateway.core.entities import Actor, Change, Delete, Entity, Filter, Get, Operation, Patch, Put
+from gateway.core.trade import Trade
+from gateway.core.transfer import Offer, Transfer
+
+
+class Place(NamedTuple):
+    """A world or an inventory, by its checked name."""
+
+    kind: Literal["world", "inventory"]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one operation of a batch: the entity, a removal's revision, or nothing there."""
+
+    operation: Operation
+    entity: Entity | None = None
+    revision: int | None = None
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Changes in order, complete up to ``revision``. ``reset``: forget all that you knew first."""
+
+    changes: Sequence[Change]
+    revision: int
+    reset: bool = False
+
+
+class Entities(Protocol):
+    """The service behind every entity route."""
+
+    async def get(self, place: Place, entity_id: str, at: str | None = None) -> Entity:
+        """The entity, now or ``at`` a time (Unix seconds, ISO 8601 or a version of the store)."""
+
+    async def put(self, place: Place, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
+        """Answers (the entity, created). Returned means durable."""
+
+    async def patch(self, place: Place, wanted: Patch, actor: Actor) -> Entity: ...
+
+    async def delete(self, place: Place, wanted: Delete, actor: Actor) -> int:
+        """Answers the removal's revision."""
+
+    async def batch(self, place: Place, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
+        """All in one commit, or :class:`BatchRefused` with every fault."""
+
+    async def page(
+        self, place: Place, wanted: Filter, limit: int, at: str | None = None
+    ) -> tuple[list[Entity], int]:
+        """(entities by rising id, the revision they are of)."""
+
+    async def stream(self, place: Place, wanted: Filter) -> AsyncIterator[bytes]:
+        """All entities as length-prefixed messages, pieces of many; the last message is a control
+        message ``end`` with the revision to watch from."""
+
+    async def watch(self, place: Place, wanted: Filter, since: int | None) -> AsyncIterator[Changes]:
+        """What changes, from revision ``since`` on (None: from now); the first item comes at once."""
+
+    async def hibernate(self, world: str, wanted: Put, key: int, actor: Actor) -> tuple[Entity, bool]:
+        """The newest live record ``key`` becomes the state and leaves the world state, in one step."""
+
+    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
+        """The reverse: the row goes, the record enters the world state: ``{id, key, epoch, tick}``."""
+
+    async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, Any]:
+        """Acquire (no token) or renew: ``{owner, lease, expires_us}``."""
+
+    async def release(self, world: str, owner: str, token: str) -> None:
+        """Give a lease back at once."""
+
+    async def offer(self, wanted: Offer, actor: Actor) -> Transfer: ...
+
+    async def accept(self, ticket: str, owner: str | None, actor: Actor) -> tuple[Transfer, list[Entity]]: ...
+
+    async def cancel(self, ticket: str, actor: Actor) -> Transfer: ...
+
+    async def transfer(self, ticket: str) -> Transfer:
+        """The record as it stands."""
+
+    async def transfers(
+        self, world: str, *, entity: str | None, state: str | None, limit: int
+    ) -> list[Transfer]: ...
+
+    async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, Any]]: ...
+
+
+__all__ = ["Changes", "Delete", "Entities", "Get", "Outcome", "Place"]

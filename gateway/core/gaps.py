@@ -1,0 +1,120 @@
+"""Which ticks are whole, and which never will be. Room: core. Pure.
+
+A frame travels as several messages, any of which may be lost or late. A tick is *partial* when
+some of its parts never came, *unseen* when its number never came though the publisher counts by
+a smaller step. Both are given :data:`WAIT_S` to come late; then they are gaps.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.limits import GAPS_PENDING_MAX
+from gateway.wire.journal import Gap
+
+WAIT_S: Final = 0.25
+"""Longer than any reordering, shorter than what anybody waits for a durable mark."""
+STEP_FRAMES: Final = 16
+"""After so many frames in order their smallest step is taken for the publisher's."""
+
+
+class _Partial:
+    """A tick of which some parts have come."""
+
+    __slots__ = ("parts", "seen", "since")
+
+    def __init__(self, parts: int, mono: float) -> None:
+        self.parts = parts
+        self.seen: set[int] = set()
+        self.since = mono
+
+
+class GapTracker:
+    """Watches one epoch's ticks go by; :meth:`take` gives the gaps that have become certain."""
+
+    __slots__ = ("_found", "_holes", "_newest", "_partial", "_step", "_steps_seen", "epoch")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self._newest: int | None = None
+        self._partial: dict[int, _Partial] = {}
+        self._holes: list[tuple[int, int, float]] = []
+        self._found: list[Gap] = []
+        self._step = 1
+        self._steps_seen: list[int] = []
+
+    def saw(self, tick: int, part: int, parts: int, mono: float) -> None:
+        """A message of ``tick`` came: part ``part`` of ``parts`` (0: not known)."""
+        newest = self._newest
+        if newest is None or tick > newest:
+            if newest is not None and tick - newest != self._step:
+                self._jumped(newest, tick, mono)
+            elif len(self._steps_seen) < STEP_FRAMES:
+                self._steps_seen.append(self._step)
+            self._newest = tick
+        elif self._holes:
+            self._fill(tick)
+        if parts > 1:
+            self._part(tick, part, parts, mono)
+
+    def _part(self, tick: int, part: int, parts: int, mono: float) -> None:
+        partial = self._partial.get(tick)
+        if partial is None:
+            partial = self._partial[tick] = _Partial(parts, mono)
+            if len(self._partial) > GAPS_PENDING_MAX:
+                self._give_up(next(iter(self._partial)))
+        partial.seen.add(part)
+        if len(partial.seen) >= partial.parts:
+            self._partial.pop(tick, None)
+
+    def _jumped(self, newest: int, tick: int, mono: float) -> None:
+        """More than one step forward, or less: learn the step, and remember what is missing."""
+        if len(self._steps_seen) < STEP_FRAMES:
+            self._steps_seen.append(tick - newest)
+            if len(self._steps_seen) == STEP_FRAMES:
+                self._step = min(self._steps_seen)
+        if tick - newest < self._step:
+            self._step = tick - newest
+        elif tick - newest > self._step:
+            self._holes.append((newest + 1, tick - 1, mono))
+            if len(self._holes) > GAPS_PENDING_MAX:
+                self._close_hole(self._holes.pop(0))
+
+    def _fill(self, tick: int) -> None:
+        for at, (first, last, since) in enumerate(self._holes):
+            if first <= tick <= last:
+                rest = [(first, tick - 1, since), (tick + 1, last, since)]
+                self._holes[at : at + 1] = [hole for hole in rest if hole[0] <= hole[1]]
+                return
+
+    def take(self, mono: float) -> list[Gap]:
+        """The gaps that are certain by now, each told once."""
+        while self._holes and mono - self._holes[0][2] > WAIT_S:
+            self._close_hole(self._holes.pop(0))
+        for tick in [tick for tick, partial in self._partial.items() if mono - partial.since > WAIT_S]:
+            self._give_up(tick)
+        found, self._found = self._found, []
+        return found
+
+    def finish(self) -> list[Gap]:
+        """The epoch has ended: what is missing will not come."""
+        return self.take(float("inf"))
+
+    @property
+    def awaits(self) -> bool:
+        """True while something that is missing may still come."""
+        return bool(self._partial or self._holes)
+
+    def whole_up_to(self, tick: int) -> int:
+        """The newest tick at or below ``tick`` below which nothing is still awaited."""
+        awaited = [*self._partial, *(first for first, _, _ in self._holes)]
+        return min(tick, min(awaited) - 1) if awaited else tick
+
+    def _close_hole(self, hole: tuple[int, int, float]) -> None:
+        first, last, _ = hole
+        if last - first + 1 >= self._step:
+            self._found.append(Gap(self.epoch, first, last, "unseen"))
+
+    def _give_up(self, tick: int) -> None:
+        del self._partial[tick]
+        self._found.append(Gap(self.epoch, tick, tick, "partial"))

@@ -1,0 +1,206 @@
+"""What still has to go to disk, and how far the store is. Room: core. Pure.
+
+One batch is in flight at a time; what comes meanwhile is the next one, so a fast store commits
+every frame and a slow one batches. While the store is away the frames are kept up to a bound;
+beyond it they are dropped, the ticks recorded as a gap, and the next batch starts from a keyframe
+of the newest state: memory is bounded, and the history says where it has a hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.core.counters import Counters
+from gateway.core.gaps import GapTracker
+from gateway.core.keyframes import SharedKeyframe
+from gateway.core.ports import Mark
+from gateway.limits import JOURNAL_GAPS_MAX
+from gateway.wire.journal import Batch, Gap, JournalFrame
+
+ROW_OVERHEAD_BYTES = 200
+"""What one buffered message costs besides its bytes."""
+ROW_MESSAGES_MAX = 64
+"""Parts that share a row; a larger frame takes several."""
+
+
+class JournalBuffer:
+    """Frames in, batches out. ``keyframe`` is called for the state's newest keyframe when one is due."""
+
+    def __init__(
+        self,
+        keyframe: Callable[[float], SharedKeyframe],
+        counters: Counters,
+        *,
+        next_seq: int,
+        durable: Mark | None,
+        keyframe_interval_s: float,
+        bytes_max: int,
+    ) -> None:
+        self.durable = durable
+        """Everything up to here is in the store."""
+        self.size_bytes = 0
+        self._keyframe = keyframe
+        self._counters = counters
+        self._next_seq = next_seq
+        self._interval_s = keyframe_interval_s
+        self._bytes_max = bytes_max
+        self._rows: list[JournalFrame] = []
+        self._gaps: list[Gap] = []
+        self._dropped: dict[int, tuple[int, int]] = {}
+        self._in_flight: Batch | None = None
+        self._retry: Batch | None = None
+        self._keyframe_at = float("-inf")
+        self._keyframe_due = True
+        self._tracker = GapTracker(0)
+        self._newest: Mark | None = None
+
+    @property
+    def next_seq(self) -> int:
+        return self._next_seq
+
+    @property
+    def ready(self) -> bool:
+        """True when :meth:`take` would give a batch."""
+        return self._in_flight is None and bool(self._retry or self._rows or self._gaps or self._dropped)
+
+    @property
+    def empty(self) -> bool:
+        """True when nothing waits and nothing is in flight: the store has everything."""
+        return self._in_flight is None and not self.ready
+
+    @property
+    def awaits(self) -> bool:
+        """True while parts are missing that may still come: call :meth:`note_gaps` before long."""
+        return self._tracker.awaits
+
+    def add(
+        self,
+        epoch: int,
+        tick: int,
+        part: int,
+        parts: int,
+        sent_at: int,
+        message: bytes,
+        mono: float,
+        now_us: int,
+    ) -> None:
+        """A message that the state took. Parts of one tick that follow each other share a row."""
+        if epoch != self._tracker.epoch:
+            self._gaps += self._tracker.finish()
+            self._tracker = GapTracker(epoch)
+        self._tracker.saw(tick, part, parts, mono)
+        newest = self._newest
+        if newest is None or epoch > newest.epoch or (epoch == newest.epoch and tick > newest.tick):
+            self._newest = Mark(epoch, tick)
+        self._counters.journal_frames += 1
+        cost = len(message) + ROW_OVERHEAD_BYTES
+        if self._dropped or self.size_bytes + cost > self._bytes_max:
+            self._drop(epoch, tick)
+            return
+        self.size_bytes += cost
+        self._append(JournalFrame(self._next_seq, epoch, tick, now_us, sent_at, False, (message,)))
+
+    def _append(self, row: JournalFrame) -> None:
+        last = self._rows[-1] if self._rows else None
+        if last is not None and _joins(last, row):
+            messages = last.messages + row.messages
+            self._rows[-1] = JournalFrame(
+                last.seq, last.epoch, last.tick, last.received_at_us, last.sent_at_us, False, messages
+            )
+            return
+        self._rows.append(row)
+        self._next_seq += 1
+
+    def note_gaps(self, mono: float) -> None:
+        """Enter the gaps that have become certain."""
+        found = self._tracker.take(mono)
+        self._counters.gaps += len(found)
+        self._gaps += found
+        if len(self._gaps) > JOURNAL_GAPS_MAX:
+            self._gaps = [_spanning(self._gaps)]
+
+    def _drop(self, epoch: int, tick: int) -> None:
+        """The bound is reached: what is buffered goes, and until the store is back so does what comes."""
+        for row in self._rows:
+            self._span(row.epoch, row.tick)
+            self.size_bytes -= row.size_bytes + ROW_OVERHEAD_BYTES * len(row.messages)
+        self._counters.journal_dropped += len(self._rows) + 1
+        self._rows.clear()
+        self._span(epoch, tick)
+        self._keyframe_due = True
+
+    def _span(self, epoch: int, tick: int) -> None:
+        low, high = self._dropped.get(epoch, (tick, tick))
+        self._dropped[epoch] = (min(low, tick), max(high, tick))
+        if len(self._dropped) > JOURNAL_GAPS_MAX:
+            del self._dropped[min(self._dropped)]
+
+    def take(self, mono: float, now_us: int) -> Batch | None:
+        """The next batch, if there is anything to write and none is in flight. Call :meth:`committed`
+        or :meth:`failed` with it."""
+        if not self.ready:
+            return None
+        if self._retry is not None:
+            self._in_flight, self._retry = self._retry, None
+            return self._in_flight
+        self.note_gaps(mono)
+        dropped = [Gap(epoch, low, high, "dropped") for epoch, (low, high) in self._dropped.items()]
+        self._dropped.clear()
+        if self._newest is not None and (self._keyframe_due or mono - self._keyframe_at >= self._interval_s):
+            self._add_keyframe(mono, now_us)
+        self._in_flight = self._batch(tuple(self._rows), (*self._gaps, *dropped))
+        self._rows, self._gaps, self.size_bytes = [], [], self._in_flight.size_bytes
+        return self._in_flight
+
+    def _batch(self, rows: tuple[JournalFrame, ...], gaps: tuple[Gap, ...]) -> Batch:
+        newest = self._newest
+        size = sum([row.size_bytes + ROW_OVERHEAD_BYTES * len(row.messages) for row in rows])
+        if newest is None:
+            return Batch(rows, gaps, None, None, size)
+        tick = self._tracker.whole_up_to(newest.tick)
+        return (
+            Batch(rows, gaps, newest.epoch, tick, size) if tick >= 0 else Batch(rows, gaps, None, None, size)
+        )
+
+    def _add_keyframe(self, mono: float, now_us: int) -> None:
+        made = self._keyframe(mono)
+        self._keyframe_at, self._keyframe_due = mono, False
+        epoch, tick = made.order >> 32, made.order & 0xFFFF_FFFF
+        self._rows.append(
+            JournalFrame(self._next_seq, epoch, tick, now_us, made.sent_at, True, tuple(made.messages))
+        )
+        self._next_seq += 1
+
+    def committed(self, batch: Batch) -> None:
+        """The store has it for good: the durable mark moves."""
+        self._settle(batch)
+        self.size_bytes -= batch.size_bytes
+        if batch.epoch is None or batch.tick is None:
+            return
+        mark = Mark(batch.epoch, batch.tick)
+        if self.durable is None or (mark.epoch, mark.tick) > (self.durable.epoch, self.durable.tick):
+            self.durable = mark
+
+    def failed(self, batch: Batch) -> None:
+        """It may or may not be there: the same batch is given again."""
+        self._settle(batch)
+        self._counters.journal_failures += 1
+        self._retry = batch
+
+    def _settle(self, batch: Batch) -> None:
+        if batch is not self._in_flight:
+            raise ValueError("this batch is not the one in flight")
+        self._in_flight = None
+
+
+def _joins(last: JournalFrame, row: JournalFrame) -> bool:
+    """True where ``row`` is another part of the frame that came just before it."""
+    same = (last.epoch, last.tick) == (row.epoch, row.tick)
+    return same and not last.keyframe and len(last.messages) < ROW_MESSAGES_MAX
+
+
+def _spanning(gaps: list[Gap]) -> Gap:
+    """One gap over all of them: too many to tell apart."""
+    last = gaps[-1]
+    same = [gap for gap in gaps if gap.epoch == last.epoch]
+    return Gap(last.epoch, min(gap.from_tick for gap in same), max(gap.to_tick for gap in same), "dropped")

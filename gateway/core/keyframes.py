@@ -1,0 +1,79 @@
+"""The keyframe that readers joining together share. Room: core. Pure.
+
+Encoding every record for each joiner would make a hundred joiners cost a hundred encodings. One
+keyframe serves all who come within :data:`SHARE_S`; what changed since it was made is remembered
+and goes to the later ones as newest values right behind it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.core.counters import Counters
+from gateway.core.outgoing import Outgoing
+from gateway.core.state import WorldState
+from gateway.limits import WEBSOCKET_MESSAGE_BYTES_MAX
+
+SHARE_S: Final = 0.25
+"""A keyframe this old is made anew for the next joiner."""
+
+
+@dataclass(slots=True)
+class SharedKeyframe:
+    """An encoded keyframe, and the keys that changed after it was made."""
+
+    messages: list[bytes]
+    keys: tuple[int, ...]
+    order: int
+    sent_at: int
+    size_bytes: int
+    made_at: float
+    changed: dict[int, None] = field(default_factory=dict)
+
+
+class KeyframeCache:
+    """Keyframes of one state, at most one plain and one zstd."""
+
+    __slots__ = ("_cached", "_counters", "_state")
+
+    def __init__(self, state: WorldState, counters: Counters) -> None:
+        self._state = state
+        self._counters = counters
+        self._cached: dict[bool, SharedKeyframe] = {}
+
+    def note(self, out: Outgoing, mono: float) -> None:
+        """A message changed the state: later takers of a cached keyframe need its keys besides."""
+        if self._cached:
+            for zstd, cached in list(self._cached.items()):
+                if mono - cached.made_at > SHARE_S:
+                    del self._cached[zstd]
+                else:
+                    cached.changed.update(out.marks)
+
+    def get(self, mono: float, *, zstd: bool = False) -> SharedKeyframe:
+        """A keyframe in messages of at most 65,535 bytes (Godot's bound), not older than :data:`SHARE_S`."""
+        cached = self._cached.get(zstd)
+        if cached is None or mono - cached.made_at > SHARE_S or cached.order >> 32 != self._state.epoch:
+            cached = self._cached[zstd] = self._make(mono, zstd)
+        return cached
+
+    def fresh(self, mono: float) -> SharedKeyframe:
+        """A plain keyframe of the state as it is now."""
+        cached = self._cached.get(False)
+        if cached is None or cached.changed or cached.order != self._state.order:
+            cached = self._cached[False] = self._make(mono, False)
+        return cached
+
+    def forget(self) -> None:
+        """Let no later joiner share what was made until now."""
+        self._cached.clear()
+
+    def _make(self, mono: float, zstd: bool) -> SharedKeyframe:
+        state = self._state
+        self._counters.keyframes_encoded += 1
+        messages = state.keyframe_messages(WEBSOCKET_MESSAGE_BYTES_MAX, zstd=zstd)
+        size = sum(map(len, messages))
+        return SharedKeyframe(
+            messages, (*state.records, *state.tombstones), state.order, state.sent_at, size, mono
+        )

@@ -1,0 +1,190 @@
+"""The rules' end of a publisher's and of a subscriber's session. Room: core. Pure.
+
+Both implement :class:`gateway.core.ports.Session`: a link calls them, they act on their world.
+Whatever a peer sends, the answer is an ``error`` message and a close code, never an exception.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gateway.core.inbox import Inbox
+from gateway.core.options import FOCUS_WEIGHT, parse_weights
+from gateway.core.ports import CloseCode, Link
+from gateway.core.reader import Reader
+from gateway.errors import BadInput, GatewayError, MalformedMessage
+from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, LATE_RUN_MAX, STREAM_MESSAGE_BYTES_MAX
+from gateway.wire.control import Control, encode_control
+from gateway.wire.frames import Frame, decode_message
+
+if TYPE_CHECKING:
+    from gateway.core.world import World
+
+
+class _Session:
+    """What both roles share: streams into messages, errors into an answer and a close."""
+
+    __slots__ = ("_inbox", "closed", "link", "world")
+
+    def __init__(self, world: World, link: Link, message_bytes_max: int) -> None:
+        self.world = world
+        self.link = link
+        self.closed = False
+        self._inbox = Inbox(message_bytes_max)
+
+    def take(self, message: bytes, mono: float) -> None:
+        """One whole message of the peer; raises :class:`GatewayError` where it cannot be taken."""
+        raise NotImplementedError
+
+    def on_message(self, data: bytes, mono: float) -> None:
+        if self.closed:
+            return
+        try:
+            self.take(data, mono)
+        except GatewayError as error:
+            self.refuse(error)
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
+        if self.closed:
+            return
+        try:
+            for message in self._inbox.feed(stream_id, data, fin):
+                self.take(message, mono)
+        except GatewayError as error:
+            self.refuse(error)
+
+    def on_stream_reset(self, stream_id: int) -> None:
+        self._inbox.reset(stream_id)
+
+    def refuse(self, error: GatewayError) -> None:
+        """End the session with the reason."""
+        if isinstance(error, BadInput):
+            self.world.counters.malformed += 1
+        code = CloseCode.MALFORMED if isinstance(error, BadInput) else CloseCode.ERROR
+        self._end(encode_control("error", code=error.code, message=error.message), code, error.message)
+
+    def bye(self, reason: str, code: CloseCode, reconnect_after_ms: int = 0) -> None:
+        """End the session without blame."""
+        self._end(encode_control("bye", reason=reason, reconnect_after_ms=reconnect_after_ms), code, reason)
+
+    def _end(self, last: bytes, code: CloseCode, reason: str) -> None:
+        if self.closed:
+            return
+        self._left()
+        self.link.control(last)
+        self.link.close(code, reason)
+
+    def _left(self) -> None:
+        self.closed = True
+        self._inbox.clear()
+
+
+class PublisherSession(_Session):
+    """A publisher's: its frames go to the world, with its epoch."""
+
+    __slots__ = ("_late_run", "_newest_tick", "epoch")
+
+    def __init__(self, world: World, link: Link, epoch: int) -> None:
+        super().__init__(world, link, STREAM_MESSAGE_BYTES_MAX)
+        self.epoch = epoch
+        self._late_run = 0
+        self._newest_tick = 0
+
+    def take(self, message: bytes, mono: float) -> None:
+        """One message: fanned out and on its way to the journal on return. Raises
+        :class:`MalformedMessage`, also for a foreign epoch, another stride, or ticks that went back."""
+        what = decode_message(message)
+        if isinstance(what, Control):
+            return
+        if what.epoch not in (0, self.epoch):
+            raise MalformedMessage(
+                f"epoch {what.epoch} is not this session's, which is {self.epoch}; write 0, or attach anew"
+            )
+        if self.world.ingest(what, message, self.epoch, mono):
+            self._late_run = 0
+            self._newest_tick = max(self._newest_tick, what.tick)
+        else:
+            self._was_late(what)
+
+    def _was_late(self, frame: Frame) -> None:
+        """Late datagrams are nothing special; nothing but late messages means that ticks went back."""
+        self._late_run += 1
+        if self._late_run >= LATE_RUN_MAX or (not self.link.lossy and frame.tick < self._newest_tick):
+            raise MalformedMessage(
+                f"tick {frame.tick} went back: the newest of epoch {self.epoch} is {self.world.state.tick}; "
+                "ticks rise within an epoch, attach without epoch= to start a new one"
+            )
+
+    def on_acked(self, token: int) -> None:
+        """A ``durable`` notice arrived; nobody has to read them."""
+
+    def on_lost(self, token: int) -> None:
+        """The next ``durable`` notice says more."""
+
+    def on_writable(self, mono: float) -> None:
+        """Nothing ever waits for a publisher."""
+
+    def on_closed(self, mono: float) -> None:
+        self.world.mono = mono
+        self._left()
+
+    def _left(self) -> None:
+        super()._left()
+        self.world.publisher_left(self, self.world.mono)
+
+
+class SubscriberSession(_Session):
+    """A subscriber's: one :class:`Reader` of the world, and ``focus``."""
+
+    __slots__ = ("follow", "reader")
+
+    def __init__(self, world: World, link: Link, reader: Reader, follow: str | None = None) -> None:
+        super().__init__(world, link, CONTROL_MESSAGE_BYTES_MAX)
+        self.reader = reader
+        self.follow = follow
+
+    def take(self, message: bytes, mono: float) -> None:
+        """One message: ``focus`` sets weights; other control messages are for later versions."""
+        what = decode_message(message)
+        if isinstance(what, Frame):
+            raise MalformedMessage(
+                "a subscriber sent a frame; open the session with role=publish to send frames"
+            )
+        if what.type == "focus":
+            self.reader.set_weights(focus_weights(what))
+
+    def on_acked(self, token: int) -> None:
+        self.reader.on_acked(token)
+
+    def on_lost(self, token: int) -> None:
+        self.reader.on_lost(token)
+
+    def on_writable(self, mono: float) -> None:
+        if not self.closed:
+            self.reader.on_writable(mono)
+
+    def on_closed(self, mono: float) -> None:
+        self._left()
+
+    def _left(self) -> None:
+        super()._left()
+        self.world.subscriber_left(self)
+
+
+def focus_weights(message: Control) -> dict[int, float]:
+    """``{"type":"focus","keys":[7,9],"weights":[4,0.5]}`` as key → weight; ``weights`` may be left out."""
+    keys, weights = message.get("keys"), message.get("weights")
+    if weights is None and isinstance(keys, list):
+        weights = [FOCUS_WEIGHT] * len(keys)
+    if not _numbers(keys, int) or not _numbers(weights, (int, float)) or len(keys) != len(weights):
+        raise MalformedMessage('focus has "keys", a list of u32, and may have "weights", as many numbers')
+    try:
+        return parse_weights(list(zip(keys, map(float, weights), strict=True)))
+    except OverflowError:
+        raise MalformedMessage("a weight of focus is far too large") from None
+
+
+def _numbers(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, kind) and not isinstance(one, bool) for one in value
+    )

@@ -1,0 +1,375 @@
+"""One world: its publisher, its readers, its state, its journal. Room: core. Pure.
+
+Rule 1 is :meth:`World.ingest`: a frame is on its way to every reader before it is entered into
+the journal. Time comes in as ``mono`` (seconds of a monotonic clock) and, at :meth:`poll`, as
+``now_us`` (microseconds since the Unix epoch). The caller polls at :attr:`next_poll` and carries
+batches to the store: ``take_batch``, then ``committed`` or ``failed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.core.counters import Counters
+from gateway.core.journal import JournalBuffer
+from gateway.core.keyframes import KeyframeCache
+from gateway.core.outgoing import Outgoing, only
+from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Role
+from gateway.core.rates import Rates
+from gateway.core.reader import FLUSH_S, Reader
+from gateway.core.sessions import PublisherSession, SubscriberSession
+from gateway.core.state import WorldState
+from gateway.errors import MalformedMessage, PublisherPresent
+from gateway.limits import JOURNAL_BYTES_MAX
+from gateway.wire.control import encode_control
+from gateway.wire.frames import Frame, Record, encode_frame, with_epoch
+from gateway.wire.journal import Batch
+
+DURABLE_NOTICE_S = 0.1
+"""The publisher hears of the durable mark at most this often."""
+GAP_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSettings:
+    """What may differ from world to world."""
+
+    stride: int = 0
+    linger_s: float = 5.0
+    keyframe_interval_s: float = 1.0
+    lag_s: float = 2.0
+    journal_bytes_max: int = JOURNAL_BYTES_MAX
+
+
+class World:
+    """The rules of one world. Not thread-safe: everything is called from one event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: WorldSettings | None = None,
+        *,
+        mono: float,
+        now_us: int,
+        state: WorldState | None = None,
+        next_seq: int = 0,
+        last_epoch: int = 0,
+        durable: Mark | None = None,
+    ) -> None:
+        """``state``, ``next_seq``, ``last_epoch`` and ``durable`` are what the store remembers."""
+        self.name = name
+        self.settings = settings or WorldSettings()
+        self.state = state or WorldState()
+        self.state.stride = self.state.stride or self.settings.stride
+        self.counters = Counters()
+        self.last_epoch = last_epoch
+        """The epoch handed out last: the only one that can be asked back."""
+        self.publisher: PublisherSession | None = None
+        self.subscribers: dict[SubscriberSession, Reader] = {}
+        self.on_work: Callable[[], None] | None = None
+        """Called when :attr:`next_poll` has moved forward, or a batch can be taken."""
+        self.rates = Rates(mono)
+        self._keyframes = KeyframeCache(self.state, self.counters)
+        self.journal = JournalBuffer(
+            self._keyframes.fresh,
+            self.counters,
+            next_seq=next_seq,
+            durable=durable,
+            keyframe_interval_s=self.settings.keyframe_interval_s,
+            bytes_max=self.settings.journal_bytes_max,
+        )
+        self._readers: list[Reader] = []
+        self._wall_offset_us = now_us - int(mono * 1e6)
+        self._linger_until: float | None = None
+        self._epoch_announced = self.state.epoch
+        self._announce_due = False
+        self._lingered_out = False
+        self._flush_at: float | None = None
+        self._gaps_at: float | None = None
+        self._notice_at = float("-inf")
+        self._noticed: Mark | None = None
+        self._last_keys: tuple[int, ...] = ()
+        self.mono = mono
+        """The newest time that the world was told."""
+
+    # --- sessions --------------------------------------------------------------------------
+
+    def reclaim_epoch(self, options: LiveOptions) -> int | None:
+        """The epoch that this publisher gets back, or None: allocate the next one. Raises
+        :class:`PublisherPresent` where another one publishes and ``takeover`` is not asked for."""
+        wanted = options.epoch if options.epoch == self.last_epoch else None
+        if self.publisher is not None and wanted is None and not options.takeover:
+            raise self._present()
+        return wanted if wanted else None
+
+    def attach_publisher(
+        self, link: Link, epoch: int, mono: float, *, takeover: bool = False
+    ) -> PublisherSession:
+        """A publisher with the epoch it was given. One that is still there gets ``bye``: it was taken
+        over, or it is the same one, come back on another connection."""
+        present = self.publisher
+        if present is not None:
+            if not takeover and epoch != present.epoch:
+                raise self._present()
+            self.publisher = None
+            taken = epoch != present.epoch
+            present.bye("taken_over" if taken else "reconnected", CloseCode.TAKEN_OVER)
+        session = self.publisher = PublisherSession(self, link, epoch)
+        self.last_epoch = max(self.last_epoch, epoch)
+        self._linger_until = None
+        self.counters.publishers += 1
+        link.control(self._welcome("publish", epoch, link, mono))
+        return session
+
+    def attach_subscriber(self, link: Link, options: LiveOptions, mono: float) -> SubscriberSession:
+        """A reader: ``welcome``, then ``resync`` and a keyframe if there is any state."""
+        reader = Reader(
+            self.state,
+            link,
+            mono,
+            keyframes=self._keyframes,
+            counters=self.counters,
+            zstd=options.zstd,
+            budget_kbps=options.budget_kbps,
+            weights=options.keys,
+            lag_s=self.settings.lag_s,
+            behind=self._reader_behind,
+        )
+        session = SubscriberSession(self, link, reader, options.follow)
+        self.subscribers[session] = reader
+        self._readers = list(self.subscribers.values())
+        self.counters.subscribers += 1
+        link.control(self._welcome("subscribe", self.state.epoch or self.last_epoch, link, mono))
+        if self._settled:
+            reader.want_keyframe("joined", mono)
+        else:
+            self._announce_due = True
+        return session
+
+    def publisher_left(self, session: PublisherSession, mono: float) -> None:
+        """Its link is gone: readers notice nothing until the linger time is over."""
+        if self.publisher is session:
+            self.publisher = None
+            self._linger_until = mono + self.settings.linger_s
+            self._wake()
+
+    def subscriber_left(self, session: SubscriberSession) -> None:
+        if self.subscribers.pop(session, None) is not None:
+            self._readers = list(self.subscribers.values())
+
+    def shutdown(self, reason: str, reconnect_after_ms: int) -> None:
+        """``bye`` to everybody: the gateway is going, or the world is."""
+        for session in list(self.subscribers):
+            session.bye(reason, CloseCode.SHUTTING_DOWN, reconnect_after_ms)
+        if self.publisher is not None:
+            publisher, self.publisher = self.publisher, None
+            publisher.bye(reason, CloseCode.SHUTTING_DOWN, reconnect_after_ms)
+
+    def _present(self) -> PublisherPresent:
+        return PublisherPresent(
+            f"world {self.name} has a publisher; say takeover=1 to replace it, or epoch= with its epoch "
+            "if you are the same one"
+        )
+
+    def _welcome(self, role: Role, epoch: int, link: Link, mono: float) -> bytes:
+        durable = self.journal.durable
+        return encode_control(
+            "welcome",
+            world=self.name,
+            role=role,
+            epoch=epoch,
+            tick=self.state.tick if epoch == self.state.epoch else 0,
+            durable=None if durable is None else {"epoch": durable.epoch, "tick": durable.tick},
+            max_datagram=link.message_bytes_max(),
+            server_time=self.wall_us(mono),
+        )
+
+    # --- frames ----------------------------------------------------------------------------
+
+    def ingest(self, frame: Frame, message: bytes, epoch: int, mono: float) -> bool:
+        """Take a frame message of the publisher: fan it out, then enter it into the journal. False:
+        it brought nothing new. Raises :class:`MalformedMessage` for a stride that is not the world's."""
+        self.mono = mono
+        self.counters.received += 1
+        self.counters.received_bytes += len(message)
+        if frame.stride and self.settings.stride and frame.stride != self.settings.stride:
+            raise MalformedMessage(
+                f"stride {frame.stride} is not that of world {self.name}, which is {self.settings.stride}; "
+                "send stride 0, or create another world"
+            )
+        if frame.epoch != epoch:
+            message = with_epoch(message, epoch)
+            frame.epoch = epoch
+        before = self.state.order
+        applied = self.state.apply(frame)
+        if not applied.changed and not applied.dropped and self.state.order == before:
+            self.counters.late += 1
+            return False
+        if len(applied.changed) < len(frame.keys):
+            frame = only(frame, applied.changed)
+            message = encode_frame(frame)
+        self._spread(frame, message, self._shared(applied.changed), mono)
+        if applied.dropped:
+            self._spread_removals(frame, applied.dropped, mono)
+        if self._epoch_announced != epoch or self._announce_due or self._lingered_out:
+            self._announce_epoch(mono)
+        return True
+
+    def put(self, records: list[Record], mono: float) -> None:
+        """Set or remove (data None) records on the gateway's own account, one tick after the
+        newest: they are fanned out and journalled like a frame of the publisher's."""
+        state = self.state
+        frame = Frame(state.epoch, state.tick + 1, records, parts=1, sent_at=self.wall_us(mono))
+        self.ingest(frame, encode_frame(frame), state.epoch, mono)
+
+    def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float) -> None:
+        out = Outgoing(frame, message, keys)
+        delivered = 0
+        for reader in self._readers:
+            if reader.offer(out, mono):
+                delivered += 1
+        self.counters.delivered += delivered
+        self.rates.count(len(message), delivered, mono)
+        self._keyframes.note(out, mono)
+        journal = self.journal
+        journal.add(
+            frame.epoch, frame.tick, frame.part, frame.parts, frame.sent_at, message, mono, self.wall_us(mono)
+        )
+        if journal.awaits and self._gaps_at is None:
+            self._gaps_at = mono + GAP_POLL_S
+            self._wake()
+        elif journal.ready:
+            self._wake()
+
+    def _spread_removals(self, frame: Frame, dropped: tuple[int, ...], mono: float) -> None:
+        """What a whole keyframe removed, said outright: a reader may have missed one of its parts."""
+        removal = Frame(
+            frame.epoch, frame.tick, [Record(key, None) for key in dropped], parts=0, sent_at=frame.sent_at
+        )
+        self._spread(removal, encode_frame(removal), dropped, mono)
+
+    def _shared(self, keys: tuple[int, ...]) -> tuple[int, ...]:
+        """The same tuple for the same keys, frame after frame."""
+        if keys == self._last_keys:
+            return self._last_keys
+        self._last_keys = keys
+        return keys
+
+    @property
+    def _settled(self) -> bool:
+        """False while parts of an epoch's tick 0 may still come: in a keyframe of that moment records
+        of earlier epochs, which have tick 0 there, would not give way to them."""
+        return self.state.tick > 0 or not self.journal.awaits
+
+    def _announce_epoch(self, mono: float) -> None:
+        """Readers start afresh: from a keyframe, once the new epoch is settled."""
+        self._announce_due = not self._settled
+        if self._announce_due:
+            return
+        self._epoch_announced, self._lingered_out = self.state.epoch, False
+        self._keyframes.forget()
+        for reader in self._readers:
+            reader.want_keyframe("new_epoch", mono)
+
+    # --- journal ---------------------------------------------------------------------------
+
+    def take_batch(self, mono: float) -> Batch | None:
+        """The next batch for the store, if there is one and none is in flight."""
+        return self.journal.take(mono, self.wall_us(mono))
+
+    def committed(self, batch: Batch, mono: float) -> None:
+        """The store answered: it is down."""
+        self.journal.committed(batch)
+        self._notice(mono)
+        self._wake()
+
+    def failed(self, batch: Batch, mono: float) -> None:
+        """The store did not answer, or said no: the same batch is given again by :meth:`take_batch`."""
+        self.journal.failed(batch)
+
+    # --- time ------------------------------------------------------------------------------
+
+    @property
+    def next_poll(self) -> float | None:
+        """When :meth:`poll` is wanted next (``mono``), or None."""
+        times = [self._linger_until, self._flush_at, self._gaps_at, self._notice_due()]
+        return min((time for time in times if time is not None), default=None)
+
+    def poll(self, mono: float, now_us: int) -> None:
+        """Do what time alone must do. Cheap when nothing is due; may be called at any time."""
+        self.mono = mono
+        self._wall_offset_us = now_us - int(mono * 1e6)
+        if self._flush_at is not None and mono >= self._flush_at:
+            self._flush_readers(mono)
+        if self._gaps_at is not None and mono >= self._gaps_at:
+            self.journal.note_gaps(mono)
+            self._gaps_at = mono + GAP_POLL_S if self.journal.awaits else None
+            if self._announce_due:
+                self._announce_epoch(mono)
+        if self._linger_until is not None and mono >= self._linger_until:
+            self._linger_until, self._lingered_out = None, True
+        self._notice(mono)
+
+    def wall_us(self, mono: float) -> int:
+        """The wall clock at ``mono``, microseconds since the Unix epoch."""
+        return int(mono * 1e6) + self._wall_offset_us
+
+    def _flush_readers(self, mono: float) -> None:
+        self._flush_at = None
+        due = [at for at in [reader.poll(mono) for reader in self._readers] if at is not None]
+        self._flush_at = min(due, default=None)
+
+    def _reader_behind(self) -> None:
+        """Something began to wait for a reader: look again in about a tick."""
+        soon = self.mono + FLUSH_S
+        if self._flush_at is None or self._flush_at > soon:
+            self._flush_at = soon
+            self._wake()
+
+    def _notice_due(self) -> float | None:
+        publisher, durable = self.publisher, self.journal.durable
+        if (
+            publisher is None
+            or durable is None
+            or durable == self._noticed
+            or durable.epoch != publisher.epoch
+        ):
+            return None
+        return self._notice_at + DURABLE_NOTICE_S
+
+    def _notice(self, mono: float) -> None:
+        """Tell the publisher how far the store is."""
+        due = self._notice_due()
+        if due is None or mono < due or self.publisher is None or self.journal.durable is None:
+            return
+        durable = self._noticed = self.journal.durable
+        self._notice_at = mono
+        message = encode_control("durable", epoch=durable.epoch, tick=durable.tick)
+        link = self.publisher.link
+        if link.lossy:
+            link.send(message, 0)
+        else:
+            link.control(message)
+
+    def _wake(self) -> None:
+        if self.on_work is not None:
+            self.on_work()
+
+    # --- facts -----------------------------------------------------------------------------
+
+    def facts(self, mono: float) -> dict[str, Any]:
+        """What ``GET /v1/worlds/{world}`` tells of it, JSON-ready."""
+        durable, publisher = self.journal.durable, self.publisher
+        return {
+            "world": self.name,
+            "stride": self.settings.stride or self.state.stride,
+            "epoch": max(self.last_epoch, self.state.epoch),
+            "tick": self.state.tick,
+            "durable": None if durable is None else {"epoch": durable.epoch, "tick": durable.tick},
+            "publisher": None if publisher is None else publisher.link.transport,
+            "readers": len(self.subscribers),
+            "rates": self.rates.as_dict(mono),
+            "records": len(self.state),
+        }
