@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .engine import EmbeddedOptions, Engine
-from .store import EmbeddedStore
+from gateway.store.embedded.engine import EmbeddedOptions, Engine
+from gateway.store.embedded.store import EmbeddedStore
 
 __all__ = ["EmbeddedOptions", "EmbeddedStore", "Engine"]

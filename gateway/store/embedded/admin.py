@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-from ...errors import BadInput, Conflict, Gone, Unprocessable
-from ...limits import STORE_LOCK_OWNER_BYTES_MAX, STORE_NAMESPACE_KEY_BYTES_MAX, STORE_OVERLAY_DEPTH_MAX
-from ..base import LockInfo, OverlayBase
-from . import versions
-from .namespaces import NsState, load, not_found
-from .sql import ask
-from .transaction import WriteTxn
+from gateway.errors import BadInput, Conflict, Gone, Unprocessable
+from gateway.limits import STORE_LOCK_OWNER_BYTES_MAX, STORE_NAMESPACE_KEY_BYTES_MAX, STORE_OVERLAY_DEPTH_MAX
+from gateway.store.base import LockInfo, OverlayBase
+from gateway.store.embedded import versions
+from gateway.store.embedded.namespaces import NsState, load, not_found
+from gateway.store.embedded.sql import ask
+from gateway.store.embedded.transaction import WriteTxn
 
 
 def check_key(key: str) -> None:

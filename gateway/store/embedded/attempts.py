@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import apsw
 
-from ...limits import STORE_ATTEMPT_BUCKET_KEYS_MAX, STORE_ATTEMPT_BUCKETS_MAX, STORE_ATTEMPT_KEPT_S
-from .sql import ask
-from .transaction import WriteTxn
+from gateway.limits import STORE_ATTEMPT_BUCKET_KEYS_MAX, STORE_ATTEMPT_BUCKETS_MAX, STORE_ATTEMPT_KEPT_S
+from gateway.store.embedded.sql import ask
+from gateway.store.embedded.transaction import WriteTxn
 
 BUCKET_S = 3_600
 

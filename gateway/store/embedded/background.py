@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import apsw
 
-from ...errors import GatewayError
-from . import schema
+from gateway.errors import GatewayError
+from gateway.store.embedded import schema
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from gateway.store.embedded.engine import Engine
 
 TIME_KEEPER_S: Final = 5.0
 SWEEP_S: Final = 60.0

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ...errors import BadInput, Conflict, Gone, PreconditionFailed, TooLarge
-from ...limits import (
+from gateway.errors import BadInput, Conflict, Gone, PreconditionFailed, TooLarge
+from gateway.limits import (
     STORE_COMMIT_INLINE_PAGES_MAX,
     STORE_COMMIT_NAMESPACES_MAX,
     STORE_COMMIT_PAGES_MAX,
@@ -19,14 +19,14 @@ from ...limits import (
     STORE_PAGE_CHECK_PAGES_MAX,
     STORE_READ_SET_PAGES_MAX,
 )
-from ..base import CommitRequest, Committed, NamespaceCommit
-from . import versions
-from .attempts import Attempts
-from .content import Packed, pack
-from .namespaces import NsState, Registry
-from .reading import interval, pack_pages
-from .sql import ask
-from .transaction import WriteTxn
+from gateway.store.base import CommitRequest, Committed, NamespaceCommit
+from gateway.store.embedded import versions
+from gateway.store.embedded.attempts import Attempts
+from gateway.store.embedded.content import Packed, pack
+from gateway.store.embedded.namespaces import NsState, Registry
+from gateway.store.embedded.reading import interval, pack_pages
+from gateway.store.embedded.sql import ask
+from gateway.store.embedded.transaction import WriteTxn
 
 _NEWEST = "SELECT version FROM page WHERE ns = ? AND page = ? ORDER BY version DESC LIMIT 1"
 

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import zstandard
 from blake3 import blake3
 
-from ...errors import BadInput, StoreDamaged, TooLarge
-from ...limits import STORE_PAGE_BYTES_MAX
+from gateway.errors import BadInput, StoreDamaged, TooLarge
+from gateway.limits import STORE_PAGE_BYTES_MAX
 
 RAW: Final = 0
 ZSTD: Final = 1

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import Gone
-from ...limits import STORE_COMMIT_INLINE_PAGES_MAX
-from ..base import (
+from gateway.errors import Gone
+from gateway.limits import STORE_COMMIT_INLINE_PAGES_MAX
+from gateway.store.base import (
     CommitRequest,
     Committed,
     Namespace,
@@ -28,17 +28,17 @@ from ..base import (
     TimePoint,
     Version,
 )
-from . import admin, commit, failures, reading, schema, sweep, versions
-from .background import Background
-from .content import Packed, pack
-from .folder import FolderLock
-from .jobs import Job, Waiter
-from .namespaces import NsState, Registry, check_proof, load
-from .pool import Pool
-from .sql import ask
-from .timekeeper import TimeKeeper
-from .transaction import WriteTxn
-from .writer import Writer
+from gateway.store.embedded import admin, commit, failures, reading, schema, sweep, versions
+from gateway.store.embedded.background import Background
+from gateway.store.embedded.content import Packed, pack
+from gateway.store.embedded.folder import FolderLock
+from gateway.store.embedded.jobs import Job, Waiter
+from gateway.store.embedded.namespaces import NsState, Registry, check_proof, load
+from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.sql import ask
+from gateway.store.embedded.timekeeper import TimeKeeper
+from gateway.store.embedded.transaction import WriteTxn
+from gateway.store.embedded.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import apsw
 
-from ...errors import GatewayError, StoreDamaged, StoreError, StoreUnavailable
+from gateway.errors import GatewayError, StoreDamaged, StoreError, StoreUnavailable
 
 _DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 _DISK = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from ...errors import ConfigError
+from gateway.errors import ConfigError
 
 LOCK_NAME: Final = "LOCK"
 

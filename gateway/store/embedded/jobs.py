@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .transaction import WriteTxn
+from gateway.store.embedded.transaction import WriteTxn
 
 Apply = Callable[[WriteTxn], Any]
 Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]"]

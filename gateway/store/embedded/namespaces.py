@@ -14,12 +14,12 @@ from collections.abc import Iterable
 import apsw
 from blake3 import blake3
 
-from ...errors import NotFound
-from ...limits import STORE_LOG_COMMITS_KEPT, STORE_NAMESPACES_CACHED_MAX
-from ..base import LockInfo, Namespace, NamespaceInfo, OverlayBase
-from . import versions
-from .pool import Pool
-from .sql import ask
+from gateway.errors import NotFound
+from gateway.limits import STORE_LOG_COMMITS_KEPT, STORE_NAMESPACES_CACHED_MAX
+from gateway.store.base import LockInfo, Namespace, NamespaceInfo, OverlayBase
+from gateway.store.embedded import versions
+from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.sql import ask
 
 _COLUMNS = (
     "rid, key, id, floor, base, snapshot, truncated, lock_owner, lock_snapshot, lock_nonce, rolling_back"

@@ -12,8 +12,8 @@ from typing import Final
 
 import apsw
 
-from ...errors import StoreError
-from .sql import ask
+from gateway.errors import StoreError
+from gateway.store.embedded.sql import ask
 
 BLOCK: Final = 1 << 16
 NUMBER_MAX: Final = (1 << 47) - 1

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import apsw
 
-from ...errors import StoreUnavailable
-from ...limits import STORE_READ_CONNECTIONS_KEPT
-from . import schema
-from .failures import translate, translated
+from gateway.errors import StoreUnavailable
+from gateway.limits import STORE_READ_CONNECTIONS_KEPT
+from gateway.store.embedded import schema
+from gateway.store.embedded.failures import translate, translated
 
 T = TypeVar("T")
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import apsw
 
-from ...errors import BadInput, Gone
-from ...limits import STORE_INTERVAL_COMMITS_MAX, STORE_INTERVAL_PAGES_MAX
-from ..base import PageContent, PageRead, TimeBounds, TimePoint
-from . import versions
-from .content import unpack
-from .namespaces import NsState
-from .pool import Pool
-from .sql import ask
+from gateway.errors import BadInput, Gone
+from gateway.limits import STORE_INTERVAL_COMMITS_MAX, STORE_INTERVAL_PAGES_MAX
+from gateway.store.base import PageContent, PageRead, TimeBounds, TimePoint
+from gateway.store.embedded import versions
+from gateway.store.embedded.content import unpack
+from gateway.store.embedded.namespaces import NsState
+from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.sql import ask
 
 _PAGE = (
     "SELECT p.version, p.hash, b.enc, b.data FROM page p JOIN blob b ON b.id = p.blob"

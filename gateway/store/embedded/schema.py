@@ -20,8 +20,8 @@ from typing import Final
 
 import apsw
 
-from ...errors import ConfigError
-from .sql import ask
+from gateway.errors import ConfigError
+from gateway.store.embedded.sql import ask
 
 FILE_NAME: Final = "store.sqlite"
 APPLICATION_ID: Final = 0x6D767374

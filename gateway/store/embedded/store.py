@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from ...limits import STORE_READER_THREADS, STORE_WRITE_PAGES_MAX
-from ..base import (
+from gateway.limits import STORE_READER_THREADS, STORE_WRITE_PAGES_MAX
+from gateway.store.base import (
     CommitRequest,
     Committed,
     Namespace,
@@ -27,8 +27,8 @@ from ..base import (
     TimeBounds,
     Version,
 )
-from .engine import EmbeddedOptions, Engine
-from .jobs import Job
+from gateway.store.embedded.engine import EmbeddedOptions, Engine
+from gateway.store.embedded.jobs import Job
 
 P = ParamSpec("P")
 T = TypeVar("T")

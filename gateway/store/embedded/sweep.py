@@ -11,12 +11,12 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
-from ...limits import STORE_STEP_ROWS_MAX, STORE_STEP_S
-from . import versions
-from .pool import Pool
-from .sql import ask
-from .transaction import WriteTxn
-from .writer import Writer
+from gateway.limits import STORE_STEP_ROWS_MAX, STORE_STEP_S
+from gateway.store.embedded import versions
+from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.sql import ask
+from gateway.store.embedded.transaction import WriteTxn
+from gateway.store.embedded.writer import Writer
 
 Row = tuple[int, int]
 """(page, version)"""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...limits import STORE_MOMENTS_MAX, STORE_STEP_ROWS_MAX
-from .sql import ask
-from .transaction import WriteTxn
-from .writer import Writer
+from gateway.limits import STORE_MOMENTS_MAX, STORE_STEP_ROWS_MAX
+from gateway.store.embedded.sql import ask
+from gateway.store.embedded.transaction import WriteTxn
+from gateway.store.embedded.writer import Writer
 
 _TRIM = (
     "DELETE FROM moment WHERE time IN (SELECT time FROM moment ORDER BY time LIMIT "

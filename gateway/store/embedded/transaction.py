@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import apsw
 
-from ...limits import STORE_LOG_COMMITS_KEPT
-from . import versions
-from .content import Packed
-from .namespaces import NsState
-from .sql import ask
+from gateway.limits import STORE_LOG_COMMITS_KEPT
+from gateway.store.embedded import versions
+from gateway.store.embedded.content import Packed
+from gateway.store.embedded.namespaces import NsState
+from gateway.store.embedded.sql import ask
 
 _NEW_CONTENT = "INSERT INTO content(ns, hash, blob, refs, written) VALUES(?, ?, ?, ?, ?)"
 _NEW_BLOB = "INSERT INTO blob(id, enc, data) VALUES(?, ?, ?)"

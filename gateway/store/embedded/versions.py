@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ...errors import BadInput
-from ..base import Version
+from gateway.errors import BadInput
+from gateway.store.base import Version
 
 TOP: Final = 2**63 - 1
 """Above every version that the engine ever hands out."""

@@ -16,8 +16,8 @@ from typing import Any
 
 import apsw
 
-from ...errors import GatewayError, Overloaded, StoreUnavailable
-from ...limits import (
+from gateway.errors import GatewayError, Overloaded, StoreUnavailable
+from gateway.limits import (
     STORE_BATCH_JOBS_MAX,
     STORE_BATCH_PAGES_MAX,
     STORE_QUEUE_BYTES_MAX,
@@ -25,13 +25,13 @@ from ...limits import (
     STORE_WAL_PAGES,
     STORE_WAL_PAGES_MAX,
 )
-from . import failures, schema
-from .attempts import Attempts
-from .jobs import Job, tell
-from .namespaces import Registry
-from .numbers import Numbers
-from .sql import ask
-from .transaction import WriteTxn
+from gateway.store.embedded import failures, schema
+from gateway.store.embedded.attempts import Attempts
+from gateway.store.embedded.jobs import Job, tell
+from gateway.store.embedded.namespaces import Registry
+from gateway.store.embedded.numbers import Numbers
+from gateway.store.embedded.sql import ask
+from gateway.store.embedded.transaction import WriteTxn
 
 
 class Writer:
