@@ -58,11 +58,11 @@ class KeyframeCache:
             cached = self._cached[zstd] = self._make(mono, zstd)
         return cached
 
-    def fresh(self, mono: float) -> SharedKeyframe:
-        """A plain keyframe of the state as it is now."""
-        cached = self._cached.get(False)
+    def fresh(self, mono: float, *, zstd: bool = False) -> SharedKeyframe:
+        """A keyframe of the state as it is now."""
+        cached = self._cached.get(zstd)
         if cached is None or cached.changed or cached.order != self._state.order:
-            cached = self._cached[False] = self._make(mono, False)
+            cached = self._cached[zstd] = self._make(mono, zstd)
         return cached
 
     def forget(self) -> None:

@@ -106,4 +106,5 @@ _PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {
     "budget_kbps": _number(1, BUDGET_KBPS_MAX),
     "keys": _keys,
     "follow": _follow,
+    "conflate": _flag,
 }

@@ -106,6 +106,8 @@ class LiveOptions:
     budget_kbps: int | None = None
     keys: Mapping[int, float] = field(default_factory=dict)
     follow: str | None = None
+    conflate: bool = True
+    """False: every frame in order, as an ordinary TCP server would; only on links that are not lossy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from gateway.core.journal import JournalBuffer
 from gateway.core.keyframes import KeyframeCache
 from gateway.core.outgoing import Outgoing, only
 from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Role
+from gateway.core.queueing import QueueingReader
 from gateway.core.rates import Rates
 from gateway.core.reader import FLUSH_S, Reader
 from gateway.core.sessions import PublisherSession, SubscriberSession
@@ -125,7 +126,8 @@ class World:
 
     def attach_subscriber(self, link: Link, options: LiveOptions, mono: float) -> SubscriberSession:
         """A reader: ``welcome``, then ``resync`` and a keyframe if there is any state."""
-        reader = Reader(
+        kind = Reader if options.conflate or link.lossy else QueueingReader
+        reader = kind(
             self.state,
             link,
             mono,
@@ -217,12 +219,13 @@ class World:
             self._announce_epoch(mono)
         return True
 
-    def put(self, records: list[Record], mono: float) -> None:
+    def put(self, records: list[Record], mono: float) -> Frame:
         """Set or remove (data None) records on the gateway's own account, one tick after the
-        newest: they are fanned out and journalled like a frame of the publisher's."""
+        newest: they are fanned out and journalled like a frame of the publisher's, which is answered."""
         state = self.state
         frame = Frame(state.epoch, state.tick + 1, records, parts=1, sent_at=self.wall_us(mono))
         self.ingest(frame, encode_frame(frame), state.epoch, mono)
+        return frame
 
     def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float) -> None:
         out = Outgoing(frame, message, keys)

@@ -1,0 +1,70 @@
+"""A reader that asked for every frame in order (``conflate=0``). Room: core. Pure.
+
+What an ordinary TCP server does, for comparison and for tools that want each frame: messages queue
+in the link, up to a bound; beyond it they are dropped, and once the queue has drained a keyframe
+takes their place. Only for links that are not lossy.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from gateway.core.outgoing import Outgoing
+from gateway.core.ports import Link
+from gateway.core.reader import FLUSH_S, Reader
+from gateway.core.state import WorldState
+from gateway.limits import READER_BACKLOG_BYTES_MAX
+from gateway.wire.control import encode_control
+
+
+class QueueingReader(Reader):
+    """Forwards every message, whatever room there is; the link sends them in order."""
+
+    __slots__ = ("_backlog", "_backlog_bytes")
+
+    def __init__(self, state: WorldState, link: Link, mono: float, **options: Any) -> None:
+        super().__init__(state, link, mono, **options)
+        self._backlog: deque[tuple[int, int]] = deque()
+        self._backlog_bytes = 0
+
+    def offer(self, out: Outgoing, mono: float) -> bool:
+        self._settle_backlog()
+        if self._wanted is not None:
+            self.flush(mono)
+            return False
+        if self._backlog_bytes + out.size > READER_BACKLOG_BYTES_MAX:
+            self._counters.withheld += 1
+            self.want_keyframe("lagging", mono)
+            return False
+        self._queue([out.packed if self._zstd else out.message], out.size)
+        return True
+
+    def mark(self, marks: dict[int, None]) -> None:
+        """Nothing gets lost on the way, so nothing has to be said again."""
+
+    def flush(self, mono: float) -> None:
+        """The keyframe that is owed; after a drop, once what was queued before it is out."""
+        self._settle_backlog()
+        if self._wanted is None or (self._backlog and self._wanted == "lagging"):
+            return
+        reason, self._wanted = self._wanted, None
+        if reason == "joined" and not self._state.records:
+            return
+        keyframe = self._keyframes.fresh(mono, zstd=self._zstd)
+        self._link.control(encode_control("resync", reason=reason))
+        self._counters.resyncs += 1
+        self._queue(keyframe.messages, keyframe.size_bytes)
+
+    def poll(self, mono: float) -> float | None:
+        self.flush(mono)
+        return mono + FLUSH_S if self._wanted is not None else None
+
+    def _queue(self, messages: list[bytes], size_bytes: int) -> None:
+        self._backlog.append((self._link.send_stream(messages), size_bytes))
+        self._backlog_bytes += size_bytes
+
+    def _settle_backlog(self) -> None:
+        backlog = self._backlog
+        while backlog and self._link.stream_done(backlog[0][0]):
+            self._backlog_bytes -= backlog.popleft()[1]
