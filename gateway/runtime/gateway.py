@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway import __version__, limits
-from gateway.client.store import open_store
 from gateway.config import Settings, is_loopback, split_address
 from gateway.errors import ConfigError, GatewayError
 from gateway.http import dataplane
@@ -59,12 +58,7 @@ class Gateway:
     async def start(cls, settings: Settings) -> Gateway:
         """Open everything. Raises :class:`ConfigError` naming the flag that mends it."""
         certificates = Certificates(settings)
-        store = await open_store(
-            settings.store,
-            admin_url=settings.store_admin or None,
-            auto_create=True,
-            cache_bytes=settings.store_cache_mib * limits.MIB,
-        )
+        store = await open_the_store(settings)
         gateway = cls(settings, store, certificates)
         try:
             await gateway._open_doors()
@@ -203,6 +197,22 @@ class Gateway:
     async def _close_endpoint(self, timeout_s: float) -> None:
         await self.endpoint.drain(timeout_s)
         self.endpoint.close()
+
+
+async def open_the_store(settings: Settings) -> Store:
+    """The store that ``--store`` names: a folder, or the URL of an mvstore."""
+    if "://" not in settings.store:
+        from gateway.store.embedded import EmbeddedStore
+
+        return EmbeddedStore.open(settings.store, auto_create=True)
+    from gateway.client.store import open_store
+
+    return await open_store(
+        settings.store,
+        admin_url=settings.store_admin or None,
+        auto_create=True,
+        cache_bytes=settings.store_cache_mib * limits.MIB,
+    )
 
 
 def reset_key(folder: Path) -> bytes:

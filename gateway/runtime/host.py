@@ -6,17 +6,19 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from gateway import limits
 from gateway.config import Settings
-from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Session, Transport
-from gateway.core.world import PublisherSession, World, WorldSettings
+from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
+from gateway.core.sessions import PublisherSession
+from gateway.core.state import WorldState
+from gateway.core.world import World, WorldSettings
 from gateway.errors import GatewayError
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalLink
+from gateway.runtime.recording import Recording
 from gateway.store.base import Store
-from gateway.store.world import WorldStore
 
 log = logging.getLogger("mvgateway.world")
 
@@ -32,7 +34,7 @@ def now_us() -> int:
 class WorldHost:
     """Made by :meth:`open`, ended by :meth:`close`."""
 
-    def __init__(self, name: str, database: WorldStore, world: World, settings: Settings) -> None:
+    def __init__(self, name: str, database: Recording, world: World, settings: Settings) -> None:
         self.name = name
         self.database = database
         self.world = world
@@ -51,7 +53,7 @@ class WorldHost:
 
         ``create``: its options if it may be made where it is missing; None: ``UnknownWorld`` then.
         """
-        database = await WorldStore.open(store, name, create=create, page_bytes=settings.page_bytes)
+        database = await Recording.open(store, name, create=create)
         try:
             recovered = await database.recover()
         except BaseException:
@@ -62,14 +64,14 @@ class WorldHost:
             WorldSettings(
                 linger_s=settings.linger_ms / 1_000,
                 keyframe_interval_s=settings.keyframe_interval_ms / 1_000,
-                stride=recovered.stride,
+                stride=database.info.stride,
             ),
             mono=time.monotonic(),
             now_us=now_us(),
-            state=recovered.state,
-            next_seq=recovered.next_seq,
-            last_epoch=recovered.last_epoch,
-            durable=recovered.durable,
+            state=None if recovered is None else cast(WorldState, recovered.state),
+            next_seq=database.opened.last_seq + 1,
+            last_epoch=database.opened.epoch,
+            durable=None if recovered is None else Mark(recovered.epoch, recovered.tick),
         )
         return cls(name, database, world, settings)
 
@@ -85,7 +87,7 @@ class WorldHost:
         async with self._attaching:
             epoch = self.world.reclaim_epoch(options)
             if epoch is None:
-                epoch = await self.database.begin_epoch(now_us())
+                epoch = await self.database.begin_epoch()
             return self.world.attach_publisher(link, epoch, time.monotonic(), takeover=options.takeover)
 
     async def post(self, messages: AsyncIterator[bytes], *, durable: bool) -> Mapping[str, Any]:
@@ -96,22 +98,25 @@ class WorldHost:
         async for message in messages:
             poster.take(message)
             frames += 1
-        mark = Mark(self.world.epoch, self.world.tick)
+        mark = Mark(self.world.state.epoch, self.world.state.tick)
         if durable and frames:
             await self.pump.until_durable(mark, DURABLE_S_MAX)
-        done = self.world.durable
+        done = self.world.journal.durable
         down = None if done is None else {"epoch": done.epoch, "tick": done.tick}
         return {"epoch": mark.epoch, "tick": mark.tick, "frames": frames, "durable": down}
 
     async def info(self) -> Mapping[str, Any]:
         """What ``GET /v1/worlds/{world}`` tells."""
-        return {**self.world.facts(), **await self.database.options()}
+        return {**self.facts(), **self.database.options()}
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the rules tell of the world now."""
+        return self.world.facts(time.monotonic())
 
     @property
     def is_quiet(self) -> bool:
         """True where nobody is attached: it may be closed and opened again unnoticed."""
-        facts = self.world.facts()
-        return not facts["publisher"] and not facts["readers"]
+        return self.world.publisher is None and not self.world.subscribers
 
     async def _keep_house(self) -> None:
         while True:
@@ -120,7 +125,7 @@ class WorldHost:
                 self._poster.detach()
                 self._poster = None
             try:
-                await self.database.prune(now_us())
+                await self.database.prune()
             except GatewayError as error:
                 log.warning("world %s: old history stays for now: %s", self.name, error.message)
 
@@ -171,6 +176,3 @@ class LocalPublisher:
         if not self._detached:
             self._detached = True
             self._session.on_closed(time.monotonic())
-
-
-__all__ = ["CloseCode", "LocalPublisher", "WorldHost", "now_us"]

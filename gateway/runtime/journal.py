@@ -124,7 +124,7 @@ class JournalPump:
             ) from None
 
     def _is_durable(self, mark: Mark) -> bool:
-        durable = self._world.durable
+        durable = self._world.journal.durable
         return durable is not None and (durable.epoch, durable.tick) >= (mark.epoch, mark.tick)
 
     def _wake_waiters(self) -> None:

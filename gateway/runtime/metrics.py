@@ -49,7 +49,7 @@ class Metrics:
     def _worlds_metrics(self) -> Iterator[Metric]:
         hosts = list(self._worlds.hosts.values())
         yield _one("mvgateway_worlds_open", "gauge", "Worlds open in this process", len(hosts))
-        facts = {host.name: host.world.facts() for host in hosts}
+        facts = {host.name: host.facts() for host in hosts}
         for name, key, text in _WORLD_GAUGES:
             values = {world: _number(f[key]) for world, f in facts.items()}
             yield _labelled(f"mvgateway_world_{name}", "gauge", text, "world", values)
@@ -64,7 +64,7 @@ class Metrics:
         samples = [
             Sample(value, {"world": host.name, "what": what})
             for host in self._worlds.hosts.values()
-            for what, value in host.world.counters.items()
+            for what, value in host.world.counters.as_dict().items()
         ]
         return Metric(
             "mvgateway_world_events_total", "counter", "What the world's rules counted", tuple(samples)
@@ -119,7 +119,7 @@ _TCP: tuple[tuple[str, str, Any, str], ...] = (
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float(bool(value))
+    return float(value) if isinstance(value, int | float) else float(value is not None)
 
 
 def _one(name: str, kind: Any, text: str, value: float, **labels: str) -> Metric:

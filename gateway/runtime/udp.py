@@ -47,7 +47,7 @@ class UdpDoor(asyncio.DatagramProtocol):
         publisher = await LocalPublisher.attach(host, "udp")
         token = secrets.token_bytes(TOKEN_BYTES)
         self._publishers[token] = publisher
-        facts = host.world.facts()
+        facts = host.facts()
         return {
             "token": token.hex(),
             "host": self.address[0],

@@ -106,7 +106,7 @@ class Worlds:
 
     def _short(self, name: str) -> Mapping[str, Any]:
         host = self.hosts.get(name)
-        return {"world": name, "open": False} if host is None else {**host.world.facts(), "open": True}
+        return {"world": name, "open": False} if host is None else {**host.facts(), "open": True}
 
     async def patch(self, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         wanted = checked_options(options, ("retention", "ring_s"))
@@ -146,7 +146,7 @@ class Worlds:
         self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None
     ) -> AsyncIterator[bytes]:
         host = await self.host(name)
-        return await host.database.frames(epoch=epoch, from_tick=from_tick, to_tick=to_tick)
+        return host.database.frames(epoch=epoch, from_tick=from_tick, to_tick=to_tick)
 
     async def udp_token(self, name: str) -> Mapping[str, Any]:
         if self.udp is None:

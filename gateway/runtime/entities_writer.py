@@ -1,0 +1,154 @@
+"""Transactions on entity databases from the event loop: alone, or over two at once. Room: runtime.
+
+A :class:`Writer` has the one connection by which this gateway writes a database, and lets nobody
+else near it meanwhile. Work on SQLite runs in threads; coroutines wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Protocol, TypeVar
+
+import apsw
+
+from gateway.errors import NotFound
+from gateway.store.base import BlockingStore, Namespace, Version
+from gateway.store.database import Database, transact_together
+
+T = TypeVar("T")
+
+
+class Writer(Protocol):
+    """The right to write one database."""
+
+    @property
+    def key(self) -> str:
+        """The database's namespace."""
+
+    def exclusive(self) -> AbstractAsyncContextManager[Database]:
+        """The database, while nothing else uses its connection."""
+
+    async def close(self) -> None: ...
+
+
+class OwnWriter:
+    """A connection of our own: for inventories, whose databases hold nothing else."""
+
+    def __init__(self, store: BlockingStore, key: str, executor: Executor, *, create: bool) -> None:
+        self._database = Database.open(store, Namespace(key))
+        self._store = store
+        self._create = create
+        self._executor = executor
+        self._lock = asyncio.Lock()
+
+    @property
+    def key(self) -> str:
+        return self._database.namespace.key
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[Database]:
+        async with self._lock:
+            if self._create:
+                await in_thread(self._executor, self._make)
+                self._create = False
+            yield self._database
+
+    def _make(self) -> None:
+        from gateway.errors import Unprocessable
+
+        try:
+            self._store.create_namespace(self.key)
+        except Unprocessable:
+            return
+
+    async def close(self) -> None:
+        async with self._lock:
+            await in_thread(self._executor, self._database.close)
+
+
+async def in_thread(executor: Executor, fn: Callable[[], T]) -> T:
+    """``fn()`` in a thread; a cancelled caller still waits until the thread is done with it."""
+    future = asyncio.get_running_loop().run_in_executor(executor, fn)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.gather(future, return_exceptions=True)
+        raise
+
+
+async def together(
+    writers: Sequence[Writer],
+    fn: Callable[[Sequence[apsw.Connection]], T],
+    *,
+    executor: Executor,
+    deadline_s: float,
+) -> tuple[T, Version]:
+    """``fn(connections)`` and one commit over all; the connections in the order of ``writers``.
+
+    Databases are taken in the order of their keys, so two of these never wait for each other.
+    Answers (what ``fn`` answered, the version committed at). Raises as ``Database.transact``.
+    """
+    async with AsyncExitStack() as stack:
+        taken = {
+            writer.key: await stack.enter_async_context(writer.exclusive())
+            for writer in sorted(writers, key=lambda writer: writer.key)
+        }
+        databases = [taken[writer.key] for writer in writers]
+
+        def run() -> tuple[T, Version]:
+            for database in databases:
+                refresh(database)
+                database.deadline_s = deadline_s
+            result = transact_together(databases, fn)
+            return result, databases[0].version or ""
+
+        return await in_thread(executor, run)
+
+
+def refresh(database: Database) -> None:
+    """A connection that trusts its own head may be behind another gateway's commit: then what it
+    knows is dropped, so that no answer is given from an old snapshot."""
+    known = database.version
+    if known is not None and database.store.stat(database.namespace).version != known:
+        database.throw_away()
+
+
+class Snapshots:
+    """Reads of one database: at its head by a connection that is kept, or at a version."""
+
+    def __init__(self, store: BlockingStore, key: str, executor: Executor) -> None:
+        self._store = store
+        self._key = key
+        self._executor = executor
+        self._database = Database.open(store, Namespace(key), read_only=True)
+        self._lock = asyncio.Lock()
+
+    async def read(self, fn: Callable[[apsw.Connection], T], empty: T, at: Version | None = None) -> T:
+        """``fn(connection)`` on one snapshot; ``empty`` where the namespace was never written."""
+        if at is not None:
+            return await in_thread(self._executor, lambda: self._read_at(fn, empty, at))
+        async with self._lock:
+            return await in_thread(self._executor, lambda: _read(self._database, fn, empty))
+
+    def _read_at(self, fn: Callable[[apsw.Connection], T], empty: T, at: Version) -> T:
+        database = Database.open(self._store, Namespace(self._key), version=at)
+        try:
+            return _read(database, fn, empty)
+        finally:
+            database.close()
+
+    async def close(self) -> None:
+        async with self._lock:
+            await in_thread(self._executor, self._database.close)
+
+
+def _read(database: Database, fn: Callable[[apsw.Connection], T], empty: T) -> T:
+    try:
+        return database.read(fn)
+    except NotFound as error:
+        if error.code == "not_found" and "namespace" in error.message:
+            return empty
+        raise
