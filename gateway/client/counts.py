@@ -27,7 +27,8 @@ class Ticks:
 
     @property
     def lost(self) -> int:
-        """Ticks between the first and the newest of each epoch of which no message came."""
+        """Ticks since the last resync, between the first and the newest, of which no message came; and
+        those before it."""
         return self._expected_before + self._expected() - self.seen
 
     def see(self, epoch: int, tick: int) -> None:
@@ -47,10 +48,11 @@ class Ticks:
             self._window |= 1 << -ahead
             self.seen += 1
 
-    def start_after(self, epoch: int, tick: int) -> None:
-        """Begin to count after a keyframe of this (epoch, tick): what came before it is not lost."""
-        if epoch > self.epoch or self._first is None:
-            self._begin(epoch, tick + 1)
+    def restart(self) -> None:
+        """The gateway brings this reader up to date with a keyframe and repairs: what it skips by
+        that is not lost. Counting goes on with the next live frame."""
+        self._expected_before += self._expected()
+        self._first = None
 
     def _begin(self, epoch: int, tick: int) -> None:
         self._expected_before += self._expected()

@@ -112,7 +112,7 @@ class FrameSender:
 
     def _frame(self, rows: list[Record], **flags: bool) -> Frame:
         stride = 0 if any(row.data is None for row in rows) else self.stride
-        own_ticks = True if flags else None
+        own_ticks = True if flags.get("repair") else None
         return Frame(
             self.epoch, self.tick, rows, stride=stride, sent_at=self._clock_us(), ticks=own_ticks, **flags
         )

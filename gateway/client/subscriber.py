@@ -112,6 +112,7 @@ class Subscriber(Live):
     def on_control(self, control: Control) -> None:
         if control.type == "resync":
             self.counts.resyncs += 1
+            self.counts.ticks.restart()
             self._reset_due = control.get("reason") == "seek"
         if self._on_event is not None:
             self._on_event(control)
@@ -143,7 +144,6 @@ class Subscriber(Live):
         counts.bytes += size_bytes
         if frame.keyframe:
             counts.keyframes += frame.part == 0
-            counts.ticks.start_after(frame.epoch, frame.tick)
             return
         if frame.repair:
             counts.repaired_records += changed

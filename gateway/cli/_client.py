@@ -1,0 +1,72 @@
+"""Flags that every verb talking to a gateway shares. Room: cli."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway.client import HttpClient, Trust
+
+URL = "https://127.0.0.1:4433"
+LOCAL_CA = Path("certs/ca.pem")
+
+
+def add_client_flags(parser: argparse.ArgumentParser) -> None:
+    """``--url``, whom to trust, and which transport."""
+    parser.add_argument(
+        "--url",
+        default=os.environ.get("MVGATEWAY_URL", URL),
+        help=f"the gateway (default {URL}, or MVGATEWAY_URL)",
+    )
+    trust = parser.add_mutually_exclusive_group()
+    trust.add_argument(
+        "--ca", metavar="FILE", help=f"trust this CA (default on loopback: {LOCAL_CA} if it is there)"
+    )
+    trust.add_argument("--certificate-sha256", metavar="HEX", help="trust exactly this leaf certificate")
+    trust.add_argument("--insecure", action="store_true", help="trust any certificate")
+    parser.add_argument(
+        "--transport",
+        choices=("auto", "webtransport", "websocket"),
+        default="auto",
+        help="auto: QUIC, or TCP when UDP is silent (default)",
+    )
+
+
+def connection(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of a client that these flags mean."""
+    from gateway.client import Address
+
+    ca = args.ca
+    nothing_said = not (ca or args.certificate_sha256 or args.insecure or _trust_in_environment())
+    if nothing_said and Address.parse(args.url).loopback and LOCAL_CA.is_file():
+        ca = str(LOCAL_CA)
+    return {
+        "transport": args.transport,
+        "ca": ca,
+        "certificate_sha256": args.certificate_sha256,
+        "insecure": args.insecure,
+    }
+
+
+def trust(args: argparse.Namespace) -> Trust:
+    """The same decision for plain requests."""
+    from gateway.client import Trust
+
+    given = connection(args)
+    return Trust.of(
+        ca=given["ca"], certificate_sha256=given["certificate_sha256"], insecure=given["insecure"]
+    )
+
+
+def http_client(args: argparse.Namespace) -> HttpClient:
+    """A client for plain requests to ``--url``."""
+    from gateway.client import HttpClient
+
+    return HttpClient(args.url, trust=trust(args), transport=args.transport)
+
+
+def _trust_in_environment() -> bool:
+    return any(os.environ.get(name) for name in ("MVGATEWAY_CA", "MVGATEWAY_CERTIFICATE_SHA256"))

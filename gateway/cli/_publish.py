@@ -1,0 +1,159 @@
+"""The work of ``mvgateway publish``. Room: cli."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, BinaryIO
+
+from gateway import limits
+from gateway.cli._client import connection
+from gateway.client import Publisher
+from gateway.client.motion import Avatars
+from gateway.client.xrgrid import PACKET_BYTES
+from gateway.errors import ConfigError, MalformedMessage
+from gateway.wire import Frame, MessageStream, decode_message
+
+Records = Mapping[int, bytes | None]
+
+
+async def publish(args: argparse.Namespace) -> int:
+    """Send at a steady rate until the time, the file or the user ends it."""
+    stride = 0 if args.source else PACKET_BYTES
+    frames = frames_of(args.source) if args.source else _avatars(args)
+    async with Publisher(
+        args.url, args.world, stride=stride, epoch=args.epoch, takeover=args.takeover, **connection(args)
+    ) as publisher:
+        try:
+            with _progress(args, publisher):
+                await _send_all(publisher, frames, args.hz, args.seconds, bool(args.source))
+        finally:
+            _tell(args, publisher)
+    return 0
+
+
+async def _send_all(
+    publisher: Publisher,
+    frames: Iterator[tuple[Records, bool]],
+    hz: float,
+    seconds: float | None,
+    from_file: bool,
+) -> None:
+    async for _ in paced(hz, seconds):
+        frame = await asyncio.to_thread(next, frames, None) if from_file else next(frames, None)
+        if frame is None:
+            break
+        publisher.send(frame[0], keyframe=frame[1])
+    if publisher.counts.frames and publisher.connected:
+        try:
+            await asyncio.wait_for(publisher.wait_durable(), 2.0)
+        except TimeoutError:
+            pass  # the store is behind; the frames are sent all the same
+
+
+async def paced(hz: float, seconds: float | None = None) -> AsyncIterator[int]:
+    """0, 1, 2, … at ``hz`` a second for ``seconds``; a late tick does not shift those after it."""
+    start = time.monotonic()
+    tick = 0
+    while seconds is None or tick < hz * seconds:
+        yield tick
+        tick += 1
+        wait = start + tick / hz - time.monotonic()
+        if wait < -1.0:
+            start = time.monotonic() - tick / hz
+        await asyncio.sleep(max(wait, 0))
+
+
+def _avatars(args: argparse.Namespace) -> Iterator[tuple[Records, bool]]:
+    avatars = Avatars(args.players, bones=args.bones, hz=args.hz, seed=args.seed)
+    tick = 0
+    while True:
+        tick += 1
+        yield avatars.frame(tick), False
+
+
+def frames_of(source: str) -> Iterator[tuple[Records, bool]]:
+    """The frames of a file of length-prefixed messages (``-``: standard input): (records, keyframe).
+    Messages of one tick are one frame. Raises :class:`ConfigError`, :class:`MalformedMessage`."""
+    if source == "-":
+        yield from _grouped(sys.stdin.buffer)
+        return
+    try:
+        with open(source, "rb") as file:
+            yield from _grouped(file)
+    except OSError as error:
+        raise ConfigError(f"--from {source}: {error.strerror}") from error
+
+
+def _grouped(file: BinaryIO) -> Iterator[tuple[Records, bool]]:
+    group: dict[int, bytes | None] = {}
+    mark: tuple[int, int, bool] | None = None
+    for frame in _messages(file):
+        here = (frame.epoch, frame.tick, frame.keyframe)
+        if mark is not None and here != mark:
+            yield group, mark[2]
+            group = {}
+        mark = here
+        group.update((row.key, row.data) for row in frame.records)
+    if mark is not None:
+        yield group, mark[2]
+
+
+def _messages(file: BinaryIO) -> Iterator[Frame]:
+    stream = MessageStream()
+    while chunk := file.read1(limits.MIB) if hasattr(file, "read1") else file.read(limits.MIB):
+        stream.feed(chunk)
+        for message in stream:
+            decoded = decode_message(message)
+            if isinstance(decoded, Frame):
+                yield decoded
+    try:
+        stream.finish()
+    except MalformedMessage as error:
+        raise MalformedMessage(f"--from: {error.message}") from error
+
+
+def _progress(args: argparse.Namespace, publisher: Publisher) -> Any:
+    if args.json or not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    def line() -> Text:
+        counts, durable = publisher.counts, publisher.durable
+        return Text(
+            f"{args.world}  {publisher.transport or 'connecting …'}  epoch {publisher.epoch}  "
+            f"tick {publisher.tick}  durable {durable.tick if durable else '-'}  "
+            f"lost {counts.lost_datagrams}  repaired {counts.repaired_records}"
+        )
+
+    return Live(get_renderable=line, console=Console(stderr=True), refresh_per_second=8, transient=True)
+
+
+def _tell(args: argparse.Namespace, publisher: Publisher) -> None:
+    facts = {
+        "world": args.world,
+        "transport": publisher.transport,
+        "epoch": publisher.epoch,
+        "tick": publisher.tick,
+        "durable": _mark(publisher),
+        **publisher.counts.as_json(),
+    }
+    if args.json:
+        print(json.dumps(facts), flush=True)
+    else:
+        print(
+            f"sent {facts['frames']} frames to {args.world} (epoch {facts['epoch']}, tick {facts['tick']}) "
+            f"over {facts['transport']}; durable up to {facts['durable']}"
+        )
+
+
+def _mark(publisher: Publisher) -> dict[str, int] | None:
+    durable = publisher.durable
+    return {"epoch": durable.epoch, "tick": durable.tick} if durable else None
