@@ -34,7 +34,7 @@ ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
 
 # --- core --------------------------------------------------------------------------------
 QUERY_FIELDS_MAX: Final = 32
-"""A live session's query has seven keys."""
+"""A live session's query has eight keys."""
 BUDGET_KBPS_MAX: Final = 10_000_000
 """10 Gbit/s to one reader: above it a budget is no bound."""
 FOCUS_KEYS_MAX: Final = 4_096
@@ -143,6 +143,9 @@ RING_PRUNE_ROWS_MAX: Final = 512
 catches up, and a few milliseconds."""
 VERSIONS_KEPT_S: Final = 15
 """How long the store's old versions of a ring are kept: long enough for a reader that is under way."""
+VERSIONS_KEPT_RECORD_S: Final = 3_600
+"""How long they are kept where everything is recorded: the frames stand in the tables, this is for
+looks at entities in the past."""
 HISTORY_PAGE_ROWS: Final = 64
 """Rows read in one transaction by who streams a recording: a second of frames."""
 HISTORY_GAPS_MAX: Final = 10_000

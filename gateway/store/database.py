@@ -141,6 +141,11 @@ class Database:
         """
         return transact_together([self], lambda connections: fn(connections[0]))
 
+    def take_conflicts(self) -> int:
+        """How often a transaction was run again since this was last asked."""
+        taken, self.conflicts = self.conflicts, 0
+        return taken
+
     def begin_held(self) -> apsw.Connection:
         """Begin a writing transaction whose COMMIT leaves its pages for :func:`commit_held`."""
         connection = self.connection

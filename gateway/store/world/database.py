@@ -1,0 +1,210 @@
+"""One world's database: created, opened, written and asked. Room: store. Blocks, one thread.
+
+Writing assumes to be alone (its head is trusted without asking); somebody else's commit to the same
+world is a conflict, after which everything known is read again and the write runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import apsw
+
+from gateway.errors import NotFound, UnknownWorld
+from gateway.limits import RING_PRUNE_ROWS_MAX
+from gateway.store.base import BlockingStore, Namespace, Version
+from gateway.store.database import Database
+from gateway.store.world import reading, schema, writing
+from gateway.store.world.history import History
+from gateway.store.world.schema import Part, Retention, WorldInfo
+from gateway.store.world.state import MakeState
+from gateway.wire.framecodec import LEVEL, FrameEncoder
+from gateway.wire.journal import Batch
+from gateway.wire.names import world_name
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a journal must know to go on: ``last_seq`` -1 and ``epoch`` 0 where nothing was yet."""
+
+    info: WorldInfo
+    created: bool
+    last_seq: int
+    epoch: int
+    newest: reading.RowHead | None
+
+
+class WorldDatabase(History):
+    """A world. Make it by :meth:`create` or :meth:`open`; end it by :meth:`close`."""
+
+    def __init__(self, database: Database, make_state: MakeState, *, level: int = LEVEL) -> None:
+        super().__init__(database, make_state)
+        self.database = database
+        self._encoder = FrameEncoder(level)
+        self._next_seq: int | None = None
+        self._retention = Retention()
+
+    # --- opening -----------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        store: BlockingStore,
+        name: str,
+        *,
+        make_state: MakeState,
+        now_us: int,
+        stride: int = 0,
+        retention: Retention | None = None,
+        level: int = LEVEL,
+        parts: Sequence[Part] = (),
+    ) -> tuple[WorldDatabase, Opened]:
+        """Create the world if it is not there, and open it for its writer. ``Opened.info`` tells
+        what it is: an existing world keeps its stride and retention. Raises ``BadName``,
+        ``Unprocessable`` where the namespace holds something else."""
+        database = Database.open(store, Namespace(world_name(name)), single_writer=True, create=True)
+        world = cls(database, make_state, level=level)
+        info = WorldInfo(name, stride, retention or Retention(), now_us)
+        try:
+            return world, world._open(info, parts)
+        except BaseException:
+            world.close()
+            raise
+
+    def _open(self, info: WorldInfo, parts: Sequence[Part]) -> Opened:
+        if not self.database.read(lambda c: schema.is_world(c) and schema.is_current(c, parts)):
+            created = self.database.transact(lambda connection: _make(connection, info, parts))
+        else:
+            created = False
+        opened = self.database.read(_opened)
+        self._retention = opened.info.retention
+        return replace(opened, created=created)
+
+    @classmethod
+    def open(
+        cls,
+        store: BlockingStore,
+        name: str,
+        *,
+        make_state: MakeState,
+        version: Version | None = None,
+    ) -> WorldDatabase:
+        """Open a world read-only: at its moving head, or at ``version``. Raises ``UnknownWorld``."""
+        database = Database.open(store, Namespace(world_name(name)), version=version, read_only=True)
+        world = cls(database, make_state)
+        try:
+            there = database.read(schema.is_world)
+        except NotFound:
+            there = False
+        except BaseException:
+            world.close()
+            raise
+        if not there:
+            world.close()
+            raise UnknownWorld(f"there is no world {name!r} in this store; `worlds` lists those there are")
+        return world
+
+    def close(self) -> None:
+        """Close; idempotent."""
+        self.database.close()
+
+    @property
+    def version(self) -> Version | None:
+        """The store's version last read or committed."""
+        return self.database.version
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def append(self, batch: Batch, also: Callable[[apsw.Connection], object] | None = None) -> Version | None:
+        """One commit with everything in ``batch``; the store's version of it. Writing a row again
+        under the same ``seq`` changes nothing, so a batch whose fate is unknown may be given again.
+
+        ``also(connection)`` runs in the same transaction, after the rows. In a ring, each batch
+        that holds a keyframe also deletes what has fallen out.
+        Raises ``Conflict`` (others write and write), ``StoreUnavailable``, ``StoreError``.
+        """
+        frames = batch.frames
+        if frames and frames[0].seq != self._next_seq:
+            self._encoder.restart()
+        self._next_seq = None
+        packed = writing.pack(self._encoder, frames, batch.gaps)
+        before_us = self._ring_start_us(frames[-1].received_at_us) if frames and packed.keyframes else None
+        self.database.transact(lambda connection: _append(connection, packed, before_us, also))
+        if frames:
+            self._next_seq = frames[-1].seq + 1
+        return self.database.version
+
+    def _ring_start_us(self, now_us: int) -> int | None:
+        ring = self._retention
+        return now_us - ring.ring_s * 1_000_000 if ring.mode == "ring" else None
+
+    def begin_epoch(self, requested: int | None, now_us: int) -> int:
+        """The epoch for a publisher that attaches, durable when this returns; never goes back.
+        ``requested`` is given back while it is still the newest."""
+        return self.database.transact(lambda c: writing.begin_epoch(c, requested, now_us))
+
+    def end_epoch(self, epoch: int, now_us: int) -> None:
+        """Note that the publisher of ``epoch`` is gone."""
+        self.database.transact(lambda c: writing.end_epoch(c, epoch, now_us))
+
+    def set_retention(self, retention: Retention) -> WorldInfo:
+        """Change how much is kept, from the next keyframe on."""
+
+        def change(connection: apsw.Connection) -> WorldInfo:
+            info = replace(schema.read_info(connection), retention=retention)
+            schema.write_info(connection, info)
+            return info
+
+        info = self.database.transact(change)
+        self._retention = retention
+        return info
+
+    def set_mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None = None) -> None:
+        """Set or move a mark. ``data``: JSON text."""
+        self.database.transact(lambda c: writing.set_mark(c, name, epoch, tick, at_us, data))
+
+    def prune(self, now_us: int, rows_max: int = RING_PRUNE_ROWS_MAX) -> int:
+        """Delete at most ``rows_max`` rows that have fallen out of the ring; answers how many."""
+        before_us = self._ring_start_us(now_us)
+        if before_us is None:
+            return 0
+        return self.database.transact(lambda c: writing.prune(c, before_us, rows_max))
+
+    def transact(self, fn: Callable[[apsw.Connection], T]) -> T:
+        """``fn(connection)`` and one commit: how other rooms write their tables of this world."""
+        return self.database.transact(fn)
+
+    def read(self, fn: Callable[[apsw.Connection], T]) -> T:
+        """``fn(connection)`` on one snapshot."""
+        return self.database.read(fn)
+
+
+def _make(connection: apsw.Connection, info: WorldInfo, parts: Sequence[Part]) -> bool:
+    created = not schema.is_world(connection)
+    if created:
+        schema.create(connection, info)
+    schema.migrate(connection, parts)
+    return created
+
+
+def _opened(connection: apsw.Connection) -> Opened:
+    newest: Any = reading.last_row(connection)
+    epoch = connection.execute("SELECT max(epoch) FROM epochs").get or 0
+    return Opened(schema.read_info(connection), False, newest.seq if newest else -1, epoch, newest)
+
+
+def _append(
+    connection: apsw.Connection,
+    packed: writing.PackedBatch,
+    before_us: int | None,
+    also: Callable[[apsw.Connection], object] | None,
+) -> None:
+    writing.write(connection, packed)
+    if also is not None:
+        also(connection)
+    if before_us is not None:
+        writing.prune(connection, before_us, RING_PRUNE_ROWS_MAX)

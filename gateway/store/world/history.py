@@ -1,0 +1,278 @@
+"""A recording, asked: the last state, the state at a moment, the frames between two. Room: store.
+
+Works on anything that has ``read(fn(connection))``: a world at its head, a world in the past, or a
+film (an ordinary SQLite file). Blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import apsw
+
+from gateway.errors import NothingRecorded
+from gateway.limits import HISTORY_GAPS_MAX, HISTORY_PAGE_ROWS
+from gateway.store.world import reading
+from gateway.store.world.reading import ORDER_MAX, TICK_MASK, RowHead, order_of
+from gateway.store.world.schema import WorldInfo, read_info
+from gateway.store.world.state import MakeState, Recovered, State
+from gateway.wire.framecodec import PREFIXED, FrameDecoder
+from gateway.wire.frames import decode_frame
+from gateway.wire.journal import Gap, JournalFrame
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """Where a recording is read from: one snapshot during each ``read``."""
+
+    def read(self, fn: Callable[[apsw.Connection], T]) -> T: ...
+
+
+class History:
+    """The questions that a recording answers."""
+
+    def __init__(self, source: Source, make_state: MakeState) -> None:
+        self.source = source
+        self.make_state = make_state
+
+    def info(self) -> WorldInfo:
+        """What the world says of itself."""
+        return self.source.read(read_info)
+
+    def last(self) -> Recovered | None:
+        """The last synced state; None where nothing was ever recorded."""
+        return self.source.read(self._last)
+
+    def _last(self, connection: apsw.Connection) -> Recovered | None:
+        start = reading.last_keyframe(connection) or reading.first_row(connection)
+        return None if start is None else self._replay(connection, start, lambda row: False)
+
+    def state_at_tick(self, epoch: int, tick: int, *, exact: bool = True) -> Recovered:
+        """The state that a live reader had at that tick: after the last row before the first of a
+        greater (epoch, tick). Raises ``NothingRecorded``: before the recording, or (``exact``)
+        the tick has no row; the message names its neighbours."""
+        return self.source.read(lambda connection: self._at_tick(connection, epoch, tick, exact))
+
+    def _at_tick(self, connection: apsw.Connection, epoch: int, tick: int, exact: bool) -> Recovered:
+        order = order_of(epoch, tick)
+        start = reading.keyframe_at_tick(connection, epoch, tick) or reading.first_row(connection)
+        if start is None or start.order > order:
+            raise _too_early(f"tick {tick} of epoch {epoch}", start)
+        found = self._replay(connection, start, lambda row: order_of(row.epoch, row.tick) > order)
+        if exact and order_of(found.epoch, found.tick) != order:
+            raise self._between(connection, found, epoch, tick)
+        return found
+
+    def _between(
+        self, connection: apsw.Connection, found: Recovered, epoch: int, tick: int
+    ) -> NothingRecorded:
+        after = connection.execute(
+            "SELECT epoch, tick FROM frames WHERE seq > ? ORDER BY seq LIMIT 1", (found.seq,)
+        ).fetchone()
+        nearest = f"the nearest before it is tick {found.tick} of epoch {found.epoch}"
+        nearest += f", after it tick {after[1]} of epoch {after[0]}" if after else ", and nothing after it"
+        return NothingRecorded(
+            f"tick {tick} of epoch {epoch} is not recorded: {nearest}",
+            before={"epoch": found.epoch, "tick": found.tick},
+            after={"epoch": after[0], "tick": after[1]} if after else None,
+        )
+
+    def state_at_time(self, at_us: int) -> Recovered:
+        """The state at ``at_us`` (microseconds since the Unix epoch, the gateway's clock). A time
+        after the last row gives the last state. Raises ``NothingRecorded`` for one before the first."""
+        return self.source.read(lambda connection: self._at_time(connection, at_us))
+
+    def _at_time(self, connection: apsw.Connection, at_us: int) -> Recovered:
+        start = reading.keyframe_at_time(connection, at_us) or reading.first_row(connection)
+        if start is None or start.received_at_us > at_us:
+            raise _too_early(f"the time {at_us} µs", start)
+        return self._replay(connection, start, lambda row: row.received_at_us > at_us)
+
+    def _replay(
+        self, connection: apsw.Connection, start: RowHead, past: Callable[[JournalFrame], bool]
+    ) -> Recovered:
+        state, reached, last = self.make_state(), start.order, None
+        for row in reading.rows(connection, start.seq):
+            if past(row):
+                break
+            apply_row(state, row)
+            reached, last = max(reached, order_of(row.epoch, row.tick)), row
+        assert last is not None
+        gaps = reading.gaps_between(connection, start.order, reached, HISTORY_GAPS_MAX)
+        epoch, tick = reached >> 32, reached & TICK_MASK
+        return Recovered(epoch, tick, last.seq, last.received_at_us, last.sent_at_us, state, tuple(gaps))
+
+    def state_at(
+        self, epoch: int | None, tick: int | None, at_us: int | None, *, exact: bool = True
+    ) -> Recovered:
+        """The state at ``at_us``, or at ``tick`` of ``epoch`` (None: the newest recorded)."""
+        if tick is None:
+            assert at_us is not None
+            return self.state_at_time(at_us)
+        return self.state_at_tick(self._newest_epoch() if epoch is None else epoch, tick, exact=exact)
+
+    def bounds(
+        self, epoch: int | None, from_tick: int | None, to_tick: int | None
+    ) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """(start, end) of :meth:`frames` for a span of ticks of ``epoch`` (None: of the newest one;
+        all three None: everything)."""
+        if epoch is None:
+            if from_tick is None and to_tick is None:
+                return None, None
+            epoch = self._newest_epoch()
+        return (epoch, from_tick or 0), (epoch, TICK_MASK if to_tick is None else to_tick)
+
+    def _newest_epoch(self) -> int:
+        newest = self.source.read(reading.last_row)
+        return newest.epoch if newest else 0
+
+    def frames(
+        self,
+        start: tuple[int, int] | None = None,
+        end: tuple[int, int] | None = None,
+        *,
+        keyframes: bool = False,
+    ) -> Iterator[JournalFrame | Gap]:
+        """Rows and gaps from ``start`` to ``end`` ((epoch, tick), both included), in order.
+        ``keyframes``: with those that the gateway made."""
+        cursor = FrameCursor(self, start, end, keyframes=keyframes)
+        while items := cursor.next():
+            yield from items
+
+    def gaps(self) -> list[Gap]:
+        """What is known to be missing, oldest first (bounded)."""
+        return self.source.read(lambda c: reading.gaps_between(c, 0, ORDER_MAX, HISTORY_GAPS_MAX))
+
+    def marks(self) -> list[dict[str, Any]]:
+        """The marks in order: ``{name, epoch, tick, at_us, data (JSON text or None)}``."""
+        names = ("name", "epoch", "tick", "at_us", "data")
+        query = "SELECT name, epoch, tick, at, data FROM marks ORDER BY epoch, tick, name"
+        return self.source.read(lambda c: [dict(zip(names, row, strict=True)) for row in c.execute(query)])
+
+    def summary(self) -> dict[str, Any]:
+        """What can be got back, and to when: JSON-ready. Reads a few pages only."""
+        return self.source.read(_summary)
+
+
+def apply_row(state: State, row: JournalFrame) -> None:
+    """Put a row's messages into ``state``."""
+    for message in row.messages:
+        state.apply(decode_frame(message))
+
+
+def _too_early(asked: str, first: RowHead | None) -> NothingRecorded:
+    if first is None:
+        return NothingRecorded(f"{asked} is not recorded: nothing is; publish to the world first")
+    return NothingRecorded(
+        f"{asked} is before the recording, which begins at tick {first.tick} of epoch {first.epoch} "
+        f"(received at {first.received_at_us} µs since 1970); ask for that or later",
+        first={"epoch": first.epoch, "tick": first.tick, "received_at_us": first.received_at_us},
+    )
+
+
+def _summary(connection: apsw.Connection) -> dict[str, Any]:
+    info = read_info(connection)
+    first, last = reading.first_row(connection), reading.last_row(connection)
+    keyframe = reading.last_keyframe(connection)
+    count = connection.execute("SELECT count(*) FROM gaps").get
+    parent = info.parent
+    return {
+        "world": info.world,
+        "stride": info.stride,
+        "retention": info.retention.mode,
+        "ring_s": info.retention.ring_s,
+        "first": first and first._asdict(),
+        "last": last and last._asdict(),
+        "last_keyframe": keyframe and keyframe._asdict(),
+        "rows": last.seq - first.seq + 1 if first and last else 0,
+        "gaps": count,
+        "marks": connection.execute("SELECT count(*) FROM marks").get,
+        "epochs": connection.execute("SELECT count(*) FROM epochs").get,
+        "parent": parent and {"world": parent.world, "epoch": parent.epoch, "tick": parent.tick},
+    }
+
+
+class FrameCursor:
+    """Reads a recording page by page, each in a short transaction of its own, so that neither the
+    journal nor the store's old versions wait for a slow reader. What retention deletes between two
+    pages shows as a gap of reason ``dropped``."""
+
+    def __init__(
+        self,
+        history: History,
+        start: tuple[int, int] | None = None,
+        end: tuple[int, int] | None = None,
+        *,
+        keyframes: bool = False,
+    ) -> None:
+        self.history = history
+        self._start = 0 if start is None else order_of(*start)
+        self._end = ORDER_MAX if end is None else order_of(*end)
+        self._keyframes = keyframes
+        self._decoder = FrameDecoder()
+        self._seq: int | None = None
+        self._told = self._start
+        self._reached: int | None = None
+        self._done = False
+
+    def next(self, rows_max: int = HISTORY_PAGE_ROWS) -> list[JournalFrame | Gap]:
+        """The next rows and gaps; empty at the end."""
+        items: list[JournalFrame | Gap] = []
+        while not items and not self._done:
+            items = self.history.source.read(lambda connection: self._page(connection, rows_max))
+        return items
+
+    def _page(self, connection: apsw.Connection, rows_max: int) -> list[JournalFrame | Gap]:
+        items: list[JournalFrame | Gap] = []
+        taken = 0
+        for row in self._packed(connection):
+            seq, epoch, tick, received, sent, keyframe, codec, body = row
+            order = order_of(epoch, tick)
+            if keyframe and order > self._end:
+                break
+            if codec >= PREFIXED and self._lost(seq):
+                continue
+            self._note_pruned(items, seq, epoch, tick)
+            messages = tuple(self._decoder.decode(codec, body))
+            self._seq = seq + 1
+            if self._start <= order <= self._end and (self._keyframes or not keyframe):
+                items += self._gaps_up_to(connection, order)
+                items.append(JournalFrame(seq, epoch, tick, received, sent, bool(keyframe), messages))
+            self._reached = max(order, self._reached or 0)
+            taken += 1
+            if taken == rows_max:
+                return items
+        self._done = True
+        return items + self._gaps_up_to(connection, self._end)
+
+    def _packed(
+        self, connection: apsw.Connection
+    ) -> Iterator[tuple[int, int, int, int, int, int, int, bytes]]:
+        if self._seq is None:
+            epoch, tick = self._start >> 32, self._start & TICK_MASK
+            start = reading.keyframe_at_tick(connection, epoch, tick) or reading.first_row(connection)
+            return reading.packed_rows(connection, start.seq if start else 0)
+        return reading.packed_rows(connection, self._seq)
+
+    def _lost(self, seq: int) -> bool:
+        """True where the row leans on one that is not there any more."""
+        return self._seq is None or seq != self._seq
+
+    def _note_pruned(self, items: list[JournalFrame | Gap], seq: int, epoch: int, tick: int) -> None:
+        if self._seq is None or seq == self._seq or self._reached is None:
+            return
+        if order_of(epoch, tick) > self._reached + 1:
+            first = (self._reached & TICK_MASK) + 1 if self._reached >> 32 == epoch else 0
+            if first < tick:
+                items.append(Gap(epoch, first, tick - 1, "dropped"))
+
+    def _gaps_up_to(self, connection: apsw.Connection, order: int) -> list[JournalFrame | Gap]:
+        """The recorded gaps that begin at or before ``order`` and were not told yet."""
+        if order < self._told:
+            return []
+        first = self._told == self._start
+        gaps = reading.gaps_between(connection, self._told, order, HISTORY_GAPS_MAX, overlapping=first)
+        self._told = order + 1
+        return list(gaps)

@@ -1,0 +1,308 @@
+"""A world's database for the event loop. Room: store.
+
+SQLite never runs on the loop: one world has two lanes, each a thread and a connection of its own,
+that start when first needed and end when idle. The writing lane takes one call at a time, in turn;
+the reading lane reads the newest commit and never delays the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import apsw
+
+from gateway.errors import BadInput, ShuttingDown
+from gateway.limits import WORLD_IDLE_S
+from gateway.store.base import Store, Version
+from gateway.store.database import Database
+from gateway.store.world.database import Opened, WorldDatabase
+from gateway.store.world.history import FrameCursor, History
+from gateway.store.world.maintenance import maintain
+from gateway.store.world.schema import Part, Retention, WorldInfo
+from gateway.store.world.state import MakeState, Recovered
+from gateway.wire.framecodec import LEVEL
+from gateway.wire.journal import Batch, Gap, JournalFrame
+
+T = TypeVar("T")
+
+
+class Lane:
+    """One thread, one world database, one call at a time, in the order in which they were made."""
+
+    def __init__(self, name: str, open_world: Callable[[], WorldDatabase], *, idle_s: float) -> None:
+        self._name = name
+        self._open = open_world
+        self._idle_s = idle_s
+        self._world: WorldDatabase | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._turn = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._used_at = 0.0
+        self._closed = False
+
+    async def run(self, fn: Callable[[WorldDatabase], T]) -> T:
+        """``fn(world)`` on the lane's thread. A cancelled caller still holds its turn to the end."""
+        async with self._turn:
+            return await self._run(lambda: fn(self._opened()))
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[WorldDatabase]:
+        """The world itself, while nothing else uses it: call it from one other thread."""
+        async with self._turn:
+            yield await self._run(self._opened)
+
+    def _opened(self) -> WorldDatabase:
+        if self._world is None:
+            self._world = self._open()
+        return self._world
+
+    async def _run(self, fn: Callable[[], T]) -> T:
+        if self._closed:
+            raise ShuttingDown(f"world {self._name!r} is being closed; open it again")
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, f"world-{self._name}")
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._executor, fn)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+        finally:
+            self._used_at = loop.time()
+            if self._timer is None and not self._closed:
+                self._timer = loop.call_later(self._idle_s, self._look_idle)
+
+    def _look_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        left = self._used_at + self._idle_s - loop.time()
+        self._timer = None
+        if self._turn.locked() or left > 0:
+            self._timer = loop.call_later(max(left, 0.1), self._look_idle)
+        else:
+            self._end_thread()
+
+    @property
+    def idle(self) -> bool:
+        """True while the lane has no thread."""
+        return self._executor is None
+
+    def _end_thread(self) -> None:
+        executor, self._executor = self._executor, None
+        world, self._world = self._world, None
+        if executor is not None:
+            if world is not None:
+                executor.submit(world.close)
+            executor.shutdown(wait=False)
+
+    async def close(self) -> None:
+        """End the thread after the calls under way. Idempotent."""
+        async with self._turn:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            executor = self._executor
+            self._end_thread()
+            if executor is not None:
+                await asyncio.get_running_loop().run_in_executor(None, executor.shutdown)
+
+
+class World:
+    """One world's database, awaited. Get it by :meth:`open`, end it by :meth:`close`.
+
+    ``opened`` says what was found: ``info`` (stride, retention…), ``created``, ``last_seq``,
+    ``epoch`` (the newest handed out, 0 for none) and ``newest`` (the last row's head or None).
+    """
+
+    def __init__(self, store: Store, name: str, writer: Lane, reader: Lane, opened: Opened) -> None:
+        self.store = store
+        self.name = name
+        self.opened = opened
+        self.info: WorldInfo = opened.info
+        self.foreign_commits = 0
+        """How often somebody else had written to this world before us."""
+        self.on_foreign_commit: Callable[[], None] | None = None
+        """Called on the loop when that was noticed (at an own write)."""
+        self._writer = writer
+        self._reader = reader
+
+    @classmethod
+    async def open(
+        cls,
+        store: Store,
+        name: str,
+        *,
+        make_state: MakeState,
+        now_us: int,
+        create: bool = True,
+        stride: int = 0,
+        retention: Retention | None = None,
+        level: int = LEVEL,
+        parts: tuple[Part, ...] = (),
+        idle_s: float = WORLD_IDLE_S,
+    ) -> World:
+        """Open a world for its writer, made with ``stride`` and ``retention`` if it is not there.
+
+        ``make_state``: a maker of empty world states (``core.state.WorldState``). ``level``: the
+        codec's, 0 to 19. ``parts``: tables of other rooms. Raises ``UnknownWorld`` (absent, and
+        not ``create``), ``BadName``, ``Unprocessable`` (the namespace holds something else), and
+        what the store raises.
+        """
+        blocking = store.blocking()
+        found: list[Opened] = []
+
+        def make() -> WorldDatabase:
+            made, opened = WorldDatabase.create(
+                blocking,
+                name,
+                make_state=make_state,
+                now_us=now_us,
+                stride=stride,
+                retention=retention,
+                level=level,
+                parts=parts,
+            )
+            found.append(opened)
+            return made
+
+        reader = Lane(
+            f"{name}-r", lambda: WorldDatabase.open(blocking, name, make_state=make_state), idle_s=idle_s
+        )
+        writer = Lane(name, make, idle_s=idle_s)
+        try:
+            if not create:
+                await reader.run(lambda world: None)
+            await writer.run(lambda world: None)
+        except BaseException:
+            await writer.close()
+            await reader.close()
+            raise
+        return cls(store, name, writer, reader, found[0])
+
+    # --- writing -----------------------------------------------------------------------------
+
+    async def _write(self, fn: Callable[[WorldDatabase], T]) -> T:
+        seen: list[int] = []
+
+        def run(world: WorldDatabase) -> T:
+            try:
+                return fn(world)
+            finally:
+                seen.append(world.database.take_conflicts())
+
+        try:
+            return await self._writer.run(run)
+        finally:
+            if any(seen):
+                self.foreign_commits += sum(seen)
+                if self.on_foreign_commit is not None:
+                    self.on_foreign_commit()
+
+    async def append(
+        self, batch: Batch, also: Callable[[apsw.Connection], object] | None = None
+    ) -> Version | None:
+        """Write a batch in one commit; returned means durable. ``also(connection)``: in the same
+        transaction. May be given again after ``StoreUnavailable`` or ``Conflict``."""
+        return await self._write(lambda world: world.append(batch, also))
+
+    async def begin_epoch(self, requested: int | None, now_us: int) -> int:
+        """The epoch for a publisher that attaches; never goes back. ``requested`` while still the newest."""
+        return await self._write(lambda world: world.begin_epoch(requested, now_us))
+
+    async def end_epoch(self, epoch: int, now_us: int) -> None:
+        """Note that its publisher is gone."""
+        await self._write(lambda world: world.end_epoch(epoch, now_us))
+
+    async def set_retention(self, retention: Retention) -> WorldInfo:
+        """Change how much is kept."""
+        self.info = await self._write(lambda world: world.set_retention(retention))
+        return self.info
+
+    async def set_mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None = None) -> None:
+        """Set or move a mark. ``data``: JSON text."""
+        await self._write(lambda world: world.set_mark(name, epoch, tick, at_us, data))
+
+    async def prune(self, now_us: int) -> int:
+        """Delete rows that have fallen out of the ring (appending does so too); answers how many."""
+        return await self._write(lambda world: world.prune(now_us))
+
+    async def transact(self, fn: Callable[[apsw.Connection], T]) -> T:
+        """``fn(connection)`` and one commit, in turn with the journal. It may run more than once."""
+        return await self._write(lambda world: world.transact(fn))
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[Database]:
+        """The writer's database while nothing else uses it: for ``transact_together`` in a thread.
+        Take several worlds in the order of their names."""
+        async with self._writer.exclusive() as world:
+            yield world.database
+
+    async def maintain(self, now_s: int) -> None:
+        """Truncate and collect the store's old versions of this world."""
+        await maintain(self.store, self.name, self.info.retention, now_s)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def read(self, fn: Callable[[apsw.Connection], T]) -> T:
+        """``fn(connection)`` on the newest commit."""
+        return await self._reader.run(lambda world: world.read(fn))
+
+    async def history(self, fn: Callable[[History], T]) -> T:
+        """``fn(history)`` on the reading thread: any question of :class:`History`."""
+        return await self._reader.run(fn)
+
+    async def last(self) -> Recovered | None:
+        """The last synced state; None where nothing was recorded."""
+        return await self._reader.run(lambda world: world.last())
+
+    async def state_at(
+        self,
+        *,
+        epoch: int | None = None,
+        tick: int | None = None,
+        at_us: int | None = None,
+        exact: bool = True,
+    ) -> Recovered:
+        """The state at ``tick`` (of ``epoch``; default the newest recorded one), or at ``at_us``
+        (µs since 1970). Raises ``NothingRecorded``, naming what there is instead."""
+        if (tick is None) == (at_us is None):
+            raise BadInput("a moment is a tick (and epoch) or a time: give one of the two")
+        return await self._reader.run(lambda world: world.state_at(epoch, tick, at_us, exact=exact))
+
+    async def frames(
+        self,
+        *,
+        epoch: int | None = None,
+        from_tick: int | None = None,
+        to_tick: int | None = None,
+        keyframes: bool = False,
+    ) -> AsyncIterator[JournalFrame | Gap]:
+        """Rows and gaps in order, both ends included: of ``epoch`` (None: of the newest one, or
+        everything where no ticks are given either)."""
+        cursor = await self._reader.run(
+            lambda world: FrameCursor(world, *world.bounds(epoch, from_tick, to_tick), keyframes=keyframes)
+        )
+        while items := await self._next(cursor):
+            for item in items:
+                yield item
+
+    async def _next(self, cursor: FrameCursor) -> list[JournalFrame | Gap]:
+        def page(world: WorldDatabase) -> list[JournalFrame | Gap]:
+            cursor.history = world
+            return cursor.next()
+
+        return await self._reader.run(page)
+
+    async def summary(self) -> dict[str, Any]:
+        """What can be got back, and to when: JSON-ready."""
+        return await self._reader.run(lambda world: world.summary())
+
+    async def close(self) -> None:
+        """Finish what is under way and close; idempotent."""
+        await self._writer.close()
+        await self._reader.close()

@@ -1,0 +1,192 @@
+"""The tables of a world, how they are made and brought up to date. Room: store.
+
+``docs/SCHEMA.md`` describes them for readers with plain SQL: names and meanings are a public
+promise, changed only by adding. Times are microseconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import apsw
+
+from gateway.errors import BadInput, Unprocessable
+from gateway.limits import RING_S_DEFAULT, RING_S_MAX
+
+APPLICATION_ID: Final = 0x6D76_6777
+"""``mvgw`` in ASCII: what ``PRAGMA application_id`` says."""
+
+USER_VERSION: Final = 1
+
+_TABLES: Final = """
+CREATE TABLE meta(
+  name TEXT PRIMARY KEY,
+  value ANY
+) STRICT, WITHOUT ROWID;
+CREATE TABLE epochs(
+  epoch INTEGER PRIMARY KEY,
+  started_at INTEGER NOT NULL,
+  ended_at INTEGER
+) STRICT;
+CREATE TABLE frames(
+  seq INTEGER PRIMARY KEY,
+  epoch INTEGER NOT NULL,
+  tick INTEGER NOT NULL,
+  received_at INTEGER NOT NULL,
+  sent_at INTEGER NOT NULL,
+  keyframe INTEGER NOT NULL,
+  codec INTEGER NOT NULL,
+  body BLOB NOT NULL
+) STRICT;
+CREATE TABLE keyframes(
+  seq INTEGER PRIMARY KEY REFERENCES frames(seq),
+  epoch INTEGER NOT NULL,
+  tick INTEGER NOT NULL,
+  received_at INTEGER NOT NULL,
+  records INTEGER NOT NULL,
+  state_hash BLOB NOT NULL
+) STRICT;
+CREATE INDEX keyframes_by_tick ON keyframes(epoch, tick);
+CREATE INDEX keyframes_by_time ON keyframes(received_at);
+CREATE TABLE gaps(
+  epoch INTEGER NOT NULL,
+  from_tick INTEGER NOT NULL,
+  to_tick INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  PRIMARY KEY(epoch, from_tick, to_tick, reason)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE marks(
+  name TEXT PRIMARY KEY,
+  epoch INTEGER NOT NULL,
+  tick INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  data TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE parts(
+  name TEXT PRIMARY KEY,
+  version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+RetentionMode = Literal["ring", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """``ring``: the last ``ring_s`` seconds are kept; ``record``: everything."""
+
+    mode: RetentionMode = "ring"
+    ring_s: int = RING_S_DEFAULT
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(RetentionMode):
+            raise BadInput(f"retention {self.mode!r} is unknown; it is 'ring' or 'record'")
+        if not 1 <= self.ring_s <= RING_S_MAX:
+            raise BadInput(
+                f"a ring of {self.ring_s} s is out of bounds; it is 1 to {RING_S_MAX} s: beyond, use 'record'"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tables that another room adds to a world's database. ``migrations``: the SQL that leads from
+    version i to i + 1; only ever appended to."""
+
+    name: str
+    migrations: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Where a branch came from."""
+
+    world: str
+    epoch: int
+    tick: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorldInfo:
+    """What ``meta`` says of a world. ``stride`` 0: records carry their own length."""
+
+    world: str
+    stride: int
+    retention: Retention
+    created_at_us: int
+    parent: Parent | None = None
+
+
+def is_world(connection: apsw.Connection) -> bool:
+    """True where the tables are there; raises ``Unprocessable`` for a foreign or newer database."""
+    empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
+    if empty:
+        return False
+    found = connection.execute("PRAGMA application_id").get
+    if found != APPLICATION_ID:
+        raise Unprocessable(
+            f"this database is not a world: its application_id is {found:#x}, a world's is {APPLICATION_ID:#x}; "
+            "open it with sqlite3 or mvSQLite"
+        )
+    version = connection.execute("PRAGMA user_version").get
+    if version > USER_VERSION:
+        raise Unprocessable(
+            f"this world was written by a newer version: its schema is {version}, known here is up to "
+            f"{USER_VERSION}; use the newer gateway"
+        )
+    return True
+
+
+def create(connection: apsw.Connection, info: WorldInfo) -> None:
+    """Make the tables and their first row. Within a transaction."""
+    connection.execute(_TABLES)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {USER_VERSION}")
+    write_info(connection, info)
+
+
+def migrate(connection: apsw.Connection, parts: Sequence[Part]) -> None:
+    """Bring the tables of other rooms up to date. Within a transaction."""
+    for part in parts:
+        have = connection.execute("SELECT version FROM parts WHERE name = ?", (part.name,)).get or 0
+        for statements in part.migrations[have:]:
+            connection.execute(statements)
+        if have < len(part.migrations):
+            connection.execute("REPLACE INTO parts VALUES(?, ?)", (part.name, len(part.migrations)))
+
+
+def is_current(connection: apsw.Connection, parts: Sequence[Part]) -> bool:
+    """True where :func:`migrate` has nothing to do."""
+    have = dict(connection.execute("SELECT name, version FROM parts"))
+    return all(have.get(part.name, 0) >= len(part.migrations) for part in parts)
+
+
+def write_info(connection: apsw.Connection, info: WorldInfo) -> None:
+    """Replace the rows of ``meta`` that :func:`read_info` reads."""
+    rows = {
+        "world": info.world,
+        "stride": info.stride,
+        "retention": info.retention.mode,
+        "ring_s": info.retention.ring_s,
+        "created_at": info.created_at_us,
+        "parent": info.parent and info.parent.world,
+        "parent_epoch": info.parent and info.parent.epoch,
+        "parent_tick": info.parent and info.parent.tick,
+    }
+    connection.executemany("REPLACE INTO meta VALUES(?, ?)", list(rows.items()))
+
+
+def read_info(connection: apsw.Connection) -> WorldInfo:
+    """What ``meta`` says."""
+    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    parent = None
+    if meta.get("parent"):
+        parent = Parent(meta["parent"], meta["parent_epoch"], meta["parent_tick"])
+    return WorldInfo(
+        meta["world"],
+        meta["stride"],
+        Retention(meta["retention"], meta["ring_s"]),
+        meta["created_at"],
+        parent,
+    )

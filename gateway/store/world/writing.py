@@ -1,0 +1,106 @@
+"""SQL that writes a recording: epochs, rows, gaps, marks; and what falls out of the ring. Room: store.
+
+Functions of a connection, within its transaction. Rows go to the end of ``frames``, which has no
+second index, so that one appended frame changes one page of the tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import apsw
+
+from gateway.store.world.reading import RowHead, first_row, keyframe_at_time
+from gateway.store.world.state import live_records, state_hash
+from gateway.wire.framecodec import FrameEncoder
+from gateway.wire.journal import Gap, JournalFrame
+
+
+class PackedBatch(NamedTuple):
+    """A batch as rows, ready to be written, as often as it takes."""
+
+    frames: list[tuple[int, int, int, int, int, int, int, bytes]]
+    keyframes: list[tuple[int, int, int, int, int, bytes]]
+    gaps: list[tuple[int, int, int, str]]
+
+
+def pack(encoder: FrameEncoder, frames: Sequence[JournalFrame], gaps: Sequence[Gap]) -> PackedBatch:
+    """The rows of a batch. Frames in rising ``seq``, each one after the last that was packed, or
+    the encoder restarted."""
+    rows, keyframes = [], []
+    for frame in frames:
+        codec, body = encoder.encode(frame.messages, fresh=frame.keyframe)
+        place = (frame.seq, frame.epoch, frame.tick, frame.received_at_us)
+        rows.append((*place, frame.sent_at_us, int(frame.keyframe), codec, body))
+        if frame.keyframe:
+            records = live_records(frame.messages)
+            keyframes.append((*place, len(records), state_hash(records)))
+    told: list[tuple[int, int, int, str]] = [(g.epoch, g.from_tick, g.to_tick, g.reason) for g in gaps]
+    return PackedBatch(rows, keyframes, told)
+
+
+def write(connection: apsw.Connection, batch: PackedBatch) -> None:
+    """Write a batch. Rows that are there already stay as they are."""
+    execute = connection.execute
+    for row in batch.frames:
+        execute("INSERT OR IGNORE INTO frames VALUES(?, ?, ?, ?, ?, ?, ?, ?)", row)
+    for keyframe in batch.keyframes:
+        execute("INSERT OR IGNORE INTO keyframes VALUES(?, ?, ?, ?, ?, ?)", keyframe)
+    for gap in batch.gaps:
+        execute("INSERT OR IGNORE INTO gaps VALUES(?, ?, ?, ?)", gap)
+
+
+def begin_epoch(connection: apsw.Connection, requested: int | None, now_us: int) -> int:
+    """The epoch of a publisher that attaches: the next one, or its own again while it is the newest."""
+    newest = connection.execute("SELECT max(epoch) FROM epochs").get or 0
+    if requested is not None and requested == newest:
+        return int(newest)
+    connection.execute(
+        "UPDATE epochs SET ended_at = ? WHERE epoch = ? AND ended_at IS NULL", (now_us, newest)
+    )
+    connection.execute("INSERT INTO epochs VALUES(?, ?, NULL)", (newest + 1, now_us))
+    return int(newest) + 1
+
+
+def end_epoch(connection: apsw.Connection, epoch: int, now_us: int) -> None:
+    """Note that the publisher of ``epoch`` is gone."""
+    connection.execute("UPDATE epochs SET ended_at = ? WHERE epoch = ?", (now_us, epoch))
+
+
+def set_mark(
+    connection: apsw.Connection, name: str, epoch: int, tick: int, at_us: int, data: str | None
+) -> None:
+    """Set the mark ``name``, or move it. ``data``: JSON text."""
+    connection.execute("REPLACE INTO marks VALUES(?, ?, ?, ?, ?)", (name, epoch, tick, at_us, data))
+
+
+def prune(connection: apsw.Connection, before_us: int, rows_max: int) -> int:
+    """Delete the rows that no moment from ``before_us`` on needs; answers how many.
+
+    The newest keyframe at or before ``before_us`` and everything after it stay. The oldest go first,
+    some ``rows_max`` of them, always up to a keyframe: what is left begins with one.
+    """
+    keep, first = keyframe_at_time(connection, before_us), first_row(connection)
+    if keep is None or first is None or first.seq >= keep.seq:
+        return 0
+    upto = _keyframe_seq(connection, first.seq, min(keep.seq, first.seq + rows_max))
+    connection.execute("DELETE FROM frames WHERE seq < ?", (upto,))
+    connection.execute("DELETE FROM keyframes WHERE seq < ?", (upto,))
+    if upto == keep.seq:
+        _prune_gaps(connection, keep)
+    return upto - first.seq
+
+
+def _keyframe_seq(connection: apsw.Connection, after: int, limit: int) -> int:
+    """The last keyframe row after ``after`` up to ``limit``, or else the next one beyond."""
+    last = connection.execute("SELECT max(seq) FROM keyframes WHERE seq > ? AND seq <= ?", (after, limit)).get
+    return int(last or connection.execute("SELECT min(seq) FROM keyframes WHERE seq > ?", (after,)).get)
+
+
+def _prune_gaps(connection: apsw.Connection, keep: RowHead) -> None:
+    before = (keep.epoch, keep.tick)
+    connection.execute("DELETE FROM gaps WHERE (epoch, to_tick) < (?, ?)", before)
+    connection.execute(
+        "DELETE FROM epochs WHERE epoch < ? AND epoch < (SELECT max(epoch) FROM epochs)", before[:1]
+    )
