@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from gateway.store.embedded.engine import EmbeddedOptions, Engine
+from gateway.store.embedded.inspection import CheckReport, backup, check, stats
 from gateway.store.embedded.store import EmbeddedStore
 
-__all__ = ["EmbeddedOptions", "EmbeddedStore", "Engine"]
+__all__ = ["CheckReport", "EmbeddedOptions", "EmbeddedStore", "Engine", "backup", "check", "stats"]

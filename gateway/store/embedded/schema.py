@@ -57,16 +57,21 @@ CREATE TABLE moment(time INTEGER PRIMARY KEY, version INTEGER NOT NULL);
 
 def create_or_verify(con: apsw.Connection, path: Path) -> None:
     """Make the tables in an empty file. Raises :class:`ConfigError` for a file that is not a store of ours."""
-    application = ask(con, "PRAGMA application_id")[0][0]
-    version = ask(con, "PRAGMA user_version")[0][0]
-    if application == 0 and not ask(con, "SELECT 1 FROM sqlite_schema LIMIT 1"):
+    empty = not ask(con, "SELECT 1 FROM sqlite_schema LIMIT 1")
+    if empty and ask(con, "PRAGMA application_id")[0][0] == 0:
         with con:
             con.execute(_TABLES)
             con.execute(f"PRAGMA application_id={APPLICATION_ID}")
             con.execute(f"PRAGMA user_version={FORMAT}")
-        return
-    if application != APPLICATION_ID:
+    else:
+        verify(con, path)
+
+
+def verify(con: apsw.Connection, path: Path) -> None:
+    """Raises :class:`ConfigError` for a file that is not a store of ours, or not of this format."""
+    if ask(con, "PRAGMA application_id")[0][0] != APPLICATION_ID:
         raise ConfigError(f"{path} is a SQLite file but not a store; name another folder with --store")
+    version = ask(con, "PRAGMA user_version")[0][0]
     if version != FORMAT:
         raise ConfigError(
             f"{path} has store format {version}, this gateway reads format {FORMAT}; use a matching release"
