@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
@@ -79,15 +79,23 @@ def bind_tcp(host: str, port: int) -> socket.socket:
 
 
 class _Accepted(asyncio.Protocol):
-    """A fresh connection: reading waits until TLS (or the plain protocol) is in place."""
+    """A fresh connection: reading waits until TLS (or the plain protocol) is in place.
+
+    uvloop starts reading after ``connection_made`` whatever was said in it: what comes too early is
+    kept in ``early``, for the protocol that follows.
+    """
 
     def __init__(self, server: TcpServer) -> None:
         self._server = server
+        self.early = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        self.early += data
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        self._server.accepted(transport)
+        raw = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        raw.pause_reading()
+        self._server.accepted(raw)
 
 
 class TcpServer:
@@ -152,7 +160,10 @@ class TcpServer:
         transport = await self._secured(raw, protocol)
         protocol.connection_made(transport)
         if transport is raw:
+            early = _early(raw)
             raw.set_protocol(protocol)
+            if early:
+                protocol.data_received(early)
             raw.resume_reading()
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         state: Any = {"wire": Wire(transport, raw)}
@@ -161,9 +172,25 @@ class TcpServer:
     async def _secured(self, raw: asyncio.Transport, protocol: asyncio.Protocol) -> asyncio.Transport:
         if self._tls is None:
             return raw
-        transport = await asyncio.get_running_loop().start_tls(
-            raw, protocol, self._tls(), server_side=True, ssl_handshake_timeout=limits.HTTP_HANDSHAKE_S_MAX
+        loop, early = asyncio.get_running_loop(), _early(raw)
+        starting = loop.create_task(
+            loop.start_tls(
+                raw,
+                protocol,
+                self._tls(),
+                server_side=True,
+                ssl_handshake_timeout=limits.HTTP_HANDSHAKE_S_MAX,
+            )
         )
+        try:
+            if early:
+                # after this, TLS has asked the loop to connect it, and is fed in the same turn
+                await asyncio.sleep(0)
+                loop.call_soon(_feed, raw, early)
+            transport = await starting
+        except BaseException:
+            starting.cancel()
+            raise
         assert transport is not None
         transport.set_write_buffer_limits(high=limits.TCP_TRANSPORT_BYTES_MAX)
         return transport
@@ -183,3 +210,21 @@ class TcpServer:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
+
+
+def _early(raw: asyncio.Transport) -> bytes:
+    """Stop reading for good, and answer what was read before that."""
+    raw.pause_reading()
+    accepted = raw.get_protocol()
+    return bytes(accepted.early) if isinstance(accepted, _Accepted) else b""
+
+
+def _feed(raw: asyncio.Transport, data: bytes) -> None:
+    """Give bytes to the TLS protocol of a transport as if they had just been read."""
+    tls = cast(asyncio.BufferedProtocol, raw.get_protocol())
+    while data and not raw.is_closing():
+        buffer = cast(memoryview, tls.get_buffer(len(data)))
+        size = min(len(buffer), len(data))
+        buffer[:size] = data[:size]
+        tls.buffer_updated(size)
+        data = data[size:]

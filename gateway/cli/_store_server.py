@@ -1,0 +1,78 @@
+"""The server of ``mvgateway store``: two clear-text listeners before one embedded store. Room: cli."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Sequence
+
+import uvloop
+from starlette.routing import BaseRoute
+
+from gateway import __version__, limits
+from gateway.errors import ConfigError
+from gateway.http import admin, dataplane
+from gateway.http.app import Application
+from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.store.embedded import EmbeddedStore
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C; answers 0. Raises :class:`ConfigError` naming the flag to mend."""
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(_serve(args))
+    return 0
+
+
+async def _serve(args: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with contextlib.ExitStack() as sockets:
+        data = sockets.enter_context(_bound("--data-plane", args.data_plane))
+        api = sockets.enter_context(_bound("--admin-api", args.admin_api))
+        store = EmbeddedStore.open(args.path)
+        try:
+            await _listen(store, data, api, args, stop)
+        finally:
+            await store.aclose()
+
+
+async def _listen(
+    store: EmbeddedStore,
+    data: socket.socket,
+    api: socket.socket,
+    args: argparse.Namespace,
+    stop: asyncio.Event,
+) -> None:
+    plane = dataplane.routes(store, auto_create=args.auto_create_namespace, wire_zstd=args.wire_zstd)
+    servers = [await _server(plane, data), await _server(admin.routes(store), api)]
+    print(f"mvgateway store {__version__}, folder {args.path}")
+    print(f"data plane http://{_shown(data)}, admin API http://{_shown(api)} (HTTP/1.1 and h2c)")
+    print("ready", flush=True)
+    await stop.wait()
+    await asyncio.gather(*(server.aclose(2.0) for server in servers))
+
+
+async def _server(routes: Sequence[BaseRoute], sock: socket.socket) -> TcpServer:
+    server = TcpServer(Application(routes), hypercorn_config(None, limits.STREAM_MESSAGE_BYTES_MAX))
+    await server.listen(sock)
+    return server
+
+
+def _bound(flag: str, address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    try:
+        return bind_tcp(host.strip("[]") or "127.0.0.1", int(port))
+    except ValueError:
+        raise ConfigError(f"{flag} {address!r} is not ADDRESS:PORT") from None
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"cannot listen on {address}: {error}; choose another with {flag}") from error
+
+
+def _shown(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

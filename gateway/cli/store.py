@@ -1,0 +1,55 @@
+"""``mvgateway store``: the embedded engine as a stand-alone mvstore. Room: cli."""
+
+from __future__ import annotations
+
+import argparse
+
+NAME = "store"
+HELP = "run the embedded store as a stand-alone mvstore, or check, describe or back up one"
+EXAMPLE = """
+mvgateway store --data-plane 127.0.0.1:7000 --admin-api 127.0.0.1:7001 --path ./pages --auto-create-namespace
+mvgateway store check ./pages
+mvgateway store stat ./pages --json
+mvgateway store backup ./pages ./pages-today.backup
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the server, and the verbs below it."""
+    parser.add_argument(
+        "--data-plane", metavar="ADDRESS:PORT", default="127.0.0.1:7000", help="listen here for clients"
+    )
+    parser.add_argument(
+        "--admin-api", metavar="ADDRESS:PORT", default="127.0.0.1:7001", help="listen here for the admin API"
+    )
+    parser.add_argument(
+        "--path", metavar="DIR", default="store", help="folder of the store (made if missing)"
+    )
+    parser.add_argument(
+        "--auto-create-namespace", action="store_true", help="make a namespace when it is first used"
+    )
+    parser.add_argument("--wire-zstd", action="store_true", help="compress pages for clients that accept it")
+    works = parser.add_subparsers(dest="work", metavar="check|stat|backup", title="on a store's folder")
+    check = works.add_parser("check", help="verify every page's hash and every reference; exit 1 on damage")
+    stat = works.add_parser("stat", help="sizes and counts")
+    backup = works.add_parser("backup", help="copy a store to one file, also while it is in use")
+    for work in (check, stat, backup):
+        work.add_argument("path", metavar="DIR", help="the store's folder")
+    backup.add_argument("file", metavar="FILE", help="the copy; must not exist")
+    for work in (check, stat):
+        work.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until stopped, or do one work on a folder."""
+    if args.work is None:
+        from gateway.cli import _store_server
+
+        return _store_server.run(args)
+    from gateway.cli import _store_folder
+
+    return {
+        "check": _store_folder.check,
+        "stat": _store_folder.stat,
+        "backup": _store_folder.backup,
+    }[args.work](args)
