@@ -150,6 +150,8 @@ HISTORY_PAGE_ROWS: Final = 64
 """Rows read in one transaction by who streams a recording: a second of frames."""
 HISTORY_GAPS_MAX: Final = 10_000
 """Gaps told in one answer; a recording with more is broken anyway."""
+RECOVERED_GAPS_MAX: Final = 100
+"""Gaps told beside a recovered state: a screenful, the newest ones."""
 WORLD_IDLE_S: Final = 30.0
 """A world's threads that had nothing to do for so long are ended; the next call starts them again."""
 

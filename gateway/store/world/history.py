@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import apsw
 
 from gateway.errors import NothingRecorded
-from gateway.limits import HISTORY_GAPS_MAX, HISTORY_PAGE_ROWS
+from gateway.limits import HISTORY_GAPS_MAX, HISTORY_PAGE_ROWS, RECOVERED_GAPS_MAX
 from gateway.store.world import reading
 from gateway.store.world.reading import ORDER_MAX, TICK_MASK, RowHead, order_of
 from gateway.store.world.schema import WorldInfo, read_info
@@ -100,7 +100,7 @@ class History:
             apply_row(state, row)
             reached, last = max(reached, order_of(row.epoch, row.tick)), row
         assert last is not None
-        gaps = reading.gaps_between(connection, start.order, reached, HISTORY_GAPS_MAX)
+        gaps = reading.gaps_before(connection, reached, RECOVERED_GAPS_MAX)
         epoch, tick = reached >> 32, reached & TICK_MASK
         return Recovered(epoch, tick, last.seq, last.received_at_us, last.sent_at_us, state, tuple(gaps))
 
@@ -234,7 +234,7 @@ class FrameCursor:
                 break
             if codec >= PREFIXED and self._lost(seq):
                 continue
-            self._note_pruned(items, seq, epoch, tick)
+            self._note_pruned(items, seq, epoch, tick if keyframe and not self._keyframes else tick - 1)
             messages = tuple(self._decoder.decode(codec, body))
             self._seq = seq + 1
             if self._start <= order <= self._end and (self._keyframes or not keyframe):
@@ -260,13 +260,13 @@ class FrameCursor:
         """True where the row leans on one that is not there any more."""
         return self._seq is None or seq != self._seq
 
-    def _note_pruned(self, items: list[JournalFrame | Gap], seq: int, epoch: int, tick: int) -> None:
+    def _note_pruned(self, items: list[JournalFrame | Gap], seq: int, epoch: int, upto: int) -> None:
+        """What is left begins with a keyframe: the frames up to its own tick are gone."""
         if self._seq is None or seq == self._seq or self._reached is None:
             return
-        if order_of(epoch, tick) > self._reached + 1:
-            first = (self._reached & TICK_MASK) + 1 if self._reached >> 32 == epoch else 0
-            if first < tick:
-                items.append(Gap(epoch, first, tick - 1, "dropped"))
+        first = (self._reached & TICK_MASK) + 1 if self._reached >> 32 == epoch else 0
+        if first <= upto:
+            items.append(Gap(epoch, first, upto, "dropped"))
 
     def _gaps_up_to(self, connection: apsw.Connection, order: int) -> list[JournalFrame | Gap]:
         """The recorded gaps that begin at or before ``order`` and were not told yet."""

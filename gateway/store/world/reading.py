@@ -101,3 +101,13 @@ def gaps_between(
         ">= (?, ?) AND (epoch, from_tick) <= (?, ?) ORDER BY epoch, from_tick LIMIT ?"
     )
     return [Gap(*row) for row in connection.execute(query, (*low, *high, limit))]
+
+
+def gaps_before(connection: apsw.Connection, order: int, limit: int) -> list[Gap]:
+    """The newest gaps of the same epoch that begin at or before (epoch, tick) ``order``, oldest first."""
+    query = (
+        "SELECT epoch, from_tick, to_tick, reason FROM gaps WHERE epoch = ? AND from_tick <= ? "
+        "ORDER BY from_tick DESC LIMIT ?"
+    )
+    newest = connection.execute(query, (order >> 32, order & TICK_MASK, limit))
+    return [Gap(*row) for row in newest][::-1]

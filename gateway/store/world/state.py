@@ -41,7 +41,7 @@ class Recovered:
     """A world's state at one moment of its recording.
 
     ``seq``: the last row that went into it; ``received_at_us``, ``sent_at_us``: that row's times;
-    ``gaps``: what is known to be missing between the keyframe it started from and this moment.
+    ``gaps``: what is known to be missing of its epoch up to this moment (the newest ones).
     """
 
     epoch: int

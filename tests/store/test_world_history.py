@@ -1,0 +1,346 @@
+"""A recording gives back, byte for byte, what live readers had."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.state import WorldState
+from gateway.errors import BadInput, NothingRecorded, UnknownWorld, Unprocessable
+from gateway.store.base import Namespace
+from gateway.store.database import Database
+from gateway.store.world import FrameCursor, Part, Retention, WorldDatabase
+from gateway.store.world.reading import order_of
+from gateway.wire import Frame, Record
+from gateway.wire.journal import Batch, Gap, JournalFrame
+from tests.store.memory_store import MemoryStore
+from tests.store.recording import SECOND_US, START_US, Recorder, batch
+
+RECORD = Retention("record")
+
+
+def world(
+    store: MemoryStore, *, retention: Retention = RECORD, level: int = 3, stride: int = 0
+) -> WorldDatabase:
+    return WorldDatabase.create(
+        store,
+        "w",
+        make_state=WorldState,
+        now_us=START_US,
+        retention=retention,
+        level=level,
+        stride=stride,
+    )[0]
+
+
+def played(ticks: int, *, retention: Retention = RECORD, **options: int) -> tuple[WorldDatabase, Recorder]:
+    made, recorder = world(MemoryStore(), retention=retention), Recorder(**options)
+    made.begin_epoch(None, START_US)
+    for each in recorder.batches(ticks, 4):
+        made.append(each)
+    return made, recorder
+
+
+class Chance(Recorder):
+    """A recording with everything that goes wrong: late parts, lost ticks, restarts, silence."""
+
+    def __init__(self, dice: random.Random, stride: int) -> None:
+        super().__init__(stride=stride, hz=4)
+        self.dice = dice
+        self._late: list[Frame] = []
+        self.gaps: list[Gap] = []
+
+    def act(self) -> Iterator[JournalFrame]:
+        what = self.dice.choice(
+            ["step", "step", "step", "part", "lose", "restart", "whole", "silence", "late"]
+        )
+        if what == "lose":
+            self.tick += 1
+            self.gaps.append(Gap(self.epoch, self.tick, self.tick, "unseen"))
+        elif what == "restart" and self.dice.random() < 0.3:
+            self.epoch, self.tick = self.epoch + 1, 0
+            self._late.clear()
+        elif what == "silence":
+            self.now_us += self.dice.randint(1, 3) * SECOND_US
+        elif what == "late" and self._late:
+            yield self.row(self._late.pop(self.dice.randrange(len(self._late))))
+        elif what == "whole":
+            self._next()
+            yield self.row(self._frame(self._all(), keyframe=True))
+        elif what == "part":
+            self._next()
+            first, second = self.records(), self.records()
+            self._late.append(self._frame(second, part=1, parts=2))
+            yield self.row(self._frame(first, part=0, parts=2))
+        else:
+            yield from self.step()
+        yield from self.keyframe_due() if self.seq else []
+
+    def _next(self) -> None:
+        self.tick += 1
+        self.now_us += self.tick_us
+
+    def _all(self) -> list[Record]:
+        return [record for record in self.records() if record.data is not None]
+
+    def _frame(
+        self, records: list[Record], *, keyframe: bool = False, part: int = 0, parts: int = 1
+    ) -> Frame:
+        return Frame(
+            self.epoch,
+            self.tick,
+            records,
+            stride=self.stride,
+            keyframe=keyframe,
+            part=part,
+            parts=parts,
+            sent_at=self.now_us,
+        )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from([0, 8, 13]), st.integers(5, 120))
+def test_at_any_moment_the_recording_gives_what_a_live_reader_had(
+    dice: random.Random, stride: int, actions: int
+) -> None:
+    store, chance = MemoryStore(), Chance(dice, stride)
+    made = world(store, level=dice.choice([0, 1, 3]))
+    rows: list[JournalFrame] = []
+    for _ in range(actions):
+        rows += chance.act()
+        if dice.random() < 0.3:
+            made.append(Batch(tuple(rows), tuple(chance.gaps), None, None, 0))
+            if dice.random() < 0.3:
+                made.append(Batch(tuple(rows), tuple(chance.gaps), None, None, 0))
+            rows, chance.gaps = [], []
+            if dice.random() < 0.2:
+                made.close()
+                made = world(store)
+    made.append(batch(rows))
+    for (epoch, tick), records in chance.states.items():
+        assert made.state_at_tick(epoch, tick).records() == records
+    for at_us, records in chance.times.items():
+        assert made.state_at_time(at_us).records() == records
+    last = made.last()
+    assert (last.records() if last else {}) == chance.state.snapshot()
+    seqs = [item.seq for item in made.frames(keyframes=True) if isinstance(item, JournalFrame)]
+    assert seqs == list(range(chance.seq))
+    made.close()
+
+
+def test_an_empty_world_has_no_last_state_and_says_so_for_any_moment() -> None:
+    made = world(MemoryStore())
+    assert made.last() is None
+    assert list(made.frames()) == []
+    with pytest.raises(NothingRecorded, match="nothing is; publish"):
+        made.state_at_tick(1, 1)
+
+
+def test_a_moment_before_the_recording_names_where_it_begins() -> None:
+    made, _ = played(20)
+    with pytest.raises(NothingRecorded, match="begins at tick 1 of epoch 1"):
+        made.state_at_time(START_US - 1)
+    with pytest.raises(NothingRecorded) as caught:
+        made.state_at_tick(0, 5)
+    assert caught.value.facts["first"]["tick"] == 1
+
+
+def test_a_tick_that_is_missing_names_its_neighbours() -> None:
+    made, recorder = played(20)
+    recorder.tick += 3
+    made.append(batch(recorder.step(), (Gap(1, 21, 23, "unseen"),)))
+    with pytest.raises(
+        NothingRecorded, match=r"before it is tick 20 of epoch 1, after it tick 24 of epoch 1"
+    ):
+        made.state_at_tick(1, 22)
+    assert made.state_at_tick(1, 22, exact=False).tick == 20
+    assert made.state_at_tick(1, 24).gaps == (Gap(1, 21, 23, "unseen"),)
+    with pytest.raises(NothingRecorded, match="nothing after it"):
+        made.state_at_tick(1, 99)
+
+
+def test_frames_come_in_order_with_gaps_where_they_are() -> None:
+    made, recorder = played(12)
+    recorder.tick += 2
+    made.append(batch(recorder.step(), (Gap(1, 13, 14, "unseen"),)))
+    shown = [
+        (item.tick if isinstance(item, JournalFrame) else item) for item in made.frames((1, 11), (1, 15))
+    ]
+    assert shown == [11, 12, Gap(1, 13, 14, "unseen"), 15]
+    inside = list(made.frames((1, 14), (1, 14)))
+    assert inside == [Gap(1, 13, 14, "unseen")]
+
+
+def test_a_slow_reader_of_history_sees_what_was_pruned_meanwhile_as_a_gap() -> None:
+    made, recorder = played(40, retention=Retention("ring", 2), hz=20)
+    cursor = FrameCursor(made)
+    first = [item for item in cursor.next(5) if isinstance(item, JournalFrame)]
+    for each in recorder.batches(200, 4):
+        made.append(each)
+    rest = cursor.next(10_000)
+    gap = rest[0]
+    assert isinstance(gap, Gap)
+    assert (gap.from_tick, gap.reason) == (first[-1].tick + 1, "dropped")
+    following = [item for item in rest[1:] if isinstance(item, JournalFrame)]
+    assert following[0].tick == gap.to_tick + 1
+    assert following[-1].tick == recorder.tick
+
+
+def test_a_ring_keeps_its_seconds_and_every_moment_in_them() -> None:
+    made, recorder = played(400, retention=Retention("ring", 5), hz=20)
+    first = made.summary()["first"]
+    kept_us = recorder.now_us - first["received_at_us"]
+    assert 5 * SECOND_US <= kept_us <= 8 * SECOND_US
+    for (epoch, tick), records in recorder.states.items():
+        if order_of(epoch, tick) >= order_of(first["epoch"], first["tick"]):
+            assert made.state_at_tick(epoch, tick).records() == records
+    with pytest.raises(NothingRecorded, match="before the recording"):
+        made.state_at_tick(1, 5)
+
+
+def test_retention_can_be_changed_and_what_it_no_longer_covers_goes() -> None:
+    made, recorder = played(400)
+    assert made.summary()["first"]["tick"] == 1
+    made.set_retention(Retention("ring", 3))
+    assert made.info().retention == Retention("ring", 3)
+    while made.prune(recorder.now_us, 64):
+        pass
+    assert made.summary()["first"]["tick"] > 300
+    assert made.last() is not None
+
+
+@pytest.mark.parametrize(("mode", "ring_s"), [("forever", 60), ("ring", 0), ("ring", 10**9)])
+def test_a_retention_out_of_bounds_is_refused(mode: str, ring_s: int) -> None:
+    with pytest.raises(BadInput):
+        Retention(mode, ring_s)  # type: ignore[arg-type]
+
+
+def test_an_epoch_never_goes_back_and_its_newest_owner_gets_it_again() -> None:
+    store = MemoryStore()
+    made = world(store)
+    assert [made.begin_epoch(None, START_US), made.begin_epoch(1, START_US)] == [1, 1]
+    assert made.begin_epoch(None, START_US) == 2
+    assert made.begin_epoch(1, START_US) == 3
+    assert made.begin_epoch(77, START_US) == 4
+    made.close()
+    made = world(store)
+    assert made.begin_epoch(4, START_US) == 4
+    assert made.begin_epoch(None, START_US) == 5
+    made.end_epoch(5, START_US + 1)
+    assert made.read(lambda c: c.execute("SELECT ended_at FROM epochs WHERE epoch = 5").get) == START_US + 1
+
+
+def test_opening_again_tells_where_to_go_on() -> None:
+    store, recorder = MemoryStore(), Recorder()
+    made = world(store)
+    made.begin_epoch(None, START_US)
+    for each in recorder.batches(7):
+        made.append(each)
+    made.close()
+    again, opened = WorldDatabase.create(store, "w", make_state=WorldState, now_us=START_US, stride=100)
+    assert (opened.created, opened.last_seq, opened.epoch) == (False, recorder.seq - 1, 1)
+    assert opened.info.stride == 0
+    assert opened.newest is not None
+    assert opened.newest.tick == 7
+    for each in recorder.batches(30):
+        again.append(each)
+    assert again.state_at_tick(1, 20).records() == recorder.states[(1, 20)]
+
+
+def test_one_appended_frame_changes_one_page_most_of_the_time() -> None:
+    store, recorder = MemoryStore(), Recorder(stride=100, keys=5)
+    made = world(store)
+    for each in recorder.batches(200):
+        made.append(each)
+    pages = [sum(len(part.pages) for part in request.namespaces) for request in store.requests[2:]]
+    assert sorted(pages)[len(pages) // 2] == 1
+    assert sum(pages) / len(pages) < 2
+
+
+def test_another_writer_of_the_world_costs_a_retry_and_nothing_is_lost() -> None:
+    store, recorder = MemoryStore(), Recorder()
+    made = world(store)
+    made.append(batch(recorder.step()))
+    other = Database.open(store, Namespace("w"))
+    other.transact(lambda c: c.execute("CREATE TABLE things(id INTEGER PRIMARY KEY)"))
+    made.append(batch(recorder.step()))
+    assert made.database.conflicts == 1
+    for each in recorder.batches(30):
+        made.append(each)
+    assert made.last().records() == recorder.state.snapshot()  # type: ignore[union-attr]
+    assert other.read(lambda c: c.execute("PRAGMA integrity_check").get) == "ok"
+
+
+def test_what_goes_with_a_batch_is_there_with_it_or_not_at_all() -> None:
+    made, recorder = played(4)
+    made.transact(lambda c: c.execute("CREATE TABLE things(id INTEGER PRIMARY KEY)"))
+    made.append(batch(recorder.step()), lambda c: c.execute("INSERT INTO things VALUES(1)"))
+
+    def fail(connection: object) -> None:
+        raise LookupError
+
+    rows = recorder.step()
+    with pytest.raises(LookupError):
+        made.append(batch(rows), fail)
+    assert made.last().tick == 5  # type: ignore[union-attr]
+    made.append(batch(rows))
+    assert made.last().records() == recorder.state.snapshot()  # type: ignore[union-attr]
+
+
+def test_a_world_in_the_past_is_the_recording_up_to_then() -> None:
+    store, recorder = MemoryStore(), Recorder()
+    made = world(store)
+    versions = [(made.append(each), recorder.tick) for each in recorder.batches(40)]
+    for version, tick in versions[::7]:
+        past = WorldDatabase.open(store, "w", make_state=WorldState, version=version)
+        assert past.last().records() == recorder.states[(1, tick)]  # type: ignore[union-attr]
+        past.close()
+
+
+def test_an_absent_world_is_unknown_and_a_foreign_database_is_told_apart() -> None:
+    store = MemoryStore()
+    with pytest.raises(UnknownWorld, match="no world 'w'"):
+        WorldDatabase.open(store, "w", make_state=WorldState)
+    foreign = Database.open(store, Namespace("w"), create=True)
+    foreign.transact(lambda c: c.execute("CREATE TABLE t(x)"))
+    with pytest.raises(Unprocessable, match="not a world"):
+        WorldDatabase.open(store, "w", make_state=WorldState)
+    with pytest.raises(Unprocessable, match="not a world"):
+        world(store)
+
+
+def test_a_world_of_a_newer_version_is_not_touched() -> None:
+    store = MemoryStore()
+    made = world(store)
+    made.transact(lambda c: c.execute("PRAGMA user_version = 99"))
+    made.close()
+    with pytest.raises(Unprocessable, match="newer version"):
+        world(store)
+
+
+def test_tables_of_other_rooms_are_brought_up_to_date_one_step_at_a_time() -> None:
+    store = MemoryStore()
+    world(store).close()
+    one = Part("things", ["CREATE TABLE things(id INTEGER PRIMARY KEY)"])
+    two = Part("things", [*one.migrations, "ALTER TABLE things ADD COLUMN name TEXT"])
+    for part in (one, two, two):
+        made, _ = WorldDatabase.create(store, "w", make_state=WorldState, now_us=START_US, parts=[part])
+        made.close()
+    names = made.read(lambda c: [row[1] for row in c.execute("PRAGMA table_info(things)")])
+    assert names == ["id", "name"]
+
+
+def test_marks_are_set_moved_and_listed_in_order() -> None:
+    made, _ = played(20)
+    made.set_mark("goal", 1, 12, START_US, '{"by":7}')
+    made.set_mark("start", 1, 1, START_US)
+    made.set_mark("goal", 1, 14, START_US)
+    assert [(mark["name"], mark["tick"], mark["data"]) for mark in made.marks()] == [
+        ("start", 1, None),
+        ("goal", 14, None),
+    ]
+    assert made.summary()["marks"] == 2
