@@ -116,7 +116,7 @@ class WorldHost:
     @property
     def is_quiet(self) -> bool:
         """True where nobody is attached: it may be closed and opened again unnoticed."""
-        return self.world.publisher is None and not self.world.subscribers
+        return self.world.publisher is None and not self.world.subscribers and not self._attaching.locked()
 
     async def _keep_house(self) -> None:
         while True:

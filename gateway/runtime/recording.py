@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from gateway import limits
 from gateway.core.options import U32_MAX
 from gateway.core.state import WorldState
-from gateway.errors import NothingRecorded
+from gateway.errors import NothingRecorded, StoreUnavailable
 from gateway.store.base import BlockingStore, Store, Version
 from gateway.store.world import FrameCursor, Recovered, Retention, WorldDatabase
 from gateway.store.world.database import Opened
@@ -40,6 +40,7 @@ class Recording:
         self.database = database
         self.newest_epoch = opened.epoch
         self._lane = lane
+        self._closed = False
 
     @classmethod
     async def open(cls, store: Store, name: str, *, create: Mapping[str, Any] | None) -> Recording:
@@ -55,6 +56,8 @@ class Recording:
 
     async def run(self, fn: Callable[[WorldDatabase], T]) -> T:
         """``fn(database)`` on the world's thread, after what was asked before."""
+        if self._closed:
+            raise StoreUnavailable(f"world {self.name} was being closed; ask again")
         return await _on(self._lane, lambda: fn(self.database))
 
     async def recover(self) -> Recovered | None:
@@ -130,7 +133,8 @@ class Recording:
 
     async def close(self) -> None:
         """Close the database after what was asked before."""
-        await self.run(lambda database: database.close())
+        self._closed = True
+        await _on(self._lane, self.database.close)
         self._lane.shutdown(wait=False)
 
 

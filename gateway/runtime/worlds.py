@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway import limits
@@ -34,6 +35,8 @@ class Worlds:
         self.hosts: dict[str, WorldHost] = {}
         self.draining = False
         self._locks: dict[str, asyncio.Lock] = {}
+        self._room = asyncio.Lock()
+        self._opening = 0
 
     # -- opening and closing --------------------------------------------------------------
 
@@ -48,15 +51,25 @@ class Worlds:
         return host
 
     async def _open(self, name: str, create: Mapping[str, Any] | None) -> WorldHost:
+        async with self._alone(name):
+            host = self.hosts.get(name)
+            if host is None:
+                await self._take_room()
+                try:
+                    options = self._options(create)
+                    host = await WorldHost.open(self.store, name, self.settings, create=options)
+                    self.hosts[name] = host
+                finally:
+                    self._opening -= 1
+            return host
+
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        """While a world is opened or closed, nobody else does either."""
         lock = self._locks.setdefault(name, asyncio.Lock())
         try:
             async with lock:
-                host = self.hosts.get(name)
-                if host is None:
-                    await self._make_room()
-                    host = await WorldHost.open(self.store, name, self.settings, create=self._options(create))
-                    self.hosts[name] = host
-                return host
+                yield
         finally:
             if not lock.locked():
                 self._locks.pop(name, None)
@@ -66,9 +79,13 @@ class Worlds:
             return None
         return {"stride": 0, "retention": self.settings.retention, "ring_s": self.settings.ring_s, **create}
 
+    async def _take_room(self) -> None:
+        async with self._room:
+            if len(self.hosts) + self._opening >= self.settings.worlds_max:
+                await self._make_room()
+            self._opening += 1
+
     async def _make_room(self) -> None:
-        if len(self.hosts) < self.settings.worlds_max:
-            return
         quiet = [host for host in self.hosts.values() if host.is_quiet]
         if not quiet:
             raise Overloaded(
@@ -77,8 +94,9 @@ class Worlds:
         await self._close(min(quiet, key=lambda host: host.last_used))
 
     async def _close(self, host: WorldHost) -> None:
-        self.hosts.pop(host.name, None)
-        await host.close(limits.DELETED_WORLDS_WAIT_S)
+        async with self._alone(host.name):
+            if self.hosts.pop(host.name, None) is not None:
+                await host.close(limits.DELETED_WORLDS_WAIT_S)
 
     # -- ports.Worlds ---------------------------------------------------------------------
 

@@ -21,8 +21,7 @@ from gateway.http.bodies import read_body
 from gateway.http.streaming import StreamingDoor
 from gateway.http.websocket import WebSocketDoor
 from gateway.wire import Frame, Record, decode_control, encode_control, encode_frame, prefix
-
-from .conftest import Serve
+from tests.http.conftest import Serve
 
 FRAME = encode_frame(Frame(1, 7, [Record(5, b"five"), Record(6, None)], keyframe=True))
 

@@ -1,0 +1,145 @@
+"""A whole gateway for a test: in this process, or as a child process that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.config import Settings
+from gateway.runtime.gateway import Gateway
+from gateway.wire import Frame, Record, encode_frame, prefix
+
+FRAMES = "application/vnd.mvgateway.frames"
+
+
+def settings_in(folder: Path, **changes: Any) -> Settings:
+    values: dict[str, Any] = {
+        "port": 0,
+        "plain": "127.0.0.1:0",
+        "store": str(folder / "store"),
+        "certs": str(folder / "certs"),
+        "drain_ms": 1_000,
+    }
+    return Settings(**{**values, **changes})
+
+
+def frame(tick: int, records: dict[int, bytes | None], *, keyframe: bool = False, epoch: int = 0) -> bytes:
+    return encode_frame(Frame(epoch, tick, [Record(k, v) for k, v in records.items()], keyframe=keyframe))
+
+
+def body(*messages: bytes) -> bytes:
+    return b"".join(map(prefix, messages))
+
+
+StartGateway = Callable[..., Awaitable[Gateway]]
+
+
+@pytest.fixture
+async def start_gateway(tmp_path: Path) -> AsyncIterator[StartGateway]:
+    running: list[Gateway] = []
+
+    async def start(**changes: Any) -> Gateway:
+        running.append(await Gateway.start(settings_in(tmp_path, **changes)))
+        return running[-1]
+
+    yield start
+    for gateway in running:
+        await gateway.drain(0.5)
+
+
+@pytest.fixture
+async def gateway(start_gateway: StartGateway) -> Gateway:
+    return await start_gateway()
+
+
+def client_of(gateway: Gateway) -> httpx.AsyncClient:
+    assert gateway.plain_server is not None
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=15)
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(gateway) as http:
+        yield http
+
+
+class GatewayProcess:
+    """``mvgateway serve`` as a child: real signals, a real death."""
+
+    def __init__(self, folder: Path, *flags: str, environ: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        command = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", "--plain", "127.0.0.1:0"]
+        command += ["--store", str(folder / "store"), "--certs", str(folder / "certs"), "--json-logs", *flags]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environ or {})},
+        )
+        self.facts: dict[str, Any] = {}
+
+    def wait_ready(self) -> GatewayProcess:
+        assert self.process.stdout is not None
+        self.facts = json.loads(self.process.stdout.readline())
+        assert json.loads(self.process.stdout.readline())["event"] == "ready"
+        return self
+
+    def port(self, door: str) -> int:
+        match = re.search(r":(\d+)(?: |$)", self.facts[door])
+        assert match is not None
+        return int(match[1])
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port('plain')}"
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.end()
+
+    def terminate(self, timeout_s: float = 10.0) -> tuple[int, str]:
+        self.process.send_signal(signal.SIGTERM)
+        return self.end(timeout_s)
+
+    def end(self, timeout_s: float = 10.0) -> tuple[int, str]:
+        _, errors = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, errors
+
+
+StartProcess = Callable[..., GatewayProcess]
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[StartProcess]:
+    running: list[GatewayProcess] = []
+
+    def start(*flags: str, **more: Any) -> GatewayProcess:
+        running.append(GatewayProcess(tmp_path, *flags, **more))
+        return running[-1]
+
+    yield start
+    for child in running:
+        if child.process.poll() is None:
+            child.kill()
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 10.0) -> None:
+    """Poll ``condition`` until it holds; the test fails where it never does."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            answer = condition()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.01)
