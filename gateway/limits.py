@@ -289,8 +289,8 @@ CLIENT_CONNECT_S_MAX: Final = 5.0
 """A TCP connect with TLS and upgrade takes three round trips; over 5 s the peer is not there."""
 CLIENT_BACKOFF_S_MIN: Final = 0.05
 """First wait before connecting again: a restarted gateway is back within some hundred milliseconds."""
-CLIENT_BACKOFF_S_MAX: Final = 5.0
-"""Longest wait before connecting again: the publisher's linger, so that a short outage costs no epoch."""
+CLIENT_BACKOFF_S_MAX: Final = 2.0
+"""Longest wait before connecting again: below half the publisher's linger, so that a short outage costs no epoch."""
 CLIENT_TCP_UNSENT_BYTES_MAX: Final = 64 * KIB
 """What a publisher lets wait in its own TCP write buffer; beyond it newest values replace older ones."""
 CLIENT_FRAMES_WAITING_MAX: Final = 1_024
@@ -311,8 +311,10 @@ CLIENT_SILENCE_S_MIN: Final = 0.5
 """Silence on QUIC after which a ping asks whether the gateway is still there; doubles while it answers."""
 CLIENT_SILENCE_S_MAX: Final = 5.0
 """Longest pause between such pings: below every NAT's UDP timeout (RFC 4787 section 4.3: 2 minutes)."""
-CLIENT_PING_ANSWER_S_MAX: Final = 2.0
-"""A ping without an answer for so long ends the connection: four probe timeouts of a slow path."""
+CLIENT_PING_ANSWER_S_MAX: Final = 0.25
+"""How long one ping may go unanswered before the next one; each draws a stateless reset from a restarted gateway."""
+CLIENT_PINGS_MAX: Final = 8
+"""Pings in a row without an answer that end the connection: 2 s, over any pause of a path in use."""
 CLIENT_LAG_TICKS_MAX: Final = 36_000
 """Ticks whose time of sending is remembered until they are durable: ten minutes at 60 Hz."""
 CLIENT_WS_PING_S: Final = 5.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -155,8 +154,19 @@ async def _watch(session: LiveSession, client: Client) -> None:
         if session.heard:
             pause_s = limits.CLIENT_SILENCE_S_MIN
             continue
-        with contextlib.suppress(TimeoutError, GatewayError):
+        if not await _answers(session, client):
+            return
+        pause_s = min(2 * pause_s, limits.CLIENT_SILENCE_S_MAX)
+
+
+async def _answers(session: LiveSession, client: Client) -> bool:
+    for _ in range(limits.CLIENT_PINGS_MAX):
+        try:
             await asyncio.wait_for(client.ping(), limits.CLIENT_PING_ANSWER_S_MAX)
-            pause_s = min(2 * pause_s, limits.CLIENT_SILENCE_S_MAX)
-            continue
-        return
+            return True
+        except TimeoutError:
+            if session.heard:
+                return True
+        except GatewayError:
+            return False
+    return False

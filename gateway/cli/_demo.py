@@ -1,0 +1,264 @@
+"""The work of ``mvgateway demo``. Room: cli.
+
+A gateway in a process of its own, one publisher, twenty readers over QUIC and five over TCP; half
+way the gateway is killed with SIGKILL and started on the same store. A game server that restarts
+begins a new epoch from the recovered state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway.cli._child import GatewayChild
+from gateway.cli._publish import paced
+from gateway.client import FetchedState, Publisher, ReceivedFrame, Subscriber, fetch_last
+from gateway.client.counts import percentile
+from gateway.client.motion import Avatars
+from gateway.client.xrgrid import PACKET_BYTES
+from gateway.core.ports import Mark
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WORLD = "demo"
+HZ = 60.0
+PLAYERS = 10
+READERS = {"webtransport": 20, "websocket": 5}
+SETTLE_S = 5.0
+SETTLE_LOOK_S = 0.05
+
+
+@dataclass(slots=True)
+class Crash:
+    """What the kill cost. ``durable_tick``: the last that the publisher had heard to be stored."""
+
+    last_sent_tick: int
+    durable_tick: int
+    recovered_tick: int
+    recovered_equal: bool
+    away_s: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "last_sent_tick": self.last_sent_tick,
+            "durable_tick": self.durable_tick,
+            "recovered_tick": self.recovered_tick,
+            "recovered_equal": self.recovered_equal,
+        }
+
+
+@dataclass(slots=True)
+class Sent:
+    """What was sent, tick by tick, and how late the store confirmed it."""
+
+    frames: int = 0
+    motion_tick: int = 0
+    states: dict[Mark, dict[int, bytes]] = field(default_factory=dict)
+    durable_lag_ms: list[float] = field(default_factory=list)
+    durable_lag_ticks: list[float] = field(default_factory=list)
+
+    def close(self, publisher: Publisher) -> None:
+        """A publisher's run is over: keep its figures."""
+        self.durable_lag_ms += publisher.counts.durable_lag.samples()
+        self.durable_lag_ticks += publisher.counts.durable_lag_ticks.samples()
+
+
+class Demo:
+    """One run; :meth:`run` answers the exit code."""
+
+    def __init__(self, seconds: float, *, as_json: bool) -> None:
+        self.seconds = seconds
+        self.as_json = as_json
+        self.avatars = Avatars(PLAYERS, hz=HZ)
+        self.sent = Sent()
+        self.readers: list[Subscriber] = []
+        self.publisher: Publisher | None = None
+        self.crash: Crash | None = None
+        self.phase = "starting the gateway"
+
+    async def run(self) -> int:
+        """Everything in turn. 0 only if the recovered state equals what was sent at that tick."""
+        with tempfile.TemporaryDirectory(prefix="mvgateway-demo-") as folder:
+            child = GatewayChild(Path(folder))
+            try:
+                with self._live_table():
+                    await self._play(child)
+            finally:
+                await child.stop()
+        self._tell()
+        return 0 if self.crash is not None and self.crash.recovered_equal else 1
+
+    async def _play(self, child: GatewayChild) -> None:
+        await child.start()
+        async with AsyncExitStack() as stack:
+            await self._publish_and_kill(child, stack)
+            recovered = await self._recover(child)
+            await self._go_on(child, recovered)
+
+    async def _publish_and_kill(self, child: GatewayChild, stack: AsyncExitStack) -> None:
+        async with self._new_publisher(child) as publisher:
+            self._send(publisher)
+            await self._open_readers(child, stack)
+            self.phase = "publishing at 60 Hz"
+            await self._send_for(publisher, self.seconds / 2)
+            await child.kill()
+            self.phase = "killed the gateway"
+            durable = publisher.durable.tick if publisher.durable else 0
+            self.crash = Crash(publisher.tick, durable, 0, False, away_s=time.monotonic())
+            self.sent.close(publisher)
+
+    async def _recover(self, child: GatewayChild) -> FetchedState:
+        assert self.crash is not None
+        self.phase = "starting it again on the same store"
+        await child.start()
+        recovered = await fetch_last(child.url, WORLD, ca=child.ca)
+        sent = self.sent.states.get(Mark(recovered.epoch, recovered.tick))
+        crash = self.crash
+        crash.away_s = time.monotonic() - crash.away_s
+        crash.recovered_tick = recovered.tick
+        crash.recovered_equal = sent == recovered.records and recovered.tick >= crash.durable_tick
+        return recovered
+
+    async def _go_on(self, child: GatewayChild, recovered: FetchedState) -> None:
+        self.phase = "going on from the recovered frame"
+        self.sent.motion_tick = recovered.tick
+        async with self._new_publisher(child) as publisher:
+            publisher.send(dict(recovered.records), keyframe=True)
+            self._note(publisher)
+            await self._send_for(publisher, self.seconds / 2)
+            self.phase = "waiting for the last frame everywhere"
+            await self._settle(publisher)
+            self.sent.close(publisher)
+
+    async def _settle(self, publisher: Publisher) -> None:
+        for _ in range(int(SETTLE_S / SETTLE_LOOK_S)):
+            if all(reader.records() == publisher.records() for reader in self.readers):
+                return
+            await asyncio.sleep(SETTLE_LOOK_S)
+
+    def _new_publisher(self, child: GatewayChild) -> Publisher:
+        self.publisher = Publisher(child.url, WORLD, stride=PACKET_BYTES, ca=child.ca)
+        return self.publisher
+
+    async def _open_readers(self, child: GatewayChild, stack: AsyncExitStack) -> None:
+        self.phase = "connecting the readers"
+        for transport, count in READERS.items():
+            self.readers += [
+                Subscriber(child.url, WORLD, transport=transport, ca=child.ca, on_message=_nothing)
+                for _ in range(count)
+            ]
+        for reader in self.readers:
+            await stack.enter_async_context(reader)
+
+    async def _send_for(self, publisher: Publisher, seconds: float) -> None:
+        async for _ in paced(HZ, seconds):
+            self._send(publisher)
+
+    def _send(self, publisher: Publisher) -> None:
+        self.sent.motion_tick += 1
+        publisher.send(self.avatars.frame(self.sent.motion_tick))
+        self._note(publisher)
+
+    def _note(self, publisher: Publisher) -> None:
+        self.sent.frames += 1
+        self.sent.states[Mark(publisher.epoch, publisher.tick)] = publisher.records()
+
+    # -- what a user sees --
+
+    def results(self) -> dict[str, Any]:
+        """The figures, JSON-ready."""
+        assert self.crash is not None
+        latencies = [ms for reader in self.readers for ms in reader.counts.latency.samples()]
+        return {
+            "frames_sent": self.sent.frames,
+            "delivered": {name: self._delivered(name) for name in READERS},
+            "latency_ms": _percentiles(latencies),
+            "durable_lag_ms": _percentiles(self.sent.durable_lag_ms),
+            "crash": self.crash.as_json(),
+        }
+
+    def _of(self, transport: str) -> list[Subscriber]:
+        first = READERS["webtransport"]
+        return self.readers[:first] if transport == "webtransport" else self.readers[first:]
+
+    def _delivered(self, transport: str) -> int:
+        return sum(reader.counts.ticks.seen for reader in self._of(transport))
+
+    def _tell(self) -> None:
+        if self.crash is None:
+            return
+        results = self.results()
+        if self.as_json:
+            print(json.dumps(results), flush=True)
+            return
+        crash, lag_ticks = self.crash, _percentiles(self.sent.durable_lag_ticks)
+        equal = "byte for byte equal" if crash.recovered_equal else "NOT EQUAL"
+        agree = self.publisher is not None and all(
+            r.records() == self.publisher.records() for r in self.readers
+        )
+        for name, text in {
+            "frames sent": f"{results['frames_sent']} at {HZ:g} Hz, {PLAYERS} records of {PACKET_BYTES} bytes",
+            **{
+                f"delivered, {n}": f"{results['delivered'][n]} to {len(self._of(n))} readers" for n in READERS
+            },
+            "readers at the end": "all hold the publisher's state" if agree else "NOT ALL UP TO DATE",
+            "latency": _p50_p99(results["latency_ms"], "ms"),
+            "durable lag": f"{_p50_p99(results['durable_lag_ms'], 'ms')}; {_p50_p99(lag_ticks, 'ticks')}",
+            "crash (SIGKILL)": f"last tick sent {crash.last_sent_tick}, known durable {crash.durable_tick}",
+            "recovered": f"tick {crash.recovered_tick}, {equal} to what was sent at that tick",
+            "lost in the crash": f"{crash.last_sent_tick - crash.recovered_tick} ticks; back after {crash.away_s:.2f} s",
+        }.items():
+            print(f"{name:<24}{text}")
+
+    def _live_table(self) -> AbstractContextManager[Any]:
+        if not sys.stderr.isatty():
+            return nullcontext()
+        from rich.console import Console
+        from rich.live import Live
+
+        return Live(
+            get_renderable=self._table, console=Console(stderr=True), refresh_per_second=4, transient=True
+        )
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        publisher = self.publisher
+        title = f"{self.phase}   tick {publisher.tick if publisher else 0}"
+        table = Table(title=title, title_justify="left")
+        for column in ("transport", "readers", "connected", "frames", "lost", "repaired", "p50 ms", "p99 ms"):
+            table.add_column(column, justify="right")
+        for name in READERS:
+            readers = self._of(name)
+            samples = _percentiles([ms for r in readers for ms in r.counts.latency.samples()[-120:]])
+            table.add_row(
+                name,
+                str(len(readers)),
+                str(sum(r.connected for r in readers)),
+                str(self._delivered(name)),
+                str(sum(r.counts.ticks.lost for r in readers)),
+                str(sum(r.counts.repaired_records for r in readers)),
+                *(f"{samples[p] or 0:.1f}" for p in ("p50", "p99")),
+            )
+        return table
+
+
+def _nothing(_: ReceivedFrame) -> None:
+    """The reader counts and keeps the state; nobody takes the frames."""
+
+
+def _percentiles(samples: list[float]) -> dict[str, float | None]:
+    found = {name: percentile(samples, percent) for name, percent in (("p50", 50), ("p99", 99))}
+    return {name: None if value is None else round(value, 3) for name, value in found.items()}
+
+
+def _p50_p99(values: dict[str, float | None], unit: str) -> str:
+    return " / ".join("-" if v is None else f"{v:.4g}" for v in values.values()) + f" {unit} (p50 / p99)"
