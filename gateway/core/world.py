@@ -204,6 +204,8 @@ class World:
         if frame.epoch != epoch:
             message = with_epoch(message, epoch)
             frame.epoch = epoch
+        if not self._epoch_announced and not len(self.state):
+            self._epoch_announced = epoch
         before = self.state.order
         applied = self.state.apply(frame)
         if not applied.changed and not applied.dropped and self.state.order == before:
