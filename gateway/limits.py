@@ -338,7 +338,9 @@ UDP_QUEUE_BYTES: Final = 1 * MIB
 HISTORY_ROWS_PER_READ: Final = 256
 """Recorded frames fetched from a world's database at once: about a megabyte."""
 HOUSEKEEPING_S: Final = 1.0
-"""How often an open world's old history is looked at."""
+"""How often an open world looks after its silent publishers."""
+MAINTAIN_S: Final = 10.0
+"""How often an open world lets go of old history and old versions: a sixth of the default ring."""
 DELETED_WORLDS_WAIT_S: Final = 2.0
 """How long deleting a world waits for its sessions to end."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import apsw
 
 from gateway import limits
 from gateway.config import Settings
@@ -19,8 +21,10 @@ from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import Recording
 from gateway.store.base import Store
+from gateway.wire import Record
 
 log = logging.getLogger("mvgateway.world")
+T = TypeVar("T")
 
 DURABLE_S_MAX = 10.0
 """How long a POST with ``durable=1`` waits for the store."""
@@ -64,7 +68,7 @@ class WorldHost:
             WorldSettings(
                 linger_s=settings.linger_ms / 1_000,
                 keyframe_interval_s=settings.keyframe_interval_ms / 1_000,
-                stride=database.info.stride,
+                stride=database.world.info.stride,
             ),
             mono=time.monotonic(),
             now_us=now_us(),
@@ -105,6 +109,13 @@ class WorldHost:
         down = None if done is None else {"epoch": done.epoch, "tick": done.tick}
         return {"epoch": mark.epoch, "tick": mark.tick, "frames": frames, "durable": down}
 
+    async def put_with(self, records: Sequence[Record], also: Callable[[apsw.Connection], T]) -> T:
+        """Set or remove records as the gateway's own doing, and run ``also(connection)`` in the
+        transaction that journals them; its answer. Raises what ``also`` raises, of which nothing stays
+        but the records. ``also`` may run more than once."""
+        self.world.put(list(records), time.monotonic())
+        return await self.pump.along(self.world.state.order, also, DURABLE_S_MAX)
+
     async def info(self) -> Mapping[str, Any]:
         """What ``GET /v1/worlds/{world}`` tells."""
         return {**self.facts(), **self.database.options()}
@@ -119,15 +130,21 @@ class WorldHost:
         return self.world.publisher is None and not self.world.subscribers and not self._attaching.locked()
 
     async def _keep_house(self) -> None:
+        failures, maintained = 0, time.monotonic()
         while True:
             await asyncio.sleep(limits.HOUSEKEEPING_S)
             if self._poster is not None and self._poster.idle_s() > self._linger_s:
                 self._poster.detach()
                 self._poster = None
+            if time.monotonic() - maintained < limits.MAINTAIN_S:
+                continue
+            maintained = time.monotonic()
             try:
-                await self.database.prune()
+                await self.database.maintain()
             except GatewayError as error:
-                log.warning("world %s: old history stays for now: %s", self.name, error.message)
+                failures += 1
+                if failures & (failures - 1) == 0:
+                    log.warning("world %s: old history stays for now: %s", self.name, error.message)
 
     def shut_down(self, reason: str, reconnect_after_ms: int) -> None:
         """Say ``bye`` to every session."""

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar, cast
+
+import apsw
 
 from gateway.core.ports import Mark
 from gateway.core.world import World
 from gateway.errors import GatewayError, StoreUnavailable
+from gateway.runtime.companions import Companion, Companions
 from gateway.wire.journal import Batch
 
 log = logging.getLogger("mvgateway.journal")
 
+T = TypeVar("T")
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 1.0
 
@@ -25,8 +30,8 @@ RETRY_S_MAX = 1.0
 class Appends(Protocol):
     """The part of a world's database that the pump needs."""
 
-    async def append(self, batch: Batch) -> object:
-        """Write one batch; returned means durable."""
+    async def append(self, batch: Batch, also: Callable[[apsw.Connection], object] | None = None) -> object:
+        """Write one batch, and ``also(connection)`` in the same transaction; returned means durable."""
 
 
 def _now_us() -> int:
@@ -46,6 +51,7 @@ class JournalPump:
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._waiters: list[tuple[Mark, asyncio.Future[None]]] = []
+        self._companions: list[Companion] = []
         world.on_work = self.wake
         self._task = asyncio.get_running_loop().create_task(self._run())
         self.wake()
@@ -83,7 +89,8 @@ class JournalPump:
     async def _commit(self, batch: Batch) -> bool:
         started = time.monotonic()
         try:
-            await self._database.append(batch)
+            due = self._companions_of(batch)
+            await self._database.append(batch, due.run if due.members else None)
         except BaseException as error:
             self._world.failed(batch, time.monotonic())
             if not isinstance(error, Exception):
@@ -94,7 +101,31 @@ class JournalPump:
         self.commit_seconds += time.monotonic() - started
         self._world.committed(batch, time.monotonic())
         self._wake_waiters()
+        due.tell()
         return True
+
+    def _companions_of(self, batch: Batch) -> Companions:
+        if not self._companions or not batch.frames:
+            return Companions([])
+        reached = max(frame.epoch << 32 | frame.tick for frame in batch.frames)
+        return Companions([one for one in self._companions if one.order <= reached])
+
+    async def along(self, order: int, also: Callable[[apsw.Connection], T], timeout_s: float) -> T:
+        """Run ``also`` in the transaction that brings the journal to ``order`` (epoch << 32 | tick).
+
+        Raises what ``also`` raises, and :class:`StoreUnavailable` where the store does not answer.
+        """
+        companion = Companion(order, also, asyncio.get_running_loop().create_future())
+        self._companions.append(companion)
+        self.wake()
+        try:
+            return cast(T, await asyncio.wait_for(companion.told, timeout_s))
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"the store did not answer within {timeout_s:.0f} s; whether it was done shows when it answers"
+            ) from None
+        finally:
+            self._companions.remove(companion)
 
     def _count_failure(self, error: Exception) -> None:
         self.commit_failures += 1
