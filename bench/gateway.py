@@ -29,7 +29,9 @@ class Gateway:
         self.host = host
         self.port = free_port()
         argv = [sys.executable, "-m", "gateway.cli", "serve", "--host", host, "--port", str(self.port)]
-        argv += ["--store", str(folder / "store"), "--certs", str(folder / "certs"), "--no-plain", *extra]
+        argv += ["--certs", str(folder / "certs"), "--no-plain", *extra]
+        if "--store" not in extra:
+            argv += ["--store", str(folder / "store")]
         if host != "127.0.0.1":
             argv.append("--insecure-public")
         self.server = Server(argv, prefix, cpu=cpu)

@@ -107,12 +107,18 @@ def wait_for_port(host: str, port: int, prefix: Prefix = ()) -> None:
 
 
 class Worker:
-    """A load generator: ``python -m bench.load ROLE JSON``; prints ``ready``, runs on ``go``, ends with one JSON line."""
+    """A load generator: ``python -m MODULE ROLE JSON``; prints ``ready``, runs on ``go``, ends with one JSON line."""
 
     def __init__(
-        self, role: str, settings: dict[str, Any], prefix: Prefix = (), *, cpu: int | None = None
+        self,
+        role: str,
+        settings: dict[str, Any],
+        prefix: Prefix = (),
+        *,
+        cpu: int | None = None,
+        module: str = "bench.load",
     ) -> None:
-        argv = [*prefix, sys.executable, "-m", "bench.load", role, json.dumps(settings)]
+        argv = [*prefix, sys.executable, "-m", module, role, json.dumps(settings)]
         self._role = role
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT

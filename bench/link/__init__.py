@@ -7,14 +7,38 @@ them by the rules of :mod:`bench.link.model`. The kernels' own TCP and UDP run o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from bench.link.model import Direction, GilbertElliott, Path
 from bench.link.netem import NetemNetwork
 from bench.link.network import Host, Network, unavailable_because
 
-__all__ = ["Direction", "GilbertElliott", "Host", "Network", "Path", "open_network", "unavailable_because"]
+__all__ = [
+    "Direction",
+    "GilbertElliott",
+    "Host",
+    "Link",
+    "Network",
+    "Path",
+    "open_network",
+    "unavailable_because",
+]
 
 
-def open_network(paths: Sequence[Path], seed: int, *, netem: bool = False) -> Network | NetemNetwork:
+class Link(Protocol):
+    """Hosts joined by paths, while the context lasts; ``report`` is filled at its end."""
+
+    hosts: list[Host]
+    report: dict[str, Any]
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_network(paths: Sequence[Path], seed: int, *, netem: bool = False) -> Link:
     """The link by the carrier, or by the kernel's netem if that was asked for."""
     return NetemNetwork(list(paths)) if netem else Network(paths, seed=seed)

@@ -27,6 +27,7 @@ RELAYS = ("gateway", "gateway stock path", "gateway websocket", "stock", "redis"
 READERS = (1, 20, 100, 400)
 HZ = 60
 RUN_SLACK_S = 60.0
+LEAF = ("leaf.pem", "leaf.key")
 
 
 def cases(short: bool) -> list[dict[str, Any]]:
@@ -62,7 +63,7 @@ def _peer(name: str, port: int, folder: Path) -> Server:
     if name == "stock":
         with Gateway(folder) as gateway:  # for its certificates only
             certificates = gateway.ca.parent
-        return servers.stock_relay("127.0.0.1", port, certificates / "cert.pem", certificates / "key.pem")
+        return servers.stock_relay("127.0.0.1", port, certificates / LEAF[0], certificates / LEAF[1])
     start = {"redis": servers.redis, "nats": servers.nats}[name]
     return start("127.0.0.1", port, folder)
 
@@ -79,12 +80,12 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
         _relay(case["relay"], Path(folder)) as (server, way, target),
     ):
         idle_bytes = server.rss_bytes()
-        reader = Worker("read", {**common, "readers": case["readers"], "door": way, "target": target})
         sender = "webtransport" if way == "websocket" else way
         publisher = Worker("publish", {**common, "hz": case["hz"], "door": sender, "target": target})
+        publisher.wait_ready()  # it makes the world
+        reader = Worker("read", {**common, "readers": case["readers"], "door": way, "target": target})
         with workers(reader, publisher):
             reader.wait_ready()
-            publisher.wait_ready()
             connected_bytes = server.rss_bytes()
             reader.go()
             publisher.go()

@@ -77,6 +77,12 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
         server = network.hosts[0]
         with Gateway(FilePath(folder), server.address, prefix=server.command([])) as gateway:
             target = gateway.target("bench")
+            publisher = Worker(
+                "publish",
+                {**common, "hz": case["hz"], "door": "webtransport", "target": target},
+                server.command([]),
+            )
+            publisher.wait_ready()  # it makes the world
             readers = [
                 Worker(
                     "read",
@@ -85,11 +91,6 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
                 )
                 for way, host in zip(DOORS, network.hosts[1:], strict=True)
             ]
-            publisher = Worker(
-                "publish",
-                {**common, "hz": case["hz"], "door": "webtransport", "target": target},
-                server.command([]),
-            )
             with workers(publisher, *readers):
                 results = _run(publisher, readers, settings)
     down = network.report.get("bytes_down") or [0] * len(DOORS)
@@ -97,8 +98,8 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
 
 
 def _run(publisher: Worker, readers: Sequence[Worker], settings: Settings) -> list[dict[str, Any]]:
-    for worker in (publisher, *readers):
-        worker.wait_ready()
+    for reader in readers:
+        reader.wait_ready()
     for worker in (*readers, publisher):
         worker.go()
     limit_s = settings.seconds + settings.warmup_s + RUN_SLACK_S

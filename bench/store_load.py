@@ -1,0 +1,173 @@
+"""The load generators of the store scenarios: cold opens, point reads, durable commits, YCSB. Room: bench.
+
+``python -m bench.store_load prepare|reads|writes|ycsb JSON``: connects, prints ``ready``, waits for a line on
+standard input, runs, prints one JSON line. Fields: ``url``, ``transport`` (h3, h2, h1), ``ca``, ``seconds``,
+``parallel``, and by role ``pages``, ``page_bytes``, ``workload``, ``records``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import blake3
+import uvloop
+
+from bench.ycsb import run_ycsb
+from gateway.client.store import open_store
+from gateway.client.trust import Trust
+from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite, Store, Version
+
+COLD = Namespace("bench-cold")
+INLINE_PAGES = 50
+READ_BATCH_PAGES = 200
+
+
+async def _open(settings: dict[str, Any]) -> Store:
+    trust = Trust.of(ca=settings["ca"]) if settings.get("ca") else Trust()
+    return await open_store(
+        settings["url"], transport=settings["transport"], cache_bytes=0, trust=trust, auto_create=True
+    )
+
+
+async def _wait_for_go() -> None:
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+
+
+def _percentiles(times_s: Sequence[float]) -> dict[str, float | None]:
+    ordered = sorted(times_s)
+    if not ordered:
+        return {"p50_ms": None, "p99_ms": None}
+    return {"p50_ms": 1e3 * ordered[len(ordered) // 2], "p99_ms": 1e3 * ordered[int(len(ordered) * 0.99)]}
+
+
+async def _commit(
+    store: Store, ns: Namespace, version: Version, pages: Sequence[tuple[int, bytes]]
+) -> Version:
+    writes = [PageWrite(number, blake3.blake3(data).digest(), data) for number, data in pages]
+    request = CommitRequest(os.urandom(16), [NamespaceCommit(ns, version, writes)], first_attempt=True)
+    return (await store.commit(request)).version
+
+
+async def prepare(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fill the namespace that readers open: ``pages`` pages of ``page_bytes`` that don't compress."""
+    store = await _open(settings)
+    version = (await store.stat(COLD)).version
+    for first in range(0, settings["pages"], INLINE_PAGES):
+        numbers = range(first, min(first + INLINE_PAGES, settings["pages"]))
+        version = await _commit(
+            store, COLD, version, [(n, os.urandom(settings["page_bytes"])) for n in numbers]
+        )
+    await store.aclose()
+    return {"version": version}
+
+
+async def reads(settings: dict[str, Any]) -> dict[str, Any]:
+    """``parallel`` clients, each with a connection of its own: a cold open, then random point reads."""
+    stores = [await _open(settings) for _ in range(settings["parallel"])]
+    await asyncio.gather(*(store.stat(COLD) for store in stores))
+    await _wait_for_go()
+    cpu, started = time.process_time(), time.monotonic()
+    opens = await asyncio.gather(*(_timed(partial(_open_cold, s, settings["pages"])) for s in stores))
+    deadline = time.monotonic() + settings["seconds"]
+    point_started = time.monotonic()
+    lists = await asyncio.gather(*(_points(s, n, settings["pages"], deadline) for n, s in enumerate(stores)))
+    took = time.monotonic() - point_started
+    times = [t for one in lists for t in one]
+    await asyncio.gather(*(store.aclose() for store in stores))
+    share = (time.process_time() - cpu) / (time.monotonic() - started)
+    return {
+        "open_s": sorted(opens)[len(opens) // 2],
+        "reads_per_s": len(times) / took,
+        "cpu_share": share,
+        **_percentiles(times),
+    }
+
+
+async def _timed(work: Callable[[], Awaitable[Any]]) -> float:
+    started = time.monotonic()
+    await work()
+    return time.monotonic() - started
+
+
+async def _open_cold(store: Store, pages: int) -> None:
+    version = (await store.stat(COLD)).version
+    batches = [range(n, min(n + READ_BATCH_PAGES, pages)) for n in range(0, pages, READ_BATCH_PAGES)]
+    answers = await asyncio.gather(
+        *(store.read(COLD, [PageRead(p, version) for p in batch]) for batch in batches)
+    )
+    got = sum(len(content.data) > 0 for answer in answers for content in answer)
+    if got != pages:
+        raise RuntimeError(f"{got} of {pages} pages came")
+
+
+async def _points(store: Store, seed: int, pages: int, deadline: float) -> list[float]:
+    chooser, times = random.Random(seed), []
+    version = (await store.stat(COLD)).version
+    while time.monotonic() < deadline:
+        wanted = [PageRead(chooser.randrange(pages), version)]
+        times.append(await _timed(partial(store.read, COLD, wanted)))
+    return times
+
+
+async def writes(settings: dict[str, Any]) -> dict[str, Any]:
+    """``parallel`` clients on one connection, each committing one page after another to a namespace of its own."""
+    store = await _open(settings)
+    spaces = [Namespace(f"bench-write-{n}") for n in range(settings["parallel"])]
+    await asyncio.gather(*(store.stat(ns) for ns in spaces))
+    await _wait_for_go()
+    cpu, started = time.process_time(), time.monotonic()
+    deadline = started + settings["seconds"]
+    lists = await asyncio.gather(*(_commits(store, ns, settings["page_bytes"], deadline) for ns in spaces))
+    took = time.monotonic() - started
+    share = (time.process_time() - cpu) / took
+    times = [t for one in lists for t in one]
+    await store.aclose()
+    return {"commits_per_s": len(times) / took, "cpu_share": share, **_percentiles(times)}
+
+
+async def _commits(store: Store, ns: Namespace, page_bytes: int, deadline: float) -> list[float]:
+    version, times = (await store.stat(ns)).version, []
+    while time.monotonic() < deadline:
+        started = time.monotonic()
+        version = await _commit(store, ns, version, [(0, os.urandom(page_bytes))])
+        times.append(time.monotonic() - started)
+    return times
+
+
+async def ycsb(settings: dict[str, Any]) -> dict[str, Any]:
+    """One client running a YCSB workload on a SQLite database over the store's pages."""
+    store = await _open(settings)
+    await _wait_for_go()
+    cpu, started = time.process_time(), time.monotonic()
+    times, counts = await asyncio.to_thread(run_ycsb, store.blocking(), settings)
+    share = (time.process_time() - cpu) / (time.monotonic() - started)
+    await store.aclose()
+    return {
+        "ops_per_s": len(times) / settings["seconds"],
+        "cpu_share": share,
+        **counts,
+        **_percentiles(times),
+    }
+
+
+def main() -> None:
+    """Entry."""
+    roles: dict[str, Any] = {"prepare": prepare, "reads": reads, "writes": writes, "ycsb": ycsb}
+    settings = json.loads(sys.argv[2])
+    if settings.get("ca"):
+        Path(settings["ca"]).stat()
+    print(json.dumps(uvloop.run(roles[sys.argv[1]](settings))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
