@@ -65,6 +65,9 @@ class Settings:
     retry: str = _setting(
         "auto", "QUIC address validation: auto is on beyond loopback", choices=("auto", "on", "off")
     )
+    quic_path: str = _setting(
+        "fast", "datagram packets: built directly, or all left to aioquic", choices=("fast", "stock")
+    )
     json_logs: bool = _setting(False, "log one JSON object a line")
     log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
     max_message_bytes: int = _setting(

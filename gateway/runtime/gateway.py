@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gateway import __version__, limits
 from gateway.config import Settings, is_loopback, split_address
@@ -21,6 +21,7 @@ from gateway.http import dataplane
 from gateway.http.app import Application, build_app
 from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
 from gateway.quic import QuicOptions, ServerTls, listen
+from gateway.quic.options import QuicPath
 from gateway.runtime.certs import Certificate, Certificates
 from gateway.runtime.doors import Doors
 from gateway.runtime.metrics import Metrics
@@ -120,6 +121,7 @@ class Gateway:
         return QuicOptions(
             idle_timeout_s=float(self.settings.idle_timeout_s),
             retry=retry,
+            path=cast(QuicPath, self.settings.quic_path),
             reset_key=reset_key(Path(self.settings.certs)),
         )
 
