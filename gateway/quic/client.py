@@ -26,6 +26,7 @@ from gateway.quic.endpoint import Endpoint
 from gateway.quic.h3 import Http3
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Hub, Peer
+from gateway.quic.selftest import connection_class, usable_path
 from gateway.quic.tls import Trust
 from gateway.quic.udp import UdpSocket
 from gateway.quic.webtransport import WebTransportLink
@@ -485,7 +486,7 @@ async def connect(
     def on_ticket(new: SessionTicket) -> None:
         client.ticket = new
 
-    quic = Connection(
+    quic = connection_class(usable_path(options.path)[0])(
         configuration=trust.configuration(name, options, ticket), session_ticket_handler=on_ticket
     )
     peer = ClientPeer(quic, endpoint, trust)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from aioquic.buffer import size_uint_var
@@ -28,7 +29,7 @@ from aioquic.quic.connection import (
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
-from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
+from aioquic.quic.recovery import K_MICRO_SECOND, K_SECOND, QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -62,10 +63,13 @@ class Pacer(QuicPacketPacer):
     """aioquic's pacer with the burst that RFC 9002 section 7.7 allows: timers are no finer than 1 ms."""
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        super().update_rate(congestion_window, smoothed_rtt)
-        packet_time = self.packet_time
-        if packet_time is not None:
-            self.bucket_max = max(self.bucket_max, BURST_PACKETS * packet_time)
+        pacing_rate = congestion_window / max(smoothed_rtt, K_MICRO_SECOND)
+        size = self._max_datagram_size
+        self.packet_time = max(K_MICRO_SECOND, min(size / pacing_rate, K_SECOND))
+        burst = max(BURST_PACKETS * size, min(congestion_window // 4, 16 * size))
+        self.bucket_max = burst / pacing_rate
+        if self.bucket_time > self.bucket_max:
+            self.bucket_time = self.bucket_max
 
 
 def reset_token(key: bytes, cid: bytes) -> bytes:
@@ -81,6 +85,7 @@ class Connection(QuicConnection):
     ) -> None:
         super().__init__(configuration=configuration, **kwargs)
         self.fates: list[tuple[FateSink, int, bool]] = []
+        self.on_payload: Callable[[bytes], None] | None = None
         self.datagrams_dropped = 0
         self.datagram_bytes_queued = 0
         self.held_bytes = 0
@@ -96,6 +101,21 @@ class Connection(QuicConnection):
         if reset_key is not None and not self._is_client:
             first = self._host_cids[0]
             first.stateless_reset_token = reset_token(reset_key, first.cid)
+
+    # -- the short way, of which this class has none --------------------------------------
+
+    def fast_packets(self, now: float) -> list[bytes] | None:
+        """See :mod:`gateway.quic.fast`. ``None``: call ``datagrams_to_send``."""
+        return None
+
+    def fast_deadline(self) -> float | None:
+        """See :mod:`gateway.quic.fast`."""
+        return self.get_timer()
+
+    @property
+    def needs_flush(self) -> bool:
+        """Whether input may have left something to send, or another deadline."""
+        return True
 
     # -- datagrams ------------------------------------------------------------------------
 

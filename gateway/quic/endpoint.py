@@ -155,22 +155,26 @@ class Endpoint:
             self._flush_handle = None
         while self._marked and not self.is_closed:
             marked, self._marked = self._marked, []
+            now = self.time()
             for peer in marked:
                 peer.is_marked = False
-                self._flush_peer(peer)
+                self._flush_peer(peer, now)
         self._arm()
 
-    def _flush_peer(self, peer: Peer) -> None:
+    def _flush_peer(self, peer: Peer, now: float) -> None:
         if peer.ended is not None:
             return
         quic = peer.quic
-        now = self.time()
         try:
-            if quic._network_paths:
-                datagrams = quic.datagrams_to_send(now)
-                if datagrams:
-                    self.udp.send(datagrams)
-            deadline = quic.get_timer()
+            packets = quic.fast_packets(now)
+            if packets is not None:
+                if packets:
+                    self.udp.send_packets(packets, quic._network_paths[0].addr)
+                deadline = quic.fast_deadline()
+            else:
+                if quic._network_paths:
+                    self.udp.send(quic.datagrams_to_send(now))
+                deadline = quic.get_timer()
         except Exception:
             peer._fault("sending")
             return

@@ -57,6 +57,7 @@ class Peer:
 
     def __init__(self, quic: Connection, hub: Hub) -> None:
         self.quic = quic
+        quic.on_payload = self.on_datagram
         self.hub = hub
         self.h3: Http3 | None = None
         self.wheel_slot = 0
@@ -98,7 +99,8 @@ class Peer:
             self._tell_progress(now)
         except Exception:
             self._fault("telling what arrived")
-        self.hub.mark(self)
+        if not self.is_marked and quic.needs_flush:
+            self.hub.mark(self)
 
     def _tell_progress(self, now: float) -> None:
         """Acknowledgements may have freed room: tell whoever waits for it."""

@@ -50,6 +50,7 @@ from gateway.quic.h3 import Http3
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Hub, Peer
 from gateway.quic.refusal import encode_refusal
+from gateway.quic.selftest import connection_class, usable_path
 from gateway.quic.tls import ServerTls
 from gateway.quic.udp import Address, UdpSocket, bind
 from gateway.quic.webtransport import WebTransportLink
@@ -248,12 +249,14 @@ class ServerContext:
         self.doors = doors
         self.options = options
         self.address: tuple[str, int] = ("", 0)
+        self.path, self.path_reason = usable_path(options.path)
+        self._connection_class = connection_class(self.path)
         self.reset_key = options.reset_key or os.urandom(32)
         self.half_open: set[ServerPeer] = set()
 
     def connection(self, original_cid: bytes, retry_cid: bytes | None) -> Connection:
         """A new connection's state machine."""
-        return Connection(
+        return self._connection_class(
             configuration=self.tls.configuration(self.options),
             reset_key=self.reset_key,
             original_destination_connection_id=original_cid,
@@ -277,6 +280,10 @@ class ServerEndpoint(Endpoint):
         super().__init__(udp, loop)
         context.address = (str(udp.address[0]), self.port)
         self.is_draining = False
+        self.path = context.path
+        if context.path_reason:
+            self.counters["path_fallbacks"] += 1
+            logger.warning("QUIC goes the stock way: %s", context.path_reason)
         self._retry = QuicRetryTokenHandler()
         self._resets_left = RESETS_PER_SECOND_MAX
         self._resets_since = 0.0

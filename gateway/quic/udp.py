@@ -90,6 +90,14 @@ class UdpSocket:
                 self.send_run([data for data, _ in datagrams[start:stop]], datagrams[start][1])
             start = stop
 
+    def send_packets(self, packets: list[bytes], address: Address) -> None:
+        """Send packets to one address, in order."""
+        if len(packets) == 1:
+            self.datagrams_sent += 1
+            self._send_one(packets[0], address)
+        else:
+            self.send([(packet, address) for packet in packets])
+
     def send_run(self, packets: list[bytes], address: Address) -> None:
         """Send packets of one size (the last may be shorter) to one address in one call."""
         self.send_calls += 1
