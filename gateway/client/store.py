@@ -1,0 +1,77 @@
+"""Opening a store by its name: a folder, an mvstore, or another gateway. Room: client.
+
+It stands here and not in ``store/`` because a gateway behind ``https://`` is reached over QUIC.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gateway import limits
+from gateway.client.address import Address
+from gateway.client.store_h3 import H3Transport
+from gateway.client.trust import Trust
+from gateway.errors import ConfigError
+from gateway.store.base import Store
+from gateway.store.cache import CachedStore
+from gateway.store.embedded import EmbeddedStore
+from gateway.store.remote import AdminApi, HttpxTransport, RemoteOptions, RemoteStore, Transport
+
+StoreTransport = Literal["auto", "h3", "h2", "h1"]
+
+
+def is_remote(target: str) -> bool:
+    """Whether a store's name is an address, and not a folder."""
+    return target.startswith(("http://", "https://"))
+
+
+async def open_store(
+    target: str,
+    *,
+    admin_url: str | None = None,
+    auto_create: bool = False,
+    trust: Trust | None = None,
+    transport: StoreTransport = "auto",
+    cache_bytes: int = limits.STORE_CACHE_BYTES,
+    options: RemoteOptions | None = None,
+) -> Store:
+    """Open the store that ``target`` names, on the running loop.
+
+    A folder is the embedded engine (``auto_create``: namespaces are made on first use).
+    ``http://HOST:PORT`` is an mvstore, ``https://HOST:PORT`` a gateway; several addresses of one
+    store are separated by commas. ``transport``: ``auto`` is HTTP/3 with TCP as its fallback for
+    https, and HTTP/2 with HTTP/1.1 as its fallback for http. ``cache_bytes``: pages of a remote
+    store kept here (0: none). Raises :class:`ConfigError` for a name that cannot be used.
+    """
+    if not is_remote(target):
+        return EmbeddedStore.open(target, auto_create=auto_create)
+    trust = trust or Trust.of()
+    transports = [_transport(url, trust, transport) for url in _urls(target)]
+    admin = AdminApi(_tcp(admin_url, trust, "auto")) if admin_url else None
+    store = RemoteStore(transports, admin=admin, options=options)
+    return CachedStore(store, bytes_max=cache_bytes) if cache_bytes else store
+
+
+def _urls(target: str) -> list[str]:
+    scheme = target.partition("://")[0]
+    urls = [part if "://" in part else f"{scheme}://{part}" for part in target.split(",") if part]
+    if len(urls) > limits.STORE_ADDRESSES_MAX:
+        raise ConfigError(
+            f"--store names {len(urls)} addresses; at most {limits.STORE_ADDRESSES_MAX} are taken"
+        )
+    return [Address.parse(url.strip()).base_url for url in urls]
+
+
+def _transport(url: str, trust: Trust, choice: StoreTransport) -> Transport:
+    if url.startswith("http://"):
+        if choice == "h3":
+            raise ConfigError(f"HTTP/3 needs https; {url} is in clear text")
+        return _tcp(url, trust, choice)
+    if choice in ("h1", "h2"):
+        return _tcp(url, trust, choice)
+    return H3Transport(url, trust=trust, fallback=_tcp(url, trust, "h2") if choice == "auto" else None)
+
+
+def _tcp(url: str, trust: Trust, choice: StoreTransport) -> HttpxTransport:
+    tls = trust.ssl_context() if url.startswith("https://") else None
+    return HttpxTransport(url, tls=tls, http2=choice != "h1")

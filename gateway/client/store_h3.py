@@ -1,0 +1,138 @@
+"""A store's requests over HTTP/3: gateway to gateway across a bad network. Room: client.
+
+One connection, kept alive, with one stream a request: a slow batch never holds up another. A new
+connection resumes with the last one's ticket, and what may be served twice goes in 0-RTT. Where
+UDP gets no answer, TCP carries the requests for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from gateway import limits
+from gateway.client.address import Address
+from gateway.client.trust import Trust
+from gateway.errors import StoreUnavailable, TooLarge
+from gateway.quic import Client, ConnectFailed, RequestFailed, connect
+from gateway.store.remote import Answer, Ask, HttpxTransport
+
+
+class H3Transport:
+    """A :class:`gateway.store.remote.Transport` over QUIC. ``fallback``: the same origin over TCP, if it may be used."""
+
+    def __init__(self, url: str, *, trust: Trust, fallback: HttpxTransport | None = None) -> None:
+        self._address = Address.parse(url)
+        self._trust = trust
+        self._fallback = fallback
+        self._client: Client | None = None
+        self._ticket: Any = None
+        self._connecting = asyncio.Lock()
+        self._udp_again_at = 0.0
+        self.connections = 0
+        self.resumed = 0
+
+    @property
+    def url(self) -> str:
+        """The origin."""
+        return self._address.base_url
+
+    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+        """Ask once. Raises :class:`StoreUnavailable`."""
+        client = await self._open(replayable=ask.replayable)
+        if client is None:
+            assert self._fallback is not None
+            return await self._fallback.request(ask, timeout_s)
+        try:
+            async with asyncio.timeout(min(timeout_s, limits.STORE_H3_ATTEMPT_S_MAX)):
+                return await self._exchange(client, ask)
+        except TimeoutError:
+            self._leave(client)
+            raise StoreUnavailable(f"{self.url} did not answer over HTTP/3 in time") from None
+        except TooLarge as error:
+            raise StoreUnavailable(f"{self.url}: {error.message}; is it a store?") from error
+        except RequestFailed:
+            self._leave(client)
+            raise
+
+    async def _exchange(self, client: Client, ask: Ask) -> Answer:
+        if client.is_early and not ask.replayable:
+            await asyncio.shield(client.peer.connected)
+        headers = [(name.encode(), value.encode()) for name, value in ask.headers.items()]
+        response = await client.request(ask.method, ask.path, headers, ask.body)
+        try:
+            body = await response.read(ask.answer_bytes_max)
+        except asyncio.CancelledError:
+            response.close()
+            raise
+        fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
+        return Answer(response.status, fields, body)
+
+    async def _open(self, *, replayable: bool) -> Client | None:
+        """The connection to use; None: by TCP."""
+        if (client := self._usable()) is not None:
+            return client
+        loop = asyncio.get_running_loop()
+        async with self._connecting:
+            if (client := self._usable()) is not None:
+                return client
+            if self._fallback is not None and loop.time() < self._udp_again_at:
+                return None
+            try:
+                return await self._connect(early=replayable)
+            except ConnectFailed:
+                if self._fallback is None:
+                    raise
+                self._udp_again_at = loop.time() + limits.STORE_H3_BLOCKED_S
+                return None
+
+    def _usable(self) -> Client | None:
+        return self._client if self._client is not None and not self._client.is_closed else None
+
+    async def _connect(self, *, early: bool) -> Client:
+        self._keep_ticket()
+        client = await connect(
+            self._address.host,
+            self._address.port,
+            trust=self._trust.for_quic(),
+            ticket=self._ticket,
+            early_data=early and self._ticket is not None,
+            timeout_s=limits.STORE_H3_PATIENCE_S,
+        )
+        client.keep_alive(limits.STORE_H3_KEEP_ALIVE_S)
+        self._client = client
+        self.connections += 1
+        self.resumed += self._ticket is not None
+        self._ticket = None  # a ticket is used once
+        return client
+
+    def _keep_ticket(self) -> None:
+        if self._client is not None and self._client.ticket is not None:
+            self._ticket = self._client.ticket
+
+    def _leave(self, client: Client) -> None:
+        """Ask no more on this connection; what is under way on it may still end well."""
+        if self._client is not client:
+            return
+        self._keep_ticket()
+        self._client = None
+        if client.is_closed:
+            client.close()
+        else:
+            asyncio.get_running_loop().call_later(limits.STORE_DEADLINE_S, client.close)
+
+    async def lines(self, ask: Ask, silence_s: float) -> AsyncIterator[str]:
+        """The answer's lines, by TCP: nothing that says lines is in a hurry."""
+        if self._fallback is None:
+            raise StoreUnavailable(f"{self.url} is reached over HTTP/3 only; lines come over TCP")
+        async for line in self._fallback.lines(ask, silence_s):
+            yield line
+
+    async def aclose(self) -> None:
+        """Close the connection. Idempotent."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self._fallback is not None:
+            await self._fallback.aclose()
