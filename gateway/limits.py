@@ -152,6 +152,8 @@ HISTORY_GAPS_MAX: Final = 10_000
 """Gaps told in one answer; a recording with more is broken anyway."""
 RECOVERED_GAPS_MAX: Final = 100
 """Gaps told beside a recovered state: a screenful, the newest ones."""
+IMPORT_PAGES_PER_COMMIT: Final = 10_000
+"""Pages of an imported file in one commit: a fifth of mvstore's bound, 80 MiB of 8 KiB pages."""
 WORLD_IDLE_S: Final = 30.0
 """A world's threads that had nothing to do for so long are ended; the next call starts them again."""
 
@@ -205,6 +207,24 @@ STORE_ADMIN_SILENCE_S_MAX: Final = 60.0
 """Background work on a large namespace says something at least this often."""
 STORE_ADDRESSES_MAX: Final = 16
 """Addresses of one remote store: as many as anyone runs side by side."""
+STORE_H3_PATIENCE_S: Final = 1.0
+"""UDP that has not answered a store's handshake by then is taken as blocked, and TCP is tried."""
+STORE_H3_ATTEMPT_S_MAX: Final = 2.5
+"""One attempt over HTTP/3: leaves room for a second one, on a new connection, before the deadline."""
+STORE_H3_BLOCKED_S: Final = 30.0
+"""How long a store is asked over TCP before UDP is tried again."""
+STORE_H3_KEEP_ALIVE_S: Final = 10.0
+"""Pings below every NAT's shortest UDP binding of some 30 s."""
+STORE_CACHE_BYTES: Final = 64 * MIB
+"""Default of the page cache before a remote store: 8,000 pages of 8 KiB, some dozen worlds' working sets."""
+STORE_CACHE_PAGE_COST_BYTES: Final = 400
+"""What a cached page costs beyond its content: its entry, two index slots and the list of its ranges."""
+STORE_CACHE_NAMESPACES_MAX: Final = 4_096
+"""Namespaces whose head the cache remembers; the one longest unused goes first."""
+STORE_CACHE_LAPS_MAX: Final = 256
+"""Jumps of a namespace's head whose changes are unknown, remembered one by one before all pages are gone through."""
+STORE_CACHE_BATCHES_AT_ONCE: Final = 4
+"""Upstream batches under way at once; what is wanted meanwhile travels together in the next."""
 
 # --- quic --------------------------------------------------------------------------------
 QUIC_CONNECTIONS_MAX: Final = 4_096
