@@ -14,11 +14,17 @@ from typing import Protocol, TypeVar
 
 import apsw
 
-from gateway.errors import NotFound
+from gateway.errors import NotFound, Unprocessable
 from gateway.store.base import BlockingStore, Namespace, Version
 from gateway.store.database import Database, transact_together
 
 T = TypeVar("T")
+
+
+class ReadAt(Protocol):
+    """``fn(connection)`` in a thread; ``empty`` where there is nothing to read."""
+
+    async def __call__(self, fn: Callable[[apsw.Connection], T], empty: T) -> T: ...
 
 
 class Writer(Protocol):
@@ -57,8 +63,6 @@ class OwnWriter:
             yield self._database
 
     def _make(self) -> None:
-        from gateway.errors import Unprocessable
-
         try:
             self._store.create_namespace(self.key)
         except Unprocessable:
@@ -128,17 +132,32 @@ class Snapshots:
 
     async def read(self, fn: Callable[[apsw.Connection], T], empty: T, at: Version | None = None) -> T:
         """``fn(connection)`` on one snapshot; ``empty`` where the namespace was never written."""
-        if at is not None:
-            return await in_thread(self._executor, lambda: self._read_at(fn, empty, at))
-        async with self._lock:
-            return await in_thread(self._executor, lambda: _read(self._database, fn, empty))
+        if at is None:
+            return (await self.read_head(fn, empty))[0]
+        async with self.at(at) as read:
+            return await read(fn, empty)
 
-    def _read_at(self, fn: Callable[[apsw.Connection], T], empty: T, at: Version) -> T:
-        database = Database.open(self._store, Namespace(self._key), version=at)
+    async def read_head(self, fn: Callable[[apsw.Connection], T], empty: T) -> tuple[T, Version | None]:
+        """(``fn(connection)`` at the head, which version that was)."""
+
+        def run() -> tuple[T, Version | None]:
+            return _read(self._database, fn, empty), self._database.version
+
+        async with self._lock:
+            return await in_thread(self._executor, run)
+
+    @asynccontextmanager
+    async def at(self, version: Version) -> AsyncIterator[ReadAt]:
+        """Several reads at one version, by a connection of their own."""
+        database = Database.open(self._store, Namespace(self._key), version=version)
+
+        async def read(fn: Callable[[apsw.Connection], T], empty: T) -> T:
+            return await in_thread(self._executor, lambda: _read(database, fn, empty))
+
         try:
-            return _read(database, fn, empty)
+            yield read
         finally:
-            database.close()
+            await in_thread(self._executor, database.close)
 
     async def close(self) -> None:
         async with self._lock:

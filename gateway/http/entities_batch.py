@@ -1,0 +1,129 @@
+"""``entities:batch``: up to 1,000 operations in one atomic commit, streamed both ways. Room: http.
+
+A body of entity messages (``op`` in each head) is answered by entity messages, one JSON document
+by JSON. Messages are taken as they come, within the bounds; answers go out one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from gateway.core.entities import Entities, Outcome
+from gateway.errors import BadInput, GatewayError, TooLarge
+from gateway.http.bodies import check_declared, messages, read_body
+from gateway.http.entities_requests import actor_of, operation_of, place_of
+from gateway.limits import (
+    ENTITY_BATCH_BYTES_MAX,
+    ENTITY_BATCH_OPS_MAX,
+    ENTITY_HEAD_BYTES_MAX,
+    ENTITY_STATE_BYTES_MAX,
+)
+from gateway.wire import prefix
+from gateway.wire.entities.messages import ENTITIES_TYPE, decode_entity, encode_entity
+from gateway.wire.entities.values import Get, Operation, Put, batch_refused, state_json
+
+
+class BatchRoutes:
+    """Takes a batch, hands it on, tells what became of each."""
+
+    def __init__(self, service: Entities) -> None:
+        self._service = service
+
+    async def post(self, request: Request) -> Response:
+        binary = request.headers.get("content-type", "").startswith(ENTITIES_TYPE)
+        check_declared(request, ENTITY_BATCH_BYTES_MAX)
+        operations = _parsed(await (_binary_heads(request) if binary else _json_heads(request)))
+        outcomes = await self._service.batch(place_of(request), operations, actor_of(request))
+        if binary:
+            return StreamingResponse(_messages(outcomes), media_type=ENTITIES_TYPE)
+        return JSONResponse({"results": [_json(index, one) for index, one in enumerate(outcomes)]})
+
+
+Head = tuple[dict[str, Any], bytes | None]
+
+
+async def _binary_heads(request: Request) -> list[Head]:
+    found: list[Head] = []
+    size = 0
+    async for message in messages(request, ENTITY_STATE_BYTES_MAX + ENTITY_HEAD_BYTES_MAX + 8):
+        size += len(message)
+        found.append(decode_entity(message))
+        if len(found) > ENTITY_BATCH_OPS_MAX or size > ENTITY_BATCH_BYTES_MAX:
+            raise _over(len(found), size)
+    return found
+
+
+async def _json_heads(request: Request) -> list[Head]:
+    body = await read_body(request, ENTITY_BATCH_BYTES_MAX)
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the body is not JSON: {error}") from None
+    heads = given.get("operations") if isinstance(given, dict) else None
+    if not isinstance(heads, list) or not all(isinstance(head, dict) for head in heads):
+        raise BadInput('a batch is {"operations": [{"op": "put", "id": …}, …]}')
+    if len(heads) > ENTITY_BATCH_OPS_MAX:
+        raise _over(len(heads), len(body))
+    return [(head, None) for head in heads]
+
+
+def _over(count: int, size: int) -> TooLarge:
+    return TooLarge(
+        f"a batch of {count} operations and {size} bytes or more is over the bound of "
+        f"{ENTITY_BATCH_OPS_MAX} and {ENTITY_BATCH_BYTES_MAX}; send several",
+        limit_operations=ENTITY_BATCH_OPS_MAX,
+        limit_bytes=ENTITY_BATCH_BYTES_MAX,
+    )
+
+
+def _parsed(heads: Sequence[Head]) -> list[Operation]:
+    operations: list[Operation] = []
+    faults: list[tuple[int, str, GatewayError]] = []
+    for index, (head, state) in enumerate(heads):
+        try:
+            operations.append(operation_of(head, state))
+        except GatewayError as error:
+            faults.append((index, str(head.get("id"))[:64], error))
+    if faults:
+        raise batch_refused(faults)
+    if not operations:
+        raise BadInput("a batch has at least one operation")
+    return operations
+
+
+def _json(index: int, outcome: Outcome) -> dict[str, Any]:
+    told: dict[str, Any] = {"index": index, "id": outcome.operation.id, "status": _status(outcome)}
+    if outcome.revision is not None:
+        told["revision"] = outcome.revision
+    if isinstance(outcome.operation, Get) and outcome.entity is not None:
+        told |= outcome.entity.facts()
+        try:
+            told["state"] = json.loads(state_json(outcome.entity))
+        except RecursionError:
+            told["state_too_deep"] = True
+    return told
+
+
+async def _messages(outcomes: Sequence[Outcome]) -> AsyncIterator[bytes]:
+    for index, outcome in enumerate(outcomes):
+        head: dict[str, Any] = {"index": index, "id": outcome.operation.id, "status": _status(outcome)}
+        state = b""
+        if outcome.revision is not None:
+            head["revision"] = outcome.revision
+        if isinstance(outcome.operation, Get) and outcome.entity is not None:
+            head |= outcome.entity.facts()
+            state = outcome.entity.state
+        yield prefix(encode_entity(head, state))
+
+
+def _status(outcome: Outcome) -> int:
+    if isinstance(outcome.operation, Put):
+        return 201 if outcome.created else 200
+    if isinstance(outcome.operation, Get):
+        return 404 if outcome.entity is None else 200
+    return 200

@@ -1,0 +1,125 @@
+"""Lists of entities: pages with a cursor, one stream for a cold start, and changes live. Room: http."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from gateway.core.entities import Changes, Entities
+from gateway.errors import BadInput, GatewayError
+from gateway.http.entities_requests import filter_of, limit_of, place_of
+from gateway.limits import ENTITY_PAGE_MAX
+from gateway.wire import encode_control, prefix
+from gateway.wire.entities.messages import ENTITIES_TYPE, encode_entity
+from gateway.wire.entities.values import Entity, Filter, change_head, state_json
+
+EVENTS_TYPE = "text/event-stream"
+NO_STORE = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+class ListRoutes:
+    """``…/entities`` and ``…/entities/live`` as answers to GET."""
+
+    def __init__(self, service: Entities) -> None:
+        self._service = service
+
+    async def list(self, request: Request) -> Response:
+        wanted, place = filter_of(request), place_of(request)
+        if ENTITIES_TYPE in request.headers.get("accept", ""):
+            pieces = await self._service.stream(place, wanted)
+            return StreamingResponse(_guarded(pieces), headers=NO_STORE, media_type=ENTITIES_TYPE)
+        limit = limit_of(request, 100, ENTITY_PAGE_MAX)
+        found, revision = await self._service.page(place, wanted, limit + 1, request.query_params.get("at"))
+        shown = found[:limit]
+        with_state = request.query_params.get("state") == "1"
+        answer: dict[str, Any] = {
+            "entities": [_json(entity, with_state) for entity in shown],
+            "revision": revision,
+            "next": None,
+        }
+        headers = {"cache-control": "no-cache"}
+        if len(found) > limit:
+            answer["next"] = shown[-1].id
+            query = {**request.query_params, "after": shown[-1].id}
+            headers["link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
+        return JSONResponse(answer, headers=headers)
+
+    async def live(self, request: Request) -> Response:
+        """Server-sent events, or length-prefixed messages. ``Last-Event-ID`` goes on from there."""
+        wanted, since = filter_of(request), _since(request)
+        events = EVENTS_TYPE in request.headers.get("accept", "")
+        news = await self._service.watch(place_of(request), wanted, since)
+        pieces = _events(news, wanted) if events else _live_messages(news, wanted)
+        media_type = EVENTS_TYPE if events else ENTITIES_TYPE
+        return StreamingResponse(_guarded(pieces), headers=NO_STORE, media_type=media_type)
+
+
+def _since(request: Request) -> int | None:
+    value = request.query_params.get("since", request.headers.get("last-event-id"))
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) < 19):
+        raise BadInput(f"since is a revision, not {value[:40]!r}")
+    return int(value)
+
+
+async def _guarded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What goes wrong after the answer has begun is its last message: ``error``."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except GatewayError as error:
+        yield prefix(encode_control("error", code=error.code, message=error.message))
+    finally:
+        closing = getattr(pieces, "aclose", None)
+        if closing is not None:
+            await closing()
+
+
+async def _events(news: AsyncIterator[Changes], wanted: Filter) -> AsyncIterator[bytes]:
+    async with aclosing(news) as items:  # type: ignore[type-var]
+        async for item in items:
+            if item.reset:
+                yield _event("reset", {"revision": item.revision})
+            for change in item.changes:
+                if not change.id.startswith(wanted.prefix):
+                    continue
+                head, state = change_head(change, wanted)
+                if head["op"] == "put":
+                    head["state_base64"] = base64.b64encode(state).decode()
+                yield _event("entity", head)
+            yield _event("revision", {"revision": item.revision}, item.revision)
+
+
+def _event(name: str, value: dict[str, Any], ident: int | None = None) -> bytes:
+    head = "" if ident is None else f"id: {ident}\n"
+    return f"{head}event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+
+
+async def _live_messages(news: AsyncIterator[Changes], wanted: Filter) -> AsyncIterator[bytes]:
+    async with aclosing(news) as items:  # type: ignore[type-var]
+        async for item in items:
+            parts = [prefix(encode_control("reset", revision=item.revision))] if item.reset else []
+            parts += [
+                prefix(encode_entity(*change_head(change, wanted)))
+                for change in item.changes
+                if change.id.startswith(wanted.prefix)
+            ]
+            parts.append(prefix(encode_control("revision", revision=item.revision)))
+            yield b"".join(parts)
+
+
+def _json(entity: Entity, with_state: bool) -> dict[str, Any]:
+    if not with_state:
+        return entity.facts()
+    try:
+        return {**entity.facts(), "state": json.loads(state_json(entity))}
+    except RecursionError:
+        return {**entity.facts(), "state_base64": base64.b64encode(entity.state).decode()}

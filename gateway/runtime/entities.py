@@ -1,0 +1,247 @@
+"""The entity service: what every entity route asks for. Room: runtime.
+
+Implements :class:`gateway.core.entities.Entities` over the registry of databases. A write is
+answered when its commit is durable; reads see the newest commit of any gateway over the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import apsw
+
+from gateway.core.entities import Changes, Outcome, Place
+from gateway.core.ports import Link, LiveOptions, Session
+from gateway.errors import BadInput, GatewayError, NothingRecorded
+from gateway.limits import ENTITY_RETRY_S, LEASE_TTL_MS
+from gateway.runtime.entities_awake import Awake
+from gateway.runtime.entities_database import EntityDatabase
+from gateway.runtime.entities_live import FollowSession, LiveQuery, WatchSession
+from gateway.runtime.entities_registry import Registry
+from gateway.runtime.entities_times import version_at
+from gateway.runtime.entities_transfers import Transfers
+from gateway.runtime.entities_writer import together
+from gateway.runtime.worlds import Worlds
+from gateway.store.base import Store
+from gateway.store.entities import leases, queries, rows, trades
+from gateway.wire.entities.trades import Trade
+from gateway.wire.entities.transfers import Offer, Transfer
+from gateway.wire.entities.values import (
+    Actor,
+    Delete,
+    Entity,
+    Filter,
+    Get,
+    Operation,
+    Patch,
+    Put,
+    batch_refused,
+)
+
+
+def _clock_us() -> int:
+    return time.time_ns() // 1_000
+
+
+class EntityService:
+    """Made once per gateway; ended by :meth:`aclose`."""
+
+    def __init__(self, store: Store, worlds: Worlds, *, clock_us: Callable[[], int] = _clock_us) -> None:
+        self._store = store
+        self._worlds = worlds
+        self._clock_us = clock_us
+        self.registry = Registry(store, worlds, clock_us=clock_us)
+        self._transfers = Transfers(self.registry, clock_us=clock_us)
+        self._awake = Awake(self.registry, worlds, clock_us=clock_us)
+        self._sessions: set[WatchSession | FollowSession] = set()
+
+    async def _database(self, place: Place) -> EntityDatabase:
+        return await self.registry.get(place)
+
+    # --- one entity --------------------------------------------------------------------------
+
+    async def get(self, place: Place, entity_id: str, at: str | None = None) -> Entity:
+        database = await self._database(place)
+        missing: Entity | None = None
+        version = None if at is None else await version_at(self._store, at)
+        entity = await database.snapshots.read(lambda c: rows.get(c, entity_id), missing, version)
+        if entity is None:
+            raise NothingRecorded(f"{place.name} held no entities then") if at else rows.nowhere(entity_id)
+        return entity
+
+    async def put(self, place: Place, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
+        database = await self._database(place)
+        return await database.write(lambda c, now_us: rows.put(c, wanted, actor, now_us))
+
+    async def patch(self, place: Place, wanted: Patch, actor: Actor) -> Entity:
+        database = await self._database(place)
+        return await database.write(lambda c, now_us: rows.patch(c, wanted, actor, now_us))
+
+    async def delete(self, place: Place, wanted: Delete, actor: Actor) -> int:
+        database = await self._database(place)
+        return await database.write(lambda c, now_us: rows.delete(c, wanted, actor, now_us))
+
+    # --- many ---------------------------------------------------------------------------------
+
+    async def batch(self, place: Place, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
+        database = await self._database(place)
+        return await database.write(lambda c, now_us: _batch(c, operations, actor, now_us))
+
+    async def page(
+        self, place: Place, wanted: Filter, limit: int, at: str | None = None
+    ) -> tuple[list[Entity], int]:
+        database = await self._database(place)
+        version = None if at is None else await version_at(self._store, at)
+        empty: tuple[list[Entity], int] = ([], 0)
+        return await database.snapshots.read(
+            lambda c: (queries.page(c, wanted, limit), queries.revision(c)), empty, version
+        )
+
+    async def stream(self, place: Place, wanted: Filter) -> AsyncIterator[bytes]:
+        return await (await self._database(place)).scans.open(wanted)
+
+    async def watch(self, place: Place, wanted: Filter, since: int | None) -> AsyncIterator[Changes]:
+        return (await self._database(place)).feed.watch(since)
+
+    # --- live records ---------------------------------------------------------------------------
+
+    async def hibernate(self, world: str, wanted: Put, key: int, actor: Actor) -> tuple[Entity, bool]:
+        return await self._awake.hibernate(world, wanted, key, actor)
+
+    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
+        return await self._awake.wake(world, entity_id, key, actor)
+
+    # --- ownership ------------------------------------------------------------------------------
+
+    async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, Any]:
+        database = await self._database(Place("world", world))
+        ttl_us = LEASE_TTL_MS * 1000
+        held = token or secrets.token_hex(16)
+
+        def work(connection: apsw.Connection, now_us: int) -> int:
+            if token is not None:
+                return leases.renew(connection, owner, token, now_us, ttl_us)
+            return leases.acquire(connection, owner, held, now_us, ttl_us, takeover=takeover)
+
+        expires_us = await database.write(work)
+        return {"owner": owner, "lease": held, "expires_us": expires_us, "ttl_ms": LEASE_TTL_MS}
+
+    async def release(self, world: str, owner: str, token: str) -> None:
+        database = await self._database(Place("world", world))
+        await database.write(lambda c, now_us: leases.renew(c, owner, token, now_us, 0))
+
+    # --- transfers and trades ---------------------------------------------------------------------
+
+    async def offer(self, wanted: Offer, actor: Actor) -> Transfer:
+        return await self._transfers.offer(wanted, actor)
+
+    async def accept(self, ticket: str, owner: str | None, actor: Actor) -> tuple[Transfer, list[Entity]]:
+        return await self._transfers.accept(ticket, owner, actor)
+
+    async def cancel(self, ticket: str, actor: Actor) -> Transfer:
+        return await self._transfers.cancel(ticket, actor)
+
+    async def transfer(self, ticket: str) -> Transfer:
+        return await self._transfers.get(ticket)
+
+    async def transfers(
+        self, world: str, *, entity: str | None, state: str | None, limit: int
+    ) -> list[Transfer]:
+        return await self._transfers.list(world, entity=entity, state=state, limit=limit)
+
+    async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, Any]]:
+        places = [Place("inventory", owner) for owner in wanted.owners]
+        databases = [await self._database(place) for place in places]
+
+        def run(connections: Sequence[apsw.Connection]) -> list[Mapping[str, Any]]:
+            named = dict(zip(wanted.owners, connections, strict=True))
+            return list(trades.trade(named, wanted, actor, self._clock_us()))
+
+        result, _ = await together(
+            [database.writer for database in databases],
+            run,
+            executor=self.registry.executor,
+            deadline_s=ENTITY_RETRY_S,
+        )
+        for database in databases:
+            await database.feed.catch_up()
+        return result
+
+    # --- sessions -----------------------------------------------------------------------------------
+
+    async def open_live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+        """``/v1/worlds/{world}/entities/live`` over WebTransport or WebSocket."""
+        asked = LiveQuery.parse(query, headers)
+        place = Place("world", world)
+        await self._database(place)
+        lease = None
+        if asked.owner is not None:
+            lease = dict(await self.lease(world, asked.owner, None, asked.takeover))
+        session = WatchSession(self, place, asked, link, lease)
+        self._keep(session)
+        return session
+
+    async def open_following(self, world: str, options: LiveOptions, link: Link) -> Session:
+        """``/v1/worlds/{world}/live?follow=ENTITY``: a subscription that goes where the entity goes."""
+        session = FollowSession(self, self._worlds, world, options, link)
+        await session.start()
+        self._keep(session)
+        return session
+
+    def _keep(self, session: WatchSession | FollowSession) -> None:
+        self._sessions.add(session)
+        session.task.add_done_callback(lambda _: self._sessions.discard(session))
+
+    def metrics(self) -> Mapping[str, int]:
+        """Plain counts for ``/metrics``."""
+        databases = self.registry.databases.values()
+        return {
+            "entity_databases_open": len(databases),
+            "entity_commits": sum(one.commits for one in databases),
+            "entity_watchers": sum(one.feed.watchers for one in databases),
+            "entity_scans": sum(one.scans.started for one in databases),
+            "entity_scans_shared": sum(one.scans.shared for one in databases),
+        }
+
+    async def aclose(self) -> None:
+        """End the sessions, let writes that wait end, close the databases."""
+        sessions = list(self._sessions)
+        for session in sessions:
+            session.task.cancel()
+        await asyncio.gather(*(session.task for session in sessions), return_exceptions=True)
+        with suppress(GatewayError):
+            await self._transfers.aclose()
+        await self.registry.aclose()
+
+
+def _batch(
+    connection: apsw.Connection, operations: Sequence[Operation], actor: Actor, now_us: int
+) -> list[Outcome]:
+    """All operations, or :class:`BatchRefused` (the caller's savepoint undoes what was done)."""
+    outcomes: list[Outcome] = []
+    faults: list[tuple[int, str, GatewayError]] = []
+    for index, operation in enumerate(operations):
+        try:
+            outcomes.append(_operate(connection, operation, actor, now_us))
+        except GatewayError as error:
+            faults.append((index, operation.id, error))
+    if faults:
+        raise batch_refused(faults)
+    return outcomes
+
+
+def _operate(connection: apsw.Connection, operation: Operation, actor: Actor, now_us: int) -> Outcome:
+    if isinstance(operation, Put):
+        entity, created = rows.put(connection, operation, actor, now_us)
+        return Outcome(operation, entity, entity.revision, created)
+    if isinstance(operation, Delete):
+        return Outcome(operation, revision=rows.delete(connection, operation, actor, now_us))
+    if isinstance(operation, Get):
+        found = rows.find(connection, operation.id)
+        return Outcome(operation, found, None if found is None else found.revision)
+    raise BadInput(f"{operation!r} is no operation of a batch")

@@ -1,0 +1,114 @@
+"""From the live world to sleep and back: the newest record becomes a row, or a row a record. Room: runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import apsw
+
+from gateway.core.entities import Place
+from gateway.errors import BadInput, GatewayError, NotFound
+from gateway.runtime.entities_registry import Registry
+from gateway.runtime.host import WorldHost
+from gateway.runtime.worlds import Worlds
+from gateway.store.entities import rows, schema
+from gateway.wire import Record
+from gateway.wire.entities.values import Actor, Delete, Entity, Put
+
+T = TypeVar("T")
+
+
+class NoLiveRecord(NotFound):
+    """The world has no live record of that key."""
+
+    code = "no_live_record"
+    title = "No live record"
+
+
+class Awake:
+    """Hibernate and wake. The frame and the row are one transaction of the world's journal."""
+
+    def __init__(self, registry: Registry, worlds: Worlds, *, clock_us: Callable[[], int]) -> None:
+        self._registry = registry
+        self._worlds = worlds
+        self._clock_us = clock_us
+
+    async def hibernate(self, world: str, wanted: Put, key: int, actor: Actor) -> tuple[Entity, bool]:
+        """The live record ``key`` becomes the state of ``wanted`` and leaves the world.
+
+        Where the row cannot be written, the record is put back as it was. Raises
+        :class:`NoLiveRecord`, and as a put does.
+        """
+        host = await self._worlds.host(world)
+        held = host.world.state.get(key)
+        if held is None:
+            raise NoLiveRecord(f"world {world} has no live record {key}; publish it first", key=key)
+        order, data = held
+        put = replace(wanted, state=data, key=key, epoch=order >> 32, tick=order & 0xFFFFFFFF)
+        await self._try(world, lambda c, now_us: rows.put(c, put, actor, now_us))
+        return await self._commit(
+            host, [Record(key, None)], [Record(key, data)], lambda c, now_us: rows.put(c, put, actor, now_us)
+        )
+
+    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
+        """The state becomes the live record ``key`` (default: the key that it had) and the row goes."""
+        host = await self._worlds.host(world)
+        entity = await self._try(world, lambda c, now_us: rows.get(c, entity_id))
+        live = entity.key if key is None else key
+        if live is None:
+            raise BadInput(f'entity {entity_id} has no record key; say which, as {{"key": 7}}')
+        if host.world.state.get(live) is not None:
+            raise BadInput(f"world {world} has a live record {live}; say another key", key=live)
+
+        def work(connection: apsw.Connection, now_us: int) -> int:
+            now = rows.get(connection, entity_id)
+            if now.revision != entity.revision:
+                raise rows.changed_meanwhile(entity_id)
+            return rows.delete(connection, Delete(entity_id), actor, now_us)
+
+        await self._try(world, work)
+        revision = await self._commit(host, [Record(live, entity.state)], [Record(live, None)], work)
+        state = host.world.state
+        return {"id": entity_id, "key": live, "epoch": state.epoch, "tick": state.tick, "revision": revision}
+
+    async def _try(self, world: str, work: Callable[[apsw.Connection, int], T]) -> T:
+        """What ``work`` would answer now, undone again: nothing goes out of the live world that
+        the database would then refuse."""
+        database = await self._registry.get(Place("world", world))
+        kept: list[T] = []
+
+        def tried(connection: apsw.Connection, now_us: int) -> None:
+            kept[:] = [work(connection, now_us)]
+            raise _Undone("tried")
+
+        try:
+            await database.write(tried)
+        except _Undone:
+            return kept[0]
+        raise AssertionError("a trial always ends in _Undone")
+
+    async def _commit(
+        self,
+        host: WorldHost,
+        records: list[Record],
+        back: list[Record],
+        work: Callable[[apsw.Connection, int], T],
+    ) -> T:
+        def also(connection: apsw.Connection) -> T:
+            schema.ensure(connection)
+            return work(connection, self._clock_us())
+
+        try:
+            outcome = await host.put_with(records, also)
+        except BadInput:
+            await host.put_with(back, lambda connection: None)
+            raise
+        database = await self._registry.get(Place("world", host.name))
+        await database.feed.catch_up()
+        return outcome
+
+
+class _Undone(GatewayError):
+    """A trial's end: its work is rolled back."""

@@ -1,0 +1,159 @@
+"""One database of entities, as the service uses it: grouped writes, snapshots, a feed. Room: runtime."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import apsw
+
+from gateway.errors import GatewayError, Overloaded, ShuttingDown
+from gateway.limits import (
+    ENTITY_PAGE_MAX,
+    ENTITY_RETRY_S,
+    ENTITY_WRITES_PER_COMMIT_MAX,
+    ENTITY_WRITES_WAITING_MAX,
+)
+from gateway.runtime.entities_feed import Feed
+from gateway.runtime.entities_scan import Scans
+from gateway.runtime.entities_writer import Snapshots, Writer, together
+from gateway.store.base import BlockingStore
+from gateway.store.entities import queries, schema, transfers
+from gateway.wire.entities.values import Change
+
+T = TypeVar("T")
+Work = Callable[[apsw.Connection, int], T]
+"""``(connection, now_us)``: SQL and nothing else, since it may run again."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    work: Work[Any]
+    answer: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What one transaction brought: per work its result or its refusal, and what is new."""
+
+    outcomes: list[Any]
+    changes: list[Change]
+    revision: int
+
+
+class EntityDatabase:
+    """Made by the registry; ended by :meth:`close`."""
+
+    def __init__(
+        self, store: BlockingStore, writer: Writer, executor: Executor, *, clock_us: Callable[[], int]
+    ) -> None:
+        self.writer = writer
+        self.snapshots = Snapshots(store, writer.key, executor)
+        self.feed = Feed(self.snapshots)
+        self.scans = Scans(self.snapshots)
+        self.commits = 0
+        self.last_used = 0.0
+        self._executor = executor
+        self._clock_us = clock_us
+        self._waiting: deque[_Waiting] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def busy(self) -> bool:
+        """True while it may not be closed."""
+        return bool(self._waiting) or self._task is not None or self.feed.watched
+
+    async def write(self, work: Work[T]) -> T:
+        """``work`` in a transaction that it may share with others; returned means durable. A
+        :class:`GatewayError` that it raises undoes what it did, and nothing else."""
+        if self._closed:
+            raise ShuttingDown("these entities are being closed; ask again in a second")
+        if len(self._waiting) >= ENTITY_WRITES_WAITING_MAX:
+            raise Overloaded(f"{len(self._waiting)} writes wait already, which is the bound; try again")
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(work, answer))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._commit_all())
+        return await answer
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._waiting:
+                group = [
+                    self._waiting.popleft()
+                    for _ in range(min(len(self._waiting), ENTITY_WRITES_PER_COMMIT_MAX))
+                ]
+                await self._commit([one for one in group if not one.answer.done()])
+        finally:
+            self._task = None
+            while self._waiting:
+                self._waiting.popleft().answer.cancel()
+
+    async def _commit(self, group: list[_Waiting]) -> None:
+        if not group:
+            return
+        known = self.feed.revision
+        try:
+            done, _ = await together(
+                [self.writer],
+                lambda connections: self._run(connections[0], [one.work for one in group], known),
+                executor=self._executor,
+                deadline_s=ENTITY_RETRY_S,
+            )
+        except BaseException as error:
+            for one in group:
+                if not one.answer.done():
+                    one.answer.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        self.commits += 1
+        self.feed.publish(done.changes, done.revision)
+        for one, outcome in zip(group, done.outcomes, strict=True):
+            if one.answer.done():
+                continue
+            if isinstance(outcome, GatewayError):
+                one.answer.set_exception(outcome)
+            else:
+                one.answer.set_result(outcome)
+
+    def _run(self, connection: apsw.Connection, works: list[Work[Any]], known: int) -> _Done:
+        """In a thread, inside the transaction."""
+        schema.ensure(connection)
+        now_us = self._clock_us()
+        transfers.settle(connection, now_us)
+        outcomes = [_attempt(connection, work, now_us) for work in works]
+        return _Done(outcomes, *news(connection, known))
+
+    async def close(self) -> None:
+        """Let the writes that wait end, then close. Idempotent."""
+        self._closed = True
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.snapshots.close()
+        await self.writer.close()
+
+
+def news(connection: apsw.Connection, known: int) -> tuple[list[Change], int]:
+    """(changes since ``known``, the revision up to which they are complete); none where ``known`` < 0."""
+    newest = queries.revision(connection)
+    if known < 0 or newest <= known:
+        return [], newest
+    changes = list(queries.changes(connection, known, ENTITY_PAGE_MAX))
+    return changes, newest if len(changes) < ENTITY_PAGE_MAX else changes[-1].revision
+
+
+def _attempt(connection: apsw.Connection, work: Work[T], now_us: int) -> T | GatewayError:
+    connection.execute("SAVEPOINT entity_work")
+    try:
+        result = work(connection, now_us)
+    except GatewayError as error:
+        connection.execute("ROLLBACK TO entity_work; RELEASE entity_work")
+        return error
+    connection.execute("RELEASE entity_work")
+    return result

@@ -1,0 +1,141 @@
+"""Newest changes of one database for its watchers, shared by all of them. Room: runtime.
+
+A watcher is a cursor: the revision up to which it knows everything. The feed keeps the newest
+changes; who is further behind reads the database, which still knows everything by state (each
+entity's newest, each removal). So a slow watcher gets less, never stale, and costs no queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+import apsw
+
+from gateway.core.entities import Changes
+from gateway.errors import Overloaded
+from gateway.limits import (
+    ENTITY_FEED_BYTES_MAX,
+    ENTITY_FEED_CHANGES_MAX,
+    ENTITY_FOREIGN_POLL_S,
+    ENTITY_PAGE_MAX,
+    ENTITY_WATCHERS_MAX,
+)
+from gateway.runtime.entities_writer import Snapshots
+from gateway.store.entities import queries
+from gateway.wire.entities.values import Change, Entity
+
+
+class Feed:
+    """``revision``: up to where the kept changes go; -1 while nobody watches."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+        self._kept: deque[Change] = deque()
+        self._bytes = 0
+        self._start = 0
+        self._changed = asyncio.Event()
+        self._poller: asyncio.Task[None] | None = None
+        self.revision = -1
+        self.watchers = 0
+
+    @property
+    def watched(self) -> bool:
+        return self.watchers > 0
+
+    def publish(self, changes: Sequence[Change], revision: int) -> None:
+        """Changes since :attr:`revision`, complete up to ``revision``. Older news is ignored."""
+        if not self.watched or revision <= self.revision:
+            return
+        for change in changes:
+            if change.revision > self.revision:
+                self._kept.append(change)
+                self._bytes += _size(change)
+        while self._kept and (
+            len(self._kept) > ENTITY_FEED_CHANGES_MAX or self._bytes > ENTITY_FEED_BYTES_MAX
+        ):
+            oldest = self._kept.popleft()
+            self._bytes -= _size(oldest)
+            self._start = oldest.revision
+        self.revision = revision
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def watch(self, since: int | None) -> AsyncIterator[Changes]:
+        """Changes from ``since`` on (None: from now on); the first item comes at once."""
+        if self.watchers >= ENTITY_WATCHERS_MAX:
+            raise Overloaded(f"{self.watchers} watchers are on these entities, which is the bound; try later")
+        self.watchers += 1
+        try:
+            await self._begin()
+            cursor = self.revision if since is None else since
+            first = True
+            while True:
+                changed = self._changed
+                news = await self._after(cursor)
+                if news.revision > cursor or news.reset or first:
+                    yield news
+                    cursor, first = news.revision, False
+                elif cursor >= self.revision:
+                    await changed.wait()
+        finally:
+            self.watchers -= 1
+            if not self.watched:
+                self._end()
+
+    async def _begin(self) -> None:
+        if self.revision < 0:
+            now = await self._snapshots.read(queries.revision, 0)
+            if self.revision < 0:
+                self.revision = self._start = now
+        if self._poller is None:
+            self._poller = asyncio.get_running_loop().create_task(self._poll())
+
+    def _end(self) -> None:
+        if self._poller is not None:
+            self._poller.cancel()
+            self._poller = None
+        self._kept.clear()
+        self._bytes, self.revision = 0, -1
+
+    async def _poll(self) -> None:
+        """Another gateway may write this database too: ask, so that its commits are news here."""
+        while True:
+            await asyncio.sleep(ENTITY_FOREIGN_POLL_S)
+            try:
+                await self.catch_up()
+            except Exception:
+                continue
+
+    async def catch_up(self) -> None:
+        """Publish what was committed elsewhere."""
+        known = self.revision
+        if known < 0 or await self._snapshots.read(queries.revision, 0) <= known:
+            return
+        news = await self._from_database(known)
+        self.publish(news.changes, news.revision)
+
+    async def _after(self, cursor: int) -> Changes:
+        if self._start <= cursor <= self.revision:
+            found = [change for change in self._kept if change.revision > cursor]
+            return Changes(found[:ENTITY_PAGE_MAX], _upto(found, self.revision))
+        return await self._from_database(cursor)
+
+    async def _from_database(self, cursor: int) -> Changes:
+        def read(connection: apsw.Connection) -> Changes:
+            newest = queries.revision(connection)
+            reset = 0 < cursor < queries.reaches_back_to(connection) or cursor > newest
+            found = list(queries.changes(connection, 0 if reset else cursor, ENTITY_PAGE_MAX + 1))
+            return Changes(found[:ENTITY_PAGE_MAX], _upto(found, newest), reset)
+
+        return await self._snapshots.read(read, Changes([], 0))
+
+
+def _upto(found: Sequence[Change], newest: int) -> int:
+    """How far a page of at most :data:`ENTITY_PAGE_MAX` changes of ``found`` is complete."""
+    return newest if len(found) <= ENTITY_PAGE_MAX else found[ENTITY_PAGE_MAX - 1].revision
+
+
+def _size(change: Change) -> int:
+    return 256 + (len(change.state) if isinstance(change, Entity) else 0)
