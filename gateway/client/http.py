@@ -102,6 +102,26 @@ class HttpClient:
         )
         return None
 
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        """The body of ``GET path`` in pieces as they come. Raises as :meth:`request`."""
+        quic = await self._connected()
+        if quic is not None:
+            response = await quic.request("GET", path)
+            if response.status >= 400:
+                raise error_of(response.status, await response.read())
+            async for chunk in response:
+                yield chunk
+            return
+        assert self._tcp is not None
+        try:
+            async with self._tcp.stream("GET", path) as answer:
+                if answer.status_code >= 400:
+                    raise error_of(answer.status_code, await answer.aread())
+                async for chunk in answer.aiter_bytes():
+                    yield chunk
+        except httpx.HTTPError as error:
+            raise _unreachable(self.address, error) from error
+
     async def _by_quic(
         self,
         client: Client,

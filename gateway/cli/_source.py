@@ -1,0 +1,92 @@
+"""Where a recovery verb reads from: a gateway, a store with none running, or a film. Room: cli."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.cli._client import add_client_flags, http_client, trust
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.client.recordings import LocalRecording, Moment, Recording
+    from gateway.store.base import Store
+
+
+def add_source_flags(parser: argparse.ArgumentParser) -> None:
+    """``--store`` and the client's flags."""
+    add_client_flags(parser)
+    parser.add_argument(
+        "--store", metavar="DIR|URL", help="read this store itself, with no gateway running on it"
+    )
+
+
+def add_moment_flags(parser: argparse.ArgumentParser) -> None:
+    """``--at``, ``--tick``, ``--epoch``, ``--mark``: which moment; none of them: the last synced one."""
+    moment = parser.add_mutually_exclusive_group()
+    moment.add_argument("--at", metavar="TIME", help="'2026-11-20 21:14:03' (UTC), 90s-ago, Unix seconds")
+    moment.add_argument("--tick", type=int, help="this tick (of --epoch, or of the newest epoch)")
+    moment.add_argument("--mark", metavar="NAME", help="the tick of this mark")
+    parser.add_argument("--epoch", type=int, default=None, help="the epoch of --tick")
+
+
+def moment_of(args: argparse.Namespace, now_us: int) -> Moment:
+    """The moment that the flags name."""
+    from gateway.cli._times import parse_time
+    from gateway.client.recordings import Moment
+
+    if args.epoch is not None and args.tick is None:
+        raise ConfigError("--epoch goes with --tick; for a whole epoch give its first or last tick")
+    at_us = parse_time(args.at, now_us) if args.at else None
+    return Moment(args.epoch, args.tick, at_us, args.mark)
+
+
+def is_film(world: str) -> bool:
+    """True where a world's name is a file's: a film stands in its place."""
+    return "/" in world or world.endswith((".sqlite", ".sqlite3", ".film"))
+
+
+@asynccontextmanager
+async def open_recording(args: argparse.Namespace) -> AsyncIterator[Recording]:
+    """The recording of ``args.world``: a film, a world of ``--store``, or one behind ``--url``."""
+    from gateway.client.recordings import RemoteRecording, open_film
+
+    if is_film(args.world):
+        with open_film(Path(args.world)) as film:
+            yield film
+    elif args.store:
+        async with open_store_of(args) as store:
+            yield local_recording(store, args.world)
+    else:
+        async with http_client(args) as client:
+            yield RemoteRecording(args.world, client)
+
+
+@asynccontextmanager
+async def open_store_of(args: argparse.Namespace) -> AsyncIterator[Store]:
+    """The store that ``--store`` names. Raises :class:`ConfigError` for a folder that is none."""
+    from gateway.client.store import open_store
+
+    target = _store_target(args)
+    store = await open_store(target, trust=trust(args) if target.startswith("https") else None)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def _store_target(args: argparse.Namespace) -> str:
+    target = str(args.store)
+    if "://" not in target and not Path(target).is_dir():
+        raise ConfigError(f"--store {target}: there is no such folder")
+    return target
+
+
+def local_recording(store: Store, world: str) -> LocalRecording:
+    """A world of a store as a recording."""
+    from gateway.client.recordings import LocalRecording, open_world
+
+    return LocalRecording(world, open_world(store.blocking(), world))

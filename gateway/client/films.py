@@ -1,0 +1,154 @@
+"""Films: a stretch of a recording as one self-contained SQLite file. Room: client.
+
+The tables are a world's own (``docs/SCHEMA.md``); the first row is a keyframe. A film is written
+beside its final name and renamed when it is whole, so that nothing half-written ever has that name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import apsw
+
+from gateway import limits
+from gateway.core.state import WorldState
+from gateway.errors import ConfigError, GatewayError
+from gateway.store.world import schema, writing
+from gateway.store.world.schema import Retention, WorldInfo
+from gateway.wire import decode_frame, split
+from gateway.wire.framecodec import FrameEncoder
+from gateway.wire.journal import Gap, JournalFrame
+
+KEYFRAME_EVERY_US = 1_000_000
+
+
+class FilmFailed(GatewayError):
+    """The film could not be written: disk full, or no permission."""
+
+    code = "film_failed"
+    title = "Film not written"
+
+
+class FilmWriter:
+    """Writes a film. ``with FilmWriter(path, ...) as film: film.begin(messages, ...); film.add(row)``.
+
+    Leaving the context normally puts the file under its name; an exception leaves nothing.
+    """
+
+    def __init__(self, path: Path, *, world: str, stride: int, now_us: int) -> None:
+        if not path.parent.is_dir():
+            raise ConfigError(f"no folder {path.parent} for the film {path.name}")
+        self.path = path
+        self.rows = 0
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._info = WorldInfo(world, stride, Retention("record"), now_us)
+        self._state = WorldState()
+        self._encoder = FrameEncoder()
+        self._keyframe_at_us = 0
+        self._epochs: set[int] = set()
+        self._connection: apsw.Connection | None = None
+
+    def __enter__(self) -> Self:
+        self._partial.unlink(missing_ok=True)
+        with self._told():
+            self._connection = apsw.Connection(str(self._partial))
+            self._connection.execute("PRAGMA journal_mode = OFF")
+            self._connection.execute("BEGIN")
+            schema.create(self._connection, self._info)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        try:
+            if kind is None:
+                with self._told():
+                    connection.execute("COMMIT")
+                    connection.close()
+                    _to_disk(self._partial)
+                    os.replace(self._partial, self.path)
+        finally:
+            connection.close(True)
+            self._partial.unlink(missing_ok=True)
+
+    def begin(self, messages: Iterable[bytes], *, received_at_us: int) -> None:
+        """The state that the film starts from, as a keyframe's messages."""
+        messages = tuple(messages)
+        for message in messages:
+            self._state.apply(decode_frame(message))
+        self._put(self._keyframe(received_at_us))
+
+    def add(self, item: JournalFrame | Gap) -> None:
+        """The next frame or gap; a keyframe is set in every second of the recording."""
+        if isinstance(item, Gap):
+            self._write([], [item])
+            return
+        for message in item.messages:
+            self._state.apply(decode_frame(message))
+        if not self.rows or item.received_at_us - self._keyframe_at_us >= KEYFRAME_EVERY_US:
+            if self.rows:
+                self._put(self._numbered(item))
+            self._put(self._keyframe(item.received_at_us))
+        else:
+            self._put(self._numbered(item))
+
+    def mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None) -> None:
+        """Take a mark along."""
+        assert self._connection is not None
+        with self._told():
+            writing.set_mark(self._connection, name, epoch, tick, at_us, data)
+
+    def _numbered(self, frame: JournalFrame) -> JournalFrame:
+        return JournalFrame(
+            self.rows,
+            frame.epoch,
+            frame.tick,
+            frame.received_at_us,
+            frame.sent_at_us,
+            False,
+            frame.messages,
+        )
+
+    def _keyframe(self, at_us: int) -> JournalFrame:
+        self._keyframe_at_us = at_us
+        state = self._state
+        messages = tuple(split(state.keyframe(), limits.WEBSOCKET_MESSAGE_BYTES_MAX))
+        return JournalFrame(self.rows, state.epoch, state.tick, at_us, at_us, True, messages)
+
+    def _put(self, frame: JournalFrame) -> None:
+        self._write([frame], [])
+        self.rows += 1
+        if frame.epoch not in self._epochs and self._connection is not None:
+            self._epochs.add(frame.epoch)
+            self._connection.execute(
+                "INSERT OR IGNORE INTO epochs VALUES(?, ?, NULL)", (frame.epoch, frame.received_at_us)
+            )
+
+    def _write(self, frames: list[JournalFrame], gaps: list[Gap]) -> None:
+        assert self._connection is not None
+        with self._told():
+            writing.write(self._connection, writing.pack(self._encoder, frames, gaps))
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, OSError) as error:
+            raise FilmFailed(
+                f"{self.path} was not written ({error}); free some space or choose another place with --out"
+            ) from error
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
