@@ -9,13 +9,16 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.core.options import parse_live_query
-from gateway.core.ports import Link, Session
+from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import NotFound
 from gateway.runtime.worlds import Worlds
 from gateway.wire import world_name
 
 Opener = Callable[[str, str, Mapping[str, str], Link], Awaitable[Session]]
 """``(world, query, headers, link) -> Session``."""
+
+Follower = Callable[[str, LiveOptions, Link], Awaitable[Session]]
+"""``(world, options, link) -> Session``."""
 
 
 class Doors:
@@ -24,6 +27,8 @@ class Doors:
     def __init__(self, worlds: Worlds) -> None:
         self._worlds = worlds
         self._openers: dict[str, Opener] = {"live": self._live}
+        self.follow: Follower | None = None
+        """Opens a subscription with ``follow=ENTITY``; None: it stays in its world."""
 
     def add(self, suffix: str, opener: Opener) -> None:
         """Open sessions at ``/v1/worlds/{world}/SUFFIX`` by ``opener``."""
@@ -37,4 +42,7 @@ class Doors:
         return await opener(world_name(match[1]), query, headers, link)
 
     async def _live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
-        return await self._worlds.open_session(world, parse_live_query(query), link)
+        options = parse_live_query(query)
+        if options.follow is not None and options.role == "subscribe" and self.follow is not None:
+            return await self.follow(world, options, link)
+        return await self._worlds.open_session(world, options, link)

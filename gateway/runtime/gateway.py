@@ -19,13 +19,15 @@ from gateway.config import Settings, is_loopback, split_address
 from gateway.errors import ConfigError, GatewayError
 from gateway.http import dataplane
 from gateway.http.app import Application, build_app
-from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.http.entities import entity_routes
+from gateway.http.server import TcpServer, hypercorn_config
 from gateway.quic import QuicOptions, ServerTls, listen
 from gateway.quic.options import QuicPath
 from gateway.runtime.certs import Certificate, Certificates
 from gateway.runtime.doors import Doors
+from gateway.runtime.entities import EntityService
 from gateway.runtime.metrics import Metrics
-from gateway.runtime.sockets import bind_both, bind_udp, named
+from gateway.runtime.sockets import Sockets, bind_all
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
@@ -46,6 +48,9 @@ class Gateway:
         self.certificates = certificates
         self.worlds = Worlds(store, settings)
         self.doors = Doors(self.worlds)
+        self.entities = EntityService(store, self.worlds)
+        self.doors.add("entities/live", self.entities.open_live)
+        self.doors.follow = self.entities.open_following
         self.metrics = Metrics(self.worlds, time.time())
         self.app = self._build_app()
         self.endpoint: Any = None
@@ -54,16 +59,24 @@ class Gateway:
         self._tls = ServerTls(certificates.current.cert_pem, certificates.current.key_pem)
         self._watch: asyncio.Task[None] | None = None
         certificates.on_change = self._on_certificate
+        self.metrics.counts["mvgateway_entities"] = ("What the entity service counts", self.entities.metrics)
+        if (facts := getattr(store, "facts", None)) is not None:
+            self.metrics.counts["mvgateway_store"] = ("What the store's engine counts", facts)
 
     @classmethod
     async def start(cls, settings: Settings) -> Gateway:
         """Open everything. Raises :class:`ConfigError` naming the flag that mends it."""
-        certificates = Certificates(settings)
-        store = await open_the_store(settings)
-        gateway = cls(settings, store, certificates)
+        sockets = bind_all(settings)
         try:
-            await gateway._open_doors()
+            certificates = Certificates(settings)
+            gateway = cls(settings, await open_the_store(settings), certificates)
         except BaseException:
+            sockets.close()
+            raise
+        try:
+            await gateway._open_doors(sockets)
+        except BaseException:
+            sockets.close()
             await gateway.drain(0.5)
             raise
         gateway._watch = asyncio.get_running_loop().create_task(gateway._watch_certificates())
@@ -73,7 +86,10 @@ class Gateway:
         app = build_app(
             self.worlds,
             self.doors,
-            extra_routes=dataplane.routes(self.store, auto_create=True, wire_zstd=True),
+            extra_routes=[
+                *entity_routes(self.entities),
+                *dataplane.routes(self.store, auto_create=True, wire_zstd=True),
+            ],
             metrics=self.metrics.gather,
             health=self.health,
             certificate_sha256=lambda: self.certificates.current.sha256,
@@ -82,36 +98,33 @@ class Gateway:
         self.metrics.app = app
         return app
 
-    async def _open_doors(self) -> None:
+    async def _open_doors(self, sockets: Sockets) -> None:
         settings = self.settings
-        udp, tcp = bind_both(settings.host, settings.port)
-        port = tcp.getsockname()[1]
+        port = sockets.tls.getsockname()[1]
         self.tls_server = TcpServer(
             self.app,
             hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes),
             lambda: self.certificates.context,
         )
-        await self.tls_server.listen(tcp)
+        await self.tls_server.listen(sockets.tls)
         self.endpoint = await listen(
             settings.host,
             port,
             tls=self._tls,
             asgi_app=self.app,
             doors=self.doors,
-            sock=udp,
+            sock=sockets.quic,
             options=self._quic_options(),
         )
         servers = {"tls": self.tls_server}
-        if settings.plain:
+        if sockets.plain is not None:
             self.plain_server = servers["plain"] = TcpServer(
                 self.app, hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes)
             )
-            await self.plain_server.listen(
-                named(bind_tcp, *split_address(settings.plain, "--plain"), "--plain")
-            )
-        if settings.udp:
+            await self.plain_server.listen(sockets.plain)
+        if sockets.udp is not None:
             self.worlds.udp = UdpDoor(UDP_LINGER_S)
-            await self.worlds.udp.listen(named(bind_udp, *split_address(settings.udp, "--udp"), "--udp"))
+            await self.worlds.udp.listen(sockets.udp)
         self.metrics.tcp, self.metrics.quic = servers, self.endpoint
 
     def _quic_options(self) -> QuicOptions:
@@ -186,6 +199,7 @@ class Gateway:
         self.worlds.shut_down("the gateway is stopping", RECONNECT_AFTER_MS)
         if self.worlds.udp is not None:
             self.worlds.udp.close()
+        await asyncio.wait([asyncio.ensure_future(self.entities.aclose())], timeout=timeout_s * 0.4)
         flushed = asyncio.ensure_future(self.worlds.aclose(timeout_s * 0.6))
         await asyncio.gather(flushed, *self._closing_doors(timeout_s * 0.6), return_exceptions=True)
         await self.store.aclose()

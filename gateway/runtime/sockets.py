@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from typing import NamedTuple
 
+from gateway.config import Settings, split_address
 from gateway.errors import ConfigError
 from gateway.http.server import bind_tcp
 
@@ -22,6 +24,39 @@ def bind_udp(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+class Sockets(NamedTuple):
+    """All listening sockets, bound before anything else is opened."""
+
+    quic: socket.socket
+    tls: socket.socket
+    plain: socket.socket | None
+    udp: socket.socket | None
+
+    def close(self) -> None:
+        """Close those that nobody has taken over."""
+        for sock in self:
+            if sock is not None:
+                sock.close()
+
+
+def bind_all(settings: Settings) -> Sockets:
+    """Bind what the settings ask for. Raises :class:`ConfigError` naming the flag."""
+    bound: list[socket.socket | None] = []
+    try:
+        bound += bind_both(settings.host, settings.port)
+        for bind, address, flag in ((bind_tcp, settings.plain, "--plain"), (bind_udp, settings.udp, "--udp")):
+            bound.append(named(bind, *split_address(address, flag), flag) if address else None)
+    except ConfigError:
+        for sock in bound:
+            if sock is not None:
+                sock.close()
+        raise
+    quic, tls, plain, udp = bound
+    assert quic is not None
+    assert tls is not None
+    return Sockets(quic, tls, plain, udp)
 
 
 def bind_both(host: str, port: int) -> tuple[socket.socket, socket.socket]:

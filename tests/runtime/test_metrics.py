@@ -1,0 +1,37 @@
+"""Every metric that is told stands in the docs, and every one in the docs is told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+
+from tests.runtime.conftest import StartGateway, body, client_of, frame
+
+DOCS = Path(__file__).parents[2] / "docs" / "METRICS.md"
+
+
+async def test_the_metrics_and_their_page_agree(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(udp="127.0.0.1:0")
+    async with client_of(gateway) as client:
+        await client.post("/v1/worlds/w/frames?durable=1", content=body(frame(1, {1: b"x"})))
+        told = names_in((await client.get("/metrics")).text)
+    described = set(re.findall(r"^\| `(mvgateway_\w+)`", DOCS.read_text(), re.MULTILINE))
+    assert told - described == set()
+    assert described - told <= {"mvgateway_store"}, "the embedded engine need not count"
+
+
+def names_in(text: str) -> set[str]:
+    return set(re.findall(r"^# TYPE (\w+) (?:counter|gauge)$", text, re.MULTILINE))
+
+
+async def test_a_metric_reads_as_prometheus_expects(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/worlds/w/frames?durable=1", content=body(frame(7, {1: b"x"})))
+    answer = await client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = answer.text.splitlines()
+    assert 'mvgateway_world_tick{world="w"} 7' in lines
+    assert 'mvgateway_world_durable_tick{world="w"} 7' in lines
+    assert 'mvgateway_world_events_total{world="w",what="received"} 1' in lines
+    assert all(re.fullmatch(r"\w+(\{.*\})? -?[\d.e+-]+|# (HELP|TYPE) .+", line) for line in lines)
