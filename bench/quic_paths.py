@@ -137,7 +137,7 @@ async def serve(case: Case, path: str, folder: Path, seconds: float) -> None:
     print(endpoint.port, flush=True)
     handshakes = time.perf_counter()
     handshake_cpu = cpu_s()
-    while len(doors.links) < case.readers:
+    while len(doors.links) < case.readers:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     handshake_cpu = cpu_s() - handshake_cpu
     handshakes = time.perf_counter() - handshakes

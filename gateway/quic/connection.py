@@ -29,16 +29,15 @@ from aioquic.quic.connection import (
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
-from aioquic.quic.recovery import K_MICRO_SECOND, K_SECOND, QuicPacketPacer, QuicPacketSpace
+from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import limits
+from gateway.quic.recovery import Pacer
 
 AEAD_TAG_BYTES = 16
 PACKET_NUMBER_BYTES = 2
-BURST_PACKETS = 10
-"""The pacer lets as much out at once as an initial window holds (RFC 9002 section 7.7)."""
 RESET_TOKEN_BYTES = 16
 
 
@@ -59,19 +58,6 @@ class SilentLogger:
 SILENT = SilentLogger()
 
 
-class Pacer(QuicPacketPacer):
-    """aioquic's pacer with the burst that RFC 9002 section 7.7 allows: timers are no finer than 1 ms."""
-
-    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        pacing_rate = congestion_window / max(smoothed_rtt, K_MICRO_SECOND)
-        size = self._max_datagram_size
-        self.packet_time = max(K_MICRO_SECOND, min(size / pacing_rate, K_SECOND))
-        burst = max(BURST_PACKETS * size, min(congestion_window // 4, 16 * size))
-        self.bucket_max = burst / pacing_rate
-        if self.bucket_time > self.bucket_max:
-            self.bucket_time = self.bucket_max
-
-
 def reset_token(key: bytes, cid: bytes) -> bytes:
     """The stateless reset token of a connection ID: a keyed hash, so that no state is needed."""
     return hmac.new(key, b"stateless reset" + cid, hashlib.sha256).digest()[:RESET_TOKEN_BYTES]
@@ -85,6 +71,7 @@ class Connection(QuicConnection):
     ) -> None:
         super().__init__(configuration=configuration, **kwargs)
         self.fates: list[tuple[FateSink, int, bool]] = []
+        self.acked: list[tuple[FateSink, int]] = []
         self.on_payload: Callable[[bytes], None] | None = None
         self.datagrams_dropped = 0
         self.datagram_bytes_queued = 0
@@ -103,6 +90,10 @@ class Connection(QuicConnection):
             first.stateless_reset_token = reset_token(reset_key, first.cid)
 
     # -- the short way, of which this class has none --------------------------------------
+
+    def receive_short(self, data: bytes, addr: NetworkAddress, now: float) -> bool:
+        """See :mod:`gateway.quic.fast`. False: call ``receive_datagram``."""
+        return False
 
     def fast_packets(self, now: float) -> list[bytes] | None:
         """See :mod:`gateway.quic.fast`. ``None``: call ``datagrams_to_send``."""
@@ -183,9 +174,9 @@ class Connection(QuicConnection):
 
     def take_fates(self) -> list[tuple[FateSink, int, bool]]:
         """What has become of datagrams since the last call, in order."""
-        fates = self.fates
-        if fates:
-            self.fates = []
+        fates = [(sink, token, True) for sink, token in self.acked] + self.fates
+        self.acked.clear()
+        self.fates.clear()
         return fates
 
     def forget_datagrams(self) -> None:

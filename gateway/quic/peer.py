@@ -65,6 +65,7 @@ class Peer:
         self.handshake_done = False
         self.ended: events.ConnectionTerminated | None = None
         self.sessions: dict[int, WebTransportLink] = {}
+        self.waiting: set[WebTransportLink] = set()
         self._session_streams: dict[int, WebTransportLink] = {}
         self._by_quarter: dict[bytes, WebTransportLink] = {}
         self._draining: dict[int, asyncio.Future[None]] = {}
@@ -73,8 +74,10 @@ class Peer:
 
     def receive(self, data: bytes, addr: NetworkAddress, now: float) -> None:
         """Take one UDP datagram. Never raises: a fault of ours ends this connection only."""
+        quic = self.quic
         try:
-            self.quic.receive_datagram(data, addr, now)
+            if not quic.receive_short(data, addr, now):
+                quic.receive_datagram(data, addr, now)
         except Exception:
             self._fault("receiving a packet")
         self.after_input(now)
@@ -86,6 +89,7 @@ class Peer:
         except Exception:
             self._fault("a timer")
         self.after_input(now)
+        self.hub.mark(self)
 
     def after_input(self, now: float) -> None:
         """Hand on what the input caused, then ask to be flushed."""
@@ -95,24 +99,29 @@ class Peer:
                 self._on_event(quic._events.popleft())
             except Exception:
                 self._fault("an event")
-        try:
-            self._tell_progress(now)
-        except Exception:
-            self._fault("telling what arrived")
+        if quic.acked or quic.fates or self.waiting or self._draining:
+            try:
+                self._tell_progress(now)
+            except Exception:
+                self._fault("telling what arrived")
         if not self.is_marked and quic.needs_flush:
             self.hub.mark(self)
 
     def _tell_progress(self, now: float) -> None:
         """Acknowledgements may have freed room: tell whoever waits for it."""
-        if self.quic.fates:
-            for sink, token, acked in self.quic.take_fates():
-                sink.on_fate(token, acked)
+        quic = self.quic
+        if quic.acked:
+            acked, quic.acked = quic.acked, []
+            for sink, token in acked:
+                sink.on_fate(token, True)
+        if quic.fates:
+            for sink, token, arrived in quic.take_fates():
+                sink.on_fate(token, arrived)
         if self._draining:
             self._wake_writers()
-        if self.sessions:
-            for link in tuple(self.sessions.values()):
-                if link.waits:
-                    link.on_progress(now)
+        if self.waiting:
+            for link in tuple(self.waiting):
+                link.on_progress(now)
 
     def _fault(self, doing: str) -> None:
         """A fault in our own code: counted, told once a connection, and the connection is closed."""
@@ -259,6 +268,7 @@ class Peer:
         if self.sessions.pop(link.session_id, None) is None:
             return
         self._by_quarter.pop(link.prefix, None)
+        self.waiting.discard(link)
         for stream_id in [s for s, owner in self._session_streams.items() if owner is link]:
             del self._session_streams[stream_id]
             self.give_up_stream(stream_id, WtError.SESSION_GONE)

@@ -104,7 +104,12 @@ def _step(end: _End, other: _End, now: float, rng: random.Random) -> None:
         packets = [data for data, _ in quic.datagrams_to_send(now)]
     for packet in packets:
         if rng.random() >= LOSS:
-            other.quic.receive_datagram(packet, end.address, now)
+            _receive(other.quic, packet, end.address, now)
+
+
+def _receive(quic: FastConnection, packet: bytes, address: tuple[str, int], now: float) -> None:
+    if not quic.receive_short(packet, address, now):
+        quic.receive_datagram(packet, address, now)
 
 
 def _verdict(ends: tuple[_End, _End]) -> str:

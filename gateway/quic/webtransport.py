@@ -78,7 +78,7 @@ class WebTransportLink:
             return 0
         room = self.peer.quic.room_bytes()
         if room < self.peer.quic._max_datagram_size:
-            self._wants_room = True
+            self._want_room()
         return room
 
     def send(self, message: bytes, token: int) -> bool:
@@ -87,7 +87,7 @@ class WebTransportLink:
         if self._closing is not None:
             return False
         if quic.room_bytes() < len(message):
-            self._wants_room = True
+            self._want_room()
             return False
         if not self.is_accepted:
             self.accept()
@@ -96,6 +96,10 @@ class WebTransportLink:
         if not peer.is_marked:
             peer.hub.mark(peer)
         return True
+
+    def _want_room(self) -> None:
+        self._wants_room = True
+        self.peer.waiting.add(self)
 
     def send_stream(self, messages: Sequence[bytes]) -> int:
         handle = self._next_handle
@@ -156,6 +160,7 @@ class WebTransportLink:
             self.peer.hub.later(0, self._finish_closing)
             return
         self.peer.finish_stream(self._control_stream)
+        self.peer.waiting.add(self)
         self.peer.hub.later(CLOSE_WAIT_S, self._finish_closing)
 
     # -- the opening ----------------------------------------------------------------------
@@ -219,11 +224,6 @@ class WebTransportLink:
             else:
                 session.on_lost(token)
 
-    @property
-    def waits(self) -> bool:
-        """Whether :meth:`on_progress` has anything to do."""
-        return self._wants_room or self._closing is not None or bool(self._waiting)
-
     def on_progress(self, now: float) -> None:
         """Something was acknowledged or lost: go on with what waited for it."""
         control = self._control_stream
@@ -238,6 +238,8 @@ class WebTransportLink:
             if quic.room_bytes() >= quic._max_datagram_size:
                 self._wants_room = False
                 self._session.on_writable(now)
+        if not self._waiting and not self._wants_room and self._closing is None:
+            self.peer.waiting.discard(self)
 
     def on_capsules(self, data: bytes, ended: bool) -> None:
         """Content of the session's own stream: capsules, of which only the closing one matters."""
@@ -328,6 +330,8 @@ class WebTransportLink:
             started = True
         if started:
             self.peer.hub.mark(self.peer)
+        if self._waiting:
+            self.peer.waiting.add(self)
 
     def _forget_done(self) -> None:
         for handle in list(self._streams):

@@ -1,0 +1,181 @@
+"""Pacing and acknowledgements as the short way needs them, on aioquic's own recovery. Room: quic.
+
+What aioquic's ``QuicPacketRecovery`` holds stays the truth; this does to it what ``on_ack_received``
+does, for few ranges and mostly datagrams. Source: RFC 9002 sections 5, 7.7 and appendix A.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aioquic import tls
+from aioquic.quic.packet import QuicPacketType
+from aioquic.quic.packet_builder import QuicDeliveryState
+from aioquic.quic.recovery import (
+    K_MICRO_SECOND,
+    K_SECOND,
+    QuicPacketPacer,
+    QuicPacketRecovery,
+    QuicPacketSpace,
+)
+
+from gateway.quic.shortpacket import Ranges
+
+if TYPE_CHECKING:
+    from gateway.quic.connection import FateSink
+
+BURST_PACKETS = 10
+"""The pacer lets as much out at once as an initial window holds (RFC 9002 section 7.7)."""
+_ACKED = QuicDeliveryState.ACKED
+
+
+class Pacer(QuicPacketPacer):
+    """aioquic's pacer with the burst that RFC 9002 section 7.7 allows (timers are no finer than
+    1 ms), and with its rate worked out only when a packet asks."""
+
+    def __init__(self, *, max_datagram_size: int) -> None:
+        super().__init__(max_datagram_size=max_datagram_size)
+        self._rate_due: tuple[int, float] | None = None
+
+    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        self._rate_due = (congestion_window, smoothed_rtt)
+
+    def _work_out_rate(self) -> None:
+        assert self._rate_due is not None
+        congestion_window, smoothed_rtt = self._rate_due
+        self._rate_due = None
+        pacing_rate = congestion_window / max(smoothed_rtt, K_MICRO_SECOND)
+        size = self._max_datagram_size
+        self.packet_time = max(K_MICRO_SECOND, min(size / pacing_rate, K_SECOND))
+        self.bucket_max = max(BURST_PACKETS * size, min(congestion_window // 4, 16 * size)) / pacing_rate
+        if self.bucket_time > self.bucket_max:
+            self.bucket_time = self.bucket_max
+
+    def next_send_time(self, now: float) -> float:
+        if self._rate_due is not None:
+            self._work_out_rate()
+        return super().next_send_time(now)
+
+    def update_after_send(self, now: float) -> None:
+        if self._rate_due is not None:
+            self._work_out_rate()
+        super().update_after_send(now)
+
+    def admit(self, now: float) -> float | None:
+        """None: one packet may go now, and is counted. Else: when to ask again."""
+        if self._rate_due is not None:
+            self._work_out_rate()
+        step = self.packet_time
+        if step is None:
+            return None
+        bucket = self.bucket_time
+        if now > self.evaluation_time:
+            bucket = min(bucket + now - self.evaluation_time, self.bucket_max)
+            self.evaluation_time = now
+        if bucket <= 0:
+            self.bucket_time = bucket
+            return now + step
+        self.bucket_time = bucket - step if bucket >= step else 0.0
+        return None
+
+
+class SentDatagrams:
+    """A packet of datagrams in flight: what aioquic's recovery asks of ``QuicSentPacket``, and no more."""
+
+    __slots__ = ("ack_of", "fates", "owner", "packet_number", "sent_bytes", "sent_time")
+
+    epoch = tls.Epoch.ONE_RTT
+    in_flight = True
+    is_ack_eliciting = True
+    is_crypto_packet = False
+    packet_type = QuicPacketType.ONE_RTT
+    quic_logger_frames: tuple[()] = ()
+
+    def __init__(
+        self,
+        packet_number: int,
+        sent_bytes: int,
+        sent_time: float,
+        fates: tuple[tuple[FateSink, int], ...],
+        owner: Any,
+        ack_of: int,
+    ) -> None:
+        self.packet_number = packet_number
+        self.sent_bytes = sent_bytes
+        self.sent_time = sent_time
+        self.fates = fates
+        self.owner = owner
+        self.ack_of = ack_of
+
+    @property
+    def delivery_handlers(self) -> list[tuple[Any, tuple[Any, ...]]]:
+        """In aioquic's form, for when it decides about the packet."""
+        owner = self.owner
+        handlers: list[tuple[Any, tuple[Any, ...]]] = [
+            (owner._on_datagram_delivery, fate) for fate in self.fates
+        ]
+        if self.ack_of >= 0:
+            handlers.append((owner._on_ack_delivery, (owner._space, self.ack_of)))
+        return handlers
+
+
+def remove_acked(
+    loss: QuicPacketRecovery,
+    space: QuicPacketSpace,
+    ranges: Ranges,
+    now: float,
+    acked: list[tuple[FateSink, int]],
+) -> tuple[Any, bool, bool]:
+    """Forget packets that arrived. Answers the newest of them (or None), whether any was
+    ack-eliciting, and whether any was built by aioquic. Datagrams among them go to ``acked``."""
+    sent = space.sent_packets
+    on_acked: Any = loss._cc.on_packet_acked
+    newest: Any = None
+    eliciting = stock = False
+    for start, stop in ranges:
+        for number in tuple(sent):
+            if number < start:
+                continue
+            if number >= stop:
+                break
+            packet: Any = sent.pop(number)
+            newest = packet
+            if packet.__class__ is SentDatagrams:
+                eliciting = True
+                space.ack_eliciting_in_flight -= 1
+                on_acked(packet=packet, now=now)
+                acked.extend(packet.fates)
+                if packet.ack_of >= 0:
+                    packet.owner._on_ack_delivery(_ACKED, space, packet.ack_of)
+                continue
+            stock = True
+            if packet.is_ack_eliciting:
+                eliciting = True
+                space.ack_eliciting_in_flight -= 1
+            if packet.in_flight:
+                on_acked(packet=packet, now=now)
+            for handler, args in packet.delivery_handlers:
+                handler(_ACKED, *args)
+    return newest, eliciting, stock
+
+
+def measure_rtt(loss: QuicPacketRecovery, latest: float, ack_delay: float, now: float) -> None:
+    """Take one RTT sample (seconds), as aioquic does (RFC 9002 section 5)."""
+    ack_delay = min(ack_delay, loss.max_ack_delay)
+    adjusted = latest if latest > 0.001 else 0.001
+    if adjusted < loss._rtt_min:
+        loss._rtt_min = adjusted
+    if adjusted > loss._rtt_min + ack_delay:
+        adjusted -= ack_delay
+    loss._rtt_latest = adjusted
+    if loss._rtt_initialized:
+        loss._rtt_variance = 3 / 4 * loss._rtt_variance + 1 / 4 * abs(loss._rtt_min - adjusted)
+        loss._rtt_smoothed = 7 / 8 * loss._rtt_smoothed + 1 / 8 * adjusted
+    else:
+        loss._rtt_first_sample_time = now
+        loss._rtt_initialized = True
+        loss._rtt_variance = latest / 2
+        loss._rtt_smoothed = latest
+    cc = loss._cc
+    cc.on_rtt_measurement(now=now, rtt=latest)
+    loss._pacer.update_rate(cc.congestion_window, loss._rtt_smoothed)

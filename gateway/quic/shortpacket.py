@@ -1,0 +1,140 @@
+"""Packets with a short header that carry only ACK, DATAGRAM, PING and PADDING: bytes <-> values.
+
+Room: quic. Pure. Sources: RFC 9000 sections 16, 19 and appendix A; RFC 9001 section 5; RFC 9221.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aioquic.buffer import encode_uint_var
+
+ACK_RANGES_MAX = 512
+"""More ranges than fit any packet of ours: such an ACK is left to aioquic."""
+BYTES = [bytes((value,)) for value in range(256)]
+"""Every single byte, to be joined without making it anew."""
+_HEADS = [b"\x31" + encode_uint_var(length) for length in range(1_600)]
+
+Ranges = list[tuple[int, int]]
+"""Packet numbers as (first, one past the last), ascending."""
+Frames = tuple[list[tuple[Ranges, int]], list[bytes], bool]
+"""ACKs (ranges, encoded delay), contents of datagrams, and whether anything asks for an ACK."""
+Keys = tuple[Callable[..., bytes], int, Callable[[bytes], bytes]]
+"""Encrypt or decrypt, the IV as an integer, and the header protection mask of a sample."""
+
+
+def keys_of(context: Any, operation: str) -> Keys:
+    """The keys of one direction (aioquic's ``CryptoContext``), ready to use; ``operation`` of the AEAD."""
+    hp = context.hp
+    mask_of = hp._mask if hp._is_chacha20 else hp._encryptor.update
+    return getattr(context.aead._aead, operation), context.aead._iv, mask_of
+
+
+def datagram_head(length: int) -> bytes:
+    """Frame type and length of a DATAGRAM frame."""
+    return _HEADS[length] if length < len(_HEADS) else b"\x31" + encode_uint_var(length)
+
+
+def full_number(truncated: int, bits: int, expected: int) -> int:
+    """The packet number that a truncated one stands for (RFC 9000 appendix A.3)."""
+    window = 1 << bits
+    candidate = (expected & ~(window - 1)) | truncated
+    if candidate <= expected - window // 2 and candidate < (1 << 62) - window:
+        return candidate + window
+    if candidate > expected + window // 2 and candidate >= window:
+        return candidate - window
+    return candidate
+
+
+def encode_ack(ranges: Sequence[range], delay: int) -> bytes:
+    """An ACK frame for ranges of packet numbers (ascending), with an encoded delay."""
+    last = ranges[-1]
+    parts = [
+        b"\x02",
+        encode_uint_var(last.stop - 1),
+        encode_uint_var(delay),
+        encode_uint_var(len(ranges) - 1),
+        encode_uint_var(last.stop - 1 - last.start),
+    ]
+    smallest = last.start
+    for index in range(len(ranges) - 2, -1, -1):
+        part = ranges[index]
+        parts.append(encode_uint_var(smallest - part.stop - 1))
+        parts.append(encode_uint_var(part.stop - 1 - part.start))
+        smallest = part.start
+    return b"".join(parts)
+
+
+def parse(plain: bytes) -> Frames | None:
+    """A packet's frames, if all are of the four kinds and well-formed; else None."""
+    acks: list[tuple[Ranges, int]] = []
+    payloads: list[bytes] = []
+    eliciting = False
+    at, end = 0, len(plain)
+    try:
+        while at < end:
+            kind = plain[at]
+            at += 1
+            if kind == 0x31:
+                length, at = varint(plain, at)
+                if at + length > end:
+                    return None
+                payloads.append(plain[at : at + length])
+                at += length
+                eliciting = True
+            elif kind == 0x02:
+                ranges, delay, at = parse_ack(plain, at)
+                acks.append((ranges, delay))
+            elif kind == 0x00:
+                at = end - len(plain[at:].lstrip(b"\x00"))
+            elif kind == 0x30:
+                payloads.append(plain[at:])
+                at = end
+                eliciting = True
+            elif kind == 0x01:
+                eliciting = True
+            else:
+                return None
+    except (IndexError, ValueError):
+        return None
+    return (acks, payloads, eliciting) if end else None
+
+
+def parse_ack(plain: bytes, at: int) -> tuple[Ranges, int, int]:
+    """An ACK frame after its type: ranges, encoded delay, where it ends (RFC 9000 section 19.3).
+
+    Raises ``IndexError`` if it is cut short, ``ValueError`` if its numbers make no sense.
+    """
+    largest, at = varint(plain, at)
+    delay, at = varint(plain, at)
+    count, at = varint(plain, at)
+    first, at = varint(plain, at)
+    start = largest - first
+    ranges = [(start, largest + 1)]
+    if count > ACK_RANGES_MAX:
+        raise ValueError("too many ranges")
+    for _ in range(count):
+        gap, at = varint(plain, at)
+        length, at = varint(plain, at)
+        stop = start - gap - 1
+        start = stop - 1 - length
+        ranges.append((start, stop))
+    if start < 0:
+        raise ValueError("negative packet number")
+    if count:
+        ranges.reverse()
+    return ranges, delay, at
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    """A variable-length integer and where it ends (RFC 9000 section 16). Raises ``IndexError``."""
+    first = data[at]
+    if first < 0x40:
+        return first, at + 1
+    if first < 0x80:
+        return (first & 0x3F) << 8 | data[at + 1], at + 2
+    size = 1 << (first >> 6)
+    if at + size > len(data):
+        raise IndexError
+    return int.from_bytes(data[at : at + size], "big") & ((1 << (8 * size - 2)) - 1), at + size
