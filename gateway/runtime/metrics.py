@@ -43,8 +43,8 @@ class Metrics:
             yield _labelled(
                 "mvgateway_udp_packets_total", "counter", "Packets at the plain UDP door", "result", counts
             )
-        for name, (text, counts) in self.counts.items():
-            numbers = {what: value for what, value in counts().items() if isinstance(value, int | float)}
+        for name, (text, count) in self.counts.items():
+            numbers = {what: value for what, value in count().items() if isinstance(value, int | float)}
             yield _labelled(name, "gauge", text, "what", numbers)
 
     def _worlds_metrics(self) -> Iterator[Metric]:
