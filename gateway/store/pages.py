@@ -40,6 +40,7 @@ PAGE_SIZE: Final = 8192
 _COUNTER_START: Final = 24
 _VALID_FOR_START: Final = 92
 _SIZE_START: Final = 28
+_TRUNK_START: Final = 32
 _U32: Final = struct.Struct(">I")
 _ZERO: Final = bytes(4)
 _MAGIC: Final = b"SQLite format 3\0"
@@ -257,6 +258,7 @@ class Pages:
 
     def prepare(self, inline_pages: int) -> NamespaceCommit | None:
         """This namespace's part of a commit; None where nothing changed. At most ``inline_pages`` inline."""
+        self._blank_trunk()
         if 0 in self._dirty and self._first == self._dirty[0]:
             del self._dirty[0]
         count = len(self._dirty) + len(self._ahead)
@@ -273,6 +275,15 @@ class Pages:
         writes += [PageWrite(page, content) for page, content in self._ahead.items()]
         read_set = None if self._read_set is None else frozenset(self._read_set)
         return NamespaceCommit(self.ns, self._version(), writes, read_set)
+
+    def _blank_trunk(self) -> None:
+        """Zero what the first freelist page does not use (the file format, section 1.5): SQLite leaves
+        the bytes of a deleted page there, which would be stored again with each commit."""
+        trunk = _U32.unpack_from(self._dirty.get(0) or self._first_page(), _TRUNK_START)[0] - 1
+        data = self._dirty.get(trunk) if trunk > 0 else None
+        if data is not None:
+            used = 8 + 4 * int(_U32.unpack_from(data, 4)[0])
+            self._dirty[trunk] = data[:used].ljust(len(data), b"\0")
 
     def accept(self, committed: Committed) -> None:
         """The commit is down: the written pages are the head's now."""
