@@ -102,11 +102,12 @@ class HttpClient:
         )
         return None
 
-    async def stream(self, path: str) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
         """The body of ``GET path`` in pieces as they come. Raises as :meth:`request`."""
         quic = await self._connected()
         if quic is not None:
-            response = await quic.request("GET", path)
+            raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+            response = await quic.request("GET", path, raw)
             if response.status >= 400:
                 raise error_of(response.status, await response.read())
             async for chunk in response:
@@ -114,7 +115,7 @@ class HttpClient:
             return
         assert self._tcp is not None
         try:
-            async with self._tcp.stream("GET", path) as answer:
+            async with self._tcp.stream("GET", path, headers=dict(headers or {})) as answer:
                 if answer.status_code >= 400:
                     raise error_of(answer.status_code, await answer.aread())
                 async for chunk in answer.aiter_bytes():
