@@ -18,7 +18,7 @@ import uvloop
 
 from bench.ages import AgeHistogram
 from bench.doors import door
-from bench.payload import ReaderAges, messages
+from bench.payload import ReaderAges, messages, still_messages
 from gateway.wire import Control, decode_message
 
 BUSY_SHARE = 0.9
@@ -43,6 +43,8 @@ async def publish(settings: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     total = int((settings["warmup_s"] + settings["seconds"]) * settings["hz"])
     late = 0
+    if settings.get("still"):
+        send(still_messages(settings["records"] + 1, settings["still"]))
     for tick in range(1, total + 1):
         send(messages(tick, settings["records"], now_us()))
         ahead = started + tick / settings["hz"] - time.monotonic()
@@ -124,7 +126,9 @@ async def read(settings: dict[str, Any]) -> dict[str, Any]:
         return take
 
     way = door(settings["door"])
-    closers = [await way.subscribe(settings["target"], taker(n)) for n in range(len(ages))]
+    locals_ = settings.get("locals")
+    targets = [{**settings["target"], **({"local": locals_[n]} if locals_ else {})} for n in range(len(ages))]
+    closers = [await way.subscribe(target, taker(n)) for n, target in enumerate(targets)]
     await _wait_for_go()
     await asyncio.sleep(settings["warmup_s"])
     for index, reader in enumerate(ages):

@@ -6,6 +6,8 @@ age of each record however it came (a frame, a repair, a keyframe).
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,7 @@ STRIDE = 100
 HEADER_BYTES = 24
 TICKS_FLAG = 8
 TYPE_FRAME = 1
+STILL_MESSAGE_BYTES = 1100
 
 _LAYOUT = [("key", "<u4"), ("sent", "<u8"), ("rest", "V88")]
 RECORD = np.dtype(_LAYOUT)
@@ -37,6 +40,15 @@ def messages(tick: int, records: int, now_us: int, message_bytes_max: int = 1100
     return split(Frame(0, tick, made, stride=STRIDE, sent_at=now_us), message_bytes_max)
 
 
+def still_messages(first_key: int, records: int) -> list[bytes]:
+    """A frame (tick 0) of records that never move again: keys from ``first_key``."""
+    made = [
+        Record(key, struct.pack("<IQ", key, 0) + bytes(STRIDE - 12))
+        for key in range(first_key, first_key + records)
+    ]
+    return split(Frame(0, 0, made, stride=STRIDE), STILL_MESSAGE_BYTES)
+
+
 def parse(message: bytes) -> npt.NDArray[np.void] | None:
     """The records of a message as a structured array (fields ``key``, ``sent``), or None for another message."""
     if len(message) <= HEADER_BYTES or message[0] != TYPE_FRAME:
@@ -48,7 +60,7 @@ def parse(message: bytes) -> npt.NDArray[np.void] | None:
 
 
 class ReaderAges:
-    """One reader's newest records, and the time it spent showing each age."""
+    """One reader's newest records (keys 1 to ``records``; others are not weighed), and the time at each age."""
 
     __slots__ = ("_from", "_sent", "bytes", "histogram", "messages", "newest")
 
@@ -67,6 +79,7 @@ class ReaderAges:
         rows = parse(message)
         if rows is None:
             return 0
+        rows = rows[rows["key"] < len(self._sent)]
         keys = rows["key"].astype(np.int64)
         sent = rows["sent"].astype(np.int64)
         newer = sent > self._sent[keys]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,7 +68,11 @@ class Reader:
 async def _connected(target: Mapping[str, Any]) -> Client:
     ca_pem = await asyncio.to_thread(Path(target["ca"]).read_bytes)
     trust = Trust(ca_pem=ca_pem)
-    return await connect(target["host"], target["port"], trust=trust, timeout_s=10.0)
+    sock = None
+    if "local" in target:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((target["local"], 0))
+    return await connect(target["host"], target["port"], trust=trust, timeout_s=10.0, sock=sock)
 
 
 def _ignore(message: bytes) -> None:

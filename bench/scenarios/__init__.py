@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-NAMES = ("frames", "reads", "writes", "ingest", "fanout", "ycsb")
+NAMES = ("frames", "reads", "writes", "ingest", "fanout", "fallback", "ycsb")
 SHORT = ("frames", "reads", "fanout")
 
 

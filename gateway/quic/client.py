@@ -463,20 +463,22 @@ async def connect(
     server_name: str | None = None,
     ticket: SessionTicket | None = None,
     early_data: bool = False,
+    sock: socket.socket | None = None,
     options: QuicOptions | None = None,
     timeout_s: float = CONNECT_TIMEOUT_S,
 ) -> Client:
     """Connect to a gateway over QUIC.
 
     ``ticket``: of an earlier :attr:`Client.ticket`, for a cheaper handshake. ``early_data`` with a
-    ticket: answer at once, so that requests go in 0-RTT. Raises :class:`ConnectFailed` when nothing
+    ticket: answer at once, so that requests go in 0-RTT. ``sock``: a bound UDP socket, to choose
+    the local address. Raises :class:`ConnectFailed` when nothing
     answers within ``timeout_s``, when the address does not resolve, or when trust fails.
     """
     loop = asyncio.get_running_loop()
     options = options or QuicOptions()
     try:
         family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
-        udp = UdpSocket(local_socket(family))
+        udp = UdpSocket(sock or local_socket(family))
     except OSError as exc:
         raise ConnectFailed(f"cannot reach {host}:{port}: {exc}") from exc
     endpoint = Endpoint(udp, loop)
