@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.state import WorldState
+from gateway.core.world import World as LiveWorld
+from gateway.core.world import WorldSettings
 from gateway.errors import BadInput, NothingRecorded, UnknownWorld, Unprocessable
 from gateway.store.base import Namespace
 from gateway.store.database import Database
 from gateway.store.world import FrameCursor, Part, Retention, WorldDatabase
 from gateway.store.world.reading import order_of
-from gateway.wire import Frame, Record
-from gateway.wire.journal import Batch, Gap, JournalFrame
+from gateway.store.world.verify import verify
+from gateway.wire import Frame, Record, encode_frame
+from gateway.wire.journal import Gap, JournalFrame
 from tests.store.memory_store import MemoryStore
 from tests.store.recording import SECOND_US, START_US, Recorder, batch
 
@@ -45,55 +47,104 @@ def played(ticks: int, *, retention: Retention = RECORD, **options: int) -> tupl
     return made, recorder
 
 
-class Chance(Recorder):
-    """A recording with everything that goes wrong: late parts, lost ticks, restarts, silence."""
+class Play:
+    """A world of ``core`` and its database, and a publisher to whom everything happens that can: late
+    parts, lost ticks, restarts, silence, crashes of the gateway. Keeps what live readers had."""
 
     def __init__(self, dice: random.Random, stride: int) -> None:
-        super().__init__(stride=stride, hz=4)
         self.dice = dice
-        self._late: list[Frame] = []
-        self.gaps: list[Gap] = []
+        self.stride = stride
+        self.store = MemoryStore()
+        self.mono = 0.0
+        self.tick = 0
+        self.late: list[Frame] = []
+        self.states: dict[tuple[int, int], dict[int, bytes]] = {}
+        self.fresh: dict[tuple[int, int], dict[int, bytes]] = {}
+        self.times: dict[int, dict[int, bytes]] = {}
+        self.epoch = 0
+        self.start()
 
-    def act(self) -> Iterator[JournalFrame]:
+    def start(self) -> None:
+        self.made, opened = WorldDatabase.create(
+            self.store,
+            "w",
+            make_state=WorldState,
+            now_us=START_US,
+            retention=RECORD,
+            stride=self.stride,
+            level=self.dice.choice([0, 1, 3]),
+        )
+        found = self.made.last()
+        self.live = LiveWorld(
+            "w",
+            WorldSettings(stride=self.stride),
+            mono=self.mono,
+            now_us=self.now_us,
+            state=found and found.state,
+            next_seq=opened.last_seq + 1,
+            last_epoch=opened.epoch,
+        )
+        self.attach()
+
+    @property
+    def now_us(self) -> int:
+        return START_US + round(self.mono * 1e6)
+
+    def attach(self) -> None:
+        self.epoch, self.tick = self.made.begin_epoch(None, self.now_us), 0
+        self.late.clear()
+
+    def crash(self) -> None:
+        self.made.close()
+        self.fresh.clear()
+        self.start()
+        last = self.states[max(self.states)] if self.states else {}
+        assert self.live.state.snapshot() == last
+
+    def act(self) -> None:
         what = self.dice.choice(
-            ["step", "step", "step", "part", "lose", "restart", "whole", "silence", "late"]
+            ["step"] * 4 + ["part", "lose", "restart", "whole", "silence", "late", "crash"]
         )
         if what == "lose":
             self.tick += 1
-            self.gaps.append(Gap(self.epoch, self.tick, self.tick, "unseen"))
-        elif what == "restart" and self.dice.random() < 0.3:
-            self.epoch, self.tick = self.epoch + 1, 0
-            self._late.clear()
+        elif what == "restart" and self.dice.random() < 0.4:
+            self.attach()
+        elif what == "crash" and self.dice.random() < 0.4:
+            self.crash()
         elif what == "silence":
-            self.now_us += self.dice.randint(1, 3) * SECOND_US
-        elif what == "late" and self._late:
-            yield self.row(self._late.pop(self.dice.randrange(len(self._late))))
+            self.mono += self.dice.randint(1, 3)
+        elif what == "late" and self.late:
+            self.send(self.late.pop(self.dice.randrange(len(self.late))))
         elif what == "whole":
-            self._next()
-            yield self.row(self._frame(self._all(), keyframe=True))
+            self.send(self.frame([row for row in self.records() if row.data is not None], keyframe=True))
         elif what == "part":
-            self._next()
-            first, second = self.records(), self.records()
-            self._late.append(self._frame(second, part=1, parts=2))
-            yield self.row(self._frame(first, part=0, parts=2))
-        else:
-            yield from self.step()
-        yield from self.keyframe_due() if self.seq else []
+            first, second = (
+                self.frame(self.records(), parts=2),
+                self.frame(self.records(), part=1, parts=2, ahead=0),
+            )
+            self.late.append(second)
+            self.send(first)
+        elif what == "step":
+            self.send(self.frame(self.records()))
+        if self.dice.random() < 0.4:
+            self.commit()
 
-    def _next(self) -> None:
-        self.tick += 1
-        self.now_us += self.tick_us
+    def records(self) -> list[Record]:
+        rows = []
+        for key in self.dice.sample(range(6), self.dice.randint(1, 6)):
+            data = self.dice.randbytes(max(self.stride - 4, self.dice.randint(0, 20) * (not self.stride)))
+            keyed = key.to_bytes(4, "little") + data if self.stride else data
+            rows.append(Record(key, keyed if self.stride or self.dice.random() > 0.1 else None))
+        return rows
 
-    def _all(self) -> list[Record]:
-        return [record for record in self.records() if record.data is not None]
-
-    def _frame(
-        self, records: list[Record], *, keyframe: bool = False, part: int = 0, parts: int = 1
+    def frame(
+        self, rows: list[Record], *, keyframe: bool = False, part: int = 0, parts: int = 1, ahead: int = 1
     ) -> Frame:
+        self.tick += ahead
         return Frame(
             self.epoch,
             self.tick,
-            records,
+            rows,
             stride=self.stride,
             keyframe=keyframe,
             part=part,
@@ -101,35 +152,45 @@ class Chance(Recorder):
             sent_at=self.now_us,
         )
 
+    def send(self, frame: Frame) -> None:
+        self.mono += 0.05
+        if self.live.ingest(frame, encode_frame(frame), self.epoch, self.mono):
+            state = self.live.state
+            self.fresh[(state.epoch, state.tick)] = state.snapshot()
 
-@settings(max_examples=40, deadline=None)
-@given(st.randoms(use_true_random=False), st.sampled_from([0, 8, 13]), st.integers(5, 120))
+    def commit(self) -> None:
+        self.mono += 0.01
+        taken = self.live.take_batch(self.mono)
+        if taken is None:
+            return
+        for _ in range(self.dice.choice([1, 1, 2])):
+            self.made.append(taken)
+        self.live.committed(taken, self.mono)
+        self.states.update(self.fresh)
+        self.fresh.clear()
+        if taken.frames:
+            self.times[self.now_us] = self.live.state.snapshot()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0, 8, 13]), st.integers(5, 150))
 def test_at_any_moment_the_recording_gives_what_a_live_reader_had(
-    dice: random.Random, stride: int, actions: int
+    seed: int, stride: int, actions: int
 ) -> None:
-    store, chance = MemoryStore(), Chance(dice, stride)
-    made = world(store, level=dice.choice([0, 1, 3]))
-    rows: list[JournalFrame] = []
+    play = Play(random.Random(seed), stride)
     for _ in range(actions):
-        rows += chance.act()
-        if dice.random() < 0.3:
-            made.append(Batch(tuple(rows), tuple(chance.gaps), None, None, 0))
-            if dice.random() < 0.3:
-                made.append(Batch(tuple(rows), tuple(chance.gaps), None, None, 0))
-            rows, chance.gaps = [], []
-            if dice.random() < 0.2:
-                made.close()
-                made = world(store)
-    made.append(batch(rows))
-    for (epoch, tick), records in chance.states.items():
-        assert made.state_at_tick(epoch, tick).records() == records
-    for at_us, records in chance.times.items():
-        assert made.state_at_time(at_us).records() == records
-    last = made.last()
-    assert (last.records() if last else {}) == chance.state.snapshot()
-    seqs = [item.seq for item in made.frames(keyframes=True) if isinstance(item, JournalFrame)]
-    assert seqs == list(range(chance.seq))
-    made.close()
+        play.act()
+    play.commit()
+    for (epoch, tick), records in play.states.items():
+        assert play.made.state_at_tick(epoch, tick).records() == records
+    for at_us, records in play.times.items():
+        assert play.made.state_at_time(at_us).records() == records
+    last = play.made.last()
+    assert (last.records() if last else {}) == play.live.state.snapshot()
+    seqs = [item.seq for item in play.made.frames(keyframes=True) if isinstance(item, JournalFrame)]
+    assert seqs == list(range(play.live.journal.next_seq))
+    assert verify(play.made).damaged == []
+    play.made.close()
 
 
 def test_an_empty_world_has_no_last_state_and_says_so_for_any_moment() -> None:
