@@ -81,12 +81,13 @@ class GatewayProcess:
         self.folder = folder
         command = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", "--plain", "127.0.0.1:0"]
         command += ["--store", str(folder / "store"), "--certs", str(folder / "certs"), "--json-logs", *flags]
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("MVGATEWAY_")}
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(environ or {})},
+            env={**ours, **(environ or {})},
         )
         self.facts: dict[str, Any] = {}
 

@@ -1,0 +1,193 @@
+"""What ``durable`` announced survives anything: crashes of the gateway and of the store, a store that
+hangs, a full disk. Short here; ``make faults`` runs it long (MVGATEWAY_FAULTS=long).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.store.embedded import EmbeddedStore
+from tests.runtime.conftest import GatewayProcess, StartProcess, until
+from tests.runtime.faults.driver import (
+    Publisher,
+    Reader,
+    Recovered,
+    StoreProcess,
+    check_integrity,
+    frame_at,
+    state_at,
+)
+
+LONG = os.environ.get("MVGATEWAY_FAULTS") == "long"
+CRASHES = 100 if LONG else 3
+HANG_S = 10.0 if LONG else 1.5
+HZ = 240.0
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[StoreProcess]:
+    child = StoreProcess(tmp_path / "remote")
+    yield child
+    child.kill()
+
+
+async def crash_while_publishing(child: GatewayProcess, delay_s: float) -> Publisher:
+    """Publish, and kill the gateway ``delay_s`` after the first announcement."""
+    publisher = Publisher(child.port("plain"))
+    publishing = asyncio.ensure_future(publisher.run(1 << 20, HZ))
+    await until(lambda: publisher.durable_tick > 0)
+    await asyncio.sleep(delay_s)
+    await asyncio.to_thread(child.kill)
+    await publishing
+    return publisher
+
+
+async def crash_again_and_again(start_process: StartProcess, dice: random.Random, *flags: str) -> None:
+    child = start_process(*flags).wait_ready()
+    for _ in range(CRASHES):
+        publisher = await crash_while_publishing(child, dice.uniform(0, 0.4))
+        child = (await asyncio.to_thread(start_process, *flags)).wait_ready()
+        (await Recovered.ask(child.base_url, publisher.epoch)).judge(publisher)
+    code, _ = await asyncio.to_thread(child.terminate)
+    assert code == 0
+
+
+async def test_the_gateway_killed_at_random_moments_on_the_embedded_engine(
+    start_process: StartProcess, dice: random.Random, tmp_path: Path
+) -> None:
+    await crash_again_and_again(start_process, dice)
+    engine = EmbeddedStore.open(tmp_path / "store")
+    await asyncio.to_thread(check_integrity, engine.blocking())
+    await engine.aclose()
+
+
+async def test_the_gateway_killed_at_random_moments_on_a_store_of_its_own(
+    start_process: StartProcess, dice: random.Random, store: StoreProcess
+) -> None:
+    await crash_again_and_again(start_process, dice, *store.flags)
+    store.kill()
+    engine = EmbeddedStore.open(store.folder)
+    await asyncio.to_thread(check_integrity, engine.blocking())
+    await engine.aclose()
+
+
+async def caught_up(publisher: Publisher) -> None:
+    await until(lambda: publisher.durable_tick == publisher.sent_tick > 0, 60)
+
+
+async def test_the_store_killed_and_restarted_costs_nothing_but_time(
+    start_process: StartProcess, store: StoreProcess
+) -> None:
+    child = start_process(*store.flags).wait_ready()
+    publisher, reader = Publisher(child.port("plain")), Reader(child.port("plain"))
+    ticks = int(HZ * 2)
+    publishing = asyncio.ensure_future(publisher.run(ticks, HZ))
+    await until(lambda: publisher.durable_tick > 0)
+    reading = asyncio.ensure_future(reader.run())
+    for _ in range(10 if LONG else 2):
+        await asyncio.to_thread(store.restart)
+    await until(lambda: publisher.sent_tick == ticks)
+    await caught_up(publisher)
+    await until(lambda: reader.state.snapshot() == state_at(ticks))
+    (await Recovered.ask(child.base_url, publisher.epoch)).judge(publisher)
+    publishing.cancel()
+    reading.cancel()
+    await asyncio.gather(publishing, reading, return_exceptions=True)
+
+
+async def test_fan_out_goes_on_while_the_store_hangs_and_the_journal_catches_up(
+    start_process: StartProcess, store: StoreProcess
+) -> None:
+    child = start_process(*store.flags).wait_ready()
+    publisher, reader = Publisher(child.port("plain")), Reader(child.port("plain"))
+    ticks = int(HZ * (HANG_S + 1))
+    publishing = asyncio.ensure_future(publisher.run(ticks, HZ))
+    await until(lambda: publisher.durable_tick > 0)
+    reading = asyncio.ensure_future(reader.run())
+    await until(lambda: reader.state.tick > 0)
+    store.process.send_signal(signal.SIGSTOP)
+    try:
+        before = reader.state.tick
+        await until(lambda: reader.state.tick > before + HZ * HANG_S / 2, 60)
+        stuck = publisher.durable_tick
+        assert stuck < reader.state.tick - HZ * HANG_S / 4, "nothing is announced that is not down"
+    finally:
+        store.process.send_signal(signal.SIGCONT)
+    await until(lambda: publisher.sent_tick == ticks, 60)
+    await caught_up(publisher)
+    (await Recovered.ask(child.base_url, publisher.epoch)).judge(publisher)
+    publishing.cancel()
+    reading.cancel()
+    await asyncio.gather(publishing, reading, return_exceptions=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(mount)], capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("mounting needs root")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+async def test_a_full_disk_stops_nothing_but_the_durable_mark(
+    start_process: StartProcess, small_disk: Path
+) -> None:
+    flags = ("--store", str(small_disk / "store"))
+    child = start_process(*flags).wait_ready()
+    publisher, reader = Publisher(child.port("plain")), Reader(child.port("plain"))
+    ticks = int(HZ * 4)
+    publishing = asyncio.ensure_future(publisher.run(ticks, HZ))
+    await until(lambda: publisher.durable_tick > 0)
+    reading = asyncio.ensure_future(reader.run())
+    ballast = small_disk / "ballast"
+    await asyncio.to_thread(fill, ballast)
+    await until(lambda: reader.state.tick > publisher.durable_tick + HZ, 30)
+    ballast.unlink()
+    await until(lambda: publisher.sent_tick == ticks, 60)
+    await caught_up(publisher)
+    await until(lambda: reader.state.snapshot() == state_at(ticks))
+    (await Recovered.ask(child.base_url, publisher.epoch)).judge(publisher)
+    publishing.cancel()
+    reading.cancel()
+    await asyncio.gather(publishing, reading, return_exceptions=True)
+    assert (await asyncio.to_thread(child.terminate))[0] == 0
+    engine = EmbeddedStore.open(small_disk / "store")
+    await asyncio.to_thread(check_integrity, engine.blocking())
+    await engine.aclose()
+
+
+def fill(path: Path) -> None:
+    """Take every byte that is left."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                pass
+
+
+def test_the_driver_knows_what_it_sent() -> None:
+    assert state_at(1) == {record.key: record.data for record in frame_at(1).records}
+    assert len(state_at(100)) == 12
