@@ -34,7 +34,9 @@ class Wire:
     raw: asyncio.Transport
 
     def pending_bytes(self) -> int:
-        """Bytes written and not yet handed to the kernel."""
+        """Bytes written and not yet handed to the kernel; 0 once the connection is closing."""
+        if self.app.is_closing():
+            return 0
         waiting = self.raw.get_write_buffer_size()
         if self.app is not self.raw:
             waiting += self.app.get_write_buffer_size()
