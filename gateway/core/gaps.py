@@ -46,8 +46,10 @@ class GapTracker:
     def saw(self, tick: int, part: int, parts: int, mono: float) -> None:
         """A message of ``tick`` came: part ``part`` of ``parts`` (0: not known)."""
         newest = self._newest
-        if newest is None or tick > newest:
-            if newest is not None and tick - newest != self._step:
+        if newest is None:
+            self._newest = tick
+        elif tick > newest:
+            if tick - newest != self._step:
                 self._jumped(newest, tick, mono)
             elif len(self._steps_seen) < STEP_FRAMES:
                 self._steps_seen.append(self._step)

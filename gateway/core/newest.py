@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.core.state import WorldState
+from gateway.core.state import RECORD_HEAD_BYTES, WorldState
 from gateway.wire.frames import HEADER_BYTES, Frame, Record, encode_frame, fits_stride
-
-RECORD_HEAD_BYTES = 12
-"""The most that stands before a record's bytes: tick, key, length."""
 
 
 def pick(state: WorldState, urgent: Iterable[int], message_bytes_max: int) -> tuple[int, ...]:

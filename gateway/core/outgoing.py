@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.limits import PIECE_SIZES_CACHED_MAX
+from gateway.limits import PIECE_SIZES_CACHED_MAX, PIECES_MAX
 from gateway.wire.frames import HEADER_BYTES, Frame, Record, encode_frame, encode_message, record_chunks
 from gateway.wire.split import pack_chunks
 
@@ -40,13 +40,21 @@ class Outgoing:
     def pieces(self, message_bytes_max: int) -> list[Piece]:
         """The same records in messages of at most so many bytes (whole records; one that does not
         fit by itself stands alone in a longer one), each with the keys that it carries."""
-        if self.size <= message_bytes_max:
-            return [(self.message, self.keys)]
         pieces = self._pieces.get(message_bytes_max)
         if pieces is None:
             if len(self._pieces) >= PIECE_SIZES_CACHED_MAX:
                 self._pieces.clear()
-            pieces = self._pieces[message_bytes_max] = self._cut(message_bytes_max)
+            fits = self.size <= message_bytes_max
+            pieces = [(self.message, self.keys)] if fits else self._cut(message_bytes_max)
+            self._pieces[message_bytes_max] = pieces
+        return pieces
+
+    def datagrams(self, message_bytes_max: int) -> list[Piece] | None:
+        """The pieces, or None where a stream is the better way: they would be more than
+        ``PIECES_MAX``, or one record is too large for any of them."""
+        pieces = self.pieces(message_bytes_max)
+        if len(pieces) > PIECES_MAX or max([len(message) for message, _ in pieces]) > message_bytes_max:
+            return None
         return pieces
 
     def _cut(self, message_bytes_max: int) -> list[Piece]:

@@ -114,14 +114,15 @@ class Reader:
         if self._plain:
             message = out.packed if self._zstd else out.message
             link = self._link
-            if len(message) <= link.message_bytes_max():
-                window = self._window
-                if link.send(message, window.next_token):
-                    if self._lossy:
-                        window.add(out.keys)
-                        if len(window) > OUTSTANDING_MAX:
-                            self._give_up_oldest()
-                    return True
+            if len(message) > link.message_bytes_max():
+                return self._offer_large(out, mono)
+            window = self._window
+            if link.send(message, window.next_token):
+                if self._lossy:
+                    window.add(out.keys)
+                    if len(window) > OUTSTANDING_MAX:
+                        self._give_up_oldest()
+                return True
         return self._offer_late(out, mono)
 
     def mark(self, marks: dict[int, None]) -> None:
@@ -162,8 +163,6 @@ class Reader:
 
     def poll(self, mono: float) -> float | None:
         """Do what is due; answers when to call again (None: when something begins to wait)."""
-        if self._streams:
-            self._settle_streams(mono)
         self.flush(mono)
         if self.stale or self._wanted is not None:
             return mono + (FLUSH_S if self._blocked_since is None else min(PATIENCE_S, self._lag_s))
@@ -178,6 +177,8 @@ class Reader:
 
     def flush(self, mono: float) -> None:
         """Send newest values of what waits, as far as there is room and budget."""
+        if self._streams:
+            self._settle_streams(mono)
         if self._wanted is not None:
             self._send_keyframe(mono)
         if self.stale and self._better_all_at_once():
@@ -188,47 +189,40 @@ class Reader:
         self._plain = self._budget is None and self._wanted is None and not self.stale
 
     def _offer_late(self, out: Outgoing, mono: float) -> bool:
-        """Not the frequent case: something waits already, or the message is too large, or not admitted."""
-        if self._streams:
-            self._settle_streams(mono)
+        """Not the frequent case: something waits already, or the message was not admitted. It goes
+        only if what waits can go besides; else its keys wait behind the others."""
         if self._wanted is not None:
             self.flush(mono)
             return False
-        if self._admits(out, mono) and self._send_whole(out, mono):
+        record_bytes = out.size // max(1, len(out.keys)) + HEADER_BYTES
+        if self._room(mono) >= out.size + len(self.stale) * record_bytes:
+            return self._offer_large(out, mono)
+        self._withhold(out.marks, mono)
+        return False
+
+    def _offer_large(self, out: Outgoing, mono: float) -> bool:
+        """As datagrams, as many as are admitted, or by a stream; the rest begins to wait."""
+        pieces = out.datagrams(self._link.message_bytes_max())
+        if pieces is None:
+            message = out.packed if self._zstd else out.message
+            if self._room(mono) <= 0 or not self._send_stream([message], out.keys, len(message), mono):
+                self._withhold(out.marks, mono)
+                return False
             self.stale.discard(out.keys)
             self.flush(mono)
             return True
-        self._counters.withheld += 1
-        self.mark(out.marks)
-        self.flush(mono)
-        return False
-
-    def _admits(self, out: Outgoing, mono: float) -> bool:
-        """Room for the message and for what waits already; a record that only a stream can carry
-        needs just any room."""
-        room = self._room(mono)
-        if self._needs_stream(out):
-            return room > 0 and not self._streams
-        record_bytes = out.size // max(1, len(out.keys)) + HEADER_BYTES
-        return room >= out.size + len(self.stale) * record_bytes
-
-    def _needs_stream(self, out: Outgoing) -> bool:
-        bytes_max = self._link.message_bytes_max()
-        pieces = out.pieces(bytes_max)
-        return len(pieces) <= PIECES_MAX and any(len(message) > bytes_max for message, _ in pieces)
-
-    def _send_whole(self, out: Outgoing, mono: float) -> bool:
-        """The message itself, or cut into datagrams, or by a stream; what is refused begins to wait."""
-        pieces = out.pieces(self._link.message_bytes_max())
-        if len(pieces) > PIECES_MAX or self._needs_stream(out):
-            return self._send_stream([out.packed if self._zstd else out.message], out.keys, out.size, mono)
         for at, (message, keys) in enumerate(pieces):
             if not self._send(message, keys, mono):
-                for _, unsent in pieces[at:]:
-                    self.mark(dict.fromkeys(unsent))
+                self._withhold({key: None for _, unsent in pieces[at:] for key in unsent}, mono)
                 return False
             self.stale.discard(keys)
+        self.flush(mono)
         return True
+
+    def _withhold(self, marks: dict[int, None], mono: float) -> None:
+        self._counters.withheld += 1
+        self.mark(marks)
+        self.flush(mono)
 
     def _flush_one(self, mono: float) -> bool:
         """One repair message. False: no room, or nothing of what is most urgent fits now."""
@@ -360,7 +354,7 @@ class Reader:
         waiting, records = len(self.stale), len(self._state)
         if waiting * 2 <= records or waiting <= PIECES_MAX or self._budget is not None or self._streams:
             return False
-        keyframe_bytes = records * (self._state.stride + HEADER_BYTES)
+        keyframe_bytes = records * self._state.record_bytes
         bytes_max = self._link.message_bytes_max()
         return keyframe_bytes > PIECES_MAX * bytes_max and self._link.room_bytes() >= keyframe_bytes
 

@@ -120,7 +120,10 @@ class StaleSet:
 
 def _interleave(queues: list[_Queue]) -> Iterator[int]:
     """The class that is furthest behind its share gives the next key."""
-    lanes = [[queue.served, 1.0 / (queue.weight * len(queue.keys)), iter(queue.keys)] for queue in queues]
+    lanes = []
+    for queue in queues:
+        step = 1.0 / (queue.weight * len(queue.keys))
+        lanes.append([queue.served + step, step, iter(queue.keys)])
     while lanes:
         lane = min(lanes, key=lambda one: one[0])  # type: ignore[arg-type,return-value]
         key = next(lane[2], None)  # type: ignore[call-overload]

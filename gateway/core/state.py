@@ -7,7 +7,7 @@ The same rules serve the gateway, a reader and the journal's recovery. Source: `
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Final, NamedTuple
 
 from gateway.limits import KEYFRAMES_PENDING_MAX, TOMBSTONE_TICKS, TOMBSTONES_MAX
@@ -15,6 +15,9 @@ from gateway.wire.frames import Frame, Record, fits_stride
 from gateway.wire.split import split_together
 
 TICK_MASK: Final = 0xFFFF_FFFF
+RECORDS_SAMPLED: Final = 16
+RECORD_HEAD_BYTES: Final = 12
+"""The most that stands before a record's bytes: tick, key, length."""
 
 
 def order_of(epoch: int, tick: int) -> int:
@@ -208,6 +211,12 @@ class WorldState:
             sent_at=self.sent_at,
             zstd=zstd,
         )
+
+    @property
+    def record_bytes(self) -> int:
+        """About how many bytes a record takes in a keyframe, from the first few."""
+        sample = list(islice(self.records.values(), RECORDS_SAMPLED))
+        return RECORD_HEAD_BYTES + sum([len(data) for _, data in sample]) // max(1, len(sample))
 
     def wire_tick(self, order: int) -> int:
         """The tick that a record of this order has in a message of the state's epoch."""

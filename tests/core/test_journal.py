@@ -1,0 +1,255 @@
+"""The journal: one batch in flight, gaps said aloud, memory bounded while the store is away."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.gaps import STEP_FRAMES, WAIT_S, GapTracker
+from gateway.core.ports import Mark
+from gateway.core.state import WorldState
+from gateway.core.world import World, WorldSettings
+from gateway.limits import GAPS_PENDING_MAX, JOURNAL_GAPS_MAX
+from gateway.wire import Frame, Record, decode_frame, encode_frame
+from gateway.wire.journal import Batch, Gap
+from tests.core.links import RecordingLink
+
+
+class Rig:
+    """A world with a publisher on an ordered link, and a clock of 100 ticks a second."""
+
+    def __init__(self, **settings: object) -> None:
+        self.world = World("arena", WorldSettings(**settings), mono=0.0, now_us=0)  # type: ignore[arg-type]
+        self.session = self.world.attach_publisher(RecordingLink(), 1, 0.0)
+        self.mono = 0.0
+
+    def publish(self, tick: int, data: bytes = b"x", key: int = 1, **how: object) -> None:
+        self.mono += 0.01
+        frame = Frame(1, tick, [Record(key, data)], **how)  # type: ignore[arg-type]
+        self.session.take(encode_frame(frame), self.mono)
+
+    def take(self) -> Batch | None:
+        return self.world.take_batch(self.mono)
+
+
+def ticks(batch: Batch | None) -> list[int]:
+    assert batch is not None
+    return [row.tick for row in batch.frames if not row.keyframe]
+
+
+def test_one_batch_is_in_flight_and_the_next_takes_everything_that_came_meanwhile() -> None:
+    rig = Rig()
+    rig.publish(1)
+    first = rig.take()
+    for tick in range(2, 6):
+        rig.publish(tick)
+    assert ticks(first) == [1]
+    assert rig.take() is None
+    assert first is not None
+    rig.world.committed(first, rig.mono)
+    assert rig.world.journal.durable == Mark(1, 1)
+    second = rig.take()
+    assert ticks(second) == [2, 3, 4, 5]
+    assert second is not None
+    assert (second.epoch, second.tick) == (1, 5)
+
+
+def test_sequence_numbers_rise_without_holes() -> None:
+    rig = Rig(keyframe_interval_s=0.05)
+    seqs = []
+    for tick in range(1, 40):
+        rig.publish(tick)
+        batch = rig.take()
+        assert batch is not None
+        seqs += [row.seq for row in batch.frames]
+        rig.world.committed(batch, rig.mono)
+    assert seqs == list(range(len(seqs)))
+
+
+def test_a_batch_that_failed_comes_again_as_it_was_and_the_mark_stands_still() -> None:
+    rig = Rig()
+    rig.publish(1)
+    first = rig.take()
+    assert first is not None
+    rig.world.failed(first, rig.mono)
+    rig.publish(2)
+    assert rig.take() is first
+    assert rig.world.journal.durable is None
+    rig.world.committed(first, rig.mono)
+    assert ticks(rig.take()) == [2]
+
+
+def test_only_the_batch_in_flight_can_be_settled() -> None:
+    rig = Rig()
+    rig.publish(1)
+    batch = rig.take()
+    assert batch is not None
+    rig.world.committed(batch, rig.mono)
+    with pytest.raises(ValueError, match="not the one in flight"):
+        rig.world.committed(batch, rig.mono)
+
+
+def test_a_keyframe_comes_at_the_start_and_then_at_its_interval() -> None:
+    rig = Rig(keyframe_interval_s=1.0)
+    keyframes = []
+    for tick in range(1, 301):
+        rig.publish(tick)
+        batch = rig.take()
+        assert batch is not None
+        keyframes += [row for row in batch.frames if row.keyframe]
+        rig.world.committed(batch, rig.mono)
+    assert [row.tick for row in keyframes] == pytest.approx([1, 101, 201], abs=3)
+
+
+def test_parts_of_a_tick_share_a_row_and_the_mark_waits_for_all_of_them() -> None:
+    rig = Rig()
+    rig.publish(1)
+    rig.publish(2, key=1, part=0, parts=3)
+    rig.publish(2, key=2, part=1, parts=3)
+    batch = rig.take()
+    assert batch is not None
+    assert [len(row.messages) for row in batch.frames if row.tick == 2 and not row.keyframe] == [2]
+    assert batch.tick == 1
+    rig.world.committed(batch, rig.mono)
+    rig.publish(2, key=3, part=2, parts=3)
+    late = rig.take()
+    assert late is not None
+    assert late.tick == 2
+
+
+def test_parts_that_never_came_are_recorded_as_a_gap() -> None:
+    rig = Rig()
+    rig.publish(1)
+    rig.publish(2, part=0, parts=2)
+    rig.publish(3, key=2)
+    first = rig.take()
+    assert first is not None
+    assert (first.gaps, first.tick) == ((), 1)
+    rig.world.committed(first, rig.mono)
+    rig.mono += WAIT_S + 0.1
+    rig.world.poll(rig.mono, 0)
+    second = rig.take()
+    assert second is not None
+    assert second.gaps == (Gap(1, 2, 2, "partial"),)
+    assert second.tick == 3
+
+
+def test_while_the_store_is_away_memory_is_bounded_and_the_hole_is_recorded() -> None:
+    rig = Rig(journal_bytes_max=20_000)
+    rig.publish(1)
+    stuck = rig.take()
+    assert stuck is not None
+    for tick in range(2, 1_000):
+        rig.publish(tick, bytes(500))
+        rig.world.failed(stuck, rig.mono)
+        assert rig.take() is stuck
+        assert rig.world.journal.size_bytes <= 20_000
+    rig.world.committed(stuck, rig.mono)
+    back = rig.take()
+    assert back is not None
+    assert back.gaps == (Gap(1, 2, 999, "dropped"),)
+    assert [row.keyframe for row in back.frames] == [True]
+    assert decode_frame(back.frames[0].messages[0]).records == [Record(1, bytes(500), 999)]
+    assert (back.epoch, back.tick) == (1, 999)
+
+
+def test_gaps_waiting_for_the_store_are_bounded() -> None:
+    rig = Rig()
+    rig.publish(1)
+    stuck = rig.take()
+    assert stuck is not None
+    for tick in range(2, 4 * JOURNAL_GAPS_MAX):
+        rig.publish(2 * tick)
+        rig.mono += WAIT_S
+        rig.world.poll(rig.mono, 0)
+    assert len(rig.world.journal._gaps) <= JOURNAL_GAPS_MAX
+
+
+def replay(batches: list[Batch]) -> WorldState:
+    """What recovery does: the newest keyframe row, then every row after it."""
+    rows = [row for batch in batches for row in batch.frames]
+    start = max((at for at, row in enumerate(rows) if row.keyframe), default=0)
+    state = WorldState()
+    for row in rows[start:]:
+        for message in row.messages:
+            state.apply(decode_frame(message))
+    return state
+
+
+changes = st.lists(
+    st.tuples(
+        st.integers(1, 40), st.dictionaries(st.integers(0, 6), st.none() | st.binary(max_size=2), min_size=1)
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(changes, st.data())
+def test_recovery_from_the_batches_gives_the_live_state(steps: list, data: st.DataObject) -> None:
+    rig = Rig(keyframe_interval_s=0.05)
+    batches = []
+    for tick, values in steps:
+        rig.mono += 0.01
+        keyframe = data.draw(st.booleans()) and None not in values.values()
+        frame = Frame(1, tick, [Record(k, v) for k, v in values.items()], keyframe=keyframe)
+        rig.session.take(encode_frame(frame), rig.mono)
+        if data.draw(st.booleans()) and (batch := rig.take()) is not None:
+            batches.append(batch)
+            rig.world.committed(batch, rig.mono)
+            assert replay(batches).snapshot() == rig.world.state.snapshot()
+    if (batch := rig.take()) is not None:
+        batches.append(batch)
+    assert replay(batches).snapshot() == rig.world.state.snapshot()
+
+
+# --- the gap tracker --------------------------------------------------------------------
+
+
+def test_a_tick_that_never_came_between_its_neighbours_is_a_gap() -> None:
+    tracker = GapTracker(1)
+    for tick in (1, 2, 5, 6):
+        tracker.saw(tick, 0, 1, 0.0)
+    assert tracker.whole_up_to(6) == 2
+    assert tracker.take(WAIT_S / 2) == []
+    assert tracker.take(WAIT_S * 2) == [Gap(1, 3, 4, "unseen")]
+    assert tracker.whole_up_to(6) == 6
+
+
+def test_a_tick_that_was_only_late_is_none() -> None:
+    tracker = GapTracker(1)
+    for tick in (1, 4, 3, 2):
+        tracker.saw(tick, 0, 1, 0.0)
+    assert tracker.finish() == []
+
+
+def test_a_publisher_that_counts_in_larger_steps_leaves_no_gaps() -> None:
+    tracker = GapTracker(1)
+    for at in range(STEP_FRAMES + 2):
+        tracker.saw(at * 3, 0, 1, 0.0)
+    tracker.finish()
+    for at in range(STEP_FRAMES + 2, 100):
+        tracker.saw(at * 3, 0, 1, 0.0)
+    assert tracker.finish() == []
+    tracker.saw(306, 0, 1, 0.0)
+    assert tracker.finish() == [Gap(1, 298, 305, "unseen")]
+
+
+def test_the_end_of_an_epoch_settles_what_was_awaited() -> None:
+    tracker = GapTracker(4)
+    tracker.saw(7, 1, 3, 0.0)
+    assert tracker.awaits
+    assert tracker.finish() == [Gap(4, 7, 7, "partial")]
+    assert not tracker.awaits
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 9), st.integers(0, 10)), max_size=300))
+def test_nothing_that_comes_makes_the_tracker_grow(saws: list[tuple[int, int, int]]) -> None:
+    tracker = GapTracker(1)
+    for tick, part, parts in saws:
+        tracker.saw(tick, part, parts, 0.0)
+        assert len(tracker._partial) <= GAPS_PENDING_MAX
+        assert len(tracker._holes) <= GAPS_PENDING_MAX + 1
+    for gap in tracker.finish():
+        assert gap.from_tick <= gap.to_tick

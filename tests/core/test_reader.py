@@ -1,0 +1,174 @@
+"""One reader: what it is sent when everything fits, when little does, and when nothing does."""
+
+from __future__ import annotations
+
+import struct
+
+from gateway.core.outgoing import Outgoing
+from gateway.core.reader import PATIENCE_S, Reader
+from gateway.core.state import WorldState
+from gateway.limits import PIECES_MAX
+from gateway.wire import Frame, Record, decode_frame, encode_frame
+from tests.core.links import RecordingLink
+
+
+class Rig:
+    """A state, a link and a reader between them."""
+
+    def __init__(self, link: RecordingLink | None = None, **options: object) -> None:
+        self.state = WorldState()
+        self.link = link or RecordingLink()
+        self.reader = Reader(self.state, self.link, 0.0, **options)  # type: ignore[arg-type]
+        self.tick = 0
+
+    def publish(self, values: dict[int, bytes | None], mono: float = 0.0) -> bool:
+        self.tick += 1
+        frame = Frame(1, self.tick, [Record(key, data) for key, data in values.items()])
+        keys = self.state.apply(frame).changed
+        return self.reader.offer(Outgoing(frame, encode_frame(frame), keys), mono)
+
+
+def test_a_frame_that_fits_goes_out_as_it_is() -> None:
+    rig = Rig()
+    assert rig.publish({1: b"a"})
+    assert rig.link.sent == [(0, encode_frame(Frame(1, 1, [Record(1, b"a")])))]
+
+
+def test_without_room_nothing_queues_and_the_newest_goes_when_there_is_some() -> None:
+    rig = Rig(RecordingLink(lossy=False, room=0))
+    for value in (b"old", b"older", b"newest"):
+        rig.publish({1: value})
+    assert not rig.link.sent
+    rig.link.room = 10_000
+    rig.reader.on_writable(0.1)
+    (frame,) = rig.link.frames()
+    assert frame.repair
+    assert frame.records == [Record(1, b"newest", 3)]
+    assert not rig.reader.waiting
+
+
+def test_after_a_loss_the_next_frame_brings_the_newest_value_unless_it_carries_it_anyway() -> None:
+    rig = Rig()
+    rig.publish({1: b"a", 2: b"b"})
+    rig.reader.on_lost(0)
+    rig.publish({2: b"newer"})
+    rig.reader.flush(0.0)
+    values = {record.key: record.data for frame in rig.link.frames()[1:] for record in frame.records}
+    assert values == {1: b"a", 2: b"newer"}
+
+
+def test_a_loss_is_nothing_when_something_newer_is_on_its_way() -> None:
+    rig = Rig()
+    rig.publish({1: b"a"})
+    rig.publish({1: b"b"})
+    rig.reader.on_lost(0)
+    assert not rig.reader.waiting
+
+
+def test_a_lost_repair_is_repaired_again() -> None:
+    rig = Rig()
+    rig.publish({1: b"a"})
+    for token in range(5):
+        rig.reader.on_lost(token)
+        rig.reader.poll(0.1)
+        assert rig.link.frames()[-1].records == [Record(1, b"a", 1)]
+    rig.reader.on_acked(5)
+    assert rig.reader.poll(0.2) is None
+
+
+def test_a_frame_larger_than_a_datagram_is_cut_into_datagrams() -> None:
+    rig = Rig()
+    rig.publish({key: bytes(100) for key in range(50)})
+    frames = rig.link.frames()
+    assert len(frames) > 1
+    assert sorted(key for frame in frames for key in frame.keys) == list(range(50))
+    assert not rig.link.streams
+
+
+def test_a_frame_of_very_many_datagrams_goes_by_a_stream() -> None:
+    rig = Rig()
+    rig.publish({key: bytes(1_000) for key in range(PIECES_MAX + 10)})
+    assert not rig.link.sent
+    assert len(decode_frame(rig.link.streams[0][0]).keys) == PIECES_MAX + 10
+
+
+def test_a_record_larger_than_a_datagram_goes_by_a_stream_one_at_a_time() -> None:
+    rig = Rig(RecordingLink(room=1_500))
+    rig.publish({1: bytes(5_000)})
+    rig.publish({1: bytes(5_001)})
+    assert list(rig.link.streams) == [0]
+    assert rig.reader.waiting
+    rig.link.done.add(0)
+    rig.reader.poll(0.1)
+    assert len(decode_frame(rig.link.streams[1][0]).records[0].data or b"") == 5_001
+
+
+def test_a_stream_that_newer_state_has_overtaken_is_reset_and_the_newest_sent() -> None:
+    rig = Rig()
+    rig.publish({1: bytes(5_000)}, 0.0)
+    rig.publish({1: bytes(5_001)}, 0.1)
+    assert not rig.link.reset
+    rig.reader.poll(PATIENCE_S + 0.01)
+    assert rig.link.reset == {0}
+    assert len(decode_frame(rig.link.streams[1][0]).records[0].data or b"") == 5_001
+
+
+def test_a_stream_that_is_still_the_newest_is_left_alone() -> None:
+    rig = Rig()
+    rig.publish({1: bytes(5_000)}, 0.0)
+    rig.reader.poll(30.0)
+    assert not rig.link.reset
+
+
+def test_patience_grows_so_that_a_slow_link_gets_whole_frames() -> None:
+    rig = Rig()
+    for step in range(400):
+        rig.publish({1: bytes(5_000 + step)}, step * 0.05)
+    assert len(rig.link.reset) <= 7
+
+
+def test_a_record_larger_than_the_room_on_tcp_still_goes() -> None:
+    rig = Rig(RecordingLink(lossy=False, room=2_000, bytes_max=65_535))
+    rig.publish({1: bytes(30_000)})
+    assert len(decode_frame(rig.link.streams[0][0]).records[0].data or b"") == 30_000
+
+
+def test_a_keyframe_supersedes_whatever_waits_or_streams() -> None:
+    rig = Rig(RecordingLink(room=1_500))
+    rig.publish({1: bytes(5_000)})
+    rig.publish({1: bytes(5_001), 2: b"b"})
+    rig.reader.want_keyframe("new_epoch", 0.1)
+    assert rig.link.reset == {0}
+    assert rig.link.controls[-1].fields == {"reason": "new_epoch"}
+    assert decode_frame(rig.link.streams[1][0]).keyframe
+    assert not rig.reader.waiting
+
+
+def test_more_than_half_stale_with_room_for_all_is_a_keyframe() -> None:
+    rig = Rig()
+    values = {key: struct.pack("<I", key) + bytes(1_000) for key in range(200)}
+    rig.publish(values)  # type: ignore[arg-type]
+    rig.link.done.add(0)
+    rig.reader.mark(dict.fromkeys(range(150)))
+    rig.reader.flush(1.0)
+    assert rig.link.controls[-1].fields == {"reason": "lagging"}
+
+
+def test_a_frame_whose_removal_is_lost_is_repaired_as_a_removal() -> None:
+    rig = Rig()
+    rig.publish({1: b"a"})
+    rig.publish({1: None})
+    rig.reader.on_lost(1)
+    rig.reader.flush(0.1)
+    assert rig.link.frames()[-1].records == [Record(1, None, 2)]
+
+
+def test_a_link_that_refuses_in_the_middle_leaves_the_rest_waiting() -> None:
+    rig = Rig()
+    rig.link.room = 10_000
+    refused = iter([True, False])
+    send = rig.link.send
+    rig.link.send = lambda message, token: next(refused, False) and send(message, token)  # type: ignore[method-assign]
+    rig.publish({key: bytes(500) for key in range(10)})
+    sent = [key for frame in rig.link.frames() for key in frame.keys]
+    assert sorted([*sent, *rig.reader.stale]) == list(range(10))

@@ -1,0 +1,187 @@
+"""The parts a reader is made of: the sent window, the stale set, the budget, shared pieces."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.budget import BURST_S, DEBT_S_MAX, Budget
+from gateway.core.newest import encode_newest, pick
+from gateway.core.outgoing import Outgoing
+from gateway.core.stale import StaleSet, weight_class
+from gateway.core.state import WorldState
+from gateway.core.window import SentWindow
+from gateway.limits import PIECE_SIZES_CACHED_MAX
+from gateway.wire import Frame, Record, decode_frame, encode_frame
+
+# --- the window -------------------------------------------------------------------------
+
+
+def test_a_lost_message_names_the_keys_of_which_nothing_newer_is_on_its_way() -> None:
+    window = SentWindow()
+    window.add((1, 2, 3))
+    window.add((2,))
+    window.add((3,))
+    window.acked(2)
+    assert window.lost(0) == (1,)
+
+
+def test_a_later_message_that_was_lost_too_does_not_count_as_on_its_way() -> None:
+    window = SentWindow()
+    for _ in range(3):
+        window.add((1,))
+    assert window.lost(0) == ()
+    assert window.lost(2) == (1,)
+    assert window.lost(1) == (1,)
+
+
+def test_tokens_are_settled_once_and_unknown_ones_are_nothing() -> None:
+    window = SentWindow()
+    window.add((1,))
+    window.acked(0)
+    assert window.lost(0) == ()
+    assert window.lost(99) == ()
+    window.acked(99)
+    assert len(window) == 0
+    assert window.next_token == 1
+
+
+@given(st.lists(st.sets(st.integers(0, 4), max_size=3).map(tuple), min_size=1, max_size=12), st.data())
+def test_every_key_ends_up_arrived_or_reported(sent: list[tuple[int, ...]], data: st.DataObject) -> None:
+    window = SentWindow()
+    for keys in sent:
+        assert window.next_token == len(window) + window.oldest
+        window.add(keys)
+    fates = {token: data.draw(st.booleans()) for token in range(len(sent))}
+    reported: set[int] = set()
+    for token in data.draw(st.permutations(range(len(sent)))):
+        if fates[token]:
+            window.acked(token)
+        else:
+            reported.update(window.lost(token))
+    for key in {key for keys in sent for key in keys}:
+        last = max(token for token, keys in enumerate(sent) if key in keys)
+        assert fates[last] or key in reported
+    assert len(window) == 0
+    assert not window._acked
+
+
+# --- the stale set ----------------------------------------------------------------------
+
+
+def test_what_has_waited_longest_goes_first_and_waiting_again_keeps_its_place() -> None:
+    stale = StaleSet()
+    stale.add({1: None, 2: None})
+    stale.add({3: None, 1: None})
+    assert list(stale.urgent()) == [1, 2, 3]
+    stale.served([1])
+    stale.add({1: None})
+    assert list(stale.urgent()) == [2, 3, 1]
+
+
+def test_a_weight_buys_a_share_and_starves_nobody() -> None:
+    stale = StaleSet({7: 8.0})
+    sent = dict.fromkeys(range(16), 0)
+    for _ in range(1_000):
+        stale.add(dict.fromkeys(range(16)))
+        first = next(iter(stale.urgent()))
+        stale.served([first])
+        sent[first] += 1
+    others = [count for key, count in sent.items() if key != 7]
+    assert min(others) > 0
+    assert max(others) - min(others) <= 1
+    assert 6 <= sent[7] / max(others) <= 10
+
+
+def test_new_weights_keep_what_waits() -> None:
+    stale = StaleSet({1: 4.0})
+    stale.add({1: None, 2: None, 3: None})
+    stale.set_weights({3: 64.0})
+    assert len(stale) == 3
+    assert next(iter(stale.urgent())) == 3
+    stale.discard([3])
+    assert 3 not in stale
+    stale.clear()
+    assert not stale
+
+
+@pytest.mark.parametrize(("weight", "exponent"), [(1, 0), (1.2, 0), (4, 2), (0.25, -2), (1e6, 6), (1e-9, -6)])
+def test_weights_are_rounded_to_powers_of_two(weight: float, exponent: int) -> None:
+    assert weight_class(weight) == exponent
+
+
+# --- the budget -------------------------------------------------------------------------
+
+
+def test_a_budget_fills_by_its_rate_up_to_its_burst() -> None:
+    budget = Budget(8, 0.0)
+    assert budget.refill(10.0) == 1_000 * BURST_S
+    budget.spend(600)
+    assert budget.refill(10.25) == pytest.approx(-250)
+
+
+def test_debt_is_bounded() -> None:
+    budget = Budget(8, 0.0)
+    budget.spend(1_000_000)
+    assert budget.level == -1_000 * DEBT_S_MAX
+
+
+# --- pieces and newest values -----------------------------------------------------------
+
+
+def outgoing(count: int, **how: object) -> Outgoing:
+    frame = Frame(1, 5, [Record(key, bytes(50)) for key in range(count)], **how)  # type: ignore[arg-type]
+    message = encode_frame(frame)
+    return Outgoing(decode_frame(message), message, tuple(range(count)))
+
+
+def test_pieces_hold_each_record_once_and_are_made_once_for_each_size() -> None:
+    out = outgoing(50)
+    pieces = out.pieces(500)
+    assert out.pieces(500) is pieces
+    assert [key for _, keys in pieces for key in keys] == list(range(50))
+    for message, keys in pieces:
+        assert len(message) <= 500
+        assert decode_frame(message).keys == keys
+    assert out.pieces(100_000)[0][0] is out.message
+
+
+def test_a_keyframe_that_is_cut_again_is_no_longer_one() -> None:
+    assert not any(decode_frame(message).keyframe for message, _ in outgoing(50, keyframe=True).pieces(500))
+
+
+def test_sizes_of_pieces_remembered_are_bounded() -> None:
+    out = outgoing(20)
+    for size in range(200, 300):
+        out.pieces(size)
+    assert len(out._pieces) <= PIECE_SIZES_CACHED_MAX
+
+
+def test_a_compressed_message_has_a_plain_form_for_readers_that_did_not_ask() -> None:
+    out = outgoing(50, zstd=True, keyframe=True, part=1, parts=3)
+    plain = decode_frame(out.message)
+    assert not plain.zstd
+    assert decode_frame(out.packed).zstd
+    assert plain.records == decode_frame(out.packed).records
+    assert (plain.keyframe, plain.part, plain.parts) == (True, 1, 3)
+
+
+def test_newest_values_fill_a_message_and_a_large_record_goes_alone() -> None:
+    state = WorldState()
+    records = [Record(0, bytes(900)), *(Record(key, bytes(100)) for key in range(1, 20))]
+    state.apply(Frame(1, 5, records))
+    assert pick(state, iter(range(20)), 500) == (0,)
+    picked = pick(state, iter(range(1, 20)), 500)
+    assert len(encode_newest(state, picked)) <= 500
+    assert len(picked) == 4
+
+
+def test_a_key_that_is_gone_goes_as_removed_as_of_its_removal() -> None:
+    state = WorldState()
+    state.apply(Frame(1, 5, [Record(1, b"a"), Record(2, b"b")]))
+    state.apply(Frame(1, 7, [Record(1, None)]))
+    state.apply(Frame(1, 9, [Record(2, b"c")]))
+    repair = decode_frame(encode_newest(state, [1, 2, 3]))
+    assert repair.repair
+    assert repair.records == [Record(1, None, 7), Record(2, b"c", 9), Record(3, None, 9)]
