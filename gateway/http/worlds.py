@@ -44,13 +44,12 @@ class WorldRoutes:
 
     def routes(self) -> list[Route]:
         """All of them, to mount."""
-        base = "/v1/worlds/{world}"
         return [
             Route("/v1/worlds", self.list, methods=["GET"]),
-            Route(base, self.world, methods=["GET", "PUT", "PATCH", "DELETE"]),
-            Route(f"{base}/frames", self.frames, methods=["GET", "POST"]),
-            Route(f"{base}/frames/last", self.last, methods=["GET"]),
-            Route(f"{base}/udp", self.udp, methods=["POST"]),
+            Route("/v1/worlds/{world}", self.world, methods=["GET", "PUT", "PATCH", "DELETE"]),
+            Route("/v1/worlds/{world}/frames", self.frames, methods=["GET", "POST"]),
+            Route("/v1/worlds/{world}/frames/last", self.last, methods=["GET"]),
+            Route("/v1/worlds/{world}/udp", self.udp, methods=["POST"]),
         ]
 
     async def list(self, request: Request) -> Response:
