@@ -73,12 +73,6 @@ class Settings:
     max_message_bytes: int = _setting(
         limits.STREAM_MESSAGE_BYTES_MAX, "largest message on a stream", low=1_100, high=256 * limits.MIB
     )
-    max_body_bytes: int = _setting(
-        64 * limits.MIB,
-        "largest request body that is taken whole",
-        low=64 * limits.KIB,
-        high=1_024 * limits.MIB,
-    )
     keyframe_interval_ms: int = _setting(
         1_000, "a keyframe is journalled at least this often", low=50, high=600_000
     )
@@ -88,9 +82,6 @@ class Settings:
     )
     linger_ms: int = _setting(
         5_000, "how long a publisher that went away may come back unnoticed", low=0, high=600_000
-    )
-    page_bytes: int = _setting(
-        8_192, "page size of new worlds in the store", choices=(4_096, 8_192, 16_384, 32_768)
     )
     worlds_max: int = _setting(256, "worlds that are open at the same time", low=1, high=100_000)
     idle_timeout_s: int = _setting(
