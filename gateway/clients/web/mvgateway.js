@@ -1,0 +1,288 @@
+// mvgateway in the browser: one file, no build step, no dependencies.
+//
+//   import { Subscriber, Publisher } from "./mvgateway.js";
+//   const sub = new Subscriber("https://127.0.0.1:4433", "arena");
+//   sub.onframe = frame => draw(sub.state);      // Map: key -> Uint8Array
+//   await sub.open();
+//
+// WebTransport first, WebSocket where there is none or UDP gets no answer. The protocol is
+// docs/PROTOCOL.md's frame protocol, version 1. All integers are little-endian.
+
+const FRAME = 1, CONTROL = 16, HEADER = 24;
+const KEYFRAME = 1, ZSTD = 2, REPAIR = 4, TICKS = 8, REMOVED = 0xffffffff;
+const UDP_PATIENCE_MS = 1000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000;
+const MESSAGE_MAX = 16 * 1024 * 1024;
+
+const text = new TextDecoder(), bytesOf = new TextEncoder();
+
+/** Read one message: {control} or {epoch, tick, sentAt, keyframe, repair, part, parts, records}.
+ *  `records` is a list of [key, Uint8Array or null for removed, tick]. Throws on malformed bytes. */
+export function decode(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const type = view.getUint8(0);
+  if (type === CONTROL) return { control: JSON.parse(text.decode(bytes.subarray(1))) };
+  if (type !== FRAME || bytes.length < HEADER) throw new Error(`not a message: type ${type}`);
+  const flags = view.getUint8(1), stride = view.getUint16(6, true);
+  if (flags & ZSTD) throw new Error("compressed frame, which was not asked for");
+  const frame = {
+    keyframe: !!(flags & KEYFRAME), repair: !!(flags & REPAIR),
+    part: view.getUint16(2, true), parts: view.getUint16(4, true),
+    epoch: view.getUint32(8, true), tick: view.getUint32(12, true),
+    sentAt: Number(view.getBigUint64(16, true)), records: [],
+  };
+  for (let at = HEADER; at < bytes.length;) {
+    let tick = frame.tick, data = null;
+    if (flags & TICKS) { tick = view.getUint32(at, true); at += 4; }
+    const key = view.getUint32(at, true);
+    let length = stride;
+    if (!stride) { length = view.getUint32(at + 4, true); at += 8; }
+    if (length !== REMOVED) {
+      if (at + length > bytes.length) throw new Error(`record ${key} ends beyond its message`);
+      data = bytes.subarray(at, at + length);
+      at += length;
+    }
+    frame.records.push([key, data, tick]);
+  }
+  return frame;
+}
+
+/** One frame as a message. `records`: Map or object key -> Uint8Array, null removes. */
+export function encode(epoch, tick, records, { keyframe = false } = {}) {
+  const rows = records instanceof Map ? [...records] : Object.entries(records);
+  const size = rows.reduce((sum, [, data]) => sum + 8 + (data ? data.length : 0), HEADER);
+  const bytes = new Uint8Array(size), view = new DataView(bytes.buffer);
+  view.setUint8(0, FRAME);
+  view.setUint8(1, keyframe ? KEYFRAME : 0);
+  view.setUint16(4, 1, true);
+  view.setUint32(8, epoch, true);
+  view.setUint32(12, tick, true);
+  view.setBigUint64(16, BigInt(Math.round(Date.now() * 1000)), true);
+  let at = HEADER;
+  for (const [key, data] of rows) {
+    view.setUint32(at, Number(key), true);
+    view.setUint32(at + 4, data ? data.length : REMOVED, true);
+    at += 8;
+    if (data) { bytes.set(data, at); at += data.length; }
+  }
+  return bytes;
+}
+
+function control(type, fields = {}) {
+  const body = bytesOf.encode(JSON.stringify({ type, ...fields }));
+  const bytes = new Uint8Array(body.length + 1);
+  bytes[0] = CONTROL;
+  bytes.set(body, 1);
+  return bytes;
+}
+
+/** Calls `take` with each length-prefixed message of a ReadableStream. */
+async function readMessages(stream, take) {
+  const reader = stream.getReader();
+  let held = new Uint8Array(0);
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const joined = new Uint8Array(held.length + value.length);
+    joined.set(held); joined.set(value, held.length);
+    let at = 0;
+    const view = new DataView(joined.buffer);
+    while (joined.length - at >= 4) {
+      const length = view.getUint32(at, true);
+      if (length > MESSAGE_MAX) throw new Error(`a message of ${length} bytes`);
+      if (joined.length - at - 4 < length) break;
+      take(joined.slice(at + 4, at + 4 + length));
+      at += 4 + length;
+    }
+    held = joined.slice(at);
+  }
+}
+
+/** The newest value of each key, by the newer rule (frame-wire, "World state"). */
+export class WorldState {
+  constructor() { this.epoch = 0; this.tick = 0; this.values = new Map(); this.gone = new Map(); this.whole = new Map(); }
+  get(key) { return this.values.get(key)?.data; }
+  keys() { return this.values.keys(); }
+  get size() { return this.values.size; }
+
+  /** Apply a decoded frame; answers the keys that changed. */
+  apply(frame) {
+    const changed = [];
+    for (const [key, data, tick] of frame.records) {
+      const order = frame.epoch * 2 ** 32 + tick;
+      const known = this.values.get(key)?.order ?? this.gone.get(key) ?? -1;
+      if (order <= known) continue;
+      this.gone.delete(key);
+      if (data === null) { this.values.delete(key); this.gone.set(key, order); }
+      else this.values.set(key, { order, data: data.slice() });
+      changed.push(key);
+    }
+    while (this.gone.size > 65536) this.gone.delete(this.gone.keys().next().value);
+    const order = frame.epoch * 2 ** 32 + frame.tick;
+    if (order > this.epoch * 2 ** 32 + this.tick) { this.epoch = frame.epoch; this.tick = frame.tick; }
+    if (frame.keyframe) changed.push(...this.#keyframe(frame, order));
+    return changed;
+  }
+
+  #keyframe(frame, order) {
+    if (!frame.parts) return [];
+    const seen = this.whole.get(order) ?? { parts: new Set(), keys: new Set() };
+    this.whole.set(order, seen);
+    while (this.whole.size > 8) this.whole.delete(this.whole.keys().next().value);
+    seen.parts.add(frame.part);
+    for (const [key] of frame.records) seen.keys.add(key);
+    if (seen.parts.size < frame.parts) return [];
+    this.whole.delete(order);
+    const dropped = [...this.values].filter(([key, v]) => v.order < order && !seen.keys.has(key)).map(([key]) => key);
+    for (const key of dropped) this.values.delete(key);
+    return dropped;
+  }
+}
+
+/** A session that reconnects by itself. `certificateHash`: hex of /certificate.sha256 (a string, or a
+ *  function that answers one), needed for a self-signed certificate. Events: onopen(welcome),
+ *  oncontrol(control), onclose(reason). */
+class Session {
+  constructor(url, world, { certificateHash = null, transport = "auto", query = {} } = {}) {
+    Object.assign(this, { url: url.replace(/\/$/, ""), world, certificateHash, transport, query });
+    this.link = null; this.closed = false; this.epoch = 0; this.wait = BACKOFF_MIN_MS;
+    this.onopen = this.oncontrol = this.onclose = () => {};
+  }
+
+  /** Connect, and stay connected until close(). Resolves with the first welcome. */
+  open() {
+    return new Promise((resolve, reject) => { this.first = { resolve, reject }; this.#run(); });
+  }
+
+  close() { this.closed = true; this.link?.close(); }
+
+  async #run() {
+    while (!this.closed) {
+      let reason = "";
+      try { reason = await this.#once(); } catch (error) { reason = String(error.message ?? error); }
+      this.link = null;
+      this.onclose(reason);
+      if (this.fatal) { this.first?.reject(new Error(this.fatal)); return; }
+      await new Promise(done => setTimeout(done, this.wait * (0.5 + Math.random() / 2)));
+      this.wait = Math.min(this.wait * 2, BACKOFF_MAX_MS);
+    }
+  }
+
+  async #once() {
+    const path = `/v1/worlds/${encodeURIComponent(this.world)}/live?${new URLSearchParams(this.params())}`;
+    if (this.transport !== "websocket" && typeof WebTransport !== "undefined") {
+      try { return await this.#webTransport(path); }
+      catch (error) { if (this.transport === "webtransport" || this.link) throw error; }
+    }
+    return this.#webSocket(path);
+  }
+
+  async #webTransport(path) {
+    const hash = typeof this.certificateHash === "function" ? await this.certificateHash() : this.certificateHash;
+    const options = hash ? { serverCertificateHashes: [{ algorithm: "sha-256", value: fromHex(hash) }] } : {};
+    const session = new WebTransport(this.url + path, options);
+    session.closed.catch(() => {});
+    const late = new Promise((_, no) => setTimeout(() => no(new Error("no answer over UDP")), UDP_PATIENCE_MS));
+    try { await Promise.race([session.ready, late]); } catch (error) { try { session.close(); } catch {} throw error; }
+    const datagrams = session.datagrams.writable.getWriter();
+    this.link = {
+      kind: "webtransport", max: session.datagrams.maxDatagramSize || 1100,
+      datagram: bytes => datagrams.write(bytes).catch(() => {}),
+      stream: async bytes => { const w = (await session.createUnidirectionalStream()).getWriter(); await w.write(prefixed(bytes)); await w.close(); },
+      close: () => { try { session.close(); } catch {} },
+    };
+    const incoming = session.incomingUnidirectionalStreams.getReader();
+    (async () => { for (;;) { const { value, done } = await incoming.read(); if (done) return; readMessages(value, b => this.#take(b)).catch(() => {}); } })().catch(() => {});
+    const reader = session.datagrams.readable.getReader();
+    (async () => { for (;;) { const { value, done } = await reader.read(); if (done) return; this.#take(value); } })().catch(() => {});
+    const end = await session.closed;
+    return end?.reason ?? "";
+  }
+
+  #webSocket(path) {
+    return new Promise((resolve, reject) => {
+      const socket = new WebSocket(this.url.replace(/^http/, "ws") + path);
+      socket.binaryType = "arraybuffer";
+      socket.onopen = () => {
+        const send = bytes => socket.send(bytes);
+        this.link = { kind: "websocket", max: 65535, datagram: send, stream: send, close: () => socket.close() };
+      };
+      socket.onmessage = event => this.#take(new Uint8Array(event.data));
+      socket.onclose = event => this.link ? resolve(event.reason) : reject(new Error("no gateway answers"));
+    });
+  }
+
+  #take(bytes) {
+    let message;
+    try { message = decode(bytes); } catch { this.malformed = (this.malformed ?? 0) + 1; return; }
+    if (!message.control) { this.take(message, bytes.length); return; }
+    const said = message.control;
+    if (said.type === "welcome") {
+      this.wait = BACKOFF_MIN_MS; this.epoch = said.epoch;
+      this.first?.resolve(said); this.first = null;
+      this.onopen(said);
+    } else if (said.type === "error" && !/^(store|overloaded|shutting)/.test(said.code)) this.fatal = said.message;
+    else if (said.type === "bye" && said.reconnect_after_ms) this.wait = said.reconnect_after_ms;
+    this.oncontrol(said);
+  }
+
+  /** Send a control message ("focus", or "play", "pause", "seek" in a replay). */
+  control(type, fields) { this.link?.stream(control(type, fields)); }
+}
+
+/** Follows a world. `state` is a WorldState; onframe(frame, changedKeys) after each message. */
+export class Subscriber extends Session {
+  constructor(url, world, options = {}) {
+    super(url, world, options);
+    this.state = new WorldState();
+    this.counts = { messages: 0, bytes: 0, repaired: 0, keyframes: 0 };
+    this.onframe = () => {};
+  }
+  params() { return { role: "subscribe", ...this.query }; }
+  take(frame, size) {
+    this.counts.messages++; this.counts.bytes += size;
+    if (frame.keyframe) this.counts.keyframes++;
+    const changed = this.state.apply(frame);
+    if (frame.repair) this.counts.repaired += changed.length;
+    this.onframe(frame, changed);
+  }
+}
+
+/** Publishes a world: send(records) with key -> Uint8Array (null removes); never waits. */
+export class Publisher extends Session {
+  constructor(url, world, options = {}) { super(url, world, options); this.tick = 0; this.live = new Map(); this.durable = null; }
+  params() { return { role: "publish", ...(this.epoch ? { epoch: this.epoch } : {}), ...this.query }; }
+  take() {}
+  send(records) {
+    this.tick++;
+    const rows = records instanceof Map ? records : new Map(Object.entries(records).map(([k, v]) => [Number(k), v]));
+    for (const [key, data] of rows) data ? this.live.set(key, data) : this.live.delete(key);
+    if (!this.link) { this.due = true; return this.tick; }
+    if (this.due) { this.due = false; this.link.stream(encode(this.epoch, this.tick, this.live, { keyframe: true })); return this.tick; }
+    this.#parts(rows);
+    return this.tick;
+  }
+  #parts(rows) {
+    let part = new Map(), size = HEADER;
+    const out = () => { if (part.size) this.#one(encode(this.epoch, this.tick, part)); part = new Map(); size = HEADER; };
+    for (const [key, data] of rows) {
+      const more = 8 + (data ? data.length : 0);
+      if (size + more > this.link.max) out();
+      part.set(key, data); size += more;
+    }
+    out();
+  }
+  #one(bytes) { bytes.length > this.link.max ? this.link.stream(bytes) : this.link.datagram(bytes); }
+  get onclose() { return reason => { this.due = true; this.closing?.(reason); }; }
+  set onclose(fn) { this.closing = fn; }
+}
+
+function prefixed(bytes) {
+  const out = new Uint8Array(bytes.length + 4);
+  new DataView(out.buffer).setUint32(0, bytes.length, true);
+  out.set(bytes, 4);
+  return out;
+}
+
+function fromHex(hex) {
+  return new Uint8Array(hex.trim().match(/../g).map(pair => parseInt(pair, 16)));
+}
