@@ -96,7 +96,7 @@ class Space:
             for version in [v for v in versions if v > self.locked_at]:
                 del versions[version]
         self.commits = [each for each in self.commits if each[0] <= self.locked_at]
-        self.floor, self.owner = self.locked_at, None
+        self.floor, self.owner = self.locked_at.strip("0") and self.locked_at, None
 
 
 @dataclass
@@ -143,7 +143,7 @@ class StoreModel(RuleBasedStateMachine):
             with pytest.raises(Conflict):
                 self.engine.create_namespace("refused", OverlayBase(base.id, version))
             return base
-        return self._create((base, version))
+        return self._create((base, min(version, base.head)))
 
     def _create(self, base: tuple[Space, Version] | None) -> Space:
         key = f"space-{len(self.all)}"
@@ -223,7 +223,7 @@ class StoreModel(RuleBasedStateMachine):
         self._learn(done.version)
         assert done.changelog == ({} if others is None else {space.key: others})
         space.apply(done.version, writes)
-        return request, done.version, space
+        return request, done.version, self.now
 
     @rule(one=spaces, two=spaces, writes=WRITES)
     def commit_over_two(self, one: Space, two: Space, writes: dict[int, bytes]) -> None:
@@ -242,8 +242,8 @@ class StoreModel(RuleBasedStateMachine):
             space.apply(done.version, writes)
 
     @rule(attempt=retries)
-    def retry(self, attempt: tuple[CommitRequest, Version, Space] | None) -> None:
-        if attempt is None:
+    def retry(self, attempt: tuple[CommitRequest, Version, float] | None) -> None:
+        if attempt is None or self.now - attempt[2] > 86_400:
             return
         request, version, _ = attempt
         again = CommitRequest(request.idempotency_key, request.namespaces, False, request.lock_owner)
@@ -259,9 +259,8 @@ class StoreModel(RuleBasedStateMachine):
     def lock(self, space: Space, data: st.DataObject) -> None:
         version = data.draw(st.none() | st.sampled_from(self.known))
         at = version or space.head
-        fits = space.mark <= at <= space.head and not any(
-            c.base and c.base[0] is space and at < c.base[1] for c in self.all
-        )
+        snapshots = [c.base[1] for c in self.all if c.base and c.base[0] is space]
+        fits = version is None or (space.mark <= at <= space.head and at >= max(snapshots, default=""))
         if space.owner is None and not fits:
             with pytest.raises(Conflict):
                 self.engine.lock(Namespace(space.key), "me", version)

@@ -29,7 +29,7 @@ def create(txn: WriteTxn, key: str, base: OverlayBase | None) -> None:
     under = snapshot = None
     if base is not None:
         under, snapshot = versions.parse(base.ns_id), versions.parse(base.snapshot_version)
-        _check_base(txn, under, snapshot)
+        snapshot = min(snapshot, _check_base(txn, under, snapshot).head)
     txn.cursor.execute(
         "INSERT INTO ns(key, id, base, snapshot) VALUES(?, ?, ?, ?)",
         (key, txn.next_version(), under, snapshot),
@@ -37,7 +37,7 @@ def create(txn: WriteTxn, key: str, base: OverlayBase | None) -> None:
     txn.stale.append(key)
 
 
-def _check_base(txn: WriteTxn, base: int, snapshot: int) -> None:
+def _check_base(txn: WriteTxn, base: int, snapshot: int) -> NsState:
     rows = ask(txn.cursor, "SELECT key FROM ns WHERE id = ? AND key IS NOT NULL", (base,))
     if not rows:
         raise BadInput(f"overlay base {versions.text(base)} is no namespace's id")
@@ -54,6 +54,7 @@ def _check_base(txn: WriteTxn, base: int, snapshot: int) -> None:
         )
     if len(state.chain) + 1 >= STORE_OVERLAY_DEPTH_MAX:
         raise BadInput(f"overlay over {len(state.chain) + 1} others; the bound is {STORE_OVERLAY_DEPTH_MAX}")
+    return state
 
 
 def rename(txn: WriteTxn, old_key: str, new_key: str) -> None:
@@ -92,7 +93,8 @@ def acquire(txn: WriteTxn, key: str, owner: str, version: int | None) -> None:
         raise Conflict(
             f"lock version {versions.text(at)} is before the truncation mark {versions.text(state.truncated)}"
         )
-    _check_children(txn, state, at)
+    if version is not None:
+        _check_children(txn, state, at)
     txn.cursor.execute(
         "UPDATE ns SET lock_owner = ?, lock_snapshot = ?, lock_nonce = ?, rolling_back = 0 WHERE rid = ?",
         (owner, at, secrets.token_hex(16), state.rid),
@@ -152,9 +154,9 @@ def _mark(txn: WriteTxn, state: NsState, before: int) -> int:
     bounds = [before, state.head]
     if state.lock is not None:
         bounds.append(versions.parse(state.lock.snapshot_version))
-    child = _oldest_child(txn, state)
-    if child is not None:
-        bounds.append(child)
+    oldest, _ = _children(txn, state)
+    if oldest is not None:
+        bounds.append(oldest)
     return min(bounds)
 
 
@@ -182,16 +184,19 @@ def create_if_missing(key: str) -> Callable[[WriteTxn], None]:
 
 
 def _check_children(txn: WriteTxn, state: NsState, version: int) -> None:
-    child = _oldest_child(txn, state)
-    if child is not None and version < child:
+    _, newest = _children(txn, state)
+    if newest is not None and version < newest:
         raise Conflict(
-            f"version {versions.text(version)} is before an overlay's snapshot {versions.text(child)}"
+            f"version {versions.text(version)} is before an overlay's snapshot {versions.text(newest)}"
         )
 
 
-def _oldest_child(txn: WriteTxn, state: NsState) -> int | None:
-    rows = ask(txn.cursor, "SELECT min(snapshot) FROM ns WHERE base = ?", (state.id,))
-    return None if rows[0][0] is None else int(rows[0][0])
+def _children(txn: WriteTxn, state: NsState) -> tuple[int | None, int | None]:
+    """The oldest and the newest snapshot that an overlay on this namespace reads at."""
+    oldest, newest = ask(
+        txn.cursor, "SELECT min(snapshot), max(snapshot) FROM ns WHERE base = ?", (state.id,)
+    )[0]
+    return oldest, newest
 
 
 def _state(txn: WriteTxn, key: str) -> NsState:
