@@ -18,6 +18,7 @@ class QuicOptions:
     * ``max_datagram_size``: bytes of one UDP payload; 1,200 passes everywhere (RFC 9000 section 14).
     * ``retry``: address validation before any state is kept (RFC 9000 section 8.1.2).
     * ``path``: ``fast`` builds and reads datagram packets directly, ``stock`` leaves all to aioquic.
+    * ``congestion``: ``realtime`` is ours (:mod:`gateway.quic.congestion`), the others are aioquic's.
     * ``early_data_paths``: requests served from 0-RTT whatever their method, because a replay does no harm.
     * ``reset_key``: 32 bytes that outlive a restart, so that peers of the last run learn at once
       that it is gone (stateless reset, RFC 9000 section 10.3); None: random.
@@ -27,7 +28,7 @@ class QuicOptions:
     max_datagram_size: int = 1_200
     retry: bool = False
     path: QuicPath = "fast"
-    congestion: Literal["cubic", "reno"] = "cubic"
+    congestion: Literal["realtime", "cubic", "reno"] = "realtime"
     early_data_paths: frozenset[str] = frozenset({"/stat", "/batch/read", "/time2version"})
     connections_max: int = limits.QUIC_CONNECTIONS_MAX
     reset_key: bytes | None = None

@@ -63,10 +63,13 @@ class Pair:
         duplicates: float = 0.0,
         delay_s: float = 0.02,
         jitter_s: float = 0.0,
+        down: Callable[[int, float], float | None] | None = None,
     ) -> None:
+        """``down``: when a packet of so many bytes, sent by the server now, arrives; None: dropped."""
         self.now = 100.0
         self.random = random.Random(seed)
         self.loss, self.duplicates, self.delay_s, self.jitter_s = loss, duplicates, delay_s, jitter_s
+        self.down = down
         self.client = End(client, CLIENT)
         self.server = End(server(client.original_destination_connection_id), SERVER)
         self.ends = {CLIENT: self.client, SERVER: self.server}
@@ -80,7 +83,7 @@ class Pair:
         """Take what both ends have to send onto the wire, and their events off them."""
         for end in (self.client, self.server):
             if end.quic._network_paths:
-                for data, to in end.quic.datagrams_to_send(self.now):
+                for data, to in self._take_packets(end.quic):
                     end.packets.append(data)
                     self._carry(data, end.addr, to)
             while (event := end.quic.next_event()) is not None:
@@ -91,6 +94,16 @@ class Pair:
                 for sink, token, acked in end.quic.take_fates():
                     sink.on_fate(token, acked)
 
+    def _take_packets(self, quic: QuicConnection) -> list[tuple[bytes, tuple[str, int]]]:
+        packets = quic.fast_packets(self.now) if isinstance(quic, Connection) else None
+        if packets is None:
+            return quic.datagrams_to_send(self.now)
+        return [(packet, quic._network_paths[0].addr) for packet in packets]
+
+    def _give(self, quic: QuicConnection, data: bytes, source: tuple[str, int]) -> None:
+        if not isinstance(quic, Connection) or not quic.receive_short(data, source, self.now):
+            quic.receive_datagram(data, source, self.now)
+
     def _carry(self, data: bytes, source: tuple[str, int], to: tuple[str, int]) -> None:
         if self.random.random() < self.loss:
             return
@@ -98,6 +111,11 @@ class Pair:
             return
         for _ in range(2 if self.random.random() < self.duplicates else 1):
             at = self.now + self.delay_s + self.random.random() * self.jitter_s
+            if self.down is not None and source == SERVER:
+                arrives = self.down(len(data), self.now)
+                if arrives is None:
+                    return
+                at = arrives
             heapq.heappush(self._wire, (at, next(self._order), to, data, source))
 
     def step(self) -> bool:
@@ -108,9 +126,9 @@ class Pair:
             at, _, to, data, source = heapq.heappop(self._wire)
             self.now = max(self.now, at)
             target = self.client if to[0] == CLIENT[0] else self.server
-            target.quic.receive_datagram(data, source, self.now)
+            self._give(target.quic, data, source)
         elif timer is not None and due is not None:
-            self.now = max(self.now, timer)
+            self.now = max(self.now, timer + 1e-6)
             due.quic.handle_timer(self.now)
         else:
             return False

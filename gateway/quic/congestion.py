@@ -1,0 +1,166 @@
+"""Congestion control for flows that are mostly limited by the game, not by the path. Room: quic.
+
+A game sends a few packets each tick and nothing in between. A controller that halves its window at
+every random loss then blocks the next frame on a link that is not congested at all. This one
+(RFC 9002 section 7 leaves the choice) asks three questions instead of one:
+
+* does a queue grow? The smallest RTT of each round stands well above the smallest of the last ten
+  seconds: then the window shrinks towards what the path delivers;
+* is loss heavy? Above a tenth of what was sent, or above 3 % for a flow that fills its window:
+  then it shrinks by a factor;
+* otherwise loss is taken for the radio's, and the window stays: what was lost is repaired by newer
+  state anyway.
+
+It grows as usual: doubling a round in slow start, by two packets a round after it, and only while
+the window is what limits the flow (RFC 9002 section 7.8). Persistent congestion collapses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from aioquic.quic.congestion.base import (
+    K_INITIAL_WINDOW,
+    K_MINIMUM_WINDOW,
+    QuicCongestionControl,
+    register_congestion_control,
+)
+
+NAME = "realtime"
+HEAVY_LOSS = 0.10
+"""Beyond it no path is treated as merely lossy, whatever the flow."""
+BULK_LOSS = 0.03
+"""What a flow that fills its window may lose before it gives way."""
+LOSSES_MIN = 5
+"""Packets lost before a rate is believed: one of four is no rate."""
+MEMORY = 0.75
+"""What each round keeps of the loss counts of those before it: some four rounds count."""
+QUEUE_S_MIN = 0.025
+"""A peer may delay its ACK by so much (max_ack_delay): less is no queue."""
+QUEUE_SHARE = 0.5
+"""How far above the smallest RTT the round's smallest may stand, as a share of it."""
+MIN_RTT_S = 10.0
+"""How long the smallest RTT is believed (as BBR does)."""
+BACK_OFF = 0.7
+QUEUE_BACK_OFF = 0.85
+GROWTH_PACKETS = 2
+"""Packets by which the window grows a round after slow start."""
+
+
+class RealtimeCongestionControl(QuicCongestionControl):
+    """See the module. Bytes and seconds throughout."""
+
+    def __init__(self, *, max_datagram_size: int) -> None:
+        super().__init__(max_datagram_size=max_datagram_size)
+        self._packet_bytes = max_datagram_size
+        self._floor = K_INITIAL_WINDOW * max_datagram_size
+        self._least = K_MINIMUM_WINDOW * max_datagram_size
+        self._recovery_since = 0.0
+        self._stash = 0
+        self._limited_at = 0.0
+        self._rtt = 0.1
+        self._min_rtt = 0.0
+        self._min_rtt_at = 0.0
+        self._round_ends = 0.0
+        self._round_min_rtt = 0.0
+        self._round_acked = 0
+        self._queue_grows = False
+        self._acked = 0.0
+        self._lost = 0.0
+
+    # -- what aioquic tells ---------------------------------------------------------------
+
+    def on_packet_sent(self, *, packet: Any) -> None:
+        self.bytes_in_flight += packet.sent_bytes
+        share = 2 if self._is_slow_start else 1
+        if share * self.bytes_in_flight + 2 * self._packet_bytes > self.congestion_window:
+            self._limited_at = packet.sent_time
+
+    def on_packet_acked(self, *, now: float, packet: Any) -> None:
+        size = packet.sent_bytes
+        self.bytes_in_flight -= size
+        self._acked += size
+        self._round_acked += size
+        if packet.sent_time <= self._recovery_since or not self._is_limited(packet.sent_time):
+            return
+        if self._is_slow_start:
+            self.congestion_window += size
+        elif not self._queue_grows:
+            self._stash += GROWTH_PACKETS * size
+            if self._stash >= self.congestion_window:
+                self._stash -= self.congestion_window
+                self.congestion_window += self._packet_bytes
+
+    def on_packets_expired(self, *, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            self.bytes_in_flight -= packet.sent_bytes
+
+    def on_packets_lost(self, *, now: float, packets: Iterable[Any]) -> None:
+        last_sent = 0.0
+        for packet in packets:
+            self.bytes_in_flight -= packet.sent_bytes
+            self._lost += packet.sent_bytes
+            last_sent = packet.sent_time
+        if last_sent <= self._recovery_since:
+            return
+        if self._is_loss_heavy(last_sent):
+            self._shrink(now, BACK_OFF, self._least)
+            self._acked = self._lost = 0.0
+
+    def on_persistent_congestion(self) -> None:
+        self.congestion_window = self._least
+        self.ssthresh = self._floor
+        self._recovery_since = 0.0
+
+    def on_rtt_measurement(self, *, now: float, rtt: float) -> None:
+        self._rtt = rtt
+        if self._min_rtt == 0.0 or rtt <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
+            self._min_rtt, self._min_rtt_at = rtt, now
+        if self._round_min_rtt == 0.0 or rtt < self._round_min_rtt:
+            self._round_min_rtt = rtt
+        if now >= self._round_ends:
+            self._end_round(now)
+
+    # -- rounds ---------------------------------------------------------------------------
+
+    def _end_round(self, now: float) -> None:
+        """A round lasts one RTT, but long enough for an ACK that the peer delayed."""
+        allowed = self._min_rtt + max(QUEUE_S_MIN, QUEUE_SHARE * self._min_rtt)
+        self._queue_grows = self._round_min_rtt > allowed
+        if self._queue_grows:
+            delivered = int(self._round_acked * self._min_rtt / max(self._round_min_rtt, 1e-6))
+            self._shrink(now, QUEUE_BACK_OFF, max(self._least, min(delivered, self._floor)))
+        self._acked *= MEMORY
+        self._lost *= MEMORY
+        self._round_min_rtt = 0.0
+        self._round_acked = 0
+        self._round_ends = now + max(self._rtt, QUEUE_S_MIN)
+
+    # -- judgements -----------------------------------------------------------------------
+
+    @property
+    def _is_slow_start(self) -> bool:
+        return self.ssthresh is None or self.congestion_window < self.ssthresh
+
+    def _is_limited(self, sent_time: float) -> bool:
+        """Whether the window held the flow back around when a packet was sent."""
+        return self._limited_at > 0 and sent_time <= self._limited_at + self._rtt
+
+    def _is_loss_heavy(self, last_sent: float) -> bool:
+        if self._lost < LOSSES_MIN * self._packet_bytes / 2:
+            return False
+        allowed = BULK_LOSS if self._is_limited(last_sent) and self._fills_window() else HEAVY_LOSS
+        return self._lost > allowed * (self._lost + self._acked)
+
+    def _fills_window(self) -> bool:
+        return 2 * self.bytes_in_flight > self.congestion_window > self._floor
+
+    def _shrink(self, now: float, factor: float, least: int) -> None:
+        self._recovery_since = now
+        self._stash = 0
+        self.congestion_window = max(int(self.congestion_window * factor), least)
+        self.ssthresh = self.congestion_window
+
+
+register_congestion_control(NAME, RealtimeCongestionControl)
