@@ -114,6 +114,8 @@ class Subscriber(Live):
             self.counts.resyncs += 1
             self.counts.ticks.restart()
             self._reset_due = control.get("reason") == "seek"
+        elif control.type == "moved":
+            self.world, self.state = str(control["world"]), WorldState()
         if self._on_event is not None:
             self._on_event(control)
 

@@ -9,22 +9,15 @@ from typing import Any, TypeVar
 import apsw
 
 from gateway.core.entities import Place
-from gateway.errors import BadInput, GatewayError, NotFound
+from gateway.errors import BadInput, GatewayError
 from gateway.runtime.entities_registry import Registry
 from gateway.runtime.host import WorldHost
 from gateway.runtime.worlds import Worlds
 from gateway.store.entities import rows, schema
 from gateway.wire import Record
-from gateway.wire.entities.values import Actor, Delete, Entity, Put
+from gateway.wire.entities.values import Actor, Delete, Entity, NoLiveRecord, Put
 
 T = TypeVar("T")
-
-
-class NoLiveRecord(NotFound):
-    """The world has no live record of that key."""
-
-    code = "no_live_record"
-    title = "No live record"
 
 
 class Awake:

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import httpx
-import pytest
 
 from gateway.limits import ENTITY_STATE_BYTES_MAX
 from gateway.wire import variant
@@ -146,14 +145,12 @@ BAD: list[tuple[str, str, dict[str, Any], int]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "path", "extra", "status"), BAD, ids=lambda part: str(part)[:50])
-async def test_bad_input_gets_a_problem_document(
-    http: httpx.AsyncClient, method: str, path: str, extra: dict[str, Any], status: int
-) -> None:
-    answer = await http.request(method, path, **extra)
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["detail"]
+async def test_bad_input_gets_a_problem_document(http: httpx.AsyncClient) -> None:
+    for method, path, extra, status in BAD:
+        answer = await http.request(method, path, **extra)
+        assert answer.status_code == status, (method, path, extra, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"]
 
 
 async def test_a_variant_that_does_not_decode_is_refused_with_the_offset(http: httpx.AsyncClient) -> None:

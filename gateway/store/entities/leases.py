@@ -11,24 +11,9 @@ import hmac
 
 import apsw
 
-from gateway.errors import Conflict, Forbidden, Gone
+from gateway.errors import Gone
 from gateway.store.entities.schema import ensure
-from gateway.wire.entities.values import Actor
-
-
-class NotOwner(Forbidden):
-    """The entity belongs to somebody whose lease lives."""
-
-    code = "not_owner"
-    title = "Not the owner"
-
-
-class OwnerPresent(Conflict):
-    """The owner's name is held by a living session; ``takeover`` replaces it."""
-
-    code = "owner_present"
-    title = "Owner present"
-    retry = False
+from gateway.wire.entities.values import Actor, NotOwner, OwnerPresent
 
 
 def _hash(token: str) -> bytes:

@@ -13,23 +13,15 @@ from typing import Any, Final
 
 import apsw
 
-from gateway.errors import Conflict, NotFound
+from gateway.errors import NotFound
 from gateway.limits import TRANSFER_RECORDS_MAX
 from gateway.store.entities.leases import must_own as must_own
 from gateway.store.entities.rows import find, get, remove, save, writable
 from gateway.store.entities.schema import ensure, is_there, next_revision
-from gateway.wire.entities.transfers import ACCEPTED, EXPIRED, Offer, Transfer
+from gateway.wire.entities.transfers import ACCEPTED, EXPIRED, AlreadyThere, Offer, Transfer
 from gateway.wire.entities.values import Actor, Entity
 
 COLUMNS: Final = "ticket, source, destination, entities, by_owner, offered_us, expires_us, state, ended_us"
-
-
-class AlreadyThere(Conflict):
-    """The destination has an entity of that id."""
-
-    code = "already_there"
-    title = "Already there"
-    retry = False
 
 
 def _of(row: tuple[Any, ...]) -> Transfer:

@@ -30,6 +30,14 @@ class InTransfer(Conflict):
     title = "In transfer"
 
 
+class AlreadyThere(Conflict):
+    """The destination has an entity of that id."""
+
+    code = "already_there"
+    title = "Already there"
+    retry = False
+
+
 class TransferEnded(Conflict):
     """The ticket has ended already; the fact ``ended`` says how."""
 

@@ -15,7 +15,10 @@ from typing import Any, Final, Literal
 from gateway.errors import (
     BadInput,
     BadName,
+    Conflict,
+    Forbidden,
     GatewayError,
+    NotFound,
     PreconditionFailed,
     TooLarge,
     Unprocessable,
@@ -36,6 +39,28 @@ CONTENT_TYPES: Final[dict[str, str]] = {
 RESERVED_IDS: Final = frozenset({".", "..", "live"})
 _FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f/]")
 _ETAG: Final = re.compile(r'(?:W/)?"([0-9]{1,18})"')
+
+
+class NotOwner(Forbidden):
+    """The entity belongs to somebody whose lease lives."""
+
+    code = "not_owner"
+    title = "Not the owner"
+
+
+class OwnerPresent(Conflict):
+    """The owner's name is held by a living session; ``takeover`` replaces it."""
+
+    code = "owner_present"
+    title = "Owner present"
+    retry = False
+
+
+class NoLiveRecord(NotFound):
+    """The world has no live record of that key."""
+
+    code = "no_live_record"
+    title = "No live record"
 
 
 @dataclass(frozen=True, slots=True)
