@@ -169,9 +169,10 @@ class PageCache:
                 self._advance(space, done.version, {*others, *(page.page for page in part.pages)})
             else:
                 self._advance(space, done.version, None)
-            for page in part.pages:
-                if page.data is not None:
-                    self._hold(space, page.page, PageContent(done.version, page.data), done.version)
+            newest = {page.page: page.data for page in part.pages}  # the last write of a page counts
+            for number, data in newest.items():
+                if data is not None:
+                    self._hold(space, number, PageContent(done.version, data), done.version)
 
     def forget(self, key: str) -> None:
         """Keep nothing of a namespace."""

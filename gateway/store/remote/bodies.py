@@ -99,6 +99,20 @@ def check_page(data: bytes) -> bytes:
     return data
 
 
+def inline_pages(request: CommitRequest) -> int:
+    """How many pages carry their content. Raises :class:`TooLarge` over the protocol's bound, and for
+    a page over its own."""
+    inline = [page.data for part in request.namespaces for page in part.pages if page.data is not None]
+    if len(inline) > limits.STORE_COMMIT_INLINE_PAGES_MAX:
+        raise TooLarge(
+            f"{len(inline)} inline pages in one commit; at most {limits.STORE_COMMIT_INLINE_PAGES_MAX} "
+            "are taken: write the content ahead"
+        )
+    for data in inline:
+        check_page(data)
+    return len(inline)
+
+
 def commit_body(request: CommitRequest, *, first: bool) -> bytes:
     """``/batch/commit``. ``first``: no attempt with this idempotency key was made before."""
     head = CommitHead(request.idempotency_key, first, len(request.namespaces), request.lock_owner)

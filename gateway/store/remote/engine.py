@@ -38,6 +38,7 @@ from gateway.store.remote.admin import AdminApi, AdminNeeded
 from gateway.store.remote.asking import Asker, Incomplete, real_sleep
 from gateway.store.remote.blocking import BlockingBridge
 from gateway.store.remote.transport import Answer, Ask, Transport
+from gateway.wire.mvstore import version_of
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -98,6 +99,8 @@ class RemoteStore:
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None
     ) -> Stat:
         """``GET /stat``."""
+        if from_version:
+            version_of(from_version)
         fields = {"from_version": from_version, "lock_owner": lock_owner}
         query = urlencode({name: value for name, value in fields.items() if value is not None})
         ask = _ask("GET", "/stat" + (f"?{query}" if query else ""), ns, replayable=True)
@@ -105,6 +108,9 @@ class RemoteStore:
 
     async def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
         """``POST /batch/read``, 200 pages a request."""
+        for read in reads:
+            if read.hash is None:
+                version_of(read.version)
         batches = await _side_by_side(
             lambda batch: self._read_batch(ns, batch), _cut(reads, limits.STORE_READ_PAGES_MAX)
         )
@@ -140,7 +146,7 @@ class RemoteStore:
 
     async def commit(self, request: CommitRequest) -> Committed:
         """``POST /batch/commit``; where it carries many pages, their content goes ahead."""
-        inline = sum(page.data is not None for part in request.namespaces for page in part.pages)
+        inline = bodies.inline_pages(request)
         if inline > self._options.inline_pages:
             request = replace(request, namespaces=[await self._ahead(p) for p in request.namespaces])
         later = bodies.commit_body(request, first=False)

@@ -55,7 +55,8 @@ _BY_STATUS: Mapping[int, type[GatewayError]] = {
     422: errors.Unprocessable,
 }
 _BY_CODE: Mapping[str, type[GatewayError]] = {
-    kind.code: kind for kind in (errors.Gone, errors.StoreDamaged, errors.NotFound)
+    kind.code: kind
+    for kind in (errors.Gone, errors.StoreDamaged, errors.NotFound, errors.MalformedMessage, errors.TooLarge)
 }
 ENDED_EARLY = "x-ended-early"
 """Answers of a gateway say in this header why a body ends early, where they know it beforehand."""
