@@ -50,11 +50,11 @@ def _run_together(pairs: list[Pair], sinks: list[Sink], seconds: float) -> None:
             _fill(each, sink)
 
 
-@pytest.mark.parametrize("queue_bytes", [16_000, 64_000, 1_000_000])
+@pytest.mark.parametrize("queue_bytes", [16_000, 1_000_000])
 def test_two_bulk_flows_share_a_narrow_link_without_filling_its_queue(
     identity: Identity, queue_bytes: int
 ) -> None:
-    rule = Direction(delay_ms=ACK_PATH_MS, rate_kbps=4_000, queue_bytes=queue_bytes)
+    rule = Direction(delay_ms=ACK_PATH_MS, rate_kbps=2_000, queue_bytes=queue_bytes)
     shaper = Shaper(rule, 1)
     waits: list[float] = []
 
@@ -74,7 +74,7 @@ def test_two_bulk_flows_share_a_narrow_link_without_filling_its_queue(
     for pair in pairs:
         pair.now = now
     sinks = [Sink(), Sink()]
-    _run_together(pairs, sinks, 3.0)
+    _run_together(pairs, sinks, 14.0)
     for sink in sinks:
         sink.acked.clear()
     waits.clear()
