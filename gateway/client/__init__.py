@@ -11,6 +11,7 @@ from __future__ import annotations
 from gateway.client.address import DEFAULT_URL, Address
 from gateway.client.connect import TransportChoice
 from gateway.client.counts import ReaderCounts
+from gateway.client.entities import Entities
 from gateway.client.fetch import FetchedState, fetch_last
 from gateway.client.http import Answer, HttpClient
 from gateway.client.publisher import Publisher
@@ -22,6 +23,7 @@ __all__ = [
     "DEFAULT_URL",
     "Address",
     "Answer",
+    "Entities",
     "FetchedState",
     "HttpClient",
     "Publisher",

@@ -1,0 +1,124 @@
+"""A real Chromium, driven by the DevTools protocol over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import pytest
+import websockets
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+)
+START_S_MAX = 30.0
+
+
+def chromium() -> str:
+    """Its path; skips the test where there is none, and fails it where CI says that there must be."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        why = "no Chromium here: a browser's side of WebTransport is not tried (tests/system-deps.sh installs it)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(why)
+        pytest.skip(why)
+    return found
+
+
+class Browser:
+    """One browser with an empty profile. An async context manager."""
+
+    def __init__(self, profile: Path) -> None:
+        self._profile = profile
+        self._process: asyncio.subprocess.Process | None = None
+        self._port = 0
+
+    async def __aenter__(self) -> Self:
+        self._profile.mkdir()
+        self._process = await asyncio.create_subprocess_exec(
+            chromium(),
+            *FLAGS,
+            f"--user-data-dir={self._profile}",
+            "about:blank",
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        told = self._profile / "DevToolsActivePort"
+        end = time.monotonic() + START_S_MAX
+        while not (told.exists() and told.read_text().strip()):
+            assert self._process.returncode is None, "Chromium ended before it was there"
+            assert time.monotonic() < end, "Chromium did not start in time"
+            await asyncio.sleep(0.05)
+        self._port = int(told.read_text().split()[0])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), 10)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def open(self, url: str) -> Page:
+        """A new page at ``url``."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.put(f"http://127.0.0.1:{self._port}/json/new?about:blank")
+        target = answer.json()
+        page = Page(await websockets.connect(target["webSocketDebuggerUrl"], max_size=None))
+        await page.command("Page.navigate", url=url)
+        return page
+
+
+class Page:
+    """One page."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._ids = itertools.count(1)
+
+    async def command(self, method: str, **params: Any) -> dict[str, Any]:
+        """One DevTools command and its result."""
+        wanted = next(self._ids)
+        await self._socket.send(json.dumps({"id": wanted, "method": method, "params": params}))
+        while True:
+            answer = json.loads(await self._socket.recv())
+            if answer.get("id") == wanted:
+                return answer["result"]
+
+    async def evaluate(self, expression: str) -> Any:
+        """The JSON value of an expression; a promise is awaited. Raises on a script's exception."""
+        result = await self.command(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        if "exceptionDetails" in result:
+            raise AssertionError(result["exceptionDetails"])
+        return result["result"].get("value")
+
+    async def until(self, expression: str, seconds: float = 20.0) -> Any:
+        """Wait until an expression is truthy; its value. Fails after a deadline with the page's text."""
+        end = time.monotonic() + seconds
+        while not (value := await self.evaluate(expression)):
+            if time.monotonic() > end:
+                said = await self.evaluate("document.body.innerText")
+                raise AssertionError(f"{expression} did not come true; the page says: {said}")
+            await asyncio.sleep(0.05)
+        return value
