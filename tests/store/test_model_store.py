@@ -218,7 +218,7 @@ class StoreModel(RuleBasedStateMachine):
             with pytest.raises(refusal):
                 self.engine.commit(request)
             return None
-        others = () if version == space.head else space.interval(version, space.written)
+        others = () if version >= space.written else space.interval(version, space.written)
         done = self.engine.commit(request)
         self._learn(done.version)
         assert done.changelog == ({} if others is None else {space.key: others})

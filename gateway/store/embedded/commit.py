@@ -184,7 +184,7 @@ def _check_conflict(txn: WriteTxn, state: NsState, part: Part) -> None:
 def _others(txn: WriteTxn, state: NsState, part: Part) -> tuple[int, ...] | None:
     """The pages that others changed since the assumed version; None where the log cannot tell."""
     written, _ = txn.written(state)
-    if part.assumed == (written or state.id):
+    if part.assumed >= written:
         return ()
     txn.flush()
     return interval(txn.cursor, state.rid, part.assumed, written, inclusive=True)
