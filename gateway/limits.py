@@ -271,6 +271,10 @@ TCP_CONNECTIONS_MAX: Final = 4_096
 """One TLS connection costs some 100 KiB: as many as QUIC has, below half a gigabyte."""
 TCP_UNSENT_BYTES: Final = 4 * KIB
 """TCP_NOTSENT_LOWAT: what the kernel holds beyond the congestion window; 125 ms at 256 kbit/s."""
+TCP_SILENCE_S_MAX: Final = 30
+"""A peer that acknowledges nothing for this long is gone (as long as a QUIC connection's idle time)."""
+TCP_PROBE_S: Final = 10
+"""TCP asks a silent peer this often whether it is still there."""
 TCP_TRANSPORT_BYTES_MAX: Final = 16 * KIB
 """The event loop's write buffer before writers wait: bytes in it are past recall."""
 LINK_WINDOW_BYTES_MIN: Final = 2 * KIB

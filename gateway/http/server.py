@@ -23,7 +23,13 @@ from starlette.types import ASGIApp
 
 from gateway import limits
 
-TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+_TCP_OPTIONS = {
+    "TCP_NOTSENT_LOWAT": limits.TCP_UNSENT_BYTES,
+    "TCP_KEEPIDLE": limits.TCP_PROBE_S,
+    "TCP_KEEPINTVL": limits.TCP_PROBE_S,
+    "TCP_USER_TIMEOUT": limits.TCP_SILENCE_S_MAX * 1_000,
+}
+"""Set where the system has them; accepted connections inherit them."""
 
 
 @dataclass(slots=True)
@@ -67,10 +73,12 @@ def bind_tcp(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, limits.TCP_UNSENT_BYTES)
-        except OSError:
-            pass  # not on this system: the write limits alone keep the backlog short
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _TCP_OPTIONS.items():
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            except (OSError, AttributeError):
+                pass  # not on this system: it works without, only later or with longer queues
         sock.bind((host, port))
         sock.listen(1_024)
         sock.setblocking(False)
@@ -111,7 +119,7 @@ class TcpServer:
         self._config = config
         self._tls = tls
         self._context = WorkerContext(None)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], asyncio.Transport] = {}
         self._server: asyncio.Server | None = None
         self.connections_refused = 0
         self.handshakes_failed = 0
@@ -140,8 +148,8 @@ class TcpServer:
             raw.abort()
             return
         task = asyncio.get_running_loop().create_task(self._serve(raw))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = raw
+        task.add_done_callback(self._tasks.pop)
 
     async def _serve(self, raw: asyncio.Transport) -> None:
         try:
@@ -208,7 +216,8 @@ class TcpServer:
         await self._context.terminated.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
-        for task in list(self._tasks):
+        for task, raw in list(self._tasks.items()):
+            raw.abort()
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)

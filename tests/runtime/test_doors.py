@@ -1,0 +1,189 @@
+"""One world through every door: the same frames arrive whatever transport a reader comes by."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+import websockets
+
+from gateway import quic
+from gateway.core.ports import Link
+from gateway.core.state import WorldState
+from gateway.runtime.gateway import Gateway
+from gateway.wire import Control, Frame, MessageStream, Record, decode_message, encode_frame
+from tests.runtime.conftest import StartGateway, until
+
+TRUTH = {1: b"one", 2: b"two" * 30, 3: b"three"}
+
+
+class Follower:
+    """Any door's messages, into a state."""
+
+    def __init__(self, link: Link | None = None) -> None:
+        self.link = link
+        self.state = WorldState()
+        self.controls: list[Control] = []
+        self._streams: dict[int, MessageStream] = {}
+
+    def on_message(self, data: bytes, mono: float = 0.0) -> None:
+        message = decode_message(data)
+        if isinstance(message, Frame):
+            self.state.apply(message)
+        else:
+            self.controls.append(message)
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float = 0.0) -> None:
+        stream = self._streams.setdefault(stream_id, MessageStream())
+        stream.feed(data)
+        for message in stream:
+            self.on_message(message)
+
+    def on_stream_reset(self, stream_id: int) -> None: ...
+
+    def on_acked(self, token: int) -> None: ...
+
+    def on_lost(self, token: int) -> None: ...
+
+    def on_writable(self, mono: float) -> None: ...
+
+    def on_closed(self, mono: float) -> None: ...
+
+
+def trust_of(gateway: Gateway) -> quic.Trust:
+    assert gateway.certificates.ca_path is not None
+    return quic.Trust(ca_pem=Path(gateway.certificates.ca_path).read_bytes())
+
+
+def tls_of(gateway: Gateway) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(gateway.certificates.ca_path))
+
+
+async def by_webtransport(gateway: Gateway, follower: Follower) -> None:
+    def make(link: Link) -> Follower:
+        follower.link = link
+        return follower
+
+    client, _ = await quic.connect_webtransport(
+        "127.0.0.1",
+        gateway.port,
+        "/v1/worlds/w/live",
+        trust=trust_of(gateway),
+        make_session=make,
+        timeout_s=5.0,
+    )
+    try:
+        await asyncio.Event().wait()
+    finally:
+        client.close()
+        await client.wait_closed()
+
+
+async def by_websocket(gateway: Gateway, follower: Follower) -> None:
+    url = f"wss://127.0.0.1:{gateway.port}/v1/worlds/w/live"
+    async with websockets.connect(url, ssl=tls_of(gateway)) as socket:
+        async for data in socket:
+            assert isinstance(data, bytes)
+            follower.on_message(data)
+
+
+async def by_http1(gateway: Gateway, follower: Follower) -> None:
+    await by_stream(gateway, follower, httpx.AsyncClient(verify=tls_of(gateway), timeout=30))
+
+
+async def by_http2(gateway: Gateway, follower: Follower) -> None:
+    await by_stream(
+        gateway, follower, httpx.AsyncClient(verify=tls_of(gateway), http1=False, http2=True, timeout=30)
+    )
+
+
+async def by_stream(gateway: Gateway, follower: Follower, client: httpx.AsyncClient) -> None:
+    async with client, client.stream("GET", f"https://127.0.0.1:{gateway.port}/v1/worlds/w/live") as answer:
+        async for piece in answer.aiter_bytes():
+            follower.on_stream_data(0, piece, False)
+
+
+async def by_http3(gateway: Gateway, follower: Follower) -> None:
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0)
+    try:
+        answer = await client.request("GET", "/v1/worlds/w/live")
+        async for piece in answer:
+            follower.on_stream_data(0, piece, False)
+    finally:
+        client.close()
+        await client.wait_closed()
+
+
+READERS = [by_webtransport, by_websocket, by_http1, by_http2, by_http3]
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
+async def test_a_reader_by_any_door_gets_the_keyframe_and_then_the_frames(
+    start_gateway: StartGateway, reader: Callable[[Gateway, Follower], Awaitable[None]]
+) -> None:
+    gateway = await start_gateway()
+    publisher = Follower()
+
+    def make(link: Link) -> Follower:
+        publisher.link = link
+        return publisher
+
+    client, link = await quic.connect_webtransport(
+        *("127.0.0.1", gateway.port, "/v1/worlds/w/live?role=publish"),
+        trust=trust_of(gateway),
+        make_session=make,
+        timeout_s=5.0,
+    )
+    send = iter(range(1, 1 << 20))
+    link.send(frame_of(next(send), {1: b"one", 2: b"old"}), 1)
+    world = gateway.worlds.hosts["w"].world
+    await until(lambda: world.state.tick == 1)
+    follower = Follower()
+    following = asyncio.ensure_future(reader(gateway, follower))
+    await until(lambda: following.done() or follower.state.snapshot() == {1: b"one", 2: b"old"})
+    link.send(frame_of(next(send), {2: TRUTH[2], 3: TRUTH[3]}), 2)
+    await until(lambda: following.done() or follower.state.snapshot() == TRUTH)
+    assert [c.type for c in follower.controls][:2] == ["welcome", "resync"]
+    await until(lambda: any(c.type == "durable" and c["tick"] == 2 for c in publisher.controls))
+    following.cancel()
+    client.close()
+    await asyncio.gather(following, client.wait_closed(), return_exceptions=True)
+    await until(lambda: not world.subscribers and world.publisher is None)
+
+
+def frame_of(tick: int, records: dict[int, bytes]) -> bytes:
+    return encode_frame(
+        Frame(0, tick, [Record(*r) for r in records.items()], sent_at=time.time_ns() // 1_000)
+    )
+
+
+async def test_http3_serves_the_same_routes_and_problems(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway()
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0)
+    made = await client.request("PUT", "/v1/worlds/w", body=b'{"stride": 8}')
+    assert made.status == 201
+    await made.read(10_000)
+    refused = await client.request("GET", "/v1/worlds/nobody")
+    assert (refused.status, refused.header(b"content-type")) == (404, b"application/problem+json")
+    await refused.read(10_000)
+    large = await client.request("PUT", "/v1/worlds/w", body=b"x" * 200_000)
+    assert large.status == 413
+    client.close()
+    await client.wait_closed()
+
+
+async def test_a_webtransport_session_that_is_refused_hears_why(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway()
+    with pytest.raises(quic.SessionRefused) as refused:
+        await quic.connect_webtransport(
+            *("127.0.0.1", gateway.port, "/v1/worlds/nobody/live"),
+            trust=trust_of(gateway),
+            make_session=Follower,
+            timeout_s=5.0,
+        )
+    assert refused.value.http_status == 404
