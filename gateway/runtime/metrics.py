@@ -5,6 +5,7 @@ Every name is described in ``docs/METRICS.md``; a test holds the two together.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -31,6 +32,8 @@ class Metrics:
         """All metrics, now."""
         yield _one("mvgateway_info", "gauge", "Always 1; the version is a label", 1, version=__version__)
         yield _one("mvgateway_uptime_seconds", "gauge", "Time since start", time.time() - self._started_at)
+        yield _one("mvgateway_process_cpu_seconds_total", "counter", "CPU time used", time.process_time())
+        yield _one("mvgateway_process_resident_bytes", "gauge", "Memory resident", resident_bytes())
         yield from self._worlds_metrics()
         yield from self._http_metrics()
         yield from self._quic_metrics()
@@ -117,6 +120,15 @@ _TCP: tuple[tuple[str, str, Any, str], ...] = (
         "Connections that broke a protocol's rules",
     ),
 )
+
+
+def resident_bytes() -> int:
+    """This process's resident memory (``/proc/self/statm``); 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def _number(value: Any) -> float:
