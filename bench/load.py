@@ -88,11 +88,13 @@ async def ingest(settings: dict[str, Any]) -> dict[str, Any]:
     await _wait_for_go()
     cpu, started = time.process_time(), time.monotonic()
     ticks = int((settings["warmup_s"] + settings["seconds"]) * settings["hz"])
-    late = 0
+    late = sent = 0
     for tick in range(1, ticks + 1):
         for number, ((send, _), lag) in enumerate(zip(opened, lags, strict=True)):
             at_us = now_us()
-            send(messages(tick, settings["records"], at_us))
+            frame = messages(tick, settings["records"], at_us)
+            send(frame)
+            sent += len(frame)
             lag.sent(tick, at_us)
             ahead = started + (tick - 1 + (number + 1) / len(opened)) / settings["hz"] - time.monotonic()
             late += ahead < 0

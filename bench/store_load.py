@@ -15,15 +15,14 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import blake3
 import uvloop
 
+from bench.doors import trust
 from bench.ycsb import run_ycsb
 from gateway.client.store import open_store
-from gateway.client.trust import Trust
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite, Store, Version
 
 COLD = Namespace("bench-cold")
@@ -32,9 +31,12 @@ READ_BATCH_PAGES = 200
 
 
 async def _open(settings: dict[str, Any]) -> Store:
-    trust = Trust.of(ca=settings["ca"]) if settings.get("ca") else Trust()
     return await open_store(
-        settings["url"], transport=settings["transport"], cache_bytes=0, trust=trust, auto_create=True
+        settings["url"],
+        transport=settings["transport"],
+        cache_bytes=0,
+        trust=trust(settings),
+        auto_create=True,
     )
 
 
@@ -164,8 +166,6 @@ def main() -> None:
     """Entry."""
     roles: dict[str, Any] = {"prepare": prepare, "reads": reads, "writes": writes, "ycsb": ycsb}
     settings = json.loads(sys.argv[2])
-    if settings.get("ca"):
-        Path(settings["ca"]).stat()
     print(json.dumps(uvloop.run(roles[sys.argv[1]](settings))), flush=True)
 
 

@@ -9,6 +9,8 @@ import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
+from gateway.client.trust import Trust
+
 Take = Callable[[bytes], None]
 """Given each message (bytes of the frame protocol) as it comes."""
 Send = Callable[[Sequence[bytes]], None]
@@ -26,6 +28,15 @@ class Door(Protocol):
 
     async def publisher(self, target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
         """Connect one publisher; what it is told (``durable``) is handed to ``take``."""
+
+
+def trust(target: Mapping[str, Any]) -> Trust:
+    """Whom to believe at this target: its ``ca``, ``certificate_sha256`` or ``insecure``."""
+    return Trust.of(
+        ca=target.get("ca"),
+        certificate_sha256=target.get("certificate_sha256"),
+        insecure=target.get("insecure", False),
+    )
 
 
 def door(name: str) -> Door:

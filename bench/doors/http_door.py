@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-from bench.doors import Close, Send, Take
+from bench.doors import Close, Send, Take, trust
 from bench.doors.webtransport_door import live_path
 from bench.doors.webtransport_door import publisher as webtransport_publisher
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
@@ -18,7 +17,7 @@ from gateway.wire import MessageStream
 
 async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     """One connection with one endless GET."""
-    context = ssl.create_default_context(cafile=target["ca"])
+    context = trust(target).ssl_context()
     client = httpx.AsyncClient(http2=True, verify=context, timeout=httpx.Timeout(10.0, read=None))
     headers = {"accept": "application/vnd.mvgateway.frames"}
     request = client.build_request("GET", target["url"] + live_path(target, "subscribe"), headers=headers)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from bench.doors import Close, Send, Take
+from bench.doors import Close, Send, Take, trust
 from bench.doors.webtransport_door import live_path
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
 
 
 async def _connected(target: Mapping[str, Any], role: str) -> ClientConnection:
-    context = ssl.create_default_context(cafile=target["ca"])
+    context = trust(target).ssl_context()
     url = f"wss://{target['host']}:{target['port']}{live_path(target, role)}"
     return await connect(
         url, ssl=context, compression=None, max_size=STREAM_MESSAGE_BYTES_MAX, ping_interval=None

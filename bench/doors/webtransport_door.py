@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from bench.doors import Close, Send, Take
+from bench.doors import Close, Send, Take, trust
 from gateway.core.ports import Link
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
 from gateway.quic.client import Client, connect
-from gateway.quic.tls import Trust
 from gateway.wire import MessageStream
 
 
@@ -66,13 +63,13 @@ class Reader:
 
 
 async def _connected(target: Mapping[str, Any]) -> Client:
-    ca_pem = await asyncio.to_thread(Path(target["ca"]).read_bytes)
-    trust = Trust(ca_pem=ca_pem)
     sock = None
     if "local" in target:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind((target["local"], 0))
-    return await connect(target["host"], target["port"], trust=trust, timeout_s=10.0, sock=sock)
+    return await connect(
+        target["host"], target["port"], trust=trust(target).for_quic(), timeout_s=10.0, sock=sock
+    )
 
 
 def _ignore(message: bytes) -> None:
