@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -15,6 +17,7 @@ import websockets
 from gateway import quic
 from gateway.core.ports import Link
 from gateway.core.state import WorldState
+from gateway.runtime import certs
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, Frame, MessageStream, Record, decode_message, encode_frame
 from tests.runtime.conftest import StartGateway, until
@@ -187,3 +190,57 @@ async def test_a_webtransport_session_that_is_refused_hears_why(start_gateway: S
             timeout_s=5.0,
         )
     assert refused.value.http_status == 404
+
+
+async def test_a_new_certificate_is_shown_by_tcp_and_quic_without_a_restart(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    first = certs.ensure_own(own, "127.0.0.1", datetime.now(UTC))
+    gateway = await start_gateway(cert=str(own / certs.LEAF_CERT), key=str(own / certs.LEAF_KEY))
+    assert await shown_by_tcp(gateway) == await shown_by_quic(gateway, first.sha256) == first.sha256
+    second = certs.ensure_own(own, "127.0.0.1", datetime.now(UTC), renew=True)
+    assert gateway.certificates.refresh()
+    assert await shown_by_tcp(gateway) == await shown_by_quic(gateway, second.sha256) == second.sha256
+    assert gateway.facts()["certificate_sha256"] == second.sha256
+
+
+async def shown_by_tcp(gateway: Gateway) -> str:
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port, ssl=anybody)
+    leaf = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return hashlib.sha256(leaf).hexdigest()
+
+
+async def shown_by_quic(gateway: Gateway, pinned: str) -> str:
+    """Connect while trusting nothing but the pinned hash, and ask which one it is."""
+    trust = quic.Trust(certificate_hashes=frozenset({bytes.fromhex(pinned)}))
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust, timeout_s=5.0)
+    answer = await client.request("GET", "/certificate.sha256")
+    text = (await answer.read(1_000)).decode().strip()
+    client.close()
+    await client.wait_closed()
+    return text
+
+
+@pytest.mark.parametrize(("retry", "wanted"), [("on", True), ("off", False), ("auto", False)])
+async def test_address_validation_can_be_switched_and_is_off_on_loopback(
+    start_gateway: StartGateway, retry: str, wanted: bool
+) -> None:
+    gateway = await start_gateway(retry=retry)
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0)
+    assert (await client.request("GET", "/healthz")).status == 200
+    assert (gateway.endpoint.counters["retries"] > 0) is wanted
+    client.close()
+    await client.wait_closed()
+
+
+async def test_address_validation_is_on_beyond_loopback(start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(host="0.0.0.0", insecure_public=True)
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0)
+    assert (await client.request("GET", "/healthz")).status == 200
+    assert gateway.endpoint.counters["retries"] > 0
+    client.close()
+    await client.wait_closed()
