@@ -42,13 +42,14 @@ class Mortal:
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self.calls_left: int | None = None
+        self.commits_only = False
         self.after = False
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._inner, name)
 
         def mortal(*args: Any, **kwargs: Any) -> Any:
-            if self.calls_left is None:
+            if self.calls_left is None or (self.commits_only and name != "commit"):
                 return call(*args, **kwargs)
             self.calls_left -= 1
             if self.calls_left >= 0:
@@ -97,7 +98,7 @@ class EntityMachine(RuleBasedStateMachine):
         self.model = Model()
         self.now_us = 1_000_000
         self.tickets = 0
-        self.crash: tuple[int, bool] | None = None
+        self.crash: tuple[int, bool, bool] | None = None
         self.open()
 
     def open(self) -> None:
@@ -131,7 +132,7 @@ class EntityMachine(RuleBasedStateMachine):
         except KeyError:
             after, refused = settled, True
         if self.crash is not None:
-            (self.store.calls_left, self.store.after), self.crash = self.crash, None
+            (self.store.calls_left, self.store.after, self.store.commits_only), self.crash = self.crash, None
         answer: Any = None
         try:
             answer = transact_together(
@@ -187,7 +188,9 @@ class EntityMachine(RuleBasedStateMachine):
         ids=st.lists(st.sampled_from(IDS), min_size=1, max_size=3, unique=True), ways=st.permutations(WORLDS)
     )
     def offer(self, ids: list[str], ways: list[str]) -> None:
-        source, destination = ways[:2]
+        self.make_offer(ids, *ways[:2])
+
+    def make_offer(self, ids: list[str], source: str, destination: str) -> None:
         self.tickets += 1
         ticket = f"{source}~{self.tickets:032x}"
 
@@ -202,7 +205,9 @@ class EntityMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.tickets)
     @rule(data=st.data())
     def accept(self, data: st.DataObject) -> None:
-        ticket = data.draw(st.sampled_from(sorted(self.model.tickets)))
+        self.take(data.draw(st.sampled_from(sorted(self.model.tickets))))
+
+    def take(self, ticket: str) -> None:
         known = self.model.tickets[ticket]
 
         def expect(model: Model) -> None:
@@ -242,7 +247,22 @@ class EntityMachine(RuleBasedStateMachine):
 
     @rule(calls=st.integers(0, 6), after=st.booleans())
     def the_next_step_may_crash(self, calls: int, after: bool) -> None:
-        self.crash = (calls, after)
+        self.crash = (calls, after, False)
+
+    @precondition(lambda self: any(not self.model.held(ident) for ident in self.model.places))
+    @rule(data=st.data(), commit=st.sampled_from([None, 0, 0, 1]), after=st.booleans())
+    def an_entity_is_handed_over_and_the_commit_may_crash(
+        self, data: st.DataObject, commit: int | None, after: bool
+    ) -> None:
+        free = sorted(ident for ident in self.model.places if not self.model.held(ident))
+        ident = data.draw(st.sampled_from(free))
+        source = self.model.places[ident][0]
+        known = set(self.model.tickets)
+        self.crash = None
+        self.make_offer([ident], source, data.draw(st.sampled_from([w for w in WORLDS if w != source])))
+        (ticket,) = set(self.model.tickets) - known
+        self.crash = None if commit is None else (commit, after, True)
+        self.take(ticket)
 
     @rule()
     def everything_is_killed_between_two_steps(self) -> None:
