@@ -43,7 +43,7 @@ from gateway.store.embedded.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedOptions:
-    """``content_grace_s``: how long content that no commit refers to is kept. ``background``: keep
+    """``content_grace_s``: how long content written ahead is kept for a commit to refer to it. ``background``: keep
     time, copy the log and collect by itself; without it the owner calls :meth:`Engine.keep_time` and
     :meth:`Engine.sweep`."""
 
@@ -188,7 +188,8 @@ class Engine:
             self.steps.run(sweep.drop_log(rid, mark))
 
     def delete_unreferenced_content(self, key: str, *, apply: bool = True) -> Iterator[str]:
-        """Remove content that no page version refers to and that is older than the grace; the running count."""
+        """Remove content that no page version refers to, what was written ahead only after the grace;
+        yields the running count."""
         rid, total = self.registry.require(key).rid, 0
         before = int(self.clock()) - self.options.content_grace_s
         if not apply:

@@ -5,7 +5,8 @@ so that a commit is answered after the fsync of the log. Tables:
 
 * ``ns``: one row a namespace; ``key`` NULL marks a deleted one whose rows are still being removed.
 * ``page``: (namespace, page, version) -> the content's hash and where it lies.
-* ``content``: (namespace, hash) -> blob id, how many page rows refer to it, when it was last written.
+* ``content``: (namespace, hash) -> blob id, how many page rows refer to it, when it was last
+  written ahead of a commit (0: never; Unix seconds).
 * ``blob``: the bytes, raw (``enc`` 0) or one zstd frame (``enc`` 1).
 * ``log``: the newest commits of each namespace: the pages changed (u32 little-endian each;
   NULL for 500 or more) and the attempt's key.

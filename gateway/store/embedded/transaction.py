@@ -32,6 +32,7 @@ class WriteTxn:
     """Begun by the writer; ``number`` is the commit number shared by all in it, ``now`` Unix seconds."""
 
     __slots__ = (
+        "_ahead",
         "_attempts",
         "_blobs",
         "_fresh",
@@ -59,6 +60,7 @@ class WriteTxn:
         self._known: dict[tuple[int, bytes], int] = {}
         self._fresh: dict[tuple[int, bytes], int] = {}
         self._references: dict[tuple[int, bytes], int] = {}
+        self._ahead: dict[tuple[int, bytes], int] = {}
         self._blobs: list[tuple[int, int, bytes]] = []
         self._pages: list[tuple[int, int, int, bytes, int]] = []
         self._logs: list[tuple[int, int, bytes, bytes | None]] = []
@@ -82,9 +84,12 @@ class WriteTxn:
         return blob
 
     def put_content(self, rid: int, packed: Packed, references: int) -> int:
-        """Store content unless it is there; answers its blob id."""
+        """Store content unless it is there; answers its blob id. Without references it is written
+        ahead of a commit, and kept for the grace; what a commit brings along needs none."""
         blob = self.find_content(rid, packed.hash)
         key = (rid, packed.hash)
+        if not references:
+            self._ahead[key] = self.now
         if blob is not None:
             self.refer(rid, packed.hash, references)
             return blob
@@ -95,7 +100,7 @@ class WriteTxn:
         return blob
 
     def refer(self, rid: int, digest: bytes, references: int) -> None:
-        """Count more (or no more: only its time is renewed) references to content that is there."""
+        """Count more references to content that is there, or none: then its time is renewed."""
         key = (rid, digest)
         if key in self._fresh:
             self._fresh[key] += references
@@ -124,11 +129,12 @@ class WriteTxn:
         """Give SQLite what was gathered, so that its tables can be asked."""
         many = self.cursor.executemany
         if self._fresh:
-            known, now = self._known, self.now
-            many(_NEW_CONTENT, [(*key, known[key], refs, now) for key, refs in self._fresh.items()])
+            known, times = self._known, self._ahead
+            many(_NEW_CONTENT, [(*key, known[key], n, times.get(key, 0)) for key, n in self._fresh.items()])
             self._fresh = {}
         if self._references:
-            many(_REFER, [(n, self.now, *key) for key, n in self._references.items()])
+            times = self._ahead
+            many(_REFER, [(n, times.get(key, 0), *key) for key, n in self._references.items()])
             self._references = {}
         if self._blobs:
             many(_NEW_BLOB, self._blobs)
