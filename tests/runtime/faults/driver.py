@@ -26,9 +26,10 @@ WORLD = "w"
 
 
 def frame_at(tick: int) -> Frame:
-    """What is sent at a tick: three of twelve records, each with bytes that name key and tick."""
-    keys = [(tick * 3 + i) % RECORDS for i in range(3)]
-    return Frame(0, tick, [Record(key, f"{key}@{tick}:".encode() * 8) for key in keys])
+    """What is sent at a tick: first a keyframe, then three of twelve records, with bytes that name
+    key and tick."""
+    keys = list(range(RECORDS)) if tick == 1 else [(tick * 3 + i) % RECORDS for i in range(3)]
+    return Frame(0, tick, [Record(key, f"{key}@{tick}:".encode() * 8) for key in keys], keyframe=tick == 1)
 
 
 def state_at(tick: int) -> dict[int, bytes]:
@@ -112,7 +113,7 @@ class Recovered:
         messages = [decode_message(message) for message in stream]
         self.ticks = {m.tick for m in messages if isinstance(m, Frame)}
         self.gaps = {t for m in messages if isinstance(m, Control) for t in range(m["from"], m["to"] + 1)}
-        self.frames = {m.tick: m for m in messages if isinstance(m, Frame) and not m.keyframe}
+        self.frames = {m.tick: m for m in messages if isinstance(m, Frame)}
 
     @classmethod
     async def ask(cls, base_url: str, epoch: int) -> Recovered:
@@ -126,7 +127,7 @@ class Recovered:
         """Everything promised is there byte for byte, nothing from the future, gaps are those recorded."""
         assert self.epoch == publisher.epoch
         assert publisher.durable_tick <= self.tick <= publisher.sent_tick
-        assert self.records == state_at(self.tick)
+        assert self.records == state_at(self.tick), f"the state at tick {self.tick} of epoch {self.epoch}"
         assert {t for t in range(1, self.tick + 1) if t not in self.ticks} == {
             t for t in self.gaps if t <= self.tick
         }
