@@ -4,7 +4,7 @@ A game sends a few packets each tick and nothing in between. A controller that h
 every random loss then blocks the next frame on a link that is not congested at all. This one
 (RFC 9002 section 7 leaves the choice) asks three questions instead of one:
 
-* does a queue grow? The smallest RTT of each round stands well above the smallest of the last ten
+* does a queue grow? The mean RTT of a round stands well above the smallest of the last ten
   seconds: then the window shrinks towards what the path delivers;
 * is loss heavy? Above a tenth of what was sent, or above 3 % for a flow that fills its window:
   then it shrinks by a factor;
@@ -36,23 +36,29 @@ LOSSES_MIN = 5
 """Packets lost before a rate is believed: one of four is no rate."""
 MEMORY = 0.75
 """What each round keeps of the loss counts of those before it: some four rounds count."""
-QUEUE_S_MIN = 0.025
-"""A peer may delay its ACK by so much (max_ack_delay): less is no queue."""
+QUEUE_S_MIN = 0.015
+"""A tick of a busy peer, or a scheduler's turn: less is no queue."""
+ROUND_S_MIN = 0.025
+"""A round is no shorter than a delayed ACK (max_ack_delay)."""
 QUEUE_SHARE = 0.5
-"""How far above the smallest RTT the round's smallest may stand, as a share of it."""
+"""How far above the smallest RTT a round's mean may stand, as a share of it."""
 MIN_RTT_S = 10.0
 """How long the smallest RTT is believed (as BBR does)."""
 BACK_OFF = 0.7
-QUEUE_BACK_OFF = 0.85
+QUEUE_BACK_OFF = 0.9
+"""Of the window that would just fill the path: the queue empties, and every flow sees the true smallest RTT."""
+QUEUE_BACK_OFF_LEAST = 0.5
 GROWTH_PACKETS = 2
 """Packets by which the window grows a round after slow start."""
 
 
 class RealtimeCongestionControl(QuicCongestionControl):
-    """See the module. Bytes and seconds throughout."""
+    """See the module. Bytes and seconds throughout. With ``recovery`` given (aioquic's
+    ``QuicPacketRecovery``), RTTs are taken from it, less the delay that the peer says it added."""
 
     def __init__(self, *, max_datagram_size: int) -> None:
         super().__init__(max_datagram_size=max_datagram_size)
+        self.recovery: Any = None
         self._packet_bytes = max_datagram_size
         self._floor = K_INITIAL_WINDOW * max_datagram_size
         self._least = K_MINIMUM_WINDOW * max_datagram_size
@@ -62,9 +68,10 @@ class RealtimeCongestionControl(QuicCongestionControl):
         self._rtt = 0.1
         self._min_rtt = 0.0
         self._min_rtt_at = 0.0
+        self._round_began = 0.0
         self._round_ends = 0.0
-        self._round_min_rtt = 0.0
-        self._round_acked = 0
+        self._round_rtt_sum = 0.0
+        self._round_samples = 0
         self._queue_grows = False
         self._acked = 0.0
         self._lost = 0.0
@@ -81,7 +88,6 @@ class RealtimeCongestionControl(QuicCongestionControl):
         size = packet.sent_bytes
         self.bytes_in_flight -= size
         self._acked += size
-        self._round_acked += size
         if packet.sent_time <= self._recovery_since or not self._is_limited(packet.sent_time):
             return
         if self._is_slow_start:
@@ -114,28 +120,34 @@ class RealtimeCongestionControl(QuicCongestionControl):
         self._recovery_since = 0.0
 
     def on_rtt_measurement(self, *, now: float, rtt: float) -> None:
+        if self.recovery is not None:
+            rtt = self.recovery._rtt_latest
         self._rtt = rtt
         if self._min_rtt == 0.0 or rtt <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
             self._min_rtt, self._min_rtt_at = rtt, now
-        if self._round_min_rtt == 0.0 or rtt < self._round_min_rtt:
-            self._round_min_rtt = rtt
+        self._round_rtt_sum += rtt
+        self._round_samples += 1
         if now >= self._round_ends:
             self._end_round(now)
 
     # -- rounds ---------------------------------------------------------------------------
 
     def _end_round(self, now: float) -> None:
-        """A round lasts one RTT, but long enough for an ACK that the peer delayed."""
+        """A round lasts one RTT, but long enough for an ACK that the peer delayed. The round after
+        a back-off still measures what was sent before it, so it decides nothing."""
         allowed = self._min_rtt + max(QUEUE_S_MIN, QUEUE_SHARE * self._min_rtt)
-        self._queue_grows = self._round_min_rtt > allowed
-        if self._queue_grows:
-            delivered = int(self._round_acked * self._min_rtt / max(self._round_min_rtt, 1e-6))
-            self._shrink(now, QUEUE_BACK_OFF, max(self._least, min(delivered, self._floor)))
+        mean = self._round_rtt_sum / self._round_samples
+        if self._round_began >= self._recovery_since:
+            self._queue_grows = mean > allowed
+            if self._queue_grows:
+                drained = QUEUE_BACK_OFF * self._min_rtt / mean
+                self._shrink(now, max(drained, QUEUE_BACK_OFF_LEAST), self._least)
         self._acked *= MEMORY
         self._lost *= MEMORY
-        self._round_min_rtt = 0.0
-        self._round_acked = 0
-        self._round_ends = now + max(self._rtt, QUEUE_S_MIN)
+        self._round_rtt_sum = 0.0
+        self._round_samples = 0
+        self._round_began = now
+        self._round_ends = now + max(self._rtt, ROUND_S_MIN)
 
     # -- judgements -----------------------------------------------------------------------
 
@@ -157,7 +169,7 @@ class RealtimeCongestionControl(QuicCongestionControl):
         return 2 * self.bytes_in_flight > self.congestion_window > self._floor
 
     def _shrink(self, now: float, factor: float, least: int) -> None:
-        self._recovery_since = now
+        self._recovery_since = now + 1e-9
         self._stash = 0
         self.congestion_window = max(int(self.congestion_window * factor), least)
         self.ssthresh = self.congestion_window

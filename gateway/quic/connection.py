@@ -34,6 +34,7 @@ from aioquic.quic.stream import QuicStream
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import limits
+from gateway.quic.congestion import RealtimeCongestionControl
 from gateway.quic.recovery import Pacer
 
 AEAD_TAG_BYTES = 16
@@ -83,6 +84,8 @@ class Connection(QuicConnection):
         self._logger = SILENT  # type: ignore[assignment]
         self._loss._logger = None
         self._loss._pacer = Pacer(max_datagram_size=configuration.max_datagram_size)
+        if isinstance(self._loss._cc, RealtimeCongestionControl):
+            self._loss._cc.recovery = self._loss
         for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
             limit.value = limit.sent = limits.QUIC_PEER_STREAMS_MAX
         if reset_key is not None and not self._is_client:

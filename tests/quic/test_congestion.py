@@ -54,7 +54,7 @@ def _run_together(pairs: list[Pair], sinks: list[Sink], seconds: float) -> None:
 def test_two_bulk_flows_share_a_narrow_link_without_filling_its_queue(
     identity: Identity, queue_bytes: int
 ) -> None:
-    rule = Direction(delay_ms=ACK_PATH_MS, rate_kbps=2_000, queue_bytes=queue_bytes)
+    rule = Direction(delay_ms=ACK_PATH_MS, rate_kbps=4_000, queue_bytes=queue_bytes)
     shaper = Shaper(rule, 1)
     waits: list[float] = []
 
