@@ -131,7 +131,6 @@ class DataPlane:
     async def _end_early_or_not(self, call: Call, ns: Namespace, failure: GatewayError | None) -> None:
         """No more frames. Where there was none at all, the namespace must at least be there."""
         self.counters.ended_early += failure is not None
-        await call.drain()
         if call.started:
             await call.end()
             return
@@ -189,7 +188,6 @@ class DataPlane:
             await self._using(ns, lambda: self._store.stat(ns))
             hashes = []
         self.counters.pages_written += len(hashes)
-        await call.drain()
         await call.answer(200, b"".join(map(mvstore.encode_hash, (*hashes, b""))), _BYTES)
 
     # -- /batch/commit ------------------------------------------------------------------------
@@ -203,7 +201,6 @@ class DataPlane:
             (b"x-committed-version", done.version.encode("ascii")),
             (b"x-last-version", MAX_VERSION.encode("ascii")),
         ]
-        await call.drain()
         await call.answer(200, mvstore.encode_changelog(done.changelog), headers + _BYTES)
 
     # -- /nslock ------------------------------------------------------------------------------

@@ -105,11 +105,12 @@ class Call:
         return value
 
     async def drain(self) -> None:
-        """Read and throw away the rest of the body, to a bound of bytes and time."""
+        """Read and throw away the rest of the body, to a bound of bytes and time. An answer waits for
+        it: HTTP/2 servers are known to fail on what arrives on a stream after its end."""
         until = self._read_bytes + limits.STORE_DRAIN_BYTES_MAX
         try:
             async with asyncio.timeout(limits.STORE_DRAIN_S_MAX):
-                while not self.complete and self._read_bytes < until:
+                while not self._ended and self._read_bytes < until:
                     await self._next()
         except TimeoutError:
             pass
@@ -117,7 +118,9 @@ class Call:
     # -- the answer ---------------------------------------------------------------------------
 
     async def answer(self, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
-        """The whole answer at once."""
+        """The whole answer at once, after the end of the body."""
+        if not self._ended:
+            await self.drain()
         await self._start(status, [*(headers or ()), (b"content-length", b"%d" % len(body))])
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -133,12 +136,13 @@ class Call:
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:
-        """No more pieces."""
+        """No more pieces. Waits for the end of the body."""
+        if not self._ended:
+            await self.drain()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def refuse(self, error: GatewayError) -> None:
         """Answer with the error's status and problem document; an answer under way just ends early."""
-        await self.drain()
         if self.started:
             await self.end()
             return
