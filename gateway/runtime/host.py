@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import apsw
@@ -16,7 +17,7 @@ from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
 from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.errors import GatewayError
+from gateway.errors import Conflict, GatewayError
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import Recording
@@ -99,9 +100,10 @@ class WorldHost:
         if self._poster is None or self._poster.ended:
             self._poster = await LocalPublisher.attach(self, "http")
         poster, frames = self._poster, 0
-        async for message in messages:
-            poster.take(message)
-            frames += 1
+        with poster.in_use():
+            async for message in messages:
+                poster.take(message)
+                frames += 1
         mark = Mark(self.world.state.epoch, self.world.state.tick)
         if durable and frames:
             await self.pump.until_durable(mark, DURABLE_S_MAX)
@@ -166,6 +168,7 @@ class LocalPublisher:
         self._session = session
         self._link = link
         self._used = time.monotonic()
+        self._users = 0
         self._detached = False
 
     @classmethod
@@ -180,11 +183,23 @@ class LocalPublisher:
         return self._detached or self._link.closed is not None
 
     def idle_s(self) -> float:
-        """Seconds since the last message."""
-        return time.monotonic() - self._used
+        """Seconds since the last message; 0 while a request is under way."""
+        return 0.0 if self._users else time.monotonic() - self._used
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a request sends by it, its silence does not count."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._used = time.monotonic()
 
     def take(self, message: bytes) -> None:
         """One message. Raises of :mod:`gateway.errors`."""
+        if self.ended:
+            raise Conflict("another publisher has taken the world over, or the gateway is stopping")
         self._used = time.monotonic()
         self._session.take(message, self._used)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -356,3 +358,26 @@ async def test_too_many_worlds_in_use_are_refused_and_quiet_ones_give_way(
             refused = await client.get("/v1/worlds/c")
             assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
             assert "--worlds-max" in refused.json()["detail"]
+
+
+async def test_a_post_that_goes_on_for_long_is_one_publisher_until_it_is_taken_over(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = await start_gateway(linger_ms=0)
+    assert gateway.plain_server is not None
+    more = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body(frame(1, {1: b"one"}))
+        await more.wait()
+        yield body(frame(2, {1: b"two"}))
+
+    async with client_of(gateway) as client:
+        posting = asyncio.ensure_future(client.post("/v1/worlds/w/frames", content=pieces()))
+        await until(lambda: "w" in gateway.worlds.hosts and gateway.worlds.hosts["w"].world.state.tick == 1)
+        url = f"ws://127.0.0.1:{gateway.plain_server.port}/v1/worlds/w/live?role=publish"
+        async with websockets.connect(f"{url}&takeover=1") as other:
+            await receive(other)
+            more.set()
+            refused = await posting
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
