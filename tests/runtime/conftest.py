@@ -93,7 +93,9 @@ class GatewayProcess:
 
     def wait_ready(self) -> GatewayProcess:
         assert self.process.stdout is not None
-        self.facts = json.loads(self.process.stdout.readline())
+        first = self.process.stdout.readline()
+        assert first, f"the gateway ended at start: {self.end()}"
+        self.facts = json.loads(first)
         assert json.loads(self.process.stdout.readline())["event"] == "ready"
         return self
 
