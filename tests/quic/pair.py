@@ -31,7 +31,7 @@ class Sink:
         (self.acked if acked else self.lost).append(token)
 
 
-@dataclass
+@dataclass(eq=False)
 class End:
     quic: QuicConnection
     addr: tuple[str, int]

@@ -1,0 +1,325 @@
+"""The short way against aioquic's own: same rules, same numbers, any pairing."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from aioquic.buffer import Buffer
+from aioquic.quic.packet import QuicFrameType, pull_ack_frame, push_ack_frame
+from aioquic.quic.rangeset import RangeSet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.quic import QuicOptions, selftest
+from gateway.quic.connection import Connection
+from gateway.quic.fast import FastConnection
+from gateway.quic.recovery import SentDatagrams
+from gateway.quic.shortpacket import encode_ack, full_number, parse
+from tests.quic.conftest import Identity
+from tests.quic.pair import Pair, Sink, make_pair
+from tests.quic.serving import serving
+
+ENDS = [Connection, FastConnection]
+
+
+@pytest.mark.parametrize("client", ENDS)
+@pytest.mark.parametrize("server", ENDS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_any_pairing_carries_datagrams_and_streams_over_a_bad_link(
+    identity: Identity, client: type, server: type, seed: int
+) -> None:
+    pair = make_pair(
+        identity, client=client, server=server, loss=0.08, duplicates=0.08, jitter_s=0.02, seed=seed
+    )
+    pair.connect()
+    body = random.Random(seed).randbytes(60_000)
+    sinks = {pair.client: Sink(), pair.server: Sink()}
+    for end in sinks:
+        stream = end.quic.get_next_available_stream_id()
+        end.quic.send_stream_data(stream, body, end_stream=True)
+    for n in range(150):
+        for end, sink in sinks.items():
+            assert end.quic.queue_datagram(b"%d-" % n * (1 + n), sink, n)
+        pair.run_for(0.01)
+    pair.run(lambda: all(len(s.acked) + len(s.lost) == 150 for s in sinks.values()), within_s=60)
+    pair.run(lambda: _stream(pair.client) == body == _stream(pair.server), within_s=60)
+    for end, other in ((pair.client, pair.server), (pair.server, pair.client)):
+        sink = sinks[end]
+        assert sorted(sink.acked + sink.lost) == list(range(150))
+        arrived = {int(d.split(b"-")[0]) for d in other.datagrams()}
+        assert set(sink.acked) <= arrived
+        assert len(other.datagrams()) == len(arrived)
+        assert end.quic._loss.bytes_in_flight >= 0
+    assert pair.client.terminated() is None
+
+
+def _stream(end: Any) -> bytes:
+    return b"".join(e.data for e in end.events if type(e).__name__ == "StreamDataReceived")
+
+
+def _stream_of_datagrams(
+    pair: Pair, count: int, at: dict[int, Any], tick_s: float = 0.01
+) -> tuple[Sink, Sink]:
+    up, down = Sink(), Sink()
+    for n in range(count):
+        if n in at:
+            at[n]()
+        pair.client.quic.queue_datagram(b"up%d" % n, up, n)
+        pair.server.quic.queue_datagram(b"down%d" % n, down, n)
+        pair.run_for(tick_s)
+    pair.run(lambda: len(up.acked + up.lost) == count == len(down.acked + down.lost))
+    return up, down
+
+
+@pytest.mark.parametrize("who", ["client", "server", "both"])
+def test_keys_are_updated_in_mid_stream_by_either_side(identity: Identity, who: str) -> None:
+    pair = make_pair(identity, client=FastConnection, server=FastConnection)
+    pair.connect()
+    pair.run_for(0.5)
+    ends = {"client": [pair.client], "server": [pair.server], "both": [pair.client, pair.server]}[who]
+    before = pair.client.quic._cryptos[_one_rtt()].recv.key_phase
+    up, down = _stream_of_datagrams(pair, 60, {20: lambda: [e.quic.request_key_update() for e in ends]})
+    for sink in (up, down):
+        assert len(sink.lost) < 6, "aioquic forgets the old keys at once, so what is on its way is lost"
+        assert set(range(30, 60)) <= set(sink.acked)
+    assert pair.client.quic._cryptos[_one_rtt()].recv.key_phase != before
+    fast = pair.server.quic.packets_fast
+    assert fast > 60
+
+
+def _one_rtt() -> Any:
+    from aioquic.tls import Epoch
+
+    return Epoch.ONE_RTT
+
+
+def test_a_fast_connection_moves_to_a_new_address_in_mid_stream(identity: Identity) -> None:
+    pair = make_pair(identity, client=FastConnection, server=FastConnection)
+    pair.connect()
+    pair.run_for(0.5)
+    _, down = _stream_of_datagrams(pair, 60, {20: pair.move_client})
+    assert pair.server.quic.get_peer_address() == pair.client.addr
+    assert len(down.lost) < 10
+    assert set(range(40, 60)) <= set(down.acked)
+
+
+def test_acknowledgements_are_thinned_but_never_late(identity: Identity) -> None:
+    sent = {}
+    for server in ENDS:
+        pair = make_pair(identity, client=Connection, server=server)
+        pair.connect()
+        pair.run_for(1)
+        sink, before = Sink(), len(pair.server.packets)
+        for n in range(120):
+            pair.client.quic.queue_datagram(bytes(1000), sink, n)
+            pair.run_for(1 / 60)
+        pair.run(lambda sink=sink: len(sink.acked) == 120)
+        assert not sink.lost
+        sent[server] = len(pair.server.packets) - before
+    assert sent[FastConnection] < 0.7 * sent[Connection]
+
+
+def test_a_receiver_that_never_sends_holds_no_growing_state(identity: Identity) -> None:
+    pair = make_pair(identity, client=FastConnection, server=FastConnection)
+    pair.connect()
+    pair.run_for(1)
+    sink = Sink()
+    for n in range(600):
+        pair.client.quic.queue_datagram(b"x", sink, n)
+        pair.run_for(1 / 60)
+    assert len(pair.server.quic._space.sent_packets) < 5
+    assert len(pair.server.quic._space.ack_queue) < 5
+
+
+def test_closing_with_packets_in_flight_tells_each_fate_once(identity: Identity) -> None:
+    pair = make_pair(identity, client=FastConnection, server=FastConnection)
+    pair.connect()
+    pair.run_for(0.5)
+    sink = Sink()
+    for n in range(5):
+        pair.server.quic.queue_datagram(bytes(1000), sink, n)
+    pair.pump()
+    pair.client.quic.close(reason_phrase="enough")
+    pair.run(lambda: pair.server.terminated() is not None)
+    assert len(set(sink.acked + sink.lost)) == len(sink.acked + sink.lost)
+
+
+@pytest.mark.parametrize("congestion", ["reno", "cubic", "realtime"])
+@pytest.mark.parametrize("seed", range(5))
+def test_recovery_comes_to_the_same_numbers_as_aioquic_on_the_same_trace(
+    identity: Identity, congestion: str, seed: int
+) -> None:
+    options = QuicOptions(congestion=congestion)  # type: ignore[arg-type]
+    pairs = []
+    for _ in range(2):
+        client = FastConnection(configuration=identity.trust().configuration("localhost", options, None))
+        tls = identity.server()
+        pair = Pair(
+            client,
+            lambda cid, tls=tls: FastConnection(
+                configuration=tls.configuration(options), original_destination_connection_id=cid
+            ),
+        )
+        pair.connect()
+        pair.run_for(1)
+        pairs.append(pair)
+    mine, theirs = (pair.server.quic for pair in pairs)
+    _align(mine, theirs)
+    rng = random.Random(seed)
+    now, number, sent = 1_000.0, 1_000, []
+    for _ in range(400):
+        now += rng.random() * 0.02
+        for _ in range(rng.randrange(0, 4)):
+            for quic in (mine, theirs):
+                packet: Any = SentDatagrams(number, 1_100, now, ((Sink(), number),), quic, -1)
+                quic._register(packet, quic._space, now)
+            sent.append(number)
+            number += 1
+        if sent and rng.random() < 0.6:
+            ranges = _some_ranges(rng, sent)
+            delay = rng.random() * 0.02
+            mine._take_ack(mine._space, ranges, delay, now)
+            theirs._loss.on_ack_received(
+                ack_rangeset=RangeSet([range(*r) for r in ranges]),
+                ack_delay=delay,
+                now=now,
+                space=theirs._space,
+            )
+            assert _numbers(mine) == _numbers(theirs)
+
+
+def _align(mine: FastConnection, theirs: FastConnection) -> None:
+    """Begin both from the same state: fresh recovery, nothing in flight."""
+    for quic in (mine, theirs):
+        loss = quic._loss
+        loss._rtt_initialized = False
+        loss._rtt_min, loss._rtt_smoothed, loss._rtt_variance, loss._rtt_latest = float("inf"), 0.0, 0.0, 0.0
+        loss._cc = type(loss._cc)(max_datagram_size=1_200)
+        quic._space.sent_packets.clear()
+        quic._space.ack_eliciting_in_flight = 0
+        quic._space.largest_acked_packet = 0
+
+
+def _some_ranges(rng: random.Random, sent: list[int]) -> list[tuple[int, int]]:
+    picked = sorted(n for n in sent[-12:] if rng.random() < 0.8) or [sent[-1]]
+    ranges = [(picked[0], picked[0] + 1)]
+    for number in picked[1:]:
+        if number == ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], number + 1)
+        else:
+            ranges.append((number, number + 1))
+    return ranges
+
+
+def _numbers(quic: FastConnection) -> tuple[Any, ...]:
+    loss, space = quic._loss, quic._space
+    assert space is not None
+    pacer = loss._pacer
+    pacer.next_send_time(0.0)
+    fates = sorted([(t, True) for _, t in quic.acked] + [(t, a) for _, t, a in quic.fates])
+    return (
+        loss._rtt_latest, loss._rtt_min, loss._rtt_smoothed, loss._rtt_variance, loss._pto_count,
+        loss._cc.congestion_window, loss._cc.bytes_in_flight, loss._cc.ssthresh,
+        space.loss_time, space.largest_acked_packet, space.ack_eliciting_in_flight, list(space.sent_packets),
+        pacer.packet_time, pacer.bucket_max, fates, loss.get_probe_timeout(),
+    )  # fmt: skip
+
+
+def test_an_independent_stack_reads_every_packet_of_the_fast_path(identity: Identity) -> None:
+    """qh3 (another TLS and packet code, in Rust) decrypts and parses what the fast path builds."""
+    qh3_connection = pytest.importorskip("qh3.quic.connection")
+    qh3_configuration = pytest.importorskip("qh3.quic.configuration")
+    configuration = qh3_configuration.QuicConfiguration(
+        is_client=True, alpn_protocols=["h3"], server_name="localhost", max_datagram_frame_size=65_535
+    )
+    configuration.verify_mode = __import__("ssl").CERT_NONE
+    client = qh3_connection.QuicConnection(configuration=configuration)
+    server = FastConnection(
+        configuration=identity.server().configuration(QuicOptions()),
+        original_destination_connection_id=client.original_destination_connection_id,
+    )
+    now, got, sink, sent = 50.0, [], Sink(), 0
+    client.connect(("10.0.0.2", 4433), now=now)
+    while len(sink.acked) < 300:
+        now += 0.005
+        for data, _ in client.datagrams_to_send(now=now):
+            if not server.receive_short(data, ("10.0.0.1", 1111), now):
+                server.receive_datagram(data, ("10.0.0.1", 1111), now)
+        if server.is_established and sent < 300 and server._space is not None:
+            assert server.queue_datagram(b"%d:" % sent * (1 + sent % 250), sink, sent)
+            sent += 1
+        packets = server.fast_packets(now) if server._network_paths else []
+        if packets is None:
+            packets = [data for data, _ in server.datagrams_to_send(now)]
+        for data in packets:
+            client.receive_datagram(data, ("10.0.0.2", 4433), now=now)
+        for quic in (client, server):
+            timer = quic.get_timer()
+            if timer is not None and timer <= now:
+                quic.handle_timer(now)
+        while (event := client.next_event()) is not None:
+            if type(event).__name__ == "DatagramFrameReceived":
+                got.append(event.data)
+        while server.next_event() is not None:
+            pass
+        for to, token, acked in server.take_fates():
+            to.on_fate(token, acked)
+        assert now < 120
+    assert not sink.lost
+    assert got == [b"%d:" % n * (1 + n % 250) for n in range(300)]
+    assert server.packets_fast >= 250
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_parsed_or_left_to_aioquic(plain: bytes) -> None:
+    frames = parse(plain)
+    if frames is not None:
+        acks, payloads, _ = frames
+        assert sum(map(len, payloads)) <= len(plain)
+        for ranges, _ in acks:
+            assert all(0 <= start < stop for start, stop in ranges)
+            assert ranges == sorted(ranges)
+
+
+@given(st.sets(st.integers(0, 5_000), min_size=1, max_size=40), st.integers(0, 2**20))
+def test_ack_frames_are_those_of_aioquic(numbers: set[int], delay: int) -> None:
+    ranges = RangeSet()
+    for number in numbers:
+        ranges.add(number)
+    encoded = encode_ack(ranges, delay)
+    buf = Buffer(capacity=1_200)
+    buf.push_uint_var(QuicFrameType.ACK)
+    push_ack_frame(buf, ranges, delay, 1_100)
+    assert encoded == buf.data
+    parsed = parse(encoded)
+    assert parsed is not None
+    theirs, their_delay = pull_ack_frame(Buffer(data=encoded[1:]))
+    assert parsed[0] == [([(r.start, r.stop) for r in theirs], their_delay)]
+
+
+@given(st.integers(0, 2**40), st.integers(-(2**14), 2**14))
+def test_packet_numbers_are_completed_as_the_rfc_says(expected: int, distance: int) -> None:
+    number = max(0, expected + distance)
+    assert full_number(number & 0xFFFF, 16, expected) == number
+
+
+async def test_an_unknown_aioquic_goes_the_stock_way_and_says_so(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    selftest.usable_path.cache_clear()
+    monkeypatch.setattr(selftest, "SUPPORTED_AIOQUIC", frozenset({"0.0"}))
+    try:
+        async with serving(identity) as served, await served.connect() as client:
+            assert served.endpoint.path == "stock"
+            assert served.endpoint.counters["path_fallbacks"] == 1
+            assert "stock way" in caplog.text
+            assert (await client.request("GET", "/hello")).status == 200
+    finally:
+        selftest.usable_path.cache_clear()
+
+
+def test_the_self_test_passes_here() -> None:
+    assert [selftest.self_test(seed) for seed in range(5)] == [""] * 5
+    assert selftest.usable_path("fast") == ("fast", "")
