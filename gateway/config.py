@@ -57,6 +57,7 @@ class Settings:
         "", "folder of the embedded store, or URL of an mvstore; empty: in the user's data folder"
     )
     store_admin: str = _setting("", "URL of the admin API of a remote mvstore")
+    store_ca: str = _setting("", "CA that a remote store's certificate is checked by, a PEM file")
     store_cache_mib: int = _setting(64, "page cache in front of a remote store", low=1, high=65_536)
     certs: str = _setting("certs", "folder for the certificates that the gateway makes for itself")
     cert: str = _setting("", "your own certificate chain, a PEM file (needs --key); reloaded when it changes")

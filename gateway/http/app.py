@@ -60,8 +60,8 @@ class Application:
                 status = message["status"]
                 self.answers[status] = self.answers.get(status, 0) + 1
                 body.answered = True
-                if status >= 400:
-                    await body.discard()
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                await body.discard()
             await send(message)
 
         return answer
@@ -94,7 +94,8 @@ class _Body:
         return message
 
     async def discard(self) -> None:
-        """Read the rest of a refused body, to a bound: else the refusal may be lost to a reset."""
+        """Read the rest of the body before the answer ends, to a bound: else a refusal may be lost to
+        a reset, and hypercorn drops an HTTP/2 connection on which more comes for an ended stream."""
         left = limits.HTTP_DISCARD_BYTES_MAX
         try:
             async with asyncio.timeout(2.0):

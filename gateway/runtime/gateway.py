@@ -20,6 +20,7 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.http import dataplane
 from gateway.http.app import Application, build_app
 from gateway.http.entities import entity_routes
+from gateway.http.recordings import recording_routes
 from gateway.http.server import TcpServer, hypercorn_config
 from gateway.quic import QuicOptions, ServerTls, listen
 from gateway.quic.options import QuicPath
@@ -27,6 +28,7 @@ from gateway.runtime.certs import Certificate, Certificates
 from gateway.runtime.doors import Doors
 from gateway.runtime.entities import EntityService
 from gateway.runtime.metrics import Metrics
+from gateway.runtime.recordings import Recordings
 from gateway.runtime.sockets import Sockets, bind_all
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.worlds import Worlds
@@ -51,6 +53,8 @@ class Gateway:
         self.entities = EntityService(store, self.worlds)
         self.doors.add("entities/live", self.entities.open_live)
         self.doors.follow = self.entities.open_following
+        self.recordings = Recordings(self.worlds)
+        self.doors.add("replay", self.recordings.open_replay)
         self.metrics = Metrics(self.worlds, time.time())
         self.app = self._build_app()
         self.endpoint: Any = None
@@ -88,6 +92,7 @@ class Gateway:
             self.doors,
             extra_routes=[
                 *entity_routes(self.entities),
+                *recording_routes(self.recordings, self.doors),
                 *dataplane.routes(self.store, auto_create=True, wire_zstd=True),
             ],
             metrics=self.metrics.gather,
@@ -222,11 +227,13 @@ async def open_the_store(settings: Settings) -> Store:
 
         return EmbeddedStore.open(settings.store, auto_create=True)
     from gateway.client.store import open_store
+    from gateway.client.trust import Trust
 
     return await open_store(
         settings.store,
         admin_url=settings.store_admin or None,
         auto_create=True,
+        trust=Trust.of(ca=settings.store_ca or None),
         cache_bytes=settings.store_cache_mib * limits.MIB,
     )
 

@@ -290,3 +290,13 @@ async def test_an_answer_under_way_is_finished_while_the_server_stops(serve: Ser
         rest = b"".join([piece async for piece in pieces])
         assert b'"bye"' in rest
     await stopping
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_a_body_that_nobody_reads_does_not_cost_the_connection(serve: Serve, http2: bool) -> None:
+    served = await serve(app_of(EchoDoors()))
+    async with httpx.AsyncClient(verify=served.client_tls, http1=not http2, http2=http2) as client:
+        for _ in range(3):
+            answer = await client.request("GET", served.url("/empty"), content=b"x" * 100_000)
+            assert answer.status_code == 200
+    assert served.server.connections_failed == 0
