@@ -102,6 +102,14 @@ STORE_BATCH_JOBS_MAX: Final = 256
 """Commits that share one fsync: beyond it the fsync's share of each is lost in the noise."""
 STORE_BATCH_PAGES_MAX: Final = 2_000
 """Pages that share one fsync, so that a small commit waits for at most some 20 ms of others' pages."""
+STORE_GATHER_JOBS_MIN: Final = 4
+"""So many clients at once before a batch waits for those that were just answered to come back."""
+STORE_GATHER_SHARE: Final = 0.5
+"""How long a batch waits for them, as a share of a sync: sooner than the second sync it saves."""
+STORE_GATHER_S_MAX: Final = 0.002
+"""And never longer, however slow the disk."""
+STORE_GATHER_LOOK_S: Final = 0.000_05
+"""How often the waiting batch counts them."""
 STORE_INTERVAL_COMMITS_MAX: Final = 100
 """mvstore's bound on commits that a change interval spans."""
 STORE_INTERVAL_PAGES_MAX: Final = 1_000
@@ -419,3 +427,27 @@ TRANSFER_RECORDS_MAX: Final = 100_000
 """Transfer records kept per world, oldest dropped first."""
 TRADE_MOVES_MAX: Final = 64
 """Items of one trade."""
+
+# --- replay ------------------------------------------------------------------------------
+REPLAY_SPEED_MAX: Final = 64.0
+"""Fastest paced replay, either way; beyond it ``max`` gives every frame as fast as it is taken."""
+REPLAY_STEP_TICKS_MAX: Final = 10_000
+"""Ticks of one step: reading them back is a scan of as many rows."""
+REPLAY_BATCH_BYTES_MAX: Final = 512 * KIB
+"""Messages of a replay that go out together before the viewer must have taken them."""
+REPLAY_REWIND_BYTES_MAX: Final = 16 * MIB
+"""States kept for running backwards: a second at 60 Hz of 1,800 records of 100 bytes is 11 MB."""
+REPLAY_BEHIND_S_MAX: Final = 1.0
+"""A viewer further behind its pace gets the state of the moment instead of every frame until it."""
+REPLAY_SETTLE_S_MAX: Final = 1.0
+"""How long datagrams of the live world may be under way before the past is shown after them."""
+REPLAY_COMMANDS_WAITING_MAX: Final = 64
+"""Commands of one viewer that wait for their turn; a viewer that sends faster is told so."""
+REPLAY_LOOK_S: Final = 0.004
+"""How often a stream under way is looked at: a quarter of a tick at 60 Hz."""
+MARKS_MAX: Final = 10_000
+"""Marks of a world: one every 9 s of a day."""
+MARK_NAME_CHARS_MAX: Final = 128
+"""A chapter's title fits."""
+MARK_DATA_BYTES_MAX: Final = 16 * KIB
+"""JSON of a mark: a score, a stack trace."""

@@ -220,7 +220,8 @@ class Session {
       this.wait = BACKOFF_MIN_MS; this.epoch = said.epoch;
       this.first?.resolve(said); this.first = null;
       this.onopen(said);
-    } else if (said.type === "error" && !/^(store|overloaded|shutting)/.test(said.code)) this.fatal = said.message;
+    } else if (said.type === "resync") this.resetDue = said.reason === "seek";
+    else if (said.type === "error" && !/^(store|overloaded|shutting)/.test(said.code)) this.fatal = said.message;
     else if (said.type === "bye" && said.reconnect_after_ms) this.wait = said.reconnect_after_ms;
     this.oncontrol(said);
   }
@@ -241,6 +242,7 @@ export class Subscriber extends Session {
   take(frame, size) {
     this.counts.messages++; this.counts.bytes += size;
     if (frame.keyframe) this.counts.keyframes++;
+    if (frame.keyframe && this.resetDue) { this.state = new WorldState(); this.resetDue = false; }
     const changed = this.state.apply(frame);
     if (frame.repair) this.counts.repaired += changed.length;
     this.onframe(frame, changed);

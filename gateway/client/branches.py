@@ -1,0 +1,99 @@
+"""Branching a world: a new one that starts from a moment of another's recording. Room: client.
+
+The new world is an overlay over the parent's pages at this version, so nothing is copied; what came
+after the moment is cut off in the branch alone. Changing one never shows in the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from gateway.client.recordings import MAKE_STATE, Moment, find_mark, open_world
+from gateway.errors import Conflict, NothingRecorded, Unprocessable
+from gateway.store.base import BlockingStore, Namespace, OverlayBase, Store
+from gateway.store.world import Recovered, WorldDatabase, reading, schema
+from gateway.store.world.schema import Parent, WorldInfo
+from gateway.wire import world_name
+
+
+@dataclass(frozen=True, slots=True)
+class Branched:
+    """What came to be: the new world, and the moment of its parent that it starts from."""
+
+    world: str
+    parent: str
+    epoch: int
+    tick: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "world": self.world,
+            "parent": {"world": self.parent, "epoch": self.epoch, "tick": self.tick},
+        }
+
+
+async def branch(store: Store, parent: str, new: str, moment: Moment, *, now_us: int) -> Branched:
+    """Make ``new`` from ``parent`` as of ``moment``. Raises :class:`Conflict` where ``new`` exists,
+    :class:`NothingRecorded` where the moment is not recorded, ``UnknownWorld``."""
+    world_name(new)
+    blocking = store.blocking()
+    found = await asyncio.to_thread(_find, blocking, parent, moment)
+    info = await store.namespace_info(parent)
+    head = (await store.stat(Namespace(parent))).version
+    try:
+        await store.create_namespace(new, OverlayBase(info.ns_id, head))
+    except Unprocessable as error:
+        raise Conflict(f"world {new} exists already; choose another name") from error
+    try:
+        await asyncio.to_thread(_cut, blocking, parent, new, found, now_us)
+    except BaseException:
+        await store.delete_namespace(new)
+        raise
+    return Branched(new, parent, found.epoch, found.tick)
+
+
+def _find(store: BlockingStore, parent: str, moment: Moment) -> Recovered:
+    world = open_world(store, parent)
+    try:
+        if moment.mark is not None:
+            mark = find_mark(world.marks(), moment.mark)
+            return world.state_at_tick(mark["epoch"], mark["tick"], exact=False)
+        if moment.tick is None and moment.at_us is None:
+            last = world.last()
+            if last is None:
+                raise NothingRecorded(
+                    f"nothing was recorded of {parent} yet; there is nothing to branch from"
+                )
+            return last
+        return world.state_at(moment.epoch, moment.tick, moment.at_us)
+    finally:
+        world.close()
+
+
+def _cut(store: BlockingStore, parent: str, new: str, found: Recovered, now_us: int) -> None:
+    world, _ = WorldDatabase.create(store, new, make_state=MAKE_STATE, now_us=now_us)
+    try:
+        world.transact(lambda connection: _cut_after(connection, parent, new, found, now_us))
+    finally:
+        world.close()
+
+
+def _cut_after(connection: apsw.Connection, parent: str, new: str, found: Recovered, now_us: int) -> None:
+    place = (found.epoch, found.tick)
+    first = reading.keyframe_at_tick(connection, *place) or reading.first_row(connection)
+    after = connection.execute(
+        "SELECT min(seq) FROM frames WHERE seq >= ? AND (epoch, tick) > (?, ?)",
+        (first.seq if first else 0, *place),
+    ).get
+    if after is not None:
+        connection.execute("DELETE FROM frames WHERE seq >= ?", (after,))
+        connection.execute("DELETE FROM keyframes WHERE seq >= ?", (after,))
+    connection.execute("DELETE FROM gaps WHERE (epoch, from_tick) > (?, ?)", place)
+    connection.execute("DELETE FROM marks WHERE (epoch, tick) > (?, ?)", place)
+    old = schema.read_info(connection)
+    info = WorldInfo(new, old.stride, old.retention, now_us, Parent(parent, found.epoch, found.tick))
+    schema.write_info(connection, info)

@@ -1,0 +1,178 @@
+"""Replaying a recording: what a viewer may ask, and when which frame is due. Room: core. Pure.
+
+Times of the recording are microseconds since the Unix epoch (when the gateway received a frame);
+``mono`` is seconds of a monotonic clock. Source: ``docs/RECOVERY.md``, "Replay sessions".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+from gateway.core.ports import CloseCode, Link, Transport
+from gateway.errors import BadInput
+from gateway.limits import REPLAY_SPEED_MAX, REPLAY_STEP_TICKS_MAX
+from gateway.wire.control import Control
+
+Kind = Literal["play", "pause", "seek", "step", "live"]
+COMMANDS: tuple[Kind, ...] = ("play", "pause", "seek", "step", "live")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One thing asked of a replay. ``speed``: media seconds a second, negative backwards, infinite:
+    as fast as it goes. A ``seek`` names a tick (of ``epoch``, or the newest), a time or a mark;
+    none of them: the beginning."""
+
+    kind: Kind
+    speed: float = 1.0
+    step: int = 0
+    epoch: int | None = None
+    tick: int | None = None
+    at: str | None = None
+    mark: str | None = None
+
+
+def parse_command(control: Control) -> Command | None:
+    """The command in a control message; None for a message that is none of a replay's.
+    Raises :class:`BadInput` naming the field."""
+    if control.type not in COMMANDS:
+        return None
+    fields = control.fields
+    kind: Kind = control.type  # type: ignore[assignment]
+    if kind == "play":
+        return Command(kind, speed=_speed(fields.get("speed", 1.0)))
+    if kind == "step":
+        return Command(kind, step=_whole(fields, "n", 1, -REPLAY_STEP_TICKS_MAX, REPLAY_STEP_TICKS_MAX))
+    if kind == "seek":
+        return _seek(fields)
+    return Command(kind)
+
+
+def parse_query(query: str) -> tuple[Command, Command | None]:
+    """Where a session begins, and whether it plays at once, from its query: ``tick``, ``epoch``,
+    ``at``, ``mark``; ``speed`` (default 1) and ``paused=1``. Raises :class:`BadInput`."""
+    fields: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = set(fields) - {"tick", "epoch", "at", "mark", "speed", "paused"}
+    if unknown:
+        raise BadInput(
+            f"replay takes tick, epoch, at, mark, speed and paused, and not {', '.join(sorted(unknown))}"
+        )
+    for name in ("tick", "epoch"):
+        if name in fields:
+            fields[name] = int(fields[name]) if fields[name].isdigit() else -1
+    paused = fields.pop("paused", "0") not in ("0", "")
+    play = Command("play", speed=_speed(fields.pop("speed", 1.0)))
+    return _seek(fields), None if paused else play
+
+
+def _seek(fields: Mapping[str, Any]) -> Command:
+    epoch, tick = (_whole(fields, name, None, 0, 0xFFFF_FFFF) for name in ("epoch", "tick"))
+    at, mark = fields.get("at"), fields.get("mark")
+    if sum(value is not None for value in (tick, at, mark)) > 1:
+        raise BadInput("seek takes one of tick, at and mark")
+    return Command(
+        "seek",
+        epoch=epoch,
+        tick=tick,
+        at=None if at is None else str(at),
+        mark=None if mark is None else str(mark),
+    )
+
+
+def _whole(fields: Mapping[str, Any], name: str, default: Any, low: int, high: int) -> Any:
+    value = fields.get(name, default)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise BadInput(f"{name} {value!r} is not a whole number from {low} to {high}")
+    return value
+
+
+def _speed(value: Any) -> float:
+    if value == "max":
+        return math.inf
+    try:
+        speed = float(value)
+    except (TypeError, ValueError):
+        speed = math.nan
+    if math.isnan(speed) or speed == 0 or (abs(speed) > REPLAY_SPEED_MAX and not math.isinf(speed)):
+        raise BadInput(f"speed {value!r} is not a number up to {REPLAY_SPEED_MAX:g} (not 0), or 'max'")
+    return speed
+
+
+@dataclass(slots=True)
+class Pace:
+    """Media time against the wall: set at a moment of both, runs at ``speed``."""
+
+    media_us: int
+    mono: float
+    speed: float
+
+    def due(self, media_us: int) -> float:
+        """When (``mono``) this media time is to be shown."""
+        if math.isinf(self.speed):
+            return self.mono
+        return self.mono + (media_us - self.media_us) / 1e6 / self.speed
+
+    def position_us(self, mono: float) -> int:
+        """The media time that belongs to ``mono``."""
+        if math.isinf(self.speed):
+            return self.media_us
+        return self.media_us + round((mono - self.mono) * self.speed * 1e6)
+
+
+class CountingLink:
+    """A link lent to a live session for a while: counts the datagrams whose fate is still open, so
+    that the past is not shown before the last of them is settled."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._open: set[int] = set()
+
+    @property
+    def outstanding(self) -> int:
+        """Datagrams sent whose fate is not known."""
+        return len(self._open)
+
+    def settled(self, token: int) -> None:
+        """A datagram's fate is known."""
+        self._open.discard(token)
+
+    @property
+    def transport(self) -> Transport:
+        return self._link.transport
+
+    @property
+    def lossy(self) -> bool:
+        return self._link.lossy
+
+    def message_bytes_max(self) -> int:
+        return self._link.message_bytes_max()
+
+    def room_bytes(self) -> int:
+        return self._link.room_bytes()
+
+    def send(self, message: bytes, token: int) -> bool:
+        sent = self._link.send(message, token)
+        if sent and self._link.lossy:
+            self._open.add(token)
+        return sent
+
+    def send_stream(self, messages: Sequence[bytes]) -> int:
+        return self._link.send_stream(messages)
+
+    def reset_stream(self, handle: int) -> None:
+        self._link.reset_stream(handle)
+
+    def stream_done(self, handle: int) -> bool:
+        return self._link.stream_done(handle)
+
+    def control(self, message: bytes) -> None:
+        self._link.control(message)
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        self._link.close(code, reason)

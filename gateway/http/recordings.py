@@ -1,0 +1,72 @@
+"""``/v1/worlds/{world}/recording``, ``…/gaps``, ``…/marks``, ``…/branch``, ``…/replay``. Room: http.
+
+The routes are documented in ``docs/RECOVERY.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.core.ports import Doors
+from gateway.http.bodies import read_json
+from gateway.http.queries import check_keys
+from gateway.http.streaming import StreamingDoor
+from gateway.wire import world_name
+
+NO_STORE = {"cache-control": "no-store"}
+
+
+class RecordingService(Protocol):
+    """What the routes ask. Raises only classes of :mod:`gateway.errors`."""
+
+    async def summary(self, name: str) -> Mapping[str, Any]: ...
+
+    async def gaps(self, name: str) -> list[dict[str, Any]]: ...
+
+    async def marks(self, name: str) -> list[dict[str, Any]]: ...
+
+    async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
+    async def branch(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
+
+def recording_routes(service: RecordingService, doors: Doors) -> list[Route]:
+    """All of them, to mount."""
+
+    async def recording(request: Request) -> Response:
+        check_keys(request.query_params, ())
+        return JSONResponse(dict(await service.summary(_name(request))), headers=NO_STORE)
+
+    async def gaps(request: Request) -> Response:
+        check_keys(request.query_params, ())
+        return JSONResponse({"gaps": await service.gaps(_name(request))}, headers=NO_STORE)
+
+    async def marks(request: Request) -> Response:
+        check_keys(request.query_params, ())
+        if request.method == "POST":
+            made = await service.set_mark(_name(request), await read_json(request))
+            return JSONResponse(dict(made), 201, headers=NO_STORE)
+        return JSONResponse({"marks": await service.marks(_name(request))}, headers=NO_STORE)
+
+    async def branch(request: Request) -> Response:
+        check_keys(request.query_params, ())
+        made = await service.branch(_name(request), await read_json(request))
+        return JSONResponse(dict(made), 201, headers=NO_STORE)
+
+    base = "/v1/worlds/{world}"
+    return [
+        Route(f"{base}/recording", recording, methods=["GET"]),
+        Route(f"{base}/gaps", gaps, methods=["GET"]),
+        Route(f"{base}/marks", marks, methods=["GET", "POST"]),
+        Route(f"{base}/branch", branch, methods=["POST"]),
+        Route(f"{base}/replay", StreamingDoor(doors), methods=["GET"]),
+    ]
+
+
+def _name(request: Request) -> str:
+    return world_name(request.path_params["world"])

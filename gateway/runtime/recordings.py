@@ -1,0 +1,136 @@
+"""What can be asked of recordings through a gateway: spans, gaps, marks, branches, replays. Room: runtime."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from gateway import limits
+from gateway.client.branches import branch
+from gateway.client.recordings import Moment
+from gateway.core.ports import Link, Session
+from gateway.core.replay import parse_query
+from gateway.errors import BadInput, BadName, Overloaded, TooLarge
+from gateway.http.queries import time_us
+from gateway.runtime.replaying import ReplaySession
+from gateway.runtime.worlds import Worlds
+from gateway.store.world import History
+from gateway.store.world.lanes import World
+from gateway.wire import encode_control
+
+
+class Recordings:
+    """Implements :class:`gateway.http.recordings.RecordingService` over the open worlds."""
+
+    def __init__(self, worlds: Worlds) -> None:
+        self._worlds = worlds
+
+    async def _world(self, name: str) -> World:
+        return (await self._worlds.host(name)).database.world
+
+    async def summary(self, name: str) -> Mapping[str, Any]:
+        """What can be got back, and to when."""
+        return await (await self._world(name)).summary()
+
+    async def gaps(self, name: str) -> list[dict[str, Any]]:
+        """``{epoch, from, to, reason}``, oldest first."""
+        gaps = await (await self._world(name)).history(lambda history: history.gaps())
+        return [{"epoch": g.epoch, "from": g.from_tick, "to": g.to_tick, "reason": g.reason} for g in gaps]
+
+    async def marks(self, name: str) -> list[dict[str, Any]]:
+        """``{name, epoch, tick, at_us, data}`` in order; ``data`` is the JSON value that was given."""
+        marks = await (await self._world(name)).history(lambda history: history.marks())
+        return [{**mark, "data": _value(mark["data"])} for mark in marks]
+
+    async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Set a mark at ``tick`` of ``epoch``, or now. Raises :class:`BadName`, :class:`BadInput`."""
+        mark, data = _mark_name(fields.get("name")), _mark_data(fields)
+        host = await self._worlds.host(name)
+        world = host.database.world
+        count = await world.history(_count_marks)
+        if count >= limits.MARKS_MAX:
+            raise Overloaded(f"world {name} has {count} marks, which is the bound; move one instead")
+        state = host.world.state
+        epoch, tick = _whole(fields, "epoch", state.epoch), _whole(fields, "tick", state.tick)
+        at_us = time.time_ns() // 1_000
+        if "tick" in fields:
+            found = await world.state_at(epoch=epoch, tick=tick, exact=False)
+            at_us = found.received_at_us
+        await world.set_mark(mark, epoch, tick, at_us, data)
+        return {"name": mark, "epoch": epoch, "tick": tick, "at_us": at_us, "data": _value(data)}
+
+    async def branch(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Make world ``fields["name"]`` from ``name`` as of ``tick``/``epoch``, ``at`` or ``mark``."""
+        now_us = time.time_ns() // 1_000
+        at = fields.get("at")
+        moment = Moment(
+            _whole(fields, "epoch", None),
+            _whole(fields, "tick", None),
+            None if at is None else time_us(str(at), now_us),
+            fields.get("mark"),
+        )
+        await self._worlds.host(name)
+        made = await branch(self._worlds.store, name, str(fields.get("name")), moment, now_us=now_us)
+        return made.as_json()
+
+    async def open_replay(self, name: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+        """A viewer's session at ``…/replay``; ``welcome`` has been given to the link on return."""
+        seek, play = parse_query(query)
+        host = await self._worlds.host(name)
+        state, durable = host.world.state, host.world.journal.durable
+        welcome = {
+            "world": name,
+            "role": "replay",
+            "epoch": state.epoch,
+            "tick": state.tick,
+            "durable": durable and {"epoch": durable.epoch, "tick": durable.tick},
+            "max_datagram": link.message_bytes_max(),
+            "server_time": time.time_ns() // 1_000,
+        }
+        link.control(encode_control("welcome", **welcome))
+        session = ReplaySession(
+            host.database.world, link, lambda options, lent: self._worlds.open_session(name, options, lent)
+        )
+        session.start(seek, play)
+        return session
+
+
+def _mark_name(name: Any) -> str:
+    if (
+        not isinstance(name, str)
+        or not 1 <= len(name) <= limits.MARK_NAME_CHARS_MAX
+        or not name.isprintable()
+    ):
+        raise BadName(f"a mark's name is 1 to {limits.MARK_NAME_CHARS_MAX} printable characters")
+    return name
+
+
+def _mark_data(fields: Mapping[str, Any]) -> str | None:
+    unknown = set(fields) - {"name", "epoch", "tick", "data"}
+    if unknown:
+        raise BadInput(f"a mark has name, epoch, tick and data, and not {', '.join(sorted(unknown))}")
+    if fields.get("data") is None:
+        return None
+    data = json.dumps(fields["data"])
+    if len(data) > limits.MARK_DATA_BYTES_MAX:
+        raise TooLarge(f"a mark's data has {len(data)} bytes, the bound is {limits.MARK_DATA_BYTES_MAX}")
+    return data
+
+
+def _value(data: str | None) -> Any:
+    return None if data is None else json.loads(data)
+
+
+def _whole(fields: Mapping[str, Any], name: str, default: int | None) -> Any:
+    value = fields.get(name, default)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 0xFFFF_FFFF:
+        raise BadInput(f"{name} {value!r} is not a whole number from 0 to 4294967295")
+    return value
+
+
+def _count_marks(history: History) -> int:
+    return history.source.read(lambda connection: int(connection.execute("SELECT count(*) FROM marks").get))
