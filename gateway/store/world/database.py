@@ -128,10 +128,9 @@ class WorldDatabase(History):
         Raises ``Conflict`` (others write and write), ``StoreUnavailable``, ``StoreError``.
         """
         frames = batch.frames
-        if frames and frames[0].seq != self._next_seq:
-            self._encoder.restart()
+        follows = bool(frames) and frames[0].seq == self._next_seq
         self._next_seq = None
-        packed = writing.pack(self._encoder, frames, batch.gaps)
+        packed = writing.pack(self._encoder, frames, batch.gaps, alone=not follows)
         before_us = self._ring_start_us(frames[-1].received_at_us) if frames and packed.keyframes else None
         self.database.transact(lambda connection: _append(connection, packed, before_us, also))
         if frames:

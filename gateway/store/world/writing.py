@@ -25,17 +25,23 @@ class PackedBatch(NamedTuple):
     gaps: list[tuple[int, int, int, str]]
 
 
-def pack(encoder: FrameEncoder, frames: Sequence[JournalFrame], gaps: Sequence[Gap]) -> PackedBatch:
-    """The rows of a batch. Frames in rising ``seq``, each one after the last that was packed, or
-    the encoder restarted."""
+def pack(
+    encoder: FrameEncoder, frames: Sequence[JournalFrame], gaps: Sequence[Gap], *, alone: bool = False
+) -> PackedBatch:
+    """The rows of a batch, ``seq`` rising by one from the last row that was packed. ``alone``: they may
+    not follow it, or may be there already: each row stands alone, and so will the next one."""
+    if alone:
+        encoder.restart()
     rows, keyframes = [], []
     for frame in frames:
-        codec, body = encoder.encode(frame.messages, fresh=frame.keyframe)
+        codec, body = encoder.encode(frame.messages, fresh=alone or frame.keyframe)
         place = (frame.seq, frame.epoch, frame.tick, frame.received_at_us)
         rows.append((*place, frame.sent_at_us, int(frame.keyframe), codec, body))
         if frame.keyframe:
             records = live_records(frame.messages)
             keyframes.append((*place, len(records), state_hash(records)))
+    if alone:
+        encoder.restart()
     told: list[tuple[int, int, int, str]] = [(g.epoch, g.from_tick, g.to_tick, g.reason) for g in gaps]
     return PackedBatch(rows, keyframes, told)
 
