@@ -33,6 +33,7 @@ from gateway.runtime.sockets import Sockets, bind_all
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
+from gateway.store.embedded import EmbeddedStore
 
 log = logging.getLogger("mvgateway")
 
@@ -64,8 +65,8 @@ class Gateway:
         self._watch: asyncio.Task[None] | None = None
         certificates.on_change = self._on_certificate
         self.metrics.counts["mvgateway_entities"] = ("What the entity service counts", self.entities.metrics)
-        if (facts := getattr(store, "facts", None)) is not None:
-            self.metrics.counts["mvgateway_store"] = ("What the store's engine counts", facts)
+        counted = store.engine.stats if isinstance(store, EmbeddedStore) else getattr(store, "facts", dict)
+        self.metrics.counts["mvgateway_store"] = ("What the store's engine counts", counted)
 
     @classmethod
     async def start(cls, settings: Settings) -> Gateway:
@@ -175,8 +176,13 @@ class Gateway:
 
     def health(self) -> Mapping[str, Any]:
         """What ``/healthz`` tells."""
-        status = "draining" if self.worlds.draining else "ok"
-        return {"status": status, "version": __version__, "worlds_open": len(self.worlds.hosts)}
+        hosts = self.worlds.hosts.values()
+        return {
+            "status": "draining" if self.worlds.draining else "ok",
+            "store": "failing" if any(host.pump.is_failing for host in hosts) else "ok",
+            "version": __version__,
+            "worlds_open": len(hosts),
+        }
 
     # -- certificates ---------------------------------------------------------------------
 
@@ -223,8 +229,6 @@ class Gateway:
 async def open_the_store(settings: Settings) -> Store:
     """The store that ``--store`` names: a folder, or the URL of an mvstore."""
     if "://" not in settings.store:
-        from gateway.store.embedded import EmbeddedStore
-
         return EmbeddedStore.open(settings.store, auto_create=True)
     from gateway.client.store import open_store
     from gateway.client.trust import Trust

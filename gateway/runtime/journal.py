@@ -47,6 +47,8 @@ class JournalPump:
         self.commits = 0
         self.commit_failures = 0
         self.commit_seconds = 0.0
+        self.is_failing = False
+        """True while the newest commit has failed."""
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -96,7 +98,9 @@ class JournalPump:
             if not isinstance(error, Exception):
                 raise
             self._count_failure(error)
+            self.is_failing = True
             return False
+        self.is_failing = False
         self.commits += 1
         self.commit_seconds += time.monotonic() - started
         self._world.committed(batch, time.monotonic())

@@ -21,8 +21,6 @@ from gateway.store.base import Store
 from gateway.wire import is_world_name, world_name
 
 OPTION_NAMES = ("stride", "retention", "ring_s")
-FOREIGN_PREFIX = "inv."
-"""Databases of that prefix are inventories, not worlds."""
 
 
 class Worlds:
@@ -119,8 +117,7 @@ class Worlds:
 
     async def list(self) -> list[Mapping[str, Any]]:
         names = {info.key for info in await self.store.list_namespaces()} | set(self.hosts)
-        worlds = sorted(name for name in names if is_world_name(name) and not name.startswith(FOREIGN_PREFIX))
-        return [self._short(name) for name in worlds]
+        return [self._short(name) for name in sorted(filter(is_world_name, names))]
 
     def _short(self, name: str) -> Mapping[str, Any]:
         host = self.hosts.get(name)
