@@ -40,6 +40,8 @@ from gateway.quic.recovery import Pacer
 AEAD_TAG_BYTES = 16
 PACKET_NUMBER_BYTES = 2
 RESET_TOKEN_BYTES = 16
+DATAGRAM_OVERHEAD_BYTES = 1 + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES + 3
+"""First byte, packet number, tag, and the DATAGRAM frame's own head; the connection ID comes on top."""
 
 
 class FateSink(Protocol):
@@ -126,13 +128,30 @@ class Connection(QuicConnection):
         remote = self._remote_max_datagram_frame_size
         if not remote:
             return 0
-        overhead = 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
-        return max(0, min(self._max_datagram_size - overhead, remote) - 3)
+        size = self._max_datagram_size - len(self._peer_cid.cid) - DATAGRAM_OVERHEAD_BYTES
+        return size if size < remote else max(0, remote - 3)
 
     def room_bytes(self) -> int:
         """Congestion window less what is in flight and what is queued."""
         cc = self._loss._cc
         return max(0, cc.congestion_window - cc.bytes_in_flight - self.datagram_bytes_queued)
+
+    def offer_datagram(self, payload: bytes, sink: FateSink, token: int) -> bool:
+        """Queue a datagram if the congestion window has room for it now. False: it has not, or the
+        datagram is too large, or the connection is over."""
+        cc = self._loss._cc
+        size = len(payload)
+        queued = self.datagram_bytes_queued + size
+        if (
+            queued > cc.congestion_window - cc.bytes_in_flight
+            or queued > limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
+        ):
+            return False
+        if size > self.datagram_bytes_max() or self._state in END_STATES:
+            return False
+        self._queue.append((payload, sink, token))
+        self.datagram_bytes_queued = queued
+        return True
 
     def queue_datagram(self, payload: bytes, sink: FateSink, token: int) -> bool:
         """Queue a datagram to go out with the next packets. False: too large, or the connection is over.

@@ -32,8 +32,8 @@ from gateway.quic.shortpacket import (
     encode_ack,
     full_number,
     keys_of,
+    only_ack,
     parse,
-    parse_ack,
 )
 
 SUPPORTED_AIOQUIC = frozenset({"1.7.2"})
@@ -71,7 +71,7 @@ class FastConnection(Connection):
         self._acks_alone = 0
         self._pair: Any = None
         self._route_in: tuple[NetworkAddress, bytes, Keys, int] | None = None
-        self._route_out: tuple[Any, bytes, int, bool, Keys] | None = None
+        self._keys_out: tuple[Any, int, Any, Any] | None = None
 
     # -- what makes aioquic's own way due -------------------------------------------------
 
@@ -273,31 +273,32 @@ class FastConnection(Connection):
     ) -> list[bytes]:
         """Encrypt, protect and register packets (RFC 9001 sections 5.3 and 5.4)."""
         pair = self._pair
-        peer_cid, phase, spin = self._peer_cid.cid, pair.recv.key_phase, self._spin_bit
-        route = self._route_out
-        if route is None or route[:4] != (pair.send.aead, peer_cid, phase, spin):
-            route = self._route_out = (pair.send.aead, peer_cid, phase, spin, keys_of(pair.send, "encrypt"))
-        encrypt, iv, mask_of = route[4]
-        first = 0x40 | (spin << 5) | (phase << 2) | (PACKET_NUMBER_BYTES - 1)
+        keys = self._keys_out
+        if keys is None or keys[3] is not pair.send.aead:
+            keys = self._keys_out = (*keys_of(pair.send, "encrypt"), pair.send.aead)
+        encrypt, iv, mask_of, _ = keys
+        peer_cid = self._peer_cid.cid
+        first = 0x40 | (self._spin_bit << 5) | (pair.recv.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
         prefix = BYTES[first] + peer_cid
         number = self._packet_number
         packets = []
         total = 0
         for plain, fates, ack_of in plains:
-            header = prefix + (number & 0xFFFF).to_bytes(2, "big")
-            sealed = encrypt((iv ^ number).to_bytes(12, "big"), plain, header)
+            low = (number & 0xFFFF).to_bytes(2, "big")
+            sealed = encrypt((iv ^ number).to_bytes(12, "big"), plain, prefix + low)
             mask = mask_of(sealed[2:18])
             packet = (
                 BYTES[first ^ (mask[0] & 0x1F)]
                 + peer_cid
-                + BYTES[header[-2] ^ mask[1]]
-                + BYTES[header[-1] ^ mask[2]]
+                + BYTES[low[0] ^ mask[1]]
+                + BYTES[low[1] ^ mask[2]]
                 + sealed
             )
             packets.append(packet)
-            total += len(packet)
+            size = len(packet)
+            total += size
             if ack_of != -2:
-                self._register(SentDatagrams(number, len(packet), now, fates, self, ack_of), space, now)
+                self._register(SentDatagrams(number, size, now, fates, self, ack_of), space, now)
             number += 1
         self._packet_number = number
         self._network_paths[0].bytes_sent += total
@@ -390,19 +391,15 @@ class FastConnection(Connection):
 
     def _take_plain(self, plain: bytes, space: QuicPacketSpace, number: int, first: int, now: float) -> bool:
         """A packet's content, decrypted and seen for the first time."""
-        payloads: list[bytes] = []
-        eliciting = False
-        try:
-            if plain[0] == 0x02 and parse_ack(plain, 1)[2] == len(plain):
-                ranges, delay, _ = parse_ack(plain, 1)
-                acks = [(ranges, delay)]
-            else:
-                frames = parse(plain)
-                if frames is None:
-                    return False
-                acks, payloads, eliciting = frames
-        except (IndexError, ValueError):
+        ack = only_ack(plain) if plain else None
+        if ack is not None:
+            self._count_received(space, number, first, now)
+            self._take_ack(space, [ack[:2]], (ack[2] << self._remote_ack_delay_exponent) / 1_000_000, now)
+            return True
+        frames = parse(plain)
+        if frames is None:
             return False
+        acks, payloads, eliciting = frames
         in_order = self._count_received(space, number, first, now)
         for ranges, delay in acks:
             self._take_ack(space, ranges, (delay << self._remote_ack_delay_exponent) / 1_000_000, now)
@@ -421,8 +418,7 @@ class FastConnection(Connection):
         if number > space.expected_packet_number:
             space.expected_packet_number = number + 1
         if number > self._spin_highest_pn:
-            spin = first & 0x20 != 0
-            self._spin_bit = not spin if self._is_client else spin
+            self._spin_bit = (first & 0x20 != 0) ^ self._is_client
             self._spin_highest_pn = number
         self._close_at = now + self._idle_s
         self._ack_eliciting_sent_since_receipt = False
@@ -431,9 +427,13 @@ class FastConnection(Connection):
             space.largest_received_packet = number
             space.largest_received_time = now
         space.received_packets.add(number)
-        space.ack_queue.add(number)
-        if len(space.ack_queue) > MAX_ACK_RANGES:
-            space.ack_queue.shift()
+        ranges: list[range] = space.ack_queue._RangeSet__ranges  # type: ignore[attr-defined]
+        if ranges and ranges[-1].stop == number:
+            ranges[-1] = range(ranges[-1].start, number + 1)
+        else:
+            space.ack_queue.add(number)
+            if len(ranges) > MAX_ACK_RANGES:
+                space.ack_queue.shift()
         return in_order
 
     def _want_ack(self, space: QuicPacketSpace, now: float, *, at_once: bool) -> None:

@@ -132,8 +132,9 @@ def remove_acked(
     on_acked: Any = loss._cc.on_packet_acked
     newest: Any = None
     eliciting = stock = False
+    numbers = tuple(sent)
     for start, stop in ranges:
-        for number in tuple(sent):
+        for number in numbers:
             if number < start:
                 continue
             if number >= stop:
@@ -176,6 +177,6 @@ def measure_rtt(loss: QuicPacketRecovery, latest: float, ack_delay: float, now: 
         loss._rtt_initialized = True
         loss._rtt_variance = latest / 2
         loss._rtt_smoothed = latest
-    cc = loss._cc
+    cc: Any = loss._cc
     cc.on_rtt_measurement(now=now, rtt=latest)
     loss._pacer.update_rate(cc.congestion_window, loss._rtt_smoothed)

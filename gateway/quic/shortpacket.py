@@ -101,6 +101,37 @@ def parse(plain: bytes) -> Frames | None:
     return (acks, payloads, eliciting) if end else None
 
 
+def only_ack(plain: bytes) -> tuple[int, int, int] | None:
+    """A packet that is one ACK frame of one range: (first, one past the last, encoded delay); else None.
+
+    What a reader sends all day, so the variable-length integers are read in line.
+    """
+    end = len(plain)
+    if plain[0] != 0x02 or end < 5:
+        return None
+    values = []
+    at = 1
+    while at < end:
+        byte = plain[at]
+        if byte < 0x40:
+            values.append(byte)
+            at += 1
+        elif byte < 0x80:
+            if at + 2 > end:
+                return None
+            values.append((byte & 0x3F) << 8 | plain[at + 1])
+            at += 2
+        elif byte < 0xC0:
+            values.append(int.from_bytes(plain[at : at + 4], "big") & 0x3FFFFFFF)
+            at += 4
+        else:
+            return None
+    if at != end or len(values) != 4 or values[2]:
+        return None
+    largest, delay, _, first = values
+    return (largest - first, largest + 1, delay) if first <= largest else None
+
+
 def parse_ack(plain: bytes, at: int) -> tuple[Ranges, int, int]:
     """An ACK frame after its type: ranges, encoded delay, where it ends (RFC 9000 section 19.3).
 

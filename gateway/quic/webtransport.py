@@ -82,16 +82,13 @@ class WebTransportLink:
         return room
 
     def send(self, message: bytes, token: int) -> bool:
-        peer = self.peer
-        quic = peer.quic
         if self._closing is not None:
-            return False
-        if quic.room_bytes() < len(message):
-            self._want_room()
             return False
         if not self.is_accepted:
             self.accept()
-        if not quic.queue_datagram(self.prefix + message, self, token):
+        peer = self.peer
+        if not peer.quic.offer_datagram(self.prefix + message, self, token):
+            self._want_room()
             return False
         if not peer.is_marked:
             peer.hub.mark(peer)
