@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.limits import DATAGRAM_SAFE_BYTES
+
 BURST_S: Final = 0.1
 """What a reader may save up while there is nothing to send."""
 DEBT_S_MAX: Final = 1.0
@@ -14,12 +16,13 @@ stay away for as long as the keyframe is large."""
 class Budget:
     """``level`` bytes may go now. One message may overdraw it; what comes next waits."""
 
-    __slots__ = ("_at", "_bytes_per_s", "level")
+    __slots__ = ("_at", "_bytes_per_s", "_worthwhile", "level")
 
     def __init__(self, kbps: int, mono: float) -> None:
         self._bytes_per_s = kbps * 125.0
         self.level = self._bytes_per_s * BURST_S
         self._at = mono
+        self._worthwhile = min(DATAGRAM_SAFE_BYTES, self.level)
 
     def refill(self, mono: float) -> float:
         """Count the time up to ``mono``; answers the level."""
@@ -27,6 +30,11 @@ class Budget:
         self._at = mono
         self.level = min(self.level + earned, self._bytes_per_s * BURST_S)
         return self.level
+
+    def allows(self, mono: float, waiting_bytes: int) -> float:
+        """How much may go now: nothing until it is worth a message, or enough for all that waits."""
+        level = self.refill(mono)
+        return level if level >= min(self._worthwhile, waiting_bytes) else 0.0
 
     def spend(self, size_bytes: int) -> None:
         self.level = max(self.level - size_bytes, -self._bytes_per_s * DEBT_S_MAX)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway.core.state import RECORD_HEAD_BYTES, WorldState
-from gateway.wire.frames import HEADER_BYTES, Frame, Record, encode_frame, fits_stride
+from gateway.wire.frames import HEADER_BYTES, Columns, Frame, encode_frame, fits_stride
 
 
 def pick(state: WorldState, urgent: Iterable[int], message_bytes_max: int) -> tuple[int, ...]:
@@ -24,21 +24,21 @@ def pick(state: WorldState, urgent: Iterable[int], message_bytes_max: int) -> tu
     return tuple(picked)
 
 
-def encode_newest(state: WorldState, keys: Iterable[int]) -> bytes:
+def encode_newest(state: WorldState, keys: Sequence[int]) -> bytes:
     """One repair message with the newest values of ``keys``. A key that is no longer there goes as
     removed, as of its removal or, where that is forgotten, as of the newest tick."""
-    rows = [_row(state, key) for key in keys]
+    records, tombstones, base = state.records, state.tombstones, state.epoch << 32
+    values: list[bytes | None] = []
+    ticks = []
     stride = state.stride
-    if stride and not all(fits_stride(row.key, row.data, stride) for row in rows):
-        stride = 0
-    frame = Frame(
-        state.epoch, state.tick, rows, repair=True, ticks=True, parts=0, stride=stride, sent_at=state.sent_at
-    )
+    for key in keys:
+        found = records.get(key)
+        order, data = found if found is not None else (tombstones.get(key, state.order), None)
+        values.append(data)
+        ticks.append(order - base if order > base else 0)
+        if stride and not fits_stride(key, data, stride):
+            stride = 0
+    columns = Columns(tuple(keys), values, ticks)
+    frame = Frame.of_columns(state.epoch, state.tick, columns, stride=stride, sent_at=state.sent_at)
+    frame.repair, frame.parts = True, 0
     return encode_frame(frame)
-
-
-def _row(state: WorldState, key: int) -> Record:
-    found = state.records.get(key)
-    if found is not None:
-        return Record(key, found[1], state.wire_tick(found[0]))
-    return Record(key, None, state.wire_tick(state.tombstones.get(key, state.order)))

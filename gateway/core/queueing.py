@@ -28,6 +28,10 @@ class QueueingReader(Reader):
         self._backlog: deque[tuple[int, int]] = deque()
         self._backlog_bytes = 0
 
+    @property
+    def metered(self) -> bool:
+        return False
+
     def offer(self, out: Outgoing, mono: float) -> bool:
         self._settle_backlog()
         if self._wanted is not None:
@@ -39,6 +43,10 @@ class QueueingReader(Reader):
             return False
         self._queue([out.packed if self._zstd else out.message], out.size)
         return True
+
+    def catch_up(self, mono: float) -> None:
+        """What was dropped is in the keyframe that is owed."""
+        self.flush(mono)
 
     def mark(self, marks: dict[int, None]) -> None:
         """Nothing gets lost on the way, so nothing has to be said again."""

@@ -15,6 +15,7 @@ from typing import Any
 from gateway.core.counters import Counters
 from gateway.core.journal import JournalBuffer
 from gateway.core.keyframes import KeyframeCache
+from gateway.core.late import LateLog
 from gateway.core.outgoing import Outgoing, only
 from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Role
 from gateway.core.queueing import QueueingReader
@@ -31,6 +32,8 @@ from gateway.wire.journal import Batch
 DURABLE_NOTICE_S = 0.1
 """The publisher hears of the durable mark at most this often."""
 GAP_POLL_S = 0.1
+SERVE_S = 0.01
+"""Readers that are behind have their turn at most this often: a frame may be a hundred messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,9 @@ class World:
             bytes_max=self.settings.journal_bytes_max,
         )
         self._readers: list[Reader] = []
+        self._unmetered: list[Reader] = []
+        self._late = LateLog()
+        self._served_at = float("-inf")
         self._wall_offset_us = now_us - int(mono * 1e6)
         self._linger_until: float | None = None
         self._epoch_announced = self.state.epoch
@@ -131,6 +137,7 @@ class World:
             self.state,
             link,
             mono,
+            late=self._late,
             keyframes=self._keyframes,
             counters=self.counters,
             zstd=options.zstd,
@@ -141,7 +148,7 @@ class World:
         )
         session = SubscriberSession(self, link, reader, options.follow)
         self.subscribers[session] = reader
-        self._readers = list(self.subscribers.values())
+        self._list_readers()
         self.counters.subscribers += 1
         link.control(self._welcome("subscribe", self.state.epoch or self.last_epoch, link, mono))
         if self._settled:
@@ -157,9 +164,13 @@ class World:
             self._linger_until = mono + self.settings.linger_s
             self._wake()
 
+    def _list_readers(self) -> None:
+        self._readers = list(self.subscribers.values())
+        self._unmetered = [reader for reader in self._readers if not reader.metered]
+
     def subscriber_left(self, session: SubscriberSession) -> None:
         if self.subscribers.pop(session, None) is not None:
-            self._readers = list(self.subscribers.values())
+            self._list_readers()
 
     def shutdown(self, reason: str, reconnect_after_ms: int) -> None:
         """``bye`` to everybody: the gateway is going, or the world is."""
@@ -231,13 +242,17 @@ class World:
 
     def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float) -> None:
         out = Outgoing(frame, message, keys)
+        self._keyframes.note(out, mono)
         delivered = 0
-        for reader in self._readers:
+        for reader in self._unmetered:
             if reader.offer(out, mono):
                 delivered += 1
+        missed = delivered < len(self._readers)
+        self._late.passed(out.marks if missed else None)
+        if missed:
+            self._serve_late(mono)
         self.counters.delivered += delivered
         self.rates.count(len(message), delivered, mono)
-        self._keyframes.note(out, mono)
         journal = self.journal
         journal.add(
             frame.epoch, frame.tick, frame.part, frame.parts, frame.sent_at, message, mono, self.wall_us(mono)
@@ -321,10 +336,23 @@ class World:
         """The wall clock at ``mono``, microseconds since the Unix epoch."""
         return int(mono * 1e6) + self._wall_offset_us
 
+    def _serve_late(self, mono: float) -> None:
+        """A turn for the readers that are behind, not more often than they can make use of."""
+        due = self._served_at + SERVE_S
+        if mono >= due:
+            self._flush_readers(mono)
+        elif self._flush_at is None or self._flush_at > due:
+            self._flush_at = due
+            self._wake()
+
     def _flush_readers(self, mono: float) -> None:
-        self._flush_at = None
+        """Every reader's turn: after it, all of them know what they missed."""
+        self._flush_at, self._served_at = None, mono
         due = [at for at in [reader.poll(mono) for reader in self._readers] if at is not None]
-        self._flush_at = min(due, default=None)
+        self._late.clear()
+        if due and (self._flush_at is None or self._flush_at > min(due)):
+            self._flush_at = min(due)
+            self._wake()
 
     def _reader_behind(self) -> None:
         """Something began to wait for a reader: look again in about a tick."""

@@ -329,7 +329,7 @@ class Sim:
             part = decode_frame(message)
             applied = self.truth.apply(part)
             if not keyframe:
-                self.sender.offer(Outgoing(part, message, applied.changed), self.clock.now)
+                self.sender.send(Outgoing(part, message, applied.changed), self.clock.now)
 
     def join(self, path: Path, *, lossy: bool = True, **options: object) -> SimReader:
         state = SpecReader()
