@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import statistics
 import tempfile
 import time
@@ -24,7 +25,7 @@ from gateway.client import Publisher, Subscriber
 from gateway.client.entities import Entities
 
 ENTITIES = 2_000
-STATE = bytes(500)
+STATE = random.Random(1).randbytes(500)
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -48,7 +49,10 @@ async def figures(folder: Path, rounds: int) -> dict[str, Any]:
             Entities(gateway.https, "town", **trust) as town,
         ):
             await fill(town)
+            async with Entities(gateway.https, "town", transport="websocket", **trust) as by_tcp:
+                over_tcp = await cold_starts(by_tcp, max(3, rounds // 100))
             return {
+                "cold_start_tcp": over_tcp,
                 "round_trip": await round_trips(town, rounds),
                 "fetch": await fetches(town, rounds),
                 "cold_start": await cold_starts(town, max(3, rounds // 100)),

@@ -28,7 +28,7 @@ from gateway.quic import ConnectFailed, RequestFailed
 from gateway.wire import MessageStream, decode_control, prefix, variant
 from gateway.wire.entities import trades, transfers
 from gateway.wire.entities.messages import ENTITIES_TYPE, ENTITY, decode_entity, encode_entity
-from gateway.wire.entities.values import CONTENT_TYPES
+from gateway.wire.entities.values import CONTENT_TYPES, HEAD_DEFAULTS
 
 MESSAGE_BYTES_MAX = ENTITY_STATE_BYTES_MAX + ENTITY_HEAD_BYTES_MAX + 8
 KNOWN_ERRORS = (trades.NotEnough, transfers.TransferEnded)
@@ -59,10 +59,11 @@ class ClientEntity:
 
     @classmethod
     def of(cls, head: Mapping[str, Any], state: bytes) -> ClientEntity:
-        """From the head of an entity message."""
+        """From the head of an entity message, which leaves defaults out."""
+        told = {**HEAD_DEFAULTS, **head}
         return cls(
-            head["id"], head["kind"], state, head["revision"], head["class"], head["owner"],
-            tuple(head["tags"]), head["key"], head["quantity"], head["in_transfer"],
+            told["id"], told["kind"], state, told["revision"], told["class"], told["owner"],
+            tuple(told["tags"]), told["key"], told["quantity"], told["in_transfer"],
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from gateway.store.base import Version
 from gateway.store.entities import queries
 from gateway.wire import encode_control, prefix
 from gateway.wire.entities.messages import encode_entity
-from gateway.wire.entities.values import Entity, Filter
+from gateway.wire.entities.values import Entity, Filter, head_of
 
 KEPT_SCANS = 4
 """Different filters whose newest scan is kept."""
@@ -27,7 +27,7 @@ KEPT_S = 10.0
 
 def entity_message(entity: Entity) -> bytes:
     """One entity, length-prefixed."""
-    return prefix(encode_entity(entity.facts(), entity.state))
+    return prefix(encode_entity(head_of(entity), entity.state))
 
 
 class Scan:

@@ -23,7 +23,8 @@ COLUMNS: Final = (
 def entity_of(row: tuple[Any, ...]) -> Entity:
     """A row of :data:`COLUMNS` as a value."""
     ident, kind, state, class_name, owner, tags, *rest = row
-    return Entity(ident, kind, bytes(state), class_name, owner, tuple(json.loads(tags)), *rest)
+    known = () if tags == "[]" else tuple(json.loads(tags))
+    return Entity(ident, kind, state, class_name, owner, known, *rest)
 
 
 def find(connection: apsw.Connection, entity_id: str) -> Entity | None:

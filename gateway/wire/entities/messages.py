@@ -20,11 +20,12 @@ ENTITIES_TYPE: Final = "application/vnd.mvgateway.entities"
 """The content type of a body of length-prefixed messages, these or control messages."""
 
 _HEADER: Final = struct.Struct("<BBHI")
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode_entity(head: Mapping[str, Any], state: bytes = b"") -> bytes:
     """One message. ``head`` is JSON-ready."""
-    text = json.dumps(head, separators=(",", ":")).encode()
+    text = _to_json(head).encode()
     return _HEADER.pack(ENTITY, 0, 0, len(text)) + text + state
 
 

@@ -100,6 +100,35 @@ class Entity:
         }
 
 
+HEAD_DEFAULTS: Final[dict[str, Any]] = {
+    "class": "", "owner": "", "tags": [], "key": None, "epoch": None, "tick": None,
+    "in_transfer": False, "quantity": 1,
+}  # fmt: skip
+"""What an entity message's head leaves out: two thousand of them are one cold start."""
+
+
+def head_of(entity: Entity) -> dict[str, Any]:
+    """An entity's facts without those that have their default (written out: it is the hot path)."""
+    head: dict[str, Any] = {
+        "id": entity.id, "kind": entity.kind, "revision": entity.revision, "updated_us": entity.updated_us,
+    }  # fmt: skip
+    if entity.class_name:
+        head["class"] = entity.class_name
+    if entity.owner:
+        head["owner"] = entity.owner
+    if entity.tags:
+        head["tags"] = entity.tags
+    for name in ("key", "epoch", "tick"):
+        value = getattr(entity, name)
+        if value is not None:
+            head[name] = value
+    if entity.ticket is not None:
+        head["in_transfer"] = True
+    if entity.quantity != 1:
+        head["quantity"] = entity.quantity
+    return head
+
+
 @dataclass(frozen=True, slots=True)
 class Precondition:
     """``If-Match`` and ``If-None-Match``: None (not asked), ``*``, or the revisions named."""
@@ -354,4 +383,4 @@ def change_head(change: Change, wanted: Filter | None = None) -> tuple[dict[str,
         return (head if change.moved_to is None else {**head, "moved_to": change.moved_to}), b""
     if wanted is not None and not wanted.takes(change):
         return {"op": "delete", "id": change.id, "revision": change.revision, "left": True}, b""
-    return {"op": "put", **change.facts()}, change.state
+    return {"op": "put", **head_of(change)}, change.state
