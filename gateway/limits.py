@@ -108,8 +108,6 @@ STORE_GATHER_SHARE: Final = 0.5
 """How long a batch waits for them, as a share of a sync: sooner than the second sync it saves."""
 STORE_GATHER_S_MAX: Final = 0.002
 """And never longer, however slow the disk."""
-STORE_GATHER_LOOK_S: Final = 0.000_05
-"""How often the waiting batch counts them."""
 STORE_INTERVAL_COMMITS_MAX: Final = 100
 """mvstore's bound on commits that a change interval spans."""
 STORE_INTERVAL_PAGES_MAX: Final = 1_000

@@ -35,6 +35,7 @@ class Part(NamedTuple):
     """One namespace's part: its pages (page -> hash), inline content by hash, and the read set to check by."""
 
     key: str
+    rid: int
     assumed: int
     pages: Mapping[int, bytes]
     inline: Mapping[bytes, Packed]
@@ -42,14 +43,16 @@ class Part(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A commit that can be applied. ``bytes`` and ``weight`` (pages) count against the writer's bounds."""
+    """A commit that can be applied. ``size`` (bytes) and ``weight`` (pages) count against the writer's bounds;
+    ``contents`` is what will be looked up, as (namespace, hash)."""
 
     attempt: bytes
     first_attempt: bool
     lock_owner: str | None
     parts: list[Part]
     weight: int
-    bytes: int
+    size: int
+    contents: list[tuple[int, bytes]]
 
 
 def prepare(request: CommitRequest, registry: Registry) -> Prepared:
@@ -68,8 +71,11 @@ def prepare(request: CommitRequest, registry: Registry) -> Prepared:
     parts = [_part(each, registry, by_page) for each in request.namespaces]
     if count > 1 and len({part.key for part in parts}) != count:
         raise BadInput("a commit names the same namespace twice; put its pages together")
+    contents = [(part.rid, digest) for part in parts for digest in part.pages.values()]
     size = sum(len(packed.data) for part in parts for packed in part.inline.values())
-    return Prepared(request.idempotency_key, request.first_attempt, request.lock_owner, parts, weight, size)
+    return Prepared(
+        request.idempotency_key, request.first_attempt, request.lock_owner, parts, weight, size, contents
+    )
 
 
 def _check_pages(request: CommitRequest) -> tuple[int, int]:
@@ -101,7 +107,9 @@ def _part(each: NamespaceCommit, registry: Registry, by_page: bool) -> Part:
         pages[page] = digest
         if data is not None:
             inline[digest] = pack(data, digest)
-    return Part(state.key, versions.parse(each.version), pages, inline, each.read_set if by_page else None)
+    return Part(
+        state.key, state.rid, versions.parse(each.version), pages, inline, each.read_set if by_page else None
+    )
 
 
 def apply(txn: WriteTxn, prepared: Prepared, registry: Registry, attempts: Attempts) -> Committed:

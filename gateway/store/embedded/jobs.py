@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway.store.embedded.transaction import WriteTxn
@@ -16,10 +16,22 @@ Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 class Job:
     """One change: ``apply`` runs in the writer's transaction, and its answer counts once that is on disk.
 
-    ``alone``: shares its transaction with no other, since it changes more than heads.
+    ``alone``: shares its transaction with no other, since it changes more than heads. ``contents``:
+    (namespace, hash) of what it will look up; those of a whole batch are asked for at once.
     """
 
-    __slots__ = ("_ended", "alone", "apply", "bytes", "done", "error", "result", "waiter", "weight")
+    __slots__ = (
+        "_ended",
+        "alone",
+        "apply",
+        "bytes",
+        "contents",
+        "done",
+        "error",
+        "result",
+        "waiter",
+        "weight",
+    )
 
     def __init__(
         self,
@@ -29,8 +41,10 @@ class Job:
         size: int = 0,
         alone: bool = False,
         waiter: Waiter | None = None,
+        contents: Sequence[tuple[int, bytes]] = (),
     ) -> None:
         self.apply = apply
+        self.contents = contents
         self.weight = weight
         self.bytes = size
         self.alone = alone

@@ -1,11 +1,13 @@
 """One SQLite transaction of the writer: what several commits put into it. Room: store.
 
-Rows are gathered and go to SQLite together (``executemany``): the cost of one small commit is
-mostly that of calling SQLite, so calls are what is saved. Checks always come before the first
+Rows are gathered and go to SQLite many at a call: the cost of one small commit is mostly that of
+calling SQLite (and of giving up the interpreter's lock for each call), so calls are what is saved. Checks always come before the first
 change, so a commit that is refused leaves nothing behind in the transaction.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import apsw
 
@@ -13,15 +15,18 @@ from gateway.limits import STORE_LOG_COMMITS_KEPT
 from gateway.store.embedded import versions
 from gateway.store.embedded.content import Packed
 from gateway.store.embedded.namespaces import NsState
-from gateway.store.embedded.sql import ask
+from gateway.store.embedded.sql import Insert, Select, ask
 
-_NEW_CONTENT = "INSERT INTO content(ns, hash, blob, refs, written) VALUES(?, ?, ?, ?, ?)"
-_NEW_BLOB = "INSERT INTO blob(id, enc, data) VALUES(?, ?, ?)"
-_NEW_PAGE = "INSERT INTO page(ns, page, version, hash, blob) VALUES(?, ?, ?, ?, ?)"
-_NEW_LOG = "INSERT INTO log(ns, version, attempt, pages) VALUES(?, ?, ?, ?)"
-_NEW_ATTEMPT = "INSERT OR REPLACE INTO attempt(bucket, key, version) VALUES(?, ?, ?)"
+_NEW_CONTENT = Insert("INTO content(ns, hash, blob, refs, written)", 5)
+_NEW_BLOB = Insert("INTO blob(id, enc, data)", 3)
+_NEW_PAGE = Insert("INTO page(ns, page, version, hash, blob)", 5)
+_NEW_LOG = Insert("INTO log(ns, version, attempt, pages)", 4)
+_NEW_ATTEMPT = Insert("OR REPLACE INTO attempt(bucket, key, version)", 3)
 _REFER = "UPDATE content SET refs = refs + ?, written = max(written, ?) WHERE ns = ? AND hash = ?"
 _FIND = "SELECT blob FROM content WHERE ns = ? AND hash = ?"
+_FIND_MANY = Select(
+    "c.blob, v.column1, v.column2", "CROSS JOIN content c ON c.ns = v.column1 AND c.hash = v.column2", 2
+)
 _TRIM = (
     "DELETE FROM log WHERE ns = ? AND version < "
     "(SELECT version FROM log WHERE ns = ? ORDER BY version DESC LIMIT 1 OFFSET ?)"
@@ -32,6 +37,7 @@ class WriteTxn:
     """Begun by the writer; ``number`` is the commit number shared by all in it, ``now`` Unix seconds."""
 
     __slots__ = (
+        "_absent",
         "_ahead",
         "_attempts",
         "_blobs",
@@ -60,6 +66,7 @@ class WriteTxn:
         self._known: dict[tuple[int, bytes], int] = {}
         self._fresh: dict[tuple[int, bytes], int] = {}
         self._references: dict[tuple[int, bytes], int] = {}
+        self._absent: set[tuple[int, bytes]] = set()
         self._ahead: dict[tuple[int, bytes], int] = {}
         self._blobs: list[tuple[int, int, bytes]] = []
         self._pages: list[tuple[int, int, int, bytes, int]] = []
@@ -72,11 +79,17 @@ class WriteTxn:
         self.order += 1
         return version
 
+    def look_up(self, keys: Sequence[tuple[int, bytes]]) -> None:
+        """Ask for many contents (namespace, hash) at once, so that :meth:`find_content` knows them."""
+        for blob, *key in _FIND_MANY.run(self.cursor, keys):
+            self._known[key[0], key[1]] = blob
+        self._absent.update(keys)
+
     def find_content(self, rid: int, digest: bytes) -> int | None:
         """The blob id of content that the namespace has, or None."""
         key = (rid, digest)
         blob = self._known.get(key)
-        if blob is None:
+        if blob is None and key not in self._absent:
             rows = ask(self.cursor, _FIND, key)
             if not rows:
                 return None
@@ -127,30 +140,30 @@ class WriteTxn:
 
     def flush(self) -> None:
         """Give SQLite what was gathered, so that its tables can be asked."""
-        many = self.cursor.executemany
         if self._fresh:
             known, times = self._known, self._ahead
-            many(_NEW_CONTENT, [(*key, known[key], n, times.get(key, 0)) for key, n in self._fresh.items()])
+            rows = [(*key, known[key], n, times.get(key, 0)) for key, n in self._fresh.items()]
+            _NEW_CONTENT.run(self.cursor, rows)
             self._fresh = {}
         if self._references:
             times = self._ahead
-            many(_REFER, [(n, times.get(key, 0), *key) for key, n in self._references.items()])
+            more = [(n, times.get(key, 0), *key) for key, n in self._references.items()]
+            self.cursor.executemany(_REFER, more)
             self._references = {}
         if self._blobs:
-            many(_NEW_BLOB, self._blobs)
+            _NEW_BLOB.run(self.cursor, self._blobs)
             self._blobs = []
         self._flush_commits()
 
     def _flush_commits(self) -> None:
-        many = self.cursor.executemany
         if self._pages:
-            many(_NEW_PAGE, self._pages)
+            _NEW_PAGE.run(self.cursor, self._pages)
             self._pages = []
         if self._logs:
-            many(_NEW_LOG, self._logs)
+            _NEW_LOG.run(self.cursor, self._logs)
             self._logs = []
         if self._attempts:
-            many(_NEW_ATTEMPT, self._attempts)
+            _NEW_ATTEMPT.run(self.cursor, self._attempts)
             self._attempts = []
 
     def trim_logs(self) -> None:

@@ -22,7 +22,6 @@ from gateway.limits import (
     STORE_BATCH_JOBS_MAX,
     STORE_BATCH_PAGES_MAX,
     STORE_GATHER_JOBS_MIN,
-    STORE_GATHER_LOOK_S,
     STORE_GATHER_S_MAX,
     STORE_GATHER_SHARE,
     STORE_QUEUE_BYTES_MAX,
@@ -51,6 +50,9 @@ class Writer:
         self._turn = threading.Lock()
         self._bell = threading.Lock()
         self._bell.acquire()
+        self._gathered = threading.Lock()
+        self._gathered.acquire()
+        self._gather_to = STORE_QUEUE_JOBS_MAX + 1
         self._closed = False
         self._cursor: apsw.Cursor | None = None
         self._expected = 0
@@ -76,13 +78,13 @@ class Writer:
             finally:
                 self._turn.release()
             if self._queue:
-                self._ring()
+                _ring(self._bell)
         return job.wait()
 
     def submit(self, job: Job) -> None:
         """On an event loop: queue the job; its waiter is told. Raises :class:`Overloaded`."""
         self._admit(job)
-        self._ring()
+        _ring(self._bell)
 
     def step(self, work: Callable[[WriteTxn], Any]) -> Any:
         """Background work, a few ms at most, between two batches. Not synced by itself: it is durable
@@ -97,7 +99,7 @@ class Writer:
                     self._cursor.execute("PRAGMA synchronous=FULL")
             self.counters["steps"] += 1
         if self._queue:
-            self._ring()
+            _ring(self._bell)
         return job.wait()
 
     @property
@@ -108,7 +110,7 @@ class Writer:
     def close(self) -> None:
         """Do what is queued, copy the log into the file, and close. Idempotent."""
         self._closed = True
-        self._ring()
+        _ring(self._bell)
         self._thread.join()
         with self._turn:
             if self._cursor is not None:
@@ -129,13 +131,8 @@ class Writer:
             )
         self._queued_bytes += job.bytes
         self._queue.append(job)
-
-    def _ring(self) -> None:
-        try:
-            self._bell.release()
-        except RuntimeError:
-            # Rung already: the thread will see all that is queued.
-            return
+        if len(self._queue) >= self._gather_to:
+            _ring(self._gathered)
 
     def _serve(self) -> None:
         while True:
@@ -170,9 +167,11 @@ class Writer:
     def _gather(self) -> None:
         """Where many clients commit in turns, those just answered will be back in a moment: one sync
         for all is sooner than one for each half. Waits at most a share of what a sync takes."""
-        end = time.perf_counter() + min(self._sync_s * STORE_GATHER_SHARE, STORE_GATHER_S_MAX)
-        while len(self._queue) < self._expected and time.perf_counter() < end:
-            time.sleep(STORE_GATHER_LOOK_S)
+        self._gathered.acquire(blocking=False)
+        self._gather_to = self._expected
+        if len(self._queue) < self._gather_to:
+            self._gathered.acquire(timeout=min(self._sync_s * STORE_GATHER_SHARE, STORE_GATHER_S_MAX))
+        self._gather_to = STORE_QUEUE_JOBS_MAX + 1
 
     # --- one transaction -----------------------------------------------------------------
 
@@ -191,6 +190,8 @@ class Writer:
     def _try(self, jobs: list[Job]) -> BaseException | None:
         try:
             txn = self._begin()
+            if len(jobs) > 1:
+                txn.look_up([content for job in jobs for content in job.contents])
             for job in jobs:
                 job.error = None
                 try:
@@ -268,3 +269,11 @@ class Writer:
                 self._abandon(error)
         else:
             self.wal_full.set()
+
+
+def _ring(bell: threading.Lock) -> None:
+    """Wake who waits to acquire ``bell``, or who will; rung twice is rung once."""
+    try:
+        bell.release()
+    except RuntimeError:
+        return
