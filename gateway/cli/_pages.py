@@ -1,0 +1,130 @@
+"""What ``sql``, ``export`` and ``import`` share: which store, which database, which moment. Room: cli."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from gateway.cli._client import LOCAL_CA, URL
+from gateway.errors import ConfigError, NothingRecorded
+
+if TYPE_CHECKING:
+    from gateway.client import Trust
+    from gateway.store.base import BlockingStore, Namespace, Version
+
+T = TypeVar("T")
+_VERSION = re.compile(r"[0-9a-fA-F]{20}")
+
+
+class Named(NamedTuple):
+    """A database as it is named on the command line: ``NAME[:HASH.PROOF][@VERSION]``, as mvSQLite does."""
+
+    key: str
+    proof: str | None
+    version: str | None
+
+
+def add_store_flags(parser: argparse.ArgumentParser) -> None:
+    """Where the pages are: a gateway, an mvstore, or a folder that nobody has open."""
+    parser.add_argument(
+        "--store",
+        metavar="URL|DIR",
+        default=os.environ.get("MVGATEWAY_URL", URL),
+        help=f"a gateway or mvstore, or the folder of a store not in use (default {URL}, or MVGATEWAY_URL)",
+    )
+    parser.add_argument(
+        "--store-admin", metavar="URL", help="the admin API of an mvstore, where namespaces are made by it"
+    )
+    trust = parser.add_mutually_exclusive_group()
+    trust.add_argument(
+        "--ca", metavar="FILE", help=f"trust this CA (default on loopback: {LOCAL_CA} if it is there)"
+    )
+    trust.add_argument("--certificate-sha256", metavar="HEX", help="trust exactly this leaf certificate")
+    trust.add_argument("--insecure", action="store_true", help="trust any certificate")
+
+
+def named(text: str) -> Named:
+    """Take ``NAME[:HASH.PROOF][@VERSION]`` apart. Raises :class:`ConfigError`."""
+    rest, at, version = text.rpartition("@")
+    if not at:
+        rest, version = text, ""
+    elif not _VERSION.fullmatch(version):
+        raise ConfigError(f"{version!r} behind @ is not a version: 20 hex digits; for a time use --at")
+    name, colon, lock = rest.partition(":")
+    digest, _, proof = lock.partition(".")
+    if not name:
+        raise ConfigError(f"{text!r} names no database; write WORLD, WORLD@VERSION or NAME:HASH.PROOF")
+    return Named(f"{name}:{digest}" if colon else name, proof or None, version.lower() or None)
+
+
+def namespace(name: Named) -> Namespace:
+    """The namespace of a name."""
+    from gateway.store.base import Namespace
+
+    return Namespace(name.key, name.proof)
+
+
+def with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T]) -> T:
+    """``work`` in a thread, with the store that the flags name."""
+    if "://" not in args.store and not Path(args.store).is_dir():
+        raise ConfigError(f"no store at {args.store}; --store names a gateway's URL or a store's folder")
+    return asyncio.run(_with_store(args, work))
+
+
+async def _with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T]) -> T:
+    from gateway.client.store import is_remote, open_store
+
+    trust = _trust(args) if is_remote(args.store) else None
+    store = await open_store(args.store, admin_url=args.store_admin, trust=trust, cache_bytes=0)
+    try:
+        return await asyncio.to_thread(work, store.blocking())
+    finally:
+        await store.aclose()
+
+
+def _trust(args: argparse.Namespace) -> Trust:
+    from gateway.client import Address, Trust
+
+    ca = args.ca
+    told = ca or args.certificate_sha256 or args.insecure
+    told = told or any(os.environ.get(name) for name in ("MVGATEWAY_CA", "MVGATEWAY_CERTIFICATE_SHA256"))
+    first = args.store.partition(",")[0]
+    if not told and Address.parse(first).loopback and LOCAL_CA.is_file():
+        ca = str(LOCAL_CA)
+    return Trust.of(ca=ca, certificate_sha256=args.certificate_sha256, insecure=args.insecure)
+
+
+def version_at(store: BlockingStore, name: Named, at: str | None) -> Version | None:
+    """The version that ``@VERSION`` or ``--at VERSION|TIME`` means; None: the newest.
+    Raises :class:`ConfigError`, and :class:`NothingRecorded` for a time before the store's first."""
+    if at is None or at == "now":
+        return name.version
+    if name.version is not None:
+        raise ConfigError("the moment is said twice: by @VERSION and by --at; leave one out")
+    if _VERSION.fullmatch(at):
+        return at.lower()
+    from gateway.cli._times import parse_time
+
+    seconds = parse_time(at, time.time_ns() // 1_000) // 1_000_000
+    before = store.time2version(max(seconds + 1, 1)).after
+    if before is None:
+        raise NothingRecorded(f"the store has recorded no moment before {at}; --at now is the newest")
+    return before.version
+
+
+def progress(what: str) -> Callable[[int, int], None] | None:
+    """A line on stderr that counts pages, where somebody looks at it."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        print(f"\r{what}: {done:,} of {total:,} pages", end="\n" if done >= total else "", file=sys.stderr)
+
+    return show
