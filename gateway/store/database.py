@@ -31,6 +31,10 @@ def _new_key() -> bytes:
     return os.urandom(16)
 
 
+def _no_key() -> bytes:
+    return b""
+
+
 class Database:
     """One database. Get it by :meth:`open`, end it by :meth:`close`."""
 
@@ -59,18 +63,21 @@ class Database:
         read_only: bool = False,
         create: bool = False,
         cache_bytes: int = VFS_CACHE_BYTES_MAX,
-        new_key: Callable[[], bytes] = _new_key,
+        new_key: Callable[[], bytes] | None = None,
     ) -> Database:
         """Open ``ns``: at ``version`` (read-only), or at its moving head.
 
         ``single_writer``: this connection is meant to be the only writer: its head is trusted
         without asking and SQLite keeps its page cache; any foreign commit is a conflict.
         ``create``: make the namespace if it is not there. ``page_size`` (bytes) counts for a new
-        database only. Raises ``NotFound`` at first use where there is no such namespace.
+        database only. ``new_key``: makes the idempotency key (16 bytes) of each commit; by default
+        random, and none where the store is in this process: a record per commit is kept for a day. Raises ``NotFound`` at first use where there is no such namespace.
         """
         if create:
             with suppress(Unprocessable):
                 store.create_namespace(ns.key)
+        if new_key is None:
+            new_key = _no_key if getattr(store, "in_process", False) else _new_key
         exclusive = single_writer and not read_only and version is None
         pages = Pages(
             store,

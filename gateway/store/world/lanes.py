@@ -184,6 +184,11 @@ class World:
             raise
         return cls(store, name, writer, reader, found[0])
 
+    @property
+    def idle(self) -> bool:
+        """True while it has no thread."""
+        return self._writer.idle and self._reader.idle
+
     # --- writing -----------------------------------------------------------------------------
 
     async def _write(self, fn: Callable[[WorldDatabase], T]) -> T:
