@@ -85,7 +85,8 @@ class Connection(QuicConnection):
         self._datagrams_pending = self._queue  # type: ignore[assignment]
         self._logger = SILENT  # type: ignore[assignment]
         self._loss._logger = None
-        self._loss._pacer = Pacer(max_datagram_size=configuration.max_datagram_size)
+        self._pacer = Pacer(max_datagram_size=configuration.max_datagram_size)
+        self._loss._pacer = self._pacer
         if isinstance(self._loss._cc, RealtimeCongestionControl):
             self._loss._cc.recovery = self._loss
         for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
@@ -104,7 +105,7 @@ class Connection(QuicConnection):
         """See :mod:`gateway.quic.fast`. ``None``: call ``datagrams_to_send``."""
         return None
 
-    def fast_deadline(self) -> float | None:
+    def fast_deadline(self, looked_at: float = 0.0, now: float = 0.0) -> float | None:
         """See :mod:`gateway.quic.fast`."""
         return self.get_timer()
 

@@ -16,10 +16,12 @@ from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
 from gateway.quic.peer import Peer
-from gateway.quic.timers import Timed, TimerWheel
+from gateway.quic.timers import SLOTS_PER_SECOND, Timed, TimerWheel
 from gateway.quic.udp import Address, UdpSocket
 
 CID_BYTES = 8
+TIMER_SLACK_S = 0.0005
+"""A deadline so near is taken for come: half of what a timer is fine to."""
 
 
 class Endpoint:
@@ -170,7 +172,7 @@ class Endpoint:
             if packets is not None:
                 if packets:
                     self.udp.send_packets(packets, quic._network_paths[0].addr)
-                deadline = quic.fast_deadline()
+                deadline = quic.fast_deadline(peer.wheel_slot / SLOTS_PER_SECOND, now)
             else:
                 if quic._network_paths:
                     self.udp.send(quic.datagrams_to_send(now))
@@ -204,12 +206,14 @@ class Endpoint:
         assert isinstance(item, Peer)
         if item.ended is not None:
             return
-        now = self.time()
-        deadline = item.quic.get_timer()
+        now = self.time() + TIMER_SLACK_S
+        deadline = item.quic.fast_deadline()
+        if deadline is not None and deadline <= now:
+            deadline = item.quic.get_timer()
         if deadline is None:
             return
-        if deadline <= now + 0.0005:
-            item.on_timer(max(now, deadline))
+        if deadline <= now:
+            item.on_timer(now)
         else:
             self._wheel.add(item, deadline)
 

@@ -47,6 +47,8 @@ ACKS_BETWEEN_PINGS = 32
 """An ACK-only packet is never acknowledged itself: a PING now and then lets old ranges go (section 13.2.4)."""
 SHORT_RANGES_MAX = 8
 """ACKs of more ranges than this, sent or received, are left to aioquic."""
+PTO_S_MIN = 0.025
+"""No probe timeout is shorter: it includes max_ack_delay (RFC 9002 section 6.2.1)."""
 PACKET_BYTES_MIN = 1 + CID_BYTES + 4 + 16
 """Below it there is no sample for header protection."""
 _ONE_RTT, _ZERO_RTT = tls.Epoch.ONE_RTT, tls.Epoch.ZERO_RTT
@@ -212,7 +214,7 @@ class FastConnection(Connection):
         """Take from the queue what window and pacer admit: packets' contents, their datagrams'
         fates, and the largest packet number acknowledged in them (-1: none, -2: not in flight)."""
         queue, loss = self._queue, self._loss
-        cc, pacer = loss._cc, loss._pacer
+        cc, pacer = loss._cc, self._pacer
         room = cc.congestion_window - cc.bytes_in_flight
         overhead = 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
         limit = self._max_datagram_size - overhead
@@ -230,7 +232,7 @@ class FastConnection(Connection):
             length = len(plain) + overhead
             if length > room:
                 break
-            pacing_at: float | None = pacer.admit(now)  # type: ignore[attr-defined]
+            pacing_at = pacer.admit(now)
             if pacing_at is not None:
                 self._pacing_at = pacing_at
                 break
@@ -271,7 +273,8 @@ class FastConnection(Connection):
     def _seal(
         self, plains: list[tuple[bytes, Fates, int]], space: QuicPacketSpace, now: float
     ) -> list[bytes]:
-        """Encrypt, protect and register packets (RFC 9001 sections 5.3 and 5.4)."""
+        """Encrypt and protect packets (RFC 9001 sections 5.3 and 5.4), and note them as aioquic's
+        ``on_packet_sent`` and ``_flush_builder`` do."""
         pair = self._pair
         keys = self._keys_out
         if keys is None or keys[3] is not pair.send.aead:
@@ -282,7 +285,8 @@ class FastConnection(Connection):
         prefix = BYTES[first] + peer_cid
         number = self._packet_number
         packets = []
-        total = 0
+        sent, on_sent = space.sent_packets, self._loss._cc.on_packet_sent
+        total = eliciting = 0
         for plain, fates, ack_of in plains:
             low = (number & 0xFFFF).to_bytes(2, "big")
             sealed = encrypt((iv ^ number).to_bytes(12, "big"), plain, prefix + low)
@@ -298,28 +302,38 @@ class FastConnection(Connection):
             size = len(packet)
             total += size
             if ack_of != -2:
-                self._register(SentDatagrams(number, size, now, fates, self, ack_of), space, now)
+                entry: Any = SentDatagrams(number, size, now, fates, self, ack_of)
+                sent[number] = entry
+                on_sent(packet=entry)
+                eliciting += 1
             number += 1
         self._packet_number = number
+        if eliciting:
+            space.ack_eliciting_in_flight += eliciting
+            self._loss._time_of_last_sent_ack_eliciting_packet = now
+            if not self._ack_eliciting_sent_since_receipt:
+                self._close_at = now + self._idle_s
+                self._ack_eliciting_sent_since_receipt = True
         self._network_paths[0].bytes_sent += total
         self.packets_fast += len(packets)
         return packets
 
-    def _register(self, packet: Any, space: QuicPacketSpace, now: float) -> None:
-        """What ``QuicPacketRecovery.on_packet_sent`` and ``_flush_builder`` note of a sent packet."""
-        space.sent_packets[packet.packet_number] = packet
-        space.ack_eliciting_in_flight += 1
-        loss = self._loss
-        loss._time_of_last_sent_ack_eliciting_packet = now
-        loss._cc.on_packet_sent(packet=packet)
-        if not self._ack_eliciting_sent_since_receipt:
-            self._close_at = now + self._idle_s
-            self._ack_eliciting_sent_since_receipt = True
-
-    def fast_deadline(self) -> float | None:
-        """When to look at this connection again, no later than ``get_timer`` would say."""
+    def fast_deadline(self, looked_at: float = 0.0, now: float = 0.0) -> float | None:
+        """When to look at this connection again, no later than ``get_timer`` would say. ``None``:
+        ``looked_at``, when it will be looked at anyhow, is soon enough."""
+        space = self._space
+        if (
+            now < looked_at <= now + PTO_S_MIN
+            and space is not None
+            and space.ack_at is None
+            and space.loss_time is None
+            and self._pacing_at is None
+            and not self._stock_due
+            and not self._loss._pto_count
+        ):
+            return None
         deadline = self._close_at
-        space, loss = self._space, self._loss
+        loss = self._loss
         if deadline is None or space is None or self._stock_due:
             return self.get_timer()
         if space.ack_at is not None and space.ack_at < deadline:
@@ -373,12 +387,16 @@ class FastConnection(Connection):
             return False
         space = self._space
         assert space is not None
+        expected = space.expected_packet_number
         size = (first & 3) + 1
         if size == 2:
             truncated = (data[9] ^ mask[1]) << 8 | (data[10] ^ mask[2])
+            number = (expected & ~0xFFFF) | truncated
+            if not -0x8000 < number - expected <= 0x8000:
+                number = full_number(truncated, 16, expected)
         else:
             truncated = int.from_bytes(data[9 : 9 + size], "big") ^ int.from_bytes(mask[1 : 1 + size], "big")
-        number = full_number(truncated, 8 * size, space.expected_packet_number)
+            number = full_number(truncated, 8 * size, expected)
         header = BYTES[first] + route[1] + truncated.to_bytes(size, "big")
         try:
             plain = decrypt((iv ^ number).to_bytes(12, "big"), data[9 + size :], header)

@@ -80,7 +80,10 @@ class Peer:
                 quic.receive_datagram(data, addr, now)
         except Exception:
             self._fault("receiving a packet")
-        self.after_input(now)
+        if quic._events or quic.acked or quic.fates or self.waiting or self._draining:
+            self.after_input(now)
+        elif not self.is_marked and quic.needs_flush:
+            self.hub.mark(self)
 
     def on_timer(self, now: float) -> None:
         """Its deadline has come."""

@@ -31,52 +31,64 @@ _ACKED = QuicDeliveryState.ACKED
 
 class Pacer(QuicPacketPacer):
     """aioquic's pacer with the burst that RFC 9002 section 7.7 allows (timers are no finer than
-    1 ms), and with its rate worked out only when a packet asks."""
+    1 ms). Its rate is worked out only when it matters: after a round trip without sending the
+    bucket is full whatever the rate, so the next packets of a burst just go."""
 
     def __init__(self, *, max_datagram_size: int) -> None:
         super().__init__(max_datagram_size=max_datagram_size)
         self._rate_due: tuple[int, float] | None = None
+        self._rtt = 0.0
+        self._burst = BURST_PACKETS - 1
+        self._burst_left = 0
+        self._burst_used = 0
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        self._rtt = smoothed_rtt
         self._rate_due = (congestion_window, smoothed_rtt)
+        self._burst = min(BURST_PACKETS, congestion_window // self._max_datagram_size) - 1
 
-    def _work_out_rate(self) -> None:
-        assert self._rate_due is not None
-        congestion_window, smoothed_rtt = self._rate_due
-        self._rate_due = None
-        pacing_rate = congestion_window / max(smoothed_rtt, K_MICRO_SECOND)
-        size = self._max_datagram_size
-        self.packet_time = max(K_MICRO_SECOND, min(size / pacing_rate, K_SECOND))
-        self.bucket_max = max(BURST_PACKETS * size, min(congestion_window // 4, 16 * size)) / pacing_rate
+    def _settle(self) -> None:
+        """Work out the rate, and what the burst since the last time took from the bucket."""
+        if self._rate_due is not None:
+            congestion_window, smoothed_rtt = self._rate_due
+            self._rate_due = None
+            pacing_rate = congestion_window / max(smoothed_rtt, K_MICRO_SECOND)
+            size = self._max_datagram_size
+            self.packet_time = max(K_MICRO_SECOND, min(size / pacing_rate, K_SECOND))
+            burst = max(BURST_PACKETS * size, min(congestion_window // 4, 16 * size))
+            self.bucket_max = min(burst, congestion_window) / pacing_rate
+        if self._burst_used and self.packet_time is not None:
+            self.bucket_time = max(0.0, self.bucket_max - self._burst_used * self.packet_time)
+        self._burst_left = self._burst_used = 0
         if self.bucket_time > self.bucket_max:
             self.bucket_time = self.bucket_max
 
     def next_send_time(self, now: float) -> float:
-        if self._rate_due is not None:
-            self._work_out_rate()
+        self._settle()
         return super().next_send_time(now)
 
     def update_after_send(self, now: float) -> None:
-        if self._rate_due is not None:
-            self._work_out_rate()
+        self._settle()
         super().update_after_send(now)
 
     def admit(self, now: float) -> float | None:
         """None: one packet may go now, and is counted. Else: when to ask again."""
-        if self._rate_due is not None:
-            self._work_out_rate()
-        step = self.packet_time
-        if step is None:
+        if self._burst_left:
+            self._burst_left -= 1
+            self._burst_used += 1
             return None
-        bucket = self.bucket_time
-        if now > self.evaluation_time:
-            bucket = min(bucket + now - self.evaluation_time, self.bucket_max)
+        if now - self.evaluation_time >= self._rtt:
             self.evaluation_time = now
-        if bucket <= 0:
-            self.bucket_time = bucket
-            return now + step
-        self.bucket_time = bucket - step if bucket >= step else 0.0
-        return None
+            self._burst_used = 1
+            self._burst_left = self._burst
+            return None
+        self._settle()
+        if self.packet_time is None:
+            return None
+        at: float | None = super().next_send_time(now)
+        if at is None:
+            super().update_after_send(now)
+        return at
 
 
 class SentDatagrams:
@@ -145,7 +157,7 @@ def remove_acked(
                 eliciting = True
                 space.ack_eliciting_in_flight -= 1
                 on_acked(packet=packet, now=now)
-                acked.extend(packet.fates)
+                acked += packet.fates
                 if packet.ack_of >= 0:
                     packet.owner._on_ack_delivery(_ACKED, space, packet.ack_of)
                 continue

@@ -174,7 +174,7 @@ def test_recovery_comes_to_the_same_numbers_as_aioquic_on_the_same_trace(
         for _ in range(rng.randrange(0, 4)):
             for quic in (mine, theirs):
                 packet: Any = SentDatagrams(number, 1_100, now, ((Sink(), number),), quic, -1)
-                quic._register(packet, quic._space, now)
+                quic._loss.on_packet_sent(packet=packet, space=quic._space)
             sent.append(number)
             number += 1
         if sent and rng.random() < 0.6:
