@@ -26,7 +26,7 @@ def check(args: argparse.Namespace) -> int:
         print(
             f"{good} ok, {report.damaged} damaged ({report.contents} pages, {report.references} references)"
         )
-    return 0 if report.ok else EXIT_FAILED
+    return EXIT_FAILED if report.damaged else 0
 
 
 def _damage(line: str, damages: list[str], quiet: bool) -> None:

@@ -48,8 +48,5 @@ def run(args: argparse.Namespace) -> int:
         return _store_server.run(args)
     from gateway.cli import _store_folder
 
-    return {
-        "check": _store_folder.check,
-        "stat": _store_folder.stat,
-        "backup": _store_folder.backup,
-    }[args.work](args)
+    works = {"check": _store_folder.check, "stat": _store_folder.stat, "backup": _store_folder.backup}
+    return works[str(args.work)](args)
