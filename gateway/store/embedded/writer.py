@@ -47,6 +47,7 @@ class Writer:
         self._clock = clock
         self._queue: deque[Job] = deque()
         self._queued_bytes = 0
+        self._queue_lock = threading.Lock()
         self._turn = threading.Lock()
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -54,6 +55,7 @@ class Writer:
         self._gathered.acquire()
         self._gather_to = STORE_QUEUE_JOBS_MAX + 1
         self._closed = False
+        self._gone = False
         self._cursor: apsw.Cursor | None = None
         self._expected = 0
         self._sync_s = 0.0
@@ -113,6 +115,10 @@ class Writer:
         _ring(self._bell)
         self._thread.join()
         with self._turn:
+            with self._queue_lock:
+                self._gone = True
+            while self._queue:
+                self._next_batch()
             if self._cursor is not None:
                 with failures.translated(self._path):
                     self._cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -129,8 +135,11 @@ class Writer:
                 f"{len(self._queue)} commits with {self._queued_bytes} bytes wait for the disk; the bounds are "
                 f"{STORE_QUEUE_JOBS_MAX} and {STORE_QUEUE_BYTES_MAX}, try again"
             )
-        self._queued_bytes += job.bytes
-        self._queue.append(job)
+        with self._queue_lock:
+            if self._gone:
+                raise StoreUnavailable(f"the store {self._path} is closed")
+            self._queued_bytes += job.bytes
+            self._queue.append(job)
         if len(self._queue) >= self._gather_to:
             _ring(self._gathered)
 
@@ -155,8 +164,8 @@ class Writer:
                 break
             jobs.append(self._queue.popleft())
             weight += following.weight
-        for job in jobs:
-            self._queued_bytes -= job.bytes
+        with self._queue_lock:
+            self._queued_bytes -= sum(job.bytes for job in jobs)
         self._write(jobs)
         self._expected = len(jobs) + len(self._queue) if len(jobs) > 1 else 0
         self.counters["jobs"] += len(jobs)
@@ -176,8 +185,15 @@ class Writer:
     # --- one transaction -----------------------------------------------------------------
 
     def _write(self, jobs: list[Job]) -> None:
-        """Do the jobs in one transaction, and end them. Raises nothing: errors are the jobs'."""
-        error = self._try(jobs)
+        """Do the jobs in one transaction, and end them. Errors are the jobs'."""
+        try:
+            error = self._try(jobs)
+        except BaseException:
+            # Ctrl-C in the thread that writes for all: the others must hear of it.
+            for job in jobs:
+                job.error = StoreUnavailable("the commit was interrupted; try again")
+                job.end()
+            raise
         if error is not None and len(jobs) > 1 and not failures.is_disk(error):
             for job in jobs:
                 self._write([job])
@@ -199,8 +215,10 @@ class Writer:
                 except GatewayError as error:
                     job.error = error
             self._commit(txn)
-        except Exception as error:
-            self._abandon(error)
+        except BaseException as error:
+            self._abandon()
+            if not isinstance(error, Exception):
+                raise
             return error
         return None
 
@@ -220,8 +238,8 @@ class Writer:
         if txn.heads or txn.stale:
             self._registry.publish(txn.heads.values(), txn.stale)
 
-    def _abandon(self, error: Exception) -> None:
-        """Undo the transaction and distrust everything in memory; after an IO error, the connection too."""
+    def _abandon(self) -> None:
+        """Undo the transaction, and distrust what is in memory and the connection."""
         self.counters["failures"] += 1
         cursor, self._cursor = self._cursor, None
         self._registry.forget_all()
@@ -230,6 +248,8 @@ class Writer:
 
     def _begin_cursor(self) -> apsw.Cursor:
         if self._cursor is None:
+            if self._gone:
+                raise StoreUnavailable(f"the store {self._path} is closed")
             self._open()
         assert self._cursor is not None
         return self._cursor
@@ -265,8 +285,8 @@ class Writer:
             except apsw.BusyError:
                 # The background is at it at this moment.
                 return
-            except apsw.Error as error:
-                self._abandon(error)
+            except apsw.Error:
+                self._abandon()
         else:
             self.wal_full.set()
 
