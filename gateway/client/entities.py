@@ -143,7 +143,7 @@ class Entities:
         return int(answer.json()["revision"])
 
     async def get(self, entity_id: str, *, at: str | None = None) -> ClientEntity:
-        """Fetch, now or ``at`` a time in the past. Raises ``NotFound`` (fact ``moved_to``)."""
+        """Fetch, now or ``at`` a time in the past (RFC 3339, ``90s-ago``, or a version). Raises ``NotFound`` (fact ``moved_to``)."""
         query = "" if at is None else "?" + urlencode({"at": at})
         answer = await self._request("GET", f"/{quote(entity_id, safe='')}{query}")
         return _from_headers(entity_id, answer)

@@ -45,7 +45,7 @@ class Entities(Protocol):
     """The service behind every entity route."""
 
     async def get(self, place: Place, entity_id: str, at: str | None = None) -> Entity:
-        """The entity, now or ``at`` a time (Unix seconds, ISO 8601 or a version of the store)."""
+        """The entity, now or ``at`` a time (Unix seconds as text, or a version of the store)."""
 
     async def put(self, place: Place, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
         """Answers (the entity, created). Returned means durable."""

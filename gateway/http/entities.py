@@ -19,11 +19,13 @@ from gateway.http.entities_requests import (
     actor_of,
     headers_of,
     kind_of_body,
+    moment_of,
     place_of,
     precondition_of,
     put_of,
 )
 from gateway.http.entities_trading import TradingRoutes
+from gateway.http.queries import check_keys
 from gateway.limits import ENTITY_STATE_BYTES_MAX
 from gateway.wire.entities.values import (
     CONTENT_TYPES,
@@ -65,13 +67,16 @@ class EntityRoutes:
 
     async def handle(self, request: Request) -> Response:
         method = getattr(self, request.method.lower(), self.get)
+        if request.method not in ("GET", "HEAD"):
+            check_keys(request.query_params, ("takeover",))
         answer: Response = await method(request)
         return answer
 
     async def get(self, request: Request) -> Response:
+        check_keys(request.query_params, ("at",))
         ident, place = check_id(request.path_params["id"]), place_of(request)
         known = parse_etags(request.headers.get("if-none-match"))
-        entity = await self._service.get(place, ident, request.query_params.get("at"))
+        entity = await self._service.get(place, ident, moment_of(request))
         headers = {**headers_of(entity), "vary": "accept"}
         if known == "*" or (known is not None and entity.revision in known):
             return Response(status_code=304, headers=headers)

@@ -17,6 +17,7 @@ from gateway.core.entities import Entities, Outcome
 from gateway.errors import BadInput, GatewayError, TooLarge
 from gateway.http.bodies import check_declared, messages, read_body
 from gateway.http.entities_requests import actor_of, operation_of, place_of
+from gateway.http.queries import check_keys
 from gateway.limits import (
     ENTITY_BATCH_BYTES_MAX,
     ENTITY_BATCH_OPS_MAX,
@@ -35,6 +36,7 @@ class BatchRoutes:
         self._service = service
 
     async def post(self, request: Request) -> Response:
+        check_keys(request.query_params, ("takeover",))
         binary = request.headers.get("content-type", "").startswith(ENTITIES_TYPE)
         check_declared(request, ENTITY_BATCH_BYTES_MAX)
         operations = _parsed(await (_binary_heads(request) if binary else _json_heads(request)))

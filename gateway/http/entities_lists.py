@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from gateway.core.entities import Changes, Entities
 from gateway.errors import BadInput, GatewayError
-from gateway.http.entities_requests import filter_of, limit_of, place_of
+from gateway.http.entities_requests import FILTERS, filter_of, limit_of, moment_of, place_of
+from gateway.http.queries import check_keys, flag
 from gateway.limits import ENTITY_PAGE_MAX
 from gateway.wire import encode_control, prefix
 from gateway.wire.entities.messages import ENTITIES_TYPE, encode_entity
@@ -31,14 +32,15 @@ class ListRoutes:
         self._service = service
 
     async def list(self, request: Request) -> Response:
+        check_keys(request.query_params, (*FILTERS, "after", "limit", "state", "at"))
         wanted, place = filter_of(request), place_of(request)
         if ENTITIES_TYPE in request.headers.get("accept", ""):
             pieces = await self._service.stream(place, wanted)
             return StreamingResponse(_guarded(pieces), headers=NO_STORE, media_type=ENTITIES_TYPE)
         limit = limit_of(request, 100, ENTITY_PAGE_MAX)
-        found, revision = await self._service.page(place, wanted, limit + 1, request.query_params.get("at"))
+        found, revision = await self._service.page(place, wanted, limit + 1, moment_of(request))
         shown = found[:limit]
-        with_state = request.query_params.get("state") == "1"
+        with_state = flag(request.query_params, "state")
         answer: dict[str, Any] = {
             "entities": [_json(entity, with_state) for entity in shown],
             "revision": revision,
@@ -53,6 +55,7 @@ class ListRoutes:
 
     async def live(self, request: Request) -> Response:
         """Server-sent events, or length-prefixed messages. ``Last-Event-ID`` goes on from there."""
+        check_keys(request.query_params, (*FILTERS, "since"))
         wanted, since = filter_of(request), _since(request)
         events = EVENTS_TYPE in request.headers.get("accept", "")
         news = await self._service.watch(place_of(request), wanted, since)

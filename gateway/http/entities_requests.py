@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -18,6 +20,7 @@ from starlette.requests import Request
 
 from gateway.core.entities import Place
 from gateway.errors import BadInput
+from gateway.http.queries import flag, time_us
 from gateway.wire import variant
 from gateway.wire.entities.trades import check_quantity
 from gateway.wire.entities.values import (
@@ -42,6 +45,8 @@ from gateway.wire.entities.values import (
 )
 
 PREFIX = "x-entity-"
+FILTERS = ("class", "owner", "tag", "prefix")
+_VERSION = re.compile(r"[0-9a-f]{20}")
 LEASE_HEADER = "x-owner-lease"
 
 
@@ -55,7 +60,16 @@ def place_of(request: Request) -> Place:
 
 def actor_of(request: Request) -> Actor:
     """Who writes: the lease in ``x-owner-lease``, and ``?takeover=1``."""
-    return Actor(request.headers.get(LEASE_HEADER), request.query_params.get("takeover") == "1")
+    return Actor(request.headers.get(LEASE_HEADER), flag(request.query_params, "takeover"))
+
+
+def moment_of(request: Request) -> str | None:
+    """``?at=``: a version of the store as it is, or a time as Unix seconds. Raises :class:`BadInput`."""
+    at = request.query_params.get("at")
+    if at is None or _VERSION.fullmatch(at):
+        return at
+    now_us = time.time_ns() // 1_000
+    return str(max(0, time_us(at, now_us)) // 1_000_000)
 
 
 def precondition_of(request: Request) -> Precondition:
@@ -212,6 +226,16 @@ def _state_of(head: Mapping[str, Any], kind: Any) -> bytes:
 
 
 __all__ = [
-    "CONTENT_TYPES", "LEASE_HEADER", "actor_of", "filter_of", "headers_of", "kind_of_body", "limit_of",
-    "operation_of", "place_of", "precondition_of", "put_of",
+    "CONTENT_TYPES",
+    "LEASE_HEADER",
+    "actor_of",
+    "filter_of",
+    "headers_of",
+    "kind_of_body",
+    "limit_of",
+    "moment_of",
+    "operation_of",
+    "place_of",
+    "precondition_of",
+    "put_of",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from gateway.core.entities import Entities
 from gateway.errors import BadInput, NotFound
 from gateway.http.bodies import read_json
 from gateway.http.entities_requests import actor_of, limit_of
+from gateway.http.queries import check_keys
 from gateway.wire.entities.trades import parse_trade
 from gateway.wire.entities.transfers import parse_offer
 from gateway.wire.entities.values import check_name, check_place, optional_name
@@ -53,6 +54,7 @@ class TradingRoutes:
 
     async def records(self, request: Request) -> Response:
         query = request.query_params
+        check_keys(query, ("world", "entity", "state", "limit"))
         if "world" not in query:
             raise BadInput("say whose transfers: ?world=WORLD")
         found = await self._service.transfers(

@@ -97,7 +97,7 @@ async def test_the_past_can_be_fetched_by_version(http: httpx.AsyncClient, gatew
     await put(http, "a", b"now")
     assert (await http.get(f"{BASE}/a", params={"at": version})).content == b"then"
     assert (await http.get(f"{BASE}/a")).content == b"now"
-    assert (await http.get(f"{BASE}/a", params={"at": "1"})).status_code == 404
+    assert (await http.get(f"{BASE}/a", params={"at": "1971-01-01T00:00:00Z"})).status_code == 404
     assert (await http.get(f"{BASE}/a", params={"at": "yesterday"})).status_code == 400
 
 
@@ -125,6 +125,8 @@ BAD: list[tuple[str, str, dict[str, Any], int]] = [
     ("POST", f"{BASE}/a:hibernate", {"json": {"key": 5}}, 404),
     ("POST", f"{BASE}/missing:wake", {"json": {"key": 5}}, 404),
     ("GET", BASE, {"params": {"limit": "0"}}, 400),
+    ("GET", BASE, {"params": {"clas": "x"}}, 400),
+    ("PUT", f"{BASE}/a", {"params": {"takeover": "yes"}}, 400),
     ("GET", f"{BASE}/live", {"params": {"since": "x"}}, 400),
     ("POST", f"{BASE}:batch", {"json": []}, 400),
     ("POST", f"{BASE}:batch", {"json": {"operations": []}}, 400),
