@@ -449,3 +449,13 @@ MARK_NAME_CHARS_MAX: Final = 128
 """A chapter's title fits."""
 MARK_DATA_BYTES_MAX: Final = 16 * KIB
 """JSON of a mark: a score, a stack trace."""
+
+# --- archive -----------------------------------------------------------------------------
+ARCHIVE_PART_FRAMES_MAX: Final = 3_600
+"""Frames of one part: a minute at 60 Hz, so that a cut connection costs at most that much again."""
+ARCHIVE_PART_BYTES_MAX: Final = 32 * MIB
+"""Messages of one part: restored in one commit, it stays far below the store's 50,000 pages."""
+ARCHIVE_TRIES_MAX: Final = 5
+"""Tries of one transfer, with doubling pauses from half a second: 8 s of outage are ridden out."""
+ARCHIVE_MANIFEST_BYTES_MAX: Final = 64 * MIB
+"""A manifest of a year of minutes has half a million parts of a hundred bytes."""

@@ -99,6 +99,10 @@ class FilmWriter:
         else:
             self._put(self._numbered(item))
 
+    def state(self) -> tuple[bytes, ...]:
+        """The state after what was added last, as a keyframe's messages: where the next film begins."""
+        return tuple(split(self._state.keyframe(), limits.WEBSOCKET_MESSAGE_BYTES_MAX))
+
     def mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None) -> None:
         """Take a mark along."""
         assert self._connection is not None

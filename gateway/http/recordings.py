@@ -1,4 +1,5 @@
-"""``/v1/worlds/{world}/recording``, ``…/gaps``, ``…/marks``, ``…/branch``, ``…/replay``. Room: http.
+"""``/v1/worlds/{world}/recording``, ``…/gaps``, ``…/marks``, ``…/branch``,
+``…/verify``, ``…/replay``. Room: http.
 
 The routes are documented in ``docs/RECOVERY.md``.
 """
@@ -30,6 +31,8 @@ class RecordingService(Protocol):
 
     async def marks(self, name: str) -> list[dict[str, Any]]: ...
 
+    async def verify(self, name: str) -> Mapping[str, Any]: ...
+
     async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]: ...
 
     async def branch(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]: ...
@@ -53,6 +56,10 @@ def recording_routes(service: RecordingService, doors: Doors) -> list[Route]:
             return JSONResponse(dict(made), 201, headers=NO_STORE)
         return JSONResponse({"marks": await service.marks(_name(request))}, headers=NO_STORE)
 
+    async def verify(request: Request) -> Response:
+        check_keys(request.query_params, ())
+        return JSONResponse(dict(await service.verify(_name(request))), headers=NO_STORE)
+
     async def branch(request: Request) -> Response:
         check_keys(request.query_params, ())
         made = await service.branch(_name(request), await read_json(request))
@@ -63,6 +70,7 @@ def recording_routes(service: RecordingService, doors: Doors) -> list[Route]:
         Route(f"{base}/recording", recording, methods=["GET"]),
         Route(f"{base}/gaps", gaps, methods=["GET"]),
         Route(f"{base}/marks", marks, methods=["GET", "POST"]),
+        Route(f"{base}/verify", verify, methods=["GET"]),
         Route(f"{base}/branch", branch, methods=["POST"]),
         Route(f"{base}/replay", StreamingDoor(doors), methods=["GET"]),
     ]

@@ -10,6 +10,7 @@ from typing import Any
 from gateway import limits
 from gateway.client.branches import branch
 from gateway.client.recordings import Moment
+from gateway.client.verifying import Verifier
 from gateway.core.ports import Link, Session
 from gateway.core.replay import parse_query
 from gateway.errors import BadInput, BadName, Overloaded, TooLarge
@@ -43,6 +44,20 @@ class Recordings:
         """``{name, epoch, tick, at_us, data}`` in order; ``data`` is the JSON value that was given."""
         marks = await (await self._world(name)).history(lambda history: history.marks())
         return [{**mark, "data": _value(mark["data"])} for mark in marks]
+
+    async def verify(self, name: str) -> Mapping[str, Any]:
+        """Whether the recording adds up; one stretch at a time, so that other readers get their turns."""
+        world = await self._world(name)
+        verifier = await world.history(Verifier)
+        stretches = verifier.stretches()
+
+        def one(history: History) -> bool:
+            verifier.history = history
+            return next(stretches, None) is not None
+
+        while await world.history(one):
+            pass
+        return verifier.report.as_json()
 
     async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """Set a mark at ``tick`` of ``epoch``, or now. Raises :class:`BadName`, :class:`BadInput`."""

@@ -1,0 +1,213 @@
+"""Recordings moved to and from any place that fsspec can write: a folder, S3 and the like. Room: client.
+
+An archive is a folder of parts, each a film (an SQLite file) of at most a minute at 60 Hz, and a
+``manifest.json`` that lists them with their BLAKE3 sums. The manifest is written again after every
+part, so that a transfer that breaks off goes on where it was. Blocks: call it on a thread.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from blake3 import blake3
+
+from gateway import limits
+from gateway.errors import ConfigError, GatewayError, NotFound, TooLarge, Unprocessable
+
+T = TypeVar("T")
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class TransferFailed(GatewayError):
+    """The place did not take or give a part, after several tries; running it again resumes."""
+
+    code = "transfer_failed"
+    title = "Transfer failed"
+    retry = True
+
+
+class Damaged(Unprocessable):
+    """A part is not what the manifest says."""
+
+    code = "archive_damaged"
+    title = "Archive damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedPart:
+    """One part: its file, the span it holds ([epoch, tick], both included), its size and sum."""
+
+    name: str
+    begin: tuple[int, int]
+    end: tuple[int, int]
+    frames: int
+    gaps: int
+    bytes: int
+    blake3: str
+
+
+@dataclass(slots=True)
+class Manifest:
+    """What an archive holds. ``complete``: the whole span that was asked for is there."""
+
+    world: str
+    stride: int
+    parts: list[ArchivedPart] = field(default_factory=list)
+    complete: bool = False
+
+    @property
+    def end(self) -> tuple[int, int] | None:
+        """The last (epoch, tick) that is there."""
+        return self.parts[-1].end if self.parts else None
+
+    def encode(self) -> bytes:
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
+
+    @classmethod
+    def decode(cls, data: bytes, where: str) -> Manifest:
+        """Raises :class:`Unprocessable` for what is no manifest, or one of a newer format."""
+        try:
+            document = json.loads(data)
+            if document["format"] > FORMAT:
+                raise Unprocessable(
+                    f"{where} is of format {document['format']}, known here is up to {FORMAT}; use the newer gateway"
+                )
+            parts = [
+                ArchivedPart(**{**part, "begin": tuple(part["begin"]), "end": tuple(part["end"])})
+                for part in document["parts"]
+            ]
+            return cls(document["world"], document["stride"], parts, document["complete"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unprocessable(f"{where} is no manifest of an archive: {error}") from error
+
+
+class Place:
+    """A folder anywhere. ``url``: ``/path``, ``s3://bucket/prefix``, whatever fsspec knows.
+
+    ``sleep`` pauses between tries. Raises :class:`ConfigError` for a URL that fsspec does not know.
+    """
+
+    def __init__(self, url: str, *, sleep: Callable[[float], None] = time.sleep, **options: Any) -> None:
+        try:
+            self._fs, self._root = importlib.import_module("fsspec.core").url_to_fs(url, **options)
+        except ImportError as error:
+            raise ConfigError(
+                f"{url} needs a package that is not installed ({error}); pip install 'mvgateway[archive]'"
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"{url}: {error}") from error
+        self.url = url.rstrip("/")
+        self._sleep = sleep
+
+    def manifest(self) -> Manifest | None:
+        """The archive's manifest; None where there is none yet."""
+
+        def get() -> bytes | None:
+            try:
+                if self._fs.size(self._path(MANIFEST)) > limits.ARCHIVE_MANIFEST_BYTES_MAX:
+                    raise TooLarge(f"{self.url}/{MANIFEST} is over {limits.ARCHIVE_MANIFEST_BYTES_MAX} bytes")
+                return bytes(self._fs.cat_file(self._path(MANIFEST)))
+            except FileNotFoundError:
+                return None
+
+        data = self._tried(get, MANIFEST)
+        return None if data is None else Manifest.decode(data, f"{self.url}/{MANIFEST}")
+
+    def need_manifest(self) -> Manifest:
+        """The same; raises :class:`NotFound` where there is none."""
+        manifest = self.manifest()
+        if manifest is None:
+            raise NotFound(f"no archive at {self.url}: there is no {MANIFEST}")
+        return manifest
+
+    def put_manifest(self, manifest: Manifest) -> None:
+        """Write it; whole or not at all."""
+        self._tried(lambda: self._fs.invalidate_cache(), MANIFEST)
+        partial = self._path(f".{MANIFEST}.partial")
+
+        def put() -> None:
+            self._fs.makedirs(self._root, exist_ok=True)
+            if self._is_local:
+                self._fs.pipe_file(partial, manifest.encode())
+                self._fs.mv(partial, self._path(MANIFEST))
+            else:
+                self._fs.pipe_file(self._path(MANIFEST), manifest.encode())
+
+        self._tried(put, MANIFEST)
+
+    def put_part(self, file: Path, name: str) -> tuple[int, str]:
+        """Send a part and look that it is there whole; its size and BLAKE3 in hex."""
+        digest = sum_of(file)
+        size = file.stat().st_size
+
+        def put() -> None:
+            self._fs.makedirs(self._root, exist_ok=True)
+            self._fs.put_file(str(file), self._path(name))
+            self._fs.invalidate_cache()
+            if self._fs.size(self._path(name)) != size:
+                raise OSError(f"{name} arrived incomplete")
+
+        self._tried(put, name)
+        return size, digest
+
+    def get_part(self, part: ArchivedPart, file: Path) -> None:
+        """Fetch a part to ``file``. Raises :class:`Damaged` where its sum is not the manifest's."""
+
+        def get() -> None:
+            self._fs.get_file(self._path(part.name), str(file))
+            if file.stat().st_size < part.bytes:
+                raise OSError(f"{part.name} arrived incomplete")
+
+        try:
+            self._tried(get, part.name)
+        except FileNotFoundError as error:
+            raise Damaged(f"{self.url}/{part.name} is not there, though the manifest lists it") from error
+        if sum_of(file) != part.blake3:
+            raise Damaged(f"{self.url}/{part.name} does not match its checksum; it was changed or damaged")
+
+    @property
+    def _is_local(self) -> bool:
+        protocol = self._fs.protocol
+        return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _tried(self, fn: Callable[[], T], name: str) -> T:
+        """Try several times; what is wrong for good is raised at once."""
+        for attempt in range(limits.ARCHIVE_TRIES_MAX):
+            try:
+                return fn()
+            except (GatewayError, FileNotFoundError):
+                raise
+            except PermissionError as error:
+                raise ConfigError(f"{self.url}/{name}: {error}") from error
+            except Exception as error:
+                if attempt + 1 == limits.ARCHIVE_TRIES_MAX:
+                    raise TransferFailed(
+                        f"{self.url}/{name}: {error or type(error).__name__} ({attempt + 1} tries); "
+                        "run the same command again to resume"
+                    ) from error
+                self._sleep(0.5 * 2**attempt)
+        raise AssertionError("unreachable")
+
+
+def sum_of(file: Path) -> str:
+    """BLAKE3-256 of a file, in hex."""
+    hasher = blake3()
+    for block in _blocks(file):
+        hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        while block := opened.read(limits.MIB):
+            yield block
