@@ -307,3 +307,38 @@ async def test_a_gateway_stops_in_time_while_watchers_are_there(start_gateway: S
             await anext(answer.aiter_bytes())
             async with asyncio.timeout(8):
                 await gateway.drain(2.0)
+
+
+async def test_changes_come_over_webtransport_in_order(http: httpx.AsyncClient, gateway: Gateway) -> None:
+    from gateway.client import Trust
+    from gateway.quic import connect
+    from gateway.wire.entities.messages import decode_entity
+
+    heads: list[dict[str, Any]] = []
+    streams: dict[int, MessageStream] = {}
+
+    class Session:
+        def __init__(self, link: Any) -> None:
+            self.link = link
+
+        def on_message(self, data: bytes, mono: float) -> None: ...
+
+        def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
+            stream = streams.setdefault(stream_id, MessageStream(2 << 20))
+            stream.feed(data)
+            heads.extend(decode_entity(message)[0] for message in stream if message[0] == 32)
+
+        def on_stream_reset(self, stream_id: int) -> None: ...
+        def on_acked(self, token: int) -> None: ...
+        def on_lost(self, token: int) -> None: ...
+        def on_writable(self, mono: float) -> None: ...
+        def on_closed(self, mono: float) -> None: ...
+
+    trust = Trust.of(certificate_sha256=gateway.certificates.current.sha256).for_quic()
+    async with await connect("127.0.0.1", gateway.port, trust=trust) as quic:
+        await quic.webtransport("/v1/worlds/town/entities/live?since=0", Session)
+        for n in range(20):
+            await http.put(f"{TOWN}/e{n:02}", content=bytes(3000))
+        await until(lambda: len(heads) >= 20)
+    assert [head["id"] for head in heads] == [f"e{n:02}" for n in range(20)]
+    assert [head["revision"] for head in heads] == sorted(head["revision"] for head in heads)
