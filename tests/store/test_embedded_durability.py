@@ -15,8 +15,7 @@ from blake3 import blake3
 
 from gateway.errors import ConfigError, Overloaded, StoreUnavailable
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite
-from gateway.store.embedded import EmbeddedOptions, EmbeddedStore, Engine, backup, check, stats
-from gateway.store.embedded import writer as writer_module
+from gateway.store.embedded import EmbeddedOptions, EmbeddedStore, Engine, backup, check, jobs, queue, stats
 
 NS = Namespace("world")
 
@@ -122,7 +121,7 @@ def test_one_commit_that_fails_leaves_the_others_of_its_batch_alone(tmp_path: Pa
 
     def poison() -> None:
         try:
-            engine.writer.run(writer_module.Job(lambda txn: txn.cursor.execute("SELECT * FROM nowhere")))
+            engine.writer.run(jobs.Job(lambda txn: txn.cursor.execute("SELECT * FROM nowhere")))
         except Exception as error:
             ends.append(type(error).__name__)
 
@@ -144,7 +143,7 @@ def test_one_commit_that_fails_leaves_the_others_of_its_batch_alone(tmp_path: Pa
 
 
 def test_a_full_queue_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "STORE_QUEUE_JOBS_MAX", 1)
+    monkeypatch.setattr(queue, "STORE_QUEUE_JOBS_MAX", 1)
     engine = Engine(tmp_path, auto_create=True, options=EmbeddedOptions(background=False))
     engine.stat(NS)
     go = threading.Event()

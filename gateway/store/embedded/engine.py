@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +19,6 @@ from gateway.store.base import (
     CommitRequest,
     Committed,
     Namespace,
-    NamespaceInfo,
-    OverlayBase,
     PageContent,
     PageRead,
     Stat,
@@ -29,13 +27,13 @@ from gateway.store.base import (
     Version,
 )
 from gateway.store.embedded import admin, commit, failures, reading, schema, sweep, versions
+from gateway.store.embedded.administration import Administration
 from gateway.store.embedded.background import Background
 from gateway.store.embedded.content import Packed, pack
 from gateway.store.embedded.folder import FolderLock
 from gateway.store.embedded.jobs import Job, Waiter
-from gateway.store.embedded.namespaces import NsState, Registry, check_proof, load
+from gateway.store.embedded.namespaces import NsState, Registry, check_proof
 from gateway.store.embedded.pool import Pool
-from gateway.store.embedded.sql import ask
 from gateway.store.embedded.timekeeper import TimeKeeper
 from gateway.store.embedded.transaction import WriteTxn
 from gateway.store.embedded.writer import Writer
@@ -51,7 +49,7 @@ class EmbeddedOptions:
     background: bool = True
 
 
-class Engine:
+class Engine(Administration):
     """Made by opening a folder; :meth:`close` it. Satisfies :class:`gateway.store.base.BlockingStore`.
 
     Raises :class:`ConfigError` where the folder cannot be used (in use, not writable, not a store).
@@ -72,6 +70,7 @@ class Engine:
         self.path = self.folder / schema.FILE_NAME
         self.clock = clock
         self.options = options or EmbeddedOptions()
+        self.content_grace_s = self.options.content_grace_s
         self.auto_create = auto_create
         self._lock = FolderLock(self.folder)
         try:
@@ -134,74 +133,6 @@ class Engine:
             )
         return reading.time_bounds(self.pool, t)
 
-    def lock(self, ns: Namespace, owner: str, version: Version | None = None) -> None:
-        """Acquire the namespace lock (idempotent for the same owner)."""
-        key = self._state(ns).key
-        at = None if version is None else versions.parse(version)
-        self._alone(lambda txn: admin.acquire(txn, key, owner, at))
-
-    def unlock(self, ns: Namespace, owner: str, *, rollback: bool) -> None:
-        """Release it; with ``rollback`` every version above its snapshot is removed first."""
-        key = self._state(ns).key
-        if not rollback:
-            self._alone(lambda txn: admin.release(txn, key, owner))
-            return
-        rid, nonce, snapshot = self._alone(lambda txn: admin.begin_rollback(txn, key, owner))
-        for rows in sweep.newer(self.pool, rid, snapshot):
-            self.steps.pages(rid, rows)
-            self._check_still_locked(key, nonce)
-        self._alone(lambda txn: admin.finish_rollback(txn, key, nonce, snapshot))
-
-    # --- admin ---------------------------------------------------------------------------
-
-    def create_namespace(self, key: str, overlay_base: OverlayBase | None = None) -> None:
-        """``Unprocessable`` if it exists; ``Conflict`` if the base is truncated beyond or locked."""
-        admin.check_key(key)
-        self._alone(lambda txn: admin.create(txn, key, overlay_base))
-
-    def rename_namespace(self, old_key: str, new_key: str) -> None:
-        """``NotFound``; ``Unprocessable`` if the new key is taken."""
-        admin.check_key(new_key)
-        self._alone(lambda txn: admin.rename(txn, old_key, new_key))
-
-    def delete_namespace(self, key: str) -> None:
-        """Gone at once; its rows are removed in the background. ``Conflict`` with overlays on it."""
-        self._alone(lambda txn: admin.delete(txn, key))
-
-    def list_namespaces(self, prefix: str = "") -> list[NamespaceInfo]:
-        """Every namespace whose key begins so, in key order."""
-        with self.pool.snapshot() as cursor:
-            query = "SELECT key FROM ns WHERE key >= ? AND substr(key, 1, ?) = ? ORDER BY key"
-            keys = [key for (key,) in ask(cursor, query, (prefix, len(prefix), prefix))]
-            return [state.info() for state in (load(cursor, key) for key in keys) if state is not None]
-
-    def namespace_info(self, key: str) -> NamespaceInfo:
-        """One namespace; no proof is asked, as the admin API asks none."""
-        return self.registry.require(key).info()
-
-    def truncate_namespace(self, key: str, before_version: Version, *, apply: bool = True) -> Iterator[str]:
-        """Remove versions that nobody can read below the mark; yields the running count."""
-        before, total = versions.parse(before_version), 0
-        mark_it = admin.mark_truncated if apply else admin.would_truncate
-        rid, mark = self._alone(lambda txn: mark_it(txn, key, before))
-        for rows in sweep.superseded(self.pool, rid, mark):
-            total += self.steps.pages(rid, rows) if apply else len(rows)
-            yield str(total)
-        if apply:
-            self.steps.run(sweep.drop_log(rid, mark))
-
-    def delete_unreferenced_content(self, key: str, *, apply: bool = True) -> Iterator[str]:
-        """Remove content that no page version refers to, what was written ahead only after the grace;
-        yields the running count."""
-        rid, total = self.registry.require(key).rid, 0
-        before = int(self.clock()) - self.options.content_grace_s
-        if not apply:
-            yield str(sweep.count_loose(self.pool, rid, before))
-            return
-        while count := self.steps.run(sweep.collect(rid, before)):
-            total += count
-            yield str(total)
-
     # --- upkeep --------------------------------------------------------------------------
 
     def keep_time(self) -> None:
@@ -210,9 +141,7 @@ class Engine:
 
     def sweep(self) -> int:
         """One round of collecting everywhere; how many rows went."""
-        return sweep.everywhere(
-            self.pool, self.steps, self.writer, int(self.clock()), self.options.content_grace_s
-        )
+        return sweep.everywhere(self.pool, self.steps, self.writer, int(self.clock()), self.content_grace_s)
 
     def stats(self) -> dict[str, Any]:
         """Plain numbers for metrics: counters of the writer, what waits, bytes on disk."""
@@ -281,14 +210,6 @@ class Engine:
             self._alone(admin.create_if_missing(ns.key))
             state = self.registry.require(ns.key)
         return state
-
-    def _alone(self, apply: Callable[[WriteTxn], Any]) -> Any:
-        return self.writer.run(Job(apply, alone=True))
-
-    def _check_still_locked(self, key: str, nonce: str) -> None:
-        state = self.registry.find(key)
-        if state is None or state.lock is None or state.lock.nonce != nonce:
-            raise Gone(f"the lock of {key!r:.200} is gone")
 
 
 def _visible_head(state: NsState, lock_owner: str | None) -> int:

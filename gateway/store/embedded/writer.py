@@ -10,30 +10,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from gateway.errors import GatewayError, Overloaded, StoreUnavailable
-from gateway.limits import (
-    STORE_BATCH_JOBS_MAX,
-    STORE_BATCH_PAGES_MAX,
-    STORE_GATHER_JOBS_MIN,
-    STORE_GATHER_S_MAX,
-    STORE_GATHER_SHARE,
-    STORE_QUEUE_BYTES_MAX,
-    STORE_QUEUE_JOBS_MAX,
-    STORE_WAL_PAGES,
-    STORE_WAL_PAGES_MAX,
-)
+from gateway.errors import GatewayError, StoreUnavailable
+from gateway.limits import STORE_WAL_PAGES, STORE_WAL_PAGES_MAX
 from gateway.store.embedded import failures, schema
 from gateway.store.embedded.attempts import Attempts
 from gateway.store.embedded.jobs import Job, tell
 from gateway.store.embedded.namespaces import Registry
 from gateway.store.embedded.numbers import Numbers
+from gateway.store.embedded.queue import Bell, Queue
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 
@@ -45,19 +35,11 @@ class Writer:
         self._path = path
         self._registry = registry
         self._clock = clock
-        self._queue: deque[Job] = deque()
-        self._queued_bytes = 0
-        self._queue_lock = threading.Lock()
+        self._queue = Queue()
         self._turn = threading.Lock()
-        self._bell = threading.Lock()
-        self._bell.acquire()
-        self._gathered = threading.Lock()
-        self._gathered.acquire()
-        self._gather_to = STORE_QUEUE_JOBS_MAX + 1
+        self._bell = Bell()
         self._closed = False
-        self._gone = False
         self._cursor: apsw.Cursor | None = None
-        self._expected = 0
         self._sync_s = 0.0
         self.wal_pages = 0
         self.wal_full = threading.Event()
@@ -72,7 +54,7 @@ class Writer:
 
     def run(self, job: Job) -> Any:
         """In a thread: do the job, durably; its result, or raise its error."""
-        self._admit(job)
+        self._queue.put(job)
         if self._turn.acquire(blocking=False):
             try:
                 while self._queue and not job.done:
@@ -80,13 +62,13 @@ class Writer:
             finally:
                 self._turn.release()
             if self._queue:
-                _ring(self._bell)
+                self._bell.ring()
         return job.wait()
 
     def submit(self, job: Job) -> None:
         """On an event loop: queue the job; its waiter is told. Raises :class:`Overloaded`."""
-        self._admit(job)
-        _ring(self._bell)
+        self._queue.put(job)
+        self._bell.ring()
 
     def step(self, work: Callable[[WriteTxn], Any]) -> Any:
         """Background work, a few ms at most, between two batches. Not synced by itself: it is durable
@@ -101,7 +83,7 @@ class Writer:
                     self._cursor.execute("PRAGMA synchronous=FULL")
             self.counters["steps"] += 1
         if self._queue:
-            _ring(self._bell)
+            self._bell.ring()
         return job.wait()
 
     @property
@@ -111,12 +93,11 @@ class Writer:
 
     def close(self) -> None:
         """Do what is queued, copy the log into the file, and close. Idempotent."""
+        self._queue.close()
         self._closed = True
-        _ring(self._bell)
+        self._bell.ring()
         self._thread.join()
         with self._turn:
-            with self._queue_lock:
-                self._gone = True
             while self._queue:
                 self._next_batch()
             if self._cursor is not None:
@@ -125,27 +106,9 @@ class Writer:
                 self._cursor.connection.close(True)
                 self._cursor = None
 
-    # --- the queue -----------------------------------------------------------------------
-
-    def _admit(self, job: Job) -> None:
-        if self._closed:
-            raise StoreUnavailable(f"the store {self._path} is closed")
-        if len(self._queue) >= STORE_QUEUE_JOBS_MAX or self._queued_bytes + job.bytes > STORE_QUEUE_BYTES_MAX:
-            raise Overloaded(
-                f"{len(self._queue)} commits with {self._queued_bytes} bytes wait for the disk; the bounds are "
-                f"{STORE_QUEUE_JOBS_MAX} and {STORE_QUEUE_BYTES_MAX}, try again"
-            )
-        with self._queue_lock:
-            if self._gone:
-                raise StoreUnavailable(f"the store {self._path} is closed")
-            self._queued_bytes += job.bytes
-            self._queue.append(job)
-        if len(self._queue) >= self._gather_to:
-            _ring(self._gathered)
-
     def _serve(self) -> None:
         while True:
-            self._bell.acquire()
+            self._bell.wait()
             while self._queue:
                 with self._turn:
                     if self._queue:
@@ -154,33 +117,13 @@ class Writer:
                 return
 
     def _next_batch(self) -> None:
-        if self._expected >= STORE_GATHER_JOBS_MIN:
-            self._gather()
-        first = self._queue.popleft()
-        jobs, weight = [first], first.weight
-        while self._queue and not first.alone and len(jobs) < STORE_BATCH_JOBS_MAX:
-            following = self._queue[0]
-            if following.alone or weight + following.weight > STORE_BATCH_PAGES_MAX:
-                break
-            jobs.append(self._queue.popleft())
-            weight += following.weight
-        with self._queue_lock:
-            self._queued_bytes -= sum(job.bytes for job in jobs)
+        jobs = self._queue.take(self._sync_s)
         self._write(jobs)
-        self._expected = len(jobs) + len(self._queue) if len(jobs) > 1 else 0
+        self._queue.done(len(jobs))
         self.counters["jobs"] += len(jobs)
         self.counters["batches"] += 1
         tell(jobs)
         self._mind_the_log()
-
-    def _gather(self) -> None:
-        """Where many clients commit in turns, those just answered will be back in a moment: one sync
-        for all is sooner than one for each half. Waits at most a share of what a sync takes."""
-        self._gathered.acquire(blocking=False)
-        self._gather_to = self._expected
-        if len(self._queue) < self._gather_to:
-            self._gathered.acquire(timeout=min(self._sync_s * STORE_GATHER_SHARE, STORE_GATHER_S_MAX))
-        self._gather_to = STORE_QUEUE_JOBS_MAX + 1
 
     # --- one transaction -----------------------------------------------------------------
 
@@ -248,7 +191,7 @@ class Writer:
 
     def _begin_cursor(self) -> apsw.Cursor:
         if self._cursor is None:
-            if self._gone:
+            if self._closed and not self._thread.is_alive():
                 raise StoreUnavailable(f"the store {self._path} is closed")
             self._open()
         assert self._cursor is not None
@@ -289,11 +232,3 @@ class Writer:
                 self._abandon()
         else:
             self.wal_full.set()
-
-
-def _ring(bell: threading.Lock) -> None:
-    """Wake who waits to acquire ``bell``, or who will; rung twice is rung once."""
-    try:
-        bell.release()
-    except RuntimeError:
-        return
