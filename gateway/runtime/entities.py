@@ -76,7 +76,7 @@ class EntityService:
 
     async def put(self, place: Place, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
         database = await self._database(place)
-        return await database.write(lambda c, now_us: rows.put(c, wanted, actor, now_us))
+        return await database.write(lambda c, now_us: rows.put(c, wanted, actor, now_us), len(wanted.state))
 
     async def patch(self, place: Place, wanted: Patch, actor: Actor) -> Entity:
         database = await self._database(place)
@@ -90,7 +90,8 @@ class EntityService:
 
     async def batch(self, place: Place, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
         database = await self._database(place)
-        return await database.write(lambda c, now_us: _batch(c, operations, actor, now_us))
+        size_bytes = sum(len(one.state) for one in operations if isinstance(one, Put))
+        return await database.write(lambda c, now_us: _batch(c, operations, actor, now_us), size_bytes)
 
     async def page(
         self, place: Place, wanted: Filter, limit: int, at: str | None = None

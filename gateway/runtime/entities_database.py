@@ -13,9 +13,11 @@ import apsw
 
 from gateway.errors import GatewayError, Overloaded, ShuttingDown
 from gateway.limits import (
+    ENTITY_BATCH_BYTES_MAX,
     ENTITY_PAGE_MAX,
     ENTITY_RETRY_S,
     ENTITY_WRITES_PER_COMMIT_MAX,
+    ENTITY_WRITES_WAITING_BYTES_MAX,
     ENTITY_WRITES_WAITING_MAX,
 )
 from gateway.runtime.entities_feed import Feed
@@ -33,6 +35,7 @@ Work = Callable[[apsw.Connection, int], T]
 @dataclass(slots=True)
 class _Waiting:
     work: Work[Any]
+    size_bytes: int
     answer: asyncio.Future[Any]
 
 
@@ -60,6 +63,7 @@ class EntityDatabase:
         self._executor = executor
         self._clock_us = clock_us
         self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -68,15 +72,21 @@ class EntityDatabase:
         """True while it may not be closed."""
         return bool(self._waiting) or self._task is not None or self.feed.watched
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], size_bytes: int = 0) -> T:
         """``work`` in a transaction that it may share with others; returned means durable. A
-        :class:`GatewayError` that it raises undoes what it did, and nothing else."""
+        :class:`GatewayError` that it raises undoes what it did, and nothing else. ``size_bytes``: of
+        the states that wait with it. Raises :class:`Overloaded` where too much waits."""
         if self._closed:
             raise ShuttingDown("these entities are being closed; ask again in a second")
-        if len(self._waiting) >= ENTITY_WRITES_WAITING_MAX:
-            raise Overloaded(f"{len(self._waiting)} writes wait already, which is the bound; try again")
+        full = self._waiting_bytes + size_bytes > ENTITY_WRITES_WAITING_BYTES_MAX
+        if full or len(self._waiting) >= ENTITY_WRITES_WAITING_MAX:
+            raise Overloaded(
+                f"{len(self._waiting)} writes of {self._waiting_bytes} bytes wait already; the bounds are "
+                f"{ENTITY_WRITES_WAITING_MAX} and {ENTITY_WRITES_WAITING_BYTES_MAX}; try again"
+            )
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(work, answer))
+        self._waiting.append(_Waiting(work, size_bytes, answer))
+        self._waiting_bytes += size_bytes
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._commit_all())
         return await answer
@@ -84,15 +94,24 @@ class EntityDatabase:
     async def _commit_all(self) -> None:
         try:
             while self._waiting:
-                group = [
-                    self._waiting.popleft()
-                    for _ in range(min(len(self._waiting), ENTITY_WRITES_PER_COMMIT_MAX))
-                ]
-                await self._commit([one for one in group if not one.answer.done()])
+                await self._commit([one for one in self._next_group() if not one.answer.done()])
         finally:
             self._task = None
             while self._waiting:
                 self._waiting.popleft().answer.cancel()
+            self._waiting_bytes = 0
+
+    def _next_group(self) -> list[_Waiting]:
+        """What goes into the next commit: at least one, at most so many and so much."""
+        group: list[_Waiting] = []
+        size_bytes = 0
+        while self._waiting and len(group) < ENTITY_WRITES_PER_COMMIT_MAX:
+            size_bytes += self._waiting[0].size_bytes
+            if group and size_bytes > ENTITY_BATCH_BYTES_MAX:
+                break
+            group.append(self._waiting.popleft())
+            self._waiting_bytes -= group[-1].size_bytes
+        return group
 
     async def _commit(self, group: list[_Waiting]) -> None:
         if not group:
