@@ -20,7 +20,7 @@ from gateway.client.archives import ArchivedPart, Manifest, Place
 from gateway.client.films import FilmWriter
 from gateway.client.live import now_us
 from gateway.client.recordings import MAKE_STATE, Moment, Recording, open_film
-from gateway.errors import Conflict, NothingRecorded
+from gateway.errors import ConfigError, Conflict, NothingRecorded
 from gateway.store.base import BlockingStore
 from gateway.store.world import Retention, WorldDatabase
 from gateway.wire.journal import Batch, Gap, JournalFrame
@@ -28,9 +28,23 @@ from gateway.wire.journal import Batch, Gap, JournalFrame
 Item = JournalFrame | Gap
 
 
+def storage_options(pairs: list[str]) -> dict[str, Any]:
+    """``--storage KEY=VALUE`` as fsspec takes it; a value that is JSON is taken as such."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, given, value = pair.partition("=")
+        if not given or not name:
+            raise ConfigError(f"--storage {pair!r} is not KEY=VALUE")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
 async def archive(args: argparse.Namespace) -> int:
     """Send what the place does not have yet."""
-    place = Place(args.place)
+    place = Place(args.place, **storage_options(args.storage))
     async with open_recording(args) as recording:
         summary = await recording.summary()
         manifest = await asyncio.to_thread(place.manifest)
@@ -132,7 +146,7 @@ def _place(item: Item) -> tuple[int, int]:
 
 async def restore(args: argparse.Namespace) -> int:
     """Fetch every part, check it, and put it where it was asked for."""
-    place = Place(args.place)
+    place = Place(args.place, **storage_options(args.storage))
     manifest = await asyncio.to_thread(place.need_manifest)
     if args.check:
         await asyncio.to_thread(_check, place, manifest)

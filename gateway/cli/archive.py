@@ -11,7 +11,7 @@ HELP = "copy a recording to a folder, S3 or whatever fsspec can write; resumable
 EXAMPLE = """
 mvgateway archive arena /backups/arena
 mvgateway archive arena s3://films/arena --from 2h-ago
-AWS_ENDPOINT_URL=http://127.0.0.1:8333 mvgateway archive arena s3://films/arena --store /var/lib/mvgateway
+mvgateway archive arena s3://films/arena --storage endpoint_url=http://127.0.0.1:8333
 """
 
 
@@ -21,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_flags(parser)
     parser.add_argument("--from", dest="begin", metavar="WHEN", help="a tick, EPOCH:TICK, a time, or a mark")
     parser.add_argument("--to", dest="end", metavar="WHEN", help="the last one, likewise")
+    parser.add_argument(
+        "--storage",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option for fsspec, such as endpoint_url=http://127.0.0.1:8333",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 

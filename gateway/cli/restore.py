@@ -19,6 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="DIR|URL", help="a world of this store (no gateway running on it)")
     parser.add_argument("--world", help="its name there (default: the archived one's)")
     parser.add_argument("--check", action="store_true", help="only fetch every part and compare its checksum")
+    parser.add_argument(
+        "--storage",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option for fsspec, such as endpoint_url=http://127.0.0.1:8333",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 

@@ -12,14 +12,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import apsw
 
 from gateway import limits
 from gateway.client.address import world_path
-from gateway.client.fetch import fetch_state
-from gateway.client.http import HttpClient
 from gateway.core.state import WorldState
 from gateway.errors import NotFound, NothingRecorded, Unprocessable
 from gateway.store.base import BlockingStore
@@ -28,6 +26,9 @@ from gateway.store.world.schema import is_world
 from gateway.store.world.state import MakeState
 from gateway.wire import Control, Frame, MessageStream, decode_message, split
 from gateway.wire.journal import Gap, JournalFrame
+
+if TYPE_CHECKING:
+    from gateway.client.http import HttpClient
 
 T = TypeVar("T")
 MAKE_STATE = cast(MakeState, WorldState)
@@ -179,6 +180,8 @@ class RemoteRecording:
             path = world_path(self.name, "frames", at=iso_time(moment.at_us))
         else:
             path = world_path(self.name, "frames", "last")
+        from gateway.client.fetch import fetch_state
+
         found = await fetch_state(self._client, path)
         return Snapshot(
             found.epoch, found.tick, found.durable_at_us, found.stride, found.records, found.messages
