@@ -407,6 +407,8 @@ ENTITY_DATABASES_MAX: Final = 64
 """Databases (worlds and inventories) open for entities at once: some 4 MiB of pages each at most."""
 ENTITY_WRITES_WAITING_MAX: Final = 4_096
 """Writes waiting for one database's next commit; beyond it 503, since they could not end in time."""
+ENTITY_WRITES_WAITING_BYTES_MAX: Final = 64 * MIB
+"""The same in bytes of states: a megabyte each would be four gigabytes."""
 ENTITY_WRITES_PER_COMMIT_MAX: Final = 256
 """Waiting writes taken into one commit: they share its fsync."""
 ENTITY_RETRY_S: Final = 5.0
