@@ -32,12 +32,13 @@ class _Partial:
 class GapTracker:
     """Watches one epoch's ticks go by; :meth:`take` gives the gaps that have become certain."""
 
-    __slots__ = ("_found", "_holes", "_newest", "_partial", "_step", "_steps_seen", "epoch")
+    __slots__ = ("_found", "_holes", "_newest", "_partial", "_settled", "_step", "_steps_seen", "epoch")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self._newest: int | None = None
         self._partial: dict[int, _Partial] = {}
+        self._settled: dict[int, None] = {}
         self._holes: list[tuple[int, int, float]] = []
         self._found: list[Gap] = []
         self._step = 1
@@ -62,12 +63,21 @@ class GapTracker:
     def _part(self, tick: int, part: int, parts: int, mono: float) -> None:
         partial = self._partial.get(tick)
         if partial is None:
+            if tick in self._settled:
+                return
             partial = self._partial[tick] = _Partial(parts, mono)
             if len(self._partial) > GAPS_PENDING_MAX:
                 self._give_up(next(iter(self._partial)))
         partial.seen.add(part)
         if len(partial.seen) >= partial.parts:
             self._partial.pop(tick, None)
+            self._settle(tick)
+
+    def _settle(self, tick: int) -> None:
+        """What is still to come of this tick is a duplicate, or too late."""
+        self._settled[tick] = None
+        if len(self._settled) > GAPS_PENDING_MAX:
+            del self._settled[next(iter(self._settled))]
 
     def _jumped(self, newest: int, tick: int, mono: float) -> None:
         """More than one step forward, or less: learn the step, and remember what is missing."""
@@ -119,4 +129,5 @@ class GapTracker:
 
     def _give_up(self, tick: int) -> None:
         del self._partial[tick]
+        self._settle(tick)
         self._found.append(Gap(self.epoch, tick, tick, "partial"))

@@ -85,10 +85,7 @@ class JournalBuffer:
         now_us: int,
     ) -> None:
         """A message that the state took. Parts of one tick that follow each other share a row."""
-        if epoch != self._tracker.epoch:
-            self._gaps += self._tracker.finish()
-            self._tracker = GapTracker(epoch)
-        self._tracker.saw(tick, part, parts, mono)
+        self.saw(epoch, tick, part, parts, mono)
         newest = self._newest
         if newest is None or epoch > newest.epoch or (epoch == newest.epoch and tick > newest.tick):
             self._newest = Mark(epoch, tick)
@@ -99,6 +96,13 @@ class JournalBuffer:
             return
         self.size_bytes += cost
         self._append(JournalFrame(self._next_seq, epoch, tick, now_us, sent_at, False, (message,)))
+
+    def saw(self, epoch: int, tick: int, part: int, parts: int, mono: float) -> None:
+        """A message came, whether it brought anything new or not: it is not missing."""
+        if epoch != self._tracker.epoch:
+            self._gaps += self._tracker.finish()
+            self._tracker = GapTracker(epoch)
+        self._tracker.saw(tick, part, parts, mono)
 
     def _append(self, row: JournalFrame) -> None:
         last = self._rows[-1] if self._rows else None

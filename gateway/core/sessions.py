@@ -13,7 +13,7 @@ from gateway.core.options import FOCUS_WEIGHT, parse_weights
 from gateway.core.ports import CloseCode, Link
 from gateway.core.reader import Reader
 from gateway.errors import BadInput, GatewayError, MalformedMessage
-from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, LATE_RUN_MAX, STREAM_MESSAGE_BYTES_MAX
+from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, LATE_RUN_MAX
 from gateway.wire.control import Control, encode_control
 from gateway.wire.frames import Frame, decode_message
 
@@ -85,7 +85,7 @@ class PublisherSession(_Session):
     __slots__ = ("_late_run", "_newest_tick", "epoch")
 
     def __init__(self, world: World, link: Link, epoch: int) -> None:
-        super().__init__(world, link, STREAM_MESSAGE_BYTES_MAX)
+        super().__init__(world, link, world.settings.message_bytes_max)
         self.epoch = epoch
         self._late_run = 0
         self._newest_tick = 0
@@ -107,9 +107,12 @@ class PublisherSession(_Session):
             self._was_late(what)
 
     def _was_late(self, frame: Frame) -> None:
-        """Late datagrams are nothing special; nothing but late messages means that ticks went back."""
+        """Late datagrams are nothing special; nothing but late messages means that ticks went back.
+        The newest tick said again (a keyframe on reconnecting) is neither."""
+        if frame.tick >= self._newest_tick:
+            return
         self._late_run += 1
-        if self._late_run >= LATE_RUN_MAX or (not self.link.lossy and frame.tick < self._newest_tick):
+        if self._late_run >= LATE_RUN_MAX or not self.link.lossy:
             raise MalformedMessage(
                 f"tick {frame.tick} went back: the newest of epoch {self.epoch} is {self.world.state.tick}; "
                 "ticks rise within an epoch, attach without epoch= to start a new one"
@@ -119,7 +122,8 @@ class PublisherSession(_Session):
         """A ``durable`` notice arrived; nobody has to read them."""
 
     def on_lost(self, token: int) -> None:
-        """The next ``durable`` notice says more."""
+        """The ``durable`` notice is said again: it may have been the last one."""
+        self.world.notice_lost()
 
     def on_writable(self, mono: float) -> None:
         """Nothing ever waits for a publisher."""

@@ -24,7 +24,7 @@ from gateway.core.reader import FLUSH_S, Reader
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
 from gateway.errors import MalformedMessage, PublisherPresent
-from gateway.limits import JOURNAL_BYTES_MAX
+from gateway.limits import JOURNAL_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX
 from gateway.wire.control import encode_control
 from gateway.wire.frames import Frame, Record, encode_frame, with_epoch
 from gateway.wire.journal import Batch
@@ -45,6 +45,7 @@ class WorldSettings:
     keyframe_interval_s: float = 1.0
     lag_s: float = 2.0
     journal_bytes_max: int = JOURNAL_BYTES_MAX
+    message_bytes_max: int = STREAM_MESSAGE_BYTES_MAX
 
 
 class World:
@@ -221,6 +222,7 @@ class World:
         applied = self.state.apply(frame)
         if not applied.changed and not applied.dropped and self.state.order == before:
             self.counters.late += 1
+            self.journal.saw(epoch, frame.tick, frame.part, frame.parts, mono)
             return False
         if len(applied.changed) < len(frame.keys):
             frame = only(frame, applied.changed)
@@ -377,14 +379,20 @@ class World:
         due = self._notice_due()
         if due is None or mono < due or self.publisher is None or self.journal.durable is None:
             return
-        durable = self._noticed = self.journal.durable
+        durable = self.journal.durable
         self._notice_at = mono
         message = encode_control("durable", epoch=durable.epoch, tick=durable.tick)
         link = self.publisher.link
-        if link.lossy:
-            link.send(message, 0)
-        else:
+        if not link.lossy:
             link.control(message)
+        elif not link.send(message, 0):
+            return
+        self._noticed = durable
+
+    def notice_lost(self) -> None:
+        """A ``durable`` notice did not arrive: say it again, by then perhaps with a newer tick."""
+        self._noticed = None
+        self._wake()
 
     def _wake(self) -> None:
         if self.on_work is not None:

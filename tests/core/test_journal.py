@@ -154,6 +154,21 @@ def test_while_the_store_is_away_memory_is_bounded_and_the_hole_is_recorded() ->
     assert (back.epoch, back.tick) == (1, 999)
 
 
+def test_parts_that_come_again_and_bring_little_new_are_not_missing() -> None:
+    rig = Rig()
+    for part in range(4):
+        rig.publish(5, key=part, part=part, parts=4)
+    rig.publish(5, key=0, part=0, parts=4)
+    for part in range(4):
+        rig.publish(6, key=part if part != 2 else 9, part=part, parts=4)
+    rig.publish(6, key=1, part=1, parts=4)
+    rig.mono += WAIT_S + 0.1
+    rig.world.poll(rig.mono, 0)
+    batch = rig.take()
+    assert batch is not None
+    assert (batch.gaps, batch.tick) == ((), 6)
+
+
 def test_gaps_waiting_for_the_store_are_bounded() -> None:
     rig = Rig()
     rig.publish(1)

@@ -178,6 +178,8 @@ def test_ticks_going_back_are_an_error_in_order_and_only_late_out_of_order() -> 
 def test_a_publisher_whose_every_message_is_late_is_told_so() -> None:
     session = make_world().attach_publisher(RecordingLink(), 1, 100.0)
     session.take(message(100_000, {1: b"a"}), 100.0)
+    for _ in range(2 * LATE_RUN_MAX):
+        session.take(message(100_000, {1: b"a"}), 100.0)
     for tick in range(1, LATE_RUN_MAX):
         session.take(message(tick, {1: b"b"}), 100.0)
     with pytest.raises(MalformedMessage, match="went back"):
