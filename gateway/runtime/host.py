@@ -78,7 +78,17 @@ class WorldHost:
             last_epoch=database.opened.epoch,
             durable=None if recovered is None else Mark(recovered.epoch, recovered.tick),
         )
-        return cls(name, database, world, settings)
+        host = cls(name, database, world, settings)
+        host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
+        return host
+
+    async def last_synced(self) -> Mapping[str, Any]:
+        """The last synced state: what is in memory where the store has all of it, else from the store.
+        Raises ``NothingRecorded``."""
+        received_us, state = self.pump.newest_received_us, self.world.state
+        if received_us is not None and self.world.journal.empty:
+            return self.database.shaped(state, state.epoch, state.tick, received_us)
+        return await self.database.last()
 
     async def open_session(self, options: LiveOptions, link: Link) -> Session:
         """Attach a publisher or a subscriber."""

@@ -47,6 +47,8 @@ class JournalPump:
         self.commits = 0
         self.commit_failures = 0
         self.commit_seconds = 0.0
+        self.newest_received_us: int | None = None
+        """When the newest committed frame was received (µs since the Unix epoch)."""
         self.is_failing = False
         """True while the newest commit has failed."""
         self._work = asyncio.Event()
@@ -101,6 +103,8 @@ class JournalPump:
             self.is_failing = True
             return False
         self.is_failing = False
+        if batch.frames:
+            self.newest_received_us = batch.frames[-1].received_at_us
         self.commits += 1
         self.commit_seconds += time.monotonic() - started
         self._world.committed(batch, time.monotonic())

@@ -86,20 +86,23 @@ class Recording:
         found = await self.recover()
         if found is None:
             raise NothingRecorded(f"nothing was recorded of world {self.name} yet; publish to it first")
-        return self._state(found)
+        return self._recovered(found)
 
     async def state_at(self, *, epoch: int | None, tick: int | None, at_us: int | None) -> Mapping[str, Any]:
         """The state at a tick (of the newest epoch unless one is named), or at a time."""
-        return self._state(await self.world.state_at(epoch=epoch, tick=tick, at_us=at_us))
+        return self._recovered(await self.world.state_at(epoch=epoch, tick=tick, at_us=at_us))
 
-    def _state(self, found: Recovered) -> Mapping[str, Any]:
-        state = cast(WorldState, found.state)
+    def _recovered(self, found: Recovered) -> Mapping[str, Any]:
+        return self.shaped(cast(WorldState, found.state), found.epoch, found.tick, found.received_at_us)
+
+    def shaped(self, state: WorldState, epoch: int, tick: int, durable_at_us: int) -> Mapping[str, Any]:
+        """A state as ``last_synced`` answers it."""
         return {
-            "epoch": found.epoch,
-            "tick": found.tick,
-            "durable_at": found.received_at_us,
+            "epoch": epoch,
+            "tick": tick,
+            "durable_at": durable_at_us,
             "stride": self.world.info.stride or state.stride,
-            "records": found.records(),
+            "records": state.snapshot(),
             "messages": split(state.keyframe(), limits.WEBSOCKET_MESSAGE_BYTES_MAX),
         }
 

@@ -150,7 +150,7 @@ class Worlds:
         return await (await self.host(name, create={})).post(messages, durable=durable)
 
     async def last_synced(self, name: str) -> Mapping[str, Any]:
-        return await (await self.host(name)).database.last()
+        return await (await self.host(name)).last_synced()
 
     async def state_at(
         self, name: str, *, epoch: int | None = None, tick: int | None = None, at_us: int | None = None

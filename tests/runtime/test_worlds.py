@@ -381,3 +381,23 @@ async def test_a_post_that_goes_on_for_long_is_one_publisher_until_it_is_taken_o
             more.set()
             refused = await posting
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+
+
+async def test_the_synced_state_in_memory_is_the_one_in_the_store(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await publish(
+        client,
+        "w",
+        frame(1, {1: b"one", 2: b"two"}),
+        frame(2, {1: None, 3: b"three"}),
+        frame(4, {4: b"four"}),
+    )
+    host = gateway.worlds.hosts["w"]
+    await until(lambda: host.world.journal.empty)
+    in_memory, in_store = await host.last_synced(), await host.database.last()
+    for name in ("epoch", "tick", "durable_at", "stride", "records"):
+        assert in_memory[name] == in_store[name], name
+    assert [decode_frame(m).records for m in in_memory["messages"]] == [
+        decode_frame(m).records for m in in_store["messages"]
+    ]
