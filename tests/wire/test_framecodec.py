@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import MalformedMessage
 from gateway.wire import Frame, Record, encode_frame, split
+from gateway.wire.framechain import join, messages_of
 from gateway.wire.framecodec import (
     ALONE,
     COLUMNS,
@@ -19,8 +20,6 @@ from gateway.wire.framecodec import (
     PREFIXED,
     FrameDecoder,
     FrameEncoder,
-    join,
-    messages_of,
 )
 
 STRIDE = 100
