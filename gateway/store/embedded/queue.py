@@ -9,6 +9,7 @@ from gateway.errors import Overloaded, StoreUnavailable
 from gateway.limits import (
     STORE_BATCH_JOBS_MAX,
     STORE_BATCH_PAGES_MAX,
+    STORE_GATHER_JOB_S,
     STORE_GATHER_JOBS_MIN,
     STORE_GATHER_S_MAX,
     STORE_GATHER_SHARE,
@@ -54,9 +55,10 @@ class Queue:
         """The jobs of the next transaction, at least one. ``sync_s``: what a sync takes at present.
 
         Where many clients commit in turns, those just answered will be back in a moment: one sync
-        for all is sooner than one for each half. So it waits for them, at most a share of a sync.
+        for all is sooner than one for each half. So it waits for them, at most a share of a sync; but
+        not where the disk is so fast that one half is prepared while the other is synced.
         """
-        if self._expected >= STORE_GATHER_JOBS_MIN:
+        if self._expected >= STORE_GATHER_JOBS_MIN and sync_s > self._expected * STORE_GATHER_JOB_S:
             self._gather(min(sync_s * STORE_GATHER_SHARE, STORE_GATHER_S_MAX))
         first = self._jobs.popleft()
         jobs, weight = [first], first.weight
