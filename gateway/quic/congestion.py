@@ -4,7 +4,7 @@ A game sends a few packets each tick and nothing in between. A controller that h
 every random loss then blocks the next frame on a link that is not congested at all. This one
 (RFC 9002 section 7 leaves the choice) asks three questions instead of one:
 
-* does a queue grow? The mean RTT of a round stands well above the smallest of the last ten
+* does a queue grow? The smallest RTT of a round stands well above the smallest of the last ten
   seconds: then the window shrinks towards what the path delivers;
 * is loss heavy? Above a tenth of what was sent, or above 3 % for a flow that fills its window:
   then it shrinks by a factor;
@@ -17,6 +17,7 @@ the window is what limits the flow (RFC 9002 section 7.8). Persistent congestion
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,7 +42,7 @@ QUEUE_S_MIN = 0.015
 ROUND_S_MIN = 0.025
 """A round is no shorter than a delayed ACK (max_ack_delay)."""
 QUEUE_SHARE = 0.5
-"""How far above the smallest RTT a round's mean may stand, as a share of it."""
+"""How far above the smallest RTT a round's smallest may stand, as a share of it."""
 MIN_RTT_S = 10.0
 """How long the smallest RTT is believed (as BBR does)."""
 BACK_OFF = 0.7
@@ -50,6 +51,8 @@ QUEUE_BACK_OFF = 0.9
 QUEUE_BACK_OFF_LEAST = 0.5
 GROWTH_PACKETS = 2
 """Packets by which the window grows a round after slow start."""
+QUIET_ROUNDS = 8
+"""After so many rounds without a queue or heavy loss growth doubles: the path has more to give."""
 
 
 class RealtimeCongestionControl(QuicCongestionControl):
@@ -70,9 +73,9 @@ class RealtimeCongestionControl(QuicCongestionControl):
         self._min_rtt_at = 0.0
         self._round_began = 0.0
         self._round_ends = 0.0
-        self._round_rtt_sum = 0.0
-        self._round_samples = 0
+        self._round_min_rtt = math.inf
         self._queue_grows = False
+        self._quiet_rounds = 0
         self._acked = 0.0
         self._lost = 0.0
 
@@ -93,7 +96,7 @@ class RealtimeCongestionControl(QuicCongestionControl):
         if self._is_slow_start:
             self.congestion_window += size
         elif not self._queue_grows:
-            self._stash += GROWTH_PACKETS * size
+            self._stash += (GROWTH_PACKETS << min(self._quiet_rounds // QUIET_ROUNDS, 6)) * size
             if self._stash >= self.congestion_window:
                 self._stash -= self.congestion_window
                 self.congestion_window += self._packet_bytes
@@ -125,8 +128,8 @@ class RealtimeCongestionControl(QuicCongestionControl):
         self._rtt = rtt
         if self._min_rtt == 0.0 or rtt <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
             self._min_rtt, self._min_rtt_at = rtt, now
-        self._round_rtt_sum += rtt
-        self._round_samples += 1
+        if rtt < self._round_min_rtt:
+            self._round_min_rtt = rtt
         if now >= self._round_ends:
             self._end_round(now)
 
@@ -136,16 +139,15 @@ class RealtimeCongestionControl(QuicCongestionControl):
         """A round lasts one RTT, but long enough for an ACK that the peer delayed. The round after
         a back-off still measures what was sent before it, so it decides nothing."""
         allowed = self._min_rtt + max(QUEUE_S_MIN, QUEUE_SHARE * self._min_rtt)
-        mean = self._round_rtt_sum / self._round_samples
         if self._round_began >= self._recovery_since:
-            self._queue_grows = mean > allowed
+            self._queue_grows = self._round_min_rtt > allowed
+            self._quiet_rounds = 0 if self._queue_grows else self._quiet_rounds + 1
             if self._queue_grows:
-                drained = QUEUE_BACK_OFF * self._min_rtt / mean
+                drained = QUEUE_BACK_OFF * self._min_rtt / self._round_min_rtt
                 self._shrink(now, max(drained, QUEUE_BACK_OFF_LEAST), self._least)
         self._acked *= MEMORY
         self._lost *= MEMORY
-        self._round_rtt_sum = 0.0
-        self._round_samples = 0
+        self._round_min_rtt = math.inf
         self._round_began = now
         self._round_ends = now + max(self._rtt, ROUND_S_MIN)
 
@@ -170,7 +172,7 @@ class RealtimeCongestionControl(QuicCongestionControl):
 
     def _shrink(self, now: float, factor: float, least: int) -> None:
         self._recovery_since = now + 1e-9
-        self._stash = 0
+        self._stash = self._quiet_rounds = 0
         self.congestion_window = max(int(self.congestion_window * factor), least)
         self.ssthresh = self.congestion_window
 

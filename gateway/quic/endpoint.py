@@ -58,6 +58,8 @@ class Endpoint:
     # -- input ----------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
+        """Take a batch. What it causes is sent a moment later, so that an application that answers
+        at once answers with the acknowledgement, in one packet."""
         batch = self.udp.receive()
         now = self.time()
         by_cid = self._by_cid
@@ -70,7 +72,8 @@ class Endpoint:
                 self._on_unrouted(data, addr, now)
         self._is_reading = False
         self.counters["datagrams_received"] += len(batch)
-        self.flush()
+        if self._marked and self._flush_handle is None and not self.is_closed:
+            self._flush_handle = self.loop.call_soon(self.flush)
 
     def _on_unrouted(self, data: bytes, addr: Address, now: float) -> None:
         """A long header, or a connection ID that is not known."""

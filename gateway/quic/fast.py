@@ -128,6 +128,8 @@ class FastConnection(Connection):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, NetworkAddress]]:
         space = self._space
+        if space is not None and space.ack_at is not None and space.ack_at > now and self._has_stream_data():
+            space.ack_at = now
         datagrams = super().datagrams_to_send(now)
         self.packets_stock += len(datagrams)
         if space is None:
@@ -141,6 +143,13 @@ class FastConnection(Connection):
                 self._ack_wanted = 0
             self._stock_due = self._stock_has_work()
         return datagrams
+
+    def _has_stream_data(self) -> bool:
+        """Whether a packet with stream data is about to go, which can take an ACK with it."""
+        for stream in self._streams_queue:
+            if not stream.sender.buffer_is_empty and not stream.is_blocked:
+                return True
+        return False
 
     def _is_settled(self) -> bool:
         """Handshake confirmed, 0-RTT over, connection IDs of our length, nobody logs packets."""
