@@ -25,26 +25,29 @@ RECORDS = 12
 WORLD = "w"
 
 
-def frame_at(tick: int) -> Frame:
+def frame_at(tick: int, repeat: int = 8) -> Frame:
     """What is sent at a tick: first a keyframe, then three of twelve records, with bytes that name
     key and tick."""
     keys = list(range(RECORDS)) if tick == 1 else [(tick * 3 + i) % RECORDS for i in range(3)]
-    return Frame(0, tick, [Record(key, f"{key}@{tick}:".encode() * 8) for key in keys], keyframe=tick == 1)
+    return Frame(
+        0, tick, [Record(key, f"{key}@{tick}:".encode() * repeat) for key in keys], keyframe=tick == 1
+    )
 
 
-def state_at(tick: int) -> dict[int, bytes]:
+def state_at(tick: int, repeat: int = 8) -> dict[int, bytes]:
     """The state after ticks 1 to ``tick``."""
     state = WorldState()
     for at in range(max(1, tick - 2 * RECORDS), tick + 1):
-        state.apply(frame_at(at))
+        state.apply(frame_at(at, repeat))
     return state.snapshot()
 
 
 class Publisher:
     """Publishes one epoch by WebSocket until the connection ends; keeps what it was promised."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, repeat: int = 8) -> None:
         self._url = f"ws://127.0.0.1:{port}/v1/worlds/{WORLD}/live?role=publish"
+        self.repeat = repeat
         self.epoch = 0
         self.sent_tick = 0
         self.durable_tick = 0
@@ -60,7 +63,7 @@ class Publisher:
                         if listening.done():
                             return
                     for tick in range(1, ticks + 1):
-                        await link.send(encode_frame(frame_at(tick)))
+                        await link.send(encode_frame(frame_at(tick, self.repeat)))
                         self.sent_tick = tick
                         await asyncio.sleep(1 / hz)
                     await asyncio.sleep(3_600)
@@ -127,13 +130,15 @@ class Recovered:
         """Everything promised is there byte for byte, nothing from the future, gaps are those recorded."""
         assert self.epoch == publisher.epoch
         assert publisher.durable_tick <= self.tick <= publisher.sent_tick
-        assert self.records == state_at(self.tick), f"the state at tick {self.tick} of epoch {self.epoch}"
+        assert self.records == state_at(self.tick, publisher.repeat), (
+            f"the state at tick {self.tick} of epoch {self.epoch}"
+        )
         assert {t for t in range(1, self.tick + 1) if t not in self.ticks} == {
             t for t in self.gaps if t <= self.tick
         }
         for tick, frame in self.frames.items():
             assert [(r.key, r.data) for r in frame.records] == [
-                (r.key, r.data) for r in frame_at(tick).records
+                (r.key, r.data) for r in frame_at(tick, publisher.repeat).records
             ]
 
 

@@ -12,9 +12,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from gateway import limits
 from gateway.store.embedded import EmbeddedStore
+from gateway.wire import encode_frame
 from tests.runtime.conftest import GatewayProcess, StartProcess, until
 from tests.runtime.faults.driver import (
     Publisher,
@@ -134,6 +137,32 @@ async def test_fan_out_goes_on_while_the_store_hangs_and_the_journal_catches_up(
     publishing.cancel()
     reading.cancel()
     await asyncio.gather(publishing, reading, return_exceptions=True)
+
+
+async def test_memory_stays_bounded_while_the_store_is_away_and_the_hole_is_told(
+    start_process: StartProcess, store: StoreProcess
+) -> None:
+    child = start_process(*store.flags).wait_ready()
+    repeat = 2_000
+    frame_bytes = len(encode_frame(frame_at(1_000, repeat)))
+    ticks = 2 * limits.JOURNAL_BYTES_MAX // frame_bytes
+    publisher = Publisher(child.port("plain"), repeat)
+    publishing = asyncio.ensure_future(publisher.run(ticks, 10_000.0))
+    await until(lambda: publisher.durable_tick > 0)
+    store.process.send_signal(signal.SIGSTOP)
+    try:
+        before = psutil.Process(child.process.pid).memory_info().rss
+        await until(lambda: publisher.sent_tick == ticks, 60)
+        grown = psutil.Process(child.process.pid).memory_info().rss - before
+    finally:
+        store.process.send_signal(signal.SIGCONT)
+    assert grown < 3 * limits.JOURNAL_BYTES_MAX, "a bounded journal, and what one commit of it takes"
+    await caught_up(publisher)
+    back = await Recovered.ask(child.base_url, publisher.epoch)
+    back.judge(publisher)
+    assert (back.tick, len(back.gaps) > 0) == (ticks, True)
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
 
 
 @pytest.fixture
