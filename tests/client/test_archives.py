@@ -1,0 +1,188 @@
+"""Archives in a folder and in a real S3 server, with the connection cut in the middle."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import limits
+from gateway.cli import main
+from gateway.client.archives import Damaged, Manifest, Place, TransferFailed
+from gateway.client.recordings import LocalRecording, Moment, open_film, open_world
+from gateway.errors import Unprocessable
+from gateway.store.embedded import EmbeddedStore
+from tests.client.filming import Filmed, film
+
+moto_server = pytest.importorskip(
+    "moto.server", reason="moto[server] is not installed: no S3 server to try archives on"
+)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ARCHIVE_PART_FRAMES_MAX", 50)
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket on an S3 server of our own: its endpoint URL."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    import fsspec
+
+    fsspec.filesystem("s3", endpoint_url=f"http://{host}:{port}", skip_instance_cache=True).mkdir("films")
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+class CutLine:
+    """A TCP relay that breaks every connection once so many bytes have gone through, until mended."""
+
+    def __init__(self, to_port: int, bytes_until_cut: int) -> None:
+        self._to_port = to_port
+        self._left = bytes_until_cut
+        self.mended = False
+        self.cuts = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self._to_port))
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(4096):
+                self._left -= len(data)
+                if self._left < 0 and not self.mended:
+                    self.cuts += 1
+                    break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def every_moment(recording: LocalRecording, made: Filmed) -> None:
+    for place, records in made.states.items():
+        assert recording._state(Moment(*place)).records == records
+
+
+def check_store(folder: Path, name: str, made: Filmed) -> None:
+    store = EmbeddedStore.open(folder)
+    world = open_world(store.blocking(), name)
+    every_moment(LocalRecording(name, world), made)
+    assert [(g.epoch, g.from_tick) for g in world.gaps()] == [(g.epoch, g.from_tick) for g in made.gaps]
+    assert [mark["name"] for mark in world.marks()] == ["goal"]
+    world.close()
+    store.close()
+
+
+def test_a_folder_takes_a_recording_and_gives_it_back(tmp_path: Path) -> None:
+    made = film(tmp_path / "store")
+    there = str(tmp_path / "archive")
+    assert main(["archive", "w", there, "--store", str(tmp_path / "store")]) == 0
+    assert main(["restore", there, "--check"]) == 0
+    assert main(["restore", there, "--out", str(tmp_path / "back.sqlite")]) == 0
+    with open_film(tmp_path / "back.sqlite") as recording:
+        every_moment(recording, made)
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):
+        assert main(["restore", there, "--store", str(tmp_path / "empty"), "--world", "again"]) == 0
+    check_store(tmp_path / "empty", "again", made)
+
+
+def test_s3_resumes_where_the_connection_was_cut(
+    tmp_path: Path, s3: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ARCHIVE_TRIES_MAX", 1)
+    made = film(tmp_path / "store", ticks=150)
+    line = CutLine(int(s3.rsplit(":", 1)[1]), bytes_until_cut=150_000)
+    options = ["--storage", f"endpoint_url=http://127.0.0.1:{line.port}"]
+    options += [
+        "--storage",
+        'config_kwargs={"retries": {"max_attempts": 1}}',
+        "--storage",
+        "skip_instance_cache=true",
+    ]
+    archive = ["archive", "w", "s3://films/w", "--store", str(tmp_path / "store"), *options, "--json"]
+    assert main(archive) == 1
+    assert "run the same command again to resume" in capsys.readouterr().err
+    assert line.cuts >= 1
+    line.mended = True
+    before = Place("s3://films/w", endpoint_url=s3, skip_instance_cache=True).manifest()
+    assert before is not None
+    assert 0 < len(before.parts) < 6
+    assert main(archive) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["sent"] == facts["parts"] - len(before.parts)
+    assert main(["restore", "s3://films/w", "--out", str(tmp_path / "back.sqlite"), *options]) == 0
+    with open_film(tmp_path / "back.sqlite") as recording:
+        every_moment(recording, made)
+    line.close()
+
+
+def test_a_changed_part_is_found_out_and_restores_nothing(tmp_path: Path) -> None:
+    film(tmp_path / "store")
+    there = tmp_path / "archive"
+    assert main(["archive", "w", str(there), "--store", str(tmp_path / "store")]) == 0
+    part = sorted(there.glob("part-*.sqlite"))[1]
+    data = bytearray(part.read_bytes())
+    data[5000] ^= 1
+    part.write_bytes(data)
+    place = Place(str(there))
+    with pytest.raises(Damaged):
+        place.get_part(place.need_manifest().parts[1], tmp_path / "fetched")
+    assert main(["restore", str(there), "--out", str(tmp_path / "back.sqlite")]) == 1
+    assert not (tmp_path / "back.sqlite").exists()
+
+
+def test_a_place_that_fails_is_tried_again_and_then_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    place = Place(str(tmp_path), sleep=pauses.append)
+
+    def fail(*_: Any) -> None:
+        raise OSError("the line is dead")
+
+    monkeypatch.setattr(type(place._fs), "put_file", fail)
+    file = tmp_path / "x"
+    file.write_bytes(b"x")
+    with pytest.raises(TransferFailed, match="the line is dead"):
+        place.put_part(file, "part")
+    assert pauses == [0.5, 1.0, 2.0, 4.0]
+
+
+def test_a_manifest_of_a_newer_format_is_not_guessed_at() -> None:
+    with pytest.raises(Unprocessable, match="format 99"):
+        Manifest.decode(b'{"format": 99}', "x")
+    with pytest.raises(Unprocessable):
+        Manifest.decode(b"[]", "x")
