@@ -82,6 +82,8 @@ VFS_DIRTY_PAGES_MAX: Final = 512
 """Written pages held before content is written ahead: 4 MiB of 8 KiB pages a transaction."""
 VFS_CACHE_BYTES_MAX: Final = 4 * MIB
 """Pages cached under one connection: the inner pages of any world and the last minute of a small one."""
+VFS_WRITER_CACHE_BYTES_MAX: Final = 512 * KIB
+"""The same under a single writer, where SQLite keeps its own pages (2 MB) from one transaction to the next."""
 VFS_ATTEMPTS_MAX: Final = 64
 """Times that one transaction is run again after a conflict; the deadline usually comes first."""
 VFS_DEADLINE_S: Final = 5.0
@@ -209,6 +211,9 @@ STORE_ANSWER_FRAME_BYTES_MAX: Final = STORE_PAGE_BYTES_MAX + 256
 """One framed page of an answer: the page, its version and the field names."""
 STORE_SMALL_ANSWER_BYTES_MAX: Final = 1 * MIB
 """Answers that are not pages: statistics, hashes of 100 pages, and changelogs of up to 50,000 pages."""
+STORE_H2_BODY_BYTES_MAX: Final = 4 * KIB
+"""A larger request body goes by HTTP/1.1 on a connection of its own: httpcore (1.0.9) loses wake-ups where
+several requests of one HTTP/2 connection wait for its window, and they hang."""
 STORE_ADMIN_ANSWER_BYTES_MAX: Final = 64 * MIB
 """A list of half a million namespaces."""
 STORE_ADMIN_SILENCE_S_MAX: Final = 60.0

@@ -17,7 +17,13 @@ from typing import Final, TypeVar
 import apsw
 
 from gateway.errors import BadInput, Conflict, Unprocessable
-from gateway.limits import STORE_COMMIT_NAMESPACES_MAX, VFS_ATTEMPTS_MAX, VFS_CACHE_BYTES_MAX, VFS_DEADLINE_S
+from gateway.limits import (
+    STORE_COMMIT_NAMESPACES_MAX,
+    VFS_ATTEMPTS_MAX,
+    VFS_CACHE_BYTES_MAX,
+    VFS_DEADLINE_S,
+    VFS_WRITER_CACHE_BYTES_MAX,
+)
 from gateway.store.base import BlockingStore, Namespace, Version
 from gateway.store.pages import PAGE_SIZE, Pages, commit_together
 from gateway.store.vfs import PagesVFS
@@ -62,7 +68,7 @@ class Database:
         single_writer: bool = False,
         read_only: bool = False,
         create: bool = False,
-        cache_bytes: int = VFS_CACHE_BYTES_MAX,
+        cache_bytes: int | None = None,
         new_key: Callable[[], bytes] | None = None,
     ) -> Database:
         """Open ``ns``: at ``version`` (read-only), or at its moving head.
@@ -79,6 +85,8 @@ class Database:
         if new_key is None:
             new_key = _no_key if getattr(store, "in_process", False) else _new_key
         exclusive = single_writer and not read_only and version is None
+        if cache_bytes is None:
+            cache_bytes = VFS_WRITER_CACHE_BYTES_MAX if exclusive else VFS_CACHE_BYTES_MAX
         pages = Pages(
             store,
             ns,

@@ -38,7 +38,8 @@ PLAIN: Final = 0
 ALONE: Final = 1
 PREFIXED: Final = 2
 COLUMNS: Final = 3
-LEVEL: Final = 3
+LEVEL: Final = 1
+"""Higher levels make a tenth smaller at best (docs/SCHEMA.md has the figures)."""
 
 _U32: Final = struct.Struct("<I")
 
