@@ -1,6 +1,6 @@
 """World state: the newest record of each key. Room: core. Pure.
 
-The same rules serve the gateway, a reader and the journal's recovery. Source: ``frame-wire.md``,
+The same rules serve the gateway, a reader and the journal's recovery. Source: ``docs/FRAMES.md``,
 "Words". A record's *order* is ``epoch << 32 | tick``: one integer to compare.
 """
 

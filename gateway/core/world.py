@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.counters import Counters
+from gateway.core.fanout import FanOut
 from gateway.core.journal import JournalBuffer
-from gateway.core.keyframes import KeyframeCache
-from gateway.core.late import LateLog
+from gateway.core.notices import DurableNotices
 from gateway.core.outgoing import Outgoing, only
 from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Role
 from gateway.core.queueing import QueueingReader
 from gateway.core.rates import Rates
-from gateway.core.reader import FLUSH_S, Reader
+from gateway.core.reader import Reader
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
 from gateway.errors import MalformedMessage, PublisherPresent
@@ -29,11 +29,7 @@ from gateway.wire.control import encode_control
 from gateway.wire.frames import Frame, Record, encode_frame, with_epoch
 from gateway.wire.journal import Batch
 
-DURABLE_NOTICE_S = 0.1
-"""The publisher hears of the durable mark at most this often."""
 GAP_POLL_S = 0.1
-SERVE_S = 0.01
-"""Readers that are behind have their turn at most this often: a frame may be a hundred messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,7 @@ class World:
         """``state``, ``next_seq``, ``last_epoch`` and ``durable`` are what the store remembers."""
         self.name = name
         self.settings = settings or WorldSettings()
-        self.state = state or WorldState()
+        self.state = WorldState() if state is None else state
         self.state.stride = self.state.stride or self.settings.stride
         self.counters = Counters()
         self.last_epoch = last_epoch
@@ -76,31 +72,33 @@ class World:
         self.on_work: Callable[[], None] | None = None
         """Called when :attr:`next_poll` has moved forward, or a batch can be taken."""
         self.rates = Rates(mono)
-        self._keyframes = KeyframeCache(self.state, self.counters)
+        self._fanout = FanOut(self.state, self.counters, self._wake)
         self.journal = JournalBuffer(
-            self._keyframes.fresh,
+            self._fanout.keyframes.fresh,
             self.counters,
             next_seq=next_seq,
             durable=durable,
             keyframe_interval_s=self.settings.keyframe_interval_s,
             bytes_max=self.settings.journal_bytes_max,
         )
-        self._readers: list[Reader] = []
-        self._unmetered: list[Reader] = []
-        self._late = LateLog()
-        self._served_at = float("-inf")
         self._wall_offset_us = now_us - int(mono * 1e6)
         self._linger_until: float | None = None
         self._epoch_announced = self.state.epoch
         self._announce_due = False
         self._lingered_out = False
-        self._flush_at: float | None = None
         self._gaps_at: float | None = None
-        self._notice_at = float("-inf")
-        self._noticed: Mark | None = None
+        self._notices = DurableNotices()
         self._last_keys: tuple[int, ...] = ()
         self.mono = mono
+
+    @property
+    def mono(self) -> float:
         """The newest time that the world was told."""
+        return self._fanout.mono
+
+    @mono.setter
+    def mono(self, mono: float) -> None:
+        self._fanout.mono = mono
 
     # --- sessions --------------------------------------------------------------------------
 
@@ -127,6 +125,7 @@ class World:
         session = self.publisher = PublisherSession(self, link, epoch)
         self.last_epoch = max(self.last_epoch, epoch)
         self._linger_until = None
+        self._notices.again()
         self.counters.publishers += 1
         link.control(self._welcome("publish", epoch, link, mono))
         return session
@@ -138,18 +137,18 @@ class World:
             self.state,
             link,
             mono,
-            late=self._late,
-            keyframes=self._keyframes,
+            late=self._fanout.late,
+            keyframes=self._fanout.keyframes,
             counters=self.counters,
             zstd=options.zstd,
             budget_kbps=options.budget_kbps,
             weights=options.keys,
             lag_s=self.settings.lag_s,
-            behind=self._reader_behind,
+            behind=self._fanout.behind,
         )
         session = SubscriberSession(self, link, reader, options.follow)
         self.subscribers[session] = reader
-        self._list_readers()
+        self._fanout.set_readers(self.subscribers.values())
         self.counters.subscribers += 1
         link.control(self._welcome("subscribe", self.state.epoch or self.last_epoch, link, mono))
         if self._settled:
@@ -165,13 +164,9 @@ class World:
             self._linger_until = mono + self.settings.linger_s
             self._wake()
 
-    def _list_readers(self) -> None:
-        self._readers = list(self.subscribers.values())
-        self._unmetered = [reader for reader in self._readers if not reader.metered]
-
     def subscriber_left(self, session: SubscriberSession) -> None:
         if self.subscribers.pop(session, None) is not None:
-            self._list_readers()
+            self._fanout.set_readers(self.subscribers.values())
 
     def shutdown(self, reason: str, reconnect_after_ms: int) -> None:
         """``bye`` to everybody: the gateway is going, or the world is."""
@@ -243,17 +238,7 @@ class World:
         return frame
 
     def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float) -> None:
-        out = Outgoing(frame, message, keys)
-        self._keyframes.note(out, mono)
-        delivered = 0
-        for reader in self._unmetered:
-            if reader.offer(out, mono):
-                delivered += 1
-        missed = delivered < len(self._readers)
-        self._late.passed(out.marks if missed else None)
-        if missed:
-            self._serve_late(mono)
-        self.counters.delivered += delivered
+        delivered = self._fanout.spread(Outgoing(frame, message, keys), mono)
         self.rates.count(len(message), delivered, mono)
         journal = self.journal
         journal.add(
@@ -291,9 +276,7 @@ class World:
         if self._announce_due:
             return
         self._epoch_announced, self._lingered_out = self.state.epoch, False
-        self._keyframes.forget()
-        for reader in self._readers:
-            reader.want_keyframe("new_epoch", mono)
+        self._fanout.want_keyframe("new_epoch", mono)
 
     # --- journal ---------------------------------------------------------------------------
 
@@ -316,15 +299,14 @@ class World:
     @property
     def next_poll(self) -> float | None:
         """When :meth:`poll` is wanted next (``mono``), or None."""
-        times = [self._linger_until, self._flush_at, self._gaps_at, self._notice_due()]
+        times = [self._linger_until, self._fanout.due, self._gaps_at, self._notice_due()]
         return min((time for time in times if time is not None), default=None)
 
     def poll(self, mono: float, now_us: int) -> None:
         """Do what time alone must do. Cheap when nothing is due; may be called at any time."""
         self.mono = mono
         self._wall_offset_us = now_us - int(mono * 1e6)
-        if self._flush_at is not None and mono >= self._flush_at:
-            self._flush_readers(mono)
+        self._fanout.poll(mono)
         if self._gaps_at is not None and mono >= self._gaps_at:
             self.journal.note_gaps(mono)
             self._gaps_at = mono + GAP_POLL_S if self.journal.awaits else None
@@ -338,60 +320,19 @@ class World:
         """The wall clock at ``mono``, microseconds since the Unix epoch."""
         return int(mono * 1e6) + self._wall_offset_us
 
-    def _serve_late(self, mono: float) -> None:
-        """A turn for the readers that are behind, not more often than they can make use of."""
-        due = self._served_at + SERVE_S
-        if mono >= due:
-            self._flush_readers(mono)
-        elif self._flush_at is None or self._flush_at > due:
-            self._flush_at = due
-            self._wake()
-
-    def _flush_readers(self, mono: float) -> None:
-        """Every reader's turn: after it, all of them know what they missed."""
-        self._flush_at, self._served_at = None, mono
-        due = [at for at in [reader.poll(mono) for reader in self._readers] if at is not None]
-        self._late.clear()
-        if due and (self._flush_at is None or self._flush_at > min(due)):
-            self._flush_at = min(due)
-            self._wake()
-
-    def _reader_behind(self) -> None:
-        """Something began to wait for a reader: look again in about a tick."""
-        soon = self.mono + FLUSH_S
-        if self._flush_at is None or self._flush_at > soon:
-            self._flush_at = soon
-            self._wake()
-
     def _notice_due(self) -> float | None:
-        publisher, durable = self.publisher, self.journal.durable
-        if (
-            publisher is None
-            or durable is None
-            or durable == self._noticed
-            or durable.epoch != publisher.epoch
-        ):
-            return None
-        return self._notice_at + DURABLE_NOTICE_S
+        publisher = self.publisher
+        return None if publisher is None else self._notices.due(self.journal.durable, publisher.epoch)
 
     def _notice(self, mono: float) -> None:
         """Tell the publisher how far the store is."""
-        due = self._notice_due()
-        if due is None or mono < due or self.publisher is None or self.journal.durable is None:
-            return
-        durable = self.journal.durable
-        self._notice_at = mono
-        message = encode_control("durable", epoch=durable.epoch, tick=durable.tick)
-        link = self.publisher.link
-        if not link.lossy:
-            link.control(message)
-        elif not link.send(message, 0):
-            return
-        self._noticed = durable
+        due, durable = self._notice_due(), self.journal.durable
+        if due is not None and mono >= due and durable is not None and self.publisher is not None:
+            self._notices.say(durable, self.publisher.link, mono)
 
     def notice_lost(self) -> None:
-        """A ``durable`` notice did not arrive: say it again, by then perhaps with a newer tick."""
-        self._noticed = None
+        """A ``durable`` notice did not arrive."""
+        self._notices.again()
         self._wake()
 
     def _wake(self) -> None:

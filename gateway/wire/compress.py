@@ -1,7 +1,7 @@
 """zstd for the records of a message, bounded. Room: wire. Pure: bytes in, bytes out.
 
 A peer may claim any size, so the claim and the window are checked before a byte is unpacked.
-Source: RFC 8878; ``frame-wire.md``, flag bit 1.
+Source: RFC 8878; ``docs/FRAMES.md``, flag bit 1.
 """
 
 from __future__ import annotations

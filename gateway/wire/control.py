@@ -1,6 +1,6 @@
 """Control messages of the frame protocol: type 16, then one JSON object. Room: wire. Pure.
 
-Source: ``frame-wire.md``, "Control messages".
+Source: ``docs/FRAMES.md``, "Control messages".
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def _sizes(sim: Sim) -> dict[str, int]:
         "records": len(world.state),
         "tombstones": len(world.state.tombstones),
         "keyframes": len(world.state._keyframes),
-        "readers": len(world._readers),
+        "readers": len(world.subscribers),
         "journal_bytes": world.journal.size_bytes,
     }
 

@@ -1,0 +1,103 @@
+"""One message to every reader of a world, and turns for those that are behind. Room: core. Pure.
+
+The hot path of the house: per reader and message one call that forwards the same bytes. Whoever
+cannot take it reads the late log at its next turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from gateway.core.counters import Counters
+from gateway.core.keyframes import KeyframeCache
+from gateway.core.late import LateLog
+from gateway.core.outgoing import Outgoing
+from gateway.core.reader import FLUSH_S, Reader
+from gateway.core.state import WorldState
+
+SERVE_S: Final = 0.01
+"""Readers that are behind have their turn at most this often: a frame may be a hundred messages."""
+
+
+class FanOut:
+    """The readers of one state. ``wake`` is called when :attr:`due` has moved forward."""
+
+    __slots__ = (
+        "_counters",
+        "_readers",
+        "_served_at",
+        "_unmetered",
+        "_wake",
+        "due",
+        "keyframes",
+        "late",
+        "mono",
+    )
+
+    def __init__(self, state: WorldState, counters: Counters, wake: Callable[[], None]) -> None:
+        self.keyframes = KeyframeCache(state, counters)
+        self.late = LateLog()
+        self.due: float | None = None
+        """When :meth:`poll` is wanted next (``mono``), or None."""
+        self.mono = float("-inf")
+        """The newest time that was told."""
+        self._counters = counters
+        self._wake = wake
+        self._readers: list[Reader] = []
+        self._unmetered: list[Reader] = []
+        self._served_at = float("-inf")
+
+    def set_readers(self, readers: Iterable[Reader]) -> None:
+        """These are the readers from now on."""
+        self._readers = list(readers)
+        self._unmetered = [reader for reader in self._readers if not reader.metered]
+
+    def spread(self, out: Outgoing, mono: float) -> int:
+        """Send a message that the state has just taken; answers to how many readers it went at once."""
+        self.keyframes.note(out, mono)
+        delivered = 0
+        for reader in self._unmetered:
+            if reader.offer(out, mono):
+                delivered += 1
+        missed = delivered < len(self._readers)
+        self.late.passed(out.marks if missed else None)
+        if missed:
+            self._serve(mono)
+        self._counters.delivered += delivered
+        return delivered
+
+    def want_keyframe(self, reason: str, mono: float) -> None:
+        """Everybody starts afresh from a keyframe of now."""
+        self.keyframes.forget()
+        for reader in self._readers:
+            reader.want_keyframe(reason, mono)
+
+    def behind(self) -> None:
+        """Something began to wait for a reader: look again in about a tick."""
+        self._look_at(self.mono + FLUSH_S)
+
+    def poll(self, mono: float) -> None:
+        """Turns, if they are due."""
+        if self.due is not None and mono >= self.due:
+            self._turns(mono)
+
+    def _serve(self, mono: float) -> None:
+        due = self._served_at + SERVE_S
+        if mono >= due:
+            self._turns(mono)
+        else:
+            self._look_at(due)
+
+    def _turns(self, mono: float) -> None:
+        """Every reader's turn: after it, all of them know what they missed."""
+        self.due, self._served_at = None, mono
+        due = [at for at in [reader.poll(mono) for reader in self._readers] if at is not None]
+        self.late.clear()
+        if due:
+            self._look_at(min(due))
+
+    def _look_at(self, at: float) -> None:
+        if self.due is None or self.due > at:
+            self.due = at
+            self._wake()
