@@ -172,7 +172,7 @@ async def main(args: argparse.Namespace) -> dict[str, Any]:
             kill_store=True,
             seed=args.seed,
         )
-        return {**asdict(result), "seconds": round(time.perf_counter() - began, 1)}
+        return {**result.facts(), "seconds": round(time.perf_counter() - began, 1)}
 
 
 if __name__ == "__main__":

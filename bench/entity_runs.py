@@ -31,6 +31,10 @@ class Handover:
     failures: int = 0
     wrong: list[str] = field(default_factory=list)
 
+    def facts(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**vars(self), "tickets": dict(self.tickets)}
+
 
 class Fleet:
     """Two gateways over one store, and who calls them."""
@@ -95,7 +99,7 @@ async def handover(
 async def _carry(fleet: Fleet, n: int, result: Handover, transfers: int, dice: random.Random) -> None:
     entity, at = f"e{n}", 0
     while result.accepted < transfers:
-        body = {"entity": entity, "from": WORLDS[at], "to": WORLDS[1 - at], "expires_ms": 400}
+        body = {"entity": entity, "from": WORLDS[at], "to": WORLDS[1 - at], "expires_ms": 2000}
         offered = await fleet.call(dice.randrange(2), "POST", "/v1/transfers", json=body)
         if offered is None or offered.status_code != 201:
             result.failures += 1
