@@ -35,6 +35,7 @@ from gateway.quic.shortpacket import (
     only_ack,
     parse,
 )
+from gateway.quic.trim import trim
 
 SUPPORTED_AIOQUIC = frozenset({"1.7.2"})
 
@@ -138,6 +139,7 @@ class FastConnection(Connection):
                 self._pair = self._cryptos[_ONE_RTT]
                 self._idle_s = self._idle_timeout()
                 self._stock_due = self._stock_has_work()
+                trim(self)
         else:
             if space.ack_at is None:
                 self._ack_wanted = 0
