@@ -16,7 +16,8 @@ from gateway.client.counts import Latencies
 from gateway.client.outbox import Outbox, Value
 from gateway.core.ports import Link
 from gateway.wire import Frame, Record, split
-from gateway.wire.frames import HEADER_BYTES, encode_message, record_chunks
+from gateway.wire.frames import HEADER_BYTES, encode_message
+from gateway.wire.records import record_chunks
 from gateway.wire.split import pack_chunks
 
 _STREAM_PART_BYTES = 64 * limits.KIB

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gateway.core.state import RECORD_HEAD_BYTES, WorldState
-from gateway.wire.frames import HEADER_BYTES, Columns, Frame, encode_frame, fits_stride
+from gateway.wire.frames import HEADER_BYTES, Frame, encode_frame
+from gateway.wire.records import Columns, fits_stride
 
 
 def pick(state: WorldState, urgent: Iterable[int], message_bytes_max: int) -> tuple[int, ...]:

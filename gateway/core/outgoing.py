@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.limits import PIECE_SIZES_CACHED_MAX, PIECES_MAX
-from gateway.wire.frames import HEADER_BYTES, Frame, Record, encode_frame, encode_message, record_chunks
+from gateway.wire.frames import HEADER_BYTES, Frame, Record, encode_frame, encode_message
+from gateway.wire.records import record_chunks
 from gateway.wire.split import pack_chunks
 
 Piece = tuple[bytes, tuple[int, ...]]

@@ -11,7 +11,8 @@ from itertools import islice, repeat
 from typing import Final, NamedTuple
 
 from gateway.limits import KEYFRAMES_PENDING_MAX, TOMBSTONE_TICKS, TOMBSTONES_MAX
-from gateway.wire.frames import Frame, Record, fits_stride
+from gateway.wire.frames import Frame, Record
+from gateway.wire.records import fits_stride
 from gateway.wire.split import split_together
 
 TICK_MASK: Final = 0xFFFF_FFFF

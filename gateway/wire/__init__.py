@@ -8,16 +8,15 @@ from gateway.wire.frames import (
     FLAG_ZSTD,
     HEADER_BYTES,
     TYPE_FRAME,
-    Columns,
     Frame,
     Record,
     decode_frame,
     decode_message,
     encode_frame,
-    fits_stride,
     with_epoch,
 )
 from gateway.wire.names import is_world_name, world_name
+from gateway.wire.records import Columns, fits_stride
 from gateway.wire.split import split
 from gateway.wire.streams import MessageStream, prefix
 

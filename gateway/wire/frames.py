@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.errors import MalformedMessage
-from gateway.limits import RECORDS_PER_FRAME_MAX
 from gateway.wire.compress import compress, decompress
 from gateway.wire.control import TYPE_CONTROL, Control, decode_control
+from gateway.wire.records import Columns, check_stride, read_columns, read_records, record_chunks
 
 TYPE_FRAME: Final = 1
 HEADER_BYTES: Final = 24
@@ -23,14 +23,11 @@ FLAG_ZSTD: Final = 2
 FLAG_REPAIR: Final = 4
 FLAG_TICKS: Final = 8
 FLAGS_KNOWN: Final = FLAG_KEYFRAME | FLAG_ZSTD | FLAG_REPAIR | FLAG_TICKS
-REMOVED_LENGTH: Final = 0xFFFF_FFFF
 STRIDE_MIN: Final = 4
 U16_MAX: Final = 0xFFFF
 U32_MAX: Final = 0xFFFF_FFFF
 
 _HEADER: Final = struct.Struct("<BBHHHIIQ")
-_HEAD: Final = struct.Struct("<II")
-_HEAD_TICKS: Final = struct.Struct("<III")
 _U32: Final = struct.Struct("<I")
 
 
@@ -41,14 +38,6 @@ class Record(NamedTuple):
     key: int
     data: bytes | None
     tick: int | None = None
-
-
-class Columns(NamedTuple):
-    """A message's records by column: the fast face of :class:`Frame`. ``ticks``: None = the frame's."""
-
-    keys: tuple[int, ...]
-    values: Sequence[bytes | None]
-    ticks: Sequence[int] | None
 
 
 class Frame:
@@ -120,7 +109,7 @@ class Frame:
         """The records as (keys, values, ticks or None), read from the bytes once."""
         columns = self._columns
         if columns is None:
-            columns = self._columns = _read_columns(self._body, self.stride, self.ticks)
+            columns = self._columns = read_columns(self._body, self.stride, self.ticks)
         return columns
 
     @property
@@ -177,46 +166,6 @@ def encode_records(
     return b"".join(record_chunks(keys, values, ticks, stride))
 
 
-def record_chunks(
-    keys: Sequence[int], values: Sequence[bytes | None], ticks: Sequence[int] | None, stride: int
-) -> list[bytes]:
-    """Each record's bytes as they stand in a message."""
-    if stride:
-        return _stride_chunks(keys, values, ticks, stride)
-    if ticks is None:
-        pack = _HEAD.pack
-        return [
-            pack(key, REMOVED_LENGTH) if data is None else pack(key, len(data)) + data
-            for key, data in zip(keys, values, strict=True)
-        ]
-    pack = _HEAD_TICKS.pack
-    return [
-        pack(tick, key, REMOVED_LENGTH) if data is None else pack(tick, key, len(data)) + data
-        for key, data, tick in zip(keys, values, ticks, strict=True)
-    ]
-
-
-def _stride_chunks(
-    keys: Sequence[int], values: Sequence[bytes | None], ticks: Sequence[int] | None, stride: int
-) -> list[bytes]:
-    pack = _U32.pack
-    chunks: list[bytes] = []
-    for key, data in zip(keys, values, strict=True):
-        if data is None or len(data) != stride or data[:4] != pack(key):
-            raise ValueError(
-                f"record {key} is not {stride} bytes that start with its key; send it in a message with stride 0"
-            )
-        chunks.append(data)
-    if ticks is None:
-        return chunks
-    return [pack(tick) + data for tick, data in zip(ticks, chunks, strict=True)]
-
-
-def fits_stride(key: int, data: bytes | None, stride: int) -> bool:
-    """True for a record that a message of this stride can carry."""
-    return data is not None and len(data) == stride and data[:4] == _U32.pack(key)
-
-
 def decode_message(message: bytes) -> Frame | Control:
     """The frame or control message in ``message``; raises :class:`MalformedMessage` for anything else."""
     kind = message[0] if message else -1
@@ -256,10 +205,10 @@ def decode_frame(message: bytes) -> Frame:
     frame.sent_at = sent_at
     frame._body = body
     if stride:
-        _check_stride(len(body), stride + 4 if own_ticks else stride)
+        check_stride(len(body), stride + 4 if own_ticks else stride)
         frame._columns = None
     else:
-        frame._columns = _read_records(body, own_ticks)
+        frame._columns = read_records(body, own_ticks)
     return frame
 
 
@@ -279,62 +228,6 @@ def _header_error(kind: int, flags: int, part: int, parts: int, stride: int) -> 
     return MalformedMessage(
         f"stride {stride} is too short for a record's key; it is 0 or at least {STRIDE_MIN}"
     )
-
-
-def _check_stride(body_bytes: int, unit: int) -> None:
-    if body_bytes % unit:
-        raise MalformedMessage(
-            f"{body_bytes} bytes of records are not a multiple of {unit}, the stride (and tick) of each; send whole records"
-        )
-    _check_count(body_bytes // unit)
-
-
-def _check_count(count: int) -> None:
-    if count > RECORDS_PER_FRAME_MAX:
-        raise MalformedMessage(
-            f"{count} records in one message are over the bound of {RECORDS_PER_FRAME_MAX}; split the frame into parts"
-        )
-
-
-def _read_columns(body: bytes, stride: int, own_ticks: bool) -> Columns:
-    if not own_ticks:
-        keys = tuple([key for (key,) in struct.iter_unpack(f"<I{stride - 4}x", body)])
-        return Columns(keys, [body[at : at + stride] for at in range(0, len(body), stride)], None)
-    unit = stride + 4
-    heads = list(struct.iter_unpack(f"<II{stride - 4}x", body))
-    values = [body[at : at + stride] for at in range(4, len(body), unit)]
-    return Columns(tuple([key for _, key in heads]), values, [tick for tick, _ in heads])
-
-
-def _read_records(body: bytes, own_ticks: bool) -> Columns:
-    keys: list[int] = []
-    values: list[bytes | None] = []
-    ticks: list[int] | None = [] if own_ticks else None
-    head = _HEAD_TICKS if own_ticks else _HEAD
-    at, end, head_bytes, unpack = 0, len(body), head.size, head.unpack_from
-    while at < end:
-        if at + head_bytes > end:
-            raise MalformedMessage(
-                f"the record at byte {at} ends inside its {head_bytes}-byte head; send whole records"
-            )
-        if ticks is None:
-            key, length = unpack(body, at)
-        else:
-            tick, key, length = unpack(body, at)
-            ticks.append(tick)
-        at += head_bytes
-        keys.append(key)
-        if length == REMOVED_LENGTH:
-            values.append(None)
-        elif length > end - at:
-            raise MalformedMessage(
-                f"record {key} says {length} bytes and {end - at} are left in the message; send whole records"
-            )
-        else:
-            values.append(body[at : at + length])
-            at += length
-    _check_count(len(keys))
-    return Columns(tuple(keys), values, ticks)
 
 
 def with_epoch(message: bytes, epoch: int) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.errors import TooLarge
-from gateway.wire.frames import HEADER_BYTES, U16_MAX, Frame, encode_message, record_chunks
+from gateway.wire.frames import HEADER_BYTES, U16_MAX, Frame, encode_message
+from gateway.wire.records import record_chunks
 
 
 def split(frame: Frame, message_bytes_max: int) -> list[bytes]:
