@@ -200,8 +200,11 @@ class Gateway:
 
     # -- the end --------------------------------------------------------------------------
 
-    async def drain(self, timeout_s: float) -> None:
-        """``bye`` to sessions, journals flushed, doors and store closed: within about ``timeout_s``."""
+    async def drain(self, timeout_s: float) -> bool:
+        """``bye`` to sessions, journals flushed, doors and store closed: within about ``timeout_s``.
+
+        False: the store did not take everything in time, and threads may still wait for it.
+        """
         if self._watch is not None:
             self._watch.cancel()
         for server in (self.tls_server, self.plain_server):
@@ -212,14 +215,17 @@ class Gateway:
             self.worlds.udp.close()
         await asyncio.wait([asyncio.ensure_future(self.entities.aclose())], timeout=timeout_s * 0.4)
         flushed = asyncio.ensure_future(self.worlds.aclose(timeout_s * 0.6))
-        await asyncio.gather(flushed, *self._closing_doors(timeout_s * 0.6), return_exceptions=True)
-        await self.store.aclose()
+        closing: list[asyncio.Future[Any]] = [flushed, *self._closing_doors(timeout_s * 0.6)]
+        await asyncio.wait(closing, timeout=timeout_s * 0.8)
+        closed = asyncio.ensure_future(self.store.aclose())
+        await asyncio.wait([closed], timeout=timeout_s * 0.2)
+        return closed.done() and flushed.done() and flushed.result()
 
-    def _closing_doors(self, timeout_s: float) -> list[Any]:
+    def _closing_doors(self, timeout_s: float) -> list[asyncio.Future[None]]:
         closing = [s.aclose(timeout_s) for s in (self.tls_server, self.plain_server) if s is not None]
         if self.endpoint is not None:
             closing.append(self._close_endpoint(timeout_s))
-        return closing
+        return [asyncio.ensure_future(one) for one in closing]
 
     async def _close_endpoint(self, timeout_s: float) -> None:
         await self.endpoint.drain(timeout_s)

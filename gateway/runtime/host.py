@@ -162,13 +162,15 @@ class WorldHost:
         """Say ``bye`` to every session."""
         self.world.shutdown(reason, reconnect_after_ms)
 
-    async def close(self, timeout_s: float) -> None:
-        """Flush the journal and close the database."""
+    async def close(self, timeout_s: float) -> bool:
+        """Flush the journal and close the database. False: the last frames were not taken in time."""
         self._housekeeping.cancel()
-        if not await self.pump.flush(timeout_s):
+        flushed = await self.pump.flush(timeout_s)
+        if not flushed:
             log.warning("world %s: the store did not take the last frames in time", self.name)
         await self.pump.stop()
         await self.database.close()
+        return flushed
 
 
 class LocalPublisher:

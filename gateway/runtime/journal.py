@@ -54,6 +54,7 @@ class JournalPump:
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
         self._waiters: list[tuple[Mark, asyncio.Future[None]]] = []
         self._companions: list[Companion] = []
         world.on_work = self.wake
@@ -64,15 +65,18 @@ class JournalPump:
         """There may be a batch to take, or a timer to set."""
         self._idle.clear()
         self._work.set()
+        at = self._world.next_poll
+        if at == self._timer_at:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        at = self._world.next_poll
+        self._timer_at = at
         if at is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, at - time.monotonic()), self._poll)
 
     def _poll(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, None
         self._world.poll(time.monotonic(), _now_us())
         self.wake()
 

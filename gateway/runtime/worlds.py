@@ -176,10 +176,12 @@ class Worlds:
         for host in self.hosts.values():
             host.shut_down(reason, reconnect_after_ms)
 
-    async def aclose(self, timeout_s: float) -> None:
-        """Flush every journal (together within ``timeout_s``) and close every world."""
+    async def aclose(self, timeout_s: float) -> bool:
+        """Flush every journal (together within ``timeout_s``) and close every world. False: some
+        frames were not taken by the store."""
         hosts, self.hosts = list(self.hosts.values()), {}
-        await asyncio.gather(*(host.close(timeout_s) for host in hosts), return_exceptions=True)
+        ends = await asyncio.gather(*(host.close(timeout_s) for host in hosts), return_exceptions=True)
+        return all(end is True for end in ends)
 
 
 def checked_options(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -139,6 +139,27 @@ async def test_fan_out_goes_on_while_the_store_hangs_and_the_journal_catches_up(
     await asyncio.gather(publishing, reading, return_exceptions=True)
 
 
+async def test_a_gateway_told_to_stop_while_the_store_hangs_stops_in_time_and_says_so(
+    start_process: StartProcess, store: StoreProcess
+) -> None:
+    child = start_process(*store.flags).wait_ready()
+    publisher = Publisher(child.port("plain"))
+    publishing = asyncio.ensure_future(publisher.run(1 << 20, HZ))
+    await until(lambda: publisher.durable_tick > 0)
+    store.process.send_signal(signal.SIGSTOP)
+    try:
+        sent = publisher.sent_tick
+        await until(lambda: publisher.sent_tick > sent + 20)
+        code, said = await asyncio.to_thread(child.terminate)
+    finally:
+        store.process.send_signal(signal.SIGCONT)
+    await publishing
+    assert code == 1
+    assert "before the store had taken everything" in said
+    again = (await asyncio.to_thread(start_process, *store.flags)).wait_ready()
+    (await Recovered.ask(again.base_url, publisher.epoch)).judge(publisher)
+
+
 async def test_memory_stays_bounded_while_the_store_is_away_and_the_hole_is_told(
     start_process: StartProcess, store: StoreProcess
 ) -> None:
