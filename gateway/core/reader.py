@@ -25,12 +25,13 @@ from gateway.core.keyframes import KeyframeCache
 from gateway.core.late import LateLog
 from gateway.core.newest import encode_newest, pick
 from gateway.core.outgoing import Outgoing
+from gateway.core.outlet import Outlet
 from gateway.core.ports import Link
 from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
-from gateway.core.streams import PATIENCE_S, OpenStreams
-from gateway.core.window import Keys, SentWindow
-from gateway.limits import OUTSTANDING_MAX, PIECES_MAX, REPAIR_MESSAGES_MAX
+from gateway.core.streams import PATIENCE_S
+from gateway.core.window import Keys
+from gateway.limits import PIECES_MAX, REPAIR_MESSAGES_MAX
 from gateway.wire.control import encode_control
 
 FLUSH_S: Final = 0.02
@@ -45,8 +46,6 @@ class Reader:
 
     __slots__ = (
         "_behind",
-        "_blocked_since",
-        "_budget",
         "_counters",
         "_held",
         "_keyframes",
@@ -54,12 +53,10 @@ class Reader:
         "_late",
         "_late_after",
         "_link",
-        "_lossy",
+        "_outlet",
         "_plain",
         "_state",
-        "_streams",
         "_wanted",
-        "_window",
         "_zstd",
         "stale",
     )
@@ -83,26 +80,23 @@ class Reader:
         self.stale = StaleSet(weights)
         self._state = state
         self._link = link
-        self._lossy = link.lossy
         self._late = LateLog() if late is None else late
         self._late_after = self._late.number
         self._counters = counters or Counters()
         self._keyframes = keyframes or KeyframeCache(state, self._counters)
         self._zstd = zstd
-        self._budget = None if budget_kbps is None else Budget(budget_kbps, mono)
+        budget = None if budget_kbps is None else Budget(budget_kbps, mono)
+        self._outlet = Outlet(state, link, budget, self._lost)
         self._lag_s = lag_s
         self._behind = behind or _nothing
-        self._window = SentWindow()
-        self._streams = OpenStreams(link, state, self._window)
-        self._blocked_since: float | None = None
         self._wanted: str | None = None
         self._held = False
-        self._plain = self._budget is None
+        self._plain = budget is None
 
     @property
     def metered(self) -> bool:
         """True where a budget holds the reader back: it lives on turns alone, and need not be offered anything."""
-        return self._budget is not None
+        return self._outlet.budget is not None
 
     # --- what the world says ---------------------------------------------------------------
 
@@ -116,12 +110,9 @@ class Reader:
         link = self._link
         if len(message) > link.message_bytes_max():
             return self._offer_large(out, mono)
-        window = self._window
-        if link.send(message, window.next_token):
-            if self._lossy:
-                window.add(out.keys)
-                if len(window) > OUTSTANDING_MAX:
-                    self._give_up_oldest()
+        outlet = self._outlet
+        if link.send(message, outlet.window.next_token):
+            outlet.remember(out.keys)
             return True
         return self._missed(mono)
 
@@ -153,12 +144,12 @@ class Reader:
     # --- what the link says ----------------------------------------------------------------
 
     def on_acked(self, token: int) -> None:
-        self._window.acked(token)
+        self._outlet.window.acked(token)
 
     def on_lost(self, token: int) -> None:
         """The newest values of what it carried go with the next frame, unless newer are on their way."""
         self._counters.lost += 1
-        self.mark(dict.fromkeys(self._window.lost(token)))
+        self._lost(self._outlet.window.lost(token))
 
     def on_writable(self, mono: float) -> None:
         self.catch_up(mono)
@@ -177,12 +168,13 @@ class Reader:
 
     def poll(self, mono: float) -> float | None:
         """Do what is due; answers when to call again (None: when something begins to wait)."""
-        if self._streams:
+        outlet = self._outlet
+        if outlet.streams:
             self._settle_streams(mono)
         self.catch_up(mono)
         if self.waiting:
-            return mono + (FLUSH_S if self._blocked_since is None else min(PATIENCE_S, self._lag_s))
-        return mono + PATIENCE_S if self._streams else None
+            return mono + (FLUSH_S if outlet.blocked_since is None else min(PATIENCE_S, self._lag_s))
+        return mono + PATIENCE_S if outlet.streams else None
 
     @property
     def waiting(self) -> bool:
@@ -193,7 +185,7 @@ class Reader:
 
     def flush(self, mono: float) -> None:
         """Send newest values of what waits, as far as there is room and budget."""
-        if self._streams:
+        if self._outlet.streams:
             self._settle_streams(mono)
         if self._wanted is not None:
             self._send_keyframe(mono)
@@ -203,11 +195,11 @@ class Reader:
         for _ in range(REPAIR_MESSAGES_MAX):
             if not self.stale or not self._flush_one(mono):
                 break
-        self._plain = self._budget is None and self._wanted is None and not self.stale
+        self._plain = self._wanted is None and not self.stale and not self.metered
 
     def _recovered(self, mono: float) -> bool:
         """Catch up if there may be room: True if nothing waits any more, frames may pass again."""
-        if self._budget is not None or self._held:
+        if self._held or self.metered:
             return False
         self.catch_up(mono)
         return self._plain
@@ -229,74 +221,35 @@ class Reader:
     def _offer_large(self, out: Outgoing, mono: float) -> bool:
         """As datagrams, as many as are admitted, or by a stream; the rest begins to wait."""
         pieces = out.datagrams(self._link.message_bytes_max())
+        outlet = self._outlet
         if pieces is None:
             message = out.packed if self._zstd else out.message
-            room = self._room(mono) > 0
-            return (room and self._send_stream([message], out.keys, len(message), mono)) or self._missed(mono)
+            if self._link.room_bytes() > 0 and outlet.send_stream([message], out.keys, len(message), mono):
+                self._counters.streamed += 1
+                return True
+            return self._missed(mono)
         for at, (message, keys) in enumerate(pieces):
-            if not self._send(message, keys, mono):
-                self._counters.withheld += 1
+            if not outlet.send(message, keys):
+                self._missed(mono)
                 self.mark({key: None for _, unsent in pieces[at:] for key in unsent})
                 break
         return True
 
     def _flush_one(self, mono: float) -> bool:
         """One repair message. False: no room, or what is most urgent doesn't fit now."""
-        room = self._room(mono)
-        if room <= 0:
-            self._blocked(mono)
-            return False
-        limit = min(room, self._link.message_bytes_max())
-        keys = pick(self._state, self.stale.urgent(), limit)
-        message = encode_newest(self._state, keys)
-        if (
-            self._send(message, keys, mono)
-            if len(message) <= limit
-            else self._send_large(message, keys, mono)
-        ):
-            self.stale.served(keys)
-            self._counters.repaired += 1
-            return True
+        outlet = self._outlet
+        room = outlet.room(mono, len(self.stale) * RECORD_BYTES_LEAST)
+        if room > 0:
+            limit = min(room, self._link.message_bytes_max())
+            keys = pick(self._state, self.stale.urgent(), limit)
+            message = encode_newest(self._state, keys)
+            fits = len(message) <= limit
+            if outlet.send(message, keys) if fits else outlet.send_large(message, keys, mono):
+                self.stale.served(keys)
+                self._counters.repaired += 1
+                return True
         self._blocked(mono)
         return False
-
-    def _send_large(self, message: bytes, keys: Keys, mono: float) -> bool:
-        """One record that is larger than what may go now: overdraw the budget, or use a stream."""
-        link = self._link
-        if len(message) <= link.message_bytes_max():
-            if len(message) <= link.room_bytes():
-                return self._send(message, keys, mono)
-            if self._lossy:
-                return False
-        return self._send_stream([message], keys, len(message), mono)
-
-    def _send(self, message: bytes, keys: Keys, mono: float) -> bool:
-        """One message by ``Link.send``, entered into the window."""
-        if not self._link.send(message, self._window.next_token):
-            self._blocked(mono)
-            return False
-        self._sent(keys, len(message))
-        return True
-
-    def _send_stream(
-        self, messages: list[bytes], keys: Keys, size_bytes: int, mono: float, *, keyframe: bool = False
-    ) -> bool:
-        """Messages by a stream, one stream at a time."""
-        if self._streams:
-            return False
-        self._streams.start(messages, keys, mono, keyframe=keyframe)
-        self._counters.streamed += 1
-        self._sent(keys, size_bytes)
-        return True
-
-    def _sent(self, keys: Keys, size_bytes: int) -> None:
-        self._blocked_since = None
-        if self._budget is not None:
-            self._budget.spend(size_bytes)
-        if self._lossy:
-            self._window.add(keys)
-            if len(self._window) > OUTSTANDING_MAX:
-                self._give_up_oldest()
 
     def _send_keyframe(self, mono: float) -> None:
         """``resync`` and everything, once the link takes anything at all."""
@@ -304,24 +257,17 @@ class Reader:
             self._held = True
             return
         reason, self._wanted = self._wanted, None
-        self._streams.reset_all()
+        self._outlet.streams.reset_all()
         self.stale.clear()
         if not self._state.records and reason == "joined":
             return
         keyframe = self._keyframes.get(mono, zstd=self._zstd)
         self._link.control(encode_control("resync", reason=reason))
         self._counters.resyncs += 1
-        self._send_stream(keyframe.messages, keyframe.keys, keyframe.size_bytes, mono, keyframe=True)
+        self._outlet.send_stream(keyframe.messages, keyframe.keys, keyframe.size_bytes, mono, keyframe=True)
         self.stale.add(keyframe.changed)
 
     # --- room, lag, streams ----------------------------------------------------------------
-
-    def _room(self, mono: float) -> int:
-        """Bytes that may go now, by the link and by the budget."""
-        room = self._link.room_bytes()
-        if self._budget is None:
-            return room
-        return min(room, int(self._budget.allows(mono, len(self.stale) * RECORD_BYTES_LEAST)))
 
     def _blocked(self, mono: float) -> None:
         """Something waits and cannot go. If nothing at all has gone for longer than the lag bound,
@@ -329,35 +275,30 @@ class Reader:
         self._held = True
         if self._link.room_bytes() > 0:
             return
-        if self._blocked_since is None:
-            self._blocked_since = mono
-        elif mono - self._blocked_since > self._lag_s and not self._streams:
+        outlet = self._outlet
+        if outlet.blocked_since is None:
+            outlet.blocked_since = mono
+        elif mono - outlet.blocked_since > self._lag_s and not outlet.streams:
             self._wanted = "lagging"
             self.stale.clear()
 
     def _settle_streams(self, mono: float) -> None:
-        for stream in self._streams.settle(mono):
+        for stream in self._outlet.streams.settle(mono):
             self._counters.streams_reset += 1
-            self.mark(dict.fromkeys(stream.keys))
+            self._lost(stream.keys)
+
+    def _lost(self, keys: Keys) -> None:
+        self.mark(dict.fromkeys(keys))
 
     def _better_all_at_once(self) -> bool:
         """More than half of all records wait, they would take more datagrams than one stream is worth,
         and there is room for everything: then a keyframe is the shortest way."""
         waiting, records = len(self.stale), len(self._state)
-        if waiting * 2 <= records or waiting <= PIECES_MAX or self._budget is not None or self._streams:
+        if waiting * 2 <= records or waiting <= PIECES_MAX or self.metered or self._outlet.streams:
             return False
         keyframe_bytes = records * self._state.record_bytes
         bytes_max = self._link.message_bytes_max()
         return keyframe_bytes > PIECES_MAX * bytes_max and self._link.room_bytes() >= keyframe_bytes
-
-    def _give_up_oldest(self) -> None:
-        """The window is full: count its oldest message as lost rather than remember more. A stream
-        is still being delivered, and goes on outside the window."""
-        oldest = self._window.oldest
-        if self._streams.owns(oldest):
-            self._window.acked(oldest)
-        else:
-            self.mark(dict.fromkeys(self._window.lost(oldest)))
 
 
 def _nothing() -> None:

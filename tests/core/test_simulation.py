@@ -200,4 +200,4 @@ def test_the_window_of_a_reader_whose_acks_never_come_is_bounded() -> None:
     for _ in range(OUTSTANDING_MAX + 10):
         sim.publish({1: b"x"})
     sim.run(0.1)
-    assert len(reader.session.reader._window) <= OUTSTANDING_MAX
+    assert len(reader.session.reader._outlet.window) <= OUTSTANDING_MAX

@@ -1,0 +1,89 @@
+"""What leaves for one reader: by datagram or stream, within room and budget, remembered until its fate is known.
+
+Room: core. Pure. :class:`gateway.core.reader.Reader` decides what goes; this is how it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.core.budget import Budget
+from gateway.core.ports import Link
+from gateway.core.state import WorldState
+from gateway.core.streams import OpenStreams
+from gateway.core.window import Keys, SentWindow
+from gateway.limits import OUTSTANDING_MAX
+
+
+class Outlet:
+    """One link, what is on its way over it, and the budget of its reader."""
+
+    __slots__ = ("_given_up", "_lossy", "blocked_since", "budget", "link", "streams", "window")
+
+    def __init__(
+        self, state: WorldState, link: Link, budget: Budget | None, given_up: Callable[[Keys], None]
+    ) -> None:
+        """``given_up`` is called with the keys of a message that counts as lost because too many are outstanding."""
+        self.link = link
+        self.budget = budget
+        self.window = SentWindow()
+        self.streams = OpenStreams(link, state, self.window)
+        self.blocked_since: float | None = None
+        """Since when (``mono``) nothing at all could be sent though something was there, or None."""
+        self._lossy = link.lossy
+        self._given_up = given_up
+
+    def room(self, mono: float, waiting_bytes: int) -> int:
+        """Bytes that may go now, by the link and by the budget; ``waiting_bytes`` is what there is to send."""
+        room = self.link.room_bytes()
+        if self.budget is None:
+            return room
+        return min(room, int(self.budget.allows(mono, waiting_bytes)))
+
+    def send(self, message: bytes, keys: Keys) -> bool:
+        """One message by ``Link.send``. False: the link did not admit it."""
+        if not self.link.send(message, self.window.next_token):
+            return False
+        self._sent(keys, len(message))
+        return True
+
+    def send_large(self, message: bytes, keys: Keys, mono: float) -> bool:
+        """One record that is larger than what may go now: overdraw the budget, or use a stream."""
+        if len(message) <= self.link.message_bytes_max():
+            if len(message) <= self.link.room_bytes():
+                return self.send(message, keys)
+            if self._lossy:
+                return False
+        return self.send_stream([message], keys, len(message), mono)
+
+    def send_stream(
+        self, messages: list[bytes], keys: Keys, size_bytes: int, mono: float, *, keyframe: bool = False
+    ) -> bool:
+        """Messages by a stream, one stream at a time. False: another one is on its way."""
+        if self.streams:
+            return False
+        self.streams.start(messages, keys, mono, keyframe=keyframe)
+        self._sent(keys, size_bytes)
+        return True
+
+    def remember(self, keys: Keys) -> None:
+        """A message of the fast path was sent and carries ``keys``."""
+        if self._lossy:
+            self.window.add(keys)
+            if len(self.window) > OUTSTANDING_MAX:
+                self._give_up_oldest()
+
+    def _sent(self, keys: Keys, size_bytes: int) -> None:
+        self.blocked_since = None
+        if self.budget is not None:
+            self.budget.spend(size_bytes)
+        self.remember(keys)
+
+    def _give_up_oldest(self) -> None:
+        """The window is full: count its oldest message as lost rather than remember more. A stream
+        is still being delivered, and goes on outside the window."""
+        oldest = self.window.oldest
+        if self.streams.owns(oldest):
+            self.window.acked(oldest)
+        else:
+            self._given_up(self.window.lost(oldest))
