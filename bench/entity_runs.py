@@ -47,10 +47,8 @@ class Fleet:
 
     async def __aenter__(self) -> Fleet:
         await self.store.start()
-        for n in range(2):
-            (self.folder / f"g{n}").mkdir()
-            gateway = GatewayChild(self.folder / f"g{n}", self.store.url)
-            self.gateways.append(await gateway.start())
+        self.gateways = [GatewayChild(self.folder / f"g{n}", self.store.url) for n in range(2)]
+        await asyncio.gather(*(gateway.start() for gateway in self.gateways))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -134,9 +132,18 @@ async def _kill(
         await victim.start()  # type: ignore[attr-defined]
 
 
+async def _until_settled(fleet: Fleet) -> None:
+    """Wait until the offers that nobody took have run out."""
+    async with asyncio.timeout(30):
+        for world in WORLDS:
+            query = f"/v1/transfers?world={world}&state=offered"
+            while (await fleet.insist("GET", query)).json()["transfers"]:
+                await asyncio.sleep(0.05)
+
+
 async def _reckon(fleet: Fleet, workers: int, result: Handover) -> None:
     """Every entity in one world, where its accepted transfers lead; every ticket ended in one way."""
-    await asyncio.sleep(0.5)
+    await _until_settled(fleet)
     found: dict[str, list[str]] = {f"e{n}": [] for n in range(workers)}
     for world in WORLDS:
         listed = (await fleet.insist("GET", f"/v1/worlds/{world}/entities?limit=1000&state=1")).json()

@@ -14,16 +14,16 @@ from bench.entity_servers import GatewayChild
 async def test_transfers_between_two_gateways_lose_and_double_nothing_while_they_are_killed(
     tmp_path: Path,
 ) -> None:
-    result = await handover(tmp_path, transfers=24, workers=4, kills=2, kill_store=True)
+    result = await handover(tmp_path, transfers=12, workers=3, kills=2, kill_store=True)
     assert result.wrong == []
-    assert result.accepted >= 24
+    assert result.accepted >= 12
     assert result.kills == 2
 
 
 async def test_many_trades_at_once_keep_every_total(tmp_path: Path) -> None:
     gateway = await GatewayChild(tmp_path, str(tmp_path / "store")).start()
     try:
-        result = await trades(gateway.plain, clients=16, count=100, items=4, owners=4)
+        result = await trades(gateway.plain, clients=16, count=60, items=4, owners=4)
     finally:
         await gateway.kill()
     assert result.done > 0
