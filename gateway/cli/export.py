@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _export(store: BlockingStore, args: argparse.Namespace, name: _pages.Named) -> int:
     from gateway.store.database import Database
-    from gateway.store.world.films import export
+    from gateway.store.world.files import export
 
     ns = _pages.namespace(name)
     version = _pages.version_at(store, name, args.at) or store.stat(ns).version

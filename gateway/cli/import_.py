@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _import(store: BlockingStore, args: argparse.Namespace, name: _pages.Named) -> int:
-    from gateway.store.world.films import import_file
+    from gateway.store.world.files import import_file
 
     ns = _pages.namespace(name)
     _check_new(store, ns)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from gateway.client.verifying import Stretch, Verifier
 from gateway.core.state import WorldState
+from gateway.store.world import History
 from gateway.wire import Frame, Record, encode_frame
 from gateway.wire.journal import Batch, Gap, JournalFrame
 
@@ -89,3 +91,11 @@ def batch(rows: list[JournalFrame], gaps: tuple[Gap, ...] = ()) -> Batch:
     last = rows[-1] if rows else None
     size = sum(row.size_bytes for row in rows)
     return Batch(tuple(rows), gaps, last and last.epoch, last and last.tick, size)
+
+
+def damaged(history: History) -> list[Stretch]:
+    """The stretches of a recording that do not add up."""
+    verifier = Verifier(history)
+    for _ in verifier.stretches():
+        pass
+    return verifier.report.damaged

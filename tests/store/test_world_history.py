@@ -16,11 +16,10 @@ from gateway.store.base import Namespace
 from gateway.store.database import Database
 from gateway.store.world import FrameCursor, Part, Retention, WorldDatabase
 from gateway.store.world.reading import order_of
-from gateway.store.world.verify import verify
 from gateway.wire import Frame, Record, encode_frame
 from gateway.wire.journal import Gap, JournalFrame
 from tests.store.memory_store import MemoryStore
-from tests.store.recording import SECOND_US, START_US, Recorder, batch
+from tests.store.recording import SECOND_US, START_US, Recorder, batch, damaged
 
 RECORD = Retention("record")
 
@@ -190,7 +189,7 @@ def test_at_any_moment_the_recording_gives_what_a_live_reader_had(
     assert (last.records() if last else {}) == play.live.state.snapshot()
     seqs = [item.seq for item in play.made.frames(keyframes=True) if isinstance(item, JournalFrame)]
     assert seqs == list(range(play.live.journal.next_seq))
-    assert verify(play.made).damaged == []
+    assert damaged(play.made) == []
     play.made.close()
 
 

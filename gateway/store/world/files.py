@@ -1,4 +1,4 @@
-"""Worlds and films as ordinary SQLite files: export, import, clip, open a film. Room: store.
+"""Databases of the store as ordinary SQLite files, and back: export, import. Room: store.
 
 A file appears under its final name only when it is whole: it is written beside it first.
 """
@@ -8,23 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 
-from gateway.errors import BadInput, NothingRecorded, StoreUnavailable, Unprocessable
-from gateway.limits import IMPORT_PAGES_PER_COMMIT, WEBSOCKET_MESSAGE_BYTES_MAX
+from gateway.errors import BadInput, StoreUnavailable, Unprocessable
+from gateway.limits import IMPORT_PAGES_PER_COMMIT
 from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database
 from gateway.store.pages import PAGE_SIZES, Pages, without_counter
-from gateway.store.world import schema, writing
-from gateway.store.world.history import History
-from gateway.store.world.schema import Parent, Retention
-from gateway.store.world.state import MakeState, Recovered
-from gateway.wire.framecodec import LEVEL, FrameEncoder
-from gateway.wire.journal import Gap, JournalFrame
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -52,43 +45,6 @@ class SqliteFile:
 
     def close(self) -> None:
         self._connection.close()
-
-
-class Film(History):
-    """A film, opened in place of a world."""
-
-    def __init__(self, file: SqliteFile, make_state: MakeState) -> None:
-        super().__init__(file, make_state)
-        self.file = file
-
-    @classmethod
-    def open(cls, path: Path, *, make_state: MakeState) -> Film:
-        """Raises ``Unprocessable``: not a SQLite file, truncated, not a film, or of a newer version."""
-        if not path.is_file():
-            raise Unprocessable(f"{path} is not a file; name a film that `clip` or `export` wrote")
-        file = SqliteFile(path)
-        try:
-            if not file.read(schema.is_world):
-                raise Unprocessable(f"{path} is an empty database, not a film")
-            _check_whole(path, file)
-        except BaseException:
-            file.close()
-            raise
-        return cls(file, make_state)
-
-    def close(self) -> None:
-        self.file.close()
-
-
-def _check_whole(path: Path, file: SqliteFile) -> None:
-    pages, page_size = file.read(
-        lambda c: (c.execute("PRAGMA page_count").get, c.execute("PRAGMA page_size").get)
-    )
-    have = path.stat().st_size
-    if have < pages * page_size:
-        raise Unprocessable(
-            f"{path} is truncated: its header says {pages * page_size} bytes, {have} are there"
-        )
 
 
 @contextmanager
@@ -205,94 +161,3 @@ def _copy_pages(
 def _with_size(first_page: bytes, pages: int) -> bytes:
     """The header's own size may be stale where an old SQLite wrote the file; here it rules."""
     return first_page[:28] + pages.to_bytes(4, "big") + first_page[32:]
-
-
-def clip(
-    history: History,
-    path: Path,
-    start: Recovered,
-    end: tuple[int, int],
-    *,
-    level: int = LEVEL,
-    progress: Progress | None = None,
-) -> int:
-    """A film from the state ``start`` to (epoch, tick) ``end``, both included: a self-contained file
-    that can be opened in place of a world. Answers its rows, the first one a keyframe.
-
-    Raises ``NothingRecorded`` where ``end`` lies before ``start``; nothing half-written is left.
-    """
-    if end < (start.epoch, start.tick):
-        raise NothingRecorded(
-            f"a clip ends at or after its beginning: from tick {start.tick} of epoch {start.epoch} "
-            f"to tick {end[1]} of epoch {end[0]} there is nothing"
-        )
-    with appearing_whole(path) as part:
-        return _Clip(history, part, start, end, level, progress).write()
-
-
-class _Clip:
-    """Writes one film, in pages of rows."""
-
-    def __init__(
-        self,
-        history: History,
-        path: Path,
-        start: Recovered,
-        end: tuple[int, int],
-        level: int,
-        progress: Progress | None,
-    ) -> None:
-        self._history = history
-        self._path = path
-        self._start = start
-        self._end = end
-        self._encoder = FrameEncoder(level)
-        self._progress = progress
-        self._rows = 0
-
-    def write(self) -> int:
-        target = apsw.Connection(str(self._path))
-        try:
-            target.execute("PRAGMA page_size=8192; PRAGMA synchronous=OFF")
-            with target:
-                self._begin(target)
-                for item in self._items():
-                    self._put(target, item)
-                self._copy_marks(target)
-        finally:
-            target.close()
-        return self._rows
-
-    def _begin(self, target: apsw.Connection) -> None:
-        info, start = self._history.info(), self._start
-        parent = Parent(info.world, start.epoch, start.tick)
-        schema.create(target, replace(info, retention=Retention("record"), parent=parent))
-        messages = tuple(start.state.keyframe_messages(WEBSOCKET_MESSAGE_BYTES_MAX))
-        self._put(
-            target,
-            JournalFrame(0, start.epoch, start.tick, start.received_at_us, start.sent_at_us, True, messages),
-        )
-
-    def _items(self) -> Iterator[JournalFrame | Gap]:
-        """What comes after the start; its rows are those of the recording, keyframes too."""
-        for item in self._history.frames((self._start.epoch, self._start.tick), self._end, keyframes=True):
-            if isinstance(item, Gap) or item.seq > self._start.seq:
-                yield item
-
-    def _put(self, target: apsw.Connection, item: JournalFrame | Gap) -> None:
-        if isinstance(item, Gap):
-            writing.write(target, writing.pack(self._encoder, (), (item,)))
-            return
-        writing.write(target, writing.pack(self._encoder, (replace(item, seq=self._rows),), ()))
-        target.execute("INSERT OR IGNORE INTO epochs VALUES(?, ?, NULL)", (item.epoch, item.received_at_us))
-        self._rows += 1
-        if self._progress is not None:
-            self._progress(self._rows, 0)
-
-    def _copy_marks(self, target: apsw.Connection) -> None:
-        start = (self._start.epoch, self._start.tick)
-        for mark in self._history.marks():
-            if start <= (mark["epoch"], mark["tick"]) <= self._end:
-                writing.set_mark(
-                    target, mark["name"], mark["epoch"], mark["tick"], mark["at_us"], mark["data"]
-                )
