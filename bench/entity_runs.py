@@ -137,7 +137,7 @@ async def _until_settled(fleet: Fleet) -> None:
     async with asyncio.timeout(30):
         for world in WORLDS:
             query = f"/v1/transfers?world={world}&state=offered"
-            while (await fleet.insist("GET", query)).json()["transfers"]:
+            while (await fleet.insist("GET", query)).json()["transfers"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
 
@@ -157,7 +157,7 @@ async def _reckon(fleet: Fleet, workers: int, result: Handover) -> None:
         ways: dict[str, set[str]] = {}
         for world in WORLDS:
             query = f"world={world}&entity={name}&limit=1000"
-            for record in (await fleet.insist("GET", f"/v1/transfers?{query}")).json()["transfers"]:
+            for record in (await fleet.insist("GET", f"/v1/transfers?{query}")).json()["transfers"]:  # noqa: ASYNC110
                 ways.setdefault(record["ticket"], set()).add(record["state"])
         for ticket, states in ways.items():
             if len(states) != 1 or states & {"offered"}:
