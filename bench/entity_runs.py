@@ -157,7 +157,7 @@ async def _reckon(fleet: Fleet, workers: int, result: Handover) -> None:
         ways: dict[str, set[str]] = {}
         for world in WORLDS:
             query = f"world={world}&entity={name}&limit=1000"
-            for record in (await fleet.insist("GET", f"/v1/transfers?{query}")).json()["transfers"]:  # noqa: ASYNC110
+            for record in (await fleet.insist("GET", f"/v1/transfers?{query}")).json()["transfers"]:
                 ways.setdefault(record["ticket"], set()).add(record["state"])
         for ticket, states in ways.items():
             if len(states) != 1 or states & {"offered"}:
