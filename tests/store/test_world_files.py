@@ -49,6 +49,7 @@ def test_an_exported_world_is_an_ordinary_file_and_comes_back_as_a_world(tmp_pat
     import_file(store, Namespace("copy"), path, new_key=new_key)
     copy = WorldDatabase.open(store, "copy", make_state=WorldState)
     assert copy.last().records() == recorder.state.snapshot()  # type: ignore[union-attr]
+    assert copy.info().world == "copy"
     assert damaged(copy) == []
 
 

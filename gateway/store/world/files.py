@@ -17,7 +17,8 @@ from gateway.errors import BadInput, StoreUnavailable, Unprocessable
 from gateway.limits import IMPORT_PAGES_PER_COMMIT
 from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database
-from gateway.store.pages import PAGE_SIZES, Pages, without_counter
+from gateway.store.pages import PAGE_SIZES, Pages
+from gateway.store.world import schema
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -112,52 +113,66 @@ def import_file(
 ) -> int:
     """Put an ordinary SQLite file into a new namespace, page by page; answers the pages.
 
-    Page 0 goes last, so until it is whole the namespace is an empty database. Raises
-    ``Unprocessable``: not SQLite, damaged, or the namespace exists.
+    Page 0 goes last, so until it is whole the namespace is an empty database. A world takes the
+    namespace's name. Raises ``Unprocessable``: not SQLite, damaged, or the namespace exists.
     """
     file = SqliteFile(path)
     try:
-        page_size = file.read(lambda c: c.execute("PRAGMA page_size").get)
-        if file.read(lambda c: c.execute("PRAGMA quick_check(1)").get) != "ok":
-            raise Unprocessable(
-                f"{path} is damaged: PRAGMA quick_check fails; repair it with `sqlite3 .recover`"
-            )
-        if file.read(lambda c: c.execute("PRAGMA journal_mode").get) == "wal" or page_size not in PAGE_SIZES:
-            raise Unprocessable(
-                f"{path} has page size {page_size} or is in WAL mode; run PRAGMA journal_mode=DELETE, "
-                "PRAGMA page_size=8192 and VACUUM on it first"
-            )
+        return file.read(lambda connection: _import(connection, store, ns, path, new_key, progress))
     finally:
         file.close()
-    store.create_namespace(ns.key)
-    return _copy_pages(store, ns, path, page_size, new_key, progress)
 
 
-def _copy_pages(
+def _import(
+    connection: apsw.Connection,
     store: BlockingStore,
     ns: Namespace,
     path: Path,
-    page_size: int,
     new_key: Callable[[], bytes],
     progress: Progress | None,
 ) -> int:
+    """Within a read transaction on the file, so that nobody changes it meanwhile."""
+    page_size, total = connection.execute("PRAGMA page_size").get, connection.execute("PRAGMA page_count").get
+    if connection.execute("PRAGMA quick_check(1)").get != "ok":
+        raise Unprocessable(f"{path} is damaged: PRAGMA quick_check fails; repair it with `sqlite3 .recover`")
+    if connection.execute("PRAGMA journal_mode").get == "wal" or page_size not in PAGE_SIZES:
+        raise Unprocessable(
+            f"{path} has page size {page_size} or is in WAL mode; run PRAGMA journal_mode=DELETE, "
+            "PRAGMA page_size=8192 and VACUUM on it first"
+        )
+    store.create_namespace(ns.key)
     pages = Pages(store, ns, new_key=new_key, page_size=page_size, follow_head=False, cache_bytes=0)
-    total = path.stat().st_size // page_size
+    _copy_pages(pages, path, total, progress)
+    if connection.execute("PRAGMA application_id").get == schema.APPLICATION_ID:
+        _rename_world(store, ns)
+    return int(total)
+
+
+def _copy_pages(pages: Pages, path: Path, total: int, progress: Progress | None) -> None:
+    page_size = pages.page_size
     with path.open("rb") as source:
-        first = _with_size(without_counter(source.read(page_size)), total)
+        first = source.read(page_size)
         for start in range(1, total, IMPORT_PAGES_PER_COMMIT):
+            end = min(start + IMPORT_PAGES_PER_COMMIT, total)
             pages.begin()
-            for page in range(start, min(start + IMPORT_PAGES_PER_COMMIT, total)):
+            for page in range(start, end):
                 pages.write(page, source.read(page_size))
             pages.commit()
             if progress is not None:
-                progress(min(start + IMPORT_PAGES_PER_COMMIT, total), total)
+                progress(end, total)
     pages.begin()
-    pages.write(0, first)
+    pages.write(0, _with_size(first, total))
     pages.commit()
-    return total
 
 
 def _with_size(first_page: bytes, pages: int) -> bytes:
     """The header's own size may be stale where an old SQLite wrote the file; here it rules."""
     return first_page[:28] + pages.to_bytes(4, "big") + first_page[32:]
+
+
+def _rename_world(store: BlockingStore, ns: Namespace) -> None:
+    database = Database.open(store, ns)
+    try:
+        database.transact(lambda c: c.execute("UPDATE meta SET value = ? WHERE name = 'world'", (ns.key,)))
+    finally:
+        database.close()
