@@ -376,8 +376,6 @@ UDP_TOKENS_MAX: Final = 4_096
 """Registered publishers of the plain UDP door."""
 UDP_QUEUE_BYTES: Final = 1 * MIB
 """Asked of the kernel for the plain UDP socket: a burst of 10 worlds' frames."""
-HISTORY_ROWS_PER_READ: Final = 256
-"""Recorded frames fetched from a world's database at once: about a megabyte."""
 HOUSEKEEPING_S: Final = 1.0
 """How often an open world looks after its silent publishers."""
 MAINTAIN_S: Final = 10.0

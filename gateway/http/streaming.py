@@ -16,8 +16,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from gateway import limits
-from gateway.core.ports import CloseCode, Doors, Session
-from gateway.errors import MalformedMessage
+from gateway.core.ports import Doors, Session
 from gateway.http.asgi_sink import AsgiSink
 from gateway.http.links import TcpLink
 from gateway.http.problems import FRAMES_TYPE
@@ -105,6 +104,3 @@ async def _until_over(session: Session, receive: Receive, ended: asyncio.Event) 
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-
-
-__all__ = ["CloseCode", "MalformedMessage", "StreamingDoor", "as_event", "frame_json"]

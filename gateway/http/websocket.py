@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 
 from starlette.types import Receive, Scope, Send
 
@@ -37,9 +36,8 @@ def binary_head(length: int) -> bytes:
 class WebSocketSink:
     """Writes binary frames straight to an HTTP/1.1 connection's transport."""
 
-    def __init__(self, wire: Wire, send: Send, ended: asyncio.Event) -> None:
+    def __init__(self, wire: Wire, ended: asyncio.Event) -> None:
         self._wire = wire
-        self._send = send
         self._ended = ended
         self.close: tuple[CloseCode, str] | None = None
 
@@ -58,7 +56,7 @@ class WebSocketSink:
 def _sink(scope: Scope, send: Send, ended: asyncio.Event) -> WebSocketSink | AsgiSink:
     wire = scope.get("state", {}).get("wire")
     if isinstance(wire, Wire) and scope.get("http_version") == "1.1":
-        return WebSocketSink(wire, send, ended)
+        return WebSocketSink(wire, ended)
     return AsgiSink(lambda message: send({"type": "websocket.send", "bytes": message}), ended)
 
 
@@ -77,9 +75,11 @@ class WebSocketDoor:
         session = await self._open(scope, link)
         if session is not None:
             link.attach(session)
-            await self._converse(session, receive, ended)
-            link.gone()
-            session.on_closed(time.monotonic())
+            try:
+                await self._converse(session, receive, ended)
+            finally:
+                link.gone()
+                session.on_closed(time.monotonic())
         await _finish(sink, send)
 
     async def _open(self, scope: Scope, link: TcpLink) -> Session | None:
@@ -101,6 +101,8 @@ class WebSocketDoor:
             reading.cancel()
             closing.cancel()
             await asyncio.gather(reading, closing, return_exceptions=True)
+        if not reading.cancelled():
+            reading.result()  # what no session foresaw is told by the guard, and counted
 
 
 async def _read(session: Session, receive: Receive) -> None:
@@ -124,6 +126,3 @@ async def _finish(sink: Sink, send: Send) -> None:
         await send({"type": "websocket.close", "code": 4_000 + close[0], "reason": close[1][:120]})
     except OSError:
         pass  # the peer was faster
-
-
-SendMessage = Callable[[bytes], Awaitable[None]]
