@@ -42,7 +42,7 @@ def parse_command(control: Control) -> Command | None:
     if control.type not in COMMANDS:
         return None
     fields = control.fields
-    kind: Kind = control.type  # type: ignore[assignment]
+    kind: Kind = control.type
     if kind == "play":
         return Command(kind, speed=_speed(fields.get("speed", 1.0)))
     if kind == "step":
@@ -93,14 +93,14 @@ def _whole(fields: Mapping[str, Any], name: str, default: Any, low: int, high: i
 
 
 def _speed(value: Any) -> float:
-    if value == "max":
-        return math.inf
+    if value in ("max", "-max"):
+        return math.inf if value == "max" else -math.inf
     try:
         speed = float(value)
     except (TypeError, ValueError):
-        speed = math.nan
-    if math.isnan(speed) or speed == 0 or (abs(speed) > REPLAY_SPEED_MAX and not math.isinf(speed)):
-        raise BadInput(f"speed {value!r} is not a number up to {REPLAY_SPEED_MAX:g} (not 0), or 'max'")
+        speed = 0.0
+    if not 0 < abs(speed) <= REPLAY_SPEED_MAX:
+        raise BadInput(f"speed {value!r} is not a number up to {REPLAY_SPEED_MAX:g} (not 0), 'max' or '-max'")
     return speed
 
 

@@ -290,7 +290,7 @@ class ReplaySession:
         pace = self.pace
         speed = 0.0 if pace is None else pace.speed
         fields: dict[str, Any] = {"epoch": self._place[0], "tick": self._place[1], "at_us": self._media_us}
-        fields["speed"] = "max" if math.isinf(speed) else speed
+        fields["speed"] = speed if math.isfinite(speed) else ("max" if speed > 0 else "-max")
         await self._put([encode_control("position", **fields, ended=ended)])
 
     async def _pause_until(self, seconds: float | None) -> bool:

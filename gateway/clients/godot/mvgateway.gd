@@ -1,0 +1,237 @@
+class_name MVGateway
+extends Node
+## A world of mvgateway by WebSocket, with stock Godot 4: follow it or publish it.
+##
+##   var arena := MVGateway.new()
+##   arena.url = "wss://127.0.0.1:4433"
+##   arena.world = "arena"
+##   arena.changed.connect(func(keys): for k in keys: draw(k, arena.records.get(k)))
+##   add_child(arena)
+##
+## Messages are the frame protocol's, version 1 (docs/PROTOCOL.md): little-endian, as StreamPeerBuffer reads.
+
+## The keys whose records changed (removed ones are no longer in `records`).
+signal changed(keys: Array[int])
+## A control message: welcome, resync, durable, bye, error, position …
+signal told(message: Dictionary)
+
+const FRAME := 1
+const CONTROL := 16
+const KEYFRAME := 1
+const ZSTD := 2
+const TICKS := 8
+const REMOVED := 0xFFFFFFFF
+const HEADER := 24
+const BACKOFF_MIN_S := 0.05
+const BACKOFF_MAX_S := 2.0
+
+@export var url := "wss://127.0.0.1:4433"
+@export var world := "arena"
+## "subscribe" or "publish".
+@export var role := "subscribe"
+## A CA file to trust (the gateway's certs/ca.pem); empty: the system's.
+@export var ca_file := ""
+
+var records := {}          ## key -> PackedByteArray, the newest of each
+var epoch := 0
+var tick := 0
+var durable := {}          ## {epoch, tick} of the last synced frame, for publishers
+
+var _socket := WebSocketPeer.new()
+var _orders := {}          ## key -> epoch << 32 | tick
+var _gone := {}            ## removed key -> its order
+var _parts := {}           ## keyframe order -> {parts: {}, keys: {}}
+var _wait := BACKOFF_MIN_S
+var _retry_at := 0.0
+var _reset_due := false
+var _final := false
+
+
+func _ready() -> void:
+	_socket.inbound_buffer_size = 1 << 20
+	_connect()
+
+
+func _process(_delta: float) -> void:
+	_socket.poll()
+	match _socket.get_ready_state():
+		WebSocketPeer.STATE_OPEN:
+			_retry_at = 0.0
+			while _socket.get_available_packet_count() > 0:
+				_take(_socket.get_packet())
+		WebSocketPeer.STATE_CLOSED:
+			if not _final:
+				_come_back()
+
+
+func _exit_tree() -> void:
+	_final = true
+	_socket.close()
+
+
+## Publish one frame: key -> PackedByteArray, null removes. Never waits. Answers its tick.
+func send(changes: Dictionary, keyframe := false) -> int:
+	tick += 1
+	for key: int in changes:
+		if changes[key] == null:
+			records.erase(key)
+		else:
+			records[key] = changes[key]
+	if _socket.get_ready_state() == WebSocketPeer.STATE_OPEN and epoch > 0:
+		_send_parts(changes, keyframe)
+	return tick
+
+
+## Send a control message, such as {"type": "seek", "tick": 100} in a replay.
+func control(message: Dictionary) -> void:
+	if _socket.get_ready_state() == WebSocketPeer.STATE_OPEN:
+		var body := PackedByteArray([CONTROL])
+		body.append_array(JSON.stringify(message).to_utf8_buffer())
+		_socket.send(body)
+
+
+func _connect() -> void:
+	var path := "%s/v1/worlds/%s/live?role=%s" % [url, world.uri_encode(), role]
+	if role == "publish" and epoch > 0:
+		path += "&epoch=%d" % epoch
+	var tls: TLSOptions = null
+	if ca_file != "":
+		var certificate := X509Certificate.new()
+		if certificate.load(ca_file) == OK:
+			tls = TLSOptions.client(certificate)
+	_socket.connect_to_url(path, tls)
+
+
+func _come_back() -> void:
+	var now := Time.get_ticks_msec() / 1000.0
+	if _retry_at == 0.0:
+		_retry_at = now + _wait * randf_range(0.5, 1.0)
+		_wait = minf(_wait * 2.0, BACKOFF_MAX_S)
+	elif now >= _retry_at:
+		_retry_at = 0.0
+		_socket = WebSocketPeer.new()
+		_socket.inbound_buffer_size = 1 << 20
+		_connect()
+
+
+func _take(packet: PackedByteArray) -> void:
+	if packet.size() > 0 and packet[0] == CONTROL:
+		_take_control(packet)
+	elif packet.size() >= HEADER and packet[0] == FRAME:
+		_take_frame(packet)
+
+
+func _take_control(packet: PackedByteArray) -> void:
+	var message: Variant = JSON.parse_string(packet.slice(1).get_string_from_utf8())
+	if not message is Dictionary:
+		return
+	match message.get("type"):
+		"welcome":
+			_wait = BACKOFF_MIN_S
+			epoch = int(message["epoch"])
+			if role == "publish" and not records.is_empty():
+				tick += 1
+				_send_parts(records, true)
+		"resync":
+			_reset_due = message.get("reason") == "seek"
+		"durable":
+			durable = {"epoch": int(message["epoch"]), "tick": int(message["tick"])}
+		"error":
+			_final = not str(message.get("code")).begins_with("store") and message.get("code") != "overloaded"
+	told.emit(message)
+
+
+func _take_frame(packet: PackedByteArray) -> void:
+	var flags := packet[1]
+	if flags & ZSTD:
+		return  # never asked for
+	var part := packet.decode_u16(2)
+	var parts := packet.decode_u16(4)
+	var stride := packet.decode_u16(6)
+	var its_epoch := packet.decode_u32(8)
+	var its_tick := packet.decode_u32(12)
+	if flags & KEYFRAME and _reset_due:
+		_reset_due = false
+		records.clear(); _orders.clear(); _gone.clear(); _parts.clear()
+		epoch = 0; tick = 0
+	var keys: Array[int] = []
+	var held := {}
+	var at := HEADER
+	while at < packet.size():
+		var order := its_epoch << 32 | its_tick
+		if flags & TICKS:
+			order = its_epoch << 32 | packet.decode_u32(at)
+			at += 4
+		var key := packet.decode_u32(at)
+		var length := stride
+		if stride == 0:
+			length = packet.decode_u32(at + 4)
+			at += 8
+		held[key] = true
+		if length != REMOVED and at + length > packet.size():
+			return  # malformed
+		if order > _orders.get(key, _gone.get(key, -1)):
+			keys.append(key)
+			if length == REMOVED:
+				records.erase(key); _orders.erase(key); _gone[key] = order
+			else:
+				records[key] = packet.slice(at, at + length)
+				_orders[key] = order
+				_gone.erase(key)
+		if length != REMOVED:
+			at += length
+	var newest := its_epoch << 32 | its_tick
+	if newest > (epoch << 32 | tick):
+		epoch = its_epoch
+		tick = its_tick
+	if flags & KEYFRAME and parts > 0:
+		keys.append_array(_keyframe_part(newest, part, parts, held))
+	if _gone.size() > 65536:
+		_gone.clear()
+	if not keys.is_empty():
+		changed.emit(keys)
+
+
+func _keyframe_part(order: int, part: int, parts: int, held: Dictionary) -> Array[int]:
+	if not _parts.has(order):
+		_parts[order] = {"parts": {}, "keys": {}}
+	_parts[order]["parts"][part] = true
+	_parts[order]["keys"].merge(held)
+	var dropped: Array[int] = []
+	if _parts[order]["parts"].size() == parts:
+		for key: int in _orders.keys():
+			if _orders[key] < order and not _parts[order]["keys"].has(key):
+				records.erase(key); _orders.erase(key)
+				dropped.append(key)
+		_parts.clear()
+	return dropped
+
+
+func _send_parts(changes: Dictionary, keyframe: bool) -> void:
+	var groups := [[]]
+	var size := HEADER
+	for key: int in changes:
+		var more: int = 8 + (0 if changes[key] == null else changes[key].size())
+		if size + more > 65535 and not groups[-1].is_empty():
+			groups.append([])
+			size = HEADER
+		groups[-1].append(key)
+		size += more
+	for part in groups.size():
+		var out := StreamPeerBuffer.new()
+		out.put_u8(FRAME)
+		out.put_u8(KEYFRAME if keyframe else 0)
+		out.put_u16(part)
+		out.put_u16(groups.size())
+		out.put_u16(0)
+		out.put_u32(epoch)
+		out.put_u32(tick)
+		out.put_u64(int(Time.get_unix_time_from_system() * 1_000_000))
+		for key: int in groups[part]:
+			out.put_u32(key)
+			if changes[key] == null:
+				out.put_u32(REMOVED)
+			else:
+				out.put_u32(changes[key].size())
+				out.put_data(changes[key])
+		_socket.send(out.data_array)
