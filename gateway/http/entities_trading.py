@@ -29,7 +29,7 @@ class TradingRoutes:
             Route("/v1/transfers/{ticket}", self.record, methods=["GET"]),
             Route("/v1/transfers/{ticket}", self.end, methods=["POST"]),
             Route("/v1/worlds/{world}/leases", self.acquire, methods=["POST"]),
-            Route("/v1/worlds/{world}/leases/{name}", self.lease, methods=["PUT", "DELETE"]),
+            Route("/v1/worlds/{world}/leases/{owner}", self.lease, methods=["PUT", "DELETE"]),
             Route("/v1/inventories:trade", self.trade, methods=["POST"]),
         ]
 
@@ -76,7 +76,7 @@ class TradingRoutes:
         """PUT renews, DELETE gives back."""
         world, owner = (
             check_place(request.path_params["world"]),
-            check_name(request.path_params["name"], "owner"),
+            check_name(request.path_params["owner"], "owner"),
         )
         token = actor_of(request).lease
         if not token:
