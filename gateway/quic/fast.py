@@ -23,6 +23,7 @@ from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from cryptography.exceptions import InvalidTag
 
 from gateway.quic.connection import AEAD_TAG_BYTES, PACKET_NUMBER_BYTES, Connection, FateSink
+from gateway.quic.faststreams import FRAME_BYTES_MIN, limits_due, look_over, sent_packet, write_frames
 from gateway.quic.recovery import SentDatagrams, measure_rtt, remove_acked
 from gateway.quic.shortpacket import (
     BYTES,
@@ -56,6 +57,9 @@ _ONE_RTT, _ZERO_RTT = tls.Epoch.ONE_RTT, tls.Epoch.ZERO_RTT
 _CONNECTED = QuicConnectionState.CONNECTED
 
 Fates = tuple[tuple[FateSink, int], ...]
+Plain = tuple[bytes, Any, int]
+"""A packet's content; its datagrams' fates (a tuple) or its streams' handlers (a list); and the largest
+packet number acknowledged in it (-1: none, or among the handlers; -2: nothing in it is in flight)."""
 
 
 class FastConnection(Connection):
@@ -67,6 +71,7 @@ class FastConnection(Connection):
         self.packets_stock = 0
         self._stock_due = True
         self._stock_doubt = False
+        self._stream_due = False
         self._flush_due = False
         self._space: QuicPacketSpace | None = None
         self._idle_s = 0.0
@@ -84,7 +89,7 @@ class FastConnection(Connection):
         self._route_in = None
 
     def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
-        self._stock_due = True
+        self._stock_doubt = True
         super().send_stream_data(stream_id, data, end_stream)
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
@@ -112,7 +117,7 @@ class FastConnection(Connection):
         super().close(*args, **kwargs)
 
     def release(self, stream_id: int, size: int) -> None:
-        self._stock_due = True
+        self._stock_doubt = True
         super().release(stream_id, size)
 
     def handle_timer(self, now: float) -> None:
@@ -122,14 +127,15 @@ class FastConnection(Connection):
             self._leave_to_stock()
 
     def receive_datagram(self, data: bytes, addr: NetworkAddress, now: float) -> None:
-        self._leave_to_stock()
+        self._stock_doubt = True
+        self._route_in = None
         super().receive_datagram(data, addr, now)
         if self._space is not None:
             self._idle_s = self._idle_timeout()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, NetworkAddress]]:
         space = self._space
-        if space is not None and space.ack_at is not None and space.ack_at > now and self._has_stream_data():
+        if space is not None and self._stream_due and space.ack_at is not None and space.ack_at > now:
             space.ack_at = now
         datagrams = super().datagrams_to_send(now)
         self.packets_stock += len(datagrams)
@@ -146,13 +152,6 @@ class FastConnection(Connection):
             self._stock_due = self._stock_has_work()
         return datagrams
 
-    def _has_stream_data(self) -> bool:
-        """Whether a packet with stream data is about to go, which can take an ACK with it."""
-        for stream in self._streams_queue:
-            if not stream.sender.buffer_is_empty and not stream.is_blocked:
-                return True
-        return False
-
     def _is_settled(self) -> bool:
         """Handshake confirmed, 0-RTT over, connection IDs of our length, nobody logs packets."""
         return (
@@ -164,10 +163,12 @@ class FastConnection(Connection):
         )
 
     def _stock_has_work(self) -> bool:
-        """Whether aioquic holds anything to send besides datagrams and a delayed ACK."""
+        """Whether aioquic holds anything to send besides datagrams, stream data and a delayed ACK."""
         path = self._network_paths[0]
-        if (
-            self._close_pending
+        needs_stock, self._stream_due = look_over(self)
+        return bool(
+            needs_stock
+            or self._close_pending
             or self._ping_pending
             or self._probe_pending
             or self._handshake_done_pending
@@ -177,21 +178,11 @@ class FastConnection(Connection):
             or not path.is_validated
             or path.remote_challenges
             or self._state is not _CONNECTED
-            or self._cryptos[_ONE_RTT]._update_key_requested
+            or self._pair._update_key_requested
             or not self._crypto_streams[_ONE_RTT].sender.buffer_is_empty
-            or self._local_max_data.value != self._local_max_data.sent
-        ):
-            return True
-        for cid in self._host_cids:
-            if not cid.was_sent:
-                return True
-        for stream in self._streams_queue:
-            sender = stream.sender
-            if sender.reset_pending or not sender.buffer_is_empty or stream.receiver.stop_pending:
-                return True
-            if stream.is_finished or stream.max_stream_data_local_sent != stream.max_stream_data_local:
-                return True
-        return False
+            or any(not cid.was_sent for cid in self._host_cids)
+            or limits_due(self)
+        )
 
     # -- sending --------------------------------------------------------------------------
 
@@ -199,29 +190,32 @@ class FastConnection(Connection):
         """The packets for what is queued and admitted now, to go to ``_network_paths[0].addr``;
         ``None``: let aioquic send. Call :meth:`fast_deadline` after it."""
         space = self._space
+        if space is None:
+            return None
         if self._stock_doubt:
             self._stock_doubt = False
-            self._stock_due = self._stock_due or self._stock_has_work()
-        if self._stock_due or space is None:
+            self._stock_due = self._stock_has_work() or self._stock_due
+        if self._stock_due:
             return None
         self._flush_due = False
         self._pacing_at = None
         ack = b""
-        if space.ack_at is not None and (self._queue or space.ack_at <= now):
+        if space.ack_at is not None and (self._queue or self._stream_due or space.ack_at <= now):
             if len(space.ack_queue) > SHORT_RANGES_MAX:
                 self._stock_due = True
                 return None
             delay = int((now - (space.largest_received_time or now)) * 1_000_000)
             ack = encode_ack(space.ack_queue, max(0, delay) >> self._local_ack_delay_exponent)
-        if self._queue:
-            plains = self._admitted(space, ack, now)
-            if plains:
-                return self._seal(plains, space, now)
+        plains = self._admitted(space, ack, now) if self._queue else []
+        if self._stream_due:
+            plains += self._admitted_streams(space, ack if space.ack_at is not None else b"", plains, now)
+        if plains:
+            return self._seal(plains, space, now)
         if ack and space.ack_at is not None and space.ack_at <= now:
             return self._seal([self._ack_alone(space, ack)], space, now)
         return []
 
-    def _admitted(self, space: QuicPacketSpace, ack: bytes, now: float) -> list[tuple[bytes, Fates, int]]:
+    def _admitted(self, space: QuicPacketSpace, ack: bytes, now: float) -> list[Plain]:
         """Take from the queue what window and pacer admit: packets' contents, their datagrams'
         fates, and the largest packet number acknowledged in them (-1: none, -2: not in flight)."""
         queue, loss = self._queue, self._loss
@@ -229,7 +223,7 @@ class FastConnection(Connection):
         room = cc.congestion_window - cc.bytes_in_flight
         overhead = 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
         limit = self._max_datagram_size - overhead
-        plains: list[tuple[bytes, Fates, int]] = []
+        plains: list[Plain] = []
         while queue:
             payload, sink, token = queue[0]
             plain = datagram_head(len(payload)) + payload
@@ -270,7 +264,38 @@ class FastConnection(Connection):
             fates = (*fates, (sink, token))
         return plain, fates
 
-    def _ack_alone(self, space: QuicPacketSpace, ack: bytes) -> tuple[bytes, Fates, int]:
+    def _admitted_streams(
+        self, space: QuicPacketSpace, ack: bytes, before: list[Plain], now: float
+    ) -> list[Plain]:
+        """Packets of stream data, as far as window and pacer admit them after those ``before``."""
+        cc = self._loss._cc
+        overhead = 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
+        limit = self._max_datagram_size - overhead
+        room = cc.congestion_window - cc.bytes_in_flight
+        room -= sum(len(plain) + overhead for plain, _, _ in before)
+        plains: list[Plain] = []
+        while self._pacing_at is None:
+            space_left = min(limit, room - overhead) - len(ack)
+            if space_left < FRAME_BYTES_MIN:
+                break
+            frames, handlers = write_frames(self, space_left)
+            if not handlers:
+                self._stream_due = False
+                break
+            if ack:
+                handlers.append((self._on_ack_delivery, (space, space.largest_received_packet)))
+                frames = ack + frames
+                ack = b""
+                space.ack_at = None
+                self._ack_wanted = 0
+            plains.append((frames, handlers, -1))
+            room -= len(frames) + overhead
+            pacing_at = self._pacer.admit(now)
+            if pacing_at is not None:
+                self._pacing_at = pacing_at
+        return plains
+
+    def _ack_alone(self, space: QuicPacketSpace, ack: bytes) -> Plain:
         """An ACK with nothing else to say; now and then with a PING, so that it is acknowledged."""
         space.ack_at = None
         self._ack_wanted = 0
@@ -281,9 +306,7 @@ class FastConnection(Connection):
         self._acks_alone = 0
         return ack + b"\x01", (), space.largest_received_packet
 
-    def _seal(
-        self, plains: list[tuple[bytes, Fates, int]], space: QuicPacketSpace, now: float
-    ) -> list[bytes]:
+    def _seal(self, plains: list[Plain], space: QuicPacketSpace, now: float) -> list[bytes]:
         """Encrypt and protect packets (RFC 9001 sections 5.3 and 5.4), and note them as aioquic's
         ``on_packet_sent`` and ``_flush_builder`` do."""
         pair = self._pair
@@ -313,7 +336,11 @@ class FastConnection(Connection):
             size = len(packet)
             total += size
             if ack_of != -2:
-                entry: Any = SentDatagrams(number, size, now, fates, self, ack_of)
+                entry: Any
+                if fates.__class__ is list:
+                    entry = sent_packet(number, size, now, fates)
+                else:
+                    entry = SentDatagrams(number, size, now, fates, self, ack_of)
                 sent[number] = entry
                 on_sent(packet=entry)
                 eliciting += 1
@@ -362,9 +389,9 @@ class FastConnection(Connection):
     def needs_flush(self) -> bool:
         """Whether input left anything to send, or a deadline that came closer."""
         space = self._space
-        if self._stock_due or self._flush_due or self._queue or space is None:
+        if self._stock_due or self._stock_doubt or self._flush_due or self._queue or space is None:
             return True
-        return space.loss_time is not None
+        return self._stream_due or space.loss_time is not None
 
     # -- receiving ------------------------------------------------------------------------
 
