@@ -25,7 +25,7 @@ from bench.ycsb import run_ycsb
 from gateway.client.store import open_store
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite, Store, Version
 
-COLD = Namespace("bench-cold")
+COLD = Namespace("bench~cold")
 INLINE_PAGES = 50
 READ_BATCH_PAGES = 200
 
@@ -124,7 +124,7 @@ async def _points(store: Store, seed: int, pages: int, deadline: float) -> list[
 async def writes(settings: dict[str, Any]) -> dict[str, Any]:
     """``parallel`` clients on one connection, each committing one page after another to a namespace of its own."""
     store = await _open(settings)
-    spaces = [Namespace(f"bench-write-{n}") for n in range(settings["parallel"])]
+    spaces = [Namespace(f"bench~write-{n}") for n in range(settings["parallel"])]
     await asyncio.gather(*(store.stat(ns) for ns in spaces))
     await _wait_for_go()
     cpu, started = time.process_time(), time.monotonic()

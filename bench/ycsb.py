@@ -84,7 +84,7 @@ def _modify(connection: apsw.Connection, row: int) -> Any:
 
 def run_ycsb(store: BlockingStore, settings: Mapping[str, Any]) -> tuple[list[float], dict[str, int]]:
     """Load if need be, then run for ``seconds``; answers each operation's seconds, and counts by kind."""
-    database = Database.open(store, Namespace("bench-ycsb"), create=True)
+    database = Database.open(store, Namespace("bench~ycsb"), create=True)
     try:
         _load(database, settings["records"])
         return _run(database, settings)
