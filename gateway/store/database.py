@@ -29,6 +29,14 @@ from gateway.store.pages import PAGE_SIZE, Pages, commit_together
 from gateway.store.vfs import PagesVFS
 
 T = TypeVar("T")
+_HARMLESS: Final = (
+    apsw.ConstraintError,
+    apsw.SQLError,
+    apsw.MismatchError,
+    apsw.RangeError,
+    apsw.ReadOnlyError,
+)
+"""Errors of the statement alone: after them the connection is as good as before."""
 _PAUSE_S: Final = 0.001
 _PAUSE_S_MAX: Final = 0.05
 
@@ -174,7 +182,7 @@ class Database:
         self.pages.hold = False
         cause = self._cause(error)
         connection = self._connection
-        sound = cause is error and not isinstance(error, apsw.Error) and connection is not None
+        sound = cause is error and (not isinstance(error, apsw.Error) or isinstance(error, _HARMLESS))
         if connection is None or not sound or connection.get_autocommit():
             self.throw_away()
         else:
@@ -185,6 +193,7 @@ class Database:
     def throw_away(self) -> None:
         """Close the connection and forget every page: the next use starts from the store's head."""
         connection, self._connection = self._connection, None
+        self.pages.hold = False
         if connection is not None:
             with suppress(apsw.Error):
                 connection.close(True)

@@ -138,6 +138,21 @@ def test_a_function_that_raises_leaves_nothing_behind(store: MemoryStore) -> Non
 
 
 @pytest.mark.parametrize("single_writer", [False, True])
+@pytest.mark.parametrize("statement", ["INSERT INTO t VALUES(1, 'again')", "INSERT INTO absent VALUES(1)"])
+def test_a_statement_that_fails_costs_the_transaction_and_nothing_more(
+    store: MemoryStore, single_writer: bool, statement: str
+) -> None:
+    database = table(store, single_writer=single_writer)
+    database.transact(sql("INSERT INTO t VALUES(1, 'first')"))
+    connection, stats = database.connection, store.calls["stat"]
+    with pytest.raises(apsw.Error):
+        database.transact(lambda c: (c.execute("DELETE FROM t WHERE id = 5"), c.execute(statement)))
+    assert database.connection is connection
+    assert single_writer <= (store.calls["stat"] == stats)
+    assert database.read(sql("SELECT body FROM t")) == "first"
+
+
+@pytest.mark.parametrize("single_writer", [False, True])
 def test_who_loses_a_race_runs_again_on_what_the_winner_wrote(
     store: MemoryStore, single_writer: bool
 ) -> None:
@@ -236,8 +251,10 @@ def test_a_store_that_goes_away_is_named_and_the_next_transaction_starts_afresh(
     with pytest.raises(StoreUnavailable):
         database.transact(sql("INSERT INTO t VALUES(1, 1)"))
     store.commit = commit  # type: ignore[method-assign]
-    database.transact(sql("INSERT INTO t VALUES(1, 2)"))
-    assert database.read(sql("SELECT body FROM t")) == 2
+    database.connection.execute("INSERT INTO t VALUES(1, 2)")
+    assert Database.open(store, NS).read(sql("SELECT body FROM t")) == 2
+    database.transact(sql("UPDATE t SET body = 3"))
+    assert database.read(sql("SELECT body FROM t")) == 3
 
 
 def test_a_failing_read_is_raised_as_the_store_said_it(store: MemoryStore) -> None:
