@@ -8,7 +8,7 @@ extends Node
 ##   arena.changed.connect(func(keys): for k in keys: draw(k, arena.records.get(k)))
 ##   add_child(arena)
 ##
-## Messages are the frame protocol's, version 1 (docs/PROTOCOL.md): little-endian, as StreamPeerBuffer reads.
+## Messages are the frame protocol's, version 1 (docs/FRAMES.md): little-endian, as StreamPeerBuffer reads.
 
 ## The keys whose records changed (removed ones are no longer in `records`).
 signal changed(keys: Array[int])

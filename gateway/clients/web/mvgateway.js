@@ -6,7 +6,7 @@
 //   await sub.open();
 //
 // WebTransport first, WebSocket where there is none or UDP gets no answer. The protocol is
-// docs/PROTOCOL.md's frame protocol, version 1. All integers are little-endian.
+// docs/FRAMES.md's, version 1. All integers are little-endian.
 
 const FRAME = 1, CONTROL = 16, HEADER = 24;
 const KEYFRAME = 1, ZSTD = 2, REPAIR = 4, TICKS = 8, REMOVED = 0xffffffff;
