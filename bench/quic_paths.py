@@ -223,16 +223,16 @@ def make_certificate(folder: Path) -> None:
 def run_case(index: int, path: str, folder: Path, seconds: float, cores: list[int]) -> dict[str, Any]:
     """One row on one path: both processes started, pinned, ended."""
     base = [sys.executable, "-m", "bench.quic_paths", "--case", str(index), "--seconds", str(seconds)]
-    pin = {"env": {**os.environ, "PYTHONHASHSEED": "0"}}
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
     server = subprocess.Popen(
-        [*base, "--serve", path, "--folder", str(folder)], stdout=subprocess.PIPE, text=True, **pin
+        [*base, "--serve", path, "--folder", str(folder)], stdout=subprocess.PIPE, text=True, env=env
     )
     loader: subprocess.Popen[str] | None = None
     try:
         os.sched_setaffinity(server.pid, {cores[0]})
         assert server.stdout is not None
         port = server.stdout.readline().strip()
-        loader = subprocess.Popen([*base, "--load", port, "--folder", str(folder)], text=True, **pin)
+        loader = subprocess.Popen([*base, "--load", port, "--folder", str(folder)], text=True, env=env)
         os.sched_setaffinity(loader.pid, {cores[-1]})
         return dict(json.loads(server.stdout.readline()))
     finally:
