@@ -151,8 +151,9 @@ RING_S_MAX: Final = 7 * 24 * 3600
 RING_PRUNE_ROWS_MAX: Final = 512
 """Rows deleted in one commit of the journal: two keyframe intervals at 240 Hz, so that it always
 catches up, and a few milliseconds."""
-VERSIONS_KEPT_S: Final = 10
-"""How long the store's old versions of a ring are kept: long enough for a reader that is under way."""
+VERSIONS_KEPT_S: Final = 5
+"""How long the store's old versions of a ring are kept: long enough for a reader that is under way, and
+short enough that they take less than the ring itself."""
 VERSIONS_KEPT_RECORD_S: Final = 3_600
 """How long they are kept where everything is recorded: the frames stand in the tables, this is for
 looks at entities in the past."""
