@@ -8,6 +8,7 @@ UDP gets no answer, TCP carries the requests for a while.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -30,6 +31,7 @@ class H3Transport:
         self._ticket: Any = None
         self._connecting = asyncio.Lock()
         self._udp_again_at = 0.0
+        self._watching: set[asyncio.Task[None]] = set()
         self.connections = 0
         self.resumed = 0
 
@@ -44,30 +46,57 @@ class H3Transport:
         if client is None:
             assert self._fallback is not None
             return await self._fallback.request(ask, timeout_s)
+        loop = asyncio.get_running_loop()
+        scope = asyncio.timeout(timeout_s)
+        watch = loop.call_later(limits.STORE_H3_SUSPECT_S, self._suspect, client, scope)
         try:
-            async with asyncio.timeout(min(timeout_s, limits.STORE_H3_ATTEMPT_S_MAX)):
-                return await self._exchange(client, ask)
+            async with scope:
+                return await self._exchange(client, ask, _Progress(scope, timeout_s, loop))
         except TimeoutError:
-            self._leave(client)
             raise StoreUnavailable(f"{self.url} did not answer over HTTP/3 in time") from None
         except TooLarge as error:
             raise StoreUnavailable(f"{self.url}: {error.message}; is it a store?") from error
         except RequestFailed:
             self._leave(client)
             raise
+        finally:
+            watch.cancel()
 
-    async def _exchange(self, client: Client, ask: Ask) -> Answer:
+    def _suspect(self, client: Client, scope: asyncio.Timeout) -> None:
+        task = asyncio.get_running_loop().create_task(self._ask_whether_it_lives(client, scope))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+    async def _ask_whether_it_lives(self, client: Client, scope: asyncio.Timeout) -> None:
+        """A slow store is waited for, a dead connection is not."""
+        try:
+            async with asyncio.timeout(limits.STORE_H3_PING_S_MAX):
+                await client.ping()
+        except (TimeoutError, StoreUnavailable):
+            self._leave(client)
+            if not scope.expired():
+                with contextlib.suppress(RuntimeError):  # the request ended meanwhile
+                    scope.reschedule(asyncio.get_running_loop().time())
+
+    async def _exchange(self, client: Client, ask: Ask, progress: _Progress) -> Answer:
         if client.is_early and not ask.replayable:
             await asyncio.shield(client.peer.connected)
         headers = [(name.encode(), value.encode()) for name, value in ask.headers.items()]
         response = await client.request(ask.method, ask.path, headers, ask.body)
+        parts: list[bytes] = []
+        size = 0
         try:
-            body = await response.read(ask.answer_bytes_max)
-        except asyncio.CancelledError:
+            async for part in response.aiter_bytes():
+                progress.made()
+                size += len(part)
+                if size > ask.answer_bytes_max:
+                    raise TooLarge(f"the answer is over {ask.answer_bytes_max} bytes")
+                parts.append(part)
+        except BaseException:
             response.close()
             raise
         fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-        return Answer(response.status, fields, body)
+        return Answer(response.status, fields, b"".join(parts))
 
     async def _open(self, *, replayable: bool) -> Client | None:
         """The connection to use; None: by TCP."""
@@ -136,3 +165,18 @@ class H3Transport:
             self._client = None
         if self._fallback is not None:
             await self._fallback.aclose()
+
+
+class _Progress:
+    """Keeps a request's time-out ahead of an answer that is still coming, up to a bound."""
+
+    __slots__ = ("_loop", "_scope", "_silence_s", "_until")
+
+    def __init__(self, scope: asyncio.Timeout, silence_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._scope, self._silence_s, self._loop = scope, silence_s, loop
+        self._until = loop.time() + limits.STORE_ANSWER_S_MAX
+
+    def made(self) -> None:
+        """Something came."""
+        if not self._scope.expired():
+            self._scope.reschedule(min(self._loop.time() + self._silence_s, self._until))

@@ -1,7 +1,8 @@
 """HTTP/2 and HTTP/1.1 to one origin, by httpx. Room: store.
 
 ``http://`` is HTTP/2 with prior knowledge (h2c), which mvstore and the gateway both speak; a
-server that turns out not to is asked by HTTP/1.1 from then on. ``https://`` negotiates by ALPN.
+server that turns out not to is asked by HTTP/1.1 from then on. ``https://`` negotiates by ALPN. Large
+request bodies go by HTTP/1.1, each on a connection of its own.
 """
 
 from __future__ import annotations
@@ -26,21 +27,20 @@ class HttpxTransport:
     def __init__(self, url: str, *, tls: ssl.SSLContext | None = None, http2: bool = True) -> None:
         self._url = url.rstrip("/")
         self._tls = tls
-        self._clear = self._url.startswith("http://")
-        self._http2 = http2
         self._answered = False
-        self._client = self._new_client()
+        self._by_h1 = self._new_client(http2=False)
+        self._by_h2 = self._new_client(http2=True) if http2 else None
 
     @property
     def url(self) -> str:
         """The origin."""
         return self._url
 
-    def _new_client(self) -> httpx.AsyncClient:
+    def _new_client(self, *, http2: bool) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=self._url,
-            http1=not (self._clear and self._http2),
-            http2=self._http2,
+            http1=not (http2 and self._url.startswith("http://")),
+            http2=http2,
             verify=self._tls or True,
             limits=_POOL,
             trust_env=False,
@@ -49,36 +49,32 @@ class HttpxTransport:
 
     async def request(self, ask: Ask, timeout_s: float) -> Answer:
         """Ask once. Raises :class:`StoreUnavailable`."""
+        client = self._by_h2
+        if client is None or len(ask.body) > limits.STORE_H2_BODY_BYTES_MAX:
+            return await self._once(self._by_h1, ask, timeout_s)
         try:
-            answer = await self._once(ask, timeout_s)
+            answer = await self._once(client, ask, timeout_s)
         except StoreUnavailable:
-            if self._answered or not (self._clear and self._http2):
+            if self._answered:
                 raise
-            answer = await self._by_http1(ask, timeout_s)
+            # the first request failed by HTTP/2: the server may not speak it in clear text
+            answer = await self._once(self._by_h1, ask, timeout_s)
+            self._by_h2 = None
+            await client.aclose()
         self._answered = True
         return answer
 
-    async def _by_http1(self, ask: Ask, timeout_s: float) -> Answer:
-        """The first request failed by HTTP/2: the server may not speak it in clear text."""
-        before, self._http2 = self._client, False
-        self._client = self._new_client()
-        try:
-            answer = await self._once(ask, timeout_s)
-        except StoreUnavailable:
-            await self._client.aclose()
-            self._client, self._http2 = before, True
-            raise
-        await before.aclose()
-        return answer
-
-    async def _once(self, ask: Ask, timeout_s: float) -> Answer:
+    async def _once(self, client: httpx.AsyncClient, ask: Ask, timeout_s: float) -> Answer:
+        scope = asyncio.timeout(timeout_s)
         async with (
             self._foreign_errors(timeout_s),
-            asyncio.timeout(timeout_s),
-            self._client.stream(
+            scope,
+            client.stream(
                 ask.method, ask.path, headers=dict(ask.headers), content=ask.body, timeout=timeout_s
             ) as response,
         ):
+            # it answers: from here on only its silence counts, which the client below watches
+            scope.reschedule(asyncio.get_running_loop().time() + limits.STORE_ANSWER_S_MAX)
             body = await self._body(response, ask.answer_bytes_max)
             return Answer(response.status_code, response.headers, body)
 
@@ -95,7 +91,7 @@ class HttpxTransport:
         """The answer's lines as they come."""
         async with (
             self._foreign_errors(silence_s),
-            self._client.stream(
+            self._by_h1.stream(
                 ask.method, ask.path, headers=dict(ask.headers), content=ask.body, timeout=silence_s
             ) as response,
         ):
@@ -119,5 +115,7 @@ class HttpxTransport:
             raise StoreUnavailable(f"{self._url} cannot be reached: {why}") from error
 
     async def aclose(self) -> None:
-        """Close the pool. Idempotent."""
-        await self._client.aclose()
+        """Close the pools. Idempotent."""
+        for client in (self._by_h1, self._by_h2):
+            if client is not None:
+                await client.aclose()
