@@ -62,6 +62,8 @@ WEBTRANSPORT_PROTOCOLS = frozenset({b"webtransport", b"webtransport-h3"})
 RESETS_PER_SECOND_MAX = 1_000
 """Stateless resets answered a second: enough for every reader of a crashed run, no use as an amplifier."""
 RESET_BYTES = 22 + CID_BYTES
+RESET_BYTES_MIN = 21
+"""The shortest that a peer takes for one; each is shorter than what it answers, so that two ends never loop."""
 CLOSE_FLUSH_S = 0.2
 DRAIN_LOOK_S = 0.02
 VERSIONS: list[int] = [QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2]
@@ -351,14 +353,15 @@ class ServerEndpoint(Endpoint):
     def on_unknown(self, data: bytes, addr: Address, now: float) -> None:
         """Tell a peer of an earlier run that its connection is gone (RFC 9000 section 10.3)."""
         self.counters["packets_unknown"] += 1
-        if len(data) <= RESET_BYTES:
+        size = min(RESET_BYTES, len(data) - 1)
+        if size < RESET_BYTES_MIN:
             return
         if now - self._resets_since >= 1.0:
             self._resets_since, self._resets_left = now, RESETS_PER_SECOND_MAX
         if self._resets_left <= 0:
             return
         self._resets_left -= 1
-        noise = bytearray(os.urandom(RESET_BYTES - 16))
+        noise = bytearray(os.urandom(size - 16))
         noise[0] = 0x40 | (noise[0] & 0x3F)
         token = reset_token(self.context.reset_key, data[1 : 1 + CID_BYTES])
         self.counters["stateless_resets"] += 1
