@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from gateway.core.entities import Entities, Outcome
 from gateway.errors import BadInput, GatewayError, TooLarge
@@ -26,7 +26,7 @@ from gateway.limits import (
 )
 from gateway.wire import prefix
 from gateway.wire.entities.messages import ENTITIES_TYPE, decode_entity, encode_entity
-from gateway.wire.entities.values import Get, Operation, Put, batch_refused, state_json
+from gateway.wire.entities.values import Get, Operation, Put, batch_refused, entity_json
 
 
 class BatchRoutes:
@@ -43,7 +43,8 @@ class BatchRoutes:
         outcomes = await self._service.batch(place_of(request), operations, actor_of(request))
         if binary:
             return StreamingResponse(_messages(outcomes), media_type=ENTITIES_TYPE)
-        return JSONResponse({"results": [_json(index, one) for index, one in enumerate(outcomes)]})
+        results = ", ".join(_json(index, one) for index, one in enumerate(outcomes))
+        return Response(f'{{"results": [{results}]}}', media_type="application/json")
 
 
 Head = tuple[dict[str, Any], bytes | None]
@@ -98,17 +99,13 @@ def _parsed(heads: Sequence[Head]) -> list[Operation]:
     return operations
 
 
-def _json(index: int, outcome: Outcome) -> dict[str, Any]:
+def _json(index: int, outcome: Outcome) -> str:
     told: dict[str, Any] = {"index": index, "id": outcome.operation.id, "status": _status(outcome)}
     if outcome.revision is not None:
         told["revision"] = outcome.revision
     if isinstance(outcome.operation, Get) and outcome.entity is not None:
-        told |= outcome.entity.facts()
-        try:
-            told["state"] = json.loads(state_json(outcome.entity))
-        except RecursionError:
-            told["state_too_deep"] = True
-    return told
+        return entity_json(outcome.entity, told | outcome.entity.facts(), with_state=True)
+    return json.dumps(told)
 
 
 async def _messages(outcomes: Sequence[Outcome]) -> AsyncIterator[bytes]:

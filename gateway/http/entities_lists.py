@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from gateway.core.entities import Changes, Entities
 from gateway.errors import BadInput, GatewayError
@@ -19,7 +19,7 @@ from gateway.http.queries import check_keys, flag
 from gateway.limits import ENTITY_PAGE_MAX
 from gateway.wire import encode_control, prefix
 from gateway.wire.entities.messages import ENTITIES_TYPE, encode_entity
-from gateway.wire.entities.values import Entity, Filter, change_head, state_json
+from gateway.wire.entities.values import Filter, change_head, entity_json
 
 EVENTS_TYPE = "text/event-stream"
 NO_STORE = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -41,17 +41,15 @@ class ListRoutes:
         found, revision = await self._service.page(place, wanted, limit + 1, moment_of(request))
         shown = found[:limit]
         with_state = flag(request.query_params, "state")
-        answer: dict[str, Any] = {
-            "entities": [_json(entity, with_state) for entity in shown],
-            "revision": revision,
-            "next": None,
-        }
+        following = None
         headers = {"cache-control": "no-cache"}
         if len(found) > limit:
-            answer["next"] = shown[-1].id
-            query = {**request.query_params, "after": shown[-1].id}
+            following = shown[-1].id
+            query = {**request.query_params, "after": following}
             headers["link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
-        return JSONResponse(answer, headers=headers)
+        listed = ", ".join(entity_json(entity, entity.facts(), with_state) for entity in shown)
+        text = f'{{"entities": [{listed}], "revision": {revision}, "next": {json.dumps(following)}}}'
+        return Response(text, headers=headers, media_type="application/json")
 
     async def live(self, request: Request) -> Response:
         """Server-sent events, or length-prefixed messages. ``Last-Event-ID`` goes on from there."""
@@ -117,12 +115,3 @@ async def _live_messages(news: AsyncIterator[Changes], wanted: Filter) -> AsyncI
             ]
             parts.append(prefix(encode_control("revision", revision=item.revision)))
             yield b"".join(parts)
-
-
-def _json(entity: Entity, with_state: bool) -> dict[str, Any]:
-    if not with_state:
-        return entity.facts()
-    try:
-        return {**entity.facts(), "state": json.loads(state_json(entity))}
-    except RecursionError:
-        return {**entity.facts(), "state_base64": base64.b64encode(entity.state).decode()}

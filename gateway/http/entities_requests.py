@@ -166,7 +166,7 @@ def filter_of(request: Request) -> Filter:
 def limit_of(request: Request, default: int, most: int) -> int:
     """``limit`` of a list's query. Raises :class:`BadInput`."""
     value = request.query_params.get("limit", str(default))
-    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= most):
+    if not (value.isascii() and value.isdigit() and len(value) < 10 and 1 <= int(value) <= most):
         raise BadInput(f"limit is 1 to {most}, not {value[:40]!r}")
     return int(value)
 
@@ -218,11 +218,13 @@ def _state_of(head: Mapping[str, Any], kind: Any) -> bytes:
             return base64.b64decode(head["state_base64"], validate=True)
         except (binascii.Error, TypeError, ValueError) as error:
             raise BadInput(f"state_base64 is not base64: {error}") from None
-    if kind == "variant":
-        return variant.encode(variant.from_json(json.dumps(head.get("state"))))
     if kind == "bytes":
         raise BadInput("a state of kind bytes comes in state_base64")
-    return json.dumps(head.get("state"), separators=(",", ":")).encode()
+    try:
+        text = json.dumps(head.get("state"), separators=(",", ":"))
+    except RecursionError:
+        raise BadInput("a state nested as deep as that comes in state_base64") from None
+    return variant.encode(variant.from_json(text)) if kind == "variant" else text.encode()
 
 
 __all__ = [

@@ -112,6 +112,12 @@ BAD: list[tuple[str, str, dict[str, Any], int]] = [
     ("PUT", f"{BASE}/a", {"content": bytes(ENTITY_STATE_BYTES_MAX + 1)}, 413),
     ("PUT", f"{BASE}/a", {"content": STATE[:-2], "headers": VARIANT}, 422),
     ("PUT", f"{BASE}/a", {"content": b"{", "headers": {"content-type": "application/json"}}, 422),
+    ("PUT", f"{BASE}/a", {"content": b"[NaN]", "headers": {"content-type": "application/json"}}, 422),
+    ("PUT", f"{BASE}/a", {"content": '"x"'.encode("utf-16"), "headers": {"content-type": "application/json"}}, 422),
+    ("PUT", f"{BASE}/a", {"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 422),
+    ("POST", f"{BASE}:batch", {"json": {"operations": [{"op": "put", "id": "a", "kind": [], "state_base64": ""}]}}, 422),
+    ("POST", f"{BASE}:batch", {"content": b'{"operations": ' + b"[" * 100_000}, 400),
+    ("GET", BASE, {"params": {"limit": "00000000010000000000"}}, 400),
     ("PUT", f"{BASE}/a", {"headers": {"if-match": "17"}}, 400),
     ("PUT", f"{BASE}/a", {"headers": {"x-entity-key": "-1"}}, 400),
     ("PUT", f"{BASE}/a", {"headers": {"x-entity-class": "y" * 65}}, 400),
@@ -220,3 +226,17 @@ async def test_an_entity_state_of_a_megabyte_fits(http: httpx.AsyncClient) -> No
     state = json.dumps("x" * (ENTITY_STATE_BYTES_MAX - 2)).encode()
     assert (await put(http, "a", state, **{"content-type": "application/json"})).status_code == 201
     assert (await http.get(f"{BASE}/a")).content == state
+
+
+async def test_a_variant_nested_to_godots_depth_is_shown_in_json(http: httpx.AsyncClient) -> None:
+    import struct
+
+    deep = struct.pack("<II", 28, 1) * 1024 + struct.pack("<II", 28, 0)
+    assert (await http.put(f"{BASE}/a", content=deep, headers=VARIANT)).status_code == 201
+    listed = await http.get(BASE, params={"state": "1"})
+    assert listed.status_code == 200
+    assert "[" * 1025 in listed.text
+    got = await http.post(f"{BASE}:batch", json={"operations": [{"op": "get", "id": "a"}]})
+    assert "[" * 1025 in got.text
+    too_deep = struct.pack("<II", 28, 1) + deep
+    assert (await http.put(f"{BASE}/b", content=too_deep, headers=VARIANT)).status_code == 422

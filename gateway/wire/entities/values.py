@@ -306,7 +306,7 @@ def kind_of(content_type: str | None) -> str:
 
 def check_state(kind: Any, state: bytes, bytes_max: int = ENTITY_STATE_BYTES_MAX) -> None:
     """A state within its bound that is what its kind says. Raises ``TooLarge`` or ``Unprocessable``."""
-    if kind not in CONTENT_TYPES:
+    if not isinstance(kind, str) or kind not in CONTENT_TYPES:
         raise Unsupported(f"{kind!r} is no kind of state; it is one of {', '.join(CONTENT_TYPES)}")
     if len(state) > bytes_max:
         raise TooLarge(
@@ -315,11 +315,20 @@ def check_state(kind: Any, state: bytes, bytes_max: int = ENTITY_STATE_BYTES_MAX
     if kind == "variant":
         variant.decode(state)
     elif kind == "json":
-        try:
-            json.loads(state)
-        except (ValueError, RecursionError) as error:
-            offset = getattr(error, "pos", 0)
-            raise Unprocessable(f"the state is not JSON: {error}", offset=offset) from None
+        _check_json(state)
+
+
+def _check_json(state: bytes) -> None:
+    """UTF-8 and RFC 8259: the constants NaN and Infinity, which Python would take, are none."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        json.loads(state.decode(), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        offset = getattr(error, "pos", getattr(error, "start", 0))
+        raise Unprocessable(f"the state is not JSON: {error}", offset=offset) from None
 
 
 def state_json(entity: Entity) -> str:
@@ -331,6 +340,13 @@ def state_json(entity: Entity) -> str:
     if entity.kind == "json":
         return entity.state.decode()
     return json.dumps(base64.b64encode(entity.state).decode())
+
+
+def entity_json(entity: Entity, told: Mapping[str, Any], with_state: bool) -> str:
+    """``told`` as a JSON object's text, with the state in its JSON form if asked for (spliced in as
+    text: it may be nested deeper than Python's own writer goes)."""
+    text = json.dumps(told)
+    return f'{text[:-1]}, "state": {state_json(entity)}}}' if with_state else text
 
 
 def optional_name(value: Any, what: str) -> str | None:
