@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from gateway.cli._child import GatewayChild
-from gateway.client import Publisher, fetch_last
+from gateway.client import Publisher, Subscriber, fetch_last
 from gateway.client.motion import Avatars
 
 
@@ -50,3 +50,21 @@ async def test_what_was_announced_as_durable_is_there_after_each_of_several_kill
         assert (found.epoch, found.tick >= durable) == (epoch, True)
         assert found.records == sent[found.tick]
         await child.kill()
+
+
+async def test_a_reader_that_only_listens_finds_the_restarted_gateway_by_itself(tmp_path: Path) -> None:
+    child = GatewayChild(tmp_path)
+    await child.start()
+    async with Publisher(child.url, "w", ca=child.ca) as publisher:
+        publisher.send({1: b"before"})
+        await publisher.wait_durable()
+        async with Subscriber(child.url, "w", transport="webtransport", ca=child.ca) as reader:
+            await child.kill()
+            await child.start()
+            publisher.send({2: b"after"})
+            async with asyncio.timeout(20):
+                async for _ in reader:
+                    if reader.records() == {1: b"before", 2: b"after"}:
+                        break
+            assert reader.connects >= 2
+    assert await child.stop() == 0
