@@ -379,8 +379,8 @@ UDP_QUEUE_BYTES: Final = 1 * MIB
 """Asked of the kernel for the plain UDP socket: a burst of 10 worlds' frames."""
 HOUSEKEEPING_S: Final = 1.0
 """How often an open world looks after its silent publishers."""
-MAINTAIN_S: Final = 10.0
-"""How often an open world lets go of old history and old versions: a sixth of the default ring."""
+MAINTAIN_S: Final = 5.0
+"""How often an open world lets go of old history and old versions: a twelfth of the default ring."""
 DELETED_WORLDS_WAIT_S: Final = 2.0
 """How long deleting a world waits for its sessions to end."""
 
@@ -395,6 +395,8 @@ ENTITY_STATE_BYTES_MAX: Final = 1 * MIB
 """One entity's state: half a minute of inventory, never a level; a level belongs into files."""
 ENTITY_HEAD_BYTES_MAX: Final = 16 * KIB
 """The JSON before a state in an entity message: 32 tags of 64 bytes, escaped, and then some."""
+ENTITY_ASIDE_BYTES: Final = 16 * KIB
+"""States larger than this are checked and shown in a thread: 10 ms of Python at the worst."""
 ENTITY_BATCH_OPS_MAX: Final = 1_000
 """Operations of one batch: one commit of some hundred pages."""
 ENTITY_BATCH_BYTES_MAX: Final = 16 * MIB
@@ -403,6 +405,8 @@ ENTITY_PAGE_MAX: Final = 1_000
 """Entities of one page of a list."""
 ENTITY_SCAN_ROWS: Final = 64
 """Entities read at once for a stream: small enough that the first ones leave at once."""
+ENTITY_SCAN_PIECE_BYTES: Final = 256 * KIB
+"""States read at once for a stream, in bytes: a few large ones."""
 ENTITY_SCAN_BYTES_MAX: Final = 64 * MIB
 """One shared cold start kept in memory; a larger world is streamed to each client by itself."""
 ENTITY_FEED_CHANGES_MAX: Final = 4_096

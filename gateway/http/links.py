@@ -52,6 +52,8 @@ class TcpLink:
         self._written_bytes = 0
         self._done_at: dict[int, int] = {}
         self._poll: asyncio.TimerHandle | None = None
+        self._judged: asyncio.Handle | None = None
+        self._judged_bytes = 0
         self._closed = False
 
     @property
@@ -79,7 +81,13 @@ class TcpLink:
     def _room(self) -> int:
         if self._closed or self._streams:
             return 0
-        return max(0, self._window - self._sink.pending_bytes())
+        return max(0, self._window - self._waiting_bytes())
+
+    def _waiting_bytes(self) -> int:
+        """What has not gone out, as far as it can be known: uvloop tells of bytes only once their turn
+        of the loop is over, so what was written in this turn counts as waiting."""
+        pending = self._sink.pending_bytes()
+        return pending if self._judged is None else max(pending, self._written_bytes - self._judged_bytes)
 
     def send(self, message: bytes, token: int) -> bool:
         if len(message) > self._message_bytes_max or self.room_bytes() == 0:
@@ -108,7 +116,7 @@ class TcpLink:
         if any(h == handle for h, _ in self._streams):
             return False
         mark = self._done_at.get(handle)
-        if mark is not None and self._written_bytes - self._sink.pending_bytes() >= mark:
+        if mark is not None and self._written_bytes - self._waiting_bytes() >= mark:
             del self._done_at[handle]
             mark = None
         return mark is None
@@ -137,18 +145,24 @@ class TcpLink:
             self._poll = None
 
     def _write(self, message: bytes) -> None:
-        before = self._sink.pending_bytes()
         self._sink.write(message)
         self._written_bytes += len(message)
-        after = self._sink.pending_bytes()
-        if after > before:
-            if before == 0:
-                self._window = max(limits.LINK_WINDOW_BYTES_MIN, self._window // 2)
-        elif self._window < limits.LINK_WINDOW_BYTES_MAX:
-            self._window = min(limits.LINK_WINDOW_BYTES_MAX, self._window + len(message))
+        if self._judged is None and not self._closed:
+            self._judged_bytes = self._written_bytes - len(message)
+            self._judged = asyncio.get_running_loop().call_soon(self._judge)
+
+    def _judge(self) -> None:
+        """Narrow the window if what was written in one turn is not out in the next, else widen it."""
+        self._judged = None
+        if self._sink.pending_bytes() > 0:
+            self._window = max(limits.LINK_WINDOW_BYTES_MIN, self._window // 2)
+        else:
+            written = self._written_bytes - self._judged_bytes
+            self._window = min(limits.LINK_WINDOW_BYTES_MAX, self._window + written)
+            self._feed_streams()
 
     def _feed_streams(self) -> None:
-        while self._streams and self._sink.pending_bytes() < self._window:
+        while self._streams and self._waiting_bytes() < self._window:
             handle, message = self._streams.popleft()
             self._stream_bytes -= len(message)
             self._write(message)
