@@ -60,8 +60,8 @@ class Entities(Protocol):
 
     async def page(
         self, place: Place, wanted: Filter, limit: int, at: str | None = None
-    ) -> tuple[list[Entity], int]:
-        """(entities by rising id, the revision they are of)."""
+    ) -> tuple[list[Entity], bool, int]:
+        """(entities by rising id, whether there are more, the revision they are of)."""
 
     async def stream(self, place: Place, wanted: Filter) -> AsyncIterator[bytes]:
         """All entities as length-prefixed messages, pieces of many; the last message is a control

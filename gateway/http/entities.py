@@ -17,6 +17,7 @@ from gateway.http.entities_batch import BatchRoutes
 from gateway.http.entities_lists import ListRoutes
 from gateway.http.entities_requests import (
     actor_of,
+    aside,
     headers_of,
     kind_of_body,
     moment_of,
@@ -81,7 +82,8 @@ class EntityRoutes:
         if known == "*" or (known is not None and entity.revision in known):
             return Response(status_code=304, headers=headers)
         if "application/json" in request.headers.get("accept", ""):
-            return Response(state_json(entity), headers=headers, media_type="application/json")
+            text = await aside(lambda: state_json(entity), len(entity.state))
+            return Response(text, headers=headers, media_type="application/json")
         headers["content-type"] = CONTENT_TYPES[entity.kind]
         return Response(entity.state, headers=headers)
 
@@ -89,7 +91,7 @@ class EntityRoutes:
         check_id(request.path_params["id"])
         kind = kind_of_body(request)
         state = await read_body(request, ENTITY_STATE_BYTES_MAX)
-        wanted = put_of(request, request.path_params["id"], kind, state)
+        wanted = await aside(lambda: put_of(request, request.path_params["id"], kind, state), len(state))
         entity, created = await self._service.put(place_of(request), wanted, actor_of(request))
         return JSONResponse(entity.facts(), 201 if created else 200, headers={"etag": etag(entity.revision)})
 

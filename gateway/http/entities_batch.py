@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from gateway.core.entities import Entities, Outcome
 from gateway.errors import BadInput, GatewayError, TooLarge
 from gateway.http.bodies import check_declared, messages, read_body
-from gateway.http.entities_requests import actor_of, operation_of, place_of
+from gateway.http.entities_requests import actor_of, aside, operation_of, place_of
 from gateway.http.queries import check_keys
 from gateway.limits import (
     ENTITY_BATCH_BYTES_MAX,
@@ -39,18 +39,20 @@ class BatchRoutes:
         check_keys(request.query_params, ("takeover",))
         binary = request.headers.get("content-type", "").startswith(ENTITIES_TYPE)
         check_declared(request, ENTITY_BATCH_BYTES_MAX)
-        operations = _parsed(await (_binary_heads(request) if binary else _json_heads(request)))
+        heads, size = await (_binary_heads(request) if binary else _json_heads(request))
+        operations = await aside(lambda: _parsed(heads), size)
         outcomes = await self._service.batch(place_of(request), operations, actor_of(request))
         if binary:
             return StreamingResponse(_messages(outcomes), media_type=ENTITIES_TYPE)
-        results = ", ".join(_json(index, one) for index, one in enumerate(outcomes))
+        size += sum(len(one.entity.state) for one in outcomes if one.entity is not None)
+        results = await aside(lambda: ", ".join(_json(i, one) for i, one in enumerate(outcomes)), size)
         return Response(f'{{"results": [{results}]}}', media_type="application/json")
 
 
 Head = tuple[dict[str, Any], bytes | None]
 
 
-async def _binary_heads(request: Request) -> list[Head]:
+async def _binary_heads(request: Request) -> tuple[list[Head], int]:
     found: list[Head] = []
     size = 0
     async for message in messages(request, ENTITY_STATE_BYTES_MAX + ENTITY_HEAD_BYTES_MAX + 8):
@@ -58,13 +60,13 @@ async def _binary_heads(request: Request) -> list[Head]:
         found.append(decode_entity(message))
         if len(found) > ENTITY_BATCH_OPS_MAX or size > ENTITY_BATCH_BYTES_MAX:
             raise _over(len(found), size)
-    return found
+    return found, size
 
 
-async def _json_heads(request: Request) -> list[Head]:
+async def _json_heads(request: Request) -> tuple[list[Head], int]:
     body = await read_body(request, ENTITY_BATCH_BYTES_MAX)
     try:
-        given = json.loads(body)
+        given = await aside(lambda: json.loads(body), len(body))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"the body is not JSON: {error}") from None
     heads = given.get("operations") if isinstance(given, dict) else None
@@ -72,7 +74,7 @@ async def _json_heads(request: Request) -> list[Head]:
         raise BadInput('a batch is {"operations": [{"op": "put", "id": …}, …]}')
     if len(heads) > ENTITY_BATCH_OPS_MAX:
         raise _over(len(heads), len(body))
-    return [(head, None) for head in heads]
+    return [(head, None) for head in heads], len(body)
 
 
 def _over(count: int, size: int) -> TooLarge:

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.core.entities import Changes, Entities
 from gateway.errors import BadInput, GatewayError
-from gateway.http.entities_requests import FILTERS, filter_of, limit_of, moment_of, place_of
+from gateway.http.entities_requests import FILTERS, aside, filter_of, limit_of, moment_of, place_of
 from gateway.http.queries import check_keys, flag
 from gateway.limits import ENTITY_PAGE_MAX
 from gateway.wire import encode_control, prefix
@@ -38,16 +38,18 @@ class ListRoutes:
             pieces = await self._service.stream(place, wanted)
             return StreamingResponse(_guarded(pieces), headers=NO_STORE, media_type=ENTITIES_TYPE)
         limit = limit_of(request, 100, ENTITY_PAGE_MAX)
-        found, revision = await self._service.page(place, wanted, limit + 1, moment_of(request))
-        shown = found[:limit]
+        shown, more, revision = await self._service.page(place, wanted, limit, moment_of(request))
         with_state = flag(request.query_params, "state")
         following = None
         headers = {"cache-control": "no-cache"}
-        if len(found) > limit:
+        if more:
             following = shown[-1].id
             query = {**request.query_params, "after": following}
             headers["link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
-        listed = ", ".join(entity_json(entity, entity.facts(), with_state) for entity in shown)
+        listed = await aside(
+            lambda: ", ".join(entity_json(entity, entity.facts(), with_state) for entity in shown),
+            sum(len(entity.state) for entity in shown) if with_state else 0,
+        )
         text = f'{{"entities": [{listed}], "revision": {revision}, "next": {json.dumps(following)}}}'
         return Response(text, headers=headers, media_type="application/json")
 

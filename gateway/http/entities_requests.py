@@ -7,13 +7,14 @@ What is not the state travels in headers, the same ones both ways: ``x-entity-cl
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
 import re
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from starlette.requests import Request
 from gateway.core.entities import Place
 from gateway.errors import BadInput
 from gateway.http.queries import flag, time_us
+from gateway.limits import ENTITY_ASIDE_BYTES
 from gateway.wire import variant
 from gateway.wire.entities.trades import check_quantity
 from gateway.wire.entities.values import (
@@ -44,10 +46,19 @@ from gateway.wire.entities.values import (
     parse_etags,
 )
 
+T = TypeVar("T")
 PREFIX = "x-entity-"
 FILTERS = ("class", "owner", "tag", "prefix")
 _VERSION = re.compile(r"[0-9a-f]{20}")
 LEASE_HEADER = "x-owner-lease"
+
+
+async def aside(fn: Callable[[], T], size_bytes: int) -> T:
+    """``fn()`` in a thread where it has much to do: a megabyte of Variants is half a second of Python,
+    which must not stand still for frames."""
+    if size_bytes < ENTITY_ASIDE_BYTES:
+        return fn()
+    return await asyncio.to_thread(fn)
 
 
 def place_of(request: Request) -> Place:
@@ -231,6 +242,7 @@ __all__ = [
     "CONTENT_TYPES",
     "LEASE_HEADER",
     "actor_of",
+    "aside",
     "filter_of",
     "headers_of",
     "kind_of_body",

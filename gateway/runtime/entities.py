@@ -17,8 +17,8 @@ import apsw
 
 from gateway.core.entities import Changes, Outcome, Place
 from gateway.core.ports import Link, LiveOptions, Session
-from gateway.errors import BadInput, GatewayError, NothingRecorded
-from gateway.limits import ENTITY_RETRY_S, LEASE_TTL_MS
+from gateway.errors import BadInput, GatewayError, NothingRecorded, TooLarge
+from gateway.limits import ENTITY_BATCH_BYTES_MAX, ENTITY_RETRY_S, LEASE_TTL_MS
 from gateway.runtime.entities_awake import Awake
 from gateway.runtime.entities_database import EntityDatabase
 from gateway.runtime.entities_live import FollowSession, LiveQuery, WatchSession
@@ -95,12 +95,12 @@ class EntityService:
 
     async def page(
         self, place: Place, wanted: Filter, limit: int, at: str | None = None
-    ) -> tuple[list[Entity], int]:
+    ) -> tuple[list[Entity], bool, int]:
         database = await self._database(place)
         version = None if at is None else await version_at(self._store, at)
-        empty: tuple[list[Entity], int] = ([], 0)
+        empty: tuple[list[Entity], bool, int] = ([], False, 0)
         return await database.snapshots.read(
-            lambda c: (queries.page(c, wanted, limit), queries.revision(c)), empty, version
+            lambda c: (*queries.page(c, wanted, limit), queries.revision(c)), empty, version
         )
 
     async def stream(self, place: Place, wanted: Filter) -> AsyncIterator[bytes]:
@@ -226,9 +226,16 @@ def _batch(
     """All operations, or :class:`BatchRefused` (the caller's savepoint undoes what was done)."""
     outcomes: list[Outcome] = []
     faults: list[tuple[int, str, GatewayError]] = []
+    got_bytes = 0
     for index, operation in enumerate(operations):
         try:
             outcomes.append(_operate(connection, operation, actor, now_us))
+            found = outcomes[-1].entity if isinstance(operation, Get) else None
+            got_bytes += 0 if found is None else len(found.state)
+            if got_bytes > ENTITY_BATCH_BYTES_MAX:
+                raise TooLarge(
+                    f"the batch gets over {ENTITY_BATCH_BYTES_MAX} bytes of states; get them in several"
+                )
         except GatewayError as error:
             faults.append((index, operation.id, error))
     if faults:

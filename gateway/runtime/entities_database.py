@@ -163,8 +163,7 @@ def news(connection: apsw.Connection, known: int) -> tuple[list[Change], int]:
     newest = queries.revision(connection)
     if known < 0 or newest <= known:
         return [], newest
-    changes = list(queries.changes(connection, known, ENTITY_PAGE_MAX))
-    return changes, newest if len(changes) < ENTITY_PAGE_MAX else changes[-1].revision
+    return queries.changes(connection, known, ENTITY_PAGE_MAX)
 
 
 def _attempt(connection: apsw.Connection, work: Work[T], now_us: int) -> T | GatewayError:

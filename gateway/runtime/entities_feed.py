@@ -119,22 +119,18 @@ class Feed:
     async def _after(self, cursor: int) -> Changes:
         if self._start <= cursor <= self.revision:
             found = [change for change in self._kept if change.revision > cursor]
-            return Changes(found[:ENTITY_PAGE_MAX], _upto(found, self.revision))
+            if len(found) <= ENTITY_PAGE_MAX:
+                return Changes(found, self.revision)
+            return Changes(found[:ENTITY_PAGE_MAX], found[ENTITY_PAGE_MAX - 1].revision)
         return await self._from_database(cursor)
 
     async def _from_database(self, cursor: int) -> Changes:
         def read(connection: apsw.Connection) -> Changes:
             newest = queries.revision(connection)
             reset = 0 < cursor < queries.reaches_back_to(connection) or cursor > newest
-            found = list(queries.changes(connection, 0 if reset else cursor, ENTITY_PAGE_MAX + 1))
-            return Changes(found[:ENTITY_PAGE_MAX], _upto(found, newest), reset)
+            return Changes(*queries.changes(connection, 0 if reset else cursor, ENTITY_PAGE_MAX), reset)
 
         return await self._snapshots.read(read, Changes([], 0))
-
-
-def _upto(found: Sequence[Change], newest: int) -> int:
-    """How far a page of at most :data:`ENTITY_PAGE_MAX` changes of ``found`` is complete."""
-    return newest if len(found) <= ENTITY_PAGE_MAX else found[ENTITY_PAGE_MAX - 1].revision
 
 
 def _size(change: Change) -> int:

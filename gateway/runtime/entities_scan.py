@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from gateway.limits import ENTITY_SCAN_BYTES_MAX, ENTITY_SCAN_ROWS
+import apsw
+
+from gateway.limits import ENTITY_SCAN_BYTES_MAX, ENTITY_SCAN_PIECE_BYTES, ENTITY_SCAN_ROWS
 from gateway.runtime.entities_writer import ReadAt, Snapshots
 from gateway.store.base import Version
 from gateway.store.entities import queries
@@ -67,10 +69,13 @@ class Scan:
 
     async def _page(self, read: ReadAt, after: str) -> tuple[bytes, str | None]:
         wanted = replace(self._wanted, after=after)
-        none: list[Entity] = []
-        rows = await read(lambda connection: queries.page(connection, wanted, ENTITY_SCAN_ROWS), none)
-        more = rows[-1].id if len(rows) == ENTITY_SCAN_ROWS else None
-        return b"".join(map(entity_message, rows)), more
+        none: tuple[list[Entity], bool] = ([], False)
+
+        def page(connection: apsw.Connection) -> tuple[list[Entity], bool]:
+            return queries.page(connection, wanted, ENTITY_SCAN_ROWS, ENTITY_SCAN_PIECE_BYTES)
+
+        rows, more = await read(page, none)
+        return b"".join(map(entity_message, rows)), rows[-1].id if more else None
 
     def _add(self, piece: bytes) -> None:
         self.pieces.append(piece)

@@ -277,7 +277,7 @@ class EntityMachine(RuleBasedStateMachine):
         stands: dict[str, str] = {}
         for world in WORLDS:
             entities, records = self.databases[world].read(
-                lambda c: (queries.page(c, Filter(), 100), transfers.records(c, limit=1000))
+                lambda c: (queries.page(c, Filter(), 100)[0], transfers.records(c, limit=1000))
             )
             for entity in entities:
                 assert entity.id not in places, f"{entity.id} is in two worlds"

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import apsw
 
+from gateway.limits import ENTITY_BATCH_BYTES_MAX, ENTITY_FEED_BYTES_MAX
 from gateway.store.entities.rows import COLUMNS, entity_of
 from gateway.store.entities.schema import FORGOTTEN, REVISION, is_there, meta
 from gateway.wire.entities.values import Change, Entity, Filter, Removal
 
 
-def page(connection: apsw.Connection, wanted: Filter, limit: int) -> list[Entity]:
-    """Up to ``limit`` entities by rising id, after ``wanted.after``."""
+def page(
+    connection: apsw.Connection, wanted: Filter, limit: int, bytes_max: int = ENTITY_BATCH_BYTES_MAX
+) -> tuple[list[Entity], bool]:
+    """Up to ``limit`` entities by rising id after ``wanted.after``, at least one but not many more
+    than ``bytes_max`` bytes of states; and whether there are more."""
     if not is_there(connection):
-        return []
+        return [], False
     tests, values = _tests(wanted)
     sql = f"SELECT {COLUMNS} FROM entities WHERE {' AND '.join(tests)} ORDER BY id LIMIT ?"
-    return [entity_of(row) for row in connection.execute(sql, (*values, limit))]
+    found: list[Entity] = []
+    size = 0
+    for row in connection.execute(sql, (*values, limit + 1)):
+        if len(found) == limit or size > bytes_max:
+            return found, True
+        found.append(entity_of(row))
+        size += len(found[-1].state)
+    return found, False
 
 
 def _tests(wanted: Filter) -> tuple[list[str], list[str]]:
@@ -45,14 +54,28 @@ def reaches_back_to(connection: apsw.Connection) -> int:
     return meta(connection, FORGOTTEN) if is_there(connection) else 0
 
 
-def changes(connection: apsw.Connection, since: int, limit: int) -> Sequence[Change]:
-    """What is different since revision ``since``: each entity's newest state or its removal, by
-    rising revision, at most ``limit``. Complete where ``since >= reaches_back_to``."""
+def changes(
+    connection: apsw.Connection, since: int, limit: int, bytes_max: int = ENTITY_FEED_BYTES_MAX
+) -> tuple[list[Change], int]:
+    """What is different since revision ``since``, by rising revision: each entity's newest state or
+    its removal; and the revision up to which that is complete (the newest one, unless ``limit``
+    or ``bytes_max`` cut it). Nothing is missing where ``since >= reaches_back_to``."""
     if not is_there(connection):
-        return []
+        return [], 0
+    newest = revision(connection)
     found: list[Change] = []
+    size, complete = 0, newest
     sql = f"SELECT {COLUMNS} FROM entities WHERE revision > ? ORDER BY revision LIMIT ?"
-    found += [entity_of(row) for row in connection.execute(sql, (since, limit))]
-    sql = "SELECT id, revision, time_us, moved_to FROM entity_removals WHERE revision > ? ORDER BY revision LIMIT ?"
-    found += [Removal(*row) for row in connection.execute(sql, (since, limit))]
-    return sorted(found, key=lambda change: change.revision)[:limit]
+    for row in connection.execute(sql, (since, limit)):
+        found.append(entity_of(row))
+        size += len(row[2])
+        if len(found) == limit or size > bytes_max:
+            complete = found[-1].revision
+            break
+    sql = """SELECT id, revision, time_us, moved_to FROM entity_removals
+        WHERE revision > ? AND revision <= ? ORDER BY revision LIMIT ?"""
+    gone = [Removal(*row) for row in connection.execute(sql, (since, complete, limit))]
+    if len(gone) == limit:
+        complete = gone[-1].revision
+    merged = sorted((*found, *gone), key=lambda change: change.revision)
+    return [change for change in merged if change.revision <= complete], complete
