@@ -141,13 +141,14 @@ class ReplaySession:
                 self.pace = Pace(self._media_us, time.monotonic(), command.speed)
             elif command.kind == "pause":
                 self.pace = None
-            elif command.kind == "step":
+            if command.kind == "step":
                 self.pace = None
                 await self._step(command.step)
-            else:
+            elif command.kind == "seek":
                 await self._seek(command)
-            await self._tell()
-        except NothingRecorded as error:
+            else:
+                await self._tell()
+        except (NothingRecorded, BadInput) as error:
             facts = {"code": error.code, "message": error.message}
             await self._put([encode_control("refused", command=command.kind, **facts)])
 
@@ -164,20 +165,21 @@ class ReplaySession:
                 return history.state_at(*beginning(history), None, exact=False)
             return history.state_at(epoch, tick, at_us)
 
-        await self._show(await self.world.history(find))
+        await self._show(await self.world.history(find), tell=True)
 
-    async def _show(self, found: Recovered) -> None:
+    async def _show(self, found: Recovered, *, tell: bool = False) -> None:
         """The state of a moment, after a ``resync`` that makes the viewer forget its own."""
         messages = keyframe_messages(cast(WorldState, found.state))
-        await self._show_state(Shown((found.epoch, found.tick), found.received_at_us, messages))
+        await self._show_state(Shown((found.epoch, found.tick), found.received_at_us, messages), tell=tell)
 
-    async def _show_state(self, shown: Shown) -> None:
+    async def _show_state(self, shown: Shown, *, tell: bool = False) -> None:
         self._place, self._media_us = shown.place, shown.media_us
         self._cursor, self._past = None, []
         self._rows.clear()
         if self.pace is not None:
             self.pace = Pace(self._media_us, time.monotonic(), self.pace.speed)
-        await self._put([encode_control("resync", reason="seek"), *shown.messages])
+        last = [self._position()] if tell else []
+        await self._put([encode_control("resync", reason="seek"), *shown.messages, *last])
 
     async def _forward(self) -> None:
         pace = self.pace
@@ -254,8 +256,12 @@ class ReplaySession:
 
     async def _step(self, ticks: int) -> None:
         place = self._place
-        to = await self.world.history(lambda history: neighbour(history, place, ticks))
-        await self._show(await self.world.history(lambda history: history.state_at_tick(*to, exact=False)))
+
+        def find(history: History) -> Recovered:
+            return history.state_at_tick(*neighbour(history, place, ticks), exact=False)
+
+        found = await self.world.history(find)
+        await self._show(found, tell=True)
 
     # -- live and back --------------------------------------------------------------------
 
@@ -287,11 +293,13 @@ class ReplaySession:
             await asyncio.sleep(limits.REPLAY_LOOK_S)
 
     async def _tell(self, *, ended: bool = False) -> None:
-        pace = self.pace
-        speed = 0.0 if pace is None else pace.speed
+        await self._put([self._position(ended=ended)])
+
+    def _position(self, *, ended: bool = False) -> bytes:
+        speed = 0.0 if self.pace is None else self.pace.speed
         fields: dict[str, Any] = {"epoch": self._place[0], "tick": self._place[1], "at_us": self._media_us}
         fields["speed"] = speed if math.isfinite(speed) else ("max" if speed > 0 else "-max")
-        await self._put([encode_control("position", **fields, ended=ended)])
+        return encode_control("position", **fields, ended=ended)
 
     async def _pause_until(self, seconds: float | None) -> bool:
         """Wait so long, or until a command comes; True where one came."""
