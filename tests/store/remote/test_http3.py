@@ -163,6 +163,7 @@ async def test_a_changed_address_is_no_reason_to_connect_anew(place: Place) -> N
 
 async def test_tcp_carries_the_pages_where_udp_is_silent(place: Place) -> None:
     await place.open_tcp()
+    place.store.gate.set()
     transport = H3Transport(place.url, trust=place.trust, fallback=place.fallback())
     store = RemoteStore([transport])
     version = await commit(store, {page: os.urandom(8_192) for page in range(30)})
