@@ -13,6 +13,9 @@ from gateway.limits import STREAM_MESSAGE_BYTES_MAX
 from gateway.quic.client import Client, connect
 from gateway.wire import MessageStream
 
+DATAGRAMS_A_FRAME_MAX = 32
+"""A larger frame goes by a stream of its own, as the protocol has it."""
+
 
 def live_path(target: Mapping[str, Any], role: str) -> str:
     """The path and query of a live session on the target's world."""
@@ -92,12 +95,16 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
 
 
 async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
-    """One connection that publishes by datagrams."""
+    """One connection that publishes by datagrams, and by a stream what is large or what the window refuses."""
     client = await _connected(target)
     link: Link = await client.webtransport(live_path(target, "publish"), lambda link: Reader(take or _ignore))
 
     def send(messages: Sequence[bytes]) -> None:
-        for message in messages:
-            link.send(message, 0)
+        if len(messages) > DATAGRAMS_A_FRAME_MAX:
+            link.send_stream(messages)
+            return
+        refused = [message for message in messages if not link.send(message, 0)]
+        if refused:
+            link.send_stream(refused)
 
     return send, _closer(client)
