@@ -24,6 +24,7 @@ from gateway.errors import ConfigError, GatewayError, StoreUnavailable
 from gateway.wire import is_world_name, prefix
 
 SHOWN_GAPS = 10
+SHOWN_MARKS = 10
 
 
 async def recover(args: argparse.Namespace) -> int:
@@ -31,8 +32,10 @@ async def recover(args: argparse.Namespace) -> int:
     started = time.monotonic()
     async with open_recording(args) as recording:
         found = await recording.state(moment_of(args, now_us()))
-    took_ms = (time.monotonic() - started) * 1000
+        took_ms = (time.monotonic() - started) * 1000
+        marks = await recording.marks()
     facts = _facts(args.world, found, took_ms)
+    facts["marks"] = [{name: mark[name] for name in ("name", "epoch", "tick")} for mark in marks]
     if args.out:
         _write_out(args, found)
         facts["out"] = args.out
@@ -77,6 +80,9 @@ def _show(args: argparse.Namespace, found: Snapshot, facts: dict[str, Any]) -> N
     if found.gaps is not None:
         told = [f"{g.from_tick}-{g.to_tick} ({g.reason})" for g in found.gaps[-SHOWN_GAPS:]]
         print(f"gaps      {', '.join(told) or 'none since its keyframe'}", file=out)
+    if facts["marks"]:
+        told = [f"{mark['name']} ({mark['epoch']}:{mark['tick']})" for mark in facts["marks"][-SHOWN_MARKS:]]
+        print(f"marks     {', '.join(told)}", file=out)
     for name in ("out", "published"):
         if name in facts:
             print(f"{name:<10}{facts[name]}", file=out)

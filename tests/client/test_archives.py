@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto import server as moto_server
 
 from gateway import limits
 from gateway.cli import main
@@ -18,10 +19,6 @@ from gateway.client.recordings import LocalRecording, Moment, open_film, open_wo
 from gateway.errors import Unprocessable
 from gateway.store.embedded import EmbeddedStore
 from tests.client.filming import Filmed, film
-
-moto_server = pytest.importorskip(
-    "moto.server", reason="moto[server] is not installed: no S3 server to try archives on"
-)
 
 
 @pytest.fixture(autouse=True)
