@@ -52,13 +52,15 @@ class HttpxTransport:
         client = self._by_h2
         if client is None or len(ask.body) > limits.STORE_H2_BODY_BYTES_MAX:
             return await self._once(self._by_h1, ask, timeout_s)
+        now = asyncio.get_running_loop().time
+        until = now() + timeout_s
         try:
             answer = await self._once(client, ask, timeout_s)
         except StoreUnavailable:
-            if self._answered:
+            if self._answered or now() >= until:
                 raise
             # the first request failed by HTTP/2: the server may not speak it in clear text
-            answer = await self._once(self._by_h1, ask, timeout_s)
+            answer = await self._once(self._by_h1, ask, until - now())
             self._by_h2 = None
             await client.aclose()
         self._answered = True
