@@ -2,7 +2,7 @@
 
 A verb's module has ``NAME``, ``HELP`` (one line), ``EXAMPLE`` (shell lines), ``add_arguments(parser)``
 and ``run(args) -> int`` (the exit code). It stands in ``gateway/cli/NAME.py`` (dashes as
-underscores), is found by its file name, and imports at module level only the standard library
+underscores, a trailing one where it is a word of Python's), is found by its file name, and imports at module level only the standard library
 and :mod:`gateway.config`, :mod:`gateway.errors`, :mod:`gateway.limits`: whatever is heavy is
 imported inside ``run``, so that ``--help`` answers at once.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import pkgutil
 import sys
@@ -45,13 +46,16 @@ class Verb(Protocol):
 def verb_names() -> list[str]:
     """The names of all verbs, from the files of this package, without importing any."""
     return sorted(
-        m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")
+        m.name.rstrip("_").replace("_", "-")
+        for m in pkgutil.iter_modules(__path__)
+        if not m.name.startswith("_")
     )
 
 
 def load_verb(name: str) -> Verb:
     """Import one verb's module. Raises ``ModuleNotFoundError`` where there is none."""
-    return cast(Verb, importlib.import_module(f"{__name__}.{name.replace('-', '_')}"))
+    module = name.replace("-", "_") + ("_" if keyword.iskeyword(name) else "")
+    return cast(Verb, importlib.import_module(f"{__name__}.{module}"))
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
