@@ -27,15 +27,15 @@ def routes(store: Store) -> list[Route]:
     """The admin API's routes, for the root of an origin."""
     admin = Admin(store)
     posts = {
-        "create_namespace": admin.create,
-        "rename_namespace": admin.rename,
-        "delete_namespace": admin.delete,
-        "truncate_namespace": admin.truncate,
-        "delete_unreferenced_content": admin.collect,
-        "stat_namespace": admin.stat,
+        "/api/create_namespace": admin.create,
+        "/api/rename_namespace": admin.rename,
+        "/api/delete_namespace": admin.delete,
+        "/api/truncate_namespace": admin.truncate,
+        "/api/delete_unreferenced_content": admin.collect,
+        "/api/stat_namespace": admin.stat,
     }
     return [
-        *(Route(f"/api/{name}", Endpoint(handler), methods=["POST"]) for name, handler in posts.items()),
+        *(Route(path, Endpoint(handler), methods=["POST"]) for path, handler in posts.items()),
         Route("/api/list_namespace", Endpoint(admin.list), methods=["GET"]),
         Route("/fdb/status", Endpoint(admin.fdb_status), methods=["GET"]),
     ]
