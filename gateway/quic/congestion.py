@@ -49,6 +49,9 @@ BACK_OFF = 0.7
 QUEUE_BACK_OFF = 0.9
 """Of the window that would just fill the path: the queue empties, and every flow sees the true smallest RTT."""
 QUEUE_BACK_OFF_LEAST = 0.5
+QUEUE_S_LONG = 0.1
+"""A queue that long is the path's. A shorter one may be a busy peer's, whose ACKs wait for its scheduler: for
+it the window does not shrink below the initial one, so that a tick's burst of datagrams still fits."""
 GROWTH_PACKETS = 2
 """Packets by which the window grows a round after slow start."""
 QUIET_ROUNDS = 8
@@ -144,7 +147,9 @@ class RealtimeCongestionControl(QuicCongestionControl):
             self._quiet_rounds = 0 if self._queue_grows else self._quiet_rounds + 1
             if self._queue_grows:
                 drained = QUEUE_BACK_OFF * self._min_rtt / self._round_min_rtt
-                self._shrink(now, max(drained, QUEUE_BACK_OFF_LEAST), self._least)
+                long = self._round_min_rtt - self._min_rtt > QUEUE_S_LONG
+                least = self._least if long else min(self._floor, self.congestion_window)
+                self._shrink(now, max(drained, QUEUE_BACK_OFF_LEAST), least)
         self._acked *= MEMORY
         self._lost *= MEMORY
         self._round_min_rtt = math.inf
