@@ -44,18 +44,16 @@ class Verb(Protocol):
 
 
 def verb_names() -> list[str]:
-    """The names of all verbs, from the files of this package, without importing any."""
-    return sorted(
-        m.name.rstrip("_").replace("_", "-")
-        for m in pkgutil.iter_modules(__path__)
-        if not m.name.startswith("_")
-    )
+    """The names of all verbs, from the files of this package, without importing any. A file whose
+    name would be a word of Python's has a ``_`` behind it (``import_.py``)."""
+    files = (m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return sorted(file.rstrip("_").replace("_", "-") for file in files)
 
 
 def load_verb(name: str) -> Verb:
     """Import one verb's module. Raises ``ModuleNotFoundError`` where there is none."""
-    module = name.replace("-", "_") + ("_" if keyword.iskeyword(name) else "")
-    return cast(Verb, importlib.import_module(f"{__name__}.{module}"))
+    file = name.replace("-", "_") + ("_" if keyword.iskeyword(name) else "")
+    return cast(Verb, importlib.import_module(f"{__name__}.{file}"))
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import re
 import sys
@@ -75,10 +74,14 @@ def with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T]) -> 
     """``work`` in a thread, with the store that the flags name."""
     if "://" not in args.store and not Path(args.store).is_dir():
         raise ConfigError(f"no store at {args.store}; --store names a gateway's URL or a store's folder")
+    import asyncio  # here, so that --help need not load it
+
     return asyncio.run(_with_store(args, work))
 
 
 async def _with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T]) -> T:
+    import asyncio
+
     from gateway.client.store import is_remote, open_store
 
     trust = _trust(args) if is_remote(args.store) else None
