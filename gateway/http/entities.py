@@ -28,19 +28,16 @@ from gateway.http.entities_requests import (
 from gateway.http.entities_trading import TradingRoutes
 from gateway.http.queries import check_keys
 from gateway.limits import ENTITY_STATE_BYTES_MAX
-from gateway.wire.entities.values import (
-    CONTENT_TYPES,
-    Delete,
-    Put,
+from gateway.wire.entities.checks import (
     check_id,
     check_tags,
     check_u32,
-    etag,
     optional_name,
     parse_etags,
     patch_from,
     state_json,
 )
+from gateway.wire.entities.values import CONTENT_TYPES, Delete, Put, etag
 
 BASES = ("/v1/worlds/{world}/entities", "/v1/inventories/{owner}/items")
 

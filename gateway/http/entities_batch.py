@@ -25,8 +25,10 @@ from gateway.limits import (
     ENTITY_STATE_BYTES_MAX,
 )
 from gateway.wire import prefix
+from gateway.wire.entities.checks import entity_json
 from gateway.wire.entities.messages import ENTITIES_TYPE, decode_entity, encode_entity
-from gateway.wire.entities.values import Get, Operation, Put, batch_refused, entity_json
+from gateway.wire.entities.refusals import batch_refused
+from gateway.wire.entities.values import Get, Operation, Put
 
 
 class BatchRoutes:

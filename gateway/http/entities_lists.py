@@ -18,8 +18,9 @@ from gateway.http.entities_requests import FILTERS, aside, filter_of, limit_of, 
 from gateway.http.queries import check_keys, flag
 from gateway.limits import ENTITY_PAGE_MAX
 from gateway.wire import encode_control, prefix
+from gateway.wire.entities.checks import entity_json
 from gateway.wire.entities.messages import ENTITIES_TYPE, encode_entity
-from gateway.wire.entities.values import Filter, change_head, entity_json
+from gateway.wire.entities.values import Filter, change_head
 
 EVENTS_TYPE = "text/event-stream"
 NO_STORE = {"cache-control": "no-store", "x-accel-buffering": "no"}

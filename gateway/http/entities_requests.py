@@ -24,6 +24,16 @@ from gateway.errors import BadInput
 from gateway.http.queries import flag, time_us
 from gateway.limits import ENTITY_ASIDE_BYTES
 from gateway.wire import variant
+from gateway.wire.entities.checks import (
+    check_id,
+    check_place,
+    check_state,
+    check_tags,
+    check_u32,
+    kind_of,
+    optional_name,
+    parse_etags,
+)
 from gateway.wire.entities.trades import check_quantity
 from gateway.wire.entities.values import (
     CONTENT_TYPES,
@@ -35,15 +45,7 @@ from gateway.wire.entities.values import (
     Operation,
     Precondition,
     Put,
-    check_id,
-    check_place,
-    check_state,
-    check_tags,
-    check_u32,
     etag,
-    kind_of,
-    optional_name,
-    parse_etags,
 )
 
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from gateway.errors import BadInput, NotFound
 from gateway.http.bodies import read_json
 from gateway.http.entities_requests import actor_of, limit_of
 from gateway.http.queries import check_keys
+from gateway.wire.entities.checks import check_name, check_place, optional_name
 from gateway.wire.entities.trades import parse_trade
 from gateway.wire.entities.transfers import parse_offer
-from gateway.wire.entities.values import check_name, check_place, optional_name
 
 
 class TradingRoutes:

@@ -29,19 +29,10 @@ from gateway.runtime.entities_writer import together
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
 from gateway.store.entities import leases, queries, rows, trades
+from gateway.wire.entities.refusals import batch_refused
 from gateway.wire.entities.trades import Trade
 from gateway.wire.entities.transfers import Offer, Transfer
-from gateway.wire.entities.values import (
-    Actor,
-    Delete,
-    Entity,
-    Filter,
-    Get,
-    Operation,
-    Patch,
-    Put,
-    batch_refused,
-)
+from gateway.wire.entities.values import Actor, Delete, Entity, Filter, Get, Operation, Patch, Put
 
 
 def _clock_us() -> int:

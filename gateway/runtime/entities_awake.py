@@ -15,7 +15,8 @@ from gateway.runtime.host import WorldHost
 from gateway.runtime.worlds import Worlds
 from gateway.store.entities import rows, schema
 from gateway.wire import Record
-from gateway.wire.entities.values import Actor, Delete, Entity, NoLiveRecord, Put
+from gateway.wire.entities.refusals import NoLiveRecord
+from gateway.wire.entities.values import Actor, Delete, Entity, Put
 
 T = TypeVar("T")
 

@@ -132,7 +132,7 @@ class EntityDatabase:
                 raise
             return
         self.commits += 1
-        self.feed.publish(done.changes, done.revision)
+        self.feed.publish(done.changes, known, done.revision)
         for one, outcome in zip(group, done.outcomes, strict=True):
             if one.answer.done():
                 continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import apsw
 
@@ -37,6 +38,7 @@ class Feed:
         self._start = 0
         self._changed = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Future[None] | None = None
         self.revision = -1
         self.watchers = 0
 
@@ -44,9 +46,13 @@ class Feed:
     def watched(self) -> bool:
         return self.watchers > 0
 
-    def publish(self, changes: Sequence[Change], revision: int) -> None:
-        """Changes since :attr:`revision`, complete up to ``revision``. Older news is ignored."""
-        if not self.watched or revision <= self.revision:
+    def publish(self, changes: Sequence[Change], since: int, revision: int) -> None:
+        """All changes of (``since``, ``revision``]. Older news is ignored; news with a gap before it (a
+        commit that began before anybody watched) is fetched from the database instead."""
+        if self.revision < 0 or revision <= self.revision:
+            return
+        if not 0 <= since <= self.revision:
+            self._fetching = asyncio.ensure_future(self._catch_up_quietly())
             return
         for change in changes:
             if change.revision > self.revision:
@@ -103,10 +109,12 @@ class Feed:
         """Another gateway may write this database too: ask, so that its commits are news here."""
         while True:
             await asyncio.sleep(ENTITY_FOREIGN_POLL_S)
-            try:
-                await self.catch_up()
-            except Exception:
-                continue
+            await self._catch_up_quietly()
+
+    async def _catch_up_quietly(self) -> None:
+        """Where the store is away, the next poll asks again."""
+        with suppress(Exception):
+            await self.catch_up()
 
     async def catch_up(self) -> None:
         """Publish what was committed elsewhere."""
@@ -114,7 +122,7 @@ class Feed:
         if known < 0 or await self._snapshots.read(queries.revision, 0) <= known:
             return
         news = await self._from_database(known)
-        self.publish(news.changes, news.revision)
+        self.publish(news.changes, known, news.revision)
 
     async def _after(self, cursor: int) -> Changes:
         if self._start <= cursor <= self.revision:

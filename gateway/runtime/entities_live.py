@@ -15,8 +15,9 @@ from gateway.errors import BadInput, GatewayError, NotFound
 from gateway.limits import LEASE_RENEW_S
 from gateway.runtime.worlds import Worlds
 from gateway.wire import encode_control
+from gateway.wire.entities.checks import check_name
 from gateway.wire.entities.messages import encode_entity
-from gateway.wire.entities.values import Change, Filter, Removal, change_head, check_name
+from gateway.wire.entities.values import Change, Filter, Removal, change_head
 
 if TYPE_CHECKING:
     from gateway.runtime.entities import EntityService

@@ -342,3 +342,24 @@ async def test_changes_come_over_webtransport_in_order(http: httpx.AsyncClient, 
         await until(lambda: len(heads) >= 20)
     assert [head["id"] for head in heads] == [f"e{n:02}" for n in range(20)]
     assert [head["revision"] for head in heads] == sorted(head["revision"] for head in heads)
+
+
+async def test_a_watch_that_begins_during_a_commit_hears_of_it(
+    http: httpx.AsyncClient, gateway: Gateway
+) -> None:
+    from gateway.core.entities import Place
+    from gateway.wire.entities.values import Actor, Filter, Put
+
+    place = Place("world", "town")
+    database = await gateway.entities.registry.get(place)
+    async with database.writer.exclusive():
+        writing = asyncio.ensure_future(gateway.entities.put(place, Put("a", "bytes", b"1"), Actor()))
+        await until(lambda: database._task is not None)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        watch = await gateway.entities.watch(place, Filter(), 0)
+        assert (await anext(watch)).changes == []
+    await writing
+    async with asyncio.timeout(5):
+        assert [change.id for change in (await anext(watch)).changes] == ["a"]
+    await watch.aclose()  # type: ignore[attr-defined]

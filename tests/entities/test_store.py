@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.store.entities import leases, queries, rows, schema
-from gateway.wire.entities.values import Actor, Delete, Entity, Filter, NotOwner, OwnerPresent, Put
+from gateway.wire.entities.refusals import NotOwner, OwnerPresent
+from gateway.wire.entities.values import Actor, Delete, Entity, Filter, Put
 
 NOBODY = Actor()
 

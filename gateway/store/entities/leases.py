@@ -13,7 +13,8 @@ import apsw
 
 from gateway.errors import Gone
 from gateway.store.entities.schema import ensure
-from gateway.wire.entities.values import Actor, NotOwner, OwnerPresent
+from gateway.wire.entities.refusals import NotOwner, OwnerPresent
+from gateway.wire.entities.values import Actor
 
 
 def _hash(token: str) -> bytes:

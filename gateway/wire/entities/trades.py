@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.errors import BadInput, Conflict, PreconditionFailed, TooLarge
 from gateway.limits import TRADE_MOVES_MAX
-from gateway.wire.entities.values import check_id, check_place
+from gateway.wire.entities.checks import check_id, check_place
 
 QUANTITY_MAX = (1 << 53) - 1
 """What a JSON number holds exactly."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from gateway.errors import BadInput, Conflict, Gone, NotFound, TooLarge
 from gateway.limits import TRANSFER_ENTITIES_MAX, TRANSFER_EXPIRES_MS_MAX
 from gateway.wire import world_name
-from gateway.wire.entities.values import check_id, check_place
+from gateway.wire.entities.checks import check_id, check_place
 
 OFFERED: Final = "offered"
 ACCEPTED: Final = "accepted"
