@@ -65,14 +65,13 @@ def recording_routes(service: RecordingService, doors: Doors) -> list[Route]:
         made = await service.branch(_name(request), await read_json(request))
         return JSONResponse(dict(made), 201, headers=NO_STORE)
 
-    base = "/v1/worlds/{world}"
     return [
-        Route(f"{base}/recording", recording, methods=["GET"]),
-        Route(f"{base}/gaps", gaps, methods=["GET"]),
-        Route(f"{base}/marks", marks, methods=["GET", "POST"]),
-        Route(f"{base}/verify", verify, methods=["GET"]),
-        Route(f"{base}/branch", branch, methods=["POST"]),
-        Route(f"{base}/replay", StreamingDoor(doors), methods=["GET"]),
+        Route("/v1/worlds/{world}/recording", recording, methods=["GET"]),
+        Route("/v1/worlds/{world}/gaps", gaps, methods=["GET"]),
+        Route("/v1/worlds/{world}/marks", marks, methods=["GET", "POST"]),
+        Route("/v1/worlds/{world}/verify", verify, methods=["GET"]),
+        Route("/v1/worlds/{world}/branch", branch, methods=["POST"]),
+        Route("/v1/worlds/{world}/replay", StreamingDoor(doors), methods=["GET"]),
     ]
 
 
