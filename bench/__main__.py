@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.environment import environment
-from bench.link import unavailable_because
+from bench.link import LinkError, unavailable_because
 from bench.link.netem import unavailable_because as no_netem_because
 from bench.processes import BenchError
 from bench.report import print_tables, write_plots
@@ -109,7 +109,7 @@ def _one(
     try:
         for measured in scenario(name).measure(case, seeded):
             file.add(Row(name, measured.params, number, measured.measures, measured.marks, command))
-    except BenchError as error:
+    except (BenchError, LinkError) as error:
         console.print(f"[red]not measured:[/] {name} {case}: {error}")
 
 
@@ -120,7 +120,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         out = run(args.only or (SHORT if args.short else NAMES), args, console)
-    except BenchError as error:
+    except (BenchError, LinkError) as error:
         console.print(f"[red]{error}[/]")
         return 1
     except KeyboardInterrupt:

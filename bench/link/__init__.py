@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from bench.link.model import Direction, GilbertElliott, Path
 from bench.link.netem import NetemNetwork
-from bench.link.network import Host, Network, unavailable_because
+from bench.link.network import Host, LinkError, Network, unavailable_because
 
 __all__ = [
     "Direction",

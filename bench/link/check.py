@@ -17,7 +17,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from bench.link.model import Direction, Path, Shaper
-from bench.link.network import Host, Network, unavailable_because
+from bench.link.network import Host, LinkError, Network, unavailable_because
 
 TOLERANCE = 0.05
 RTT_FLOOR_MS = 1.0
@@ -48,14 +48,14 @@ def _start(host: Host, *words: object) -> subprocess.Popen[str]:
     process: subprocess.Popen[str] = host.popen(_probe(*words), stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     if process.stdout.readline() != "ready\n":
-        raise RuntimeError(f"the link's probe {words[0]} did not start in {host.name}")
+        raise LinkError(f"the link's probe {words[0]} did not start in {host.name}")
     return process
 
 
 def _run(host: Host, *words: object) -> dict[str, Any]:
     done = host.run(_probe(*words), capture_output=True, text=True, cwd=ROOT)
     if done.returncode != 0:
-        raise RuntimeError(f"the link's probe failed: {done.stderr.strip()}")
+        raise LinkError(f"the link's probe failed: {done.stderr.strip()}")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

@@ -46,15 +46,19 @@ def unavailable_because() -> str | None:
     return None
 
 
+class LinkError(Exception):
+    """The link could not be made or measured; the message says which command refused."""
+
+
 def _probe_name() -> str:
     return f"mvg-probe-{os.getpid()}"
 
 
 def ip(*words: str) -> None:
-    """Run ``ip`` with these words. Raises RuntimeError with what it said."""
+    """Run ``ip`` with these words. Raises LinkError with what it said."""
     done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+        raise LinkError(f"ip {' '.join(words)}: {done.stderr.strip()}")
 
 
 class Host:
@@ -141,7 +145,7 @@ class Network:
             os.sched_setaffinity(self._carrier.pid, {self._pin_cpu})
         assert self._carrier.stdout is not None
         if self._carrier.stdout.readline() != "carrying\n":
-            raise RuntimeError("the link's carrier did not start")
+            raise LinkError("the link's carrier did not start")
 
     def _tear_down(self) -> None:
         if self._carrier is not None:
