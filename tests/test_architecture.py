@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GATEWAY = ROOT / "gateway"
 COMMON = {"errors", "limits", "__init__"}
 PURE_ROOMS = ("wire", "core")
-IMPURE = {"asyncio", "socket", "time", "aioquic", "httpx", "apsw", "threading", "subprocess", "random", "ssl"}
+IMPURE = {"asyncio", "socket", "time", "aioquic", "httpx", "apsw", "subprocess", "ssl"}
 TOP_LEVEL = {"pyproject.toml", "README.md", "gateway", "certs", "tests", "bench", "docs"}
 TOP_LEVEL_USUAL = {"LICENSE", "CHANGELOG.md", "Makefile", "requirements.lock"}
 

@@ -19,6 +19,7 @@ __all__ = [
     "GilbertElliott",
     "Host",
     "Link",
+    "LinkError",
     "Network",
     "Path",
     "open_network",
