@@ -193,7 +193,9 @@ class Store(Protocol):
 class BlockingStore(Protocol):
     """The part of the interface that SQLite's threads need. Thread-safe."""
 
-    def stat(self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None) -> Stat: ...
+    def stat(
+        self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None
+    ) -> Stat: ...
 
     def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]: ...
 
