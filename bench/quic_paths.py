@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -21,12 +22,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvloop
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.core.ports import Link
 from gateway.quic import Client, QuicOptions, ServerTls, Trust, connect, listen
+from gateway.quic.udp import bind
 
 PATHS = ("stock", "fast")
 WARMUP_S = 1.5
@@ -50,7 +54,10 @@ CASES = (
     Case("100 publishers, 1 datagram of 1 KB a frame", "receive", 100, 60),
     Case("HTTP/3 requests of 1 KB from memory", "request", 8, 0),
     Case("memory of a connected reader", "idle", 200, 0),
+    Case("the floor: encryption and system calls alone, 100 readers", "floor", 100, 60),
 )
+ANSWER_BYTES = 40
+"""What a QUIC acknowledgement takes."""
 
 
 class Reader:
@@ -211,6 +218,64 @@ async def ask_forever(client: Client) -> None:
         await response.read()
 
 
+async def serve_floor(case: Case, seconds: float) -> None:
+    """What no server in Python can do without: seal each datagram, send it, read and open its answer."""
+    sock = bind("127.0.0.1", 0)
+    sock.setblocking(False)
+    aead, answers = AESGCM(os.urandom(16)), 0
+    mask = Cipher(algorithms.AES(os.urandom(16)), modes.ECB()).encryptor().update
+    nonce, header = bytes(12), bytes(11)
+    sealed_answer = aead.encrypt(nonce, bytes(ANSWER_BYTES - 27), header)
+    readers: set[Any] = set()
+
+    def on_readable() -> None:
+        nonlocal answers
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, address = sock.recvfrom(65_535)
+                readers.add(address)
+                mask(data[:16])
+                aead.decrypt(nonce, sealed_answer, header)
+                answers += 1
+
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sock.fileno(), on_readable)
+    print(sock.getsockname()[1], flush=True)
+    while len(readers) < case.readers:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    plain, answers, began, at = bytes(case.size), 0, cpu_s(), loop.time()
+    end = at + seconds
+    while (at := at + 1 / case.hz) < end:
+        await asyncio.sleep(max(0.0, at - loop.time()))
+        for address in readers:
+            sealed = aead.encrypt(nonce, plain, header)
+            mask(sealed[:16])
+            with contextlib.suppress(BlockingIOError):
+                sock.sendto(header + sealed, address)
+    await asyncio.sleep(0.2)
+    cost = round((cpu_s() - began) / answers * 1e6, 1)
+    print(json.dumps({"path": "floor", "units": answers, "cpu_us": cost}), flush=True)
+
+
+class Answering(asyncio.DatagramProtocol):
+    """A reader of the floor: answers each datagram."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+        self.transport.sendto(bytes(ANSWER_BYTES))
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(bytes(ANSWER_BYTES))
+
+
+async def load_floor(case: Case, port: int, seconds: float) -> None:
+    """Readers that answer."""
+    loop = asyncio.get_running_loop()
+    for _ in range(case.readers):
+        await loop.create_datagram_endpoint(Answering, remote_addr=("127.0.0.1", port))
+    await asyncio.sleep(seconds + 60)
+
+
 def make_certificate(folder: Path) -> None:
     """A self-signed P-256 certificate for localhost."""
     command = (
@@ -252,6 +317,13 @@ def main() -> None:
     parser.add_argument("--load", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    floor = args.case is not None and CASES[args.case].kind == "floor"
+    if args.serve and floor:
+        uvloop.run(serve_floor(CASES[args.case], args.seconds))
+        return
+    if args.load and floor:
+        uvloop.run(load_floor(CASES[args.case], args.load, args.seconds))
+        return
     if args.serve:
         uvloop.run(serve(CASES[args.case], args.serve, args.folder, args.seconds))
         return
@@ -267,7 +339,7 @@ def main() -> None:
                 continue
             if not args.json:
                 print(case.name)
-            for path in args.path or PATHS:
+            for path in ("fast",) if case.kind == "floor" else args.path or PATHS:
                 measured = run_case(index, path, Path(name), args.seconds, cores)
                 rows.append({"case": case.name, **measured})
                 if not args.json:
