@@ -161,6 +161,8 @@ HISTORY_PAGE_ROWS: Final = 64
 """Rows read in one transaction by who streams a recording: a second of frames."""
 HISTORY_GAPS_MAX: Final = 10_000
 """Gaps told in one answer; a recording with more is broken anyway."""
+REPLAYED_FRAMES_WAITING_MAX: Final = 64
+"""Frames of different keys that wait for one that makes them void: a second or two of what moves."""
 RECOVERED_GAPS_MAX: Final = 100
 """Gaps told beside a recovered state: a screenful, the newest ones."""
 IMPORT_PAGES_PER_COMMIT: Final = 10_000

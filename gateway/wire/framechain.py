@@ -11,11 +11,14 @@ from typing import Final, NamedTuple
 
 from gateway.errors import MalformedMessage
 from gateway.wire.frames import FLAG_TICKS, FLAG_ZSTD, FLAGS_KNOWN, HEADER_BYTES, TYPE_FRAME
+from gateway.wire.records import Columns
 from gateway.wire.streams import prefix
 
 MESSAGE_HEAD_BYTES: Final = 4 + HEADER_BYTES
 _FLAGS: Final = FLAGS_KNOWN & ~FLAG_ZSTD
 _U32: Final = struct.Struct("<I")
+_HEAD: Final = struct.Struct("<IBBHHHIIQ")
+"""A message's length and its header, see :mod:`gateway.wire.frames`."""
 _RUNS_MAX: Final = 64
 
 
@@ -89,15 +92,85 @@ class KeyLists:
         return found
 
 
+class Values:
+    """The records of a row, joined: bytes and one long number, each made of the other when asked for.
+
+    ``speed``: the number less the one before it in its run, by lanes; None where nobody knows.
+    """
+
+    __slots__ = ("_bytes", "_number", "size_bytes", "speed")
+
+    def __init__(self, data: bytes) -> None:
+        self._bytes: bytes | None = data
+        self._number: int | None = None
+        self.size_bytes = len(data)
+        self.speed: int | None = None
+
+    @classmethod
+    def of_number(cls, number: int, size_bytes: int, speed: int) -> Values:
+        made = cls(b"")
+        made._bytes, made._number, made.size_bytes, made.speed = None, number, size_bytes, speed
+        return made
+
+    @property
+    def bytes(self) -> bytes:
+        if self._bytes is None:
+            self._bytes = self.number.to_bytes(self.size_bytes, "little")
+        return self._bytes
+
+    @property
+    def number(self) -> int:
+        if self._number is None:
+            assert self._bytes is not None
+            self._number = int.from_bytes(self._bytes, "little")
+        return self._number
+
+
+class FrameHead(NamedTuple):
+    """What the messages of a row have in common where they are the parts of one frame."""
+
+    epoch: int
+    tick: int
+    sent_at: int
+
+
 class Layout(NamedTuple):
     """A body taken apart: the heads (length and header of each message), and all its records."""
 
     heads: bytes
     stride: int
     keys: KeyList
-    records: bytes
+    records: Values
     plain: bool
     """False where records have ticks of their own, or make no whole lanes: not packed by columns."""
+
+    def check(self) -> None:
+        """Raises ``ValueError`` where the heads do not share out the records."""
+        lengths = [head[0] - HEADER_BYTES for head in _HEAD.iter_unpack(self.heads)]
+        if not lengths or min(lengths) < 0 or sum(lengths) != self.records.size_bytes:
+            raise ValueError(f"its heads do not share out {self.records.size_bytes} bytes of records")
+
+    def one_frame(self) -> FrameHead | None:
+        """The frame that the row is, where it is one and no more: no keyframe, no repair, each key once."""
+        if not self.plain or len(self.keys.members) != len(self.keys.keys):
+            return None
+        found: FrameHead | None = None
+        for length, kind, flags, part, parts, stride, epoch, tick, sent_at in _HEAD.iter_unpack(self.heads):
+            head = FrameHead(epoch, tick, sent_at)
+            if (
+                (kind, flags, stride) != (TYPE_FRAME, 0, self.stride)
+                or (length - HEADER_BYTES) % stride
+                or 0 < parts <= part
+                or (found is not None and head != found)
+            ):
+                return None
+            found = head
+        return found
+
+    def columns(self) -> Columns:
+        """The records by column."""
+        data, stride = self.records.bytes, self.stride
+        return Columns(self.keys.keys, [data[at : at + stride] for at in range(0, len(data), stride)], None)
 
 
 def take_apart(body: bytes, lists: KeyLists) -> Layout | None:
@@ -118,7 +191,7 @@ def take_apart(body: bytes, lists: KeyLists) -> Layout | None:
         return None
     records = b"".join(chunks)
     plain = not flags & FLAG_TICKS and len(records) % 2 == 0
-    return Layout(b"".join(heads), stride, lists.of_records(records, stride), records, plain)
+    return Layout(b"".join(heads), stride, lists.of_records(records, stride), Values(records), plain)
 
 
 def _without_ticks(records: bytes, stride: int) -> bytes:
@@ -152,22 +225,25 @@ class Lanes:
     def plus(self, a: int, b: int) -> int:
         return ((a & self.low) + (b & self.low)) ^ ((a ^ b) & self.high)
 
-    def predicted(self, last: bytes, before: bytes) -> int:
-        """``2 * last - before``: what goes on as it went."""
-        value = int.from_bytes(last, "little")
-        return self.plus(value, self.minus(value, int.from_bytes(before, "little")))
+    def speed(self, last: Values, before: Values) -> int:
+        """How ``last`` came from ``before``."""
+        return self.minus(last.number, before.number) if last.speed is None else last.speed
 
-    def residue(self, records: bytes, last: bytes, before: bytes) -> bytes:
-        """Zigzag of what the prediction missed: small either way is a small number."""
-        missed = self.minus(int.from_bytes(records, "little"), self.predicted(last, before))
+    def residue(self, records: Values, last: Values, before: Values) -> bytes:
+        """Zigzag of what the prediction (it goes on as it went) missed: small either way is a small
+        number."""
+        speed = self.minus(records.number, last.number)
+        missed = self.minus(speed, self.speed(last, before))
+        records.speed = speed
         zigzag = ((missed & self.low) << 1) ^ (((missed & self.high) >> 15) * 0xFFFF)
         return zigzag.to_bytes(self.bytes, "little")
 
-    def restored(self, residue: bytes, last: bytes, before: bytes) -> bytes:
+    def restored(self, residue: bytes | bytearray, last: Values, before: Values) -> Values:
         """The inverse of :meth:`residue`."""
         zigzag = int.from_bytes(residue, "little")
         missed = ((zigzag >> 1) & self.low) ^ ((zigzag & self.ones) * 0xFFFF)
-        return self.plus(missed, self.predicted(last, before)).to_bytes(self.bytes, "little")
+        speed = self.plus(self.speed(last, before), missed)
+        return Values.of_number(self.plus(last.number, speed), self.bytes, speed)
 
 
 class Chain:
@@ -178,12 +254,31 @@ class Chain:
     """
 
     def __init__(self) -> None:
-        self.body = b""
+        self._body: bytes | Layout = b""
+        self._lanes = Lanes(0)
         self.lists = KeyLists()
         self._stride = 0
-        self._runs: dict[KeyList, tuple[bytes, bytes]] = {}
+        self._runs: dict[KeyList, tuple[Values, Values]] = {}
         self._last: dict[int, bytes] = {}
         self._before: dict[int, bytes] = {}
+
+    @property
+    def body(self) -> bytes:
+        """The newest row's; empty where the next row must stand alone."""
+        if isinstance(self._body, Layout):
+            self._body = put_together(self._body.heads, self._body.records.bytes)
+        return self._body
+
+    @property
+    def begun(self) -> bool:
+        """True where there is a row to lean on."""
+        return bool(self._body)
+
+    def lanes(self, size_bytes: int) -> Lanes:
+        """The arithmetic for so many bytes; it is mostly the same as for the row before."""
+        if self._lanes.bytes != size_bytes:
+            self._lanes = Lanes(size_bytes)
+        return self._lanes
 
     @property
     def known_keys(self) -> int:
@@ -191,7 +286,7 @@ class Chain:
         return len(self._last) + sum([len(run.keys) for run in self._runs])
 
     def restart(self) -> None:
-        self.body = b""
+        self._body = b""
         self._forget()
 
     def _forget(self) -> None:
@@ -199,13 +294,15 @@ class Chain:
         self._last.clear()
         self._before.clear()
 
-    def follow(self, body: bytes, layout: Layout | None, *, alone: bool) -> None:
-        """``body`` is the newest row now; one that leans on nothing starts the chain again."""
+    def follow(self, body: bytes | None, layout: Layout | None, *, alone: bool) -> None:
+        """``body`` is the newest row now; one that leans on nothing starts the chain again.
+        None: it is what ``layout`` says, put together when asked for."""
         if alone:
             self.restart()
-        self.body = body
         if layout is None:
+            self._body = body or b""
             return
+        self._body = layout if body is None else body
         if layout.stride != self._stride:
             self._forget()
             self._stride = layout.stride
@@ -213,25 +310,27 @@ class Chain:
         run = self._runs.get(keys)
         if run is not None:
             self._runs[keys] = (records, run[0])
-        elif len(keys.members) == len(keys.keys):
+            return
+        records.speed = None
+        if len(keys.members) == len(keys.keys):
             self._dissolve(keys)
             self._runs[keys] = (records, self._last_of(keys, records))
         else:
             self._dissolve(keys)
             self._set(keys, records)
 
-    def _last_of(self, keys: KeyList, records: bytes) -> bytes:
+    def _last_of(self, keys: KeyList, records: Values) -> Values:
         """Each key's last value; where there is none, the one that it has in ``records``."""
         if self._last.keys().isdisjoint(keys.members):
             return records
         get, values = self._last.get, self._values(records)
-        return b"".join([get(key, value) for key, value in zip(keys.keys, values, strict=True)])
+        return Values(b"".join([get(key, value) for key, value in zip(keys.keys, values, strict=True)]))
 
-    def _values(self, records: bytes) -> list[bytes]:
-        stride = self._stride
-        return [records[at : at + stride] for at in range(0, len(records), stride)]
+    def _values(self, records: Values) -> list[bytes]:
+        data, stride = records.bytes, self._stride
+        return [data[at : at + stride] for at in range(0, len(data), stride)]
 
-    def _set(self, keys: KeyList, records: bytes) -> None:
+    def _set(self, keys: KeyList, records: Values) -> None:
         last = self._last
         self._before.update([(key, last[key]) for key in keys.keys if key in last])
         last.update(zip(keys.keys, self._values(records), strict=True))
@@ -248,10 +347,10 @@ class Chain:
         self._last.update(zip(run.keys, self._values(last), strict=True))
         self._before.update(zip(run.keys, self._values(before), strict=True))
 
-    def guesses(self, keys: KeyList, stride: int) -> tuple[bytes, bytes]:
+    def guesses(self, keys: KeyList, stride: int) -> tuple[Values, Values]:
         """Each key's last value and the one before it, joined; zeros where there is none."""
         if stride != self._stride:
-            nothing = bytes(len(keys.keys) * stride)
+            nothing = Values(bytes(len(keys.keys) * stride))
             return nothing, nothing
         run = self._runs.get(keys)
         if run is not None:
@@ -260,4 +359,4 @@ class Chain:
         zero = bytes(stride)
         last = [self._last.get(key, zero) for key in keys.keys]
         before = [self._before.get(key, value) for key, value in zip(keys.keys, last, strict=True)]
-        return b"".join(last), b"".join(before)
+        return Values(b"".join(last)), Values(b"".join(before))

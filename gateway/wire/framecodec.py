@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import zstandard
 
@@ -25,7 +25,7 @@ from gateway.limits import FRAME_BODY_BYTES_MAX, FRAME_CHAIN_KEYS_MAX, ZSTD_WIND
 from gateway.wire.framechain import (
     MESSAGE_HEAD_BYTES,
     Chain,
-    Lanes,
+    FrameHead,
     Layout,
     join,
     messages_of,
@@ -74,7 +74,7 @@ class FrameEncoder:
         return codec, packed
 
     def _pack(self, body: bytes, layout: Layout | None) -> tuple[int, bytes]:
-        if not self._chain.body:
+        if not self._chain.begun:
             return ALONE, self._alone.compress(body)
         if layout is None or not layout.plain:
             return PREFIXED, _with_prefix(self._chain.body, self.level).compress(body)
@@ -84,10 +84,27 @@ class FrameEncoder:
         """u32 length of the heads, the heads, u32 stride, the keys' steps, then the residue by columns."""
         stride, keys = layout.stride, layout.keys
         last, before = self._chain.guesses(keys, stride)
-        residue = Lanes(len(layout.records)).residue(layout.records, last, before)
+        residue = self._chain.lanes(layout.records.size_bytes).residue(layout.records, last, before)
         columns = [residue[at::stride] for at in range(stride)]
         head = _U32.pack(len(layout.heads)) + layout.heads + _U32.pack(stride)
         return b"".join([head, keys.steps, *columns])
+
+
+class Unpacked(NamedTuple):
+    """A row: its body, or (None) what to put it together from."""
+
+    body: bytes | None
+    layout: Layout | None
+
+    def messages(self) -> list[bytes]:
+        """The messages of the row."""
+        if self.body is not None or self.layout is None:
+            return messages_of(self.body or b"")
+        return messages_of(put_together(self.layout.heads, self.layout.records.bytes))
+
+    def one_frame(self) -> FrameHead | None:
+        """As :meth:`Layout.one_frame`."""
+        return None if self.layout is None else self.layout.one_frame()
 
 
 class FrameDecoder:
@@ -99,32 +116,37 @@ class FrameDecoder:
 
     def decode(self, codec: int, packed: bytes) -> list[bytes]:
         """The messages of a row. Raises :class:`MalformedMessage` where it is damaged."""
+        return self.unpack(codec, packed).messages()
+
+    def unpack(self, codec: int, packed: bytes) -> Unpacked:
+        """A row whose messages are made when they are asked for. Raises as :meth:`decode`."""
         chain, layout = self._chain, None
         try:
             if codec in (PREFIXED, COLUMNS) and chain.known_keys > 2 * FRAME_CHAIN_KEYS_MAX:
                 raise ValueError(
                     f"more than {2 * FRAME_CHAIN_KEYS_MAX} keys since the last row that stands alone"
                 )
-            if codec == COLUMNS and chain.body:
-                body, layout = self._from_columns(self._decompress(packed))
+            body: bytes | None = None
+            if codec == COLUMNS and chain.begun:
+                layout = self._from_columns(self._decompress(packed))
             else:
                 body = self._unpack(codec, packed)
+                messages_of(body)
                 layout = take_apart(body, chain.lists)
-            messages = messages_of(body)
             chain.follow(body, layout, alone=codec in (PLAIN, ALONE))
         except (zstandard.ZstdError, struct.error, ValueError, MemoryError, OverflowError) as error:
             chain.restart()
             raise MalformedMessage(
                 f"a recorded frame does not unpack (codec {codec}): {error}; go on at the next keyframe"
             ) from None
-        return messages
+        return Unpacked(body, layout)
 
     def _unpack(self, codec: int, packed: bytes) -> bytes:
         if codec == PLAIN:
             return packed
         if codec == ALONE:
             return self._decompress(packed)
-        if codec == PREFIXED and self._chain.body:
+        if codec == PREFIXED and self._chain.begun:
             _check_claim(packed)
             return _without_prefix(self._chain.body).decompress(packed)
         raise ValueError(f"codec {codec} here needs the row before it, or is not known to this version")
@@ -133,7 +155,7 @@ class FrameDecoder:
         _check_claim(packed)
         return self._alone.decompress(packed)
 
-    def _from_columns(self, data: bytes) -> tuple[bytes, Layout]:
+    def _from_columns(self, data: bytes) -> Layout:
         (heads_bytes,) = _U32.unpack_from(data)
         at = 4 + heads_bytes
         heads = data[4:at]
@@ -148,8 +170,10 @@ class FrameDecoder:
             residue[column::stride] = data[start : start + count]
             start += count
         last, before = self._chain.guesses(keys, stride)
-        records = Lanes(len(residue)).restored(bytes(residue), last, before)
-        return put_together(heads, records), Layout(heads, stride, keys, records, True)
+        records = self._chain.lanes(len(residue)).restored(residue, last, before)
+        layout = Layout(heads, stride, keys, records, True)
+        layout.check()
+        return layout
 
 
 def _with_prefix(body: bytes, level: int) -> zstandard.ZstdCompressor:

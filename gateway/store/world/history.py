@@ -16,7 +16,7 @@ from gateway.limits import HISTORY_GAPS_MAX, HISTORY_PAGE_ROWS, RECOVERED_GAPS_M
 from gateway.store.world import reading
 from gateway.store.world.reading import ORDER_MAX, TICK_MASK, RowHead, order_of
 from gateway.store.world.schema import WorldInfo, read_info
-from gateway.store.world.state import MakeState, Recovered, State
+from gateway.store.world.state import MakeState, Recovered, Replayed, State
 from gateway.wire.framecodec import PREFIXED, FrameDecoder
 from gateway.wire.frames import decode_frame
 from gateway.wire.journal import Gap, JournalFrame
@@ -47,7 +47,7 @@ class History:
 
     def _last(self, connection: apsw.Connection) -> Recovered | None:
         start = reading.last_keyframe(connection) or reading.first_row(connection)
-        return None if start is None else self._replay(connection, start, lambda row: False)
+        return None if start is None else self._replay(connection, start)
 
     def state_at_tick(self, epoch: int, tick: int, *, exact: bool = True) -> Recovered:
         """The state that a live reader had at that tick: after the last row before the first of a
@@ -60,7 +60,7 @@ class History:
         start = reading.keyframe_at_tick(connection, epoch, tick) or reading.first_row(connection)
         if start is None or start.order > order:
             raise _too_early(f"tick {tick} of epoch {epoch}", start)
-        found = self._replay(connection, start, lambda row: order_of(row.epoch, row.tick) > order)
+        found = self._replay(connection, start, order_end=order)
         if exact and order_of(found.epoch, found.tick) != order:
             raise self._between(connection, found, epoch, tick)
         return found
@@ -88,21 +88,27 @@ class History:
         start = reading.keyframe_at_time(connection, at_us) or reading.first_row(connection)
         if start is None or start.received_at_us > at_us:
             raise _too_early(f"the time {at_us} µs", start)
-        return self._replay(connection, start, lambda row: row.received_at_us > at_us)
+        return self._replay(connection, start, us_end=at_us)
 
     def _replay(
-        self, connection: apsw.Connection, start: RowHead, past: Callable[[JournalFrame], bool]
+        self,
+        connection: apsw.Connection,
+        start: RowHead,
+        *,
+        order_end: int = ORDER_MAX,
+        us_end: int = ORDER_MAX,
     ) -> Recovered:
-        state, reached, last = self.make_state(), start.order, None
-        for row in reading.rows(connection, start.seq):
-            if past(row):
+        """The state after the rows from ``start`` to the first one after either end."""
+        replayed, decoder = Replayed(self.make_state()), FrameDecoder()
+        reached, last = start.order, (start.seq, start.received_at_us, 0)
+        for seq, epoch, tick, received, sent, _, codec, body in reading.packed_rows(connection, start.seq):
+            order = order_of(epoch, tick)
+            if order > order_end or received > us_end:
                 break
-            apply_row(state, row)
-            reached, last = max(reached, order_of(row.epoch, row.tick)), row
-        assert last is not None
+            replayed.take(decoder.unpack(codec, body))
+            reached, last = max(reached, order), (seq, received, sent)
         gaps = reading.gaps_before(connection, reached, RECOVERED_GAPS_MAX)
-        epoch, tick = reached >> 32, reached & TICK_MASK
-        return Recovered(epoch, tick, last.seq, last.received_at_us, last.sent_at_us, state, tuple(gaps))
+        return Recovered(reached >> 32, reached & TICK_MASK, *last, replayed.settle(), tuple(gaps))
 
     def state_at(
         self, epoch: int | None, tick: int | None, at_us: int | None, *, exact: bool = True

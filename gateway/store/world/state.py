@@ -13,6 +13,9 @@ from typing import Final, Protocol
 
 from blake3 import blake3
 
+from gateway.limits import REPLAYED_FRAMES_WAITING_MAX
+from gateway.wire.framechain import FrameHead, KeyList, Layout
+from gateway.wire.framecodec import Unpacked
 from gateway.wire.frames import Frame, decode_frame
 from gateway.wire.journal import Gap
 
@@ -34,6 +37,44 @@ class State(Protocol):
 
 
 MakeState = Callable[[], State]
+
+
+class Replayed:
+    """Puts rows into a state in their order, but not those that a later one makes void.
+
+    A frame of the same keys as an earlier one leaves nothing of it. So whole frames whose ticks rise
+    wait here, one per list of keys, until something else comes or :meth:`settle` is called.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._reached = -1
+        self._waiting: dict[KeyList, tuple[FrameHead, Layout]] = {}
+
+    def take(self, row: Unpacked) -> None:
+        """The next row."""
+        head, layout = row.one_frame(), row.layout
+        if head is None or layout is None or head.epoch << 32 | head.tick <= self._reached:
+            self.settle()
+            for message in row.messages():
+                self._state.apply(decode_frame(message))
+            self._reached = self._state.epoch << 32 | self._state.tick
+            return
+        self._reached = head.epoch << 32 | head.tick
+        self._waiting.pop(layout.keys, None)
+        self._waiting[layout.keys] = (head, layout)
+        if len(self._waiting) >= REPLAYED_FRAMES_WAITING_MAX:
+            self.settle()
+
+    def settle(self) -> State:
+        """The state, with everything that was taken."""
+        for head, layout in self._waiting.values():
+            frame = Frame.of_columns(
+                head.epoch, head.tick, layout.columns(), stride=layout.stride, sent_at=head.sent_at
+            )
+            self._state.apply(frame)
+        self._waiting.clear()
+        return self._state
 
 
 @dataclass(frozen=True, slots=True)
