@@ -13,6 +13,7 @@ import uvloop
 from starlette.routing import BaseRoute
 
 from gateway import __version__, limits
+from gateway.config import is_loopback
 from gateway.errors import ConfigError
 from gateway.http import admin, dataplane
 from gateway.http.app import Application
@@ -32,8 +33,8 @@ async def _serve(args: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with contextlib.ExitStack() as sockets:
-        data = sockets.enter_context(_bound("--data-plane", args.data_plane))
-        api = sockets.enter_context(_bound("--admin-api", args.admin_api))
+        data = sockets.enter_context(_bound("--data-plane", args.data_plane, args.insecure_public))
+        api = sockets.enter_context(_bound("--admin-api", args.admin_api, args.insecure_public))
         store = EmbeddedStore.open(args.path)
         try:
             await _listen(store, data, api, args, stop)
@@ -63,10 +64,16 @@ async def _server(routes: Sequence[BaseRoute], sock: socket.socket) -> TcpServer
     return server
 
 
-def _bound(flag: str, address: str) -> socket.socket:
+def _bound(flag: str, address: str, public: bool) -> socket.socket:
     host, _, port = address.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not public and not is_loopback(host):
+        raise ConfigError(
+            f"{flag} {address} is beyond loopback, and nothing checks who connects; "
+            "use 127.0.0.1, or say --insecure-public"
+        )
     try:
-        return bind_tcp(host.strip("[]") or "127.0.0.1", int(port))
+        return bind_tcp(host, int(port))
     except ValueError:
         raise ConfigError(f"{flag} {address!r} is not ADDRESS:PORT") from None
     except (OSError, OverflowError) as error:

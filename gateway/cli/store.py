@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--auto-create-namespace", action="store_true", help="make a namespace when it is first used"
     )
     parser.add_argument("--wire-zstd", action="store_true", help="compress pages for clients that accept it")
+    parser.add_argument(
+        "--insecure-public",
+        action="store_true",
+        help="listen beyond loopback although nothing checks who connects",
+    )
     works = parser.add_subparsers(dest="work", metavar="check|stat|backup", title="on a store's folder")
     check = works.add_parser("check", help="verify every page's hash and every reference; exit 1 on damage")
     stat = works.add_parser("stat", help="sizes and counts")

@@ -180,3 +180,14 @@ def test_a_port_in_use_names_the_flag_that_mends_it(
     assert main(["store", "--data-plane", address, "--path", str(tmp_path / "other")]) == 2
     assert "--data-plane" in capfd.readouterr().err
     assert main(["store", "--data-plane", "nonsense", "--path", str(tmp_path / "other")]) == 2
+
+
+@pytest.mark.parametrize("flag", ["--data-plane", "--admin-api"])
+def test_a_store_refuses_to_listen_beyond_loopback_unless_told_to(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["store", "--path", str(tmp_path / "pages"), flag, "192.0.2.1:0"]) == 2
+    told = capsys.readouterr().err
+    assert flag in told
+    assert "--insecure-public" in told
+    assert not (tmp_path / "pages").exists()
