@@ -11,7 +11,8 @@ clock that runs as fast as the journal's writer; then a ``mvgateway serve`` answ
 * the state at random ticks, by ``GET …/frames?tick=`` and by ``seek`` in a replay session (wanted: p99
   below 100 ms).
 
-``--store`` keeps the recording there and takes it again the next time. One core is the gateway's, one ours.
+``--store`` keeps the recording there and takes it again the next time; what is published comes on top.
+One core is the gateway's, one ours.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import quantiles
 from typing import cast
@@ -177,14 +179,19 @@ async def seeks(url: str, ca: Path, ticks: list[int]) -> list[float]:
         return await timed(len(ticks), seek)
 
 
-async def publishing(url: str, ca: Path, records: int) -> None:
-    """Every record anew at 20 Hz until cancelled."""
+async def publish(url: str, ca: Path, records: int) -> None:
+    """Every record anew at 20 Hz until the process is ended."""
     film = Film(records, records)
     async with Publisher(url, WORLD, transport="websocket", ca=ca, stride=STRIDE) as publisher:
         for tick in itertools.count(1):
             keys, values, _ = film.frame(tick, tick).columns()
             publisher.send(dict(zip(keys, values, strict=True)))
             await asyncio.sleep(1 / HZ)
+
+
+def publishing(url: str, ca: Path, records: int) -> None:
+    """As :func:`publish`, for a process of its own."""
+    asyncio.run(publish(url, ca, records))
 
 
 async def measure(work: Path, store: Path, frames: int, records: int, moving: int) -> Figures:
@@ -199,11 +206,11 @@ async def measure(work: Path, store: Path, frames: int, records: int, moving: in
             ticks = iter([dice.randint(1, frames) for _ in range(4 * REQUESTS)])
             by_http = await timed(4 * REQUESTS, lambda: _get(client, f"/frames?epoch=1&tick={next(ticks)}"))
             by_replay = await seeks(gateway.url, ca, [dice.randint(1, frames) for _ in range(4 * REQUESTS)])
-            publisher = asyncio.create_task(publishing(gateway.url, ca, moving))
-            await asyncio.sleep(1)
+            publisher = get_context("spawn").Process(target=publishing, args=(gateway.url, ca, moving))
+            publisher.start()
+            await asyncio.sleep(3)
             busy = await timed(REQUESTS, lambda: _get(client, "/frames/last"), 0.07)
-            publisher.cancel()
-            await asyncio.gather(publisher, return_exceptions=True)
+            publisher.kill()
     shown = [spread(times) for times in (warm, busy, restarts, by_http, by_replay)]
     return Figures(frames, records, moving, *shown)
 

@@ -6,13 +6,14 @@ The same rules serve the gateway, a reader and the journal's recovery. Source: `
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Sequence
 from itertools import islice, repeat
 from typing import Final, NamedTuple
 
 from gateway.limits import KEYFRAMES_PENDING_MAX, TOMBSTONE_TICKS, TOMBSTONES_MAX
-from gateway.wire.frames import Frame, Record
-from gateway.wire.records import fits_stride
+from gateway.wire.frames import Frame
+from gateway.wire.records import Columns
 from gateway.wire.split import split_together
 
 TICK_MASK: Final = 0xFFFF_FFFF
@@ -125,14 +126,22 @@ class WorldState:
                 self.tombstones.pop(key, None)
 
     def _take_newer(
-        self, keys: tuple[int, ...], values: Iterable[bytes | None], orders: Iterable[int]
+        self, keys: tuple[int, ...], values: Sequence[bytes | None], orders: Iterable[int]
     ) -> tuple[int, ...]:
+        if self._knows_none_of(keys) and None not in values:
+            self.records.update(zip(keys, zip(orders, values, strict=False), strict=False))  # type: ignore[arg-type]
+            return keys
         changed = []
         for key, data, order in zip(keys, values, orders, strict=False):
             if order > self.order_at(key):
                 changed.append(key)
                 self._set(key, data, order)
         return keys if len(changed) == len(keys) else tuple(changed)
+
+    def _knows_none_of(self, keys: tuple[int, ...]) -> bool:
+        """True where anything would be newer: as at a replay's first keyframe."""
+        empty = self.floor < 0 and not self.tombstones
+        return empty and self.records.keys().isdisjoint(keys) and len(set(keys)) == len(keys)
 
     def order_at(self, key: int) -> int:
         """The order that a record of ``key`` must exceed to be taken."""
@@ -186,32 +195,31 @@ class WorldState:
     def keyframe(self, *, zstd: bool = False) -> Frame:
         """Every live record as one keyframe with the flag *ticks*: cut it with :func:`gateway.wire.split`.
         Records of earlier epochs have tick 0, as they are older than anything of this one."""
-        stride = self.stride
-        if stride and not all(fits_stride(key, data, stride) for key, (_, data) in self.records.items()):
-            stride = 0
-        records = [Record(key, data, self.wire_tick(order)) for key, (order, data) in self.records.items()]
-        return self._keyframe_of(records, stride, zstd)
+        keys = tuple(self.records)
+        values = [data for _, data in self.records.values()]
+        ticks = [self.wire_tick(order) for order, _ in self.records.values()]
+        stride = self.stride if self._fit_stride(keys, values) else 0
+        return self._keyframe_of(Columns(keys, values, ticks), stride, zstd)
+
+    def _fit_stride(self, keys: tuple[int, ...], values: list[bytes]) -> bool:
+        """As :func:`gateway.wire.records.fits_stride` for each."""
+        heads = struct.pack(f"<{len(keys)}I", *keys)
+        return {*map(len, values)} <= {self.stride} and b"".join([data[:4] for data in values]) == heads
 
     def keyframe_messages(self, message_bytes_max: int, *, zstd: bool = False) -> list[bytes]:
         """The keyframe cut into messages, remembered removals included: whoever gets it also knows
         *when* they were removed, and takes a value that was set after that but comes late."""
         frames = [self.keyframe(zstd=zstd)]
         if self.tombstones:
-            removed = [Record(key, None, self.wire_tick(order)) for key, order in self.tombstones.items()]
+            keys, orders = tuple(self.tombstones), self.tombstones.values()
+            removed = Columns(keys, [None] * len(keys), [self.wire_tick(order) for order in orders])
             frames.append(self._keyframe_of(removed, 0, zstd))
         return split_together(frames, message_bytes_max)
 
-    def _keyframe_of(self, records: list[Record], stride: int, zstd: bool) -> Frame:
-        return Frame(
-            self.epoch,
-            self.tick,
-            records,
-            keyframe=True,
-            ticks=True,
-            stride=stride,
-            sent_at=self.sent_at,
-            zstd=zstd,
-        )
+    def _keyframe_of(self, columns: Columns, stride: int, zstd: bool) -> Frame:
+        frame = Frame.of_columns(self.epoch, self.tick, columns, stride=stride, sent_at=self.sent_at)
+        frame.keyframe, frame.zstd = True, zstd
+        return frame
 
     @property
     def record_bytes(self) -> int:

@@ -19,6 +19,8 @@ _FLAGS: Final = FLAGS_KNOWN & ~FLAG_ZSTD
 _U32: Final = struct.Struct("<I")
 _HEAD: Final = struct.Struct("<IBBHHHIIQ")
 """A message's length and its header, see :mod:`gateway.wire.frames`."""
+_PART: Final = struct.Struct("<I2xHH18x")
+"""Of the same, what differs between the parts of a frame: length, part, parts."""
 _RUNS_MAX: Final = 64
 
 
@@ -146,7 +148,7 @@ class Layout(NamedTuple):
 
     def check(self) -> None:
         """Raises ``ValueError`` where the heads do not share out the records."""
-        lengths = [head[0] - HEADER_BYTES for head in _HEAD.iter_unpack(self.heads)]
+        lengths = [length - HEADER_BYTES for length, _, _ in _PART.iter_unpack(self.heads)]
         if not lengths or min(lengths) < 0 or sum(lengths) != self.records.size_bytes:
             raise ValueError(f"its heads do not share out {self.records.size_bytes} bytes of records")
 
@@ -154,18 +156,17 @@ class Layout(NamedTuple):
         """The frame that the row is, where it is one and no more: no keyframe, no repair, each key once."""
         if not self.plain or len(self.keys.members) != len(self.keys.keys):
             return None
-        found: FrameHead | None = None
-        for length, kind, flags, part, parts, stride, epoch, tick, sent_at in _HEAD.iter_unpack(self.heads):
-            head = FrameHead(epoch, tick, sent_at)
-            if (
-                (kind, flags, stride) != (TYPE_FRAME, 0, self.stride)
-                or (length - HEADER_BYTES) % stride
-                or 0 < parts <= part
-                or (found is not None and head != found)
-            ):
+        heads, stride = self.heads, self.stride
+        starts = range(0, len(heads), MESSAGE_HEAD_BYTES)
+        if len({heads[at + 4 : at + 6] + heads[at + 10 : at + 28] for at in starts}) != 1:
+            return None
+        _, kind, flags, _, _, own, epoch, tick, sent_at = _HEAD.unpack_from(heads)
+        if (kind, flags, own) != (TYPE_FRAME, 0, stride):
+            return None
+        for length, part, parts in _PART.iter_unpack(heads):
+            if (length - HEADER_BYTES) % stride or 0 < parts <= part:
                 return None
-            found = head
-        return found
+        return FrameHead(epoch, tick, sent_at)
 
     def columns(self) -> Columns:
         """The records by column."""
