@@ -63,6 +63,12 @@ class Settings:
     cert: str = _setting("", "your own certificate chain, a PEM file (needs --key); reloaded when it changes")
     key: str = _setting("", "the private key of --cert, a PEM file")
     insecure_public: bool = _setting(False, "listen beyond loopback although nothing checks who connects")
+    allow_origins: tuple[str, ...] = _setting(
+        (),
+        "web pages that may use the gateway besides its own and this machine's: SCHEME://HOST[:PORT], "
+        "or * for all; repeatable, or with commas",
+        flag="--allow-origin",
+    )
     retry: str = _setting(
         "auto", "QUIC address validation: auto is on beyond loopback", choices=("auto", "on", "off")
     )
@@ -96,7 +102,8 @@ SETTINGS: tuple[Field[Any], ...] = fields(Settings)
 
 def flag_of(name: str) -> str:
     """``json_logs`` → ``--json-logs``."""
-    return "--" + name.replace("_", "-")
+    flags = {s.name: s.metadata.get("flag") for s in SETTINGS}
+    return flags.get(name) or "--" + name.replace("_", "-")
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> None:
@@ -110,11 +117,13 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str] | None = Non
 
 def _add_flag(parser: argparse.ArgumentParser, setting: Field[Any]) -> None:
     options: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS}
-    shown = "" if setting.default in ("", False) else f" (default {setting.default})"
+    shown = "" if setting.default in ("", False, ()) else f" (default {setting.default})"
     text = (setting.metadata["help"] + shown).replace("%", "%%")
     if isinstance(setting.default, bool):
         parser.add_argument(flag_of(setting.name), action="store_true", help=text, **options)
         return
+    if isinstance(setting.default, tuple):
+        options["action"] = "append"
     parser.add_argument(flag_of(setting.name), metavar=_metavar(setting), help=text, **options)
     if off := setting.metadata.get("off"):
         parser.add_argument(
@@ -124,7 +133,9 @@ def _add_flag(parser: argparse.ArgumentParser, setting: Field[Any]) -> None:
 
 def _metavar(setting: Field[Any]) -> str:
     choices = setting.metadata.get("choices")
-    return "|".join(map(str, choices)) if choices else setting.name.upper()
+    if choices:
+        return "|".join(map(str, choices))
+    return flag_of(setting.name).removeprefix("--").replace("-", "_").upper()
 
 
 def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -224,7 +235,18 @@ def _parse_str(value: Any, where: str) -> str:
     return value
 
 
-_PARSERS: dict[type, Callable[[Any, str], Any]] = {bool: _parse_bool, int: _parse_int, str: _parse_str}
+def _parse_list(value: Any, where: str) -> tuple[str, ...]:
+    """Text with commas, or a list of such texts."""
+    texts = [_parse_str(text, where) for text in (value if isinstance(value, list) else [value])]
+    return tuple(part for text in texts for part in map(str.strip, text.split(",")) if part)
+
+
+_PARSERS: dict[type, Callable[[Any, str], Any]] = {
+    bool: _parse_bool,
+    int: _parse_int,
+    str: _parse_str,
+    tuple: _parse_list,
+}
 
 
 def _check_together(settings: Settings) -> None:

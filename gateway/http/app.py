@@ -20,9 +20,11 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
+from gateway.core.origins import Origins
 from gateway.core.ports import Doors, Worlds
 from gateway.errors import GatewayError
 from gateway.http.metrics import CONTENT_TYPE, Metric, render
+from gateway.http.origins import OriginGuard
 from gateway.http.problems import on_gateway_error, on_http_exception, status_response
 from gateway.http.streaming import StreamingDoor
 from gateway.http.websocket import WebSocketDoor
@@ -34,14 +36,18 @@ WEB_FILES = {"/": ("index.html", "text/html; charset=utf-8")}
 
 
 class Application:
-    """The app with its guard: counts answers, catches what no handler foresaw, ends bodies cleanly."""
+    """The app with its guard: counts answers, catches what no handler foresaw, ends bodies cleanly.
 
-    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+    ``origins``: which web pages are served; None: whoever can reach it.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute], origins: Origins | None = None) -> None:
         self.answers: dict[int, int] = {}
         self.failures = 0
         inner = Router(routes, redirect_slashes=False)
         handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: on_gateway_error}
-        self._app: ASGIApp = ExceptionMiddleware(inner, handlers=handlers)
+        app = ExceptionMiddleware(inner, handlers=handlers)
+        self._app: ASGIApp = app if origins is None else OriginGuard(app, origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -121,8 +127,10 @@ def build_app(
     health: Callable[[], Mapping[str, Any]] = lambda: {"status": "ok"},
     certificate_sha256: Callable[[], str | None] = lambda: None,
     message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
+    origins: Origins | None = None,
 ) -> Application:
-    """The app. ``health`` answers ``{"status": "ok" | ...}`` (anything else than ok: 503)."""
+    """The app. ``health`` answers ``{"status": "ok" | ...}`` (anything else than ok: 503);
+    ``origins``: which web pages are served, None for all."""
 
     async def healthz(request: Request) -> Response:
         facts = dict(health())
@@ -148,7 +156,8 @@ def build_app(
             Route("/certificate.sha256", certificate),
             *(Route(path, _file(name, kind)) for path, (name, kind) in WEB_FILES.items()),
             WebSocketRoute("/{path:path}", WebSocketDoor(doors)),
-        ]
+        ],
+        origins,
     )
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.core.options import parse_live_query
+from gateway.core.origins import Origins
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import NotFound
 from gateway.runtime.worlds import Worlds
@@ -22,10 +23,15 @@ Follower = Callable[[str, LiveOptions, Link], Awaitable[Session]]
 
 
 class Doors:
-    """Session paths of the form ``/v1/worlds/{world}/SUFFIX``."""
+    """Session paths of the form ``/v1/worlds/{world}/SUFFIX``.
 
-    def __init__(self, worlds: Worlds) -> None:
+    ``origins``: which web pages may open WebTransport sessions, None for all; requests over HTTP
+    have passed the same rule before they come here.
+    """
+
+    def __init__(self, worlds: Worlds, origins: Origins | None = None) -> None:
         self._worlds = worlds
+        self._origins = origins
         self._openers: dict[str, Opener] = {"live": self._live}
         self.follow: Follower | None = None
         """Opens a subscription with ``follow=ENTITY``; None: it stays in its world."""
@@ -35,6 +41,8 @@ class Doors:
         self._openers[suffix] = opener
 
     async def open_at(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+        if self._origins is not None and link.transport == "webtransport":
+            self._origins.check("https", headers.get("host", ""), headers.get("origin"))
         match = re.fullmatch(r"/v1/worlds/([^/]+)/(.+)", path)
         opener = self._openers.get(match[2]) if match else None
         if match is None or opener is None:

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from gateway import __version__, limits
 from gateway.config import Settings, is_loopback, split_address
+from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
 from gateway.http import dataplane
 from gateway.http.app import Application, build_app
@@ -45,12 +46,15 @@ UDP_LINGER_S = 30.0
 class Gateway:
     """Made by :meth:`start`, ended by :meth:`drain`."""
 
-    def __init__(self, settings: Settings, store: Store, certificates: Certificates) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, certificates: Certificates, origins: Origins
+    ) -> None:
         self.settings = settings
         self.store = store
         self.certificates = certificates
         self.worlds = Worlds(store, settings)
-        self.doors = Doors(self.worlds)
+        self.origins = origins
+        self.doors = Doors(self.worlds, origins)
         self.entities = EntityService(store, self.worlds)
         self.doors.add("entities/live", self.entities.open_live)
         self.doors.follow = self.entities.open_following
@@ -74,7 +78,8 @@ class Gateway:
         sockets = bind_all(settings)
         try:
             certificates = Certificates(settings)
-            gateway = cls(settings, await open_the_store(settings), certificates)
+            origins = origins_of(settings, certificates)
+            gateway = cls(settings, await open_the_store(settings), certificates, origins)
         except BaseException:
             sockets.close()
             raise
@@ -100,6 +105,7 @@ class Gateway:
             health=self.health,
             certificate_sha256=lambda: self.certificates.current.sha256,
             message_bytes_max=self.settings.max_message_bytes,
+            origins=self.origins,
         )
         self.metrics.app = app
         return app
@@ -230,6 +236,15 @@ class Gateway:
     async def _close_endpoint(self, timeout_s: float) -> None:
         await self.endpoint.drain(timeout_s)
         self.endpoint.close()
+
+
+def origins_of(settings: Settings, certificates: Certificates) -> Origins:
+    """Which web pages are served, and by which names. Raises :class:`ConfigError`."""
+    return Origins(
+        settings.allow_origins,
+        loopback=is_loopback(settings.host),
+        names=lambda: (settings.host, *certificates.current.names),
+    )
 
 
 async def open_the_store(settings: Settings) -> Store:

@@ -1,0 +1,112 @@
+"""The rule of :mod:`gateway.core.origins` before the app, and CORS for the pages that it lets in. Room: http.
+
+A page may only read an answer that names its origin, and asks with a preflight before it sends
+what a form could not. Sources: the Fetch standard, sections 3.2 and 4.8 (CORS); the ASGI
+extension ``websocket.http.response``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.core.origins import Origins
+from gateway.errors import GatewayError
+from gateway.http.problems import problem_response
+
+METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
+_ENTITY = ("class", "owner", "tags", "key", "epoch", "tick", "quantity")
+EXPOSED = ", ".join(
+    ["etag", "location", "x-epoch", "x-tick", "x-durable-at", *(f"x-entity-{name}" for name in _ENTITY)]
+).encode()
+"""What a script may read of an answer's headers, beyond what the standard always allows."""
+PREFLIGHT_S = b"600"
+"""How long a browser may remember the answer to a preflight: a restart with other flags shows soon."""
+
+_FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
+
+
+class OriginGuard:
+    """ASGI: refuses foreign pages with 403 and foreign names with 421, and answers preflights."""
+
+    def __init__(self, app: ASGIApp, origins: Origins) -> None:
+        self._app = app
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        origin = _value(headers, b"origin")
+        host = _value(headers, b"host") or b""
+        try:
+            self._origins.check(
+                scope["scheme"], host.decode("latin-1"), None if origin is None else origin.decode("latin-1")
+            )
+        except GatewayError as error:
+            await _refuse(error, scope, receive, send)
+            return
+        if origin is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http" and _is_preflight(scope):
+            await _answer_preflight(origin, scope, receive, send)
+        else:
+            await self._app(scope, receive, _named(origin, send))
+
+
+def _value(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The header's value; of several, a list that no rule knows, so that none of them slips by."""
+    values = [value for key, value in headers if key == name]
+    return b", ".join(values) if values else None
+
+
+async def _refuse(error: GatewayError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+    await problem_response(error, {"vary": "origin"})(scope, receive, send)
+
+
+def _is_preflight(scope: Scope) -> bool:
+    asks = _value(scope["headers"], b"access-control-request-method")
+    return scope["method"] == "OPTIONS" and asks is not None
+
+
+async def _answer_preflight(origin: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+    asked = _value(scope["headers"], b"access-control-request-headers") or b""
+    headers = [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-allow-methods", METHODS),
+        (b"access-control-max-age", PREFLIGHT_S),
+        (b"vary", b"origin, access-control-request-headers"),
+    ]
+    if asked and _FIELD_NAMES.fullmatch(asked):
+        headers.append((b"access-control-allow-headers", asked))
+    if _value(scope["headers"], b"access-control-request-private-network") == b"true":
+        headers.append((b"access-control-allow-private-network", b"true"))
+    answer = Response(status_code=204)
+    answer.raw_headers = headers
+    await answer(scope, receive, send)
+
+
+def _named(origin: bytes, send: Send) -> Send:
+    """``send`` that tells the browser that this page may read the answer."""
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kept = [
+                (name, value)
+                for name, value in message.get("headers", ())
+                if bytes(name).lower() != b"access-control-allow-origin"
+            ]
+            cors = [
+                (b"access-control-allow-origin", origin),
+                (b"access-control-expose-headers", EXPOSED),
+                (b"vary", b"origin"),
+            ]
+            message = {**message, "headers": [*kept, *cors]}
+        await send(message)
+
+    return answer
