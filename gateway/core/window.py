@@ -44,7 +44,8 @@ class SentWindow:
         if token == self._first and self._entries:
             self._entries.popleft()
             self._first += 1
-            self._advance()
+            if self._acked or (self._entries and not self._entries[0]):
+                self._advance()
         elif self._first < token < self.next_token:
             self._acked.add(token)
 

@@ -17,7 +17,12 @@ from typing import Any
 
 from aioquic import tls
 from aioquic.quic import events
-from aioquic.quic.connection import NetworkAddress, QuicConnectionState
+from aioquic.quic.connection import (
+    NetworkAddress,
+    QuicConnectionError,
+    QuicConnectionState,
+    QuicReceiveContext,
+)
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from cryptography.exceptions import InvalidTag
@@ -53,6 +58,8 @@ PTO_S_MIN = 0.025
 """No probe timeout is shorter: it includes max_ack_delay (RFC 9002 section 6.2.1)."""
 PACKET_BYTES_MIN = 1 + CID_BYTES + 4 + 16
 """Below it there is no sample for header protection."""
+STREAM_FIRST = frozenset((0x02, *range(0x08, 0x10)))
+"""First bytes of packets whose frames are given to aioquic as decrypted here: STREAM, or an ACK before it."""
 _ONE_RTT, _ZERO_RTT = tls.Epoch.ONE_RTT, tls.Epoch.ZERO_RTT
 _CONNECTED = QuicConnectionState.CONNECTED
 
@@ -199,6 +206,8 @@ class FastConnection(Connection):
             return None
         self._flush_due = False
         self._pacing_at = None
+        if space.ack_at is None and not self._stream_due and len(self._queue) == 1:
+            return self._only_datagram(space, now)
         ack = b""
         if space.ack_at is not None and (self._queue or self._stream_due or space.ack_at <= now):
             if len(space.ack_queue) > SHORT_RANGES_MAX:
@@ -214,6 +223,25 @@ class FastConnection(Connection):
         if ack and space.ack_at is not None and space.ack_at <= now:
             return self._seal([self._ack_alone(space, ack)], space, now)
         return []
+
+    def _only_datagram(self, space: QuicPacketSpace, now: float) -> list[bytes]:
+        """What :meth:`_admitted` does for one queued datagram and nothing else: a reader's usual frame."""
+        payload, sink, token = self._queue[0]
+        size = len(payload)
+        plain = datagram_head(size) + payload
+        length = len(plain) + len(self._peer_cid.cid) + (1 + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES)
+        if length > self._max_datagram_size:
+            self._drop_oldest()
+            return []
+        cc = self._loss._cc
+        if length > cc.congestion_window - cc.bytes_in_flight:
+            return []
+        self._pacing_at = self._pacer.admit(now)
+        if self._pacing_at is not None:
+            return []
+        self._queue.popleft()
+        self.datagram_bytes_queued -= size
+        return self._seal([(plain, ((sink, token),), -1)], space, now)
 
     def _admitted(self, space: QuicPacketSpace, ack: bytes, now: float) -> list[Plain]:
         """Take from the queue what window and pacer admit: packets' contents, their datagrams'
@@ -408,7 +436,7 @@ class FastConnection(Connection):
         ):
             return None
         recv = self._pair.recv
-        self._route_in = (path.addr, self.host_cid, keys_of(recv, "decrypt"), recv.key_phase << 2)
+        self._route_in = (path.addr, self.host_cid, keys_of(recv, "decrypt"), recv.key_phase << 2 | 0x40)
         return self._route_in
 
     def receive_short(self, data: bytes, addr: NetworkAddress, now: float) -> bool:
@@ -421,7 +449,7 @@ class FastConnection(Connection):
         decrypt, iv, mask_of = route[2]
         mask = mask_of(data[13:29])
         first = data[0] ^ (mask[0] & 0x1F)
-        if first & 0x9C != route[3]:
+        if first & 0xDC != route[3]:
             return False
         space = self._space
         assert space is not None
@@ -450,11 +478,17 @@ class FastConnection(Connection):
         ack = only_ack(plain) if plain else None
         if ack is not None:
             self._count_received(space, number, first, now)
-            self._take_ack(space, [ack[:2]], (ack[2] << self._remote_ack_delay_exponent) / 1_000_000, now)
+            start, stop, encoded = ack
+            delay = (encoded << self._remote_ack_delay_exponent) / 1_000_000
+            if not self._take_oldest_ack(space, start, stop, delay, now):
+                self._take_ack(space, [(start, stop)], delay, now)
             return True
         frames = parse(plain)
         if frames is None:
-            return False
+            if not plain or plain[0] not in STREAM_FIRST:
+                return False
+            self._take_streams(plain, space, number, first, now)
+            return True
         acks, payloads, eliciting = frames
         in_order = self._count_received(space, number, first, now)
         for ranges, delay in acks:
@@ -468,6 +502,27 @@ class FastConnection(Connection):
             else:
                 self._events.append(events.DatagramFrameReceived(data=payload))
         return True
+
+    def _take_streams(
+        self, plain: bytes, space: QuicPacketSpace, number: int, first: int, now: float
+    ) -> None:
+        """A packet with stream data, decrypted already: aioquic's own frame handlers, and then what
+        its ``receive_datagram`` does after them for the path and the connection ID in use."""
+        self._stock_doubt = True
+        path = self._network_paths[0]
+        context = QuicReceiveContext(_ONE_RTT, self.host_cid, path, None, now, None)
+        eliciting = False
+        try:
+            eliciting, _ = self._payload_received(context, plain)
+        except QuicConnectionError as exc:
+            self.close(error_code=exc.error_code, frame_type=exc.frame_type, reason_phrase=exc.reason_phrase)
+        self._route_in = None
+        if self._state is not _CONNECTED or self._close_pending:
+            return
+        self._idle_s = self._idle_timeout()
+        self._count_received(space, number, first, now)
+        if eliciting and space.ack_at is None:
+            space.ack_at = now + self._ack_delay
 
     def _count_received(self, space: QuicPacketSpace, number: int, first: int, now: float) -> bool:
         """What ``receive_datagram`` notes of a packet that came. Answers whether it came in order."""
@@ -501,6 +556,30 @@ class FastConnection(Connection):
         elif space.ack_at is None:
             space.ack_at = now + ACK_DELAY_S
             self._flush_due = True
+
+    def _take_oldest_ack(
+        self, space: QuicPacketSpace, start: int, stop: int, ack_delay: float, now: float
+    ) -> bool:
+        """:meth:`_take_ack` where what is acknowledged is the oldest packet in flight alone, and
+        carries datagrams alone: what nearly every ACK of a reader says. False: nothing was done."""
+        sent = space.sent_packets
+        largest = stop - 1
+        packet: Any = sent.get(largest)
+        if packet.__class__ is not SentDatagrams or packet.ack_of >= 0 or next(iter(sent)) != largest:
+            return False
+        if largest < space.largest_acked_packet:
+            return False
+        space.largest_acked_packet = largest
+        del sent[largest]
+        space.ack_eliciting_in_flight -= 1
+        loss = self._loss
+        cc: Any = loss._cc
+        cc.on_packet_acked(packet=packet, now=now)
+        self.acked += packet.fates
+        measure_rtt(loss, now - packet.sent_time, ack_delay, now)
+        space.loss_time = None
+        loss._pto_count = 0
+        return True
 
     def _take_ack(self, space: QuicPacketSpace, ranges: Ranges, ack_delay: float, now: float) -> None:
         """aioquic's ``on_ack_received`` (RFC 9002 appendix A.7)."""

@@ -80,9 +80,12 @@ class Peer:
                 quic.receive_datagram(data, addr, now)
         except Exception:
             self._fault("receiving a packet")
-        if quic._events or quic.acked or quic.fates or self.waiting or self._draining:
+        if quic._events or quic.fates or self.waiting or self._draining:
             self.after_input(now)
-        elif not self.is_marked and quic.needs_flush:
+            return
+        if quic.acked:
+            self._tell_acked()
+        if not self.is_marked and quic.needs_flush:
             self.hub.mark(self)
 
     def on_timer(self, now: float) -> None:
@@ -114,9 +117,7 @@ class Peer:
         """Acknowledgements may have freed room: tell whoever waits for it."""
         quic = self.quic
         if quic.acked:
-            acked, quic.acked = quic.acked, []
-            for sink, token in acked:
-                sink.on_fate(token, True)
+            self._tell_acked()
         if quic.fates:
             for sink, token, arrived in quic.take_fates():
                 sink.on_fate(token, arrived)
@@ -125,6 +126,14 @@ class Peer:
         if self.waiting:
             for link in tuple(self.waiting):
                 link.on_progress(now)
+
+    def _tell_acked(self) -> None:
+        acked, self.quic.acked = self.quic.acked, []
+        try:
+            for sink, token in acked:
+                sink.on_fate(token, True)
+        except Exception:
+            self._fault("telling what arrived")
 
     def _fault(self, doing: str) -> None:
         """A fault in our own code: counted, told once a connection, and the connection is closed."""

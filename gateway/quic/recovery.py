@@ -45,7 +45,8 @@ class Pacer(QuicPacketPacer):
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         self._rtt = smoothed_rtt
         self._rate_due = (congestion_window, smoothed_rtt)
-        self._burst = min(BURST_PACKETS, congestion_window // self._max_datagram_size) - 1
+        packets = congestion_window // self._max_datagram_size
+        self._burst = (packets if packets < BURST_PACKETS else BURST_PACKETS) - 1
 
     def _settle(self) -> None:
         """Work out the rate, and what the burst since the last time took from the bucket."""
@@ -174,7 +175,8 @@ def remove_acked(
 
 def measure_rtt(loss: QuicPacketRecovery, latest: float, ack_delay: float, now: float) -> None:
     """Take one RTT sample (seconds), as aioquic does (RFC 9002 section 5)."""
-    ack_delay = min(ack_delay, loss.max_ack_delay)
+    if ack_delay > loss.max_ack_delay:
+        ack_delay = loss.max_ack_delay
     adjusted = latest if latest > 0.001 else 0.001
     if adjusted < loss._rtt_min:
         loss._rtt_min = adjusted

@@ -94,7 +94,11 @@ class UdpSocket:
         """Send packets to one address, in order."""
         if len(packets) == 1:
             self.datagrams_sent += 1
-            self._send_one(packets[0], address)
+            self.send_calls += 1
+            try:
+                self.sock.sendto(packets[0], address)
+            except OSError:
+                self.sends_dropped += 1
         else:
             self.send([(packet, address) for packet in packets])
 

@@ -71,7 +71,8 @@ class WebTransportLink:
     # -- Link -----------------------------------------------------------------------------
 
     def message_bytes_max(self) -> int:
-        return max(0, self.peer.quic.datagram_bytes_max() - len(self.prefix))
+        size = self.peer.quic.datagram_bytes_max() - len(self.prefix)
+        return size if size > 0 else 0
 
     def room_bytes(self) -> int:
         if self._closing is not None:
