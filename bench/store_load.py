@@ -103,11 +103,10 @@ async def _timed(work: Callable[[], Awaitable[Any]]) -> float:
 
 async def _open_cold(store: Store, pages: int) -> None:
     version = (await store.stat(COLD)).version
-    batches = [range(n, min(n + READ_BATCH_PAGES, pages)) for n in range(0, pages, READ_BATCH_PAGES)]
-    answers = await asyncio.gather(
-        *(store.read(COLD, [PageRead(p, version) for p in batch]) for batch in batches)
-    )
-    got = sum(len(content.data) > 0 for answer in answers for content in answer)
+    got = 0
+    for first in range(0, pages, READ_BATCH_PAGES):
+        wanted = [PageRead(page, version) for page in range(first, min(first + READ_BATCH_PAGES, pages))]
+        got += sum(len(content.data) > 0 for content in await store.read(COLD, wanted))
     if got != pages:
         raise RuntimeError(f"{got} of {pages} pages came")
 

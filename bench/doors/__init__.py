@@ -33,7 +33,7 @@ class Door(Protocol):
 def trust(target: Mapping[str, Any]) -> Trust:
     """Whom to believe at this target: its ``ca``, ``certificate_sha256`` or ``insecure``."""
     return Trust.of(
-        ca=target.get("ca"),
+        ca=target.get("ca") or None,
         certificate_sha256=target.get("certificate_sha256"),
         insecure=target.get("insecure", False),
     )

@@ -12,9 +12,10 @@ from typing import Any
 
 from bench.gateway import Gateway
 from bench.link import Direction, Host, Path, open_network
+from bench.load import BUSY_SHARE
 from bench.peers import servers
-from bench.processes import Server, Worker, free_port, wait_for_port, workers
-from bench.scenarios import Settings
+from bench.processes import BenchError, Server, Worker, free_port, wait_for_port, workers
+from bench.scenarios import Measured, Settings
 
 WAYS: Mapping[str, tuple[str, str]] = {
     "gateway HTTP/3": ("gateway", "h3"),
@@ -98,6 +99,16 @@ def run(worker: Worker, seconds: float) -> dict[str, Any]:
         worker.wait_ready()
         worker.go()
         return worker.result(seconds + RUN_SLACK_S)
+
+
+def measured_way(worker: Worker, params: Mapping[str, Any], seconds: float) -> Measured:
+    """One way's row; a way that fails has an empty row that says so, and the others go on."""
+    try:
+        result = run(worker, seconds)
+    except BenchError:
+        return Measured(params, {}, ("failed",))
+    busy = result.pop("cpu_share") > BUSY_SHARE
+    return Measured(params, result, ("generator_bound",) if busy else ())
 
 
 def prepare(place: Site, pages: int, page_bytes: int) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.load import BUSY_SHARE
 from bench.scenarios import Measured, Settings
-from bench.scenarios._store import WAYS, prepare, run, site
+from bench.scenarios._store import WAYS, measured_way, prepare, site
 
 TITLE = "Reads over a lossy link"
 NEEDS_LINK = True
-PAGES = 2_000
+PAGES = {1: 2_000, 20: 200}
+"""Clients at once -> pages that each opens: 16 MB by one, 32 MB by twenty together."""
 PAGE_BYTES = 8_192
 
 
@@ -27,10 +27,11 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
     """Every way in turn, on one site."""
     rows = []
     with site(case, settings, with_caddy=True) as place:
-        prepare(place, PAGES, PAGE_BYTES)
-        fields = {"seconds": settings.seconds, "parallel": case["parallel"], "pages": PAGES}
+        pages = PAGES[case["parallel"]]
+        prepare(place, pages, PAGE_BYTES)
+        fields = {"seconds": settings.seconds, "parallel": case["parallel"], "pages": pages}
         for way in (w for w in WAYS if WAYS[w][0] in place.urls):
-            result = run(place.load("reads", way, fields), settings.seconds)
-            marks = ("generator_bound",) if result.pop("cpu_share") > BUSY_SHARE else ()
-            rows.append(Measured({**case, "way": way}, result, marks))
+            rows.append(
+                measured_way(place.load("reads", way, fields), {**case, "way": way}, settings.seconds)
+            )
     return rows

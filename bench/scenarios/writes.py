@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.load import BUSY_SHARE
 from bench.scenarios import Measured, Settings
-from bench.scenarios._store import WAYS, run, site
+from bench.scenarios._store import WAYS, measured_way, site
 
 TITLE = "Durable commits over a lossy link"
 NEEDS_LINK = True
@@ -30,7 +29,7 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
     with site(case, settings, with_caddy=True) as place:
         fields = {"seconds": settings.seconds, "parallel": case["parallel"], "page_bytes": PAGE_BYTES}
         for way in (w for w in WAYS if WAYS[w][0] in place.urls):
-            result = run(place.load("writes", way, fields), settings.seconds)
-            marks = ("generator_bound",) if result.pop("cpu_share") > BUSY_SHARE else ()
-            rows.append(Measured({**case, "way": way}, result, marks))
+            rows.append(
+                measured_way(place.load("writes", way, fields), {**case, "way": way}, settings.seconds)
+            )
     return rows
