@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aioquic.buffer import Buffer
-from aioquic.quic.packet import QuicFrameType, pull_ack_frame, push_ack_frame
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_ack_frame, push_ack_frame
 from aioquic.quic.rangeset import RangeSet
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +57,60 @@ def test_any_pairing_carries_datagrams_and_streams_over_a_bad_link(
 
 def _stream(end: Any) -> bytes:
     return b"".join(e.data for e in end.events if type(e).__name__ == "StreamDataReceived")
+
+
+def test_a_packet_with_stream_data_is_decrypted_once(identity: Identity) -> None:
+    pair = make_pair(identity, client=FastConnection, server=FastConnection)
+    pair.connect()
+    pair.run_for(0.5)
+    server: Any = pair.server.quic
+    read_again: list[bytes] = []
+    stock = server.receive_datagram
+    server.receive_datagram = lambda data, *rest: (read_again.append(data), stock(data, *rest))
+    for n in range(20):
+        stream = pair.client.quic.get_next_available_stream_id()
+        pair.client.quic.send_stream_data(stream, b"%d." % n, end_stream=True)
+        pair.run_for(0.05)
+    assert _stream(pair.server) == b"".join(b"%d." % n for n in range(20))
+    assert not read_again
+    assert not pair.client.quic.has_unsent()
+
+
+@pytest.mark.parametrize("server", ENDS)
+@pytest.mark.parametrize(
+    ("plain", "error"),
+    [
+        (b"\x0a\x00\x20abc", QuicErrorCode.FRAME_ENCODING_ERROR),
+        (b"\x0a\x03\x01a", QuicErrorCode.STREAM_STATE_ERROR),
+        (b"\x0a\x00\x01a\x21", QuicErrorCode.FRAME_ENCODING_ERROR),
+    ],
+)
+def test_a_wrong_stream_packet_ends_the_connection_as_with_aioquic(
+    identity: Identity, server: type, plain: bytes, error: int
+) -> None:
+    pair = make_pair(identity, client=FastConnection, server=server)
+    pair.connect()
+    pair.run_for(0.5)
+    client: Any = pair.client.quic
+    (packet,) = client._seal(
+        [(plain + bytes(20 if plain[-1] == 0x21 else 0), (), -2)], client._space, pair.now
+    )
+    pair._give(pair.server.quic, packet, pair.client.addr)
+    assert pair.server.quic._close_event is not None
+    assert pair.server.quic._close_event.error_code == error
+
+
+@pytest.mark.parametrize("server", ENDS)
+def test_a_stream_packet_that_comes_twice_counts_once(identity: Identity, server: type) -> None:
+    pair = make_pair(identity, client=FastConnection, server=server)
+    pair.connect()
+    pair.run_for(0.5)
+    client: Any = pair.client.quic
+    (packet,) = client._seal([(b"\x0b\x00\x03abc", (), -2)], client._space, pair.now)
+    for _ in range(2):
+        pair._give(pair.server.quic, packet, pair.client.addr)
+    pair.pump()
+    assert _stream(pair.server) == b"abc"
 
 
 def _stream_of_datagrams(
