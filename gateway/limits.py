@@ -60,6 +60,8 @@ JOURNAL_BYTES_MAX: Final = 16 * MIB
 """Frames kept per world while the store is away: 53 s at 60 Hz of 5 KB. Then the newest state, and a gap."""
 JOURNAL_GAPS_MAX: Final = 1_024
 """Gaps waiting for the store, per world: beyond it they are told as one."""
+JOURNAL_THREAD_SWITCH_S: Final = 0.000_5
+"""How long a thread keeps the interpreter while another waits for it: a tenth of Python's own 5 ms."""
 SESSION_STREAMS_MAX: Final = 64
 """Streams of one session that are in the middle of a message: a publisher's large frames of a second."""
 SESSION_STREAM_BYTES_MAX: Final = 32 * MIB
@@ -161,6 +163,9 @@ HISTORY_PAGE_ROWS: Final = 64
 """Rows read in one transaction by who streams a recording: a second of frames."""
 HISTORY_GAPS_MAX: Final = 10_000
 """Gaps told in one answer; a recording with more is broken anyway."""
+LAST_SYNCED_WAIT_S: Final = 0.1
+"""How long a question for the last synced state waits for the commit under way: several of a commit's
+usual time; reading the state back beside a busy publisher takes as long."""
 REPLAYED_FRAMES_WAITING_MAX: Final = 64
 """Frames of different keys that wait for one that makes them void: a second or two of what moves."""
 RECOVERED_GAPS_MAX: Final = 100

@@ -83,8 +83,10 @@ class WorldHost:
         return host
 
     async def last_synced(self) -> Mapping[str, Any]:
-        """The last synced state: what is in memory where the store has all of it, else from the store.
-        Raises ``NothingRecorded``."""
+        """The last synced state: what is in memory where the store has all of it (now, or when the
+        commit under way is down), else from the store. Raises ``NothingRecorded``."""
+        if not self.world.journal.empty and not self.pump.is_failing:
+            await self.pump.flush(limits.LAST_SYNCED_WAIT_S)
         received_us, state = self.pump.newest_received_us, self.world.state
         if received_us is not None and self.world.journal.empty:
             return self.database.shaped(state, state.epoch, state.tick, received_us)

@@ -401,3 +401,16 @@ async def test_the_synced_state_in_memory_is_the_one_in_the_store(
     assert [decode_frame(m).records for m in in_memory["messages"]] == [
         decode_frame(m).records for m in in_store["messages"]
     ]
+
+
+async def test_the_last_synced_state_asked_for_during_a_commit_is_one_that_the_store_has(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    await publish(client, "w", frame(1, {1: b"one"}))
+    host = gateway.worlds.hosts["w"]
+    await until(lambda: host.world.journal.empty)
+    for tick in range(2, 12):
+        await publish(client, "w", frame(tick, {1: b"%d" % tick}))
+        answer = await host.last_synced()
+        recorded = await host.database.state_at(epoch=answer["epoch"], tick=answer["tick"], at_us=None)
+        assert answer["records"] == recorded["records"]
