@@ -25,13 +25,12 @@ def cases(short: bool) -> list[dict[str, Any]]:
 
 def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
     """Every way in turn, on one site."""
-    rows = []
     with site(case, settings, with_caddy=True) as place:
         pages = PAGES[case["parallel"]]
         prepare(place, pages, PAGE_BYTES)
         fields = {"seconds": settings.seconds, "parallel": case["parallel"], "pages": pages}
-        for way in (w for w in WAYS if WAYS[w][0] in place.urls):
-            rows.append(
-                measured_way(place.load("reads", way, fields), {**case, "way": way}, settings.seconds)
-            )
-    return rows
+        return [
+            measured_way(place.load("reads", way, fields), {**case, "way": way}, settings.seconds)
+            for way, (who, _) in WAYS.items()
+            if who in place.urls
+        ]

@@ -25,11 +25,10 @@ def cases(short: bool) -> list[dict[str, Any]]:
 
 def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
     """Every way in turn, on one site."""
-    rows = []
     with site(case, settings, with_caddy=True) as place:
         fields = {"seconds": settings.seconds, "parallel": case["parallel"], "page_bytes": PAGE_BYTES}
-        for way in (w for w in WAYS if WAYS[w][0] in place.urls):
-            rows.append(
-                measured_way(place.load("writes", way, fields), {**case, "way": way}, settings.seconds)
-            )
-    return rows
+        return [
+            measured_way(place.load("writes", way, fields), {**case, "way": way}, settings.seconds)
+            for way, (who, _) in WAYS.items()
+            if who in place.urls
+        ]

@@ -82,6 +82,8 @@ class H3Transport:
         if client.is_early and not ask.replayable:
             await asyncio.shield(client.peer.connected)
         headers = [(name.encode(), value.encode()) for name, value in ask.headers.items()]
+        if ask.body:  # some proxies (Caddy 2.6) forward no body of unknown length
+            headers.append((b"content-length", str(len(ask.body)).encode()))
         response = await client.request(ask.method, ask.path, headers, ask.body)
         parts: list[bytes] = []
         size = 0
