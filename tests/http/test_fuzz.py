@@ -49,7 +49,7 @@ async def test_fuzz_random_bytes_on_both_tcp_ports(gateway: Gateway) -> None:
         b"GET / HTTP/1.1\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01",
-        b"POST /v1/worlds/w/frames HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /v1/worlds/w/frames HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
     ]
     for _ in range(ROUNDS):
         port = dice.choice((gateway.port, gateway.plain_server.port))

@@ -158,7 +158,7 @@ async def test_a_read_below_the_truncation_mark_ends_the_body_early(door: Door) 
 
 
 def head_of(path: str, key: str, more: str) -> bytes:
-    return f"POST {path} HTTP/1.1\r\nhost: x\r\nx-namespace-key: {key}\r\n{more}\r\n\r\n".encode()
+    return f"POST {path} HTTP/1.1\r\nhost: localhost\r\nx-namespace-key: {key}\r\n{more}\r\n\r\n".encode()
 
 
 def chunk(data: bytes) -> bytes:
