@@ -43,6 +43,8 @@ faults: $(STAMP) ## a hundred crashes and every fault, long form
 
 fuzz: $(STAMP) ## a million inputs to every decoder and to a session
 	MVGATEWAY_FUZZ=long $(BIN)/python -m pytest tests -k "fuzz" --timeout 7200
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	PYTHONPATH=. $(BIN)/python tests/fuzz/decoders.py -runs=200000
 
 lock: ## write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
