@@ -60,8 +60,6 @@ JOURNAL_BYTES_MAX: Final = 16 * MIB
 """Frames kept per world while the store is away: 53 s at 60 Hz of 5 KB. Then the newest state, and a gap."""
 JOURNAL_GAPS_MAX: Final = 1_024
 """Gaps waiting for the store, per world: beyond it they are told as one."""
-JOURNAL_THREAD_SWITCH_S: Final = 0.000_5
-"""How long a thread keeps the interpreter while another waits for it: a tenth of Python's own 5 ms."""
 SESSION_STREAMS_MAX: Final = 64
 """Streams of one session that are in the middle of a message: a publisher's large frames of a second."""
 SESSION_STREAM_BYTES_MAX: Final = 32 * MIB
@@ -72,6 +70,8 @@ LATE_RUN_MAX: Final = 256
 """Messages in a row that bring nothing new: seconds of them are no reordering, the publisher's ticks went back."""
 REPAIR_MESSAGES_MAX: Final = 32
 """Messages of newest values per reader and turn: what is left waits for the next turn, and others get theirs."""
+REPAIRS_SHARED_MAX: Final = 64
+"""Repair messages that the readers of one turn share: those that fell behind together need the same few."""
 
 # --- store -------------------------------------------------------------------------------
 VFS_INLINE_PAGES_MAX: Final = 10

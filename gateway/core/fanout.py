@@ -13,7 +13,7 @@ from gateway.core.counters import Counters
 from gateway.core.keyframes import KeyframeCache
 from gateway.core.late import LateLog
 from gateway.core.outgoing import Outgoing
-from gateway.core.reader import FLUSH_S, Reader
+from gateway.core.reader import FLUSH_S, Reader, SharedRepairs
 from gateway.core.state import WorldState
 
 SERVE_S: Final = 0.01
@@ -33,11 +33,13 @@ class FanOut:
         "keyframes",
         "late",
         "mono",
+        "repairs",
     )
 
     def __init__(self, state: WorldState, counters: Counters, wake: Callable[[], None]) -> None:
         self.keyframes = KeyframeCache(state, counters)
         self.late = LateLog()
+        self.repairs = SharedRepairs()
         self.due: float | None = None
         """When :meth:`poll` is wanted next (``mono``), or None."""
         self.mono = float("-inf")
@@ -92,7 +94,11 @@ class FanOut:
     def _turns(self, mono: float) -> None:
         """Every reader's turn: after it, all of them know what they missed."""
         self.due, self._served_at = None, mono
-        due = [at for at in [reader.poll(mono) for reader in self._readers] if at is not None]
+        self.repairs.messages = {}
+        try:
+            due = [at for at in [reader.poll(mono) for reader in self._readers] if at is not None]
+        finally:
+            self.repairs.messages = None
         self.late.clear()
         if due:
             self._look_at(min(due))

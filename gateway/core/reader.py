@@ -31,7 +31,7 @@ from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
 from gateway.core.streams import PATIENCE_S
 from gateway.core.window import Keys
-from gateway.limits import PIECES_MAX, REPAIR_MESSAGES_MAX
+from gateway.limits import PIECES_MAX, REPAIR_MESSAGES_MAX, REPAIRS_SHARED_MAX
 from gateway.wire.control import encode_control
 
 FLUSH_S: Final = 0.02
@@ -39,6 +39,29 @@ FLUSH_S: Final = 0.02
 RECORD_BYTES_LEAST: Final = 16
 LAG_S: Final = 2.0
 """The default bound on how long a link may take nothing at all before it is given a keyframe."""
+
+
+class SharedRepairs:
+    """Repair messages of one turn of all readers, by their keys: those that fell behind together miss
+    the same records, which are encoded once for all of them. Outside a turn nothing is shared, for the
+    state may have changed."""
+
+    __slots__ = ("messages",)
+
+    def __init__(self) -> None:
+        self.messages: dict[Keys, bytes] | None = None
+
+    def encode(self, state: WorldState, keys: Keys) -> bytes:
+        """The newest values of ``keys``, encoded now or earlier in this turn."""
+        messages = self.messages
+        if messages is None:
+            return encode_newest(state, keys)
+        message = messages.get(keys)
+        if message is None:
+            message = encode_newest(state, keys)
+            if len(messages) < REPAIRS_SHARED_MAX:
+                messages[keys] = message
+        return message
 
 
 class Reader:
@@ -55,6 +78,7 @@ class Reader:
         "_link",
         "_outlet",
         "_plain",
+        "_repairs",
         "_state",
         "_wanted",
         "_zstd",
@@ -69,6 +93,7 @@ class Reader:
         *,
         late: LateLog | None = None,
         keyframes: KeyframeCache | None = None,
+        repairs: SharedRepairs | None = None,
         counters: Counters | None = None,
         zstd: bool = False,
         budget_kbps: int | None = None,
@@ -84,6 +109,7 @@ class Reader:
         self._late_after = self._late.number
         self._counters = counters or Counters()
         self._keyframes = keyframes or KeyframeCache(state, self._counters)
+        self._repairs = repairs or SharedRepairs()
         self._zstd = zstd
         budget = None if budget_kbps is None else Budget(budget_kbps, mono)
         self._outlet = Outlet(state, link, budget, self._lost)
@@ -242,7 +268,7 @@ class Reader:
         if room > 0:
             limit = min(room, self._link.message_bytes_max())
             keys = pick(self._state, self.stale.urgent(), limit)
-            message = encode_newest(self._state, keys)
+            message = self._repairs.encode(self._state, keys)
             fits = len(message) <= limit
             if outlet.send(message, keys) if fits else outlet.send_large(message, keys, mono):
                 self.stale.served(keys)

@@ -139,6 +139,7 @@ class World:
             mono,
             late=self._fanout.late,
             keyframes=self._fanout.keyframes,
+            repairs=self._fanout.repairs,
             counters=self.counters,
             zstd=options.zstd,
             budget_kbps=options.budget_kbps,

@@ -318,3 +318,26 @@ def test_a_budget_and_weights_of_the_query_reach_the_reader() -> None:
     link = RecordingLink()
     world.attach_subscriber(link, options, 100.0)
     assert decode_frame(link.streams[0][0]).zstd
+
+
+def test_readers_that_fell_behind_together_are_sent_one_repair_message_with_the_newest_values() -> None:
+    world = make_world()
+    session = world.attach_publisher(RecordingLink(), 1, 100.0)
+    session.on_message(message(1, {1: b"a", 2: b"b", 3: b"c"}), 100.0)
+    links = [RecordingLink() for _ in range(3)]
+    for link in links:
+        world.attach_subscriber(link, LiveOptions(), 100.1)
+    for turn in range(2):
+        at, tick = 101.0 + 10 * turn, 2 + 3 * turn
+        for link in links:
+            link.room = 0
+        session.on_message(message(tick, {1: b"old%d" % turn}), at)
+        session.on_message(message(tick + 1, {1: b"new%d" % turn}), at + 0.1)
+        for link in links:
+            link.room = 1 << 20
+            link.sent.clear()
+        world.poll(at + 1.5, NOW_US)
+        repairs = [link.sent[-1][1] for link in links]
+        assert decode_frame(repairs[0]).repair
+        assert decode_frame(repairs[0]).records == [Record(1, b"new%d" % turn, tick + 1)]
+        assert repairs[0] is repairs[1] is repairs[2]
