@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from gateway import __version__, limits
 from gateway.config import is_loopback
+from gateway.core.origins import Origins
 from gateway.errors import ConfigError
 from gateway.http import admin, dataplane
 from gateway.http.app import Application
@@ -50,7 +51,8 @@ async def _listen(
     stop: asyncio.Event,
 ) -> None:
     plane = dataplane.routes(store, auto_create=args.auto_create_namespace, wire_zstd=args.wire_zstd)
-    servers = [await _server(plane, data), await _server(admin.routes(store), api)]
+    allowed = args.allow_origin
+    servers = [await _server(plane, data, allowed), await _server(admin.routes(store), api, allowed)]
     print(f"mvgateway store {__version__}, folder {args.path}")
     print(f"data plane http://{_shown(data)}, admin API http://{_shown(api)} (HTTP/1.1 and h2c)")
     print("ready", flush=True)
@@ -58,8 +60,9 @@ async def _listen(
     await asyncio.gather(*(server.aclose(2.0) for server in servers))
 
 
-async def _server(routes: Sequence[BaseRoute], sock: socket.socket) -> TcpServer:
-    server = TcpServer(Application(routes), hypercorn_config(None, limits.STREAM_MESSAGE_BYTES_MAX))
+async def _server(routes: Sequence[BaseRoute], sock: socket.socket, allowed: Sequence[str]) -> TcpServer:
+    origins = Origins(allowed, clear_loopback=is_loopback(sock.getsockname()[0]))
+    server = TcpServer(Application(routes, origins), hypercorn_config(None, limits.STREAM_MESSAGE_BYTES_MAX))
     await server.listen(sock)
     return server
 

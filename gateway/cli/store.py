@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="listen beyond loopback although nothing checks who connects",
     )
+    parser.add_argument(
+        "--allow-origin",
+        metavar="ORIGIN",
+        action="append",
+        default=[],
+        help="let web pages of this origin use the store (repeatable; * for all)",
+    )
     works = parser.add_subparsers(dest="work", metavar="check|stat|backup", title="on a store's folder")
     check = works.add_parser("check", help="verify every page's hash and every reference; exit 1 on damage")
     stat = works.add_parser("stat", help="sizes and counts")
