@@ -109,6 +109,7 @@ async def ingest(settings: dict[str, Any]) -> dict[str, Any]:
     all_lags = [ms for lag in lags for ms in lag.lags_ms]
     return {
         "frames": ticks * len(opened),
+        "messages": sent,
         "late": late,
         "lags_ms": all_lags,
         "cpu_share": share,
