@@ -12,15 +12,23 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SLOTS_AT_ONCE_MAX = 1_000
+"""After so many slots without a packet the state is as good as drawn anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class GilbertElliott:
-    """Bursty loss: a good and a bad state. ``enter``/``leave``: chance per packet to go bad/good;
-    ``bad_loss``: chance that a packet in the bad state is lost. Mean burst: 1 / leave packets."""
+    """Bursty loss: a good and a bad state. ``enter``/``leave``: chance per step to go bad/good;
+    ``bad_loss``: chance that a packet in the bad state is lost. Mean burst: 1 / leave steps.
+
+    A step is a packet (as in netem), or ``slot_ms`` of time: a fade passes whether or not anybody sends,
+    and a sender that waits for its time-out is not kept in the bad state by its own silence.
+    """
 
     enter: float
     leave: float
     bad_loss: float = 1.0
+    slot_ms: float = 0.0
 
     @property
     def mean_loss(self) -> float:
@@ -28,10 +36,10 @@ class GilbertElliott:
         return self.bad_loss * self.enter / (self.enter + self.leave)
 
     @classmethod
-    def of_mean(cls, loss: float, burst_packets: float) -> GilbertElliott:
-        """The model with this mean ``loss`` (0 to 1) in bursts of ``burst_packets`` on average."""
-        leave = 1.0 / burst_packets
-        return cls(enter=leave * loss / (1.0 - loss), leave=leave)
+    def of_mean(cls, loss: float, burst_steps: float, slot_ms: float = 0.0) -> GilbertElliott:
+        """The model with this mean ``loss`` (0 to 1) in bursts of ``burst_steps`` on average."""
+        leave = 1.0 / burst_steps
+        return cls(enter=leave * loss / (1.0 - loss), leave=leave, slot_ms=slot_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +85,22 @@ class Path:
 class Shaper:
     """The state of one direction for one address. ``admit`` says when a packet arrives, or None."""
 
-    __slots__ = ("_bad", "_free_at", "_last_arrival", "_random", "dropped_loss", "dropped_queue", "rule")
+    __slots__ = (
+        "_bad",
+        "_free_at",
+        "_last_arrival",
+        "_random",
+        "_slot",
+        "dropped_loss",
+        "dropped_queue",
+        "rule",
+    )
 
     def __init__(self, rule: Direction, seed: int | str) -> None:
         self.rule = rule
         self._random = random.Random(seed)
         self._bad = False
+        self._slot = 0
         self._free_at = 0.0
         self._last_arrival = 0.0
         self.dropped_loss = 0
@@ -90,7 +108,7 @@ class Shaper:
 
     def admit(self, size_bytes: int, now: float) -> float | None:
         """The time at which a packet of ``size_bytes`` that enters at ``now`` comes out; None: dropped."""
-        if self._lost():
+        if self._lost(now):
             self.dropped_loss += 1
             return None
         departs = self._through_bottleneck(size_bytes, now)
@@ -99,15 +117,23 @@ class Shaper:
             return None
         return self._propagate(departs)
 
-    def _lost(self) -> bool:
+    def _lost(self, now: float) -> bool:
         rule = self.rule
         lost = rule.loss > 0.0 and self._random.random() < rule.loss
         if rule.burst is not None:
-            change = rule.burst.leave if self._bad else rule.burst.enter
-            if self._random.random() < change:
-                self._bad = not self._bad
+            for _ in range(self._steps(rule.burst, now)):
+                change = rule.burst.leave if self._bad else rule.burst.enter
+                if self._random.random() < change:
+                    self._bad = not self._bad
             lost = (self._bad and self._random.random() < rule.burst.bad_loss) or lost
         return lost
+
+    def _steps(self, burst: GilbertElliott, now: float) -> int:
+        if burst.slot_ms <= 0.0:
+            return 1
+        slot = int(now * 1000.0 / burst.slot_ms)
+        steps, self._slot = slot - self._slot, slot
+        return min(steps, SLOTS_AT_ONCE_MAX)
 
     def _through_bottleneck(self, size_bytes: int, now: float) -> float | None:
         rate_kbps = self.rule.rate_kbps

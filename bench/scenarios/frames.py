@@ -30,7 +30,9 @@ DOORS: tuple[dict[str, Any], ...] = (
 LOSS_PERCENT = (0.0, 0.5, 1.0, 2.0, 5.0)
 RTT_MS = (1, 50, 100)
 FRAMES = ((20, 1024), (60, 1024), (20, 4500), (60, 4500))
-BURST_PACKETS = 8
+BURST_SLOTS = 8
+SLOT_MS = 1000 / 60
+"""Bursts last eight frames of 60 Hz on average, 133 ms, by the clock: as long as a fade of a radio link."""
 RUN_SLACK_S = 30.0
 
 
@@ -61,7 +63,9 @@ def direction(case: Mapping[str, Any]) -> Direction:
     """The link's rule for a case, the same both ways."""
     loss = case["loss_percent"] / 100
     if case["burst"]:
-        return Direction(delay_ms=case["rtt_ms"] / 2, burst=GilbertElliott.of_mean(loss, BURST_PACKETS))
+        return Direction(
+            delay_ms=case["rtt_ms"] / 2, burst=GilbertElliott.of_mean(loss, BURST_SLOTS, SLOT_MS)
+        )
     return Direction(delay_ms=case["rtt_ms"] / 2, loss=loss)
 
 

@@ -40,7 +40,7 @@ def test_random_loss_takes_the_share_that_was_asked(loss: float) -> None:
 
 
 def test_burst_loss_has_the_asked_mean_and_burst_length() -> None:
-    shaper = Shaper(Direction(burst=GilbertElliott.of_mean(0.02, burst_packets=8)), 5)
+    shaper = Shaper(Direction(burst=GilbertElliott.of_mean(0.02, burst_steps=8)), 5)
     fates = [shaper.admit(100, 0.0) is None for _ in range(500_000)]
     bursts = sum(now and not before for before, now in zip([False, *fates], fates, strict=False))
     # 1,250 bursts: 10 % is three standard deviations of their mean.
@@ -68,3 +68,20 @@ def test_the_mean_loss_of_both_models_together_is_told() -> None:
     rule = Direction(loss=0.01, burst=GilbertElliott.of_mean(0.02, 4))
     assert rule.mean_loss == pytest.approx(1 - 0.99 * 0.98)
     assert Path.symmetric(rule).describe()["up"]["loss"] == 0.01
+
+
+def test_a_fade_passes_by_the_clock_even_if_nobody_sends() -> None:
+    """About 200 of 2,000 links are in a fade; ten slots later about one in three of those still is."""
+    lasting = 0
+    for seed in range(2_000):
+        shaper = Shaper(Direction(burst=GilbertElliott.of_mean(0.1, burst_steps=8, slot_ms=10.0)), seed)
+        if shaper.admit(100, 5.0) is None:
+            lasting += shaper.admit(100, 5.1) is None
+    assert 30 < lasting < 110
+
+
+def test_fades_by_the_clock_have_the_asked_mean_loss() -> None:
+    shaper = Shaper(Direction(burst=GilbertElliott.of_mean(0.05, burst_steps=8, slot_ms=10.0)), 3)
+    for n in range(400_000):
+        shaper.admit(100, n * 0.005)
+    assert shaper.dropped_loss / 400_000 == pytest.approx(0.05, rel=0.1)
