@@ -64,7 +64,7 @@ class Address:
 
 def world_path(world: str, *rest: str, **query: object) -> str:
     """``/v1/worlds/{world}/rest?query``. Queries that are None are left out, True is ``1``.
-    Raises :class:`gateway.errors.BadName` for a name outside the rule (``frame-wire.md``, Words)."""
+    Raises :class:`gateway.errors.BadName` for a name outside the rule (``docs/FRAMES.md``, Words)."""
     path = "/".join(("/v1/worlds", world_name(world), *(quote(part, safe="") for part in rest)))
     given = ((key, value) for key, value in query.items() if value is not None)
     wanted = {key: int(value) if isinstance(value, bool) else value for key, value in given}

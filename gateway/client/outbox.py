@@ -1,6 +1,6 @@
 """What a publisher still owes the gateway: the newest value of each record, never an old one.
 
-Room: client. Pure. A datagram's fate comes back by its token (``frame-wire.md``, Loss): a lost one
+Room: client. Pure. A datagram's fate comes back by its token (``docs/FRAMES.md``, Loss): a lost one
 marks those of its records stale whose newest value it carried; the next frame repairs them.
 """
 

@@ -1,6 +1,6 @@
 """The publisher: frames of records out, sent and forgotten, newest values repaired. Room: client.
 
-Source: ``frame-wire.md``, Publishing. Nothing here waits: :meth:`Publisher.send` returns at once
+Source: ``docs/FRAMES.md``, Publishing. Nothing here waits: :meth:`Publisher.send` returns at once
 whether or not a gateway is there.
 """
 

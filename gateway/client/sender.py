@@ -1,7 +1,7 @@
 """How a publisher's frame goes out: datagrams, a stream where it is large, repairs. Room: client.
 
 Works on any :class:`gateway.core.ports.Link` and returns at once. What the link does not take is
-marked stale and goes later, as its newest value only (``frame-wire.md``, Loss).
+marked stale and goes later, as its newest value only (``docs/FRAMES.md``, Loss).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class FrameSender:
 
     def send(self, link: Link, records: Mapping[int, bytes | None], *, keyframe: bool) -> None:
         """Send the frame of the newest tick, then repairs as far as there is room. Removals in a
-        world with a stride go in a message of their own (``frame-wire.md``, FRAME)."""
+        world with a stride go in a message of their own (``docs/FRAMES.md``, FRAME)."""
         if keyframe:
             self.send_keyframe(link)
         else:

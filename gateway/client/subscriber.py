@@ -1,6 +1,6 @@
 """The subscriber: follows one world, keeps its state, tells what changed. Room: client.
 
-Source: ``frame-wire.md``. Records are applied by the newer rule, so order and duplicates do not
+Source: ``docs/FRAMES.md``. Records are applied by the newer rule, so order and duplicates do not
 matter; a reader that does not take its frames in time loses the oldest, never the state.
 """
 

@@ -1,7 +1,7 @@
 """A session over WebSocket: the TCP side of the client. Room: client.
 
 The protocol is websockets' Sans-I/O one, driven by an asyncio protocol of ours, so that sending
-never awaits and receiving needs no task. Source: RFC 6455; ``frame-wire.md``, Sessions 2.
+never awaits and receiving needs no task. Source: RFC 6455; ``docs/FRAMES.md``, Sessions 2.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Commits: prepared in the caller's thread, decided and applied in the writer. Room: store.
 
-The rules are those of ``/batch/commit`` in ``mvstore-wire.md``. Preparing does what needs no
+The rules are those of ``/batch/commit`` in ``docs/STORE.md``. Preparing does what needs no
 order: bounds, hashes, compression. Applying first checks every namespace and only then changes
 anything, so a refused commit leaves its transaction as it was.
 """

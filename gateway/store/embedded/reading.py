@@ -98,7 +98,7 @@ def interval(
     cursor: apsw.Cursor, rid: int, after: int, to: int, *, inclusive: bool
 ) -> tuple[int, ...] | None:
     """The pages changed in (after, to] or (after, to), sorted; None where the change log cannot tell
-    (``mvstore-wire.md``, ``/stat``)."""
+    (``docs/STORE.md``, ``/stat``)."""
     if after > to:
         return None
     if after == to:
