@@ -115,7 +115,8 @@ class Live:
         raise NotImplementedError
 
     def on_welcome(self, link: Link, welcome: Control) -> None:
-        """The session is open: epoch and tick as the gateway has them."""
+        """The session is open: epoch and tick as the gateway has them. Comes before any frame."""
+        self.connects += 1
 
     def on_frame(self, frame: Frame, size_bytes: int) -> None: ...
 
@@ -171,7 +172,6 @@ class Live:
             return 0.0
         self._open = session
         self._udp_answered = session.client is not None
-        self.connects += 1
         self._first.set()
         self.on_connected()
         try:
