@@ -114,9 +114,12 @@ class Live:
         """The session's path and query, asked for at every connect."""
         raise NotImplementedError
 
-    def on_welcome(self, link: Link, welcome: Control) -> None:
-        """The session is open: epoch and tick as the gateway has them. Comes before any frame."""
+    def on_open(self) -> None:
+        """The first welcome of a session, before its first frame."""
         self.connects += 1
+
+    def on_welcome(self, link: Link, welcome: Control) -> None:
+        """The session is open, or shows another world: epoch and tick as the gateway has them."""
 
     def on_frame(self, frame: Frame, size_bytes: int) -> None: ...
 

@@ -110,7 +110,6 @@ class Publisher(Live):
         return world_path(self.world, "live", role="publish", epoch=epoch, takeover=self._takeover or None)
 
     def on_welcome(self, link: Link, welcome: Control) -> None:
-        super().on_welcome(link, welcome)
         epoch = int(welcome.get("epoch") or 0)
         if epoch != self.epoch:
             self._sent_at.clear()

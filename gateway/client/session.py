@@ -19,6 +19,8 @@ from gateway.wire import Control, Frame, MessageStream, decode_message
 class LiveEnd(Protocol):
     """What reacts to a session. Called from the event loop; every method returns at once."""
 
+    def on_open(self) -> None: ...
+
     def on_welcome(self, link: Link, welcome: Control) -> None: ...
 
     def on_frame(self, frame: Frame, size_bytes: int) -> None: ...
@@ -101,7 +103,9 @@ class LiveSession:
 
     def _take_control(self, control: Control) -> None:
         if control.type == "welcome":
-            self.welcomed.set()
+            if not self.welcomed.is_set():
+                self.welcomed.set()
+                self._end.on_open()
             self._end.on_welcome(self.link, control)
         elif control.type == "error":
             self.ended_by = error_for(str(control.get("code")), str(control.get("message")))

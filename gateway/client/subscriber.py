@@ -106,7 +106,6 @@ class Subscriber(Live):
         return world_path(self.world, "live", **self._query)
 
     def on_welcome(self, link: Link, welcome: Control) -> None:
-        super().on_welcome(link, welcome)
         self.epoch, self.tick = int(welcome.get("epoch") or 0), int(welcome.get("tick") or 0)
         self.counts.connects += 1
 
