@@ -6,6 +6,7 @@ What this adds to aioquic's ``QuicConnection``:
 * each datagram is sent under a token and ends as acknowledged or lost, exactly once;
 * the datagram queue is bounded (oldest dropped) and an oversized one is refused, not stuck;
 * flow control windows open as the application consumes, not as bytes arrive;
+* at a key update the old receive keys are kept for packets still on their way;
 * stateless reset, both ways (RFC 9000 section 10.3).
 """
 
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from aioquic import tls
 from aioquic.buffer import size_uint_var
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
@@ -35,6 +37,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import limits
 from gateway.quic.congestion import RealtimeCongestionControl
+from gateway.quic.keys import UpdatableKeys
 from gateway.quic.recovery import Pacer
 
 AEAD_TAG_BYTES = 16
@@ -81,6 +84,7 @@ class Connection(QuicConnection):
         self.held_bytes = 0
         self._held: dict[int, int] = {}
         self._reset_key = reset_key
+        self._keys: UpdatableKeys | None = None
         self._queue: deque[tuple[bytes, FateSink, int]] = deque()
         self._datagrams_pending = self._queue  # type: ignore[assignment]
         self._logger = SILENT  # type: ignore[assignment]
@@ -94,6 +98,11 @@ class Connection(QuicConnection):
         if reset_key is not None and not self._is_client:
             first = self._host_cids[0]
             first.stateless_reset_token = reset_token(reset_key, first.cid)
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        self._keys = UpdatableKeys(self._cryptos[tls.Epoch.ONE_RTT], self._loss.get_probe_timeout)
+        self._cryptos[tls.Epoch.ONE_RTT] = self._keys
 
     # -- the short way, of which this class has none --------------------------------------
 
@@ -203,9 +212,22 @@ class Connection(QuicConnection):
         return fates
 
     def forget_datagrams(self) -> None:
-        """At the end: everything queued or in flight counts as lost."""
+        """At the end: everything queued or in flight counts as lost. Idempotent."""
         while self._queue:
             self._drop_oldest()
+        space = self._spaces.get(tls.Epoch.ONE_RTT)
+        if space is None or not space.sent_packets:
+            return
+        told = self._on_datagram_delivery
+        for packet in space.sent_packets.values():
+            for handler, args in packet.delivery_handlers:
+                if handler == told:
+                    handler(QuicDeliveryState.LOST, *args)
+        self._loss.discard_space(space)
+
+    def _close_end(self) -> None:
+        self.forget_datagrams()
+        super()._close_end()
 
     # -- streams --------------------------------------------------------------------------
 
@@ -333,6 +355,8 @@ class Connection(QuicConnection):
             )
             self._close_end()
             return
+        if self._keys is not None:
+            self._keys.now = now
         super().receive_datagram(data, addr, now)
 
     def peer_leaf_der(self) -> bytes | None:

@@ -433,6 +433,7 @@ class FastConnection(Connection):
             or self._state is not _CONNECTED
             or self._close_pending
             or len(self.host_cid) != CID_BYTES
+            or self._pair.old is not None
         ):
             return None
         recv = self._pair.recv
