@@ -1,0 +1,140 @@
+"""Connections that end in the middle of a burst: every fate is told once, and nothing stays behind."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from gateway.quic import QuicOptions
+from gateway.quic.connection import Connection
+from gateway.quic.fast import FastConnection
+from tests.quic.conftest import Identity
+from tests.quic.pair import End, Pair, Sink, make_pair
+from tests.quic.serving import Served, open_session, serving, until
+
+ENDS = [Connection, FastConnection]
+PAIRINGS = [(client, server) for client in ENDS for server in ENDS]
+
+
+def _burst(pair: Pair, sinks: dict[End, Sink], first: int, count: int) -> None:
+    for n in range(first, first + count):
+        for end, sink in sinks.items():
+            end.quic.queue_datagram(n.to_bytes(4, "big") * 200, sink, n)
+
+
+@pytest.mark.parametrize(("client", "server"), PAIRINGS)
+@pytest.mark.parametrize("closer", ["client", "server", "both"])
+@pytest.mark.parametrize("loss", [0.0, 0.2])
+def test_each_datagram_ends_once_when_a_connection_closes_in_mid_burst(
+    identity: Identity, client: type, server: type, closer: str, loss: float
+) -> None:
+    pair = make_pair(identity, client=client, server=server, loss=loss, jitter_s=0.01, seed=3)
+    pair.connect()
+    pair.run_for(1.0)
+    sinks = {pair.client: Sink(), pair.server: Sink()}
+    _burst(pair, sinks, 0, 30)
+    pair.run_for(0.025)
+    _burst(pair, sinks, 30, 30)
+    pair.pump()
+    _burst(pair, sinks, 60, 30)
+    pair.loss = 0.0
+    for end in {"client": [pair.client], "server": [pair.server], "both": [*sinks]}[closer]:
+        end.quic.close(reason_phrase="enough")
+    pair.run(lambda: pair.client.quic.is_ended and pair.server.quic.is_ended)
+    pair.run_for(5.0)
+    for end, other in ((pair.client, pair.server), (pair.server, pair.client)):
+        sink = sinks[end]
+        assert sorted(sink.acked + sink.lost) == list(range(90))
+        came = {int.from_bytes(data[:4], "big") for data in other.datagrams()}
+        assert set(sink.acked) <= came
+        ended: Any = end.terminated()
+        assert ended is not None
+        assert ended.reason_phrase == "enough"
+        assert end.quic._loss.bytes_in_flight == 0
+        assert end.quic.datagram_bytes_queued == 0
+        assert end.quic.get_timer() is None
+        assert not end.quic.queue_datagram(b"late", sink, 91)
+
+
+@pytest.mark.parametrize("server", ENDS)
+def test_an_idle_timeout_with_packets_in_flight_tells_each_fate_once(
+    identity: Identity, server: type
+) -> None:
+    pair = make_pair(identity, client=Connection, server=server)
+    pair.connect()
+    pair.run_for(1.0)
+    sink = Sink()
+    _burst(pair, {pair.server: sink}, 0, 5)
+    pair.loss = 1.0
+    pair.run(lambda: pair.server.terminated() is not None, within_s=120)
+    assert sorted(sink.lost) == list(range(5))
+    assert not sink.acked
+
+
+@pytest.mark.parametrize("server", ENDS)
+def test_forgetting_twice_tells_once(identity: Identity, server: type) -> None:
+    pair = make_pair(identity, client=Connection, server=server)
+    pair.connect()
+    pair.run_for(1.0)
+    sink = Sink()
+    _burst(pair, {pair.server: sink}, 0, 40)
+    pair.pump()
+    for _ in range(2):
+        pair.server.quic.forget_datagrams()
+        pair.pump()
+    assert sorted(sink.lost) == list(range(40))
+
+
+@pytest.mark.parametrize("path", ["fast", "stock"])
+@pytest.mark.parametrize("closer", ["client", "server", "endpoint"])
+async def test_an_endpoint_keeps_nothing_of_connections_closed_in_mid_burst(
+    identity: Identity, path: Any, closer: str
+) -> None:
+    async with serving(identity, path=path) as served:
+        gone: list[weakref.ref[Any]] = []
+        for _ in range(3):
+            gone += await _close_in_mid_burst(served, path, closer)
+            if closer == "endpoint":
+                break
+        endpoint = served.endpoint
+        await until(lambda: not endpoint.peers)
+        assert not endpoint._by_cid
+        assert not endpoint._cids
+        assert not endpoint.context.half_open
+        assert endpoint.counters["faults"] == 0
+        served.doors.sessions.clear()
+        await until(lambda: not endpoint._tasks)
+        endpoint._wheel.expire(endpoint.time() + 60.0, lambda item: None)
+        endpoint._marked.clear()
+        gc.collect()
+        assert [ref() for ref in gone] == [None] * len(gone)
+
+
+async def _close_in_mid_burst(served: Served, path: Any, closer: str) -> list[weakref.ref[Any]]:
+    client = await served.connect(options=QuicOptions(path=path))
+    link, session = await open_session(client)
+    far = served.doors.sessions[-1]
+    sent: list[tuple[Any, set[int]]] = [(session, set()), (far, set())]
+    for n in range(60):
+        for near, tokens in sent:
+            if near.link.send(n.to_bytes(2, "big") * 500, n):
+                tokens.add(n)
+        if n == 20:
+            await until(lambda: len(session.acked) > 5)
+    (peer,) = served.endpoint.peers
+    if closer == "client":
+        client.close()
+    elif closer == "server":
+        peer.close()
+    else:
+        served.endpoint.close()
+    await until(lambda: session.closed == 1 and far.closed == 1)
+    client.close()
+    for near, tokens in sent:
+        assert len(tokens) > 20
+        assert sorted(near.acked + near.lost) == sorted(tokens)
+    assert link.closed_code is not None
+    return [weakref.ref(peer), weakref.ref(peer.quic), weakref.ref(far.link)]
