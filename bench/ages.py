@@ -31,8 +31,8 @@ class AgeHistogram:
         self.stalls_100 = 0
         self.stalls_250 = 0
 
-    def add(self, sent_us: Times, from_us: Times, to_us: int) -> None:
-        """Values set at ``sent_us`` were shown from ``from_us`` to ``to_us`` (arrays of one length, Unix µs)."""
+    def add(self, sent_us: Times, from_us: Times, to_us: int | Times) -> None:
+        """Values set at ``sent_us`` were shown from ``from_us`` to ``to_us`` (arrays of one length, or one end for all; Unix µs)."""
         young = np.maximum(from_us - sent_us, 0)
         old = np.maximum(to_us - sent_us, young)
         np.add.at(self._edges, np.minimum(young // BUCKET_US, BUCKETS), 1)

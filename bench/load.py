@@ -2,7 +2,7 @@
 
 Room: bench. ``python -m bench.load publish|read|ingest JSON``: connects, prints ``ready``, waits for a line
 on standard input, runs, prints one JSON line. The JSON's fields: ``door``, ``target``, ``seconds``,
-``warmup_s``, ``records``; for ``publish`` also ``hz``; for ``read`` also ``readers``; for ``ingest``
+``warmup_s``, ``records``; for ``publish`` also ``hz``; for ``read`` also ``readers`` and ``lean``; for ``ingest``
 ``hz`` and ``publishers``.
 """
 
@@ -12,17 +12,22 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvloop
 
-from bench.ages import AgeHistogram
-from bench.doors import door
-from bench.payload import ReaderAges, messages, still_messages
+from bench.doors import Close, door, lean_door
+from bench.lean import LeanAges, LeanPool, Samples
+from bench.payload import messages, still_messages
 from gateway.wire import Control, decode_message
 
 BUSY_SHARE = 0.9
 """A generator that used more than this share of a core was the bottleneck itself."""
+
+
+CONNECT_AT_ONCE = 16
+"""Readers that shake hands at one time."""
 
 
 def now_us() -> int:
@@ -117,44 +122,60 @@ async def ingest(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def read(settings: dict[str, Any]) -> dict[str, Any]:
-    """``readers`` readers; what came in the warm-up is not counted."""
-    ages = [ReaderAges(settings["records"]) for _ in range(settings["readers"])]
-    renewed = [0] * len(ages)
-
-    def taker(index: int) -> Any:
-        def take(message: bytes) -> None:
-            renewed[index] += ages[index].take(message, now_us())
-
-        return take
-
-    way = door(settings["door"])
+async def _connected(settings: dict[str, Any], ages: list[LeanAges]) -> Callable[[], Awaitable[Any]]:
+    """Every reader, some at a time; answers what closes them."""
     locals_ = settings.get("locals")
     targets = [{**settings["target"], **({"local": locals_[n]} if locals_ else {})} for n in range(len(ages))]
-    closers = [await way.subscribe(target, taker(n)) for n, target in enumerate(targets)]
+    if settings.get("lean"):
+        pool, lean = LeanPool(), lean_door(settings["door"])
+        await asyncio.gather(
+            *(lean.subscribe_lean(pool, t, a.take) for t, a in zip(targets, ages, strict=True))
+        )
+        return pool.close
+    way, turn = door(settings["door"]), asyncio.Semaphore(CONNECT_AT_ONCE)
+
+    async def one(target: dict[str, Any], reader: LeanAges) -> Close:
+        def take(message: bytes) -> None:
+            reader.take(message, 0, len(message), now_us())
+
+        async with turn:
+            return await way.subscribe(target, take)
+
+    closers = await asyncio.gather(*(one(t, a) for t, a in zip(targets, ages, strict=True)))
+
+    async def close() -> None:
+        await asyncio.gather(*(each() for each in closers), return_exceptions=True)
+
+    return close
+
+
+async def read(settings: dict[str, Any]) -> dict[str, Any]:
+    """``readers`` readers; what came in the warm-up is not counted."""
+    samples = Samples()
+    ages = [LeanAges(settings["records"], samples) for _ in range(settings["readers"])]
+    close = await _connected(settings, ages)
     await _wait_for_go()
     await asyncio.sleep(settings["warmup_s"])
-    for index, reader in enumerate(ages):
+    samples.restart()
+    for reader in ages:
         reader.restart()
-        renewed[index] = 0
     cpu, started = time.process_time(), time.monotonic()
     await asyncio.sleep(settings["seconds"])
     took = time.monotonic() - started
     share = (time.process_time() - cpu) / took
-    histogram = AgeHistogram()
+    renewed = sum(r.renewed for r in ages)
     for reader in ages:
         reader.finish(now_us())
-        histogram.merge(reader.histogram)
     answer = {
-        "histogram": histogram.dump(),
+        "histogram": samples.weigh().dump(),
         "messages": sum(r.messages for r in ages),
         "bytes": sum(r.bytes for r in ages),
-        "records_renewed": sum(renewed),
-        "frames_seen": sum(renewed) / settings["records"],
+        "records_renewed": renewed,
+        "frames_seen": renewed / settings["records"],
         "cpu_share": share,
         "seconds": took,
     }
-    await asyncio.gather(*(close() for close in closers), return_exceptions=True)
+    await close()
     return answer
 
 

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from gateway.client.trust import Trust
 
+if TYPE_CHECKING:
+    from bench.lean import LeanPool
+
 Take = Callable[[bytes], None]
 """Given each message (bytes of the frame protocol) as it comes."""
+TakeAt = Callable[[bytes, int, int, int], None]
+"""The same in place: bytes, where the message begins and ends in them, when it came (Unix µs)."""
 Send = Callable[[Sequence[bytes]], None]
 """Sends one frame's messages; returns at once."""
 Close = Callable[[], Awaitable[None]]
 
+LEAN = ("webtransport", "stock")
 NAMES = ("webtransport", "websocket", "http", "redis", "nats", "stock")
 
 
@@ -28,6 +34,13 @@ class Door(Protocol):
 
     async def publisher(self, target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
         """Connect one publisher; what it is told (``durable``) is handed to ``take``."""
+
+
+class LeanDoor(Door, Protocol):
+    """A door to a QUIC relay, which :mod:`bench.lean` can read at little cost."""
+
+    async def subscribe_lean(self, pool: LeanPool, target: Mapping[str, Any], take: TakeAt) -> None:
+        """Connect one reader of the pool; every message is handed to ``take``."""
 
 
 def trust(target: Mapping[str, Any]) -> Trust:
@@ -44,3 +57,10 @@ def door(name: str) -> Door:
     if name not in NAMES:
         raise ValueError(f"unknown door {name!r}: one of {', '.join(NAMES)}")
     return cast(Door, importlib.import_module(f"bench.doors.{name}_door"))
+
+
+def lean_door(name: str) -> LeanDoor:
+    """The door's module, if it is one of :data:`LEAN`. Raises ValueError for another."""
+    if name not in LEAN:
+        raise ValueError(f"no lean readers at the door {name!r}: one of {', '.join(LEAN)}")
+    return cast(LeanDoor, door(name))

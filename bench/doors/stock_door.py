@@ -12,7 +12,8 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import DatagramFrameReceived, QuicEvent
 
-from bench.doors import Close, Send, Take
+from bench.doors import Close, Send, Take, TakeAt
+from bench.lean import LeanPool
 from bench.peers.stock_relay import PUBLISH, SUBSCRIBE
 
 
@@ -42,6 +43,11 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     reader, close = await _connected(target, SUBSCRIBE)
     reader.take = take
     return close
+
+
+async def subscribe_lean(pool: LeanPool, target: Mapping[str, Any], take: TakeAt) -> None:
+    """One connection that gets every datagram, by the short way."""
+    await pool.raw(target["host"], target["port"], SUBSCRIBE, take=take)
 
 
 async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.doors import Close, Send, Take, trust
+from bench.doors import Close, Send, Take, TakeAt, trust
+from bench.lean import LeanPool
 from gateway.core.ports import Link
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
 from gateway.quic.client import Client, connect
@@ -92,6 +94,23 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     client = await _connected(target)
     await client.webtransport(live_path(target, "subscribe"), lambda link: Reader(take))
     return _closer(client)
+
+
+async def subscribe_lean(pool: LeanPool, target: Mapping[str, Any], take: TakeAt) -> None:
+    """One connection with one session, its datagrams by the short way."""
+
+    def whole(message: bytes) -> None:
+        take(message, 0, len(message), time.time_ns() // 1000)
+
+    await pool.webtransport(
+        target["host"],
+        target["port"],
+        live_path(target, "subscribe"),
+        trust=trust(target).for_quic(),
+        take=take,
+        make_session=lambda link: Reader(whole),
+        local=target.get("local"),
+    )
 
 
 async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.ages import AgeHistogram
+from bench.doors import LEAN
 from bench.gateway import Gateway
 from bench.load import BUSY_SHARE
 from bench.payload import records_for
@@ -83,7 +84,8 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
         sender = "webtransport" if way == "websocket" else way
         publisher = Worker("publish", {**common, "hz": case["hz"], "door": sender, "target": target})
         publisher.wait_ready()  # it makes the world
-        reader = Worker("read", {**common, "readers": case["readers"], "door": way, "target": target})
+        load = {**common, "readers": case["readers"], "door": way, "lean": way in LEAN, "target": target}
+        reader = Worker("read", load)
         with workers(reader, publisher):
             reader.wait_ready()
             connected_bytes = server.rss_bytes()
