@@ -72,6 +72,9 @@ def reset_token(key: bytes, cid: bytes) -> bytes:
 class Connection(QuicConnection):
     """One connection, client or server. ``reset_key``: see :class:`gateway.quic.options.QuicOptions`."""
 
+    packets_fast = 0
+    """Packets sent that the short way built."""
+
     def __init__(
         self, *, configuration: QuicConfiguration, reset_key: bytes | None = None, **kwargs: Any
     ) -> None:

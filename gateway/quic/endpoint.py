@@ -35,6 +35,7 @@ class Endpoint:
         self.peers: set[Peer] = set()
         self._by_cid: dict[bytes, Peer] = {}
         self._cids: dict[Peer, set[bytes]] = {}
+        self._packets_fast_ended = 0
         self._marked: list[Peer] = []
         self._flush_handle: asyncio.Handle | None = None
         self._wheel = TimerWheel()
@@ -54,6 +55,11 @@ class Endpoint:
     @property
     def connections(self) -> int:
         return len(self.peers)
+
+    def packets_sent(self) -> dict[str, int]:
+        """Packets sent since the start: built by the fast path, and by aioquic."""
+        fast = self._packets_fast_ended + sum(peer.quic.packets_fast for peer in self.peers)
+        return {"fast": fast, "stock": max(0, self.udp.datagrams_sent - fast)}
 
     # -- input ----------------------------------------------------------------------------
 
@@ -144,6 +150,8 @@ class Endpoint:
             self._by_cid.pop(cid, None)
 
     def on_ended(self, peer: Peer) -> None:
+        if peer in self.peers:
+            self._packets_fast_ended += peer.quic.packets_fast
         for cid in self._cids.pop(peer, ()):
             self._by_cid.pop(cid, None)
         self.peers.discard(peer)

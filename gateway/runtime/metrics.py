@@ -95,6 +95,13 @@ class Metrics:
             yield _labelled(
                 "mvgateway_quic_events_total", "counter", "What the QUIC endpoint counted", "what", counters
             )
+            yield _labelled(
+                "mvgateway_quic_packets_sent_total",
+                "counter",
+                "QUIC packets sent, by who built them",
+                "path",
+                self.quic.packets_sent(),
+            )
 
 
 _WORLD_GAUGES = (

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import http.server
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
-import pytest
 import pytest_asyncio
 
-import gateway as package
 from gateway.client import Publisher, Subscriber
 from gateway.client.motion import Avatars
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def pages() -> Iterator[str]:
-    """The folder of the web client, served on loopback: a secure context for the browser."""
-    handler = functools.partial(_Quiet, directory=str(Path(package.__file__).parent / "clients" / "web"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest_asyncio.fixture
