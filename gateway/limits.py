@@ -260,6 +260,11 @@ QUIC_STREAM_WINDOW_BYTES: Final = 1 * MIB
 """What one stream may hold unread: 20 MB/s at 50 ms, and the most that one stalled request costs."""
 QUIC_CONNECTION_WINDOW_BYTES: Final = 2 * MIB
 """What all streams of one connection may hold unread together."""
+QUIC_CLIENT_STREAM_WINDOW_BYTES: Final = 4 * MIB
+"""The same at a client, which has one connection where a server has thousands: a batch of 200 pages of
+16 KiB comes without waiting for a window."""
+QUIC_CLIENT_CONNECTION_WINDOW_BYTES: Final = 8 * MIB
+"""What all streams of a client's connection may hold unread together: two such batches."""
 QUIC_PEER_STREAMS_MAX: Final = 128
 """Streams of one kind that a peer may have open at once: aioquic's own figure; browsers use up to 100."""
 QUIC_DATAGRAM_QUEUE_BYTES_MAX: Final = 128 * KIB
@@ -278,8 +283,10 @@ H3_HEADER_BYTES_MAX: Final = 16 * KIB
 """One encoded header section: hypercorn's and nginx's order of magnitude."""
 H3_BUFFER_BYTES_MAX: Final = 64 * KIB
 """Frame bytes that HTTP/3 itself may hold per stream while they are incomplete."""
-H3_SEND_BUFFER_BYTES_MAX: Final = 256 * KIB
-"""Unacknowledged response bytes per stream before the application waits: 5 MB/s at 50 ms."""
+H3_SEND_BUFFER_BYTES_MIN: Final = 64 * KIB
+"""Unacknowledged response bytes per stream that never wait: a piece of a body; 8 MiB if all streams of a connection do."""
+H3_SEND_BUFFER_BYTES_MAX: Final = 2 * MIB
+"""Of all writers of a connection together, and no more than two congestion windows: 20 MB/s at 50 ms."""
 WT_SESSIONS_PER_CONNECTION_MAX: Final = 16
 """Browsers pool a few sessions on one connection at most."""
 WT_STREAMS_PER_SESSION_MAX: Final = 32

@@ -259,6 +259,12 @@ class Connection(QuicConnection):
             return 0
         return stream.sender._buffer_stop - stream.sender._buffer_start
 
+    def send_buffer_bytes(self, writers: int) -> int:
+        """How many unacknowledged bytes of one stream its writer need not wait for, when so many writers
+        wait: two windows between them, so that the window can double in the next round trip."""
+        wanted = min(2 * int(self._loss._cc.congestion_window), limits.H3_SEND_BUFFER_BYTES_MAX)
+        return max(wanted // max(writers, 1), limits.H3_SEND_BUFFER_BYTES_MIN)
+
     def has_unsent(self) -> bool:
         """Whether any stream still has bytes that the peer has not acknowledged."""
         return any(self.unsent_bytes(stream_id) for stream_id in self._streams)
@@ -288,7 +294,7 @@ class Connection(QuicConnection):
         local = stream.max_stream_data_local
         if not local or stream.receiver.is_finished:
             return
-        window = limits.QUIC_STREAM_WINDOW_BYTES
+        window = self._configuration.max_stream_data
         consumed = stream.receiver._buffer_start - self._held.get(stream.stream_id or 0, 0)
         if consumed + window - local >= window // 2:
             stream.max_stream_data_local = local = consumed + window
@@ -305,7 +311,7 @@ class Connection(QuicConnection):
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         data = self._local_max_data
-        window = limits.QUIC_CONNECTION_WINDOW_BYTES
+        window = self._configuration.max_data
         if data.value - data.used < window // 2:
             consumed = data.used - self.held_bytes - self._out_of_order_bytes()
             data.value = max(data.value, consumed + window)

@@ -14,8 +14,6 @@ from aioquic.quic.connection import stream_is_client_initiated
 from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicSentPacket
 
-from gateway import limits
-
 FRAME_BYTES_MIN = 40
 """Less room in a packet is left empty rather than cut a frame for it."""
 
@@ -78,7 +76,7 @@ def look_over(quic: Any) -> tuple[bool, bool]:
     """Discard finished streams (as ``_write_application`` does). Answers whether any stream needs
     aioquic (a reset, a limit to raise, STOP_SENDING), and whether any has data to send."""
     needs_stock = has_data = False
-    window = limits.QUIC_STREAM_WINDOW_BYTES
+    window = quic._configuration.max_stream_data
     finished = []
     for stream in quic._streams_queue:
         sender, receiver = stream.sender, stream.receiver
@@ -110,7 +108,7 @@ def look_over(quic: Any) -> tuple[bool, bool]:
 def limits_due(quic: Any) -> bool:
     """Whether MAX_DATA or MAX_STREAMS is to be sent (see ``Connection._write_connection_limits``)."""
     data = quic._local_max_data
-    if data.value != data.sent or data.value - data.used < limits.QUIC_CONNECTION_WINDOW_BYTES // 2:
+    if data.value != data.sent or data.value - data.used < quic._configuration.max_data // 2:
         return True
     for limit in (quic._local_max_streams_bidi, quic._local_max_streams_uni):
         if limit.value != limit.sent and limit.sent - limit.used < limit.value - limit.sent:

@@ -22,7 +22,6 @@ from aioquic.h3.events import (
 from aioquic.quic import events
 from aioquic.quic.connection import NetworkAddress, stream_is_unidirectional
 
-from gateway import limits
 from gateway.quic.connection import Connection
 from gateway.quic.h3 import Http3
 from gateway.quic.webtransport import WebTransportLink, WtError
@@ -313,15 +312,19 @@ class Peer:
 
     async def drained(self, stream_id: int) -> None:
         """Wait until a stream's unacknowledged bytes are below the bound, or it is over."""
-        while self.quic.unsent_bytes(stream_id) > limits.H3_SEND_BUFFER_BYTES_MAX and self.ended is None:
+        quic = self.quic
+        while (
+            quic.unsent_bytes(stream_id) > quic.send_buffer_bytes(len(self._draining)) and self.ended is None
+        ):
             waiter = self._draining.get(stream_id)
             if waiter is None:
                 waiter = self._draining[stream_id] = asyncio.get_running_loop().create_future()
             await asyncio.shield(waiter)
 
     def _wake_writers(self) -> None:
+        low = self.quic.send_buffer_bytes(len(self._draining)) * 3 // 4
         for stream_id, waiter in list(self._draining.items()):
-            if self.ended or self.quic.unsent_bytes(stream_id) <= limits.H3_SEND_BUFFER_BYTES_MAX // 2:
+            if self.ended or self.quic.unsent_bytes(stream_id) <= low:
                 del self._draining[stream_id]
                 if not waiter.done():
                     waiter.set_result(None)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 BURST_PACKETS = 10
 """The pacer lets as much out at once as an initial window holds (RFC 9002 section 7.7)."""
+PACING_TURN_S = 0.002
+"""A fast flow's burst: what its rate is in two turns of a timer that is fine to 1 ms, or the timer would be the limit."""
 _ACKED = QuicDeliveryState.ACKED
 
 
@@ -56,7 +58,8 @@ class Pacer(QuicPacketPacer):
             pacing_rate = congestion_window / max(smoothed_rtt, K_MICRO_SECOND)
             size = self._max_datagram_size
             self.packet_time = max(K_MICRO_SECOND, min(size / pacing_rate, K_SECOND))
-            burst = max(BURST_PACKETS * size, min(congestion_window // 4, 16 * size))
+            turn = int(pacing_rate * PACING_TURN_S)
+            burst = max(BURST_PACKETS * size, min(congestion_window // 4, max(16 * size, turn)))
             self.bucket_max = min(burst, congestion_window) / pacing_rate
         if self._burst_used and self.packet_time is not None:
             self.bucket_time = max(0.0, self.bucket_max - self._burst_used * self.packet_time)

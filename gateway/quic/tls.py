@@ -130,8 +130,12 @@ def _configuration(options: QuicOptions, *, is_client: bool) -> QuicConfiguratio
         alpn_protocols=H3_ALPN,
         congestion_control_algorithm=options.congestion,
         idle_timeout=options.idle_timeout_s,
-        max_data=limits.QUIC_CONNECTION_WINDOW_BYTES,
-        max_stream_data=limits.QUIC_STREAM_WINDOW_BYTES,
+        max_data=limits.QUIC_CLIENT_CONNECTION_WINDOW_BYTES
+        if is_client
+        else limits.QUIC_CONNECTION_WINDOW_BYTES,
+        max_stream_data=limits.QUIC_CLIENT_STREAM_WINDOW_BYTES
+        if is_client
+        else limits.QUIC_STREAM_WINDOW_BYTES,
         max_datagram_size=options.max_datagram_size,
         max_datagram_frame_size=DATAGRAM_FRAME_BYTES_MAX,
     )
