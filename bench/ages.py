@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 BUCKET_US = 250
-BUCKETS = 40_000
-"""Ten seconds; an older age counts as ten seconds."""
+BUCKETS = 240_000
+"""A minute, so that overload shows; an older age counts as a minute."""
 
 Times = npt.NDArray[np.int64]
 

@@ -182,7 +182,9 @@ async def read(settings: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Entry."""
     role = {"publish": publish, "read": read, "ingest": ingest}[sys.argv[1]]
-    print(json.dumps(uvloop.run(role(json.loads(sys.argv[2])))), flush=True)
+    answer = json.dumps(uvloop.run(role(json.loads(sys.argv[2]))))
+    with open(sys.stdout.fileno(), "w", closefd=False) as out:  # whole, also where stdout is unbuffered
+        out.write(answer + "\n")
 
 
 if __name__ == "__main__":

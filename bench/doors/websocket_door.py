@@ -17,7 +17,12 @@ async def _connected(target: Mapping[str, Any], role: str) -> ClientConnection:
     context = trust(target).ssl_context()
     url = f"wss://{target['host']}:{target['port']}{live_path(target, role)}"
     return await connect(
-        url, ssl=context, compression=None, max_size=STREAM_MESSAGE_BYTES_MAX, ping_interval=None
+        url,
+        ssl=context,
+        compression=None,
+        max_size=STREAM_MESSAGE_BYTES_MAX,
+        ping_interval=None,
+        local_addr=(target["local"], 0) if "local" in target else None,
     )
 
 
