@@ -75,7 +75,8 @@ REPAIRS_SHARED_MAX: Final = 64
 
 # --- store -------------------------------------------------------------------------------
 VFS_INLINE_PAGES_MAX: Final = 10
-"""Pages that travel inside a commit, as an mvSQLite client does; more are written ahead of it."""
+"""Pages that travel inside a commit, as an mvSQLite client does; more are written ahead of it. To a store
+in this process nothing travels: there it is the store's own bound, ``STORE_COMMIT_INLINE_PAGES_MAX``."""
 VFS_READ_SET_PAGES_MAX: Final = 2_000
 """mvstore checks whole namespaces above this many pages read: sending more would be in vain."""
 VFS_READ_AHEAD_PAGES_MAX: Final = 64

@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from gateway.errors import BadInput, TooLarge
 from gateway.limits import (
+    STORE_COMMIT_INLINE_PAGES_MAX,
     STORE_COMMIT_PAGES_MAX,
     STORE_READ_PAGES_MAX,
     STORE_WRITE_PAGES_MAX,
@@ -311,8 +312,10 @@ class Pages:
 
 def commit_together(store: BlockingStore, parts: Sequence[Pages], key: bytes) -> None:
     """One atomic commit of the dirty pages of one to sixteen databases over the same store.
-    ``key``: the 16 bytes by which the store knows a retry."""
-    inline_pages = VFS_INLINE_PAGES_MAX
+    ``key``: the 16 bytes by which the store knows a retry. What need not travel goes inline as far as
+    the store takes it: content written ahead costs a sync of its own."""
+    in_process = getattr(store, "in_process", False)
+    inline_pages = STORE_COMMIT_INLINE_PAGES_MAX if in_process else VFS_INLINE_PAGES_MAX
     prepared: list[tuple[Pages, NamespaceCommit]] = []
     for pages in parts:
         part = pages.prepare(inline_pages)

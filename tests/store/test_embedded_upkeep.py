@@ -87,6 +87,41 @@ def test_content_of_truncated_versions_goes_at_once(engine: Engine) -> None:
     assert read(engine, 0, last) == b"version 19"
 
 
+def named(engine: Engine, content: bytes) -> CommitRequest:
+    """A commit of page 0 that names content written ahead."""
+    part = NamespaceCommit(NS, engine.stat(NS).version, [PageWrite(0, blake3(content).digest())], frozenset())
+    return CommitRequest(os.urandom(16), [part], True)
+
+
+def test_content_that_this_process_wrote_ahead_goes_with_the_last_version_that_names_it(
+    engine: Engine,
+) -> None:
+    for n in range(3):
+        content = b"ahead %d" % n
+        engine.write(NS, [content])
+        last = engine.commit(named(engine, content)).version
+    list(engine.truncate_namespace(NS.key, last))
+    list(engine.delete_unreferenced_content(NS.key))
+    assert [has(engine, b"ahead %d" % n) for n in range(3)] == [False, False, True]
+
+
+async def test_content_that_another_client_wrote_ahead_may_be_named_again_within_the_hour(
+    tmp_path: Path, clock: Clock
+) -> None:
+    store = EmbeddedStore.open(
+        tmp_path, auto_create=True, clock=clock, options=EmbeddedOptions(background=False)
+    )
+    await store.stat(NS)
+    await store.write(NS, [b"often"])
+    await store.commit(named(store.engine, b"often"))
+    last = commit(store.engine, 0, b"something else")
+    list(store.engine.truncate_namespace(NS.key, last))
+    list(store.engine.delete_unreferenced_content(NS.key))
+    await store.commit(named(store.engine, b"often"))
+    assert has(store.engine, b"often")
+    await store.aclose()
+
+
 def test_content_that_two_pages_share_stays_while_one_needs_it(engine: Engine) -> None:
     for page in range(3):
         commit(engine, page, b"shared")

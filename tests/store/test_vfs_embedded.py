@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +154,22 @@ def test_a_writer_that_followed_a_moving_head_agrees_with_plain_sqlite(engine: E
     )
     expected = plain.execute(everything).get
     assert [writer.read(lambda c: c.execute(everything).get) for writer in writers] == [expected] * 3
+
+
+def test_in_this_process_a_hundred_pages_go_inside_the_commit_and_cost_no_sync_of_their_own(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead: list[int] = []
+    write = engine.write
+
+    def noted(ns: Namespace, pages: Sequence[bytes]) -> list[bytes]:
+        ahead.append(len(pages))
+        return write(ns, pages)
+
+    monkeypatch.setattr(engine, "write", noted)
+    database = table(engine)
+    database.transact(lambda c: c.execute("INSERT INTO t VALUES(1, 0, randomblob(700000))"))
+    assert ahead == []
+    database.transact(lambda c: c.execute("INSERT INTO t VALUES(2, 0, randomblob(1000000))"))
+    assert sum(ahead) > 100
+    assert database.read(lambda c: c.execute("PRAGMA integrity_check").get) == "ok"

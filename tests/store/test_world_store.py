@@ -269,6 +269,29 @@ async def test_a_ring_leaves_the_store_within_three_times_its_size(tmp_path: Pat
     assert used <= 3 * ring_s * 60 * frame_bytes
 
 
+async def test_keyframes_too_large_to_go_inside_a_commit_leave_nothing_behind_in_the_store(
+    tmp_path: Path,
+) -> None:
+    """What is written ahead of a commit goes with the ring like all the rest, not an hour later."""
+    store = EmbeddedStore.open(tmp_path / "store")
+    world, _ = WorldDatabase.create(
+        store.blocking(), "w", make_state=WorldState, now_us=START_US, retention=Retention("ring", 2)
+    )
+    recorder = Recorder(stride=1_000, hz=2)
+    recorder.records = lambda: [  # type: ignore[method-assign]
+        Record(key, key.to_bytes(4, "little") + recorder.dice.randbytes(996)) for key in range(1_000)
+    ]
+    for each in recorder.batches(12):
+        last = world.append(each)
+    assert last is not None
+    await discard_before(store, "w", last)
+    with store.engine.pool.cursor() as cursor:
+        contents, named = cursor.execute("SELECT count(*), sum(refs > 0) FROM content").fetchall()[0]
+    world.close()
+    await store.aclose()
+    assert contents == named
+
+
 async def test_a_store_that_is_away_fails_the_append_and_the_same_batch_can_be_given_again(
     store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

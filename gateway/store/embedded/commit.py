@@ -112,8 +112,11 @@ def _part(each: NamespaceCommit, registry: Registry, by_page: bool) -> Part:
     )
 
 
-def apply(txn: WriteTxn, prepared: Prepared, registry: Registry, attempts: Attempts) -> Committed:
-    """Decide and write one commit. Raises :class:`Conflict`, :class:`Gone`, ``NotFound``."""
+def apply(
+    txn: WriteTxn, prepared: Prepared, registry: Registry, attempts: Attempts, *, settles: bool
+) -> Committed:
+    """Decide and write one commit. ``settles``: what it names needs no grace any more. Raises
+    :class:`Conflict`, :class:`Gone`, ``NotFound``."""
     states = [registry.require(part.key) for part in prepared.parts]
     again = _same_attempt(txn, prepared, states[0], attempts)
     if again is not None:
@@ -130,6 +133,8 @@ def apply(txn: WriteTxn, prepared: Prepared, registry: Registry, attempts: Attem
     version = txn.next_version()
     for state, part, found in zip(states, prepared.parts, blobs, strict=True):
         _write(txn, state, part, found, version, prepared.attempt)
+        if settles:
+            txn.settle(state.rid, found)
     attempts.record(txn, prepared.attempt, states[0].rid, version)
     return Committed(versions.text(version), changelog)
 

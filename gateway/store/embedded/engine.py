@@ -119,8 +119,9 @@ class Engine(Administration):
         return hashes
 
     def commit(self, request: CommitRequest) -> Committed:
-        """All namespaces atomically at one version; durable when this returns."""
-        answer: Committed = self.writer.run(self.prepare_commit(request))
+        """All namespaces atomically at one version; durable when this returns. The content that it names
+        was written ahead for this commit alone: its grace is over, and it goes when its page is replaced."""
+        answer: Committed = self.writer.run(self.prepare_commit(request, settles=True))
         return answer
 
     def time2version(self, t: int) -> TimeBounds:
@@ -169,11 +170,14 @@ class Engine(Administration):
 
     # --- for the faces -------------------------------------------------------------------
 
-    def prepare_commit(self, request: CommitRequest, waiter: Waiter | None = None) -> Job:
-        """The job of a commit: checked, hashed, compressed."""
+    def prepare_commit(
+        self, request: CommitRequest, waiter: Waiter | None = None, *, settles: bool = False
+    ) -> Job:
+        """The job of a commit: checked, hashed, compressed. ``settles``: it ends the grace of what was
+        written ahead for it; other clients may name content again that they wrote once."""
         prepared = commit.prepare(request, self.registry)
         return Job(
-            lambda txn: commit.apply(txn, prepared, self.registry, self.writer.attempts),
+            lambda txn: commit.apply(txn, prepared, self.registry, self.writer.attempts, settles=settles),
             weight=prepared.weight + 1,
             size=prepared.size,
             waiter=waiter,

@@ -7,7 +7,7 @@ change, so a commit that is refused leaves nothing behind in the transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import apsw
 
@@ -23,6 +23,7 @@ _NEW_PAGE = Insert("INTO page(ns, page, version, hash, blob)", 5)
 _NEW_LOG = Insert("INTO log(ns, version, attempt, pages)", 4)
 _NEW_ATTEMPT = Insert("OR REPLACE INTO attempt(bucket, key, version)", 3)
 _REFER = "UPDATE content SET refs = refs + ?, written = max(written, ?) WHERE ns = ? AND hash = ?"
+_SETTLE = "UPDATE content SET written = 0 WHERE ns = ? AND hash = ?"
 _FIND = "SELECT blob FROM content WHERE ns = ? AND hash = ?"
 _FIND_MANY = Select(
     "c.blob, v.column1, v.column2", "CROSS JOIN content c ON c.ns = v.column1 AND c.hash = v.column2", 2
@@ -46,6 +47,7 @@ class WriteTxn:
         "_logs",
         "_pages",
         "_references",
+        "_settled",
         "cursor",
         "heads",
         "next_blob",
@@ -66,6 +68,7 @@ class WriteTxn:
         self._known: dict[tuple[int, bytes], int] = {}
         self._fresh: dict[tuple[int, bytes], int] = {}
         self._references: dict[tuple[int, bytes], int] = {}
+        self._settled: list[tuple[int, bytes]] = []
         self._absent: set[tuple[int, bytes]] = set()
         self._ahead: dict[tuple[int, bytes], int] = {}
         self._blobs: list[tuple[int, int, bytes]] = []
@@ -120,6 +123,10 @@ class WriteTxn:
         else:
             self._references[key] = self._references.get(key, 0) + references
 
+    def settle(self, rid: int, digests: Iterable[bytes]) -> None:
+        """Their grace is over, unless they were written ahead anew in this very transaction."""
+        self._settled += [(rid, digest) for digest in digests if (rid, digest) not in self._ahead]
+
     def put_page(self, rid: int, page: int, version: int, digest: bytes, blob: int) -> None:
         """A page's new version. Its content has been put or referred to."""
         self._pages.append((rid, page, version, digest, blob))
@@ -150,6 +157,9 @@ class WriteTxn:
             more = [(n, times.get(key, 0), *key) for key, n in self._references.items()]
             self.cursor.executemany(_REFER, more)
             self._references = {}
+        if self._settled:
+            self.cursor.executemany(_SETTLE, self._settled)
+            self._settled = []
         if self._blobs:
             _NEW_BLOB.run(self.cursor, self._blobs)
             self._blobs = []
