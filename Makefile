@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench faults fuzz system-deps lock clean help
+.PHONY: demo test check format bench faults soak fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,10 @@ bench: $(STAMP) ## TCP against UDP on a lossy link, short form (under 10 minutes
 
 faults: $(STAMP) ## a hundred crashes and every fault, long form
 	MVGATEWAY_FAULTS=long $(BIN)/python -m pytest tests/runtime/faults --timeout 3600
+
+soak: $(STAMP) ## a day of a world and an hour of its ring on clocks that run fast
+	$(BIN)/python -m bench.long_world --hours 24
+	$(BIN)/python -m bench.ring --minutes 60
 
 fuzz: $(STAMP) ## a million inputs to every decoder and to a session
 	MVGATEWAY_FUZZ=long $(BIN)/python -m pytest tests -k "fuzz" --timeout 7200
