@@ -21,6 +21,7 @@ from gateway.errors import Conflict, GatewayError
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import Recording
+from gateway.runtime.rounds import Rounds
 from gateway.store.base import Store
 from gateway.wire import Record
 
@@ -39,11 +40,13 @@ def now_us() -> int:
 class WorldHost:
     """Made by :meth:`open`, ended by :meth:`close`."""
 
-    def __init__(self, name: str, database: Recording, world: World, settings: Settings) -> None:
+    def __init__(
+        self, name: str, database: Recording, world: World, settings: Settings, rounds: Rounds | None = None
+    ) -> None:
         self.name = name
         self.database = database
         self.world = world
-        self.pump = JournalPump(world, database)
+        self.pump = JournalPump(world, database, rounds)
         self.last_used = time.monotonic()
         self._linger_s = settings.linger_ms / 1_000
         self._attaching = asyncio.Lock()
@@ -52,11 +55,18 @@ class WorldHost:
 
     @classmethod
     async def open(
-        cls, store: Store, name: str, settings: Settings, *, create: Mapping[str, Any] | None
+        cls,
+        store: Store,
+        name: str,
+        settings: Settings,
+        *,
+        create: Mapping[str, Any] | None,
+        rounds: Rounds | None = None,
     ) -> WorldHost:
         """Open the world, recovered to its last synced state.
 
         ``create``: its options if it may be made where it is missing; None: ``UnknownWorld`` then.
+        ``rounds``: where its journal is written together with other worlds'.
         """
         database = await Recording.open(store, name, create=create)
         try:
@@ -78,7 +88,7 @@ class WorldHost:
             last_epoch=database.opened.epoch,
             durable=None if recovered is None else Mark(recovered.epoch, recovered.tick),
         )
-        host = cls(name, database, world, settings)
+        host = cls(name, database, world, settings, rounds)
         host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
         return host
 

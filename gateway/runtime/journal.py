@@ -1,7 +1,7 @@
 """The pump between a world's rules and its database. Room: runtime.
 
 One commit is in flight; the next one takes everything that came meanwhile. So a fast store
-commits every frame, a slow one batches, and the game never waits.
+commits every frame, a slow or busy one batches, and the game never waits.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ import apsw
 
 from gateway.core.ports import Mark
 from gateway.core.world import World
-from gateway.errors import GatewayError, StoreUnavailable
+from gateway.errors import Conflict, GatewayError, StoreUnavailable
+from gateway.limits import JOURNAL_ROUND_BATCH_BYTES_MAX
 from gateway.runtime.companions import Companion, Companions
+from gateway.runtime.rounds import Rounds
+from gateway.store.world import WorldDatabase
+from gateway.store.world.together import Write
 from gateway.wire.journal import Batch
 
 log = logging.getLogger("mvgateway.journal")
@@ -33,17 +37,28 @@ class Appends(Protocol):
     async def append(self, batch: Batch, also: Callable[[apsw.Connection], object] | None = None) -> object:
         """Write one batch, and ``also(connection)`` in the same transaction; returned means durable."""
 
+    def hold(self) -> WorldDatabase | None:
+        """The database itself, for the round's thread, if nothing uses it now."""
+
+    def let_go(self) -> None:
+        """The end of :meth:`hold`."""
+
 
 def _now_us() -> int:
     return time.time_ns() // 1_000
 
 
 class JournalPump:
-    """Drives one world's journal and its timers until :meth:`stop`."""
+    """Drives one world's journal and its timers until :meth:`stop`.
 
-    def __init__(self, world: World, database: Appends) -> None:
+    With ``rounds`` its batches go in rounds with those of other worlds. It goes alone, by a task of its
+    own, where somebody waits, where its database is in use, and after a failure until that is mended.
+    """
+
+    def __init__(self, world: World, database: Appends, rounds: Rounds | None = None) -> None:
         self._world = world
         self._database = database
+        self._rounds = rounds
         self.commits = 0
         self.commit_failures = 0
         self.commit_seconds = 0.0
@@ -51,28 +66,47 @@ class JournalPump:
         """When the newest committed frame was received (µs since the Unix epoch)."""
         self.is_failing = False
         """True while the newest commit has failed."""
-        self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._waiters: list[tuple[Mark, asyncio.Future[None]]] = []
         self._companions: list[Companion] = []
+        self._flushing = 0
+        self._stopped = False
+        self._in_round: tuple[Batch, float] | None = None
+        self._alone: asyncio.Task[None] | None = None
         world.on_work = self.wake
-        self._task = asyncio.get_running_loop().create_task(self._run())
         self.wake()
+
+    # --- what is due -------------------------------------------------------------------------
 
     def wake(self) -> None:
         """There may be a batch to take, or a timer to set."""
-        self._idle.clear()
-        self._work.set()
         at = self._world.next_poll
-        if at == self._timer_at:
+        if at != self._timer_at:
+            self._set_timer(at)
+        if self._alone is not None or self._in_round is not None or self._stopped:
+            return  # they look again when they are done
+        if not self._world.journal.ready:
+            self._idle.set()
             return
+        self._idle.clear()
+        if self._rounds is None or self._is_awaited:
+            self._go_alone(None)
+        else:
+            self._rounds.ready(self)
+
+    @property
+    def _is_awaited(self) -> bool:
+        """True while somebody waits for what is in the journal now."""
+        return bool(self._companions or self._waiters or self._flushing)
+
+    def _set_timer(self, at: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._timer_at = at
-        if at is not None:
+        if at is not None and not self._stopped:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, at - time.monotonic()), self._poll)
 
     def _poll(self) -> None:
@@ -80,41 +114,100 @@ class JournalPump:
         self._world.poll(time.monotonic(), _now_us())
         self.wake()
 
-    async def _run(self) -> None:
-        pause = RETRY_S_MIN
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            while (batch := self._world.take_batch(time.monotonic())) is not None:
+    # --- in a round --------------------------------------------------------------------------
+
+    def begin(self) -> Write | None:
+        """The batch for the round that begins, as :class:`~gateway.runtime.rounds.Member` has it."""
+        if self._alone is not None or self._stopped or not self._world.journal.ready:
+            return None
+        database = None if self._is_awaited else self._database.hold()
+        if database is None:
+            self._go_alone(None)
+            return None
+        now = time.monotonic()
+        try:
+            batch = self._world.take_batch(now)
+        except BaseException:
+            self._database.let_go()
+            raise
+        if batch is None or batch.size_bytes > JOURNAL_ROUND_BATCH_BYTES_MAX:
+            self._database.let_go()
+            self._go_alone(batch)
+            return None
+        self._in_round = (batch, now)
+        return database, batch
+
+    def end(self, error: Exception | None) -> None:
+        """The round's answer. Where another gateway had written first, the batch goes again at once."""
+        assert self._in_round is not None
+        (batch, began), self._in_round = self._in_round, None
+        self._database.let_go()
+        if error is None:
+            self._succeeded(batch, began)
+            self.wake()
+        elif isinstance(error, Conflict):
+            self._go_alone(batch)
+        else:
+            self._failed(batch, error)
+            self._go_alone(None, RETRY_S_MIN)
+
+    # --- alone -------------------------------------------------------------------------------
+
+    def _go_alone(self, batch: Batch | None, pause_s: float = 0.0) -> None:
+        if not self._stopped:
+            self._alone = asyncio.get_running_loop().create_task(self._run_alone(batch, pause_s))
+
+    async def _run_alone(self, batch: Batch | None, pause_s: float) -> None:
+        """Commit ``batch`` or the next one, and go on until rounds can do it again. ``pause_s``: what was
+        tried before has failed."""
+        try:
+            while True:
+                if pause_s:
+                    await asyncio.sleep(pause_s)
+                batch = batch or self._world.take_batch(time.monotonic())
+                if batch is None:
+                    return
                 if await self._commit(batch):
-                    pause = RETRY_S_MIN
+                    pause_s = 0.0
+                    if self._rounds is not None and not self._is_awaited:
+                        return
                 else:
-                    await asyncio.sleep(pause)
-                    pause = min(RETRY_S_MAX, pause * 2)
-            if not self._work.is_set():
-                self._idle.set()
+                    pause_s = min(RETRY_S_MAX, max(RETRY_S_MIN, pause_s * 2))
+                batch = None
+        finally:
+            self._alone = None
+            self.wake()
 
     async def _commit(self, batch: Batch) -> bool:
-        started = time.monotonic()
+        began = time.monotonic()
         try:
             due = self._companions_of(batch)
             await self._database.append(batch, due.run if due.members else None)
         except BaseException as error:
-            self._world.failed(batch, time.monotonic())
+            self._failed(batch, error)
             if not isinstance(error, Exception):
                 raise
-            self._count_failure(error)
-            self.is_failing = True
             return False
+        self._succeeded(batch, began)
+        due.tell()
+        return True
+
+    def _succeeded(self, batch: Batch, began: float) -> None:
+        now = time.monotonic()
         self.is_failing = False
         if batch.frames:
             self.newest_received_us = batch.frames[-1].received_at_us
         self.commits += 1
-        self.commit_seconds += time.monotonic() - started
-        self._world.committed(batch, time.monotonic())
-        self._wake_waiters()
-        due.tell()
-        return True
+        self.commit_seconds += now - began
+        self._world.committed(batch, now)
+        if self._waiters:
+            self._wake_waiters()
+
+    def _failed(self, batch: Batch, error: BaseException) -> None:
+        self._world.failed(batch, time.monotonic())
+        if isinstance(error, Exception):
+            self._count_failure(error)
+            self.is_failing = True
 
     def _companions_of(self, batch: Batch) -> Companions:
         if not self._companions or not batch.frames:
@@ -158,6 +251,7 @@ class JournalPump:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((mark, waiter))
+        self.wake()
         try:
             await asyncio.wait_for(waiter, timeout_s)
         except TimeoutError:
@@ -182,20 +276,27 @@ class JournalPump:
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until nothing is left to commit; False if that took longer than ``timeout_s``."""
-        self._world.poll(time.monotonic(), _now_us())
-        self.wake()
+        self._flushing += 1
         try:
+            self._world.poll(time.monotonic(), _now_us())
+            self.wake()
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
             return False
+        finally:
+            self._flushing -= 1
         return True
 
     async def stop(self) -> None:
-        """End. What was not flushed is lost."""
+        """End. What was not flushed is lost; a round under way is not waited for: closing the database does."""
+        self._stopped = True
         self._world.on_work = None
         if self._timer is not None:
             self._timer.cancel()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._rounds is not None:
+            self._rounds.leave(self)
+        if self._alone is not None:
+            self._alone.cancel()
+            await asyncio.gather(self._alone, return_exceptions=True)
         for _, waiter in self._waiters:
             waiter.cancel()

@@ -15,7 +15,7 @@ from gateway import limits
 from gateway.core.state import WorldState
 from gateway.errors import NothingRecorded
 from gateway.store.base import Store, Version
-from gateway.store.world import Recovered, Retention
+from gateway.store.world import Recovered, Retention, WorldDatabase
 from gateway.store.world.lanes import World
 from gateway.store.world.state import MakeState
 from gateway.wire import encode_control, split
@@ -61,6 +61,14 @@ class Recording:
     ) -> Version | None:
         """Write a batch, and ``also(connection)`` in the same transaction; returned means durable."""
         return await self.world.append(batch, also)
+
+    def hold(self) -> WorldDatabase | None:
+        """The writer's database for another thread, if nothing uses it now; :meth:`let_go` it soon."""
+        return self.world.hold()
+
+    def let_go(self) -> None:
+        """The end of :meth:`hold`."""
+        self.world.let_go()
 
     async def begin_epoch(self) -> int:
         """The next epoch, durable when this returns."""

@@ -16,8 +16,9 @@ from gateway.config import Settings
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import BadInput, NotFound, Overloaded, ShuttingDown, UnknownWorld, Unprocessable
 from gateway.runtime.host import WorldHost
+from gateway.runtime.rounds import Rounds
 from gateway.runtime.udp import UdpDoor
-from gateway.store.base import Store
+from gateway.store.base import GroupStore, Store
 from gateway.wire import is_world_name, world_name
 
 OPTION_NAMES = ("stride", "retention", "ring_s")
@@ -35,6 +36,8 @@ class Worlds:
         self._locks: dict[str, asyncio.Lock] = {}
         self._room = asyncio.Lock()
         self._opening = 0
+        blocking = store.blocking()
+        self.rounds = Rounds(blocking) if isinstance(blocking, GroupStore) else None
 
     # -- opening and closing --------------------------------------------------------------
 
@@ -55,7 +58,9 @@ class Worlds:
                 await self._take_room()
                 try:
                     options = self._options(create)
-                    host = await WorldHost.open(self.store, name, self.settings, create=options)
+                    host = await WorldHost.open(
+                        self.store, name, self.settings, create=options, rounds=self.rounds
+                    )
                     self.hosts[name] = host
                 finally:
                     self._opening -= 1
@@ -181,6 +186,8 @@ class Worlds:
         frames were not taken by the store."""
         hosts, self.hosts = list(self.hosts.values()), {}
         ends = await asyncio.gather(*(host.close(timeout_s) for host in hosts), return_exceptions=True)
+        if self.rounds is not None:
+            self.rounds.close()
         return all(end is True for end in ends)
 
 

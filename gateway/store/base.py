@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from gateway.errors import GatewayError
+
 Version = str
 """20 lower-case hex digits: 8 bytes commit version big-endian, 2 bytes order within it."""
 
@@ -188,6 +190,14 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Flush and close; idempotent."""
+
+
+@runtime_checkable
+class GroupStore(Protocol):
+    """A store that takes many independent commits at once, since they share what one costs."""
+
+    def commit_each(self, requests: Sequence[CommitRequest]) -> list[Committed | GatewayError]:
+        """Each as by :meth:`BlockingStore.commit`; its answer or its error, in their order."""
 
 
 class BlockingStore(Protocol):

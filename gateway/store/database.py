@@ -18,13 +18,14 @@ import apsw
 
 from gateway.errors import BadInput, Conflict, Unprocessable
 from gateway.limits import (
+    STORE_COMMIT_INLINE_PAGES_MAX,
     STORE_COMMIT_NAMESPACES_MAX,
     VFS_ATTEMPTS_MAX,
     VFS_CACHE_BYTES_MAX,
     VFS_DEADLINE_S,
     VFS_WRITER_CACHE_BYTES_MAX,
 )
-from gateway.store.base import BlockingStore, Namespace, Version
+from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
 from gateway.store.pages import PAGE_SIZE, Pages, commit_together
 from gateway.store.vfs import PagesVFS
 
@@ -176,6 +177,30 @@ class Database:
         self.pages.hold = True
         connection.execute("BEGIN IMMEDIATE")
         return connection
+
+    def hold(self, fn: Callable[[apsw.Connection], object]) -> NamespaceCommit | None:
+        """``fn(connection)`` in a transaction whose pages wait: what to commit, by whoever commits it,
+        who then calls :meth:`settle`. None where nothing changed: then there is nothing to settle.
+        Raises what ``fn`` raises, rolled back."""
+        run_held([self], lambda connections: fn(connections[0]))
+        try:
+            part = self.pages.prepare(STORE_COMMIT_INLINE_PAGES_MAX)
+        except BaseException:
+            self.throw_away()
+            raise
+        if part is None:
+            self.pages.discard()
+            self.pages.hold = False
+        return part
+
+    def settle(self, answer: Committed | BaseException) -> None:
+        """How the commit of what :meth:`hold` gave ended. After an error all is read anew."""
+        if isinstance(answer, Committed):
+            self.pages.accept(answer)
+            self.pages.hold = False
+            return
+        self.conflicts += isinstance(answer, Conflict)
+        self.throw_away()
 
     def roll_back(self, error: BaseException) -> Exception | None:
         """Undo after ``error``; answers the page call's failure that caused it, if one did."""

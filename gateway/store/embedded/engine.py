@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gateway.errors import Gone
+from gateway.errors import GatewayError, Gone
 from gateway.limits import STORE_COMMIT_INLINE_PAGES_MAX
 from gateway.store.base import (
     CommitRequest,
@@ -123,6 +123,18 @@ class Engine(Administration):
         was written ahead for this commit alone: its grace is over, and it goes when its page is replaced."""
         answer: Committed = self.writer.run(self.prepare_commit(request, settles=True))
         return answer
+
+    def commit_each(self, requests: Sequence[CommitRequest]) -> list[Committed | GatewayError]:
+        """Many commits that have nothing to do with each other, in as few syncs as they fit in: each
+        gets its own answer, or its own error, in their order."""
+        jobs: list[Job | GatewayError] = []
+        for request in requests:
+            try:
+                jobs.append(self.prepare_commit(request))
+            except GatewayError as error:
+                jobs.append(error)
+        self.writer.run_each([job for job in jobs if isinstance(job, Job)])
+        return [job.outcome() if isinstance(job, Job) else job for job in jobs]
 
     def time2version(self, t: int) -> TimeBounds:
         """The time keeper's points around ``t`` (Unix seconds; 0: now)."""

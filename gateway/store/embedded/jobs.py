@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gateway.errors import GatewayError
 from gateway.store.embedded.transaction import WriteTxn
 
 Apply = Callable[[WriteTxn], Any]
@@ -18,6 +19,7 @@ class Job:
 
     ``alone``: shares its transaction with no other, since it changes more than heads. ``contents``:
     (namespace, hash) of what it will look up; those of a whole batch are asked for at once.
+    ``follows``: it came with another one of the same caller, who will be back but once.
     """
 
     __slots__ = (
@@ -28,6 +30,7 @@ class Job:
         "contents",
         "done",
         "error",
+        "follows",
         "result",
         "waiter",
         "weight",
@@ -49,6 +52,7 @@ class Job:
         self.bytes = size
         self.alone = alone
         self.waiter = waiter
+        self.follows = False
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -67,6 +71,13 @@ class Job:
         if self.error is not None:
             raise self.error
         return self.result
+
+    def outcome(self) -> Any:
+        """In a thread: the result, or the error if it is one of the house's; others are raised."""
+        try:
+            return self.wait()
+        except GatewayError as error:
+            return error
 
 
 def tell(jobs: Iterable[Job]) -> None:

@@ -73,7 +73,7 @@ class Queue:
         return jobs
 
     def done(self, count: int) -> None:
-        """``count`` jobs that were taken are answered."""
+        """The jobs of ``count`` callers that were taken are answered."""
         self._expected = count + len(self._jobs) if count > 1 else 0
 
     def close(self) -> None:

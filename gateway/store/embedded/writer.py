@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +55,34 @@ class Writer:
     def run(self, job: Job) -> Any:
         """In a thread: do the job, durably; its result, or raise its error."""
         self._queue.put(job)
+        self._take_turn(job)
+        return job.wait()
+
+    def run_each(self, jobs: Sequence[Job]) -> None:
+        """In a thread: do the jobs of one caller, durably and with as few syncs as they fit in. Each
+        ends by itself: ask it by ``wait()``, which also raises what kept it out of the queue."""
+        last: Job | None = None
+        for job in jobs:
+            job.follows = last is not None
+            try:
+                self._queue.put(job)
+                last = job
+            except GatewayError as error:
+                job.error = error
+                job.end()
+        if last is not None:
+            self._take_turn(last)
+
+    def _take_turn(self, last: Job) -> None:
+        """Write until ``last`` is done, unless another thread is at it: then that one does it."""
         if self._turn.acquire(blocking=False):
             try:
-                while self._queue and not job.done:
+                while self._queue and not last.done:
                     self._next_batch()
             finally:
                 self._turn.release()
             if self._queue:
                 self._bell.ring()
-        return job.wait()
 
     def submit(self, job: Job) -> None:
         """On an event loop: queue the job; its waiter is told. Raises :class:`Overloaded`."""
@@ -119,7 +138,7 @@ class Writer:
     def _next_batch(self) -> None:
         jobs = self._queue.take(self._sync_s)
         self._write(jobs)
-        self._queue.done(len(jobs))
+        self._queue.done(sum([not job.follows for job in jobs]))
         self.counters["jobs"] += len(jobs)
         self.counters["batches"] += 1
         tell(jobs)

@@ -14,7 +14,7 @@ import apsw
 
 from gateway.errors import NotFound, UnknownWorld
 from gateway.limits import RING_PRUNE_ROWS_MAX
-from gateway.store.base import BlockingStore, Namespace, Version
+from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
 from gateway.store.database import Database
 from gateway.store.world import reading, schema, writing
 from gateway.store.world.history import History
@@ -127,15 +127,39 @@ class WorldDatabase(History):
         that holds a keyframe also deletes what has fallen out.
         Raises ``Conflict`` (others write and write), ``StoreUnavailable``, ``StoreError``.
         """
+        write = self._packed(batch, also)
+        self.database.transact(write)
+        self._appended(batch)
+        return self.database.version
+
+    def hold_append(self, batch: Batch) -> NamespaceCommit | None:
+        """:meth:`append` up to the store's commit, which somebody makes for many worlds together and
+        tells by :meth:`settle_append`. None where there was nothing to write."""
+        part = self.database.hold(self._packed(batch, None))
+        if part is None:
+            self._appended(batch)
+        return part
+
+    def settle_append(self, batch: Batch, answer: Committed | BaseException) -> None:
+        """How the commit of ``batch`` ended. After an error it may be given again."""
+        self.database.settle(answer)
+        if isinstance(answer, Committed):
+            self._appended(batch)
+
+    def _packed(
+        self, batch: Batch, also: Callable[[apsw.Connection], object] | None
+    ) -> Callable[[apsw.Connection], None]:
+        """What writes the batch, as often as it takes."""
         frames = batch.frames
         follows = bool(frames) and frames[0].seq == self._next_seq
         self._next_seq = None
         packed = writing.pack(self._encoder, frames, batch.gaps, alone=not follows)
         before_us = self._ring_start_us(frames[-1].received_at_us) if frames and packed.keyframes else None
-        self.database.transact(lambda connection: _append(connection, packed, before_us, also))
-        if frames:
-            self._next_seq = frames[-1].seq + 1
-        return self.database.version
+        return lambda connection: _append(connection, packed, before_us, also)
+
+    def _appended(self, batch: Batch) -> None:
+        if batch.frames:
+            self._next_seq = batch.frames[-1].seq + 1
 
     def _ring_start_us(self, now_us: int) -> int | None:
         ring = self._retention

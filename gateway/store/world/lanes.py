@@ -24,6 +24,7 @@ from gateway.store.world.history import FrameCursor, History
 from gateway.store.world.maintenance import maintain
 from gateway.store.world.schema import Part, Retention, WorldInfo
 from gateway.store.world.state import MakeState, Recovered
+from gateway.store.world.turns import Turn
 from gateway.wire.framecodec import LEVEL
 from gateway.wire.journal import Batch, Gap, JournalFrame
 
@@ -39,7 +40,7 @@ class Lane:
         self._idle_s = idle_s
         self._world: WorldDatabase | None = None
         self._executor: ThreadPoolExecutor | None = None
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
         self._timer: asyncio.TimerHandle | None = None
         self._used_at = 0.0
         self._closed = False
@@ -54,6 +55,18 @@ class Lane:
         """The world itself, while nothing else uses it: call it from one other thread."""
         async with self._turn:
             yield await self._run(self._opened)
+
+    def hold(self) -> WorldDatabase | None:
+        """The world itself, for one other thread, if it is open and nothing uses it now: then nothing
+        else does until :meth:`let_go`."""
+        if self._closed or self._world is None or not self._turn.take_now():
+            return None
+        return self._world
+
+    def let_go(self) -> None:
+        """The end of :meth:`hold`."""
+        self._used_at = asyncio.get_running_loop().time()
+        self._turn.give_back()
 
     def _opened(self) -> WorldDatabase:
         if self._world is None:
@@ -250,6 +263,15 @@ class World:
     async def maintain(self, now_s: int) -> None:
         """Truncate and collect the store's old versions of this world."""
         await maintain(self.store, self.name, self.info.retention, now_s)
+
+    def hold(self) -> WorldDatabase | None:
+        """The writer's database for another thread, if nothing uses it at this moment: what the lanes
+        of many worlds are written through together. :meth:`let_go` it soon; all else waits."""
+        return self._writer.hold()
+
+    def let_go(self) -> None:
+        """The end of :meth:`hold`."""
+        self._writer.let_go()
 
     # --- reading -----------------------------------------------------------------------------
 
