@@ -288,6 +288,12 @@ QUIC_TICKETS_MAX: Final = 4_096
 """Session tickets kept for resumption; the oldest goes first. Each some 500 bytes."""
 H3_HEADER_BYTES_MAX: Final = 16 * KIB
 """One encoded header section: hypercorn's and nginx's order of magnitude."""
+H3_KNOWN_HEADS_MAX: Final = 256
+"""Header sections of requests, and of responses, that an endpoint need not code again; then it starts anew."""
+H3_KNOWN_HEAD_BYTES_MAX: Final = 512
+"""The largest encoded header section kept: a usual request has 100 bytes, a browser's 400."""
+H3_KNOWN_HEAD_FIELDS_MAX: Final = 32
+"""The most fields of one that is kept: together with its bytes some 16 KiB decoded at the worst, 8 MiB in all."""
 H3_BUFFER_BYTES_MAX: Final = 64 * KIB
 """Frame bytes that HTTP/3 itself may hold per stream while they are incomplete."""
 H3_SEND_BUFFER_BYTES_MIN: Final = 64 * KIB

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 from aioquic.h3.connection import ErrorCode
 
 from gateway.errors import GatewayError
+from gateway.quic.heads import KnownHeaders, RawHeaders
 
 if TYPE_CHECKING:
     from gateway.quic.peer import Peer
@@ -29,8 +30,6 @@ AsgiApp = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
     Awaitable[None],
 ]
-RawHeaders = list[tuple[bytes, bytes]]
-
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 CONNECTION_SPECIFIC = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
@@ -63,6 +62,21 @@ def request_scope(
     headers: RawHeaders, client: tuple[str, int] | None, server: tuple[str, int]
 ) -> dict[str, Any]:
     """The ASGI scope of a request. Raises :class:`Malformed`."""
+    if isinstance(headers, KnownHeaders):
+        if headers.scope is None:
+            headers.scope = _scope_of(headers)
+        scope = headers.scope.copy()
+        scope["headers"] = scope["headers"].copy()
+        scope["asgi"] = scope["asgi"].copy()
+        scope["extensions"] = {}
+    else:
+        scope = _scope_of(headers)
+    scope["client"], scope["server"] = client, server
+    return scope
+
+
+def _scope_of(headers: RawHeaders) -> dict[str, Any]:
+    """What of a scope the header section alone says."""
     pseudo: dict[bytes, bytes] = {}
     fields: RawHeaders = []
     for name, value in headers:
@@ -88,8 +102,6 @@ def request_scope(
         "query_string": query,
         "root_path": "",
         "headers": fields,
-        "client": client,
-        "server": server,
         "extensions": {},
     }
 
@@ -223,8 +235,8 @@ class Exchange:
         if peer.h3 is None or peer.quic.is_ended or not peer.quic.can_send_on(self.stream_id):
             return False
         if headers is not None:
-            peer.h3.send_headers(self.stream_id, headers, end_stream=end and not body)
-        if body or (end and headers is None):
+            peer.h3.respond(self.stream_id, headers, body, end=end)
+        elif body or end:
             peer.h3.send_data(self.stream_id, body, end_stream=end)
         peer.hub.mark(peer)
         return True

@@ -41,6 +41,7 @@ from gateway.quic.shortpacket import (
     only_ack,
     parse,
 )
+from gateway.quic.streamframes import read_ack, take_stream_frames
 from gateway.quic.trim import trim
 
 SUPPORTED_AIOQUIC = frozenset({"1.7.2"})
@@ -507,23 +508,35 @@ class FastConnection(Connection):
     def _take_streams(
         self, plain: bytes, space: QuicPacketSpace, number: int, first: int, now: float
     ) -> None:
-        """A packet with stream data, decrypted already: aioquic's own frame handlers, and then what
-        its ``receive_datagram`` does after them for the path and the connection ID in use."""
+        """A packet with stream data, decrypted already. What :mod:`gateway.quic.streamframes` does not
+        take goes to aioquic's frame handlers, and then what its ``receive_datagram`` does after them."""
         self._stock_doubt = True
-        path = self._network_paths[0]
-        context = QuicReceiveContext(_ONE_RTT, self.host_cid, path, None, now, None)
+        at = 0
+        ack = read_ack(plain)
+        if ack is not None:
+            ranges, delay, at = ack
+            self._take_ack(space, ranges, (delay << self._remote_ack_delay_exponent) / 1_000_000, now)
+        rest = take_stream_frames(self, plain, at)
+        eliciting = rest > at
+        if rest < len(plain):
+            eliciting = self._leave_frames(plain[rest:], now) or eliciting
+            if self._state is not _CONNECTED or self._close_pending:
+                return
+            self._idle_s = self._idle_timeout()
+        self._count_received(space, number, first, now)
+        if eliciting and space.ack_at is None:
+            space.ack_at = now + self._ack_delay
+
+    def _leave_frames(self, plain: bytes, now: float) -> bool:
+        """Frames for aioquic's handlers. Answers whether any asks for an ACK."""
+        context = QuicReceiveContext(_ONE_RTT, self.host_cid, self._network_paths[0], None, now, None)
         eliciting = False
         try:
             eliciting, _ = self._payload_received(context, plain)
         except QuicConnectionError as exc:
             self.close(error_code=exc.error_code, frame_type=exc.frame_type, reason_phrase=exc.reason_phrase)
         self._route_in = None
-        if self._state is not _CONNECTED or self._close_pending:
-            return
-        self._idle_s = self._idle_timeout()
-        self._count_received(space, number, first, now)
-        if eliciting and space.ack_at is None:
-            space.ack_at = now + self._ack_delay
+        return eliciting
 
     def _count_received(self, space: QuicPacketSpace, number: int, first: int, now: float) -> bool:
         """What ``receive_datagram`` notes of a packet that came. Answers whether it came in order."""

@@ -6,6 +6,7 @@ does, for few ranges and mostly datagrams. Source: RFC 9002 sections 5, 7.7 and 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from aioquic import tls
@@ -150,11 +151,8 @@ def remove_acked(
     eliciting = stock = False
     numbers = tuple(sent)
     for start, stop in ranges:
-        for number in numbers:
-            if number < start:
-                continue
-            if number >= stop:
-                break
+        low = bisect_left(numbers, start)
+        for number in numbers[low : bisect_left(numbers, stop, low)]:
             packet: Any = sent.pop(number)
             newest = packet
             if packet.__class__ is SentDatagrams:

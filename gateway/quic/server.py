@@ -40,13 +40,13 @@ from gateway.quic.asgi import (
     AsgiApp,
     Exchange,
     Malformed,
-    RawHeaders,
     problem_response,
     request_scope,
 )
 from gateway.quic.connection import Connection, reset_token
 from gateway.quic.endpoint import CID_BYTES, Endpoint, random_cid
 from gateway.quic.h3 import Http3
+from gateway.quic.heads import Heads, RawHeaders
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Hub, Peer
 from gateway.quic.refusal import encode_refusal
@@ -97,7 +97,7 @@ class ServerPeer(Peer):
         self._going_away = False
 
     def on_negotiated(self) -> None:
-        self.h3 = Http3(self.quic)
+        self.h3 = Http3(self.quic, self._server.heads)
 
     def on_handshake(self, event: events.HandshakeCompleted) -> None:
         self._server.on_peer_established(self)
@@ -123,13 +123,12 @@ class ServerPeer(Peer):
     def _on_request(self, stream_id: int, headers: RawHeaders, ended: bool) -> None:
         if self._going_away:
             raise ShuttingDown("the gateway is shutting down; connect again")
-        pseudo = {name: value for name, value in headers if name[:1] == b":"}
-        method = pseudo.get(b":method")
         scope = request_scope(headers, self._client_address(), self._server.address)
         if not self.handshake_done and not self._is_replayable(scope):
             raise TooEarly(f"{scope['method']} is not served before the handshake is complete; send it again")
-        if method == b"CONNECT":
-            self._on_connect(stream_id, pseudo.get(b":protocol"), scope)
+        if scope["method"] == "CONNECT":
+            protocol = next((value for name, value in headers if name == b":protocol"), None)
+            self._on_connect(stream_id, protocol, scope)
             return
         exchange = self._exchanges[stream_id] = Exchange(self, stream_id, scope, ended)
         exchange.run(self._server.app)
@@ -255,6 +254,7 @@ class ServerContext:
         self._connection_class = connection_class(self.path)
         self.reset_key = options.reset_key or os.urandom(32)
         self.half_open: set[ServerPeer] = set()
+        self.heads = Heads()
 
     def connection(self, original_cid: bytes, retry_cid: bytes | None) -> Connection:
         """A new connection's state machine."""
