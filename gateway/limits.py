@@ -76,6 +76,18 @@ LATE_RUN_MAX: Final = 256
 """Messages in a row that bring nothing new: seconds of them are no reordering, the publisher's ticks went back."""
 REPAIR_MESSAGES_MAX: Final = 32
 """Messages of newest values per reader and turn: what is left waits for the next turn, and others get theirs."""
+SLOTS_SPARE_MAX: Final = 4_096
+"""Slots of keys that are gone, beyond as many as are there: then slots are given anew. 12 bytes and a bit a set each."""
+SLOT_KEYS_CACHED_MAX: Final = 64
+"""A list of up to so many keys (a datagram's) is remembered as a set of slots; longer ones would cost more than they save."""
+SLOT_SETS_CACHED_MAX: Final = 256
+"""Lists of keys remembered so: three frames of 82 datagrams. 5 MB in a world of 150,000 records."""
+LATE_MESSAGES_MAX: Final = 1_024
+"""Messages whose keys wait to be made one set: more than come between two turns."""
+LATE_SETS_MAX: Final = 64
+"""Sets of changed keys kept for readers between their turns: beyond it the two oldest are made one."""
+TCP_REPAIR_BYTES_MAX: Final = 16 * KIB
+"""One message of newest values: a longer one saves next to nothing, and all of it is as old as its last byte."""
 REPAIRS_SHARED_MAX: Final = 64
 """Repair messages that the readers of one turn share: those that fell behind together need the same few."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.limits import DATAGRAM_SAFE_BYTES
-
 BURST_S: Final = 0.1
 """What a reader may save up while there is nothing to send."""
 DEBT_S_MAX: Final = 1.0
@@ -18,11 +16,12 @@ class Budget:
 
     __slots__ = ("_at", "_bytes_per_s", "_worthwhile", "level")
 
-    def __init__(self, kbps: int, mono: float) -> None:
+    def __init__(self, kbps: int, mono: float, message_bytes: int) -> None:
+        """``message_bytes``: where more waits than may go, it goes in messages of about this size."""
         self._bytes_per_s = kbps * 125.0
         self.level = self._bytes_per_s * BURST_S
         self._at = mono
-        self._worthwhile = min(DATAGRAM_SAFE_BYTES, self.level)
+        self._worthwhile = min(message_bytes, self.level)
 
     def refill(self, mono: float) -> float:
         """Count the time up to ``mono``; answers the level."""
@@ -35,6 +34,11 @@ class Budget:
         """How much may go now: nothing until it is worth a message, or enough for all that waits."""
         level = self.refill(mono)
         return level if level >= min(self._worthwhile, waiting_bytes) else 0.0
+
+    def allows_at(self, waiting_bytes: int) -> float:
+        """When :meth:`allows` says more than nothing, as far as is known at the newest ``refill``."""
+        short = min(self._worthwhile, waiting_bytes) - self.level
+        return self._at + max(0.0, short) / self._bytes_per_s
 
     def spend(self, size_bytes: int) -> None:
         self.level = max(self.level - size_bytes, -self._bytes_per_s * DEBT_S_MAX)

@@ -12,10 +12,13 @@ from typing import Final
 from gateway.core.counters import Counters
 from gateway.core.keyframes import KeyframeCache
 from gateway.core.late import LateLog
+from gateway.core.newest import SharedRepairs
 from gateway.core.outgoing import Outgoing
-from gateway.core.reader import FLUSH_S, Reader, SharedRepairs
+from gateway.core.reader import FLUSH_S, Reader
+from gateway.core.slots import Slots
 from gateway.core.state import WorldState
 
+_NEVER: Final = float("inf")
 SERVE_S: Final = 0.01
 """Readers that are behind have their turn at most this often: a frame may be a hundred messages."""
 
@@ -38,8 +41,8 @@ class FanOut:
 
     def __init__(self, state: WorldState, counters: Counters, wake: Callable[[], None]) -> None:
         self.keyframes = KeyframeCache(state, counters)
-        self.late = LateLog()
-        self.repairs = SharedRepairs()
+        self.late = LateLog(Slots(state))
+        self.repairs = SharedRepairs(state)
         self.due: float | None = None
         """When :meth:`poll` is wanted next (``mono``), or None."""
         self.mono = float("-inf")
@@ -58,14 +61,17 @@ class FanOut:
     def spread(self, out: Outgoing, mono: float) -> int:
         """Send a message that the state has just taken; answers to how many readers it went at once."""
         self.keyframes.note(out, mono)
-        delivered = 0
+        delivered = held = 0
         for reader in self._unmetered:
-            if reader.offer(out, mono):
+            if reader.held:
+                held += 1
+            elif reader.offer(out, mono):
                 delivered += 1
         missed = delivered < len(self._readers)
-        self.late.passed(out.marks if missed else None)
+        self.late.passed(out.keys if missed else None)
         if missed:
-            self._serve(mono)
+            self._counters.withheld += held
+            self._look_at(max(mono, self._served_at + SERVE_S))
         self._counters.delivered += delivered
         return delivered
 
@@ -84,24 +90,29 @@ class FanOut:
         if self.due is not None and mono >= self.due:
             self._turns(mono)
 
-    def _serve(self, mono: float) -> None:
-        due = self._served_at + SERVE_S
-        if mono >= due:
-            self._turns(mono)
-        else:
-            self._look_at(due)
-
     def _turns(self, mono: float) -> None:
-        """Every reader's turn: after it, all of them know what they missed."""
+        """A turn for every reader that has one now. It is never taken in the middle of what comes in: where
+        turns are all that the core can do, frames get in between, and every reader gets equally less."""
         self.due, self._served_at = None, mono
-        self.repairs.messages = {}
+        late, soonest = self.late, _NEVER
+        taken = late.number
+        self.repairs.begin()
         try:
-            due = [at for at in [reader.poll(mono) for reader in self._readers] if at is not None]
+            for reader in self._readers:
+                at = reader.due
+                if at is None or at <= mono:
+                    at = reader.poll(mono)
+                if at is not None and at < soonest:
+                    soonest = at
+                up_to = reader.taken
+                if up_to is not None and up_to < taken:
+                    taken = up_to
         finally:
-            self.repairs.messages = None
-        self.late.clear()
-        if due:
-            self._look_at(min(due))
+            self.repairs.end()
+        late.forget(taken)
+        late.slots.tidy()
+        if soonest < _NEVER:
+            self._look_at(max(soonest, mono + SERVE_S))
 
     def _look_at(self, at: float) -> None:
         if self.due is None or self.due > at:

@@ -2,11 +2,82 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final
 
+from gateway.core.stale import StaleSet
 from gateway.core.state import RECORD_HEAD_BYTES, WorldState
-from gateway.wire.frames import HEADER_BYTES, Frame, encode_frame
+from gateway.core.window import Keys
+from gateway.limits import REPAIRS_SHARED_MAX
+from gateway.wire.frames import HEADER_BYTES, Frame, encode_frame, encode_repair
 from gateway.wire.records import Columns, fits_stride
+
+RECORD_BYTES_LEAST: Final = 16
+"""Fewer bytes than this no record takes in a repair."""
+_U32: Final = struct.Struct("<I")
+_TICK_BYTES: Final = 4
+
+
+class SharedRepairs:
+    """Repair messages of one turn of all readers, by their keys: those that fell behind together miss
+    the same records, which are encoded once for all of them. Outside a turn nothing is shared, for the
+    state may have changed."""
+
+    __slots__ = ("_messages", "_state")
+
+    def __init__(self, state: WorldState) -> None:
+        self._state = state
+        self._messages: dict[Keys, bytes] | None = None
+
+    def begin(self) -> None:
+        """A turn begins: the state stays as it is until :meth:`end`."""
+        self._messages = {}
+
+    def end(self) -> None:
+        self._messages = None
+
+    def next(self, stale: StaleSet, message_bytes_max: int) -> tuple[Keys, bytes]:
+        """The most urgent keys of ``stale`` that fit one message (at least one), and the message: longer
+        than ``message_bytes_max`` where not even the first fits."""
+        state = self._state
+        if state.stride:
+            count = (message_bytes_max - HEADER_BYTES) // (state.stride + _TICK_BYTES)
+            count = count if count > 0 else 1
+            keys = tuple(islice(stale.urgent(count), count))
+            message = self._shared(keys) or encode_strided(state, keys)
+            if message is not None and (len(message) <= message_bytes_max or count == 1):
+                self._share(keys, message)
+                return keys, message
+        keys = pick(state, stale.urgent(message_bytes_max // RECORD_BYTES_LEAST + 1), message_bytes_max)
+        message = self._shared(keys) or encode_newest(state, keys)
+        self._share(keys, message)
+        return keys, message
+
+    def _shared(self, keys: Keys) -> bytes | None:
+        return None if self._messages is None else self._messages.get(keys)
+
+    def _share(self, keys: Keys, message: bytes) -> None:
+        messages = self._messages
+        if messages is not None and len(messages) < REPAIRS_SHARED_MAX:
+            messages[keys] = message
+
+
+def encode_strided(state: WorldState, keys: Keys) -> bytes | None:
+    """As :func:`encode_newest` for records that are all there and of the state's stride; None: some are not."""
+    records, stride, base, pack = state.records, state.stride, state.epoch << 32, _U32.pack
+    chunks: list[bytes] = []
+    for key in keys:
+        found = records.get(key)
+        if found is None:
+            return None
+        order, data = found
+        if len(data) != stride or not data.startswith(pack(key)):
+            return None
+        chunks.append(pack(order - base if order > base else 0))
+        chunks.append(data)
+    return encode_repair(state.epoch, state.tick, state.sent_at, stride, chunks)
 
 
 def pick(state: WorldState, urgent: Iterable[int], message_bytes_max: int) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ class Outgoing:
 
     @property
     def marks(self) -> dict[int, None]:
-        """The keys as a dict, in the form that :class:`StaleSet` adds at once."""
+        """The keys as a dict, for its order and speed."""
         marks = self._marks
         if marks is None:
             marks = self._marks = dict.fromkeys(self.keys)

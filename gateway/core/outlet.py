@@ -6,13 +6,16 @@ Room: core. Pure. :class:`gateway.core.reader.Reader` decides what goes; this is
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from gateway.core.budget import Budget
 from gateway.core.ports import Link
 from gateway.core.state import WorldState
 from gateway.core.streams import OpenStreams
 from gateway.core.window import Keys, SentWindow
-from gateway.limits import OUTSTANDING_MAX
+from gateway.limits import DATAGRAM_SAFE_BYTES, OUTSTANDING_MAX
+
+_UNLIMITED: Final = float("inf")
 
 
 class Outlet:
@@ -33,12 +36,14 @@ class Outlet:
         self._lossy = link.lossy
         self._given_up = given_up
 
-    def room(self, mono: float, waiting_bytes: int) -> int:
-        """Bytes that may go now, by the link and by the budget; ``waiting_bytes`` is what there is to send."""
+    def allowed(self, mono: float, waiting_bytes: int) -> float:
+        """Bytes that may go now by the budget; ``waiting_bytes`` is what there is to send."""
+        return _UNLIMITED if self.budget is None else self.budget.allows(mono, waiting_bytes)
+
+    def room(self, waiting_bytes: int) -> int:
+        """Bytes that may go now by the link; 0 where it isn't worth a message yet."""
         room = self.link.room_bytes()
-        if self.budget is None:
-            return room
-        return min(room, int(self.budget.allows(mono, waiting_bytes)))
+        return room if room >= min(DATAGRAM_SAFE_BYTES, waiting_bytes) else 0
 
     def send(self, message: bytes, keys: Keys) -> bool:
         """One message by ``Link.send``. False: the link did not admit it."""

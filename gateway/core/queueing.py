@@ -14,6 +14,7 @@ from gateway.core.outgoing import Outgoing
 from gateway.core.ports import Link
 from gateway.core.reader import FLUSH_S, Reader
 from gateway.core.state import WorldState
+from gateway.core.window import Keys
 from gateway.limits import READER_BACKLOG_BYTES_MAX
 from gateway.wire.control import encode_control
 
@@ -48,7 +49,11 @@ class QueueingReader(Reader):
         """What was dropped is in the keyframe that is owed."""
         self.flush(mono)
 
-    def mark(self, marks: dict[int, None]) -> None:
+    @property
+    def taken(self) -> int | None:
+        return None
+
+    def mark(self, keys: Keys) -> None:
         """Nothing gets lost on the way, so nothing has to be said again."""
 
     def flush(self, mono: float) -> None:

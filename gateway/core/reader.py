@@ -23,45 +23,24 @@ from gateway.core.budget import Budget
 from gateway.core.counters import Counters
 from gateway.core.keyframes import KeyframeCache
 from gateway.core.late import LateLog
-from gateway.core.newest import encode_newest, pick
+from gateway.core.newest import RECORD_BYTES_LEAST, SharedRepairs
 from gateway.core.outgoing import Outgoing
 from gateway.core.outlet import Outlet
 from gateway.core.ports import Link
+from gateway.core.slots import Slots
 from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
 from gateway.core.streams import PATIENCE_S
 from gateway.core.window import Keys
-from gateway.limits import PIECES_MAX, REPAIR_MESSAGES_MAX, REPAIRS_SHARED_MAX
+from gateway.limits import DATAGRAM_SAFE_BYTES, PIECES_MAX, REPAIR_MESSAGES_MAX, TCP_REPAIR_BYTES_MAX
 from gateway.wire.control import encode_control
 
 FLUSH_S: Final = 0.02
 """How soon what is stale is tried again when no frame comes: about one tick."""
-RECORD_BYTES_LEAST: Final = 16
+BATCH_S: Final = 0.05
+"""A reader that can't have everything gets what its budget earns in so long as one message, on TCP."""
 LAG_S: Final = 2.0
 """The default bound on how long a link may take nothing at all before it is given a keyframe."""
-
-
-class SharedRepairs:
-    """Repair messages of one turn of all readers, by their keys: those that fell behind together miss
-    the same records, which are encoded once for all of them. Outside a turn nothing is shared, for the
-    state may have changed."""
-
-    __slots__ = ("messages",)
-
-    def __init__(self) -> None:
-        self.messages: dict[Keys, bytes] | None = None
-
-    def encode(self, state: WorldState, keys: Keys) -> bytes:
-        """The newest values of ``keys``, encoded now or earlier in this turn."""
-        messages = self.messages
-        if messages is None:
-            return encode_newest(state, keys)
-        message = messages.get(keys)
-        if message is None:
-            message = encode_newest(state, keys)
-            if len(messages) < REPAIRS_SHARED_MAX:
-                messages[keys] = message
-        return message
 
 
 class Reader:
@@ -70,7 +49,6 @@ class Reader:
     __slots__ = (
         "_behind",
         "_counters",
-        "_held",
         "_keyframes",
         "_lag_s",
         "_late",
@@ -82,6 +60,8 @@ class Reader:
         "_state",
         "_wanted",
         "_zstd",
+        "due",
+        "held",
         "stale",
     )
 
@@ -102,22 +82,24 @@ class Reader:
         behind: Callable[[], None] | None = None,
     ) -> None:
         """``behind`` is called when something begins to wait: :meth:`poll` is wanted within ``FLUSH_S``."""
-        self.stale = StaleSet(weights)
+        self._late = LateLog(Slots(state)) if late is None else late
+        self.stale = StaleSet(self._late.slots, weights)
+        self.held = False
+        """True while something waits that could not go: a turn, or room, will say when to try again."""
+        self.due: float | None = None
+        """When (``mono``) what waits may go; None: :meth:`poll` at every turn."""
         self._state = state
         self._link = link
-        self._late = LateLog() if late is None else late
         self._late_after = self._late.number
         self._counters = counters or Counters()
         self._keyframes = keyframes or KeyframeCache(state, self._counters)
-        self._repairs = repairs or SharedRepairs()
+        self._repairs = repairs or SharedRepairs(state)
         self._zstd = zstd
-        budget = None if budget_kbps is None else Budget(budget_kbps, mono)
-        self._outlet = Outlet(state, link, budget, self._lost)
+        self._outlet = Outlet(state, link, _budget(budget_kbps, mono, link), self._lost)
         self._lag_s = lag_s
         self._behind = behind or _nothing
         self._wanted: str | None = None
-        self._held = False
-        self._plain = budget is None
+        self._plain = budget_kbps is None
 
     @property
     def metered(self) -> bool:
@@ -145,13 +127,13 @@ class Reader:
     def send(self, out: Outgoing, mono: float) -> None:
         """:meth:`offer` for a reader on its own, without a late log that it shares with others."""
         if not self.offer(out, mono):
-            self.mark(out.marks)
+            self.mark(out.keys)
             self.catch_up(mono)
 
-    def mark(self, marks: dict[int, None]) -> None:
+    def mark(self, keys: Keys) -> None:
         """The newest values of these keys are not on their way: let them wait their turn."""
-        if self._wanted is None and marks:
-            self.stale.add(marks)
+        if self._wanted is None and keys:
+            self.stale.add(keys)
             self._fall_behind()
 
     def want_keyframe(self, reason: str, mono: float) -> None:
@@ -186,10 +168,11 @@ class Reader:
         """A turn for a reader that is behind: take note of what it missed, then send what goes."""
         if self._plain:
             return
+        late = self._late
         if self._wanted is None:
-            self.stale.add(self._late.since(self._late_after))
-        self._late_after = self._late.number
-        self._held = False
+            self.stale.add_bits(late.since(self._late_after))
+        self._late_after = late.number
+        self.held = False
         self.flush(mono)
 
     def poll(self, mono: float) -> float | None:
@@ -199,13 +182,31 @@ class Reader:
             self._settle_streams(mono)
         self.catch_up(mono)
         if self.waiting:
-            return mono + (FLUSH_S if outlet.blocked_since is None else min(PATIENCE_S, self._lag_s))
+            due = self.due = self._due(mono)
+            return due
+        self.due = None
         return mono + PATIENCE_S if outlet.streams else None
+
+    def _due(self, mono: float) -> float:
+        """When what waits may go: when the budget has earned a message, else about a tick from now."""
+        outlet = self._outlet
+        if outlet.blocked_since is not None:
+            return mono + min(PATIENCE_S, self._lag_s)
+        if outlet.budget is not None and self._wanted is None:
+            earned_at = outlet.budget.allows_at(len(self.stale) * RECORD_BYTES_LEAST)
+            if earned_at > mono:
+                return min(earned_at, mono + PATIENCE_S)
+        return mono + FLUSH_S
+
+    @property
+    def taken(self) -> int | None:
+        """Up to which number it has taken note of the late log; None: it doesn't need it."""
+        return None if self._plain else self._late_after
 
     @property
     def waiting(self) -> bool:
         """True while the reader does not have, nor is being sent, the newest of everything noted."""
-        return self._wanted is not None or len(self.stale) > 0
+        return self._wanted is not None or bool(self.stale)
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -215,17 +216,22 @@ class Reader:
             self._settle_streams(mono)
         if self._wanted is not None:
             self._send_keyframe(mono)
-        if self.stale and self._better_all_at_once():
-            self._wanted = "lagging"
-            self._send_keyframe(mono)
-        for _ in range(REPAIR_MESSAGES_MAX):
-            if not self.stale or not self._flush_one(mono):
-                break
-        self._plain = self._wanted is None and not self.stale and not self.metered
+        if self.stale:
+            if self._better_all_at_once():
+                self._wanted = "lagging"
+                self._send_keyframe(mono)
+            for _ in range(REPAIR_MESSAGES_MAX):
+                if not self.stale or not self._flush_one(mono):
+                    break
+        if self._wanted is None and not self.stale:
+            self.held = False
+            self._plain = not self.metered
+        else:
+            self._plain = False
 
     def _recovered(self, mono: float) -> bool:
         """Catch up if there may be room: True if nothing waits any more, frames may pass again."""
-        if self._held or self.metered:
+        if self.held or self.metered:
             return False
         self.catch_up(mono)
         return self._plain
@@ -241,7 +247,7 @@ class Reader:
         """No longer plain: every message from here on is read in the late log."""
         if self._plain:
             self._plain = False
-            self._late_after = self._late.number
+            self._late_after, self.due = self._late.number, None
         self._behind()
 
     def _offer_large(self, out: Outgoing, mono: float) -> bool:
@@ -257,21 +263,25 @@ class Reader:
         for at, (message, keys) in enumerate(pieces):
             if not outlet.send(message, keys):
                 self._missed(mono)
-                self.mark({key: None for _, unsent in pieces[at:] for key in unsent})
+                self.mark(tuple([key for _, unsent in pieces[at:] for key in unsent]))
                 break
         return True
 
     def _flush_one(self, mono: float) -> bool:
         """One repair message. False: no room, or what is most urgent doesn't fit now."""
-        outlet = self._outlet
-        room = outlet.room(mono, len(self.stale) * RECORD_BYTES_LEAST)
+        outlet, stale = self._outlet, self.stale
+        waiting_bytes = len(stale) * RECORD_BYTES_LEAST
+        allowed = outlet.allowed(mono, waiting_bytes)
+        if allowed <= 0:
+            self.held = True
+            return False
+        room = outlet.room(waiting_bytes)
         if room > 0:
-            limit = min(room, self._link.message_bytes_max())
-            keys = pick(self._state, self.stale.urgent(), limit)
-            message = self._repairs.encode(self._state, keys)
+            limit = int(min(room, allowed, self._link.message_bytes_max(), TCP_REPAIR_BYTES_MAX))
+            keys, message = self._repairs.next(stale, limit)
             fits = len(message) <= limit
             if outlet.send(message, keys) if fits else outlet.send_large(message, keys, mono):
-                self.stale.served(keys)
+                stale.served(keys)
                 self._counters.repaired += 1
                 return True
         self._blocked(mono)
@@ -280,7 +290,7 @@ class Reader:
     def _send_keyframe(self, mono: float) -> None:
         """``resync`` and everything, once the link takes anything at all."""
         if self._link.room_bytes() <= 0:
-            self._held = True
+            self.held = True
             return
         reason, self._wanted = self._wanted, None
         self._outlet.streams.reset_all()
@@ -291,14 +301,14 @@ class Reader:
         self._link.control(encode_control("resync", reason=reason))
         self._counters.resyncs += 1
         self._outlet.send_stream(keyframe.messages, keyframe.keys, keyframe.size_bytes, mono, keyframe=True)
-        self.stale.add(keyframe.changed)
+        self.stale.add(tuple(keyframe.changed))
 
     # --- room, lag, streams ----------------------------------------------------------------
 
     def _blocked(self, mono: float) -> None:
         """Something waits and cannot go. If nothing at all has gone for longer than the lag bound,
         a keyframe will say it all: until there is room, not even keys are kept."""
-        self._held = True
+        self.held = True
         if self._link.room_bytes() > 0:
             return
         outlet = self._outlet
@@ -314,17 +324,27 @@ class Reader:
             self._lost(stream.keys)
 
     def _lost(self, keys: Keys) -> None:
-        self.mark(dict.fromkeys(keys))
+        self.mark(keys)
 
     def _better_all_at_once(self) -> bool:
         """More than half of all records wait, they would take more datagrams than one stream is worth,
         and there is room for everything: then a keyframe is the shortest way."""
+        if self.metered:
+            return False
         waiting, records = len(self.stale), len(self._state)
-        if waiting * 2 <= records or waiting <= PIECES_MAX or self.metered or self._outlet.streams:
+        if waiting * 2 <= records or waiting <= PIECES_MAX or self._outlet.streams:
             return False
         keyframe_bytes = records * self._state.record_bytes
         bytes_max = self._link.message_bytes_max()
         return keyframe_bytes > PIECES_MAX * bytes_max and self._link.room_bytes() >= keyframe_bytes
+
+
+def _budget(kbps: int | None, mono: float, link: Link) -> Budget | None:
+    """The budget that a reader asked for, spent in messages of a size that suits its link."""
+    if kbps is None:
+        return None
+    least = DATAGRAM_SAFE_BYTES
+    return Budget(kbps, mono, least if link.lossy else max(least, int(kbps * 125 * BATCH_S)))
 
 
 def _nothing() -> None:

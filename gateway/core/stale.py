@@ -4,16 +4,25 @@ This is all that waits for a reader: a set of keys, never frames. Among keys of 
 one that has waited longest goes first, so that nobody starves and none waits for more than all
 the others. Weights are rounded to powers of two; each class of weight gets its share of what is
 sent by (weight × keys waiting), and within the class the oldest goes first.
+
+A key is its slot (:mod:`gateway.core.slots`): four bytes in its queue and one bit in the set of all
+that wait. So noting what changed costs by what the reader was *sent* since the last time, not by what
+waits. What is noted at once is queued in the order of slots: that in which the world came to know them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
+
+from gateway.core.slots import Slots, bits_of, numbers_of
 
 WEIGHT_EXPONENT_MAX: Final = 6
 """Weights count from 1/64 to 64: thirteen classes at most."""
+_DROPPED_MIN: Final = 256
+"""Slots that have been served are cut off a queue's front when so many, and most of it, are."""
 
 
 def weight_class(weight: float) -> int:
@@ -22,24 +31,44 @@ def weight_class(weight: float) -> int:
 
 
 class _Queue:
-    """The waiting keys of one class of weight, oldest first, and how far it has been served."""
+    """The waiting slots of one class of weight, oldest first, and how far it has been served."""
 
-    __slots__ = ("keys", "served", "weight")
+    __slots__ = ("head", "served", "slots", "weight")
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
-        self.keys: dict[int, None] = {}
+        self.slots = array("I")
+        self.head = 0
+        """How many at the front were served."""
         self.served = 0.0
+
+    def __len__(self) -> int:
+        return len(self.slots) - self.head
+
+    def first(self, count: int) -> array[int]:
+        """The oldest, ``count`` at most."""
+        return self.slots[self.head : self.head + count]
+
+    def drop(self, count: int) -> array[int]:
+        """The oldest ``count`` wait no longer; answers them."""
+        dropped = self.first(count)
+        self.head += count
+        if self.head >= _DROPPED_MIN and self.head * 2 >= len(self.slots):
+            del self.slots[: self.head]
+            self.head = 0
+        return dropped
 
 
 class StaleSet:
     """Keys waiting for one reader; adding one that waits already leaves it in its place."""
 
-    __slots__ = ("_common", "_placed", "_queues", "keys")
+    __slots__ = ("_bits", "_common", "_generation", "_keys", "_placed", "_queues", "_slots")
 
-    def __init__(self, weights: Mapping[int, float] | None = None) -> None:
-        self.keys: dict[int, None]
-        """The keys of weight 1; all of them where no weights are given."""
+    def __init__(self, slots: Slots, weights: Mapping[int, float] | None = None) -> None:
+        self._slots = slots
+        self._generation = slots.generation
+        self._keys = slots.keys
+        self._bits = 0
         self._placed: dict[int, _Queue] = {}
         self._queues: list[_Queue] = []
         self._place(weights or {})
@@ -53,77 +82,101 @@ class StaleSet:
                 self._placed[key] = queues.setdefault(exponent, _Queue(2.0**exponent))
         self._queues = list(queues.values())
         self._common = queues[0]
-        self.keys = self._common.keys
 
     def set_weights(self, weights: Mapping[int, float]) -> None:
         """Replace the weights; what waits goes on waiting."""
-        waiting = list(self)
+        self._renumber()
+        waiting = [number for queue in self._queues for number in queue.first(len(queue))]
         self._place(weights)
-        self.add(dict.fromkeys(waiting))
+        self._enter(waiting)
 
     def __len__(self) -> int:
         if len(self._queues) == 1:
-            return len(self.keys)
-        return sum([len(queue.keys) for queue in self._queues])
+            return len(self._common)
+        return sum([len(queue) for queue in self._queues])
 
     def __iter__(self) -> Iterator[int]:
+        keys = self._keys
         for queue in self._queues:
-            yield from queue.keys
+            for number in queue.first(len(queue)):
+                yield keys[number]
 
     def __contains__(self, key: int) -> bool:
-        return any(key in queue.keys for queue in self._queues)
+        return key in iter(self)
 
-    def add(self, marks: dict[int, None]) -> None:
-        """Let these keys wait. ``marks`` is a dict for its order and speed; it may be shared."""
-        self.keys.update(marks)
-        if self._placed:
-            for key in self._placed.keys() & marks.keys():
-                if key in self.keys:
-                    del self.keys[key]
-                self._placed[key].keys[key] = None
+    def __bool__(self) -> bool:
+        return self._bits != 0
 
-    def discard(self, keys: Iterable[int]) -> None:
-        """These wait no longer."""
-        common, placed = self.keys, self._placed
-        for key in keys:
-            common.pop(key, None)
-            if placed and key in placed:
-                placed[key].keys.pop(key, None)
+    def add(self, keys: tuple[int, ...]) -> None:
+        """Let these keys wait."""
+        self._slots.tidy()
+        self.add_bits(self._slots.bits(keys))
+
+    def add_bits(self, bits: int) -> None:
+        """Let this set of slots, of the present generation, wait."""
+        if self._generation != self._slots.generation:
+            self._renumber()
+        new = bits & ~self._bits
+        if new:
+            self._bits |= new
+            self._enter(numbers_of(new))
+
+    def _enter(self, numbers: list[int]) -> None:
+        if not self._placed:
+            self._common.slots.extend(numbers)
+            return
+        keys, placed, common = self._keys, self._placed, self._common
+        for number in numbers:
+            placed.get(keys[number], common).slots.append(number)
+
+    def _renumber(self) -> None:
+        """The slots have begun a new generation: what waits gets its new ones, in its order."""
+        if self._generation == self._slots.generation:
+            return
+        old, number = self._keys, self._slots.number
+        self._generation, self._keys = self._slots.generation, self._slots.keys
+        self._bits = 0
+        for queue in self._queues:
+            numbers = [number(old[was]) for was in queue.first(len(queue))]
+            queue.slots, queue.head = array("I", numbers), 0
+            self._bits |= bits_of(numbers)
 
     def clear(self) -> None:
+        self._bits = 0
         for queue in self._queues:
-            queue.keys.clear()
+            queue.slots, queue.head = array("I"), 0
 
-    def urgent(self) -> Iterator[int]:
-        """The waiting keys, most urgent first. Don't change the set meanwhile; tell :meth:`served`
-        which of them went out."""
-        busy = [queue for queue in self._queues if queue.keys]
-        if len(busy) == 1:
-            return iter(busy[0].keys)
-        return _interleave(busy)
+    def urgent(self, count: int) -> Iterator[int]:
+        """The waiting keys, most urgent first, up to about ``count`` of them. Don't change the set
+        meanwhile; tell :meth:`served` how far they went out."""
+        busy = [queue for queue in self._queues if len(queue)]
+        lanes = [(queue, map(self._keys.__getitem__, queue.first(count))) for queue in busy]
+        return lanes[0][1] if len(lanes) == 1 else _interleave(lanes)
 
     def served(self, keys: Collection[int]) -> None:
-        """These went out: they wait no longer, and their classes have had that much of their share."""
-        if len(self._queues) > 1:
-            self._account(keys)
-        self.discard(keys)
+        """These, the first of :meth:`urgent`, went out: they wait no longer, and their classes have had
+        that much of their share."""
+        gone = self._common.drop(len(keys)) if len(self._queues) == 1 else self._drop_each(keys)
+        self._bits ^= bits_of(gone)
 
-    def _account(self, keys: Collection[int]) -> None:
-        placed, common = self._placed, self._common
+    def _drop_each(self, keys: Collection[int]) -> array[int]:
+        placed, common, gone = self._placed, self._common, array("I")
         for key in keys:
             queue = placed.get(key, common)
-            queue.served += 1.0 / (queue.weight * max(1, len(queue.keys)))
-        least = min((queue.served for queue in self._queues if queue.keys), default=0.0)
+            queue.served += 1.0 / (queue.weight * max(1, len(queue)))
+            gone.extend(queue.drop(1))
+        least = min((queue.served for queue in self._queues if len(queue)), default=0.0)
         for queue in self._queues:
             queue.served = max(0.0, queue.served - least)
+        return gone
 
 
-def _interleave(queues: list[_Queue]) -> Iterator[int]:
+def _interleave(queues: Sequence[tuple[_Queue, Iterator[int]]]) -> Iterator[int]:
     """The class that is furthest behind its share gives the next key."""
     lanes = []
-    for queue in queues:
-        step = 1.0 / (queue.weight * len(queue.keys))
-        lanes.append([queue.served + step, step, iter(queue.keys)])
+    for queue, keys in queues:
+        step = 1.0 / (queue.weight * len(queue))
+        lanes.append([queue.served + step, step, keys])
     while lanes:
         lane = min(lanes, key=lambda one: one[0])  # type: ignore[arg-type,return-value]
         key = next(lane[2], None)  # type: ignore[call-overload]

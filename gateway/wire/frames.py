@@ -159,6 +159,12 @@ def encode_message(frame: Frame, body: bytes, part: int, parts: int) -> bytes:
     return head + body
 
 
+def encode_repair(epoch: int, tick: int, sent_at: int, stride: int, records: list[bytes]) -> bytes:
+    """A repair of records that are encoded already (``u32 tick`` and ``stride`` bytes each)."""
+    head = _HEADER.pack(TYPE_FRAME, FLAG_REPAIR | FLAG_TICKS, 0, 0, stride, epoch, tick, sent_at)
+    return head + b"".join(records)
+
+
 def encode_records(
     keys: Sequence[int], values: Sequence[bytes | None], ticks: Sequence[int] | None, stride: int
 ) -> bytes:

@@ -149,7 +149,7 @@ def test_more_than_half_stale_with_room_for_all_is_a_keyframe() -> None:
     values = {key: struct.pack("<I", key) + bytes(1_000) for key in range(200)}
     rig.publish(values)  # type: ignore[arg-type]
     rig.link.done.add(0)
-    rig.reader.mark(dict.fromkeys(range(150)))
+    rig.reader.mark(tuple(range(150)))
     rig.reader.flush(1.0)
     assert rig.link.controls[-1].fields == {"reason": "lagging"}
 

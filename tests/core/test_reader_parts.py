@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.core.budget import BURST_S, DEBT_S_MAX, Budget
 from gateway.core.newest import encode_newest, pick
 from gateway.core.outgoing import Outgoing
+from gateway.core.slots import Slots
 from gateway.core.stale import StaleSet, weight_class
 from gateway.core.state import WorldState
 from gateway.core.window import SentWindow
@@ -71,21 +72,22 @@ def test_every_key_ends_up_arrived_or_reported(sent: list[tuple[int, ...]], data
 
 
 def test_what_has_waited_longest_goes_first_and_waiting_again_keeps_its_place() -> None:
-    stale = StaleSet()
-    stale.add({1: None, 2: None})
-    stale.add({3: None, 1: None})
-    assert list(stale.urgent()) == [1, 2, 3]
+    stale = StaleSet(Slots(WorldState()))
+    stale.add((1, 2))
+    stale.add((3, 1))
+    assert list(stale.urgent(9)) == [1, 2, 3]
     stale.served([1])
-    stale.add({1: None})
-    assert list(stale.urgent()) == [2, 3, 1]
+    stale.add((1,))
+    assert list(stale.urgent(9)) == [2, 3, 1]
+    assert list(stale.urgent(2)) == [2, 3]
 
 
 def test_a_weight_buys_a_share_and_starves_nobody() -> None:
-    stale = StaleSet({7: 8.0})
+    stale = StaleSet(Slots(WorldState()), {7: 8.0})
     sent = dict.fromkeys(range(16), 0)
     for _ in range(1_000):
-        stale.add(dict.fromkeys(range(16)))
-        first = next(iter(stale.urgent()))
+        stale.add(tuple(range(16)))
+        first = next(stale.urgent(1))
         stale.served([first])
         sent[first] += 1
     others = [count for key, count in sent.items() if key != 7]
@@ -95,12 +97,12 @@ def test_a_weight_buys_a_share_and_starves_nobody() -> None:
 
 
 def test_new_weights_keep_what_waits() -> None:
-    stale = StaleSet({1: 4.0})
-    stale.add({1: None, 2: None, 3: None})
+    stale = StaleSet(Slots(WorldState()), {1: 4.0})
+    stale.add((1, 2, 3))
     stale.set_weights({3: 64.0})
     assert len(stale) == 3
-    assert next(iter(stale.urgent())) == 3
-    stale.discard([3])
+    assert next(stale.urgent(1)) == 3
+    stale.served([3])
     assert 3 not in stale
     stale.clear()
     assert not stale
@@ -115,14 +117,14 @@ def test_weights_are_rounded_to_powers_of_two(weight: float, exponent: int) -> N
 
 
 def test_a_budget_fills_by_its_rate_up_to_its_burst() -> None:
-    budget = Budget(8, 0.0)
+    budget = Budget(8, 0.0, 1_100)
     assert budget.refill(10.0) == 1_000 * BURST_S
     budget.spend(600)
     assert budget.refill(10.25) == pytest.approx(-250)
 
 
 def test_debt_is_bounded() -> None:
-    budget = Budget(8, 0.0)
+    budget = Budget(8, 0.0, 1_100)
     budget.spend(1_000_000)
     assert budget.level == -1_000 * DEBT_S_MAX
 
