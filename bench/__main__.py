@@ -7,27 +7,55 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.environment import environment
 from bench.link import LinkError, unavailable_because
 from bench.link.netem import unavailable_because as no_netem_because
+from bench.peers import servers
+from bench.plan import Plan, Step
 from bench.processes import BenchError
 from bench.report import print_tables, write_plots
-from bench.results import RESULTS, ResultFile, Row, read, summarise
+from bench.results import RESULTS, ResultFile, read, summarise
 from bench.scenarios import NAMES, SHORT, Settings, scenario
 
-SHORT_SETTINGS = {"seconds": 5.0, "warmup_s": 1.0, "runs": 1}
-FULL_SETTINGS = {"seconds": 10.0, "warmup_s": 2.0, "runs": 5}
+WARMUP_S = 1.0
+SHORT_SECONDS = 5.0
+FULL_SECONDS = {
+    "frames": 4.0,
+    "reads": 2.0,
+    "writes": 2.0,
+    "ingest": 4.0,
+    "fanout": 3.0,
+    "fallback": 6.0,
+    "ycsb": 2.0,
+}
+"""Seconds measured in each run, so that everything with five runs takes about an hour."""
+FULL_RUNS = 5
+ALONE = """stand-alone measurements, each with its own --help (python -m bench.NAME):
+  link.check    the lossy link against itself, and its capacity
+  quic_paths    CPU of the QUIC paths, stock against fast, and the floor below both
+  quic_steps    where the microseconds of a datagram go
+  bulk          large bodies over HTTP/3
+  store_engine  durable commits and page reads of the embedded engine
+  store_http    the same through HTTP
+  recovery      opening a world again, seeking in it, bytes a recorded frame
+  entities      moving entities between worlds
+  resting       seconds until ready, and memory of a gateway at rest
+  report        tables (--markdown), plots (--plots) and what was asked (--headline) of a result file"""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    made = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        epilog=ALONE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     made.add_argument(
         "--short", action="store_true", help="scenarios 1, 2 and 5 in short form, under ten minutes"
     )
@@ -35,108 +63,148 @@ def parser() -> argparse.ArgumentParser:
         "--only", metavar="NAME", action="append", choices=NAMES, help="this scenario (repeatable)"
     )
     made.add_argument("--runs", type=int, help="runs of each case (default 5; short 1)")
-    made.add_argument("--seconds", type=float, help="seconds measured in each run (default 10; short 5)")
+    made.add_argument("--seconds", type=float, help="seconds measured in each run (default 2 to 6; short 5)")
     made.add_argument("--seed", type=int, default=1, help="the link's seed; run n uses seed + n")
     made.add_argument("--netem", action="store_true", help="the kernel's netem instead of our own carrier")
+    made.add_argument(
+        "--tcp", metavar="NAME", help="TCP's congestion control on the link (default: the machine's)"
+    )
     made.add_argument("--out", type=Path, help="the result file (default bench/results/NAME.jsonl)")
+    made.add_argument("--resume", action="store_true", help="keep what the result file has, run the rest")
     made.add_argument(
         "--where", metavar="KEY=VALUE", action="append", default=[], help="only cases with this parameter"
     )
+    made.add_argument("--plan", action="store_true", help="say what would be run and how long, and end")
     return made
 
 
-def _settings(args: argparse.Namespace) -> tuple[Settings, int]:
-    base = SHORT_SETTINGS if args.short else FULL_SETTINGS
-    seconds = args.seconds or float(base["seconds"])
-    return Settings(seconds, float(base["warmup_s"]), args.short, args.seed, args.netem), args.runs or int(
-        base["runs"]
+def settings_of(name: str, args: argparse.Namespace, link_packets_per_s: float = 0.0) -> Settings:
+    """How one scenario is run."""
+    seconds = args.seconds or (SHORT_SECONDS if args.short else FULL_SECONDS[name])
+    return Settings(
+        seconds=seconds,
+        warmup_s=WARMUP_S,
+        short=args.short,
+        seed=args.seed,
+        netem=args.netem,
+        runs=args.runs or (1 if args.short else FULL_RUNS),
+        tcp=args.tcp,
+        link_packets_per_s=link_packets_per_s,
     )
 
 
-def _wanted(case: dict[str, object], where: Sequence[str]) -> bool:
-    return all(str(case.get(key)) == value for key, _, value in (word.partition("=") for word in where))
+def narrowed(case: dict[str, Any], where: Sequence[str]) -> dict[str, Any] | None:
+    """The case as far as it is wanted, or None. Where a case has several values (all round trips at once),
+    one of them may be asked for."""
+    made = dict(case)
+    for key, _, value in (word.partition("=") for word in where):
+        had = made.get(key)
+        if isinstance(had, tuple):
+            made[key] = tuple(one for one in had if str(one) == value)
+            if not made[key]:
+                return None
+        elif str(had) != value:
+            return None
+    return made
 
 
-def check_link(console: Console, netem: bool) -> bool:
-    """The link's self-check; False: scenarios on the link are left out, and why is said."""
+def check_link(console: Console, netem: bool) -> dict[str, Any] | None:
+    """The link's self-check and its capacity; None: scenarios on the link are left out, and why is said."""
     reason = unavailable_because() or (no_netem_because() if netem else None)
     if reason:
         console.print(f"[yellow]no lossy link here:[/] {reason}. The loopback scenarios still run.")
-        return False
-    from bench.link.check import check
+        return None
+    from bench.link.check import by_carrier, by_netem, capacity, check
     from bench.link.model import Direction, Path
 
-    findings = check(Path.symmetric(Direction(delay_ms=25.0, loss=0.02)))
+    findings = check(Path.symmetric(Direction(delay_ms=25.0, loss=0.02)), netem=netem)
+    findings += check(Path.symmetric(Direction(delay_ms=10.0, rate_kbps=8_000.0)), netem=netem)
     for finding in findings:
         console.print(f"link: {finding}")
     if not all(finding.ok for finding in findings):
         raise BenchError(
             "the link does not do what was asked of it, so nothing measured on it would mean anything"
         )
-    return True
+    made = capacity(opened=by_netem if netem else by_carrier)
+    console.print(f"link: carries {made['packets_per_s']:,.0f} packets/s, adds {made['added_rtt_us']} µs")
+    return {"by": "netem" if netem else "carrier", **made, "checked": [str(f) for f in findings]}
+
+
+def peers(console: Console) -> dict[str, str]:
+    """Which peers are here, installed if they can be: name -> version, or why it is missing."""
+    made = {}
+    for name in servers.PACKAGES:
+        reason = servers.available(name)
+        made[name] = f"missing: {reason}" if reason else servers.version(name)
+        if reason:
+            console.print(f"[yellow]peer {name} is missing:[/] {reason}; its rows are left out")
+    return made
 
 
 def run(names: Sequence[str], args: argparse.Namespace, console: Console) -> Path:
     """Run everything; answers the result file."""
-    settings, runs = _settings(args)
-    linked = check_link(console, args.netem) if any(scenario(n).NEEDS_LINK for n in names) else False
-    names = [n for n in names if linked or not scenario(n).NEEDS_LINK]
     out = args.out or RESULTS / ("short.jsonl" if args.short else "full.jsonl")
-    file = ResultFile(out, environment())
-    plan = [
-        (n, c, r)
-        for n in names
-        for c in scenario(n).cases(args.short)
-        if _wanted(c, args.where)
-        for r in range(runs)
-    ]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=len(plan))
-        for name, case, number in plan:
-            progress.update(task, description=f"{name} {' '.join(f'{k}={v}' for k, v in case.items())}")
-            _one(name, case, number, settings, file, console)
-            progress.advance(task)
-    file.close()
+    wanted = plan(names, args)
+    console.print(wanted.told())
+    needs_link = any(scenario(n).NEEDS_LINK for n in names)
+    link = check_link(console, args.netem) if needs_link else None
+    capacity = link["packets_per_s"] if link else 0.0
+    if link is None:
+        names = [n for n in names if not scenario(n).NEEDS_LINK]
+    facts = {**environment(), "link": link, "peers": peers(console), "arguments": sys.argv[1:]}
+    if link and args.tcp:
+        facts["tcp"] = args.tcp
+    with ResultFile(out, facts, resume=args.resume) as file:
+        plan(names, args, capacity).run(file, console)
     return out
 
 
-def _one(
-    name: str, case: dict[str, object], number: int, settings: Settings, file: ResultFile, console: Console
-) -> None:
-    seeded = replace(settings, seed=settings.seed + number)
-    command = f"python -m bench --only {name} " + " ".join(f"--where {k}={v}" for k, v in case.items())
-    try:
-        for measured in scenario(name).measure(case, seeded):
-            file.add(Row(name, measured.params, number, measured.measures, measured.marks, command))
-    except (BenchError, LinkError) as error:
-        console.print(f"[red]not measured:[/] {name} {case}: {error}")
+def plan(names: Sequence[str], args: argparse.Namespace, link_packets_per_s: float = 0.0) -> Plan:
+    """Every case of every scenario that is wanted."""
+    steps = []
+    for name in names:
+        settings = settings_of(name, args, link_packets_per_s)
+        for case in scenario(name).cases(args.short):
+            kept = narrowed(case, args.where)
+            if kept is not None:
+                steps.append(Step(name, kept, settings))
+    return Plan(steps)
 
 
 def main() -> int:
     """Entry. Exit 0: measured; 1: the link or a needed part failed."""
     args = parser().parse_args()
     console = Console(stderr=False)
+    names = args.only or (SHORT if args.short else NAMES)
+    if args.plan:
+        console.print(plan(names, args).told())
+        return 0
     started = time.monotonic()
     try:
-        out = run(args.only or (SHORT if args.short else NAMES), args, console)
+        out = run(names, args, console)
     except (BenchError, LinkError) as error:
         console.print(f"[red]{error}[/]")
         return 1
     except KeyboardInterrupt:
-        console.print("stopped; what was measured is kept")
+        console.print("stopped; what was measured is kept, and --resume goes on with it")
         return 130
-    facts, rows = read(out)
-    print_tables(summarise(rows), console)
-    plots = write_plots(summarise(rows), out.with_suffix(""))
-    console.print(
-        f"environment: {facts['processor']}, {facts['cores']} cores, kernel {facts['kernel']}, Python {facts['python']}"
-    )
-    console.print(
-        f"raw results: {os.path.relpath(out)}; plots: {', '.join(os.path.relpath(p) for p in plots) or 'none'}"
-    )
+    show(out, console)
     console.print(f"took {time.monotonic() - started:.0f} s")
     return 0
+
+
+def show(out: Path, console: Console) -> None:
+    """The tables, the plots, and where everything is."""
+    facts, rows = read(out)
+    summaries = summarise(rows)
+    print_tables(summaries, console)
+    plots = write_plots(summaries, out.with_suffix(""))
+    console.print(
+        f"environment: {facts['processor']}, {facts['cores']} cores, kernel {facts['kernel']}, Python "
+        f"{facts['python']}; TCP: {facts['tcp']}; {facts['pinned']}"
+    )
+    told = ", ".join(os.path.relpath(p) for p in plots) or "none"
+    console.print(f"raw results: {os.path.relpath(out)}; plots: {told}")
 
 
 if __name__ == "__main__":

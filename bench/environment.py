@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.cores import described
+
 PACKAGES = ("aioquic", "apsw", "cryptography", "hypercorn", "httpx", "uvloop", "zstandard")
 
 
@@ -24,6 +26,8 @@ def environment() -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "commit": _commit(),
         "load_before": os.getloadavg()[0],
+        "tcp": _tcp(),
+        "pinned": described(),
     }
 
 
@@ -32,6 +36,14 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.machine()
+
+
+def _tcp() -> str:
+    """TCP's congestion control, which decides what loss does to it."""
+    try:
+        return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    except OSError:
+        return "unknown"
 
 
 def _commit() -> str:

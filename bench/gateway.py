@@ -24,7 +24,6 @@ class Gateway:
         *,
         prefix: Prefix = (),
         extra: tuple[str, ...] = (),
-        cpu: int | None = None,
     ) -> None:
         self.host = host
         self.port = free_port()
@@ -34,7 +33,7 @@ class Gateway:
             argv += ["--store", str(folder / "store")]
         if host != "127.0.0.1":
             argv.append("--insecure-public")
-        self.server = Server(argv, prefix, cpu=cpu)
+        self.server = Server(argv, prefix)
         facts = "\n".join(self.server.wait_for_line("ready"))
         found = re.search(r"\b[0-9a-f]{64}\b", facts)
         self.certificate_sha256 = found.group(0) if found else ""

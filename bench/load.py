@@ -1,23 +1,21 @@
 """The load generators: publishers that keep their rate whatever happens, readers that weigh age by time.
 
-Room: bench. ``python -m bench.load publish|read|ingest JSON``: connects, prints ``ready``, waits for a line
-on standard input, runs, prints one JSON line. The JSON's fields: ``door``, ``target``, ``seconds``,
-``warmup_s``, ``records``; for ``publish`` also ``hz``; for ``read`` also ``readers`` and ``lean``; for ``ingest``
-``hz`` and ``publishers``.
+Room: bench. Started as :mod:`bench.jobs` tells, as ``bench.load``. Fields of a job: ``door``, ``target``, ``seconds``,
+``warmup_s``, ``records``; for ``publish`` also ``hz``, and ``steady`` to go on until another line comes; for ``read``
+also ``readers``, ``lean``, and ``windows``: so many answers, one for each ``go``, the warm-up before the first;
+for ``ingest`` ``hz`` and ``publishers``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import uvloop
-
 from bench.doors import Close, door, lean_door
+from bench.jobs import hear, main, say, wait_for_go
 from bench.lean import LeanAges, LeanPool, Samples
 from bench.payload import messages, still_messages
 from gateway.wire import Control, decode_message
@@ -26,6 +24,8 @@ BUSY_SHARE = 0.9
 """A generator that used more than this share of a core was the bottleneck itself."""
 
 
+STEADY_TICKS = 1_000_000
+"""Four and a half hours at 60 Hz: a steady publisher whose scenario died ends by itself."""
 CONNECT_AT_ONCE = 16
 """Readers that shake hands at one time."""
 
@@ -35,22 +35,19 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-async def _wait_for_go() -> None:
-    print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
-
-
 async def publish(settings: dict[str, Any]) -> dict[str, Any]:
     """One publisher at ``hz``; a tick that is late is sent at once, and counted."""
     send, close = await door(settings["door"]).publisher(settings["target"])
-    await _wait_for_go()
+    await wait_for_go()
+    stopped = asyncio.ensure_future(hear()) if settings.get("steady") else None
     cpu = time.process_time()
     started = time.monotonic()
-    total = int((settings["warmup_s"] + settings["seconds"]) * settings["hz"])
-    late = 0
+    total = STEADY_TICKS if stopped else int((settings["warmup_s"] + settings["seconds"]) * settings["hz"])
+    late = tick = 0
     if settings.get("still"):
         send(still_messages(settings["records"] + 1, settings["still"]))
-    for tick in range(1, total + 1):
+    while tick < total and not (stopped and stopped.done()):
+        tick += 1
         send(messages(tick, settings["records"], now_us()))
         ahead = started + tick / settings["hz"] - time.monotonic()
         late += ahead < 0
@@ -58,7 +55,7 @@ async def publish(settings: dict[str, Any]) -> dict[str, Any]:
     took = time.monotonic() - started
     share = (time.process_time() - cpu) / took
     await close()
-    return {"frames": total, "late": late, "cpu_share": share, "seconds": took}
+    return {"frames": tick, "late": late, "cpu_share": share, "seconds": took}
 
 
 class _Lag:
@@ -90,7 +87,7 @@ async def ingest(settings: dict[str, Any]) -> dict[str, Any]:
     for number, lag in enumerate(lags):
         target = {**settings["target"], "world": f"{settings['target']['world']}-{number}"}
         opened.append(await way.publisher(target, lag.take))
-    await _wait_for_go()
+    await wait_for_go()
     cpu, started = time.process_time(), time.monotonic()
     ticks = int((settings["warmup_s"] + settings["seconds"]) * settings["hz"])
     late = sent = 0
@@ -154,8 +151,19 @@ async def read(settings: dict[str, Any]) -> dict[str, Any]:
     samples = Samples()
     ages = [LeanAges(settings["records"], samples) for _ in range(settings["readers"])]
     close = await _connected(settings, ages)
-    await _wait_for_go()
-    await asyncio.sleep(settings["warmup_s"])
+    try:
+        await wait_for_go()
+        await asyncio.sleep(settings["warmup_s"])
+        for _ in range(settings.get("windows", 1) - 1):
+            say(json.dumps(await _window(settings, samples, ages)))
+            await hear()
+        return await _window(settings, samples, ages)
+    finally:
+        await close()
+
+
+async def _window(settings: dict[str, Any], samples: Samples, ages: list[LeanAges]) -> dict[str, Any]:
+    """Measure for ``seconds``, from now on."""
     samples.restart()
     for reader in ages:
         reader.restart()
@@ -164,28 +172,18 @@ async def read(settings: dict[str, Any]) -> dict[str, Any]:
     took = time.monotonic() - started
     share = (time.process_time() - cpu) / took
     renewed = sum(r.renewed for r in ages)
+    counted = {"messages": sum(r.messages for r in ages), "bytes": sum(r.bytes for r in ages)}
     for reader in ages:
         reader.finish(now_us())
-    answer = {
+    return {
+        **counted,
         "histogram": samples.weigh().dump(),
-        "messages": sum(r.messages for r in ages),
-        "bytes": sum(r.bytes for r in ages),
         "records_renewed": renewed,
         "frames_seen": renewed / settings["records"],
         "cpu_share": share,
         "seconds": took,
     }
-    await close()
-    return answer
-
-
-def main() -> None:
-    """Entry."""
-    role = {"publish": publish, "read": read, "ingest": ingest}[sys.argv[1]]
-    answer = json.dumps(uvloop.run(role(json.loads(sys.argv[2]))))
-    with open(sys.stdout.fileno(), "w", closefd=False) as out:  # whole, also where stdout is unbuffered
-        out.write(answer + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main({"publish": publish, "read": read, "ingest": ingest})

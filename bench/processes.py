@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -17,8 +18,12 @@ from typing import Any
 
 import psutil
 
+from bench.cores import load_cores, server_cores
+
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 15.0
+READY_S = 120.0
+"""Four hundred handshakes beside a full core take a minute."""
 
 Prefix = Sequence[str]
 """Words before a command, e.g. ``ip netns exec NAME``, or none."""
@@ -28,18 +33,22 @@ class BenchError(Exception):
     """A part of the benchmark could not do its work; nothing is reported for the scenario."""
 
 
+def _pin(process: subprocess.Popen[str], cores: frozenset[int] | None) -> None:
+    """At once after its start, so that every thread that it makes is pinned as well."""
+    if cores is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(process.pid, cores)
+
+
 class Server:
     """A server process under measurement. A context manager: gone at the end."""
 
-    def __init__(
-        self, argv: Sequence[str], prefix: Prefix = (), *, quiet: bool = False, cpu: int | None = None
-    ) -> None:
+    def __init__(self, argv: Sequence[str], prefix: Prefix = (), *, quiet: bool = False) -> None:
         out = subprocess.DEVNULL if quiet else subprocess.PIPE
         self._process = subprocess.Popen(
             [*prefix, *argv], stdout=out, stderr=subprocess.STDOUT, text=True, cwd=ROOT
         )
-        if cpu is not None:
-            os.sched_setaffinity(self._process.pid, {cpu})
+        _pin(self._process, server_cores())
 
     def wait_for_line(self, wanted: str) -> list[str]:
         """Read its output up to the line ``wanted``; answers the lines before. Raises BenchError at its end."""
@@ -110,21 +119,14 @@ class Worker:
     """A load generator: ``python -m MODULE ROLE JSON``; prints ``ready``, runs on ``go``, ends with one JSON line."""
 
     def __init__(
-        self,
-        role: str,
-        settings: dict[str, Any],
-        prefix: Prefix = (),
-        *,
-        cpu: int | None = None,
-        module: str = "bench.load",
+        self, role: str, settings: dict[str, Any], prefix: Prefix = (), *, module: str = "bench.load"
     ) -> None:
         argv = [*prefix, sys.executable, "-m", module, role, json.dumps(settings)]
         self._role = role
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
-        if cpu is not None:
-            os.sched_setaffinity(self._process.pid, {cpu})
+        _pin(self._process, load_cores())
 
     def wait_ready(self) -> None:
         """Until it is connected and waits for ``go``."""
@@ -160,6 +162,95 @@ class Worker:
         if self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
+
+
+class Station:
+    """A load generator's process that stays for many jobs, so that starting it is paid once.
+
+    ``python -m MODULE serve``: a job is a line of JSON; it prints ``ready`` when it is connected, and then
+    for each ``go`` one line of JSON. ``spread``: not pinned. A context manager: gone at the end.
+    """
+
+    def __init__(self, prefix: Prefix = (), *, module: str = "bench.load", spread: bool = False) -> None:
+        self._argv = [*prefix, sys.executable, "-m", module, "serve"]
+        self._cores = None if spread else load_cores()
+        self._process: subprocess.Popen[str] | None = None
+        self._role = ""
+        self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        self._process = process
+        _pin(process, self._cores)
+        return process
+
+    def _say(self, line: str) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            raise BenchError(f"the load generator {self._role!r} has ended")
+        assert process.stdin is not None
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+
+    def _hear(self, timeout_s: float) -> str:
+        """Its next line. Lines come one for each request, so none hides in the reader's buffer."""
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], timeout_s)
+        line = process.stdout.readline().strip() if ready else ""
+        if not line:
+            why = "ended" if ready else f"said nothing for {timeout_s:g} s"
+            self.stop()
+            raise BenchError(f"the load generator {self._role!r} {why}")
+        return line
+
+    def begin(self, role: str, settings: dict[str, Any]) -> None:
+        """Give it a job; it connects meanwhile."""
+        self._role = role
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        self._say(json.dumps({"role": role, "settings": settings}))
+
+    def wait_ready(self, timeout_s: float = READY_S) -> None:
+        """Until it is connected and waits for ``go``. Raises BenchError with what it says instead."""
+        line = self._hear(timeout_s)
+        if line != "ready":
+            raise BenchError(f"the load generator {self._role!r} did not start: {line}")
+
+    def go(self) -> None:
+        """Start the load, or the next window of it."""
+        self._say("go")
+
+    def result(self, timeout_s: float) -> dict[str, Any]:
+        """Its answer to one ``go``. Raises BenchError if it fails, dies, or takes longer."""
+        answer: dict[str, Any] = json.loads(self._hear(timeout_s))
+        if "error" in answer:
+            raise BenchError(f"the load generator {self._role!r} failed: {answer['error']}")
+        return answer
+
+    def cpu_s(self) -> float:
+        """CPU seconds that it has used."""
+        assert self._process is not None
+        times = psutil.Process(self._process.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def stop(self) -> None:
+        """End it; a later job starts it anew."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def __enter__(self) -> Station:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ DOORS = ("webtransport", "websocket", "http")
 TRANSPORTS = ("h3", "h2", "h1")
 COLD_PAGES = 500
 PAGE_BYTES = 8_192
+OPEN_S_MAX = 50.0
 CPU = re.compile(r"^mvgateway_process_cpu_seconds_total (\S+)$", re.MULTILINE)
 
 Tell = Callable[[str], None]
@@ -114,7 +115,7 @@ class Remote:
     def _reads(self, tell: Tell) -> list[Row]:
         tell(f"reads: a database of {COLD_PAGES} pages, opened cold, then point by point")
         fields = {**{k: v for k, v in self._target.items() if k != "world"}, "seconds": self._seconds}
-        fields |= {"pages": COLD_PAGES, "page_bytes": PAGE_BYTES, "parallel": 1}
+        fields |= {"pages": COLD_PAGES, "page_bytes": PAGE_BYTES, "parallel": 1, "open_s_max": OPEN_S_MAX}
         rows = []
         self._store_worker("prepare", {**fields, "transport": "h2"})
         for transport in TRANSPORTS:

@@ -95,6 +95,8 @@ def _draw_frames(group: Sequence[Summary], path: Path) -> Path:
     chosen = [
         s for s in group if s.params["hz"] == 60 and s.params["frame_bytes"] == 1024 and not s.params["burst"]
     ]
+    if not chosen:
+        chosen = list(group)
     trips = sorted({s.params["rtt_ms"] for s in chosen})
     figure, panels = plt.subplots(1, len(trips), figsize=(4.2 * len(trips), 3.6), squeeze=False, sharey=True)
     for panel, rtt_ms in zip(panels[0], trips, strict=True):

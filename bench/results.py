@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -25,6 +26,8 @@ class Row:
     measures: Mapping[str, float | None]
     marks: tuple[str, ...] = ()
     command: str = ""
+    case: str = ""
+    """The case that was run, as JSON: what ``--resume`` knows a run by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +64,45 @@ def short(number: float) -> str:
 
 
 class ResultFile:
-    """Appends rows as they come, so that an interrupted run keeps what it measured."""
+    """Appends rows as they come, so that an interrupted run keeps what it measured. A context manager.
 
-    def __init__(self, path: Path, environment: Mapping[str, Any]) -> None:
+    ``resume``: keep the rows of the file that is there. The first line is the environment of its first run; another's
+    is a line of its own. Raises ValueError on a foreign file.
+    """
+
+    def __init__(self, path: Path, environment: Mapping[str, Any], *, resume: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file = path.open("w")
-        self._write({"environment": environment})
+        self._done: set[tuple[str, str, int]] = set()
+        if resume and path.exists():
+            _, rows = read(path)
+            self._done = {(row.scenario, row.case, row.run) for row in rows}
+        self._file = path.open("a" if self._done else "w")
+        self._write([{"environment": environment}])
 
-    def add(self, row: Row) -> None:
-        """Write one row and flush it."""
-        self._write(asdict(row))
+    def has(self, scenario: str, case: str, run: int) -> bool:
+        """Whether this run of this case is in the file."""
+        return (scenario, case, run) in self._done
 
-    def _write(self, value: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(value) + "\n")
+    def add(self, rows: Iterable[Row]) -> None:
+        """Write the rows of one run, all or none."""
+        self._write([asdict(row) for row in rows])
+
+    def _write(self, values: Iterable[Mapping[str, Any]]) -> None:
+        self._file.write("".join(json.dumps(value) + "\n" for value in values))
         self._file.flush()
 
     def close(self) -> None:
         """Done; the file stays."""
         self._file.close()
+
+    def __enter__(self) -> ResultFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -87,7 +110,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Row]]:
     lines = [json.loads(line) for line in path.read_text().splitlines() if line]
     if not lines or "environment" not in lines[0]:
         raise ValueError(f"{path} is no result file: its first line must hold the environment")
-    rows = [Row(**{**line, "marks": tuple(line["marks"])}) for line in lines[1:]]
+    rows = [Row(**{**line, "marks": tuple(line["marks"])}) for line in lines[1:] if "environment" not in line]
     return lines[0]["environment"], rows
 
 

@@ -1,26 +1,23 @@
 """The load generators of the store scenarios: cold opens, point reads, durable commits, YCSB. Room: bench.
 
-``python -m bench.store_load prepare|reads|writes|ycsb JSON``: connects, prints ``ready``, waits for a line on
-standard input, runs, prints one JSON line. Fields: ``url``, ``transport`` (h3, h2, h1), ``ca``, ``seconds``,
-``parallel``, and by role ``pages``, ``page_bytes``, ``workload``, ``records``.
+Started as :mod:`bench.jobs` tells, as ``bench.store_load``. Fields of a job: ``url``, ``transport`` (h3, h2, h1), ``ca``,
+``seconds``, ``parallel``, and by role ``pages``, ``page_bytes``, ``open_s_max``, ``workload``, ``records``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 import blake3
-import uvloop
 
 from bench.doors import trust
+from bench.jobs import main, wait_for_go
 from bench.ycsb import run_ycsb
 from gateway.client.store import open_store
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite, Store, Version
@@ -38,11 +35,6 @@ async def _open(settings: dict[str, Any]) -> Store:
         trust=trust(settings),
         auto_create=True,
     )
-
-
-async def _wait_for_go() -> None:
-    print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
 
 
 def _percentiles(times_s: Sequence[float]) -> dict[str, float | None]:
@@ -74,21 +66,29 @@ async def prepare(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 async def reads(settings: dict[str, Any]) -> dict[str, Any]:
-    """``parallel`` clients, each with a connection of its own: a cold open, then random point reads."""
+    """``parallel`` clients, each with a connection of its own: a cold open, then random point reads.
+
+    An open that takes longer than ``open_s_max`` is cut; its speed is told all the same.
+    """
     stores = [await _open(settings) for _ in range(settings["parallel"])]
     await asyncio.gather(*(store.stat(COLD) for store in stores))
-    await _wait_for_go()
+    await wait_for_go()
     cpu, started = time.process_time(), time.monotonic()
-    opens = await asyncio.gather(*(_timed(partial(_open_cold, s, settings["pages"])) for s in stores))
+    pages, limit_s = settings["pages"], settings["open_s_max"]
+    opens = await asyncio.gather(*(_open_cold(s, pages, limit_s) for s in stores))
+    opened_s = time.monotonic() - started
+    bytes_read = sum(size for _, size in opens)
     deadline = time.monotonic() + settings["seconds"]
     point_started = time.monotonic()
-    lists = await asyncio.gather(*(_points(s, n, settings["pages"], deadline) for n, s in enumerate(stores)))
+    lists = await asyncio.gather(*(_points(s, n, pages, deadline) for n, s in enumerate(stores)))
     took = time.monotonic() - point_started
     times = [t for one in lists for t in one]
-    await asyncio.gather(*(store.aclose() for store in stores))
     share = (time.process_time() - cpu) / (time.monotonic() - started)
+    await asyncio.gather(*(store.aclose() for store in stores))
+    whole = sorted(seconds for seconds, _ in opens if seconds is not None)
     return {
-        "open_s": sorted(opens)[len(opens) // 2],
+        "open_s": whole[len(whole) // 2] if len(whole) == len(opens) else None,
+        "open_mb_per_s": bytes_read / opened_s / 1e6,
         "reads_per_s": len(times) / took,
         "cpu_share": share,
         **_percentiles(times),
@@ -101,14 +101,21 @@ async def _timed(work: Callable[[], Awaitable[Any]]) -> float:
     return time.monotonic() - started
 
 
-async def _open_cold(store: Store, pages: int) -> None:
-    version = (await store.stat(COLD)).version
-    got = 0
-    for first in range(0, pages, READ_BATCH_PAGES):
-        wanted = [PageRead(page, version) for page in range(first, min(first + READ_BATCH_PAGES, pages))]
-        got += sum(len(content.data) > 0 for content in await store.read(COLD, wanted))
-    if got != pages:
-        raise RuntimeError(f"{got} of {pages} pages came")
+async def _open_cold(store: Store, pages: int, limit_s: float) -> tuple[float | None, int]:
+    """Read every page in batches; answers the seconds (None: cut) and the bytes that came."""
+    started, size = time.monotonic(), 0
+    try:
+        async with asyncio.timeout(limit_s):
+            version = (await store.stat(COLD)).version
+            for first in range(0, pages, READ_BATCH_PAGES):
+                numbers = range(first, min(first + READ_BATCH_PAGES, pages))
+                contents = await store.read(COLD, [PageRead(page, version) for page in numbers])
+                if not all(content.data for content in contents):
+                    raise RuntimeError(f"pages {numbers} did not all come")
+                size += sum(len(content.data) for content in contents)
+    except TimeoutError:
+        return None, size
+    return time.monotonic() - started, size
 
 
 async def _points(store: Store, seed: int, pages: int, deadline: float) -> list[float]:
@@ -125,7 +132,7 @@ async def writes(settings: dict[str, Any]) -> dict[str, Any]:
     store = await _open(settings)
     spaces = [Namespace(f"bench~write-{n}") for n in range(settings["parallel"])]
     await asyncio.gather(*(store.stat(ns) for ns in spaces))
-    await _wait_for_go()
+    await wait_for_go()
     cpu, started = time.process_time(), time.monotonic()
     deadline = started + settings["seconds"]
     lists = await asyncio.gather(*(_commits(store, ns, settings["page_bytes"], deadline) for ns in spaces))
@@ -148,7 +155,7 @@ async def _commits(store: Store, ns: Namespace, page_bytes: int, deadline: float
 async def ycsb(settings: dict[str, Any]) -> dict[str, Any]:
     """One client running a YCSB workload on a SQLite database over the store's pages."""
     store = await _open(settings)
-    await _wait_for_go()
+    await wait_for_go()
     cpu, started = time.process_time(), time.monotonic()
     times, counts = await asyncio.to_thread(run_ycsb, store.blocking(), settings)
     share = (time.process_time() - cpu) / (time.monotonic() - started)
@@ -161,12 +168,5 @@ async def ycsb(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Entry."""
-    roles: dict[str, Any] = {"prepare": prepare, "reads": reads, "writes": writes, "ycsb": ycsb}
-    settings = json.loads(sys.argv[2])
-    print(json.dumps(uvloop.run(roles[sys.argv[1]](settings))), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main({"prepare": prepare, "reads": reads, "writes": writes, "ycsb": ycsb})

@@ -18,7 +18,8 @@ from gateway.wire import MessageStream
 async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     """One connection with one endless GET."""
     context = trust(target).ssl_context()
-    client = httpx.AsyncClient(http2=True, verify=context, timeout=httpx.Timeout(10.0, read=None))
+    transport = httpx.AsyncHTTPTransport(http2=True, verify=context, local_address=target.get("local"))
+    client = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10.0, read=None))
     headers = {"accept": "application/vnd.mvgateway.frames"}
     request = client.build_request("GET", target["url"] + live_path(target, "subscribe"), headers=headers)
     response = await client.send(request, stream=True)

@@ -33,6 +33,12 @@ class Link(Protocol):
     hosts: list[Host]
     report: dict[str, Any]
 
+    def begin(self, paths: Sequence[Path], seed: int) -> None:
+        """Other rules for the same hosts, counters at zero."""
+
+    def counters(self) -> dict[str, Any]:
+        """What was carried since the rules came, at least ``bytes_down`` and ``bytes_up`` by address."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -40,6 +46,10 @@ class Link(Protocol):
     ) -> None: ...
 
 
-def open_network(paths: Sequence[Path], seed: int, *, netem: bool = False) -> Link:
-    """The link by the carrier, or by the kernel's netem if that was asked for."""
-    return NetemNetwork(list(paths)) if netem else Network(paths, seed=seed)
+def open_network(
+    paths: Sequence[Path], seed: int, *, netem: bool = False, addresses: int = 1, tcp: str | None = None
+) -> Link:
+    """The link by the carrier, or by the kernel's netem if that was asked for. ``tcp``: congestion control."""
+    if netem:
+        return NetemNetwork(list(paths), addresses=addresses, tcp=tcp)
+    return Network(paths, seed=seed, addresses=addresses, tcp=tcp)

@@ -1,9 +1,10 @@
 """The carrier: one process that moves IP packets between TUN devices by the link's model.
 
 Room: bench/link. Run by :class:`bench.link.network.Network` as ``python -m bench.link.carrier``; it
-gets its devices as inherited file descriptors and its rules as JSON on the command line, and prints
-its counters as one JSON line when its standard input closes. ``select`` is used because its
-time-out has microseconds (epoll's has milliseconds).
+gets its devices as inherited file descriptors and its rules as JSON on the command line. A line ``report`` on its
+standard input is answered by its counters as one JSON line, a line of JSON (``paths``, ``seed``) by ``carrying``
+once those rules hold and the counters are zero; at the end of its input it prints its counters and ends.
+``select`` is used because its time-out has microseconds (epoll's has milliseconds).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import heapq
 import json
 import os
 import select
+import socket
 import sys
 import time
 from typing import Any
@@ -43,28 +45,49 @@ class Carrier:
 
     def __init__(self, fds: list[int], paths: list[Path], seed: int) -> None:
         self._fds = fds
-        self._paths = paths
-        self._seed = seed
         self._waiting: list[tuple[float, int, int, bytes]] = []
         self._order = 0
+        self.begin(paths, seed)
+
+    def begin(self, paths: list[Path], seed: int) -> None:
+        """New rules and new chances; what is on its way is dropped, and the counters begin at zero."""
+        self._paths = paths
+        self._seed = seed
+        self._waiting.clear()
         self._shapers: dict[tuple[int, bytes, bool], Shaper] = {}
         self.carried = 0
         self.overflowed = 0
-        self._bytes = [[0, 0] for _ in paths]
+        self._bytes: dict[bytes, list[int]] = {}
         self.late_us_max = 0.0
         self.late_us_sum = 0.0
+        self._began = (time.monotonic(), time.process_time())
 
     def run(self, control_fd: int) -> None:
         """Carry until ``control_fd`` is closed at the other end."""
+        heard = b""
         watched = [*self._fds, control_fd]
         while True:
             ready, _, _ = select.select(watched, [], [], self._until_next())
             if control_fd in ready:
-                return
+                piece = os.read(control_fd, 65_536)
+                if not piece:
+                    return
+                *lines, heard = (heard + piece).split(b"\n")
+                for line in lines:
+                    self._obey(line)
+                ready.remove(control_fd)
             self._deliver_due(time.monotonic())
             for fd in ready:
                 self._take(fd)
             self._deliver_due(time.monotonic())
+
+    def _obey(self, line: bytes) -> None:
+        if line == b"report":
+            print(json.dumps(self.report()), flush=True)
+            return
+        rules = json.loads(line)
+        self.begin([path_from(p) for p in rules["paths"]], rules["seed"])
+        print("carrying", flush=True)
 
     def _until_next(self) -> float | None:
         if not self._waiting:
@@ -88,7 +111,10 @@ class Carrier:
             return
         host = source if upwards else target
         address = packet[SOURCE] if upwards else packet[DESTINATION]
-        self._bytes[host - 1][upwards] += len(packet)
+        counted = self._bytes.get(address)
+        if counted is None:
+            counted = self._bytes[address] = [0, 0]
+        counted[upwards] += len(packet)
         arrives = self._shaper(host, address, upwards).admit(len(packet), now)
         if arrives is None:
             return
@@ -127,19 +153,20 @@ class Carrier:
             self.late_us_max = max(self.late_us_max, late_us)
 
     def report(self) -> dict[str, Any]:
-        """The counters: packets carried, dropped by the models, IP bytes offered to each host's path (down:
-        from host 0), lateness in microseconds, CPU seconds."""
+        """The counters since the rules came: packets carried, dropped by the models, IP bytes offered to each
+        address (down: from host 0), lateness in microseconds, seconds, CPU seconds."""
         shapers = self._shapers.values()
         return {
             "carried": self.carried,
             "dropped_loss": sum(s.dropped_loss for s in shapers),
             "dropped_queue": sum(s.dropped_queue for s in shapers),
             "overflowed": self.overflowed,
-            "bytes_down": [down for down, _ in self._bytes],
-            "bytes_up": [up for _, up in self._bytes],
+            "bytes_down": {socket.inet_ntoa(a): down for a, (down, _) in self._bytes.items()},
+            "bytes_up": {socket.inet_ntoa(a): up for a, (_, up) in self._bytes.items()},
             "late_us_mean": round(self.late_us_sum / self.carried, 1) if self.carried else 0.0,
             "late_us_max": round(self.late_us_max, 1),
-            "cpu_s": round(time.process_time(), 3),
+            "seconds": round(time.monotonic() - self._began[0], 3),
+            "cpu_s": round(time.process_time() - self._began[1], 3),
         }
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from bench.link.model import Direction, Path
-from bench.link.network import SERVER_ADDRESS, Host, ip
+from bench.link.network import SERVER_ADDRESS, Host, LinkError, ip
 
 QUEUE_PACKETS = 100_000
 """netem's own limit counts packets on their delay line too: large, so that only loss and rate drop."""
@@ -48,15 +49,33 @@ def words(rule: Direction) -> list[str]:
     return made
 
 
+def _tc(host: Host, verb: str, device: str, rule: Direction | None = None) -> None:
+    argv = ["tc", "-n", host.name, "qdisc", verb, "dev", device, "root"]
+    argv += ["netem", *words(rule)] if rule is not None else []
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LinkError(f"{' '.join(argv)}: {done.stderr.strip()}")
+
+
+def _sent_bytes(host: Host, device: str) -> int:
+    done = host.run(["cat", f"/sys/class/net/{device}/statistics/tx_bytes"], capture_output=True, text=True)
+    return int(done.stdout or 0)
+
+
 class NetemNetwork:
     """Host 0 joined to the others by veth pairs with netem at both ends. The face of ``Network``."""
 
-    def __init__(self, paths: list[Path]) -> None:
+    def __init__(self, paths: list[Path], *, addresses: int = 1, tcp: str | None = None) -> None:
         self.paths = paths
+        self._tcp = tcp
         prefix = f"mvgn{os.getpid()}"
         self.hosts = [Host(f"{prefix}-0", [SERVER_ADDRESS])]
-        self.hosts += [Host(f"{prefix}-{k}", [f"10.77.{k}.1"]) for k in range(1, len(paths) + 1)]
+        self.hosts += [
+            Host(f"{prefix}-{k}", [f"10.77.{k}.{n}" for n in range(1, addresses + 1)])
+            for k in range(1, len(paths) + 1)
+        ]
         self.report: dict[str, Any] = {"by": "netem"}
+        self._before: dict[str, tuple[int, int]] = {}
 
     def __enter__(self) -> NetemNetwork:
         try:
@@ -66,6 +85,10 @@ class NetemNetwork:
             ip("-n", self.hosts[0].name, "addr", "add", f"{SERVER_ADDRESS}/32", "dev", "lo")
             for k, path in enumerate(self.paths, 1):
                 self._join(k, path)
+            if self._tcp is not None:
+                for host in self.hosts:
+                    host.set_tcp(self._tcp)
+            self._before = self._read()
         except BaseException:
             self._tear_down()
             raise
@@ -73,30 +96,44 @@ class NetemNetwork:
 
     def _join(self, k: int, path: Path) -> None:
         near, far = self.hosts[0], self.hosts[k]
-        ip(
-            "-n",
-            near.name,
-            "link",
-            "add",
-            f"mvg{k}",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "mvg0",
-            "netns",
-            far.name,
-        )
-        for host, device, other, rule in (
-            (near, f"mvg{k}", far.address, path.down),
-            (far, "mvg0", SERVER_ADDRESS, path.up),
-        ):
-            if host is far:
-                ip("-n", host.name, "addr", "add", f"{far.address}/32", "dev", device)
-            ip("-n", host.name, "link", "set", device, "up")
-            ip("-n", host.name, "route", "add", f"{other}/32", "dev", device, "src", host.address)
-            argv = ["tc", "-n", host.name, "qdisc", "add", "dev", device, "root", "netem", *words(rule)]
-            subprocess.run(argv, check=True, capture_output=True)
+        device = f"mvg{k}"
+        words_ = ("link", "add", device, "type", "veth", "peer", "name", "mvg0", "netns", far.name)
+        ip("-n", near.name, *words_)
+        for address in far.addresses:
+            ip("-n", far.name, "addr", "add", f"{address}/32", "dev", "mvg0")
+        ip("-n", near.name, "link", "set", device, "up")
+        ip("-n", far.name, "link", "set", "mvg0", "up")
+        ip("-n", near.name, "route", "add", f"10.77.{k}.0/24", "dev", device, "src", near.address)
+        ip("-n", far.name, "route", "add", f"{SERVER_ADDRESS}/32", "dev", "mvg0", "src", far.address)
+        for host, end, rule in self._ends(k, path):
+            _tc(host, "add", end, rule)
+
+    def _ends(self, k: int, path: Path) -> list[tuple[Host, str, Direction]]:
+        return [(self.hosts[0], f"mvg{k}", path.down), (self.hosts[k], "mvg0", path.up)]
+
+    def begin(self, paths: Sequence[Path], seed: int) -> None:
+        """Other rules for the same hosts. netem takes no seed here: its chances are its own."""
+        self.paths = list(paths)
+        for k, path in enumerate(paths, 1):
+            for host, end, rule in self._ends(k, path):
+                _tc(host, "del", end)
+                _tc(host, "add", end, rule)
+        self._before = self._read()
+
+    def counters(self) -> dict[str, Any]:
+        """IP bytes to and from each host since the rules came, by the devices' own counters."""
+        now = self._read()
+        down = {a: now[a][0] - self._before[a][0] for a in now}
+        up = {a: now[a][1] - self._before[a][1] for a in now}
+        return {"by": "netem", "bytes_down": down, "bytes_up": up}
+
+    def _read(self) -> dict[str, tuple[int, int]]:
+        """First address -> bytes (down, up) at the host's device, before loss."""
+        made = {}
+        for k, host in enumerate(self.hosts[1:], 1):
+            down = _sent_bytes(self.hosts[0], f"mvg{k}")
+            made[host.address] = (down, _sent_bytes(host, "mvg0"))
+        return made
 
     def _tear_down(self) -> None:
         for host in self.hosts:

@@ -6,6 +6,7 @@ address is shaped on its own, so a hundred throttled readers need one namespace,
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -25,6 +26,8 @@ IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 SERVER_ADDRESS = "10.77.0.1"
 MTU_BYTES = 1500
+CARRIER_NICE = -10
+"""The carrier goes before what it carries for, so that a busy host is not measured as a slow link."""
 TX_QUEUE_PACKETS = 5000
 """Packets that a device holds for the carrier: 50 ms of its capacity, so that it never drops by itself."""
 
@@ -77,6 +80,12 @@ class Host:
         """``argv`` wrapped so that it runs inside the namespace."""
         return ["ip", "netns", "exec", self.name, *argv]
 
+    def set_tcp(self, algorithm: str) -> None:
+        """TCP's congestion control in this namespace. Raises LinkError if the kernel hasn't got it."""
+        argv = ["sh", "-c", f"echo {algorithm} > /proc/sys/net/ipv4/tcp_congestion_control"]
+        if self.run(argv, capture_output=True).returncode != 0:
+            raise LinkError(f"this kernel has no TCP congestion control {algorithm!r}")
+
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Start a process inside the namespace."""
         return subprocess.Popen(self.command(argv), **options)
@@ -90,12 +99,12 @@ class Network:
     """Host 0 joined to ``len(paths)`` other hosts. A context manager: everything is gone at the end."""
 
     def __init__(
-        self, paths: Sequence[Path], *, addresses: int = 1, seed: int = 1, pin_cpu: int | None = None
+        self, paths: Sequence[Path], *, addresses: int = 1, seed: int = 1, tcp: str | None = None
     ) -> None:
         self.paths = list(paths)
         self.seed = seed
         self.report: dict[str, Any] = {}
-        self._pin_cpu = pin_cpu
+        self._tcp = tcp
         prefix = f"mvg{os.getpid()}"
         self.hosts = [Host(f"{prefix}-0", [SERVER_ADDRESS])]
         for k in range(1, len(paths) + 1):
@@ -133,6 +142,8 @@ class Network:
         for address in host.addresses:
             ip(*inside, "addr", "add", f"{address}/32", "dev", device)
         ip(*inside, "route", "add", "10.77.0.0/16", "dev", device, "src", host.address)
+        if self._tcp is not None:
+            host.set_tcp(self._tcp)
 
     def _start_carrier(self) -> None:
         settings = {"fds": self._fds, "paths": [p.describe() for p in self.paths], "seed": self.seed}
@@ -141,11 +152,38 @@ class Network:
         self._carrier = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=self._fds, cwd=root
         )
-        if self._pin_cpu is not None:
-            os.sched_setaffinity(self._carrier.pid, {self._pin_cpu})
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self._carrier.pid, CARRIER_NICE)
+        self._hear("carrying")
+
+    def _hear(self, wanted: str = "") -> str:
+        """The carrier's next line; it must be ``wanted``, if that is given."""
+        assert self._carrier is not None
         assert self._carrier.stdout is not None
-        if self._carrier.stdout.readline() != "carrying\n":
-            raise LinkError("the link's carrier did not start")
+        line = self._carrier.stdout.readline()
+        if not line or (wanted and line.strip() != wanted):
+            raise LinkError(f"the link's carrier ended or said {line.strip()!r}")
+        return line
+
+    def _tell(self, line: str) -> None:
+        assert self._carrier is not None
+        assert self._carrier.stdin is not None
+        self._carrier.stdin.write(line + "\n")
+        self._carrier.stdin.flush()
+
+    def begin(self, paths: Sequence[Path], seed: int) -> None:
+        """Other rules for the same hosts, with chances of their own; the counters begin at zero."""
+        if len(paths) != len(self.paths):
+            raise ValueError(f"{len(paths)} paths for {len(self.paths)} hosts")
+        self.paths, self.seed = list(paths), seed
+        self._tell(json.dumps({"paths": [p.describe() for p in paths], "seed": seed}))
+        self._hear("carrying")
+
+    def counters(self) -> dict[str, Any]:
+        """What the carrier has counted since the rules came."""
+        self._tell("report")
+        made: dict[str, Any] = json.loads(self._hear())
+        return made
 
     def _tear_down(self) -> None:
         if self._carrier is not None:

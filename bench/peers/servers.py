@@ -33,6 +33,16 @@ def available(name: str) -> str | None:
     return None if shutil.which(package) else f"{package} is not installed and could not be"
 
 
+VERSION_WORDS = {"redis": "--version", "nats": "--version", "caddy": "version"}
+
+
+def version(name: str) -> str:
+    """What the installed server says of itself."""
+    argv = [PACKAGES[name], VERSION_WORDS[name]]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip().splitlines()[0] if done.stdout or done.stderr else "unknown"
+
+
 def redis(host: str, port: int, folder: Path, prefix: Prefix = ()) -> Server:
     """Redis without persistence, pub/sub buffers left at their defaults."""
     argv = [

@@ -1,14 +1,16 @@
 """What is measured, one module a scenario. Room: bench.
 
-A scenario has ``cases(short)`` (what to run) and ``measure(case, settings)``, which runs one case once and
-answers a :class:`Measured` for each row of the report.
+A scenario has ``cases(short)`` (what to run) and either ``measure(case, settings)``, which runs one case once, or
+``opened(case, settings)``, a context in which servers, link and load generators stay up for all runs of the case.
+Either way a run answers a :class:`Measured` for each row of the report.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 NAMES = ("frames", "reads", "writes", "ingest", "fanout", "fallback", "ycsb")
@@ -17,13 +19,20 @@ SHORT = ("frames", "reads", "fanout")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long and where: seconds measured and warmed up per case; short form or all."""
+    """How long and where: seconds measured and warmed up per run; short form or all.
+
+    ``runs``: how many runs of a case are wanted. ``tcp``: TCP's congestion control in the namespaces (None: the
+    machine's). ``link_packets_per_s``: what the link was found to carry (0: not measured).
+    """
 
     seconds: float
     warmup_s: float
     short: bool
     seed: int
     netem: bool = False
+    runs: int = 1
+    tcp: str | None = None
+    link_packets_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +44,18 @@ class Measured:
     marks: tuple[str, ...] = ()
 
 
+Run = Callable[[int], Sequence[Measured]]
+"""One run with this seed. Raises BenchError or LinkError; then the context is closed and opened anew."""
+
+LINK_SHARE_MAX = 0.5
+"""Of what the link can carry: above it a row is marked ``link_bound``."""
+
+
 class Scenario(Protocol):
-    """The face of each module in this folder."""
+    """The face of each module in this folder; it has ``measure`` or ``opened``, see the module's first lines.
+
+    ``CASE_S`` and ``RUN_S``, where it has them: seconds that a case and a run take besides what is measured.
+    """
 
     TITLE: str
     NEEDS_LINK: bool
@@ -46,6 +65,49 @@ class Scenario(Protocol):
 
     def measure(self, case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
         """Run one case once. Raises :class:`bench.processes.BenchError` if it can't be measured."""
+
+
+@contextlib.contextmanager
+def opened(made: Scenario, case: Mapping[str, Any], settings: Settings) -> Iterator[Run]:
+    """The context of a case's runs, whichever of the two forms the scenario has."""
+    keeps = getattr(made, "opened", None)
+    if keeps is None:
+        yield lambda seed: made.measure(case, replace(settings, seed=seed))
+        return
+    with keeps(case, settings) as run:
+        yield run
+
+
+def expected_s(made: Scenario, case: Mapping[str, Any], settings: Settings, runs: int) -> float:
+    """About how long the runs of a case take, for the plan."""
+    estimate = getattr(made, "run_s", None)
+    seconds = getattr(made, "seconds_of", lambda case, settings: settings.seconds)(case, settings)
+    run_s = (
+        estimate(case, settings) if estimate else seconds + settings.warmup_s + getattr(made, "RUN_S", 8.0)
+    )
+    return float(getattr(made, "CASE_S", 0.0) + runs * run_s)
+
+
+def since(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What a link counted between two reports."""
+    made: dict[str, Any] = dict(after)
+    for name, value in after.items():
+        had = before.get(name)
+        if isinstance(value, Mapping):
+            made[name] = since(had or {}, value)
+        elif isinstance(value, (int, float)):
+            made[name] = value - (had or 0)
+    return made
+
+
+def link_marks(counters: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
+    """``link_bound`` where the link carried more than half of what it can, or its process was half busy."""
+    seconds = counters.get("seconds")
+    if not seconds:
+        return ()
+    packets_per_s = (counters["carried"] + counters["dropped_loss"]) / seconds
+    bound = packets_per_s > LINK_SHARE_MAX * settings.link_packets_per_s > 0
+    return ("link_bound",) if bound or counters["cpu_s"] > LINK_SHARE_MAX * seconds else ()
 
 
 def scenario(name: str) -> Scenario:
