@@ -6,8 +6,7 @@ One world with a ring, published to at 60 Hz with frames of records of 100 bytes
 keys, so that nothing packs. The journal (``core/``), the world's database, its upkeep and the embedded
 engine are the real ones, one durable commit a frame; the clock is a number that moves by a tick as soon
 as a frame's commit was answered. Upkeep runs beside the commits every 5 s of that clock, as in a gateway;
-where it is still at work when it is due again, the clock waits for it, and each second as long as the
-engine copies a full log.
+where it is still at work when it is due again, the clock waits for it, and as long as the engine copies a full log.
 
 Told each minute: the store's file and its log in bytes, and their sum as a multiple of the ring's size,
 ring_s × hz × frame_bytes. Exit 1 where one of them, measured each second, is above three.
@@ -98,6 +97,7 @@ class Ring:
             while (batch := self._world.take_batch(mono)) is not None:
                 await self.database.append(batch)
                 self._world.committed(batch, mono)
+            await self._log_copied()
         await self._keep_house()
 
     def _frame(self) -> Frame:
@@ -109,7 +109,6 @@ class Ring:
 
     async def _keep_house(self) -> None:
         """What a gateway and the engine's own thread do each some seconds, by this clock."""
-        await self._log_copied()
         second = self._tick // self._hz
         if second % int(TIME_KEEPER_S) == 0:
             await asyncio.to_thread(self.store.engine.keep_time)
@@ -120,7 +119,7 @@ class Ring:
             self._upkeep = asyncio.create_task(self._maintain())
 
     async def _log_copied(self) -> None:
-        """Until the engine's own thread has copied a full log, for the second at most that it really has."""
+        """Until the engine's own thread has copied a full log: it has whole seconds of 60 commits for that."""
         writer, end = self.store.engine.writer, time.monotonic() + 1.0
         while writer.wal_pages >= STORE_WAL_PAGES and not writer.copy_rest and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -83,7 +83,9 @@ class Settings:
     keyframe_interval_ms: int = _setting(
         1_000, "a keyframe is journalled at least this often", low=50, high=600_000
     )
-    ring_s: int = _setting(60, "how much history a world with retention 'ring' keeps", low=1, high=86_400)
+    ring_s: int = _setting(
+        60, "how much history a world with retention 'ring' keeps", low=1, high=limits.RING_S_MAX
+    )
     retention: str = _setting(
         "ring", "what a new world keeps: ring, or record (all)", choices=("ring", "record")
     )

@@ -191,6 +191,11 @@ RECOVERED_GAPS_MAX: Final = 100
 """Gaps told beside a recovered state: a screenful, the newest ones."""
 IMPORT_PAGES_PER_COMMIT: Final = 10_000
 """Pages of an imported file in one commit: a fifth of mvstore's bound, 80 MiB of 8 KiB pages."""
+LISTED_JUDGED_MAX: Final = 16_384
+"""Namespaces of which it is remembered whether they are worlds, and looked at for one list: 2 MB, and some
+seconds of a remote store, once."""
+LISTED_AT_ONCE: Final = 8
+"""Namespaces looked at side by side for a list of worlds: a store has other work."""
 WORLD_IDLE_S: Final = 30.0
 """A world's threads that had nothing to do for so long are ended; the next call starts them again."""
 

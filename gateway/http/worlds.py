@@ -11,13 +11,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from gateway import limits
 from gateway.core.ports import Worlds
-from gateway.errors import Unsupported
+from gateway.errors import BadInput, Unsupported
 from gateway.http.bodies import messages, read_json
 from gateway.http.problems import FRAMES_TYPE
 from gateway.http.queries import check_keys, flag, time_us, u32
@@ -90,13 +91,15 @@ class WorldRoutes:
         check_keys(query, ("epoch", "from", "to", "at", "tick"))
         epoch = u32(query, "epoch")
         if "at" in query or "tick" in query:
+            _check_moment(query)
             at = query.get("at")
             at_us = None if at is None else time_us(at, round(self._clock() * 1_000_000))
             state = await self._worlds.state_at(name, epoch=epoch, tick=u32(query, "tick"), at_us=at_us)
             return state_response(request, state)
-        stream = await self._worlds.history(
-            name, epoch=epoch, from_tick=u32(query, "from"), to_tick=u32(query, "to")
-        )
+        first, last = u32(query, "from"), u32(query, "to")
+        if first is not None and last is not None and first > last:
+            raise BadInput(f"from={first} is after to={last}; give the smaller tick as from")
+        stream = await self._worlds.history(name, epoch=epoch, from_tick=first, to_tick=last)
         return StreamingResponse(_prefixed(stream), media_type=FRAMES_TYPE, headers=NO_STORE)
 
     async def last(self, request: Request) -> Response:
@@ -122,6 +125,17 @@ def state_response(request: Request, state: Mapping[str, Any]) -> Response:
         return Response(body, headers={**facts, **NO_STORE}, media_type="application/json")
     body = b"".join(map(prefix, state["messages"]))
     return Response(body, headers={**facts, **NO_STORE}, media_type=FRAMES_TYPE)
+
+
+def _check_moment(query: QueryParams) -> None:
+    """Raise :class:`BadInput` for keys that say different things of one moment."""
+    for key, others in (("at", ("tick", "epoch", "from", "to")), ("tick", ("from", "to"))):
+        for other in others:
+            if key in query and other in query:
+                raise BadInput(
+                    f"{key} and {other} are given together; a moment is at, or tick with or without epoch, "
+                    "and a span is from and to with or without epoch"
+                )
 
 
 async def _prefixed(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

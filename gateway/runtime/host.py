@@ -17,7 +17,7 @@ from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
 from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.errors import Conflict, GatewayError
+from gateway.errors import Conflict, GatewayError, PublisherPresent
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import Recording
@@ -199,7 +199,14 @@ class LocalPublisher:
     async def attach(cls, host: WorldHost, transport: Transport) -> LocalPublisher:
         """Raises ``PublisherPresent`` where another publishes."""
         link = LocalLink(transport)
-        return cls(await host.attach_publisher(LiveOptions(role="publish"), link), link)
+        try:
+            session = await host.attach_publisher(LiveOptions(role="publish"), link)
+        except PublisherPresent:
+            raise PublisherPresent(
+                f"world {host.name} has a publisher; wait until it has left, or take the world over by a session: "
+                f"/v1/worlds/{host.name}/live?role=publish&takeover=1"
+            ) from None
+        return cls(session, link)
 
     @property
     def ended(self) -> bool:

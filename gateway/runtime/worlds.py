@@ -19,9 +19,18 @@ from gateway.runtime.host import WorldHost
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.udp import UdpDoor
 from gateway.store.base import GroupStore, Store
-from gateway.wire import is_world_name, world_name
+from gateway.store.world.listing import WorldNames
+from gateway.wire import world_name
 
 OPTION_NAMES = ("stride", "retention", "ring_s")
+
+
+class _Turn:
+    """A lock, and how many hold it or wait for it: it may be forgotten when nobody does."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
 
 
 class Worlds:
@@ -32,8 +41,9 @@ class Worlds:
         self.settings = settings
         self.udp: UdpDoor | None = None
         self.hosts: dict[str, WorldHost] = {}
+        self._names = WorldNames(store)
         self.draining = False
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._turns: dict[str, _Turn] = {}
         self._room = asyncio.Lock()
         self._opening = 0
         blocking = store.blocking()
@@ -69,13 +79,15 @@ class Worlds:
     @asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[None]:
         """While a world is opened or closed, nobody else does either."""
-        lock = self._locks.setdefault(name, asyncio.Lock())
+        turn = self._turns.setdefault(name, _Turn())
+        turn.users += 1
         try:
-            async with lock:
+            async with turn.lock:
                 yield
         finally:
-            if not lock.locked():
-                self._locks.pop(name, None)
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[name]
 
     def _options(self, create: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         if create is None:
@@ -121,8 +133,7 @@ class Worlds:
         return await (await self.host(name)).info()
 
     async def list(self) -> list[Mapping[str, Any]]:
-        names = {info.key for info in await self.store.list_namespaces()} | set(self.hosts)
-        return [self._short(name) for name in sorted(filter(is_world_name, names))]
+        return [self._short(name) for name in await self._names.all(self.hosts)]
 
     def _short(self, name: str) -> Mapping[str, Any]:
         host = self.hosts.get(name)
@@ -195,17 +206,18 @@ def checked_options(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[
     """A world's options as a client sent them. Raises :class:`Unprocessable` naming the key."""
     for name, value in options.items():
         if name not in names:
-            raise Unprocessable(f"option {name[:64]!r} is unknown; there are {', '.join(names)}")
+            raise Unprocessable(f"option {name[:64]!r} is unknown here; known are {', '.join(names)}")
         if name == "retention":
             if value not in ("ring", "record"):
-                raise Unprocessable(f"retention {value!r} is neither 'ring' nor 'record'")
+                raise Unprocessable(f"retention {value!r:.64} is neither 'ring' nor 'record'")
         elif (
             not isinstance(value, int)
             or isinstance(value, bool)
             or not _OPTION_MIN[name] <= value <= _OPTION_MAX[name]
         ):
             raise Unprocessable(
-                f"{name} {value!r} is not a number from {_OPTION_MIN[name]} to {_OPTION_MAX[name]}"
+                f"{name} {value!r:.64} is not a whole number from {_OPTION_MIN[name]} to {_OPTION_MAX[name]}"
+                + ("; to keep more, say retention 'record'" if name == "ring_s" else "")
             )
     if options.get("stride") in (1, 2, 3):
         raise Unprocessable(
@@ -215,4 +227,4 @@ def checked_options(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[
 
 
 _OPTION_MIN = {"stride": 0, "ring_s": 1}
-_OPTION_MAX = {"stride": 65_535, "ring_s": 86_400}
+_OPTION_MAX = {"stride": 65_535, "ring_s": limits.RING_S_MAX}

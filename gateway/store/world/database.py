@@ -105,7 +105,9 @@ class WorldDatabase(History):
             raise
         if not there:
             world.close()
-            raise UnknownWorld(f"there is no world {name!r} in this store; `worlds` lists those there are")
+            raise UnknownWorld(
+                f"there is no world {name!r} in this store; GET /v1/worlds or `mvgateway worlds` lists those there are"
+            )
         return world
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ film (an ordinary SQLite file). Blocks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import apsw
@@ -87,7 +88,7 @@ class History:
     def _at_time(self, connection: apsw.Connection, at_us: int) -> Recovered:
         start = reading.keyframe_at_time(connection, at_us) or reading.first_row(connection)
         if start is None or start.received_at_us > at_us:
-            raise _too_early(f"the time {at_us} µs", start)
+            raise _too_early(f"the time {_shown(at_us)}", start)
         return self._replay(connection, start, us_end=at_us)
 
     def _replay(
@@ -173,9 +174,18 @@ def _too_early(asked: str, first: RowHead | None) -> NothingRecorded:
         return NothingRecorded(f"{asked} is not recorded: nothing is; publish to the world first")
     return NothingRecorded(
         f"{asked} is before the recording, which begins at tick {first.tick} of epoch {first.epoch} "
-        f"(received at {first.received_at_us} µs since 1970); ask for that or later",
+        f"({_shown(first.received_at_us)}); ask for that or later",
         first={"epoch": first.epoch, "tick": first.tick, "received_at_us": first.received_at_us},
     )
+
+
+def _shown(at_us: int) -> str:
+    """``2026-11-20T21:14:03.250Z``, in the form that may be asked back."""
+    try:
+        moment = datetime.fromtimestamp(at_us / 1_000_000, UTC)
+    except (OverflowError, ValueError):
+        return f"{at_us} µs since 1970"
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _summary(connection: apsw.Connection) -> dict[str, Any]:
