@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from bench.environment import environment
 from bench.link import LinkError, unavailable_because
@@ -183,7 +184,7 @@ def main() -> int:
     try:
         out = run(names, args, console)
     except (BenchError, LinkError) as error:
-        console.print(f"[red]{error}[/]")
+        console.print(f"[red]{escape(str(error))}[/]")
         return 1
     except KeyboardInterrupt:
         console.print("stopped; what was measured is kept, and --resume goes on with it")

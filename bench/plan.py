@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bench.link import LinkError
@@ -110,7 +111,8 @@ def _case(step: Step, runs: Sequence[int], file: ResultFile, console: Console, a
             failed += 1
             number = left.pop(0)
             advance()
-            console.print(f"[red]not measured:[/] {step.name} {step.case} run {number}: {error}")
+            why = escape(f"{step.name} {step.case} run {number}: {error}")
+            console.print(f"[red]not measured:[/] {why}", soft_wrap=True)
     for _ in left:
         advance()
 

@@ -22,6 +22,7 @@ from bench.cores import load_cores, server_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 15.0
+FREE_PORT_TRIES = 50
 READY_S = 120.0
 """Four hundred handshakes beside a full core take a minute."""
 
@@ -96,12 +97,17 @@ class Server:
 
 
 def free_port() -> int:
-    """A port that is free for UDP and TCP now."""
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.bind(("127.0.0.1", 0))
-        port = int(tcp.getsockname()[1])
-        udp.bind(("127.0.0.1", port))
-    return port
+    """A port that is free for UDP and TCP now. Raises BenchError if there is none to be found."""
+    for _ in range(FREE_PORT_TRIES):
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port = int(tcp.getsockname()[1])
+            try:
+                udp.bind(("127.0.0.1", port))
+            except OSError:  # another's UDP socket has it
+                continue
+            return port
+    raise BenchError("no port is free for UDP and TCP at once")
 
 
 def wait_for_port(host: str, port: int, prefix: Prefix = ()) -> None:
