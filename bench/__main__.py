@@ -26,15 +26,15 @@ from bench.scenarios import NAMES, SHORT, Settings, scenario
 WARMUP_S = 1.0
 SHORT_SECONDS = 5.0
 FULL_SECONDS = {
-    "frames": 4.0,
-    "reads": 2.0,
-    "writes": 2.0,
+    "frames": 3.5,
+    "reads": 1.5,
+    "writes": 1.5,
     "ingest": 4.0,
-    "fanout": 3.0,
-    "fallback": 6.0,
+    "fanout": 2.5,
+    "fallback": 5.0,
     "ycsb": 2.0,
 }
-"""Seconds measured in each run, so that everything with five runs takes about an hour."""
+"""Seconds measured in each run, so that everything with five runs takes less than 75 minutes."""
 FULL_RUNS = 5
 ALONE = """stand-alone measurements, each with its own --help (python -m bench.NAME):
   link.check    the lossy link against itself, and its capacity
@@ -64,7 +64,9 @@ def parser() -> argparse.ArgumentParser:
         "--only", metavar="NAME", action="append", choices=NAMES, help="this scenario (repeatable)"
     )
     made.add_argument("--runs", type=int, help="runs of each case (default 5; short 1)")
-    made.add_argument("--seconds", type=float, help="seconds measured in each run (default 2 to 6; short 5)")
+    made.add_argument(
+        "--seconds", type=float, help="seconds measured in each run (default 1.5 to 5; short 5)"
+    )
     made.add_argument("--seed", type=int, default=1, help="the link's seed; run n uses seed + n")
     made.add_argument("--netem", action="store_true", help="the kernel's netem instead of our own carrier")
     made.add_argument(

@@ -64,16 +64,18 @@ class Plan:
 
     def told(self) -> str:
         """What will be run, and the expected time."""
-        lines, total = [], 0.0
+        lines = []
         for name in dict.fromkeys(step.name for step in self.steps):
             chosen = [step for step in self.steps if step.name == name]
             runs = chosen[0].settings.runs
             seconds = sum(step.expected_s(runs) for step in chosen)
-            total += seconds
             lines.append(f"{name}: {len(chosen)} cases, {runs} runs each, about {seconds / 60:.1f} min")
-        if any(scenario(step.name).NEEDS_LINK for step in self.steps):
-            total += LINK_CHECK_S
-        return "\n".join([*lines, f"in all about {total / 60:.0f} minutes"])
+        return "\n".join([*lines, f"in all about {self.expected_s() / 60:.0f} minutes"])
+
+    def expected_s(self) -> float:
+        """About how long everything takes, the link's own check included."""
+        total = sum(step.expected_s(step.settings.runs) for step in self.steps)
+        return total + LINK_CHECK_S * any(scenario(step.name).NEEDS_LINK for step in self.steps)
 
     def run(self, file: ResultFile, console: Console) -> None:
         """Run what the file has not got. A run that can't be measured is told and left out."""

@@ -122,11 +122,20 @@ def summarise(rows: Iterable[Row]) -> list[Summary]:
     return [_summary(group) for group in groups.values()]
 
 
+def by_scenario(summaries: Iterable[Summary]) -> dict[str, list[Summary]]:
+    """The summaries of each scenario, in order."""
+    grouped: dict[str, list[Summary]] = {}
+    for summary in summaries:
+        grouped.setdefault(summary.scenario, []).append(summary)
+    return grouped
+
+
 def _summary(group: list[Row]) -> Summary:
     first = group[0]
+    names = dict.fromkeys(name for row in group for name in row.measures)
     summary = Summary(first.scenario, dict(first.params), runs=len(group), command=first.command)
     summary.marks = tuple(sorted({mark for row in group for mark in row.marks}))
-    for name in first.measures:
+    for name in names:
         values = [v for row in group if (v := row.measures.get(name)) is not None]
         if values:
             summary.measures[name] = Spread(statistics.median(values), min(values), max(values))

@@ -30,6 +30,8 @@ HEADROOM = 1.15
 QUEUE_BYTES = 16 * 1024
 WARMUP_S = 15.0
 RUN_SLACK_S = 90.0
+RUN_S = 20.0
+"""What a run takes besides the measuring: the warm-up, and a hundred readers to connect."""
 DOORS = ("webtransport", "websocket")
 PUBLISHER_DOOR = "websocket"
 """Over loopback TCP: on a crowded machine the publisher's own congestion control would be measured instead."""

@@ -175,8 +175,11 @@ def _measured(
     p99 = histogram.quantile_ms(0.99)
     offered = case["hz"] * result["seconds"]
     down_bytes = None if counters.get("by") == "netem" else counters["bytes_down"].get(reader.address, 0)
+    per_minute = 60 / result["seconds"] / records_for(case["frame_bytes"])
     measures = {
-        **histogram.measures(),
+        **{k: v for k, v in histogram.measures().items() if k.startswith("age")},
+        "stalls_100_per_min": histogram.stalls_100 * per_minute,
+        "stalls_250_per_min": histogram.stalls_250 * per_minute,
         "excess_p99_ms": None if p99 is None else p99 - one_way_ms,
         "above_100ms_percent": 100 * histogram.share_above(one_way_ms + 100),
         "frames_never_seen_percent": 100 * max(0.0, 1 - result["frames_seen"] / offered),

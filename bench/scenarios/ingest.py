@@ -28,6 +28,8 @@ NEEDS_LINK = False
 PUBLISHERS = (1, 10, 100, 500)
 HZ = 60
 RUN_SLACK_S = 90.0
+WORLDS_SPARE = 64
+"""Of worlds that may be open: the default bound is for fewer game servers than are tried here."""
 RECEIVED = r'^mvgateway_world_events_total{[^}]*what="received"[^}]*} (\S+)$'
 
 
@@ -52,7 +54,8 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
         "warmup_s": settings.warmup_s,
         "records": records_for(case["frame_bytes"]),
     }
-    with tempfile.TemporaryDirectory() as folder, Gateway(Path(folder)) as gateway:
+    worlds = ("--worlds-max", str(case["publishers"] + WORLDS_SPARE))
+    with tempfile.TemporaryDirectory() as folder, Gateway(Path(folder), extra=worlds) as gateway:
         load = {**common, "publishers": case["publishers"], "hz": case["hz"], "door": "webtransport"}
         worker = Worker("ingest", {**load, "target": gateway.target("bench")})
         with workers(worker):

@@ -15,11 +15,11 @@ NEEDS_LINK = True
 PAGES = {1: 2_000, 20: 100}
 """Clients at once -> pages that each opens: 16 MB together."""
 PAGE_BYTES = 8_192
-OPEN_S_MAX = 20.0
+OPEN_S_MAX = 12.0
 """An open is cut there and has no time; its speed is told all the same."""
 LINKS = ((0.0, 1), (0.0, 50), (2.0, 50))
 """Loss in percent and round trip: a good network, distance alone, distance with loss."""
-CASE_S = 12.0
+CASE_S = 8.0
 
 
 def cases(short: bool) -> list[dict[str, Any]]:
@@ -31,8 +31,8 @@ def cases(short: bool) -> list[dict[str, Any]]:
 
 def run_s(case: Mapping[str, Any], settings: Settings) -> float:
     """Seconds that a run takes, about: six ways, of which one is slow where packets are lost."""
-    extra_s = 11 + 0.1 * float(case["rtt_ms"]) + 8 * float(case["loss_percent"])
-    return 6 * (settings.seconds + 1.0) + extra_s
+    opening_s = 8 + 0.1 * float(case["rtt_ms"]) + 6 * float(case["loss_percent"])
+    return 6 * (settings.seconds + 0.6) + opening_s
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ NEEDS_LINK = True
 RECORDS = 2_000
 CHOSEN = ("gateway HTTP/3", "gateway HTTP/2", "store HTTP/2")
 LINKS = ((0.0, 1), (2.0, 50))
-CASE_S = 12.0
+CASE_S = 15.0
 
 
 def cases(short: bool) -> list[dict[str, Any]]:
