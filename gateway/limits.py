@@ -82,6 +82,8 @@ SLOT_KEYS_CACHED_MAX: Final = 64
 """A list of up to so many keys (a datagram's) is remembered as a set of slots; longer ones would cost more than they save."""
 SLOT_SETS_CACHED_MAX: Final = 256
 """Lists of keys remembered so: three frames of 82 datagrams. 5 MB in a world of 150,000 records."""
+STALE_MOVED_MAX: Final = 16_384
+"""Keys waiting for one reader among which lost ones are still moved to the front, half a millisecond: beyond it they go last."""
 LATE_MESSAGES_MAX: Final = 1_024
 """Messages whose keys wait to be made one set: more than come between two turns."""
 LATE_SETS_MAX: Final = 64
@@ -339,8 +341,14 @@ TCP_PROBE_S: Final = 10
 """TCP asks a silent peer this often whether it is still there."""
 TCP_TRANSPORT_BYTES_MAX: Final = 16 * KIB
 """The event loop's write buffer before writers wait: bytes in it are past recall."""
-LINK_WINDOW_BYTES_MIN: Final = 2 * KIB
-"""What a blocked TCP link admits beyond what waits already: a datagram or two."""
+LINK_WINDOW_BYTES_MIN: Final = 4 * KIB
+"""What waits in a TCP link before newest state, however narrow it is: 125 ms at 256 kbit/s, two messages' worth."""
+LINK_WINDOW_BYTES_FIRST: Final = 32 * KIB
+"""The same on a link of which nothing is known yet: a second of 256 kbit/s, and soon more where it keeps up."""
+LINK_WINDOW_S: Final = 0.05
+"""A link on which something waits admits what it drains in this time: a tick at 20 Hz."""
+LINK_MEASURE_S: Final = 0.02
+"""A shorter span says nothing of a link's rate: acknowledgements come in bursts."""
 LINK_WINDOW_BYTES_MAX: Final = 256 * KIB
 """What a TCP link that never blocked admits at once: 60 Hz of 1,800 records of 100 bytes."""
 LINK_STREAM_BYTES_MAX: Final = 64 * MIB
@@ -348,7 +356,9 @@ LINK_STREAM_BYTES_MAX: Final = 64 * MIB
 LINK_CONTROL_BYTES_MAX: Final = 256 * KIB
 """Control messages waiting for a peer that does not read: thousands of them; then the link closes."""
 LINK_POLL_S: Final = 0.005
-"""How soon a blocked TCP link is looked at again: below a tick, and 160 bytes at 256 kbit/s."""
+"""How soon a blocked TCP link is looked at again at the earliest: below a tick, and 160 bytes at 256 kbit/s."""
+LINK_POLL_S_MAX: Final = 0.05
+"""And at the latest, however slowly it has drained so far."""
 HTTP_IDLE_S_MAX: Final = 75.0
 """A connection with no request under way is closed after this, as other servers do."""
 HTTP_HANDSHAKE_S_MAX: Final = 10.0

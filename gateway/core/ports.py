@@ -50,8 +50,8 @@ class Link(Protocol):
 
     def room_bytes(self) -> int:
         """How many bytes ``send`` admits now without anything waiting behind them: the congestion
-        window less what is in flight, or the free part of a TCP link's low write limit. 0: wait
-        for ``Session.on_writable``."""
+        window less what is in flight, or the free part of a TCP link's low write limit. Below
+        ``DATAGRAM_SAFE_BYTES``, what a message is worth: wait for ``Session.on_writable``."""
 
     def send(self, message: bytes, token: int) -> bool:
         """Send one message. False: not admitted, nothing was queued, the token is not used."""
@@ -89,7 +89,7 @@ class Session(Protocol):
     def on_lost(self, token: int) -> None: ...
 
     def on_writable(self, mono: float) -> None:
-        """Room again after ``send`` or ``room_bytes`` said none."""
+        """Room for a message again after ``send`` or ``room_bytes`` said there was none."""
 
     def on_closed(self, mono: float) -> None:
         """The transport is gone. Called exactly once, also after ``Link.close``."""

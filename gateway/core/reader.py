@@ -324,7 +324,10 @@ class Reader:
             self._lost(stream.keys)
 
     def _lost(self, keys: Keys) -> None:
-        self.mark(keys)
+        """What went out and did not arrive: it has waited longer than all that waits."""
+        if self._wanted is None and keys:
+            self.stale.add_first(keys)
+            self._fall_behind()
 
     def _better_all_at_once(self) -> bool:
         """More than half of all records wait, they would take more datagrams than one stream is worth,

@@ -2,8 +2,9 @@
 
 This is all that waits for a reader: a set of keys, never frames. Among keys of equal weight the
 one that has waited longest goes first, so that nobody starves and none waits for more than all
-the others. Weights are rounded to powers of two; each class of weight gets its share of what is
-sent by (weight × keys waiting), and within the class the oldest goes first.
+the others; what was sent and lost goes before those, for it has waited since before they did. Weights
+are rounded to powers of two; each class of weight gets its share of what is sent by (weight × keys
+waiting), and within the class the oldest goes first.
 
 A key is its slot (:mod:`gateway.core.slots`): four bytes in its queue and one bit in the set of all
 that wait. So noting what changed costs by what the reader was *sent* since the last time, not by what
@@ -18,6 +19,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from gateway.core.slots import Slots, bits_of, numbers_of
+from gateway.limits import STALE_MOVED_MAX
 
 WEIGHT_EXPONENT_MAX: Final = 6
 """Weights count from 1/64 to 64: thirteen classes at most."""
@@ -48,6 +50,17 @@ class _Queue:
     def first(self, count: int) -> array[int]:
         """The oldest, ``count`` at most."""
         return self.slots[self.head : self.head + count]
+
+    def put_first(self, numbers: list[int]) -> None:
+        """These go before all others, wherever they were until now."""
+        rest = self.slots[self.head :]
+        if len(rest) <= STALE_MOVED_MAX:
+            moved = set(numbers)
+            rest = array("I", [number for number in rest if number not in moved])
+            self.slots, self.head = array("I", numbers) + rest, 0
+        else:
+            waiting = set(rest)
+            self.slots.extend([number for number in numbers if number not in waiting])
 
     def drop(self, count: int) -> array[int]:
         """The oldest ``count`` wait no longer; answers them."""
@@ -120,6 +133,19 @@ class StaleSet:
         if new:
             self._bits |= new
             self._enter(numbers_of(new))
+
+    def add_first(self, keys: tuple[int, ...]) -> None:
+        """Let these wait before all others of their weight: they went out and were lost, so they have
+        waited since before those began to."""
+        self._slots.tidy()
+        self._renumber()
+        self._bits |= self._slots.bits(keys)
+        number, placed, common = self._slots.number, self._placed, self._common
+        by_queue: dict[int, list[int]] = {}
+        for key in dict.fromkeys(keys):
+            by_queue.setdefault(self._queues.index(placed.get(key, common)), []).append(number(key))
+        for at, numbers in by_queue.items():
+            self._queues[at].put_first(numbers)
 
     def _enter(self, numbers: list[int]) -> None:
         if not self._placed:

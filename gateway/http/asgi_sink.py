@@ -16,8 +16,15 @@ from gateway.core.ports import CloseCode
 class AsgiSink:
     """Implements :class:`gateway.http.links.Sink`; ``ended`` is set once the session is to end."""
 
-    def __init__(self, send: Callable[[bytes], Awaitable[None]], ended: asyncio.Event) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes], Awaitable[None]],
+        ended: asyncio.Event,
+        unsent_bytes: Callable[[], int] | None = None,
+    ) -> None:
+        """``unsent_bytes``: what waits in the connection below, where that can be known."""
         self._send = send
+        self._unsent_bytes = unsent_bytes
         self._ended = ended
         self._queue: deque[bytes] = deque()
         self._bytes = 0
@@ -40,7 +47,7 @@ class AsgiSink:
         self._pump_if_idle()
 
     def pending_bytes(self) -> int:
-        return self._bytes
+        return self._bytes + (self._unsent_bytes() if self._unsent_bytes is not None else 0)
 
     def finish(self, code: CloseCode, reason: str) -> None:
         self.close = (code, reason)

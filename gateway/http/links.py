@@ -1,9 +1,9 @@
 """One session's transport over TCP, as the rules see it. Room: http.
 
 A :class:`TcpLink` never lets a stale frame wait: it admits a message only while little waits
-before it, says so by ``room_bytes``, and calls ``Session.on_writable`` when there is room
-again. How much is "little" it learns: a window that halves when the connection blocks and
-doubles while it does not. Keyframes wait in the link message by message, and can be given up
+before it (in this process or, unsent, in the kernel), says so by ``room_bytes``, and calls
+``Session.on_writable`` when half of that "little" is free again. How much it is it learns
+(:mod:`gateway.http.linkwindow`). Keyframes wait in the link message by message, and can be given up
 (``reset_stream``) until they have gone out. Where the bytes go is a :class:`Sink`'s business.
 """
 
@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway import limits
 from gateway.core.ports import CloseCode, Session, Transport
+from gateway.http.linkwindow import LinkWindow
 
 
 class Sink(Protocol):
@@ -26,7 +27,7 @@ class Sink(Protocol):
         """Take one message; it goes out as soon as it can."""
 
     def pending_bytes(self) -> int:
-        """Bytes taken and not yet handed to the kernel."""
+        """Bytes taken and not yet sent to the peer, as far as can be known."""
 
     def finish(self, code: CloseCode, reason: str) -> None:
         """End the session after what was written."""
@@ -40,16 +41,23 @@ class TcpLink:
 
     lossy = False
 
-    def __init__(self, transport: Transport, message_bytes_max: int, sink: Sink) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        message_bytes_max: int,
+        sink: Sink,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._transport: Transport = transport
         self._message_bytes_max = message_bytes_max
         self._sink = sink
+        self._clock = clock
         self._session: Session | None = None
-        self._window = limits.LINK_WINDOW_BYTES_MAX
+        self._window = LinkWindow()
+        self._is_blocked = False
         self._streams: deque[tuple[int, bytes]] = deque()
         self._stream_bytes = 0
         self._handles = 0
-        self._written_bytes = 0
         self._done_at: dict[int, int] = {}
         self._poll: asyncio.TimerHandle | None = None
         self._judged: asyncio.Handle | None = None
@@ -73,27 +81,42 @@ class TcpLink:
         return self._message_bytes_max
 
     def room_bytes(self) -> int:
-        room = self._room()
-        if room == 0:
-            self._watch()
-        return room
-
-    def _room(self) -> int:
-        if self._closed or self._streams:
+        if self._closed or self._is_blocked or self._streams:
             return 0
-        return max(0, self._window - self._waiting_bytes())
+        window = self._window
+        if window.room < limits.DATAGRAM_SAFE_BYTES:
+            self._look_at_sink()
+            if window.room < limits.DATAGRAM_SAFE_BYTES:
+                self._is_blocked = True
+                self._watch()
+                return 0
+        return window.room
 
-    def _waiting_bytes(self) -> int:
+    def _look_at_sink(self) -> None:
         """What has not gone out, as far as it can be known: uvloop tells of bytes only once their turn
         of the loop is over, so what was written in this turn counts as waiting."""
-        pending = self._sink.pending_bytes()
-        return pending if self._judged is None else max(pending, self._written_bytes - self._judged_bytes)
+        waiting = self._sink.pending_bytes()
+        if self._judged is not None:
+            waiting = max(waiting, self._window.written - self._judged_bytes)
+        self._window.saw(waiting, self._clock())
 
     def send(self, message: bytes, token: int) -> bool:
-        if len(message) > self._message_bytes_max or self.room_bytes() == 0:
+        room = self.room_bytes()
+        if len(message) > room and not self._is_the_first(message, room):
             return False
         self._write(message)
         return True
+
+    def _is_the_first(self, message: bytes, room: int) -> bool:
+        """A message larger than the whole window goes where nothing waits before it."""
+        if not room or len(message) > self._message_bytes_max:
+            return False
+        self._look_at_sink()
+        if self._window.waiting == 0 or len(message) <= self._window.room:
+            return True
+        self._is_blocked = True
+        self._watch()
+        return False
 
     def send_stream(self, messages: Sequence[bytes]) -> int:
         self._handles += 1
@@ -116,10 +139,13 @@ class TcpLink:
         if any(h == handle for h, _ in self._streams):
             return False
         mark = self._done_at.get(handle)
-        if mark is not None and self._written_bytes - self._waiting_bytes() >= mark:
-            del self._done_at[handle]
-            mark = None
-        return mark is None
+        if mark is None:
+            return True
+        self._look_at_sink()
+        if self._window.written - self._window.waiting < mark:
+            return False
+        del self._done_at[handle]
+        return True
 
     def control(self, message: bytes) -> None:
         if self._closed:
@@ -145,28 +171,32 @@ class TcpLink:
             self._poll = None
 
     def _write(self, message: bytes) -> None:
+        window = self._window
         self._sink.write(message)
-        self._written_bytes += len(message)
-        if self._judged is None and not self._closed:
-            self._judged_bytes = self._written_bytes - len(message)
+        window.written += len(message)
+        if self._judged is None and window.waiting * 2 > window.size and not self._closed:
+            self._judged_bytes = window.written - len(message)
+            window.measure_from(self._clock())
             self._judged = asyncio.get_running_loop().call_soon(self._judge)
 
     def _judge(self) -> None:
-        """Narrow the window if what was written in one turn is not out in the next, else widen it."""
+        """The turn of the loop is over: is what was written in it out?"""
         self._judged = None
-        if self._sink.pending_bytes() > 0:
-            self._window = max(limits.LINK_WINDOW_BYTES_MIN, self._window // 2)
-        else:
-            written = self._written_bytes - self._judged_bytes
-            self._window = min(limits.LINK_WINDOW_BYTES_MAX, self._window + written)
+        self._look_at_sink()
+        if self._window.waiting == 0:
             self._feed_streams()
+        else:
+            self._watch()
 
     def _feed_streams(self) -> None:
-        while self._streams and self._waiting_bytes() < self._window:
+        window = self._window
+        if self._streams and window.room < limits.DATAGRAM_SAFE_BYTES:
+            self._look_at_sink()
+        while self._streams and window.room >= limits.DATAGRAM_SAFE_BYTES:
             handle, message = self._streams.popleft()
             self._stream_bytes -= len(message)
             self._write(message)
-            self._done_at[handle] = self._written_bytes
+            self._done_at[handle] = window.written
         if len(self._done_at) > 64:
             for handle in list(self._done_at):
                 self.stream_done(handle)
@@ -175,14 +205,20 @@ class TcpLink:
 
     def _watch(self) -> None:
         if self._poll is None and not self._closed:
-            self._poll = asyncio.get_running_loop().call_later(limits.LINK_POLL_S, self._look)
+            loop = asyncio.get_running_loop()
+            self._poll = loop.call_later(self._window.drained_in(), self._look)
 
     def _look(self) -> None:
+        """Half of the window is free again, or it is looked at again."""
         self._poll = None
         if self._closed:
             return
+        window = self._window
+        self._look_at_sink()
         self._feed_streams()
-        if self._room() == 0:
+        if self._streams or window.room < window.size // 2:
             self._watch()
-        elif self._session is not None:
-            self._session.on_writable(time.monotonic())
+        elif self._is_blocked:
+            self._is_blocked = False
+            if self._session is not None:
+                self._session.on_writable(time.monotonic())

@@ -9,8 +9,10 @@ that a link can see what has not gone out yet.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -23,6 +25,8 @@ from starlette.types import ASGIApp
 
 from gateway import limits
 
+SIOCOUTQNSD = 0x894B
+"""Linux's ioctl for the unsent bytes of a TCP socket (linux/sockios.h)."""
 _TCP_OPTIONS = {
     "TCP_NOTSENT_LOWAT": limits.TCP_UNSENT_BYTES,
     "TCP_KEEPIDLE": limits.TCP_PROBE_S,
@@ -41,12 +45,31 @@ class Wire:
 
     def pending_bytes(self) -> int:
         """Bytes written and not yet handed to the kernel; 0 once the connection is closing."""
-        if self.app.is_closing():
+        if self.app.is_closing() or self.raw.is_closing():
             return 0
         waiting = self.raw.get_write_buffer_size()
         if self.app is not self.raw:
             waiting += self.app.get_write_buffer_size()
         return waiting
+
+    def unsent_bytes(self) -> int:
+        """Bytes written and not yet sent to the peer for the first time, those in the kernel included: it
+        takes up to 64 KB at once, whatever ``TCP_NOTSENT_LOWAT`` says, which is two seconds of 256 kbit/s."""
+        waiting = self.pending_bytes()
+        if self.raw.is_closing() or self.app.is_closing():
+            return 0
+        return waiting + kernel_unsent_bytes(self.raw.get_extra_info("socket"))
+
+
+def kernel_unsent_bytes(sock: socket.socket | None) -> int:
+    """What the kernel holds of a TCP socket's data beyond what it has sent once. 0 where it can't be asked."""
+    if sock is None or sys.platform != "linux":
+        return 0
+    try:
+        answer = fcntl.ioctl(sock.fileno(), SIOCOUTQNSD, bytes(4))
+    except (OSError, ValueError):
+        return 0  # closed meanwhile
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def hypercorn_config(alt_svc: str | None, message_bytes_max: int) -> Config:

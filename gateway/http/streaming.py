@@ -20,6 +20,7 @@ from gateway.core.ports import Doors, Session
 from gateway.http.asgi_sink import AsgiSink
 from gateway.http.links import TcpLink
 from gateway.http.problems import FRAMES_TYPE
+from gateway.http.server import Wire
 from gateway.wire import Control, Frame, decode_message, prefix
 
 EVENTS_TYPE = "text/event-stream"
@@ -62,7 +63,8 @@ class StreamingDoor:
             body = as_event(message) if events else prefix(message)
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
-        sink = AsgiSink(send_message, ended)
+        wire = scope.get("state", {}).get("wire")
+        sink = AsgiSink(send_message, ended, wire.unsent_bytes if isinstance(wire, Wire) else None)
         sink.hold()
         link = TcpLink("sse" if events else "http", _message_bytes_max(events), sink)
         session = await self._doors.open_at(request.url.path, request.url.query, dict(request.headers), link)

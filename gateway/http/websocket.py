@@ -46,7 +46,7 @@ class WebSocketSink:
             self._wire.app.write(binary_head(len(message)) + message)
 
     def pending_bytes(self) -> int:
-        return self._wire.pending_bytes()
+        return self._wire.unsent_bytes()
 
     def finish(self, code: CloseCode, reason: str) -> None:
         self.close = (code, reason)
@@ -57,7 +57,8 @@ def _sink(scope: Scope, send: Send, ended: asyncio.Event) -> WebSocketSink | Asg
     wire = scope.get("state", {}).get("wire")
     if isinstance(wire, Wire) and scope.get("http_version") == "1.1":
         return WebSocketSink(wire, ended)
-    return AsgiSink(lambda message: send({"type": "websocket.send", "bytes": message}), ended)
+    unsent = wire.unsent_bytes if isinstance(wire, Wire) else None
+    return AsgiSink(lambda message: send({"type": "websocket.send", "bytes": message}), ended, unsent)
 
 
 class WebSocketDoor:

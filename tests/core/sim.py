@@ -15,6 +15,7 @@ from gateway.core.reader import Reader
 from gateway.core.sessions import SubscriberSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
+from gateway.limits import DATAGRAM_SAFE_BYTES
 from gateway.wire import Control, Frame, Record, decode_frame, decode_message, encode_frame, split
 
 START_US = 1_800_000_000_000_000
@@ -86,7 +87,7 @@ class SimLink:
 
     def room_bytes(self) -> int:
         room = max(0, self.path.window_bytes - self._in_flight)
-        if room == 0:
+        if room < DATAGRAM_SAFE_BYTES:
             self._was_full = True
         return room
 

@@ -89,8 +89,9 @@ async def test_the_session_hears_of_room_once_the_kernel_takes_again() -> None:
 
 
 async def test_a_keyframe_waits_in_the_link_and_can_be_given_up() -> None:
-    sink = FakeWire()
+    sink, session = FakeWire(), Writable()
     link = link_to(sink)
+    link.attach(session)  # type: ignore[arg-type]
     while link.send(b"x" * 1_000, 1):
         pass
     handle = link.send_stream([b"k" * 60_000] * 5)
@@ -98,8 +99,8 @@ async def test_a_keyframe_waits_in_the_link_and_can_be_given_up() -> None:
     assert b"k" * 60_000 not in sink.written
     link.reset_stream(handle)
     assert link.stream_done(handle)
-    await asyncio.sleep(0)
     sink.take_all()
+    await asyncio.wait_for(session.again.wait(), 5)
     assert link.send(b"next", 1)
     assert sink.written[-1] == b"next"
     link.gone()
@@ -138,7 +139,7 @@ async def test_a_link_that_never_blocks_keeps_a_wide_window_and_one_that_did_get
         link.send(b"x" * 10_000, 1)
         sink.take_all()
         await asyncio.sleep(0)
-    assert link.room_bytes() == limits.LINK_WINDOW_BYTES_MAX
+    assert link.room_bytes() > limits.LINK_WINDOW_BYTES_MAX // 2
     link.gone()
 
 
