@@ -171,6 +171,9 @@ RING_S_DEFAULT: Final = 60
 """Seconds of a world that are kept unless it says otherwise."""
 RING_S_MAX: Final = 7 * 24 * 3600
 """The longest ring, a week; who wants more records everything."""
+RING_QUICK_BYTES_MAX: Final = 2 * KIB
+"""Frames of a ring up to here are packed one by one: 3 us of CPU instead of 17 for a frame of 1 KiB, and at most
+the ring's length of them is on disk. What is larger pays for its packing by the pages that it saves."""
 RING_PRUNE_ROWS_MAX: Final = 512
 """Rows deleted in one commit of the journal: two keyframe intervals at 240 Hz, so that it always
 catches up, and a few milliseconds."""

@@ -130,7 +130,8 @@ class Database:
         flags = apsw.SQLITE_OPEN_READONLY if self.pages.read_only else apsw.SQLITE_OPEN_READWRITE
         try:
             connection = apsw.Connection(self.pages.ns.key, flags=flags, vfs=self._vfs.name)
-            connection.execute("PRAGMA temp_store=MEMORY; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_mode=MEMORY")
+            connection.execute("PRAGMA temp_store=MEMORY; PRAGMA synchronous=OFF")
             connection.execute("PRAGMA secure_delete=FAST")  # free space as zeros, which pack to nothing
             if self._exclusive:
                 connection.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -178,11 +179,23 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         return connection
 
-    def hold(self, fn: Callable[[apsw.Connection], object]) -> NamespaceCommit | None:
+    def hold(
+        self, fn: Callable[[apsw.Connection], object], *, atomic: bool = False
+    ) -> NamespaceCommit | None:
         """``fn(connection)`` in a transaction whose pages wait: what to commit, by whoever commits it,
         who then calls :meth:`settle`. None where nothing changed: then there is nothing to settle.
-        Raises what ``fn`` raises, rolled back."""
-        run_held([self], lambda connections: fn(connections[0]))
+        ``atomic``: it is a single statement, and its own transaction. Raises what ``fn`` raises, rolled back."""
+        try:
+            if atomic:
+                connection = self.connection
+                self.pages.hold = True
+                fn(connection)
+            else:
+                connection = self.begin_held()
+                fn(connection)
+                connection.execute("COMMIT")
+        except BaseException as error:
+            raise self.roll_back(error) or error from None
         try:
             part = self.pages.prepare(STORE_COMMIT_INLINE_PAGES_MAX)
         except BaseException:

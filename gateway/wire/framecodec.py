@@ -47,11 +47,13 @@ _U32: Final = struct.Struct("<I")
 class FrameEncoder:
     """Packs rows in the order in which they are written. ``level``: zstd's, 1 to 19; 0 packs nothing.
 
-    Call :meth:`encode` for each row; after a write that failed call :meth:`restart`.
+    Call :meth:`encode` for each row; after a write that failed call :meth:`restart`. Bodies of up to
+    ``quick_bytes_max`` lean on nothing: that takes a fifth of the time, and two or three times the bytes.
     """
 
     def __init__(self, level: int = LEVEL) -> None:
         self.level = level
+        self.quick_bytes_max = 0
         self._chain = Chain()
         self._alone = zstandard.ZstdCompressor(level=level or LEVEL)
 
@@ -64,6 +66,8 @@ class FrameEncoder:
         body = join(messages)
         if not self.level:
             return PLAIN, body
+        if len(body) <= self.quick_bytes_max:
+            return self._quick(body)
         if fresh or self._chain.known_keys > FRAME_CHAIN_KEYS_MAX:
             self._chain.restart()
         layout = take_apart(body, self._chain.lists)
@@ -72,6 +76,11 @@ class FrameEncoder:
             codec, packed = PLAIN, body
         self._chain.follow(body, layout, alone=codec in (PLAIN, ALONE))
         return codec, packed
+
+    def _quick(self, body: bytes) -> tuple[int, bytes]:
+        self._chain.restart()
+        packed = self._alone.compress(body)
+        return (ALONE, packed) if len(packed) < len(body) else (PLAIN, body)
 
     def _pack(self, body: bytes, layout: Layout | None) -> tuple[int, bytes]:
         if not self._chain.begun:

@@ -130,7 +130,7 @@ class Engine(Administration):
         jobs: list[Job | GatewayError] = []
         for request in requests:
             try:
-                jobs.append(self.prepare_commit(request))
+                jobs.append(self.prepare_commit(request, settles=True))
             except GatewayError as error:
                 jobs.append(error)
         self.writer.run_each([job for job in jobs if isinstance(job, Job)])

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import apsw
 
 from gateway.errors import NotFound, UnknownWorld
-from gateway.limits import RING_PRUNE_ROWS_MAX
+from gateway.limits import RING_PRUNE_ROWS_MAX, RING_QUICK_BYTES_MAX
 from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
 from gateway.store.database import Database
 from gateway.store.world import reading, schema, writing
@@ -81,7 +81,7 @@ class WorldDatabase(History):
         else:
             created = False
         opened = self.database.read(_opened)
-        self._retention = opened.info.retention
+        self._keep(opened.info.retention)
         return replace(opened, created=created)
 
     @classmethod
@@ -137,7 +137,8 @@ class WorldDatabase(History):
     def hold_append(self, batch: Batch) -> NamespaceCommit | None:
         """:meth:`append` up to the store's commit, which somebody makes for many worlds together and
         tells by :meth:`settle_append`. None where there was nothing to write."""
-        part = self.database.hold(self._packed(batch, None))
+        write = self._packed(batch, None)
+        part = self.database.hold(write, atomic=write.is_one_statement)
         if part is None:
             self._appended(batch)
         return part
@@ -148,16 +149,14 @@ class WorldDatabase(History):
         if isinstance(answer, Committed):
             self._appended(batch)
 
-    def _packed(
-        self, batch: Batch, also: Callable[[apsw.Connection], object] | None
-    ) -> Callable[[apsw.Connection], None]:
+    def _packed(self, batch: Batch, also: Callable[[apsw.Connection], object] | None) -> _Write:
         """What writes the batch, as often as it takes."""
         frames = batch.frames
         follows = bool(frames) and frames[0].seq == self._next_seq
         self._next_seq = None
         packed = writing.pack(self._encoder, frames, batch.gaps, alone=not follows)
         before_us = self._ring_start_us(frames[-1].received_at_us) if frames and packed.keyframes else None
-        return lambda connection: _append(connection, packed, before_us, also)
+        return _Write(packed, before_us, also)
 
     def _appended(self, batch: Batch) -> None:
         if batch.frames:
@@ -185,8 +184,13 @@ class WorldDatabase(History):
             return info
 
         info = self.database.transact(change)
-        self._retention = retention
+        self._keep(retention)
         return info
+
+    def _keep(self, retention: Retention) -> None:
+        """What is soon deleted is not worth packing tightly, where it is small."""
+        self._retention = retention
+        self._encoder.quick_bytes_max = RING_QUICK_BYTES_MAX if retention.mode == "ring" else 0
 
     def set_mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None = None) -> None:
         """Set or move a mark. ``data``: JSON text."""
@@ -222,14 +226,22 @@ def _opened(connection: apsw.Connection) -> Opened:
     return Opened(schema.read_info(connection), False, newest.seq if newest else -1, epoch, newest)
 
 
-def _append(
-    connection: apsw.Connection,
-    packed: writing.PackedBatch,
-    before_us: int | None,
-    also: Callable[[apsw.Connection], object] | None,
-) -> None:
-    writing.write(connection, packed)
-    if also is not None:
-        also(connection)
-    if before_us is not None:
-        writing.prune(connection, before_us, RING_PRUNE_ROWS_MAX)
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A packed batch, and what goes with it: called with the connection, within a transaction."""
+
+    packed: writing.PackedBatch
+    before_us: int | None
+    also: Callable[[apsw.Connection], object] | None
+
+    @property
+    def is_one_statement(self) -> bool:
+        """True where it needs no transaction around it."""
+        return self.also is None and self.before_us is None and writing.is_one_statement(self.packed)
+
+    def __call__(self, connection: apsw.Connection) -> None:
+        writing.write(connection, self.packed)
+        if self.also is not None:
+            self.also(connection)
+        if self.before_us is not None:
+            writing.prune(connection, self.before_us, RING_PRUNE_ROWS_MAX)

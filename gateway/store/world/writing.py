@@ -7,7 +7,8 @@ second index, so that one appended frame changes one page of the tree.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -15,6 +16,13 @@ from gateway.store.world.reading import RowHead, first_row, keyframe_at_time
 from gateway.store.world.state import live_records, state_hash
 from gateway.wire.framecodec import FrameEncoder
 from gateway.wire.journal import Gap, JournalFrame
+
+_ROWS_AT_ONCE: Final = 6
+"""What a busy journal writes at once, mostly: each count is a statement that the connection keeps."""
+_APPEND: Final = [
+    "INSERT OR IGNORE INTO frames VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+    for count in range(1, _ROWS_AT_ONCE + 1)
+]
 
 
 class PackedBatch(NamedTuple):
@@ -46,15 +54,22 @@ def pack(
     return PackedBatch(rows, keyframes, told)
 
 
+def is_one_statement(batch: PackedBatch) -> bool:
+    """True where :func:`write` is one statement: rows alone, and few."""
+    return not batch.keyframes and not batch.gaps and 0 < len(batch.frames) <= len(_APPEND)
+
+
 def write(connection: apsw.Connection, batch: PackedBatch) -> None:
     """Write a batch. Rows that are there already stay as they are."""
-    execute = connection.execute
-    for row in batch.frames:
-        execute("INSERT OR IGNORE INTO frames VALUES(?, ?, ?, ?, ?, ?, ?, ?)", row)
-    for keyframe in batch.keyframes:
-        execute("INSERT OR IGNORE INTO keyframes VALUES(?, ?, ?, ?, ?, ?)", keyframe)
-    for gap in batch.gaps:
-        execute("INSERT OR IGNORE INTO gaps VALUES(?, ?, ?, ?)", gap)
+    many, frames = connection.executemany, batch.frames
+    if 0 < len(frames) <= len(_APPEND):
+        connection.execute(_APPEND[len(frames) - 1], tuple(chain.from_iterable(frames)))
+    else:
+        many(_APPEND[0], frames)
+    if batch.keyframes:
+        many("INSERT OR IGNORE INTO keyframes VALUES(?, ?, ?, ?, ?, ?)", batch.keyframes)
+    if batch.gaps:
+        many("INSERT OR IGNORE INTO gaps VALUES(?, ?, ?, ?)", batch.gaps)
 
 
 def begin_epoch(connection: apsw.Connection, requested: int | None, now_us: int) -> int:
