@@ -174,6 +174,8 @@ RING_S_MAX: Final = 7 * 24 * 3600
 RING_QUICK_BYTES_MAX: Final = 2 * KIB
 """Frames of a ring up to here are packed one by one: 3 us of CPU instead of 17 for a frame of 1 KiB, and at most
 the ring's length of them is on disk. What is larger pays for its packing by the pages that it saves."""
+RING_PRUNE_EVERY_S: Final = 2
+"""How long what has fallen out of a ring may lie: deleting two keyframe intervals costs little more than one."""
 RING_PRUNE_ROWS_MAX: Final = 512
 """Rows deleted in one commit of the journal: two keyframe intervals at 240 Hz, so that it always
 catches up, and a few milliseconds."""

@@ -83,8 +83,9 @@ class JournalBuffer:
         message: bytes,
         mono: float,
         now_us: int,
-    ) -> None:
-        """A message that the state took. Parts of one tick that follow each other share a row."""
+    ) -> bool:
+        """A message that the state took. Parts of one tick that follow each other share a row. False:
+        others wait already, so whoever takes the batches has been told."""
         self.saw(epoch, tick, part, parts, mono)
         newest = self._newest
         if newest is None or epoch > newest.epoch or (epoch == newest.epoch and tick > newest.tick):
@@ -93,9 +94,11 @@ class JournalBuffer:
         cost = len(message) + ROW_OVERHEAD_BYTES
         if self._dropped or self.size_bytes + cost > self._bytes_max:
             self._drop(epoch, tick)
-            return
+            return True
         self.size_bytes += cost
+        is_first = not self._rows
         self._append(JournalFrame(self._next_seq, epoch, tick, now_us, sent_at, False, (message,)))
+        return is_first
 
     def saw(self, epoch: int, tick: int, part: int, parts: int, mono: float) -> None:
         """A message came, whether it brought anything new or not: it is not missing."""

@@ -242,13 +242,13 @@ class World:
         delivered = self._fanout.spread(Outgoing(frame, message, keys), mono)
         self.rates.count(len(message), delivered, mono)
         journal = self.journal
-        journal.add(
+        is_first = journal.add(
             frame.epoch, frame.tick, frame.part, frame.parts, frame.sent_at, message, mono, self.wall_us(mono)
         )
         if journal.awaits and self._gaps_at is None:
             self._gaps_at = mono + GAP_POLL_S
             self._wake()
-        elif journal.ready:
+        elif is_first:
             self._wake()
 
     def _spread_removals(self, frame: Frame, dropped: tuple[int, ...], mono: float) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import apsw
 
 from gateway.errors import NotFound, UnknownWorld
-from gateway.limits import RING_PRUNE_ROWS_MAX, RING_QUICK_BYTES_MAX
+from gateway.limits import RING_PRUNE_EVERY_S, RING_PRUNE_ROWS_MAX, RING_QUICK_BYTES_MAX
 from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
 from gateway.store.database import Database
 from gateway.store.world import reading, schema, writing
@@ -47,6 +47,7 @@ class WorldDatabase(History):
         self._encoder = FrameEncoder(level)
         self._next_seq: int | None = None
         self._retention = Retention()
+        self._prune_at_us = 0
 
     # --- opening -----------------------------------------------------------------------------
 
@@ -125,8 +126,8 @@ class WorldDatabase(History):
         """One commit with everything in ``batch``; the store's version of it. Writing a row again
         under the same ``seq`` changes nothing, so a batch whose fate is unknown may be given again.
 
-        ``also(connection)`` runs in the same transaction, after the rows. In a ring, each batch
-        that holds a keyframe also deletes what has fallen out.
+        ``also(connection)`` runs in the same transaction, after the rows. In a ring, a batch
+        that holds a keyframe also deletes what has fallen out, every few seconds.
         Raises ``Conflict`` (others write and write), ``StoreUnavailable``, ``StoreError``.
         """
         write = self._packed(batch, also)
@@ -155,8 +156,18 @@ class WorldDatabase(History):
         follows = bool(frames) and frames[0].seq == self._next_seq
         self._next_seq = None
         packed = writing.pack(self._encoder, frames, batch.gaps, alone=not follows)
-        before_us = self._ring_start_us(frames[-1].received_at_us) if frames and packed.keyframes else None
-        return _Write(packed, before_us, also)
+        before_us = None
+        if packed.keyframes and frames[-1].received_at_us >= self._prune_at_us:
+            before_us = self._ring_start_us(frames[-1].received_at_us)
+        return _Write(packed, also, None if before_us is None else lambda c: self._prune(c, before_us))
+
+    def _prune(self, connection: apsw.Connection, before_us: int, rows_max: int = RING_PRUNE_ROWS_MAX) -> int:
+        """Delete what is out of the ring. A time without any, unless more is waiting: many rows at once
+        cost little more than a few, since they free whole pages."""
+        pruned = writing.prune(connection, before_us, rows_max)
+        rest_us = 0 if pruned >= rows_max // 2 else RING_PRUNE_EVERY_S * 1_000_000
+        self._prune_at_us = before_us + self._retention.ring_s * 1_000_000 + rest_us
+        return pruned
 
     def _appended(self, batch: Batch) -> None:
         if batch.frames:
@@ -189,7 +200,7 @@ class WorldDatabase(History):
 
     def _keep(self, retention: Retention) -> None:
         """What is soon deleted is not worth packing tightly, where it is small."""
-        self._retention = retention
+        self._retention, self._prune_at_us = retention, 0
         self._encoder.quick_bytes_max = RING_QUICK_BYTES_MAX if retention.mode == "ring" else 0
 
     def set_mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None = None) -> None:
@@ -201,7 +212,7 @@ class WorldDatabase(History):
         before_us = self._ring_start_us(now_us)
         if before_us is None:
             return 0
-        return self.database.transact(lambda c: writing.prune(c, before_us, rows_max))
+        return self.database.transact(lambda c: self._prune(c, before_us, rows_max))
 
     def transact(self, fn: Callable[[apsw.Connection], T]) -> T:
         """``fn(connection)`` and one commit: how other rooms write their tables of this world."""
@@ -231,17 +242,17 @@ class _Write:
     """A packed batch, and what goes with it: called with the connection, within a transaction."""
 
     packed: writing.PackedBatch
-    before_us: int | None
     also: Callable[[apsw.Connection], object] | None
+    prune: Callable[[apsw.Connection], object] | None
 
     @property
     def is_one_statement(self) -> bool:
         """True where it needs no transaction around it."""
-        return self.also is None and self.before_us is None and writing.is_one_statement(self.packed)
+        return self.also is None and self.prune is None and writing.is_one_statement(self.packed)
 
     def __call__(self, connection: apsw.Connection) -> None:
         writing.write(connection, self.packed)
         if self.also is not None:
             self.also(connection)
-        if self.before_us is not None:
-            writing.prune(connection, self.before_us, RING_PRUNE_ROWS_MAX)
+        if self.prune is not None:
+            self.prune(connection)
