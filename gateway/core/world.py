@@ -288,7 +288,7 @@ class World:
     def committed(self, batch: Batch, mono: float) -> None:
         """The store answered: it is down."""
         self.journal.committed(batch)
-        self._notice(mono)
+        self._notice(mono, fresh=True)
         self._wake()
 
     def failed(self, batch: Batch, mono: float) -> None:
@@ -325,11 +325,13 @@ class World:
         publisher = self.publisher
         return None if publisher is None else self._notices.due(self.journal.durable, publisher.epoch)
 
-    def _notice(self, mono: float) -> None:
-        """Tell the publisher how far the store is."""
-        due, durable = self._notice_due(), self.journal.durable
-        if due is not None and mono >= due and durable is not None and self.publisher is not None:
-            self._notices.say(durable, self.publisher.link, mono)
+    def _notice(self, mono: float, *, fresh: bool = False) -> None:
+        """Tell the publisher how far the store is, if it is time. ``fresh``: it has just answered."""
+        publisher, durable = self.publisher, self.journal.durable
+        if publisher is None or durable is None:
+            return
+        if self._notices.is_due(durable, publisher.epoch, mono, busy=not self.journal.empty, fresh=fresh):
+            self._notices.say(durable, publisher.link, mono)
 
     def notice_lost(self) -> None:
         """A ``durable`` notice did not arrive."""

@@ -1,8 +1,8 @@
 """The journals of all worlds, written in rounds: one thread, one hand-over and one sync for many. Room: runtime.
 
 A round takes whatever the worlds have by then, so the busier the gateway, the more frames share a
-commit. After it the journal rests several times as long as it worked: on an idle gateway that is nothing,
-on a busy one it keeps the journal to its share of a core, up to the rest that durability is worth.
+commit. After it the journal rests several times as long as it worked: a few milliseconds where a few worlds
+play, more where a hundred do, so that it keeps to its share of a core, up to what durability is worth.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from gateway.errors import StoreUnavailable
-from gateway.limits import JOURNAL_REST_S_MAX, JOURNAL_ROUND_WORLDS_MAX
+from gateway.limits import JOURNAL_ROUND_S_MAX, JOURNAL_ROUND_S_MIN, JOURNAL_ROUND_WORLDS_MAX
 from gateway.store.base import GroupStore
 from gateway.store.world.together import Write, append_each
 
 log = logging.getLogger("mvgateway.journal")
 
-SHARE: Final = 0.15
-"""Of a core: what the journal's thread takes while it may rest as long as that needs."""
+SHARE: Final = 0.25
+"""Of a core: what the journal's thread takes where rounds are short."""
+LONG_S: Final = 0.01
+"""A round of so much work (some hundred worlds) rests twice as long for it: an eighth of a core."""
+
+
+def period_s(worked_s: float) -> float:
+    """From the beginning of a round to the next one's, after so much work (seconds of CPU)."""
+    wanted_s = worked_s / SHARE * (1 + worked_s / LONG_S)
+    return min(max(wanted_s, JOURNAL_ROUND_S_MIN), JOURNAL_ROUND_S_MAX)
 
 
 class Member(Protocol):
@@ -108,7 +116,7 @@ class Rounds:
 
     def _end(self, members: Sequence[Member], ends: Sequence[Exception | None], worked_s: float) -> None:
         self._under_way = False
-        self._not_before = self._began + min(worked_s / SHARE, JOURNAL_REST_S_MAX)
+        self._not_before = self._began + period_s(worked_s)
         for member, error in zip(members, ends, strict=True):
             try:
                 member.end(error)
