@@ -300,6 +300,8 @@ QUIC_CLIENT_CONNECTION_WINDOW_BYTES: Final = 8 * MIB
 """What all streams of a client's connection may hold unread together: two such batches."""
 QUIC_PEER_STREAMS_MAX: Final = 128
 """Streams of one kind that a peer may have open at once: aioquic's own figure; browsers use up to 100."""
+QUIC_CONNECTION_IDS_MAX: Final = 4
+"""Connection IDs in use of either end: three changes of address before new ones have made a round trip."""
 QUIC_DATAGRAM_QUEUE_BYTES_MAX: Final = 128 * KIB
 """Datagrams waiting for the pacer: a tick of a large world. Beyond it the oldest is dropped."""
 QUIC_RECEIVE_BATCH_MAX: Final = 64

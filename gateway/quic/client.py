@@ -12,6 +12,7 @@ import json
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from aioquic.h3.connection import ErrorCode
@@ -470,12 +471,14 @@ async def connect(
     """Connect to a gateway over QUIC.
 
     ``ticket``: of an earlier :attr:`Client.ticket`, for a cheaper handshake. ``early_data`` with a
-    ticket: answer at once, so that requests go in 0-RTT. ``sock``: a bound UDP socket, to choose
+    ticket: answer at once, so that requests go in 0-RTT; without it nothing does. ``sock``: a bound UDP socket, to choose
     the local address. Raises :class:`ConnectFailed` when nothing
     answers within ``timeout_s``, when the address does not resolve, or when trust fails.
     """
     loop = asyncio.get_running_loop()
     options = options or QuicOptions()
+    if ticket is not None and not early_data:
+        ticket = replace(ticket, max_early_data_size=None)
     try:
         family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
         udp = UdpSocket(sock or local_socket(family))

@@ -87,6 +87,7 @@ class Connection(QuicConnection):
         self.held_bytes = 0
         self._held: dict[int, int] = {}
         self._reset_key = reset_key
+        self._local_active_connection_id_limit = limits.QUIC_CONNECTION_IDS_MAX
         self._keys: UpdatableKeys | None = None
         self._queue: deque[tuple[bytes, FateSink, int]] = deque()
         self._datagrams_pending = self._queue  # type: ignore[assignment]
@@ -340,6 +341,9 @@ class Connection(QuicConnection):
 
     def _replenish_connection_ids(self) -> None:
         known = self._host_cid_seq
+        self._remote_active_connection_id_limit = min(
+            self._remote_active_connection_id_limit, limits.QUIC_CONNECTION_IDS_MAX
+        )
         super()._replenish_connection_ids()
         if self._reset_key is not None:
             for cid in self._host_cids:

@@ -42,7 +42,7 @@ from gateway.quic.shortpacket import (
     parse,
 )
 from gateway.quic.streamframes import read_ack, take_stream_frames
-from gateway.quic.trim import trim
+from gateway.quic.trim import share_epochs, trim
 
 SUPPORTED_AIOQUIC = frozenset({"1.7.2"})
 
@@ -74,6 +74,7 @@ class FastConnection(Connection):
     """A connection with the short way. ``on_payload`` takes the content of DATAGRAM frames."""
 
     def __init__(self, **kwargs: Any) -> None:
+        share_epochs()
         super().__init__(**kwargs)
         self.packets_fast = 0
         self.packets_stock = 0

@@ -11,15 +11,17 @@ from typing import Any
 
 from aioquic import tls
 from aioquic._buffer import Buffer
+from aioquic.quic import connection
 from aioquic.quic.crypto import CryptoPair
 
 POST_HANDSHAKE_BUFFER_BYTES = 512
 """For what TLS may still want to say: an alert, or nothing."""
 
 
-@cache
-def _shared(epochs: frozenset[tls.Epoch]) -> frozenset[tls.Epoch]:
-    return epochs
+def share_epochs() -> None:
+    """Have aioquic make each set of epochs once, not some thirty of them for every connection. Idempotent."""
+    if not hasattr(connection.EPOCHS, "cache_info"):
+        connection.EPOCHS = cache(connection.EPOCHS)
 
 
 @cache
@@ -37,9 +39,6 @@ def trim(quic: Any) -> None:
             quic._cryptos[epoch] = _no_keys()
     if quic._spaces[tls.Epoch.INITIAL].discarded:
         quic._cryptos_initial = dict.fromkeys(quic._cryptos_initial, _no_keys())
-    handlers = quic._QuicConnection__frame_handlers
-    for kind, (handler, epochs) in handlers.items():
-        handlers[kind] = (handler, _shared(epochs))
     context = quic.tls
     if not quic._is_client:
         context.handshake_extensions = []
