@@ -20,7 +20,17 @@ from gateway.store.base import (
     PageWrite,
     TimePoint,
 )
-from gateway.store.embedded import EmbeddedOptions, EmbeddedStore, Engine, admin, check, namespaces, stats
+from gateway.store.embedded import (
+    EmbeddedOptions,
+    EmbeddedStore,
+    Engine,
+    admin,
+    check,
+    namespaces,
+    stats,
+    sweep,
+    writer,
+)
 from tests.store.test_embedded_durability import NS, commit, read, wait_until
 
 
@@ -321,3 +331,41 @@ def test_readers_go_on_while_the_writer_is_busy(engine: Engine) -> None:
 def test_sizes_are_told(engine: Engine) -> None:
     commit(engine, 0, bytes(8_192))
     assert stats(engine.folder)["content_bytes"] < 200
+
+
+def test_removing_waits_while_the_log_is_copied_but_not_for_ever(engine: Engine) -> None:
+    pauses: list[float] = []
+    removed: list[int] = []
+
+    def rest(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 5:
+            engine.writer.copying = False
+
+    steps = sweep.Steps(engine.writer, rest)
+    engine.writer.copying = True
+    steps.run(lambda txn: removed.append(len(pauses)) or 1)
+    engine.writer.copying = True
+    steps.run(lambda txn: removed.append(len(pauses)) or 1)
+    engine.writer.copying = False
+    assert removed[0] == 5
+    assert removed[1] - removed[0] > sweep.COPY_PAUSES_MAX
+
+
+def test_removing_has_a_full_log_copied_also_where_nobody_commits(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(40):
+        last = commit(engine, 0, os.urandom(8_000))
+    monkeypatch.setattr(writer, "STORE_WAL_PAGES", engine.writer.wal_pages + 1)
+    engine.writer.wal_full.clear()
+    list(engine.truncate_namespace(NS.key, last))
+    list(engine.delete_unreferenced_content(NS.key))
+    assert engine.writer.wal_full.is_set()
+
+
+def test_a_log_that_has_begun_anew_is_left_to_the_background_again(engine: Engine) -> None:
+    """Else the writer would copy the next one itself, while commits wait."""
+    engine.writer.copy_rest = True
+    commit(engine, 0, b"the first of a new log")
+    assert not engine.writer.copy_rest

@@ -70,10 +70,15 @@ class Background:
     def _copy_log(self) -> None:
         """Copy pages from the log into the file; readers and the writer go on meanwhile. What they
         added since is left to the writer when it is little: only then does the log begin anew."""
+        writer = self._engine.writer
         if self._copier is None:
             self._copier = schema.open_reader(self._engine.path)
-        for _ in range(COPY_PASSES):
-            pages, copied = self._copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            if pages - copied <= COPY_REST_PAGES:
-                break
-        self._engine.writer.copy_rest = True
+        writer.copying = True
+        try:
+            for _ in range(COPY_PASSES):
+                pages, copied = self._copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                if pages - copied <= COPY_REST_PAGES:
+                    break
+        finally:
+            writer.copying = False
+        writer.copy_rest = True

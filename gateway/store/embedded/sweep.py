@@ -19,6 +19,8 @@ from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 from gateway.store.embedded.writer import Writer
 
+COPY_PAUSES_MAX = 200
+"""A second of pauses: removing goes on, slowly, where copying the log takes longer than that."""
 Row = tuple[int, int]
 """(page, version)"""
 _SCAN = (
@@ -129,7 +131,8 @@ def count_loose(pool: Pool, rid: int, before: int) -> int:
 
 class Steps:
     """Runs steps with a pause after each, at least as long as the step took: half the writer's time
-    belongs to commits however much there is to remove."""
+    belongs to commits however much there is to remove. While a full log is being copied they wait:
+    removing writes as much as commits do, and would keep the log growing."""
 
     def __init__(self, writer: Writer, sleep: Callable[[float], object]) -> None:
         self._writer = writer
@@ -137,6 +140,10 @@ class Steps:
 
     def run(self, step: Callable[[WriteTxn], int]) -> int:
         """One step; what it answered."""
+        for _ in range(COPY_PAUSES_MAX):
+            if not self._writer.copying:
+                break
+            self._sleep(STORE_STEP_S)
         began = time.monotonic()
         count: int = self._writer.step(step)
         self._sleep(min(max(time.monotonic() - began, 0.0005), STORE_STEP_S))

@@ -43,6 +43,8 @@ class Writer:
         self._sync_s = 0.0
         self.wal_pages = 0
         self.wal_full = threading.Event()
+        self.copying = False
+        """True while the background copies the log into the file."""
         self.copy_rest = False
         self.numbers: Numbers
         self.attempts: Attempts
@@ -101,6 +103,7 @@ class Writer:
                 if self._cursor is not None:
                     self._cursor.execute("PRAGMA synchronous=FULL")
             self.counters["steps"] += 1
+            self._mind_the_log()
         if self._queue:
             self._bell.ring()
         return job.wait()
@@ -238,6 +241,7 @@ class Writer:
         """Have the log copied into the file. The background copies nearly all of it; the rest is
         copied here, where nothing is added meanwhile, so that the next commit begins the log anew."""
         if self.wal_pages < STORE_WAL_PAGES:
+            self.copy_rest = False  # The background had copied all of it, and it has begun anew.
             return
         if self.copy_rest or self.wal_pages >= STORE_WAL_PAGES_MAX:
             self.copy_rest = False
