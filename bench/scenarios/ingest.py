@@ -1,8 +1,8 @@
 """Ingest: what does one frame cost from datagram to disk, and how far behind is the disk? Room: bench/scenarios.
 
 Loopback, each game server a world of its own, journalled on the embedded engine. ``durable_lag`` is
-from the publisher's sending to the ``durable`` notice that names the tick, as the publisher sees it; notices
-come at most every 100 ms a world and name the newest durable tick.
+from the publisher's sending to the ``durable`` notice that names the tick, as the publisher sees it while it
+publishes; notices come at most every 100 ms a world, after a commit, and name the newest durable tick.
 """
 
 from __future__ import annotations
