@@ -306,6 +306,14 @@ QUIC_DATAGRAM_QUEUE_BYTES_MAX: Final = 128 * KIB
 """Datagrams waiting for the pacer: a tick of a large world. Beyond it the oldest is dropped."""
 QUIC_RECEIVE_BATCH_MAX: Final = 64
 """Datagrams read off the socket before other work of the loop gets its turn."""
+QUIC_RECEIVE_SLOT_BYTES: Final = 65_535
+"""What one of them may take: a UDP datagram's most. Pages that none of that size touched cost nothing."""
+QUIC_SEND_BATCH_MAX: Final = 32
+"""Datagrams, or runs of them for one peer, in one sendmmsg."""
+QUIC_SEND_BATCH_BYTES: Final = 128 * KIB
+"""Bytes of them: little enough to stay in the core's cache until they are sent, and two whole runs."""
+QUIC_ADDRESSES_CACHED_MAX: Final = 8_192
+"""Peers' addresses kept in the kernel's form and in Python's: twice the connections; all go when full."""
 QUIC_SEGMENTS_MAX: Final = 60
 """Packets in one UDP_SEGMENT send: the kernel's bound is 64 on older versions."""
 QUIC_SEGMENT_BYTES_MAX: Final = 65_000

@@ -45,6 +45,13 @@ PACKET_NUMBER_BYTES = 2
 RESET_TOKEN_BYTES = 16
 DATAGRAM_OVERHEAD_BYTES = 1 + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES + 3
 """First byte, packet number, tag, and the DATAGRAM frame's own head; the connection ID comes on top."""
+FRAME_HEAD_BYTES = 3
+"""Type and length of a DATAGRAM frame, which max_datagram_frame_size counts in (RFC 9221 section 3)."""
+QUEUE_BYTES_MAX = limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
+
+
+TAKEN, QUIET = 1, 2
+"""What ``receive_short`` did with a packet: took it; took it and left only ``acked`` to see to."""
 
 
 class FateSink(Protocol):
@@ -70,7 +77,39 @@ def reset_token(key: bytes, cid: bytes) -> bytes:
 
 
 class Connection(QuicConnection):
-    """One connection, client or server. ``reset_key``: see :class:`gateway.quic.options.QuicOptions`."""
+    """One connection, client or server. ``reset_key``: see :class:`gateway.quic.options.QuicOptions`.
+
+    aioquic's attributes are too many for anything but a large table of their own. Those that every
+    packet needs have slots here, which aioquic's code uses without knowing: they lie side by side in
+    the object, so that of hundreds of connections each touches few cache lines when its turn comes.
+    """
+
+    __slots__ = (
+        "_ack_eliciting_sent_since_receipt",
+        "_close_at",
+        "_close_pending",
+        "_events",
+        "_is_client",
+        "_local_ack_delay_exponent",
+        "_loss",
+        "_max_datagram_size",
+        "_network_paths",
+        "_pacer",
+        "_pacing_at",
+        "_packet_number",
+        "_peer_cid",
+        "_queue",
+        "_remote_ack_delay_exponent",
+        "_remote_max_datagram_frame_size",
+        "_spin_bit",
+        "_spin_highest_pn",
+        "_state",
+        "acked",
+        "datagram_bytes_queued",
+        "fates",
+        "host_cid",
+        "on_payload",
+    )
 
     packets_fast = 0
     """Packets sent that the short way built."""
@@ -110,16 +149,19 @@ class Connection(QuicConnection):
 
     # -- the short way, of which this class has none --------------------------------------
 
-    def receive_short(self, data: bytes, addr: NetworkAddress, now: float) -> bool:
-        """See :mod:`gateway.quic.fast`. False: call ``receive_datagram``."""
-        return False
+    calm = False
+    """After ``fast_packets``: no deadline of its own lies within the next probe timeout at its shortest."""
+
+    def receive_short(self, data: bytes, addr: NetworkAddress, now: float) -> int:
+        """See :mod:`gateway.quic.fast`. 0: call ``receive_datagram``."""
+        return 0
 
     def fast_packets(self, now: float) -> list[bytes] | None:
-        """See :mod:`gateway.quic.fast`. ``None``: call ``datagrams_to_send``."""
+        """See :mod:`gateway.quic.fastsend`. ``None``: call ``datagrams_to_send``."""
         return None
 
-    def fast_deadline(self, looked_at: float = 0.0, now: float = 0.0) -> float | None:
-        """See :mod:`gateway.quic.fast`."""
+    def fast_deadline(self) -> float | None:
+        """See :mod:`gateway.quic.faststate`."""
         return self.get_timer()
 
     @property
@@ -139,11 +181,9 @@ class Connection(QuicConnection):
 
     def datagram_bytes_max(self) -> int:
         """The largest datagram payload that fits one packet of this connection now; 0: none are taken."""
-        remote = self._remote_max_datagram_frame_size
-        if not remote:
-            return 0
         size = self._max_datagram_size - len(self._peer_cid.cid) - DATAGRAM_OVERHEAD_BYTES
-        return size if size < remote else max(0, remote - 3)
+        remote = (self._remote_max_datagram_frame_size or 0) - FRAME_HEAD_BYTES
+        return size if size < remote else max(0, remote)
 
     def room_bytes(self) -> int:
         """Congestion window less what is in flight and what is queued."""
@@ -156,12 +196,13 @@ class Connection(QuicConnection):
         cc = self._loss._cc
         size = len(payload)
         queued = self.datagram_bytes_queued + size
-        if (
-            queued > cc.congestion_window - cc.bytes_in_flight
-            or queued > limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
-        ):
+        if queued > cc.congestion_window - cc.bytes_in_flight or queued > QUEUE_BYTES_MAX:
             return False
-        if size > self.datagram_bytes_max() or self._state in END_STATES:
+        if (
+            size > self._max_datagram_size - len(self._peer_cid.cid) - DATAGRAM_OVERHEAD_BYTES
+            or size > (self._remote_max_datagram_frame_size or 0) - FRAME_HEAD_BYTES
+            or self._state in END_STATES
+        ):
             return False
         self._queue.append((payload, sink, token))
         self.datagram_bytes_queued = queued

@@ -15,6 +15,7 @@ from typing import Any
 from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
+from gateway.quic.faststate import PTO_S_MIN
 from gateway.quic.peer import Peer
 from gateway.quic.timers import SLOTS_PER_SECOND, Timed, TimerWheel
 from gateway.quic.udp import Address, UdpSocket
@@ -77,6 +78,7 @@ class Endpoint:
             else:
                 self._on_unrouted(data, addr, now)
         self._is_reading = False
+        self.udp.push()
         self.counters["datagrams_received"] += len(batch)
         if self._marked and self._flush_handle is None and not self.is_closed:
             self._flush_handle = self.loop.call_soon(self.flush)
@@ -168,33 +170,39 @@ class Endpoint:
             self._flush_handle = None
         while self._marked and not self.is_closed:
             marked, self._marked = self._marked, []
-            now = self.time()
-            for peer in marked:
-                peer.is_marked = False
-                self._flush_peer(peer, now)
+            self._flush_peers(marked, self.time())
+        self.udp.push()
         self._arm()
 
-    def _flush_peer(self, peer: Peer, now: float) -> None:
-        if peer.ended is not None:
-            return
-        quic = peer.quic
-        try:
-            packets = quic.fast_packets(now)
-            if packets is not None:
-                if packets:
-                    self.udp.send_packets(packets, quic._network_paths[0].addr)
-                deadline = quic.fast_deadline(peer.wheel_slot / SLOTS_PER_SECOND, now)
-            else:
-                if quic._network_paths:
-                    self.udp.send(quic.datagrams_to_send(now))
-                deadline = quic.get_timer()
-        except Exception:
-            peer._fault("sending")
-            return
-        if quic._events or quic.fates:
-            peer.after_input(now)
-        if deadline is not None:
-            self._wheel.add(peer, deadline)
+    def _flush_peers(self, marked: list[Peer], now: float) -> None:
+        """Each peer's packets into the socket's batch, and its deadline into the wheel: not at all
+        where it is looked at anyhow before its next probe timeout could come."""
+        udp, wheel = self.udp, self._wheel
+        soon = int(now * SLOTS_PER_SECOND)
+        late = int((now + PTO_S_MIN) * SLOTS_PER_SECOND)
+        for peer in marked:
+            peer.is_marked = False
+            if peer.ended is not None:
+                continue
+            quic = peer.quic
+            try:
+                packets = quic.fast_packets(now)
+                if packets is None:
+                    if quic._network_paths:
+                        udp.send(quic.datagrams_to_send(now))
+                    deadline = quic.get_timer()
+                else:
+                    if packets:
+                        udp.send_packets(packets, quic._network_paths[0].addr)
+                    is_looked_at = quic.calm and soon < peer.wheel_slot <= late
+                    deadline = None if is_looked_at else quic.fast_deadline()
+            except Exception:
+                peer._fault("sending")
+                continue
+            if quic._events or quic.fates:
+                peer.after_input(now)
+            if deadline is not None:
+                wheel.add(peer, deadline)
 
     def _arm(self) -> None:
         deadline = self._wheel.next_deadline()

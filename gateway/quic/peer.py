@@ -22,7 +22,7 @@ from aioquic.h3.events import (
 from aioquic.quic import events
 from aioquic.quic.connection import NetworkAddress, stream_is_unidirectional
 
-from gateway.quic.connection import Connection
+from gateway.quic.connection import QUIET, Connection
 from gateway.quic.h3 import Http3
 from gateway.quic.webtransport import WebTransportLink, WtError
 
@@ -75,7 +75,13 @@ class Peer:
         """Take one UDP datagram. Never raises: a fault of ours ends this connection only."""
         quic = self.quic
         try:
-            if not quic.receive_short(data, addr, now):
+            taken = quic.receive_short(data, addr, now)
+            if taken == QUIET and not self.waiting and not self._draining:
+                acked, quic.acked = quic.acked, []
+                for sink, token in acked:
+                    sink.on_fate(token, True)
+                return
+            if not taken:
                 quic.receive_datagram(data, addr, now)
         except Exception:
             self._fault("receiving a packet")

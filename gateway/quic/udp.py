@@ -1,6 +1,7 @@
 """The UDP socket of an endpoint: batches in, batches out, never waiting. Room: quic.
 
-Where the kernel has them, ``UDP_SEGMENT`` sends several packets for one peer in one system call.
+What a flush queues leaves in one ``sendmmsg`` (:mod:`gateway.quic.batch`), and ``UDP_SEGMENT`` makes
+several packets for one peer one entry of it. Where the kernel has neither, packets go one by one.
 A full socket buffer drops (QUIC recovers), it never blocks.
 """
 
@@ -14,12 +15,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway import limits
+from gateway.quic.batch import SOL_UDP, UDP_SEGMENT, Inbox, Outbox, pack_address, unpack_address, usable
 
 Address = Any
 Datagram = tuple[bytes, Address]
 
-SOL_UDP = 17
-UDP_SEGMENT = 103
 RECEIVE_BYTES = 65_535
 _SEGMENT = struct.Struct("@H")
 
@@ -39,9 +39,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class UdpSocket:
-    """A bound UDP socket; takes it over and closes it."""
+    """A bound UDP socket; takes it over and closes it. ``batches``: for a socket with many peers,
+    several datagrams in one system call both ways, where they can be had."""
 
-    def __init__(self, sock: socket.socket, *, segmentation: bool = True) -> None:
+    def __init__(self, sock: socket.socket, *, segmentation: bool = True, batches: bool = False) -> None:
         sock.setblocking(False)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             with contextlib.suppress(OSError):
@@ -51,6 +52,13 @@ class UdpSocket:
         self.sends_dropped = 0
         self.send_calls = 0
         self.datagrams_sent = 0
+        self._outbox: Outbox | None = None
+        self._inbox: Inbox | None = None
+        if batches and usable():
+            self._outbox = Outbox(sock.family, segmentation=self.segmentation)
+            self._inbox = Inbox(sock.family)
+        self._names: dict[Address, bytes] = {}
+        self._addresses: dict[bytes, Address] = {}
 
     @property
     def address(self) -> Address:
@@ -59,8 +67,28 @@ class UdpSocket:
     def fileno(self) -> int:
         return self.sock.fileno()
 
+    # -- receiving ------------------------------------------------------------------------
+
     def receive(self) -> list[Datagram]:
         """What has arrived, at most a batch. An ICMP error of an earlier send counts for nothing."""
+        if self._inbox is None:
+            return self._receive_one_by_one()
+        batch = self._inbox.receive(self.sock.fileno())
+        addresses = self._addresses
+        try:
+            return [(data, addresses[name]) for data, name in batch]
+        except KeyError:
+            return [(data, self._address_of(name)) for data, name in batch]
+
+    def _address_of(self, name: bytes) -> Address:
+        address = self._addresses.get(name)
+        if address is None:
+            if len(self._addresses) >= limits.QUIC_ADDRESSES_CACHED_MAX:
+                self._addresses.clear()
+            address = self._addresses[name] = unpack_address(self.sock.family, name)
+        return address
+
+    def _receive_one_by_one(self) -> list[Datagram]:
         batch: list[Datagram] = []
         receive = self.sock.recvfrom
         for _ in range(limits.QUIC_RECEIVE_BATCH_MAX):
@@ -73,8 +101,67 @@ class UdpSocket:
                     break
         return batch
 
+    # -- sending --------------------------------------------------------------------------
+
+    def send_packets(self, packets: list[bytes], address: Address) -> None:
+        """Packets to one address, in order; they leave with :meth:`push` at the latest."""
+        name = self._names.get(address)
+        outbox = self._outbox
+        if outbox is None or (name is None and (name := self._name_of(address)) is None):
+            self._send_now([(packet, address) for packet in packets])
+            return
+        if len(packets) == 1:
+            self.datagrams_sent += 1
+            if not outbox.add(packets[0], name):
+                self.push()
+                outbox.add(packets[0], name)
+        else:
+            self.send([(packet, address) for packet in packets])
+
     def send(self, datagrams: Sequence[Datagram]) -> None:
-        """Send them in order; runs of equal size for one address go out in one call."""
+        """Datagrams in order; they leave with :meth:`push` at the latest. Runs of equal size for one
+        address go as one entry."""
+        outbox = self._outbox
+        if outbox is None:
+            self._send_now(datagrams)
+            return
+        start, count = 0, len(datagrams)
+        while start < count:
+            address = datagrams[start][1]
+            name = self._names.get(address) or self._name_of(address)
+            stop = _run_end(datagrams, start) if outbox.segmentation else start + 1
+            if name is None:
+                self._send_now(datagrams[start:stop])
+            else:
+                data = b"".join([data for data, _ in datagrams[start:stop]])
+                segment_bytes = len(datagrams[start][0]) if stop - start > 1 else 0
+                self.datagrams_sent += stop - start
+                if not outbox.add(data, name, segment_bytes):
+                    self.push()
+                    outbox.add(data, name, segment_bytes)
+            start = stop
+
+    def push(self) -> None:
+        """Send what is queued."""
+        outbox = self._outbox
+        if outbox is not None and outbox.count:
+            calls, dropped = outbox.send(self.sock.fileno())
+            self.send_calls += calls
+            self.sends_dropped += dropped
+            self.segmentation = outbox.segmentation
+
+    def _name_of(self, address: Address) -> bytes | None:
+        if len(self._names) >= limits.QUIC_ADDRESSES_CACHED_MAX:
+            self._names.clear()
+        try:
+            name = self._names[address] = pack_address(self.sock.family, address)
+        except (OSError, ValueError):
+            return None
+        return name
+
+    def _send_now(self, datagrams: Sequence[Datagram]) -> None:
+        """Send them in order, after what is queued; runs of equal size for one address go out in one call."""
+        self.push()
         count = len(datagrams)
         self.datagrams_sent += count
         if count == 1 or not self.segmentation:
@@ -89,18 +176,6 @@ class UdpSocket:
             else:
                 self.send_run([data for data, _ in datagrams[start:stop]], datagrams[start][1])
             start = stop
-
-    def send_packets(self, packets: list[bytes], address: Address) -> None:
-        """Send packets to one address, in order."""
-        if len(packets) == 1:
-            self.datagrams_sent += 1
-            self.send_calls += 1
-            try:
-                self.sock.sendto(packets[0], address)
-            except OSError:
-                self.sends_dropped += 1
-        else:
-            self.send([(packet, address) for packet in packets])
 
     def send_run(self, packets: list[bytes], address: Address) -> None:
         """Send packets of one size (the last may be shorter) to one address in one call."""

@@ -8,7 +8,7 @@ is the capsule of draft-ietf-webtrans-http3 section 6 on the session's own strea
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,7 @@ class WebTransportLink:
         self.closed_reason = ""
         self.is_accepted = False
         self._session: Session | None = None
+        self._on_acked: Callable[[int], None] = _nobody
         self._early: list[tuple[int | None, bytes, bool]] = []
         self._early_bytes = 0
         self._capsules = bytearray()
@@ -172,6 +173,7 @@ class WebTransportLink:
     def attach(self, session: Session) -> None:
         """The rules' end is there: give it what came meanwhile."""
         self._session = session
+        self._on_acked = session.on_acked
         mono = self.peer.hub.time()
         if self.closed_code is None:
             self.accept()
@@ -215,12 +217,10 @@ class WebTransportLink:
             self._session.on_stream_reset(stream_id)
 
     def on_fate(self, token: int, acked: bool) -> None:
-        session = self._session
-        if session is not None:
-            if acked:
-                session.on_acked(token)
-            else:
-                session.on_lost(token)
+        if acked:
+            self._on_acked(token)
+        elif self._session is not None:
+            self._session.on_lost(token)
 
     def on_progress(self, now: float) -> None:
         """Something was acknowledged or lost: go on with what waited for it."""
@@ -334,3 +334,7 @@ class WebTransportLink:
     def _forget_done(self) -> None:
         for handle in list(self._streams):
             self.stream_done(handle)
+
+
+def _nobody(token: int) -> None:
+    """The rules' end is not there yet."""

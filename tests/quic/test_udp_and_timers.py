@@ -5,9 +5,14 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
+import pytest
+
 from gateway import limits
+from gateway.quic.batch import usable
 from gateway.quic.timers import TimerWheel
 from gateway.quic.udp import UdpSocket, bind
+
+SO_NO_CHECK = 11
 
 
 def test_packets_of_one_run_arrive_as_they_were_cut() -> None:
@@ -43,6 +48,102 @@ def test_a_full_socket_drops_and_never_blocks() -> None:
             sender.send(run)
     assert sender.datagrams_sent == 20 * limits.QUIC_SEGMENTS_MAX
     sender.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("segmentation", [True, False])
+def test_what_is_queued_for_many_leaves_at_once_and_in_order(host: str, segmentation: bool) -> None:
+    sender = UdpSocket(bind(host, 0), batches=True, segmentation=segmentation)
+    with bind(host, 0) as one, bind(host, 0) as other:
+        runs = {
+            one: [b"a" * 1200, b"b" * 1200, b"c" * 1200, b"d" * 700, b"e" * 900],
+            other: [b"", b"x", b"y" * 1300],
+        }
+        for sock, packets in runs.items():
+            sock.settimeout(5)
+            sender.send_packets(packets[:1], sock.getsockname())
+            sender.send_packets(packets[1:], sock.getsockname())
+        sender.push()
+        for sock, packets in runs.items():
+            assert [sock.recv(65_535) for _ in packets] == packets
+    if usable():
+        assert sender.send_calls == 1
+    assert sender.datagrams_sent == 8
+    assert sender.sends_dropped == 0
+    sender.close()
+
+
+def test_more_than_a_batch_leaves_as_several() -> None:
+    sender = UdpSocket(bind("127.0.0.1", 0), batches=True)
+    with bind("127.0.0.1", 0) as receiver:
+        receiver.settimeout(5)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.QUIC_SOCKET_BUFFER_BYTES)
+        packets = [n.to_bytes(2, "big") * 600 for n in range(60)]
+        for _ in range(4):
+            for packet in packets:
+                sender.send_packets([packet], receiver.getsockname())
+            sender.push()
+            assert [receiver.recv(65_535) for _ in packets] == packets
+        many = limits.QUIC_SEND_BATCH_BYTES // limits.QUIC_SEGMENT_BYTES_MAX + 2
+        for _ in range(many):
+            sender.send_packets([b"z" * 1_200] * limits.QUIC_SEGMENTS_MAX, receiver.getsockname())
+        sender.push()
+    assert sender.datagrams_sent == 240 + many * limits.QUIC_SEGMENTS_MAX
+    sender.close()
+
+
+def test_a_route_that_takes_no_segments_gets_datagrams() -> None:
+    sender = UdpSocket(bind("127.0.0.1", 0), batches=True)
+    if not usable() or not sender.segmentation:
+        pytest.skip("this system has no UDP_SEGMENT")
+    sender.sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)  # without checksums the kernel refuses segments
+    with bind("127.0.0.1", 0) as receiver:
+        receiver.settimeout(5)
+        packets = [b"a" * 1200, b"b" * 1200, b"c" * 5]
+        for _ in range(2):
+            sender.send_packets(packets, receiver.getsockname())
+            sender.send_packets([b"single"], receiver.getsockname())
+            sender.push()
+            assert [receiver.recv(65_535) for _ in range(4)] == [*packets, b"single"]
+    assert not sender.segmentation
+    assert sender.sends_dropped == 0
+    sender.close()
+
+
+def test_one_address_that_cannot_be_reached_costs_the_others_nothing() -> None:
+    sender = UdpSocket(bind("127.0.0.1", 0), batches=True)
+    with bind("127.0.0.1", 0) as receiver:
+        receiver.settimeout(5)
+        to = receiver.getsockname()
+        for packet, address in (
+            (b"1", to),
+            (b"2", ("127.0.0.1", 0)),
+            (b"3", to),
+            (b"4", ("no address", 9)),
+            (b"5", to),
+        ):
+            sender.send_packets([packet], address)
+        sender.push()
+        assert [receiver.recv(99) for _ in range(3)] == [b"1", b"3", b"5"]
+    assert sender.sends_dropped == 2
+    sender.close()
+
+
+@pytest.mark.parametrize("batches", [True, False])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+def test_what_arrived_is_read_with_the_address_that_the_socket_module_says(host: str, batches: bool) -> None:
+    receiver = UdpSocket(bind(host, 0), batches=batches)
+    target = ("127.0.0.1", receiver.address[1]) if host == "::" else receiver.address
+    with bind(target[0], 0) as one, bind(target[0], 0) as other:
+        sent = [(b"hello", one), (b"", other), (b"x" * 60_000, one), (b"y" * 1_200, other)]
+        for data, sock in sent:
+            sock.sendto(data, target)
+        want = [(data, sock.getsockname()) for data, sock in sent]
+        if host == "::":
+            want = [(data, (f"::ffff:{address[0]}", address[1], 0, 0)) for data, address in want]
+        assert receiver.receive() == want
+        assert receiver.receive() == []
+    receiver.close()
 
 
 @dataclass(eq=False)

@@ -1,0 +1,264 @@
+"""The short way out: packets of datagrams, stream data and ACKs, built and sealed here. Room: quic.
+
+Every packet is registered with aioquic's own loss recovery, congestion control and pacing, as
+``on_packet_sent`` and ``_flush_builder`` do. Sources: RFC 9000 sections 12, 13 and 17.3; RFC 9001
+sections 5.3 and 5.4; RFC 9221.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aioquic.quic.recovery import QuicPacketSpace
+
+from gateway.quic.connection import AEAD_TAG_BYTES, PACKET_NUMBER_BYTES, FateSink
+from gateway.quic.faststate import FastState
+from gateway.quic.faststreams import FRAME_BYTES_MIN, sent_packet, write_frames
+from gateway.quic.recovery import SentDatagrams, sent_datagrams
+from gateway.quic.shortpacket import BYTES, datagram_head, encode_ack
+
+ACKS_BETWEEN_PINGS = 32
+"""An ACK-only packet is never acknowledged itself: a PING now and then lets old ranges go (section 13.2.4)."""
+SHORT_RANGES_MAX = 8
+"""ACKs of more ranges than this, sent or received, are left to aioquic."""
+SAMPLE_STOP = 20 - PACKET_NUMBER_BYTES
+"""Header protection takes 16 bytes from four after the packet number's start (RFC 9001 section 5.4.2)."""
+DATAGRAM_HEAD_MAX = 3
+"""Frame type and length of a datagram that a packet of ours can hold."""
+
+Fates = tuple[tuple[FateSink, int], ...]
+Plain = tuple[bytes, Any, int]
+"""A packet's content; its datagrams' fates (a tuple) or its streams' handlers (a list); and the largest
+packet number acknowledged in it (-1: none, or among the handlers; -2: nothing in it is in flight)."""
+
+
+class FastSending(FastState):
+    """Building and sealing."""
+
+    def fast_packets(self, now: float) -> list[bytes] | None:
+        """The packets for what is queued and admitted now, to go to ``_network_paths[0].addr``;
+        ``None``: let aioquic send. Look at ``calm`` and :meth:`fast_deadline` after it."""
+        space = self._space
+        if space is None:
+            return None
+        if self._stock_doubt:
+            self._stock_doubt = False
+            self._stock_due = self._stock_has_work() or self._stock_due
+        if self._stock_due:
+            return None
+        self._flush_due = False
+        self._pacing_at = None
+        if space.ack_at is None and not self._stream_due:
+            if not self._queue:
+                return []
+            packets = self._send_datagrams(space, now)
+            self.calm = space.loss_time is None and self._pacing_at is None and not self._loss._pto_count
+            return packets
+        self.calm = False
+        ack = b""
+        if space.ack_at is not None and (self._queue or self._stream_due or space.ack_at <= now):
+            if len(space.ack_queue) > SHORT_RANGES_MAX:
+                self._stock_due = True
+                return None
+            delay = int((now - (space.largest_received_time or now)) * 1_000_000)
+            ack = encode_ack(space.ack_queue, max(0, delay) >> self._local_ack_delay_exponent)
+        plains = self._admitted(space, ack, now) if self._queue else []
+        if self._stream_due:
+            plains += self._admitted_streams(space, ack if space.ack_at is not None else b"", plains, now)
+        if plains:
+            return self._seal(plains, space, now)
+        if ack and space.ack_at is not None and space.ack_at <= now:
+            return self._seal([self._ack_alone(space, ack)], space, now)
+        return []
+
+    def _send_datagrams(self, space: QuicPacketSpace, now: float) -> list[bytes]:
+        """:meth:`_admitted` and :meth:`_seal` in one, for datagrams with nothing beside them: a
+        reader's usual frame, so everything is in line and in locals."""
+        queue, loss, pacer, pair = self._queue, self._loss, self._pacer, self._pair
+        aead, cid, encrypt, iv, mask_of = self._route_out
+        if aead is not pair.send.aead or cid is not self._peer_cid.cid:
+            aead, cid, encrypt, iv, mask_of = self._find_route_out()
+        first = 0x40 | (self._spin_bit << 5) | (pair.recv.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
+        prefix = BYTES[first] + cid
+        overhead = len(prefix) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
+        cc: Any = loss._cc
+        bytes_max = self._max_datagram_size
+        room = cc.congestion_window - cc.bytes_in_flight
+        sent, number = space.sent_packets, self._packet_number
+        packets: list[bytes] = []
+        total = 0
+        while queue:
+            payload, sink, token = queue[0]
+            taken = len(payload)
+            plain = datagram_head(taken) + payload
+            size = len(plain) + overhead
+            if size > bytes_max:
+                self._drop_oldest()
+                continue
+            if size > room:
+                break
+            if pacer.burst_left:
+                pacer.burst_left -= 1
+            else:
+                self._pacing_at = pacer.admit(now)
+                if self._pacing_at is not None:
+                    break
+            queue.popleft()
+            self.datagram_bytes_queued -= taken
+            fates: Fates = ((sink, token),)
+            if queue and size + len(queue[0][0]) + DATAGRAM_HEAD_MAX <= min(bytes_max, room):
+                plain, fates = self._fill(plain, fates, min(bytes_max, room) - overhead)
+                size = len(plain) + overhead
+            low = (number & 0xFFFF).to_bytes(2, "big")
+            sealed = encrypt((iv ^ number).to_bytes(12, "big"), plain, prefix + low)
+            mask = mask_of(sealed[2:SAMPLE_STOP])
+            head = BYTES[first ^ (mask[0] & 0x1F)] + cid + BYTES[low[0] ^ mask[1]] + BYTES[low[1] ^ mask[2]]
+            packets.append(head + sealed)
+            entry = sent_datagrams((number, size, now, fates, self, -1))
+            sent[number] = entry
+            cc.on_packet_sent(packet=entry)
+            total += size
+            room -= size
+            number += 1
+        if packets:
+            self._packet_number = number
+            space.ack_eliciting_in_flight += len(packets)
+            loss._time_of_last_sent_ack_eliciting_packet = now
+            if not self._ack_eliciting_sent_since_receipt:
+                self._close_at = now + self._idle_s
+                self._ack_eliciting_sent_since_receipt = True
+            self._network_paths[0].bytes_sent += total
+            self.packets_fast += len(packets)
+        return packets
+
+    def _admitted(self, space: QuicPacketSpace, ack: bytes, now: float) -> list[Plain]:
+        """Take from the queue what window and pacer admit: packets' contents, their datagrams'
+        fates, and the largest packet number acknowledged in them (-1: none, -2: not in flight)."""
+        queue, loss = self._queue, self._loss
+        cc, pacer = loss._cc, self._pacer
+        room = cc.congestion_window - cc.bytes_in_flight
+        overhead = 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
+        limit = self._max_datagram_size - overhead
+        plains: list[Plain] = []
+        while queue:
+            payload, sink, token = queue[0]
+            plain = datagram_head(len(payload)) + payload
+            ack_of = -1
+            if len(plain) > limit:
+                self._drop_oldest()
+                continue
+            if ack and len(plain) + len(ack) <= limit:
+                plain = ack + plain
+                ack_of = space.largest_received_packet
+            length = len(plain) + overhead
+            if length > room:
+                break
+            pacing_at = pacer.admit(now)
+            if pacing_at is not None:
+                self._pacing_at = pacing_at
+                break
+            queue.popleft()
+            self.datagram_bytes_queued -= len(payload)
+            fates: Fates = ((sink, token),)
+            if queue and length + len(queue[0][0]) + 3 <= min(self._max_datagram_size, room):
+                plain, fates = self._fill(plain, fates, min(limit, room - overhead))
+            if ack_of >= 0:
+                ack = b""
+                space.ack_at = None
+                self._ack_wanted = 0
+            room -= len(plain) + overhead
+            plains.append((plain, fates, ack_of))
+        return plains
+
+    def _fill(self, plain: bytes, fates: Fates, limit: int) -> tuple[bytes, Fates]:
+        """Add small datagrams to a packet while they fit."""
+        queue = self._queue
+        while queue and len(plain) + len(queue[0][0]) + DATAGRAM_HEAD_MAX <= limit:
+            payload, sink, token = queue.popleft()
+            self.datagram_bytes_queued -= len(payload)
+            plain += datagram_head(len(payload)) + payload
+            fates = (*fates, (sink, token))
+        return plain, fates
+
+    def _admitted_streams(
+        self, space: QuicPacketSpace, ack: bytes, before: list[Plain], now: float
+    ) -> list[Plain]:
+        """Packets of stream data, as far as window and pacer admit them after those ``before``."""
+        cc = self._loss._cc
+        overhead = 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
+        limit = self._max_datagram_size - overhead
+        room = cc.congestion_window - cc.bytes_in_flight
+        room -= sum(len(plain) + overhead for plain, _, _ in before)
+        plains: list[Plain] = []
+        while self._pacing_at is None:
+            space_left = min(limit, room - overhead) - len(ack)
+            if space_left < FRAME_BYTES_MIN:
+                break
+            frames, handlers = write_frames(self, space_left)
+            if not handlers:
+                self._stream_due = False
+                break
+            if ack:
+                handlers.append((self._on_ack_delivery, (space, space.largest_received_packet)))
+                frames = ack + frames
+                ack = b""
+                space.ack_at = None
+                self._ack_wanted = 0
+            plains.append((frames, handlers, -1))
+            room -= len(frames) + overhead
+            pacing_at = self._pacer.admit(now)
+            if pacing_at is not None:
+                self._pacing_at = pacing_at
+        return plains
+
+    def _ack_alone(self, space: QuicPacketSpace, ack: bytes) -> Plain:
+        """An ACK with nothing else to say; now and then with a PING, so that it is acknowledged."""
+        space.ack_at = None
+        self._ack_wanted = 0
+        self._acks_alone += 1
+        cc = self._loss._cc
+        if self._acks_alone < ACKS_BETWEEN_PINGS or cc.bytes_in_flight + 200 > cc.congestion_window:
+            return ack, (), -2
+        self._acks_alone = 0
+        return ack + b"\x01", (), space.largest_received_packet
+
+    def _seal(self, plains: list[Plain], space: QuicPacketSpace, now: float) -> list[bytes]:
+        """Encrypt and protect packets, and note them."""
+        pair = self._pair
+        aead, cid, encrypt, iv, mask_of = self._route_out
+        if aead is not pair.send.aead or cid is not self._peer_cid.cid:
+            aead, cid, encrypt, iv, mask_of = self._find_route_out()
+        first = 0x40 | (self._spin_bit << 5) | (pair.recv.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
+        prefix = BYTES[first] + cid
+        number = self._packet_number
+        packets = []
+        sent, on_sent = space.sent_packets, self._loss._cc.on_packet_sent
+        total = eliciting = 0
+        for plain, fates, ack_of in plains:
+            low = (number & 0xFFFF).to_bytes(2, "big")
+            sealed = encrypt((iv ^ number).to_bytes(12, "big"), plain, prefix + low)
+            mask = mask_of(sealed[2:SAMPLE_STOP])
+            head = BYTES[first ^ (mask[0] & 0x1F)] + cid + BYTES[low[0] ^ mask[1]] + BYTES[low[1] ^ mask[2]]
+            packets.append(head + sealed)
+            size = len(head) + len(sealed)
+            total += size
+            if ack_of != -2:
+                entry: Any
+                if fates.__class__ is list:
+                    entry = sent_packet(number, size, now, fates)
+                else:
+                    entry = SentDatagrams(number, size, now, fates, self, ack_of)
+                sent[number] = entry
+                on_sent(packet=entry)
+                eliciting += 1
+            number += 1
+        self._packet_number = number
+        if eliciting:
+            space.ack_eliciting_in_flight += eliciting
+            self._loss._time_of_last_sent_ack_eliciting_packet = now
+            if not self._ack_eliciting_sent_since_receipt:
+                self._close_at = now + self._idle_s
+                self._ack_eliciting_sent_since_receipt = True
+        self._network_paths[0].bytes_sent += total
+        self.packets_fast += len(packets)
+        return packets
