@@ -420,6 +420,8 @@ CLIENT_PUBLISH_STREAMS_MAX: Final = 4
 """Large frames of one publisher under way at once; further ones wait as stale records, newest value only."""
 CLIENT_REPAIR_RECORDS_MAX: Final = 4_096
 """Stale records that one frame may carry along; the rest goes with the next frame."""
+CLIENT_REPAIR_S: Final = 0.02
+"""How long a publisher that heard of a loss waits for its next frame to carry the repair: about a tick."""
 CLIENT_SILENCE_S_MIN: Final = 0.5
 """Silence on QUIC after which a ping asks whether the gateway is still there; doubles while it answers."""
 CLIENT_SILENCE_S_MAX: Final = 5.0

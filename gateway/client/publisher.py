@@ -50,6 +50,7 @@ class Publisher(Live):
         self._clock_us = clock_us
         self._sent_at: deque[tuple[int, int]] = deque(maxlen=limits.CLIENT_LAG_TICKS_MAX)
         self._durable_moved = asyncio.Event()
+        self._repair_due: asyncio.TimerHandle | None = None
 
     @property
     def counts(self) -> PublisherCounts:
@@ -132,13 +133,24 @@ class Publisher(Live):
         self._sender.outbox.on_acked(token)
 
     def on_lost(self, token: int) -> None:
+        """The next frame carries the repair; where none comes, as after a publisher's last, it goes alone."""
         self._sender.on_lost(token)
+        if self._repair_due is None and self._sender.outbox.stale:
+            loop = asyncio.get_running_loop()
+            self._repair_due = loop.call_later(limits.CLIENT_REPAIR_S, self._repair)
+
+    def _repair(self) -> None:
+        self._repair_due = None
+        self.on_writable()
 
     def on_writable(self) -> None:
         if self.link is not None:
             self._sender.repair(self.link)
 
     def on_gone(self) -> None:
+        if self._repair_due is not None:
+            self._repair_due.cancel()
+            self._repair_due = None
         self._sender.link_gone()
 
     def on_over(self) -> None:
