@@ -41,7 +41,7 @@ bench: $(STAMP) ## TCP against UDP on a lossy link, short form (under 10 minutes
 	$(BIN)/python -m bench --short
 
 faults: $(STAMP) ## a hundred crashes and every fault, long form
-	MVGATEWAY_FAULTS=long $(BIN)/python -m pytest tests/runtime/faults --timeout 3600
+	MVGATEWAY_FAULTS=long $(BIN)/python -m pytest tests/runtime/faults tests/entities/test_sleep_crash.py --timeout 3600
 
 soak: $(STAMP) ## a day of a world and an hour of its ring on clocks that run fast
 	$(BIN)/python -m bench.long_world --hours 24
