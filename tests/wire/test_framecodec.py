@@ -18,8 +18,10 @@ from gateway.wire.framecodec import (
     COLUMNS,
     PLAIN,
     PREFIXED,
+    QUICK,
     FrameDecoder,
     FrameEncoder,
+    pack_quick,
 )
 
 STRIDE = 100
@@ -161,3 +163,30 @@ def test_no_bytes_make_the_decoder_raise_anything_else(codec: int, data: bytes, 
 @given(st.lists(st.binary(max_size=50)))
 def test_messages_join_and_part_again(messages: list[bytes]) -> None:
     assert messages_of(join(messages)) == messages
+
+
+@pytest.mark.parametrize("count", [1, 3, 100])
+def test_quick_rows_are_packed_together_and_unpack_alone(count: int) -> None:
+    encoder = FrameEncoder()
+    encoder.quick_bytes_max = 1 << 20
+    rows = [avatars(tick) for tick in range(1, count + 1)]
+    left = [encoder.encode(row) for row in rows]
+    assert {codec for codec, _ in left} == {QUICK}
+    packed = pack_quick([body for _, body in left])
+    for row, (codec, body) in zip(rows, packed, strict=True):
+        assert codec == ALONE
+        assert FrameDecoder().decode(codec, body) == row
+
+
+def test_after_a_quick_row_the_next_larger_one_stands_alone_and_is_leant_on_again() -> None:
+    encoder, decoder = FrameEncoder(), FrameDecoder()
+    rows = [avatars(1), avatars(2), [b"\1" * 40], avatars(3), avatars(4)]
+    encoder.quick_bytes_max = 100
+    codecs = []
+    for row in rows:
+        codec, body = encoder.encode(row)
+        if codec == QUICK:
+            ((codec, body),) = pack_quick([body])
+        codecs.append(codec)
+        assert decoder.decode(codec, body) == row
+    assert codecs == [ALONE, COLUMNS, ALONE, ALONE, COLUMNS]

@@ -8,7 +8,7 @@ anything, so a refused commit leaves its transaction as it was.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.errors import BadInput, Conflict, Gone, PreconditionFailed, TooLarge
 from gateway.limits import (
@@ -28,6 +28,7 @@ from gateway.store.embedded.reading import interval, pack_pages
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 
+_NOTHING_PACKED: Final[Mapping[bytes, Packed]] = {}
 _NEWEST = "SELECT version FROM page WHERE ns = ? AND page = ? ORDER BY version DESC LIMIT 1"
 
 
@@ -55,8 +56,11 @@ class Prepared(NamedTuple):
     contents: list[tuple[int, bytes]]
 
 
-def prepare(request: CommitRequest, registry: Registry) -> Prepared:
-    """Check bounds, proofs and hashes; compress. Raises :class:`BadInput` and its kind."""
+def prepare(
+    request: CommitRequest, registry: Registry, packed: Mapping[bytes, Packed] = _NOTHING_PACKED
+) -> Prepared:
+    """Check bounds, proofs and hashes; compress what is not in ``packed`` (by hash). Raises
+    :class:`BadInput` and its kind."""
     count = len(request.namespaces)
     if not 1 <= count <= STORE_COMMIT_NAMESPACES_MAX:
         raise PreconditionFailed(
@@ -68,7 +72,7 @@ def prepare(request: CommitRequest, registry: Registry) -> Prepared:
         )
     weight, reads = _check_pages(request)
     by_page = weight < STORE_PAGE_CHECK_PAGES_MAX and reads <= STORE_READ_SET_PAGES_MAX
-    parts = [_part(each, registry, by_page) for each in request.namespaces]
+    parts = [_part(each, registry, by_page, packed) for each in request.namespaces]
     if count > 1 and len({part.key for part in parts}) != count:
         raise BadInput("a commit names the same namespace twice; put its pages together")
     contents = [(part.rid, digest) for part in parts for digest in part.pages.values()]
@@ -95,7 +99,7 @@ def _check_pages(request: CommitRequest) -> tuple[int, int]:
     return weight, reads
 
 
-def _part(each: NamespaceCommit, registry: Registry, by_page: bool) -> Part:
+def _part(each: NamespaceCommit, registry: Registry, by_page: bool, packed: Mapping[bytes, Packed]) -> Part:
     state = registry.get(each.namespace)
     pages: dict[int, bytes] = {}
     inline: dict[bytes, Packed] = {}
@@ -106,7 +110,7 @@ def _part(each: NamespaceCommit, registry: Registry, by_page: bool) -> Part:
             raise BadInput(f"page {page} is not a 32-bit page number")
         pages[page] = digest
         if data is not None:
-            inline[digest] = pack(data, digest)
+            inline[digest] = packed.get(digest) or pack(data, digest)
     return Part(
         state.key, state.rid, versions.parse(each.version), pages, inline, each.read_set if by_page else None
     )

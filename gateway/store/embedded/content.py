@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import zstandard
@@ -15,6 +16,9 @@ RAW: Final = 0
 ZSTD: Final = 1
 ZSTD_LEVEL: Final = 1
 """5 us for an 8 KiB page that does not compress, 40 us for one of dense records; higher levels gain little."""
+
+_MANY: Final = 12
+"""One call for so many pages costs less than a call for each; it has 30 us of its own."""
 
 _local = threading.local()
 
@@ -46,10 +50,28 @@ def pack(data: bytes, expected: bytes | None = None) -> Packed:
     digest = blake3(data).digest()
     if expected is not None and digest != expected:
         raise BadInput(f"inline page's hash {expected.hex()} is not that of its data ({digest.hex()})")
-    small = _codec()[0].compress(data)
-    if len(small) * 8 <= len(data) * 7:
-        return Packed(digest, ZSTD, small)
-    return Packed(digest, RAW, data)
+    return _smaller(digest, data, _codec()[0].compress(data))
+
+
+def pack_each(pages: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Packed]:
+    """Compress many pages, (hash, data) each, by hash. The hashes are trusted: the caller has just made them.
+
+    In one call where that pays, since around each call the interpreter's lock changes hands.
+    """
+    contents, codec = dict(pages), _codec()[0]
+    if len(contents) >= _MANY:
+        many = codec.multi_compress_to_buffer(list(contents.values()))
+        small = [many[at].tobytes() for at in range(len(many))]
+    else:
+        small = [codec.compress(data) for data in contents.values()]
+    return {
+        digest: _smaller(digest, data, packed)
+        for (digest, data), packed in zip(contents.items(), small, strict=True)
+    }
+
+
+def _smaller(digest: bytes, data: bytes, small: bytes) -> Packed:
+    return Packed(digest, ZSTD, small) if len(small) * 8 <= len(data) * 7 else Packed(digest, RAW, data)
 
 
 def unpack(digest: bytes, enc: int, data: bytes) -> bytes:

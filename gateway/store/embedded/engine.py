@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from gateway.errors import GatewayError, Gone
-from gateway.limits import STORE_COMMIT_INLINE_PAGES_MAX
+from gateway.limits import STORE_COMMIT_INLINE_PAGES_MAX, STORE_PAGE_BYTES_MAX
 from gateway.store.base import (
     CommitRequest,
     Committed,
@@ -29,7 +29,7 @@ from gateway.store.base import (
 from gateway.store.embedded import admin, commit, failures, reading, schema, sweep, versions
 from gateway.store.embedded.administration import Administration
 from gateway.store.embedded.background import Background
-from gateway.store.embedded.content import Packed, pack
+from gateway.store.embedded.content import Packed, pack, pack_each
 from gateway.store.embedded.folder import FolderLock
 from gateway.store.embedded.jobs import Job, Waiter
 from gateway.store.embedded.namespaces import NsState, Registry, check_proof
@@ -126,11 +126,20 @@ class Engine(Administration):
 
     def commit_each(self, requests: Sequence[CommitRequest]) -> list[Committed | GatewayError]:
         """Many commits that have nothing to do with each other, in as few syncs as they fit in: each
-        gets its own answer, or its own error, in their order."""
+        gets its own answer, or its own error, in their order. Their pages' hashes are not made again."""
+        packed = pack_each(
+            [
+                (page.hash, page.data)
+                for request in requests
+                for part in request.namespaces
+                for page in part.pages
+                if page.data is not None and len(page.data) <= STORE_PAGE_BYTES_MAX
+            ]
+        )
         jobs: list[Job | GatewayError] = []
         for request in requests:
             try:
-                jobs.append(self.prepare_commit(request, settles=True))
+                jobs.append(self.prepare_commit(request, settles=True, packed=packed))
             except GatewayError as error:
                 jobs.append(error)
         self.writer.run_each([job for job in jobs if isinstance(job, Job)])
@@ -183,11 +192,17 @@ class Engine(Administration):
     # --- for the faces -------------------------------------------------------------------
 
     def prepare_commit(
-        self, request: CommitRequest, waiter: Waiter | None = None, *, settles: bool = False
+        self,
+        request: CommitRequest,
+        waiter: Waiter | None = None,
+        *,
+        settles: bool = False,
+        packed: Mapping[bytes, Packed] | None = None,
     ) -> Job:
         """The job of a commit: checked, hashed, compressed. ``settles``: it ends the grace of what was
-        written ahead for it; other clients may name content again that they wrote once."""
-        prepared = commit.prepare(request, self.registry)
+        written ahead for it; other clients may name content again that they wrote once. ``packed``: of
+        its contents, those that are compressed already."""
+        prepared = commit.prepare(request, self.registry, packed or {})
         return Job(
             lambda txn: commit.apply(txn, prepared, self.registry, self.writer.attempts, settles=settles),
             weight=prepared.weight + 1,

@@ -130,15 +130,16 @@ class WorldDatabase(History):
         that holds a keyframe also deletes what has fallen out, every few seconds.
         Raises ``Conflict`` (others write and write), ``StoreUnavailable``, ``StoreError``.
         """
-        write = self._packed(batch, also)
+        write = self.pack(batch, also)
+        writing.finish([write.packed])
         self.database.transact(write)
         self._appended(batch)
         return self.database.version
 
-    def hold_append(self, batch: Batch) -> NamespaceCommit | None:
+    def hold_append(self, batch: Batch, write: PackedWrite) -> NamespaceCommit | None:
         """:meth:`append` up to the store's commit, which somebody makes for many worlds together and
-        tells by :meth:`settle_append`. None where there was nothing to write."""
-        write = self._packed(batch, None)
+        tells by :meth:`settle_append`. ``write``: what :meth:`pack` made of ``batch``, finished. None
+        where there was nothing to write."""
         part = self.database.hold(write, atomic=write.is_one_statement)
         if part is None:
             self._appended(batch)
@@ -150,8 +151,8 @@ class WorldDatabase(History):
         if isinstance(answer, Committed):
             self._appended(batch)
 
-    def _packed(self, batch: Batch, also: Callable[[apsw.Connection], object] | None) -> _Write:
-        """What writes the batch, as often as it takes."""
+    def pack(self, batch: Batch, also: Callable[[apsw.Connection], object] | None = None) -> PackedWrite:
+        """What writes the batch, as often as it takes, once :func:`writing.finish` was called on it."""
         frames = batch.frames
         follows = bool(frames) and frames[0].seq == self._next_seq
         self._next_seq = None
@@ -159,7 +160,7 @@ class WorldDatabase(History):
         before_us = None
         if packed.keyframes and frames[-1].received_at_us >= self._prune_at_us:
             before_us = self._ring_start_us(frames[-1].received_at_us)
-        return _Write(packed, also, None if before_us is None else lambda c: self._prune(c, before_us))
+        return PackedWrite(packed, also, None if before_us is None else lambda c: self._prune(c, before_us))
 
     def _prune(self, connection: apsw.Connection, before_us: int, rows_max: int = RING_PRUNE_ROWS_MAX) -> int:
         """Delete what is out of the ring. A time without any, unless more is waiting: many rows at once
@@ -238,7 +239,7 @@ def _opened(connection: apsw.Connection) -> Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class _Write:
+class PackedWrite:
     """A packed batch, and what goes with it: called with the connection, within a transaction."""
 
     packed: writing.PackedBatch

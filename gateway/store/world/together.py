@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from gateway.store.base import CommitRequest, Committed, GroupStore, NamespaceCommit
 from gateway.store.world.database import WorldDatabase
+from gateway.store.world.writing import finish
 from gateway.wire.journal import Batch
 
 Write = tuple[WorldDatabase, Batch]
@@ -19,9 +20,11 @@ def append_each(store: GroupStore, writes: Sequence[Write]) -> list[Exception | 
     wrong. A world must stand in ``writes`` but once, and be used by nobody else meanwhile."""
     ends: list[Exception | None] = [None] * len(writes)
     held: list[tuple[int, NamespaceCommit]] = []
-    for at, (world, batch) in enumerate(writes):
+    packed = [world.pack(batch) for world, batch in writes]
+    finish([each.packed for each in packed])
+    for at, ((world, batch), write) in enumerate(zip(writes, packed, strict=True)):
         try:
-            part = world.hold_append(batch)
+            part = world.hold_append(batch, write)
         except Exception as error:
             ends[at] = error
             continue

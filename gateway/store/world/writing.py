@@ -14,7 +14,7 @@ import apsw
 
 from gateway.store.world.reading import RowHead, first_row, keyframe_at_time
 from gateway.store.world.state import live_records, state_hash
-from gateway.wire.framecodec import FrameEncoder
+from gateway.wire.framecodec import QUICK, FrameEncoder, pack_quick
 from gateway.wire.journal import Gap, JournalFrame
 
 _ROWS_AT_ONCE: Final = 6
@@ -37,7 +37,8 @@ def pack(
     encoder: FrameEncoder, frames: Sequence[JournalFrame], gaps: Sequence[Gap], *, alone: bool = False
 ) -> PackedBatch:
     """The rows of a batch, ``seq`` rising by one from the last row that was packed. ``alone``: they may
-    not follow it, or may be there already: each row stands alone, and so will the next one."""
+    not follow it, or may be there already: each row stands alone, and so will the next one. Call
+    :func:`finish` before :func:`write`."""
     if alone:
         encoder.restart()
     rows, keyframes = [], []
@@ -52,6 +53,17 @@ def pack(
         encoder.restart()
     told: list[tuple[int, int, int, str]] = [(g.epoch, g.from_tick, g.to_tick, g.reason) for g in gaps]
     return PackedBatch(rows, keyframes, told)
+
+
+def finish(batches: Sequence[PackedBatch]) -> None:
+    """Pack the rows that :func:`pack` left for being packed with many others."""
+    places = [
+        (batch.frames, at) for batch in batches for at, row in enumerate(batch.frames) if row[6] == QUICK
+    ]
+    if places:
+        packed = pack_quick([frames[at][7] for frames, at in places])
+        for (frames, at), (codec, body) in zip(places, packed, strict=True):
+            frames[at] = (*frames[at][:6], codec, body)
 
 
 def is_one_statement(batch: PackedBatch) -> bool:
