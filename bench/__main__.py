@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -175,7 +176,9 @@ def plan(names: Sequence[str], args: argparse.Namespace, link_packets_per_s: flo
 
 
 def main() -> int:
-    """Entry. Exit 0: measured; 1: the link or a needed part failed."""
+    """Entry. Exit 0: measured; 1: the link or a needed part failed; 130: interrupted (Ctrl-C, SIGTERM)."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     args = parser().parse_args()
     console = Console(stderr=False)
     names = args.only or (SHORT if args.short else NAMES)

@@ -75,8 +75,9 @@ def _measured(
 ) -> Measured:
     lags = sorted(result["lags_ms"])
     frames_per_s = result["frames"] / result["seconds"]
+    taken_per_s = frames_per_s * min(1.0, received / result["messages"])
     measures = {
-        "cpu_us_per_frame": 1e6 * cpu_share / frames_per_s,
+        "cpu_us_per_frame": 1e6 * cpu_share / taken_per_s if taken_per_s else None,
         "gateway_cpu_percent": 100 * cpu_share,
         "messages_lost_percent": 100 * max(0.0, 1 - received / result["messages"]),
         "durable_lag_p50_ms": lags[len(lags) // 2] if lags else None,
