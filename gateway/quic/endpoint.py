@@ -42,6 +42,7 @@ class Endpoint:
         self._wheel = TimerWheel()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._looks_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -217,24 +218,25 @@ class Endpoint:
 
     def _on_timer(self) -> None:
         self._timer = None
-        now = self.time()
+        now = self._looks_at = self.time()
         self._wheel.expire(max(now, self._wheel.next_deadline() or now), self._look)
         self.flush()
 
     def _look(self, item: Timed) -> None:
-        assert isinstance(item, Peer)
-        if item.ended is not None:
+        """A slot came up: at most this peer's deadline, and mostly that has moved on meanwhile."""
+        peer: Any = item
+        if peer.ended is not None:
             return
-        now = self.time() + TIMER_SLACK_S
-        deadline = item.quic.fast_deadline()
+        now = self._looks_at + TIMER_SLACK_S
+        deadline = peer.quic.fast_deadline()
         if deadline is not None and deadline <= now:
-            deadline = item.quic.get_timer()
+            deadline = peer.quic.get_timer()
         if deadline is None:
             return
         if deadline <= now:
-            item.on_timer(now)
+            peer.on_timer(now)
         else:
-            self._wheel.add(item, deadline)
+            self._wheel.add(peer, deadline)
 
     def replace_socket(self, udp: UdpSocket) -> None:
         """Go on through another socket; the old one is closed."""

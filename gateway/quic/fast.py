@@ -54,7 +54,7 @@ class FastConnection(FastSending):
         if route is None:
             return 0
         known, cid, bits, decrypt, iv, mask_of = route
-        if data[1:9] != cid or addr != known or len(data) < PACKET_BYTES_MIN:
+        if data[1:9] != cid or (addr is not known and addr != known) or len(data) < PACKET_BYTES_MIN:
             return 0
         mask = mask_of(data[SAMPLE_AT:SAMPLE_STOP])
         first = data[0] ^ (mask[0] & 0x1F)

@@ -104,32 +104,40 @@ def parse(plain: bytes) -> Frames | None:
 def only_ack(plain: bytes) -> tuple[int, int, int] | None:
     """A packet that is one ACK frame of one range: (first, one past the last, encoded delay); else None.
 
-    What a reader sends all day, so the variable-length integers are read in line.
+    What a reader sends all day, so its variable-length integers are read in line.
     """
     end = len(plain)
-    if plain[0] != 0x02 or end < 5:
+    if end < 5 or plain[0] != 0x02 or plain[1] >= 0xC0:
         return None
-    values = []
-    at = 1
-    while at < end:
-        byte = plain[at]
+    try:
+        byte = plain[1]
         if byte < 0x40:
-            values.append(byte)
-            at += 1
+            largest, at = byte, 2
         elif byte < 0x80:
-            if at + 2 > end:
-                return None
-            values.append((byte & 0x3F) << 8 | plain[at + 1])
-            at += 2
-        elif byte < 0xC0:
-            values.append(int.from_bytes(plain[at : at + 4], "big") & 0x3FFFFFFF)
-            at += 4
+            largest, at = (byte & 0x3F) << 8 | plain[2], 3
+        else:
+            largest, at = int.from_bytes(plain[1:5], "big") & 0x3FFFFFFF, 5
+        delay = plain[at]
+        if delay < 0x40:
+            at += 1
+        elif delay < 0x80:
+            delay, at = (delay & 0x3F) << 8 | plain[at + 1], at + 2
+        elif delay < 0xC0:
+            delay, at = int.from_bytes(plain[at : at + 4], "big") & 0x3FFFFFFF, at + 4
         else:
             return None
-    if at != end or len(values) != 4 or values[2]:
+        if plain[at]:
+            return None
+        first = plain[at + 1]
+        if first < 0x40:
+            at += 2
+        elif first < 0x80:
+            first, at = (first & 0x3F) << 8 | plain[at + 2], at + 3
+        else:
+            return None
+    except IndexError:
         return None
-    largest, delay, _, first = values
-    return (largest - first, largest + 1, delay) if first <= largest else None
+    return (largest - first, largest + 1, delay) if at == end and first <= largest else None
 
 
 def parse_ack(plain: bytes, at: int) -> tuple[Ranges, int, int]:

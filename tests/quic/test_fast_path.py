@@ -16,7 +16,7 @@ from gateway.quic import QuicOptions, selftest
 from gateway.quic.connection import Connection
 from gateway.quic.fast import FastConnection
 from gateway.quic.recovery import SentDatagrams
-from gateway.quic.shortpacket import encode_ack, full_number, parse
+from gateway.quic.shortpacket import encode_ack, full_number, only_ack, parse
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, Sink, make_pair
 from tests.quic.serving import serving
@@ -351,6 +351,25 @@ def test_ack_frames_are_those_of_aioquic(numbers: set[int], delay: int) -> None:
     assert parsed is not None
     theirs, their_delay = pull_ack_frame(Buffer(data=encoded[1:]))
     assert parsed[0] == [([(r.start, r.stop) for r in theirs], their_delay)]
+
+
+@given(
+    st.integers(0, 2**29),
+    st.integers(0, 12_000),
+    st.integers(0, 2**29),
+    st.binary(max_size=2),
+    st.integers(0, 12),
+)
+def test_a_lone_ack_is_read_as_any_other(
+    largest: int, length: int, delay: int, tail: bytes, cut: int
+) -> None:
+    whole = encode_ack([range(max(0, largest - length), largest + 1)], delay)
+    for plain in (whole, whole + tail, whole[:-cut] if cut else whole, b"\x02" + tail + whole[1:]):
+        alone = only_ack(plain)
+        if alone is not None:
+            first, stop, encoded = alone
+            assert parse(plain) == ([([(first, stop)], encoded)], [], False)
+    assert only_ack(whole) == (max(0, largest - length), largest + 1, delay)
 
 
 @given(st.integers(0, 2**40), st.integers(-(2**14), 2**14))
