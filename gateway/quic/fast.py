@@ -26,7 +26,7 @@ from gateway.quic.connection import QUIET, TAKEN
 from gateway.quic.fastsend import SHORT_RANGES_MAX, FastSending
 from gateway.quic.faststate import CID_BYTES, CONNECTED, ONE_RTT
 from gateway.quic.recovery import SentDatagrams, measure_rtt, remove_acked
-from gateway.quic.shortpacket import BYTES, Ranges, full_number, only_ack, parse
+from gateway.quic.shortpacket import BYTES, Ranges, full_number, only_ack, only_datagram, parse
 from gateway.quic.streamframes import read_ack, take_stream_frames
 
 SUPPORTED_AIOQUIC = frozenset({"1.7.2"})
@@ -83,9 +83,12 @@ class FastConnection(FastSending):
         received = window._received
         if number < window._lower or number in received:
             return TAKEN
-        ack = only_ack(plain) if plain and plain[0] == 0x02 else None
+        payload = None
+        ack = only_ack(plain)
         if ack is None:
-            return self._take_plain(plain, space, number, first, now)
+            payload = only_datagram(plain)
+            if payload is None:
+                return self._take_plain(plain, space, number, first, now)
 
         # _count_received, in line
         if number > expected:
@@ -95,6 +98,7 @@ class FastConnection(FastSending):
             self._spin_highest_pn = number
         self._close_at = now + self._idle_s
         self._ack_eliciting_sent_since_receipt = False
+        in_order = number == space.largest_received_packet + 1
         if number > space.largest_received_packet:
             space.largest_received_packet = number
             space.largest_received_time = now
@@ -111,10 +115,14 @@ class FastConnection(FastSending):
             if len(ranges) > MAX_ACK_RANGES:
                 space.ack_queue.shift()
 
-        start, stop, encoded = ack
-        delay = (encoded << self._remote_ack_delay_exponent) / 1_000_000
-        if not self._take_oldest_acks(space, start, stop, delay, now):
-            self._take_ack(space, [(start, stop)], delay, now)
+        if ack is not None:
+            start, stop, encoded = ack
+            delay = (encoded << self._remote_ack_delay_exponent) / 1_000_000
+            if not self._take_oldest_acks(space, start, stop, delay, now):
+                self._take_ack(space, [(start, stop)], delay, now)
+        elif payload is not None:
+            self._want_ack(space, now, at_once=not in_order)
+            self._deliver(payload)
         if (
             self._queue
             or self._stock_due
@@ -123,6 +131,7 @@ class FastConnection(FastSending):
             or self._stream_due
             or space.loss_time is not None
             or self.fates
+            or self._events
         ):
             return TAKEN
         return QUIET
@@ -141,13 +150,15 @@ class FastConnection(FastSending):
             self._take_ack(space, ranges, (delay << self._remote_ack_delay_exponent) / 1_000_000, now)
         if eliciting:
             self._want_ack(space, now, at_once=not in_order)
-        deliver = self.on_payload
         for payload in payloads:
-            if deliver is not None:
-                deliver(payload)
-            else:
-                self._events.append(events.DatagramFrameReceived(data=payload))
+            self._deliver(payload)
         return TAKEN
+
+    def _deliver(self, payload: bytes) -> None:
+        if self.on_payload is not None:
+            self.on_payload(payload)
+        else:
+            self._events.append(events.DatagramFrameReceived(data=payload))
 
     def _take_streams(
         self, plain: bytes, space: QuicPacketSpace, number: int, first: int, now: float

@@ -140,6 +140,15 @@ def only_ack(plain: bytes) -> tuple[int, int, int] | None:
     return (largest - first, largest + 1, delay) if at == end and first <= largest else None
 
 
+def only_datagram(plain: bytes) -> bytes | None:
+    """The content of a packet that is one DATAGRAM frame with its length, of two bytes as a frame of
+    the world has it, and nothing else; else None."""
+    end = len(plain)
+    if end < 3 or plain[0] != 0x31 or (plain[1] << 8 | plain[2]) != 0x4000 + end - 3:
+        return None
+    return plain[3:]
+
+
 def parse_ack(plain: bytes, at: int) -> tuple[Ranges, int, int]:
     """An ACK frame after its type: ranges, encoded delay, where it ends (RFC 9000 section 19.3).
 

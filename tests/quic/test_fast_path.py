@@ -16,7 +16,7 @@ from gateway.quic import QuicOptions, selftest
 from gateway.quic.connection import Connection
 from gateway.quic.fast import FastConnection
 from gateway.quic.recovery import SentDatagrams
-from gateway.quic.shortpacket import encode_ack, full_number, only_ack, parse
+from gateway.quic.shortpacket import datagram_head, encode_ack, full_number, only_ack, only_datagram, parse
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, Sink, make_pair
 from tests.quic.serving import serving
@@ -370,6 +370,17 @@ def test_a_lone_ack_is_read_as_any_other(
             first, stop, encoded = alone
             assert parse(plain) == ([([(first, stop)], encoded)], [], False)
     assert only_ack(whole) == (max(0, largest - length), largest + 1, delay)
+
+
+@given(st.binary(max_size=300), st.binary(max_size=3), st.integers(0, 4))
+def test_a_lone_datagram_is_read_as_any_other(payload: bytes, tail: bytes, cut: int) -> None:
+    whole = datagram_head(len(payload)) + payload
+    for plain in (whole, whole + tail, whole[:-cut] if cut else whole, b"\x31" + tail + whole):
+        alone = only_datagram(plain)
+        if alone is not None:
+            assert parse(plain) == ([], [alone], True)
+    if len(payload) >= 64:
+        assert only_datagram(whole) == payload
 
 
 @given(st.integers(0, 2**40), st.integers(-(2**14), 2**14))
