@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-BURST_S: Final = 0.1
-"""What a reader may save up while there is nothing to send."""
+BURST_S: Final = 0.25
+"""What a reader may save up while there is nothing to send, or while the core had no turn for it."""
 DEBT_S_MAX: Final = 1.0
 """A keyframe on joining may cost this much in advance; more of it is forgiven, or frames would
 stay away for as long as the keyframe is large."""

@@ -12,6 +12,7 @@ import tracemalloc
 
 import pytest
 
+from gateway.core.budget import BURST_S
 from gateway.core.ports import LiveOptions
 from gateway.core.world import World, WorldSettings
 from gateway.wire import Frame, Record, decode_frame, split
@@ -140,6 +141,27 @@ def test_a_turn_costs_by_what_is_sent_and_not_by_what_waits(lossy: bool) -> None
     each = (calls - of_taking_in) / (99 * len(frames))
     print(f"{each:.1f} calls a reader and tick")
     assert each <= CALLS_MAX
+
+
+@pytest.mark.parametrize("late_s", [0.15, 0.5])
+def test_turns_that_come_late_slow_everybody_by_the_same_factor(late_s: float) -> None:
+    """An overloaded core: readers are looked at that seldom, on whatever transport they are."""
+    world = World("zone", WorldSettings(), mono=100.0, now_us=0)
+    links = [RecordingLink(lossy=n % 2 == 0, bytes_max=1_182 if n % 2 == 0 else 65_535) for n in range(20)]
+    for link in links:
+        world.attach_subscriber(link, LiveOptions(budget_kbps=KBPS), 100.0)
+    seconds, mono = 10.0, 100.0
+    for tick in range(1, int(seconds * HZ) + 1):
+        rows = [Record(key, record(key, tick)) for key in range(MOVING)]
+        for message in split(Frame(1, tick, rows, stride=STRIDE), 1_100):
+            world.ingest(decode_frame(message), message, 1, 100.0 + tick * TICK_S)
+        if 100.0 + tick * TICK_S >= mono + late_s:
+            mono = 100.0 + tick * TICK_S
+            world.poll(mono, 0)
+        committed(world)
+    got = [sum(len(message) for _, message in link.sent) for link in links]
+    assert min(got) >= 0.75 * max(got)
+    assert min(got) >= 0.75 * KBPS * 125 * seconds * min(1.0, BURST_S / late_s)
 
 
 def committed(world: World) -> None:

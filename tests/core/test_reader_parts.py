@@ -120,7 +120,18 @@ def test_a_budget_fills_by_its_rate_up_to_its_burst() -> None:
     budget = Budget(8, 0.0, 1_100)
     assert budget.refill(10.0) == 1_000 * BURST_S
     budget.spend(600)
-    assert budget.refill(10.25) == pytest.approx(-250)
+    assert budget.refill(10.25) == pytest.approx(1_000 * (BURST_S + 0.25) - 600)
+
+
+def test_a_budget_says_when_it_will_have_earned_a_message_or_all_that_waits() -> None:
+    budget = Budget(8, 0.0, 200)
+    budget.spend(budget.level)
+    assert budget.allows(0.0, 1_000) == 0
+    assert budget.allows_at(1_000) == pytest.approx(0.2)
+    assert budget.allows_at(50) == pytest.approx(0.05)
+    assert budget.allows(0.05, 50) == pytest.approx(50)
+    assert budget.allows(0.05, 1_000) == 0
+    assert budget.allows(0.201, 1_000) > 200
 
 
 def test_debt_is_bounded() -> None:
