@@ -12,11 +12,12 @@ from typing import Any
 from aioquic import tls
 from aioquic.quic.connection import NetworkAddress, QuicConnectionState
 from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
 
 from gateway.quic.connection import Connection
 from gateway.quic.faststreams import limits_due, look_over
 from gateway.quic.shortpacket import keys_of
-from gateway.quic.trim import share_epochs, trim
+from gateway.quic.trim import share_epochs, share_unused_half, trim
 
 CID_BYTES = 8
 PTO_S_MIN = 0.025
@@ -97,6 +98,18 @@ class FastState(Connection):
     def close(self, *args: Any, **kwargs: Any) -> None:
         self._leave_to_stock()
         super().close(*args, **kwargs)
+
+    def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
+        stream = super()._get_or_create_stream(frame_type, stream_id)
+        if stream_id & 2:
+            share_unused_half(stream, is_ours=False)
+        return stream
+
+    def _get_or_create_stream_for_send(self, stream_id: int) -> QuicStream:
+        stream = super()._get_or_create_stream_for_send(stream_id)
+        if stream_id & 2:
+            share_unused_half(stream, is_ours=True)
+        return stream
 
     def release(self, stream_id: int, size: int) -> None:
         self._stock_doubt = True

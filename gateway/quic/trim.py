@@ -1,18 +1,22 @@
 """What a connection need not hold once its handshake is over. Room: quic.
 
-aioquic keeps three 16 KiB buffers for TLS messages, the keys of the handshake's packets, and a set
-of epochs for each frame type. Of a reader that only listens that is more than half of its memory.
+aioquic keeps three 16 KiB buffers for TLS messages, the keys of the handshake's packets, the whole of TLS, a
+table for the handlers of frames to each connection, and both halves of one-way streams. Of a
+reader that only listens that is more than half of its memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from types import MethodType
 from typing import Any
 
 from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic import connection
 from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 
 POST_HANDSHAKE_BUFFER_BYTES = 512
 """For what TLS may still want to say: an alert, or nothing."""
@@ -30,19 +34,93 @@ def _no_keys() -> CryptoPair:
     return CryptoPair()
 
 
+@cache
+def _no_buffer() -> Buffer:
+    """For epochs that are over: nothing is written to it any more."""
+    return Buffer(capacity=0)
+
+
+@cache
+def _no_stream() -> QuicStream:
+    """The stream of TLS messages of an epoch that is over."""
+    return QuicStream()
+
+
+class EndedTls:
+    """A server's TLS once the handshake is over: it has said all it will, and expects nothing."""
+
+    state = tls.State.SERVER_POST_HANDSHAKE
+
+    def __init__(self, alpn_negotiated: str | None) -> None:
+        self.alpn_negotiated = alpn_negotiated
+
+    def handle_message(self, data: bytes, output: Mapping[tls.Epoch, Buffer]) -> None:
+        """Raises ``AlertUnexpectedMessage``, as aioquic does once such a message is complete."""
+        raise tls.AlertUnexpectedMessage
+
+
+@cache
+def _ended_tls(alpn_negotiated: str | None) -> EndedTls:
+    return EndedTls(alpn_negotiated)
+
+
+@cache
+def _unused_sender() -> QuicStreamSender:
+    return QuicStreamSender(stream_id=None, writable=False)
+
+
+@cache
+def _unused_receiver() -> QuicStreamReceiver:
+    return QuicStreamReceiver(stream_id=None, readable=False)
+
+
+def share_unused_half(stream: QuicStream, *, is_ours: bool) -> None:
+    """A one-way stream's other half never does anything: all streams have the same one."""
+    if is_ours:
+        stream.receiver = _unused_receiver()
+    else:
+        stream.sender = _unused_sender()
+
+
+class FrameHandlers:
+    """aioquic's table of frame handlers, without a bound method for each frame type and connection."""
+
+    __slots__ = ("_quic", "_table")
+
+    def __init__(self, quic: Any, table: dict[int, tuple[Any, frozenset[tls.Epoch]]]) -> None:
+        self._quic = quic
+        self._table = table
+
+    def __getitem__(self, frame_type: int) -> tuple[Any, frozenset[tls.Epoch]]:
+        function, epochs = self._table[frame_type]
+        return MethodType(function, self._quic), epochs
+
+
+@cache
+def _functions(items: tuple[tuple[int, Any, frozenset[tls.Epoch]], ...]) -> dict[int, Any]:
+    return {frame_type: (function, epochs) for frame_type, function, epochs in items}
+
+
+def _share_handlers(quic: Any) -> None:
+    handlers = quic._QuicConnection__frame_handlers
+    if isinstance(handlers, dict):
+        items = tuple((number, method.__func__, epochs) for number, (method, epochs) in handlers.items())
+        table = _functions(items)
+        quic._QuicConnection__frame_handlers = FrameHandlers(quic, table)
+
+
 def trim(quic: Any) -> None:
     """Let go of what only the handshake needed. ``quic``: a connection whose handshake is confirmed."""
-    for epoch in list(quic._crypto_buffers):
-        quic._crypto_buffers[epoch] = Buffer(capacity=POST_HANDSHAKE_BUFFER_BYTES)
+    _share_handlers(quic)
     for epoch in (tls.Epoch.INITIAL, tls.Epoch.HANDSHAKE):
+        quic._crypto_buffers[epoch] = _no_buffer()
         if quic._spaces[epoch].discarded:
             quic._cryptos[epoch] = _no_keys()
+            quic._crypto_streams[epoch] = _no_stream()
     if quic._spaces[tls.Epoch.INITIAL].discarded:
         quic._cryptos_initial = dict.fromkeys(quic._cryptos_initial, _no_keys())
-    context = quic.tls
-    if not quic._is_client:
-        context.handshake_extensions = []
-        context.received_extensions = []
-        context._ec_private_keys = []
-        context._x25519_private_key = context._x448_private_key = None
-        context._key_schedule_psk = context._key_schedule_proxy = None
+    if quic._is_client:
+        quic._crypto_buffers[tls.Epoch.ONE_RTT] = Buffer(capacity=POST_HANDSHAKE_BUFFER_BYTES)
+    else:
+        quic._crypto_buffers[tls.Epoch.ONE_RTT] = _no_buffer()
+        quic.tls = _ended_tls(quic.tls.alpn_negotiated)
