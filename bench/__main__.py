@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import signal
 import sys
@@ -37,17 +38,20 @@ FULL_SECONDS = {
 }
 """Seconds measured in each run, so that everything with five runs takes less than 75 minutes."""
 FULL_RUNS = 5
-ALONE = """stand-alone measurements, each with its own --help (python -m bench.NAME):
-  link.check    the lossy link against itself, and its capacity
-  quic_paths    CPU of the QUIC paths, stock against fast, and the floor below both
-  quic_steps    where the microseconds of a datagram go
-  bulk          large bodies over HTTP/3
-  store_engine  durable commits and page reads of the embedded engine
-  store_http    the same through HTTP
-  recovery      opening a world again, seeking in it, bytes a recorded frame
-  entities      moving entities between worlds
-  resting       seconds until ready, and memory of a gateway at rest
-  report        tables (--markdown), plots (--plots) and what was asked (--headline) of a result file"""
+FOLDER = Path(__file__).resolve().parent
+NOT_ALONE = frozenset({"__main__", "load", "store_load"})
+
+
+def stand_alone() -> str:
+    """The other measurements of this folder: every module that can be run, with its first sentence."""
+    lines = ["stand-alone, each with its own --help (python -m bench.NAME):"]
+    for path in sorted([*FOLDER.glob("*.py"), FOLDER / "link" / "check.py"]):
+        text = path.read_text()
+        if path.stem not in NOT_ALONE and 'if __name__ == "__main__"' in text:
+            name = ".".join(path.relative_to(FOLDER).with_suffix("").parts)
+            said = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].replace("\n", " ")
+            lines.append(f"  {name:14} {said.split(' Room:')[0].split(': ``python')[0]}")
+    return "\n".join(lines)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m bench",
         description=__doc__,
-        epilog=ALONE,
+        epilog=stand_alone(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(

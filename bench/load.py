@@ -190,6 +190,7 @@ async def _window(settings: dict[str, Any], samples: Samples, ages: list[LeanAge
         "histogram": samples.weigh().dump(),
         "records_renewed": renewed,
         "frames_seen": renewed / settings["records"],
+        "frames_seen_in_all": sum(r.renewed_in_all for r in ages) / settings["records"],
         "cpu_share": share,
         "seconds": took,
     }

@@ -60,7 +60,7 @@ assert _ROW.itemsize == STRIDE
 
 @dataclass
 class Figures:
-    """What was measured, in ms: each with its median, its 99th percentile and its worst."""
+    """What was measured; times in ms: each with its median, its 99th percentile and its worst."""
 
     frames: int
     records: int
@@ -70,6 +70,8 @@ class Figures:
     last_after_restart: dict[str, float]
     tick_by_http: dict[str, float]
     seek_in_replay: dict[str, float]
+    bytes_per_frame: dict[str, float]
+    """Of records as they were sent, and in the store's folder, keyframes and indices included."""
 
 
 class Film:
@@ -194,8 +196,14 @@ def publishing(url: str, ca: Path, records: int) -> None:
     asyncio.run(publish(url, ca, records))
 
 
+def stored_bytes(store: Path) -> int:
+    """What a store's folder takes on disk."""
+    return sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+
+
 async def measure(work: Path, store: Path, frames: int, records: int, moving: int) -> Figures:
     """Everything, of the recording in ``store``."""
+    sizes: dict[str, float] = {"sent": STRIDE * moving, "stored": round(stored_bytes(store) / frames, 1)}
     restarts = [await after_restart(work, store) for _ in range(RESTARTS)]
     dice = random.Random(1)
     with Gateway(work, extra=("--store", str(store))) as gateway:
@@ -212,7 +220,7 @@ async def measure(work: Path, store: Path, frames: int, records: int, moving: in
             busy = await timed(REQUESTS, lambda: _get(client, "/frames/last"), 0.07)
             publisher.kill()
     shown = [spread(times) for times in (warm, busy, restarts, by_http, by_replay)]
-    return Figures(frames, records, moving, *shown)
+    return Figures(frames, records, moving, *shown, sizes)
 
 
 def main() -> None:

@@ -51,14 +51,18 @@ class Samples:
 class LeanAges:
     """One reader's newest records (keys 1 to ``records``), into ``samples`` shared by many readers."""
 
-    __slots__ = ("_from", "_sent", "bytes", "messages", "records", "renewed", "samples")
+    __slots__ = ("_counted", "_from", "_sent", "bytes", "messages", "renewed_in_all", "samples")
 
     def __init__(self, records: int, samples: Samples) -> None:
         self._sent = [0] * (records + 1)
         self._from = [0] * (records + 1)
-        self.records = records
         self.samples = samples
-        self.messages = self.bytes = self.renewed = 0
+        self.messages = self.bytes = self.renewed_in_all = self._counted = 0
+
+    @property
+    def renewed(self) -> int:
+        """Records that became newer since the restart."""
+        return self.renewed_in_all - self._counted
 
     def take(self, data: bytes, at: int, end: int, now_us: int) -> None:
         """A message: ``data[at:end]``, come at ``now_us``."""
@@ -77,7 +81,7 @@ class LeanAges:
             self.samples.note(known[key], self._from[key], now_us, count)
         known[key:stop] = [sent] * count
         self._from[key:stop] = [now_us] * count
-        self.renewed += count
+        self.renewed_in_all += count
 
     def _take_each(self, message: bytes, now_us: int) -> None:
         rows = parse(message)
@@ -90,7 +94,7 @@ class LeanAges:
             if known[key]:
                 self.samples.note(known[key], self._from[key], now_us, 1)
             known[key], self._from[key] = sent, now_us
-            self.renewed += 1
+            self.renewed_in_all += 1
 
     def finish(self, now_us: int) -> None:
         """What is shown now has been shown until now."""
@@ -100,4 +104,5 @@ class LeanAges:
 
     def restart(self) -> None:
         """The warm-up is over: keep the state, count anew. The samples are restarted apart."""
-        self.messages = self.bytes = self.renewed = 0
+        self.messages = self.bytes = 0
+        self._counted = self.renewed_in_all

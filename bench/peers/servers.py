@@ -29,7 +29,9 @@ def available(name: str) -> str | None:
     if package is None or shutil.which(package):
         return None
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-qq", package], capture_output=True, check=False)
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update", "-qq"], ["install", "-y", "-qq", package]):
+            subprocess.run(["apt-get", *words], capture_output=True, check=False, env=env)
     return None if shutil.which(package) else f"{package} is not installed and could not be"
 
 
