@@ -219,8 +219,8 @@ async def measure(work: Path, store: Path, frames: int, records: int, moving: in
             await asyncio.sleep(3)
             busy = await timed(REQUESTS, lambda: _get(client, "/frames/last"), 0.07)
             publisher.kill()
-    shown = [spread(times) for times in (warm, busy, restarts, by_http, by_replay)]
-    return Figures(frames, records, moving, *shown, sizes)
+    shown = [*(spread(times) for times in (warm, busy, restarts, by_http, by_replay)), sizes]
+    return Figures(frames, records, moving, *shown)
 
 
 def main() -> None:
