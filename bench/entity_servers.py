@@ -7,12 +7,14 @@ import json
 import re
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from bench.processes import BenchError
 
-START_S = 20.0
+START_S = 60.0
+ERROR_CHARS_MAX = 2_000
 GATEWAY = [sys.executable, "-m", "gateway.cli"]
 
 
@@ -21,11 +23,12 @@ class Child:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.kills = 0
 
     async def _spawn(self, *arguments: str) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *GATEWAY, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            *GATEWAY, *arguments, stdout=asyncio.subprocess.PIPE, stderr=self._errors
         )
 
     async def _line(self) -> str:
@@ -33,7 +36,12 @@ class Child:
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), START_S)
         if not line:
-            raise BenchError("a server ended before it was ready")
+            code = await self._process.wait()
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip()[-ERROR_CHARS_MAX:]
+            raise BenchError(
+                f"a server ended with code {code} before it was ready: {said or 'it said nothing'}"
+            )
         return line.decode()
 
     async def kill(self) -> None:
