@@ -87,6 +87,8 @@ class FastSending(FastState):
         sent, number = space.sent_packets, self._packet_number
         packets: list[bytes] = []
         total = 0
+        if pacer.burst_left:
+            pacer.forget_old(now)
         while queue:
             payload, sink, token = queue[0]
             taken = len(payload)

@@ -78,9 +78,15 @@ class Pacer(QuicPacketPacer):
         self._settle()
         super().update_after_send(now)
 
+    def forget_old(self, now: float) -> None:
+        """What is left of a burst a round trip ago is none: the next begins with a full bucket, and the
+        rest of the old one must not come on top."""
+        if now - self.evaluation_time >= self._rtt:
+            self.burst_left = 0
+
     def admit(self, now: float) -> float | None:
         """None: one packet may go now, and is counted. Else: when to ask again."""
-        if self.burst_left:
+        if self.burst_left and now - self.evaluation_time < self._rtt:
             self.burst_left -= 1
             return None
         if now - self.evaluation_time >= self._rtt:
