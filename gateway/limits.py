@@ -165,8 +165,9 @@ STORE_STEP_ROWS_MAX: Final = 256
 """Rows that one step of background work takes in hand."""
 STORE_STEP_S: Final = 0.005
 """How long one step of background work may hold the writer: a commit waits at most 20 ms for it."""
-STORE_WAL_PAGES: Final = 2_000
-"""Log pages (4 KiB) after which the background copies them into the file."""
+STORE_WAL_PAGES: Final = 1_500
+"""Log pages (4 KiB) after which the background copies them into the file. The log grows to twice that while it
+is copied on a busy disk, and a default ring's store (18 MB at 60 Hz of 5 KB) has to stay within three rings."""
 STORE_WAL_PAGES_MAX: Final = 32_000
 """Log pages (128 MiB) at which the writer itself stops to copy them: the background fell behind."""
 RING_S_DEFAULT: Final = 60
