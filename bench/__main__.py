@@ -38,6 +38,8 @@ FULL_SECONDS = {
 }
 """Seconds measured in each run, so that everything with five runs takes less than 75 minutes."""
 FULL_RUNS = 5
+LINK_CHECKS_MAX = 3
+"""A busy moment is not a broken link; a busy machine is."""
 FOLDER = Path(__file__).resolve().parent
 NOT_ALONE = frozenset({"__main__", "load", "store_load"})
 
@@ -125,11 +127,14 @@ def check_link(console: Console, netem: bool) -> dict[str, Any] | None:
     from bench.link.check import by_carrier, by_netem, capacity, check
     from bench.link.model import Direction, Path
 
-    findings = check(Path.symmetric(Direction(delay_ms=25.0, loss=0.02)), netem=netem)
-    findings += check(Path.symmetric(Direction(delay_ms=10.0, rate_kbps=8_000.0)), netem=netem)
-    for finding in findings:
-        console.print(f"link: {finding}")
-    if not all(finding.ok for finding in findings):
+    for _ in range(LINK_CHECKS_MAX):
+        findings = check(Path.symmetric(Direction(delay_ms=25.0, loss=0.02)), netem=netem)
+        findings += check(Path.symmetric(Direction(delay_ms=10.0, rate_kbps=8_000.0)), netem=netem)
+        for finding in findings:
+            console.print(f"link: {finding}")
+        if all(finding.ok for finding in findings):
+            break
+    else:
         raise BenchError(
             "the link does not do what was asked of it, so nothing measured on it would mean anything"
         )

@@ -10,6 +10,10 @@ from bench.results import Summary, by_scenario, short
 MARKS = {
     "generator_bound": ("*", "the load generator was at its limit: the figure is a bound, not the server's"),
     "link_bound": ("†", "more than half of what the link can carry"),
+    "link_late": (
+        "§",
+        "the link let packets go more than a millisecond late on average: the machine was busy",
+    ),
     "gateway_bound": ("‡", "the gateway's core was full"),
     "failed": ("✗", "a run failed"),
 }

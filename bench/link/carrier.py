@@ -164,6 +164,7 @@ class Carrier:
             "bytes_down": {socket.inet_ntoa(a): down for a, (down, _) in self._bytes.items()},
             "bytes_up": {socket.inet_ntoa(a): up for a, (_, up) in self._bytes.items()},
             "late_us_mean": round(self.late_us_sum / self.carried, 1) if self.carried else 0.0,
+            "late_us_sum": round(self.late_us_sum, 1),
             "late_us_max": round(self.late_us_max, 1),
             "seconds": round(time.monotonic() - self._began[0], 3),
             "cpu_s": round(time.process_time() - self._began[1], 3),

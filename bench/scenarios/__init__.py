@@ -51,6 +51,9 @@ LINK_SHARE_MAX = 0.5
 """Of what the link can carry: above it a row is marked ``link_bound``."""
 
 
+LATE_US_MAX = 1_000.0
+
+
 class Scenario(Protocol):
     """The face of each module in this folder; it has ``measure`` or ``opened``, see the module's first lines.
 
@@ -101,13 +104,17 @@ def since(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]
 
 
 def link_marks(counters: Mapping[str, Any], settings: Settings) -> tuple[str, ...]:
-    """``link_bound`` where the link carried more than half of what it can, or its process was half busy."""
+    """``link_bound`` where the link carried more than half of what it can, or its process was half busy;
+    ``link_late`` where it let packets go later than asked by more than a millisecond on average."""
     seconds = counters.get("seconds")
     if not seconds:
         return ()
-    packets_per_s = (counters["carried"] + counters["dropped_loss"]) / seconds
+    carried = float(counters["carried"])
+    packets_per_s = (carried + counters["dropped_loss"]) / seconds
     bound = packets_per_s > LINK_SHARE_MAX * settings.link_packets_per_s > 0
-    return ("link_bound",) if bound or counters["cpu_s"] > LINK_SHARE_MAX * seconds else ()
+    marks = ("link_bound",) if bound or counters["cpu_s"] > LINK_SHARE_MAX * seconds else ()
+    late = counters.get("late_us_sum", 0.0) > LATE_US_MAX * max(carried, 1.0)
+    return (*marks, "link_late") if late else marks
 
 
 def scenario(name: str) -> Scenario:
