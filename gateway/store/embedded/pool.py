@@ -77,10 +77,17 @@ class Pool:
             cursor.connection.close(True)
         else:
             self._idle.append(cursor)
+            if self._closed:
+                self.close()
 
     def close(self) -> None:
-        """Close the idle ones; those lent out close when they come back."""
+        """Close the idle ones; those lent out close when they come back. Other threads may take and give
+        meanwhile, so what was there a moment ago may be gone."""
         with self._lock:
             self._closed = True
-            while self._idle:
-                self._idle.pop().connection.close(True)
+            while True:
+                try:
+                    cursor = self._idle.pop()
+                except IndexError:
+                    return
+                cursor.connection.close(True)
