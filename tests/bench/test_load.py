@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from bench.ages import AgeHistogram
 from bench.gateway import Gateway
 from bench.payload import records_for
-from bench.processes import BenchError, Station
+from bench.processes import BenchError, Station, cpu_s_of
 
 HZ, SECONDS = 10, 2.0
 
@@ -52,6 +54,13 @@ def test_a_lossless_run_delivers_every_frame(
     assert published["frames"] == HZ * SECONDS
     assert read["frames_seen_in_all"] == 3 * published["frames"]
     assert AgeHistogram.load(read["histogram"]).quantile_ms(0.5) is not None
+
+
+def test_cpu_time_is_told_finer_than_the_ticks_of_the_kernel() -> None:
+    before_s, worked_s = cpu_s_of(os.getpid()), time.process_time()
+    sum(range(2_000_000))
+    assert cpu_s_of(os.getpid()) - before_s >= 0.5 * (time.process_time() - worked_s)
+    assert cpu_s_of(2**22 + 1) == 0.0
 
 
 def test_readers_answer_once_for_each_window(gateway: Gateway, stations: tuple[Station, Station]) -> None:
