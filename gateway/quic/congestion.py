@@ -4,8 +4,8 @@ A game sends a few packets each tick and nothing in between. A controller that h
 every random loss then blocks the next frame on a link that is not congested at all. This one
 (RFC 9002 section 7 leaves the choice) asks three questions instead of one:
 
-* does a queue grow? The smallest RTT of a round stands well above the smallest of the last ten
-  seconds: then the window shrinks towards what the path delivers;
+* does a queue grow? The smallest RTT of two rounds (in slow start: of one) stands well above the
+  smallest of the last ten seconds: then the window shrinks towards what the path delivers;
 * is loss heavy? Above a tenth of what was sent, or above 3 % for a flow that fills its window:
   then it shrinks by a factor;
 * otherwise loss is taken for the radio's, and the window stays: what was lost is repaired by newer
@@ -54,6 +54,10 @@ QUEUE_S_LONG = 0.1
 it the window does not shrink below the initial one, so that a tick's burst of datagrams still fits."""
 GROWTH_PACKETS = 2
 """Packets by which the window grows a round after slow start."""
+REGAIN_ROUNDS = 4
+"""Of what a queue made it give up, a flow takes back this fraction a round while no queue stands: a receiver
+that its scheduler kept waiting is no narrower path (the concave half of CUBIC, RFC 9438 section 4.2)."""
+REGAIN_KEPT = 0.7
 QUIET_ROUNDS = 8
 """After so many rounds without a queue or heavy loss growth doubles: the path has more to give."""
 
@@ -70,6 +74,7 @@ class RealtimeCongestionControl(QuicCongestionControl):
         self._least = K_MINIMUM_WINDOW * max_datagram_size
         self._recovery_since = 0.0
         self._stash = 0
+        self._held = 0
         self._limited_at = 0.0
         self._rtt = 0.1
         self._min_rtt = 0.0
@@ -99,10 +104,16 @@ class RealtimeCongestionControl(QuicCongestionControl):
         if self._is_slow_start:
             self.congestion_window += size
         elif not self._queue_grows:
-            self._stash += (GROWTH_PACKETS << min(self._quiet_rounds // QUIET_ROUNDS, 6)) * size
-            if self._stash >= self.congestion_window:
-                self._stash -= self.congestion_window
-                self.congestion_window += self._packet_bytes
+            self._stash += self._growth_bytes() * size
+            grown = self._stash // self.congestion_window
+            self._stash -= grown * self.congestion_window
+            self.congestion_window += grown
+
+    def _growth_bytes(self) -> int:
+        """By how much the window may grow in a round after slow start."""
+        usual = (GROWTH_PACKETS << min(self._quiet_rounds // QUIET_ROUNDS, 6)) * self._packet_bytes
+        missing = self._held - self.congestion_window
+        return max(usual, missing // REGAIN_ROUNDS)
 
     def on_packets_expired(self, *, packets: Iterable[Any]) -> None:
         for packet in packets:
@@ -123,6 +134,7 @@ class RealtimeCongestionControl(QuicCongestionControl):
     def on_persistent_congestion(self) -> None:
         self.congestion_window = self._least
         self.ssthresh = self._floor
+        self._held = 0
         self._recovery_since = 0.0
 
     def on_rtt_measurement(self, *, now: float, rtt: float) -> None:
@@ -143,9 +155,10 @@ class RealtimeCongestionControl(QuicCongestionControl):
         a back-off still measures what was sent before it, so it decides nothing."""
         allowed = self._min_rtt + max(QUEUE_S_MIN, QUEUE_SHARE * self._min_rtt)
         if self._round_began >= self._recovery_since:
-            self._queue_grows = self._round_min_rtt > allowed
+            stood, self._queue_grows = self._queue_grows, self._round_min_rtt > allowed
             self._quiet_rounds = 0 if self._queue_grows else self._quiet_rounds + 1
-            if self._queue_grows:
+            if self._queue_grows and (stood or self._is_slow_start):
+                self._held = self._regainable()
                 drained = QUEUE_BACK_OFF * self._min_rtt / self._round_min_rtt
                 long = self._round_min_rtt - self._min_rtt > QUEUE_S_LONG
                 least = self._least if long else min(self._floor, self.congestion_window)
@@ -174,6 +187,12 @@ class RealtimeCongestionControl(QuicCongestionControl):
 
     def _fills_window(self) -> bool:
         return 2 * self.bytes_in_flight > self.congestion_window > self._floor
+
+    def _regainable(self) -> int:
+        """The window to come back to soon: the one that is given up now, or less of it each time that
+        it was not even reached again."""
+        window = int(self.congestion_window)
+        return window if window >= self._held else int((window + self._held * REGAIN_KEPT) / 2)
 
     def _shrink(self, now: float, factor: float, least: int) -> None:
         self._recovery_since = now + 1e-9

@@ -106,3 +106,59 @@ class _Packet:
 
     def __init__(self, sent_time: float) -> None:
         self.sent_time = sent_time
+
+
+def _bulk_round(control: RealtimeCongestionControl, now: float, rtt: float) -> None:
+    """A whole window sent at ``now`` and acknowledged one round trip later."""
+    packets = [_Packet(now) for _ in range(control.congestion_window // 1_200)]
+    for packet in packets:
+        control.on_packet_sent(packet=packet)
+    for packet in packets:
+        control.on_packet_acked(now=now + rtt, packet=packet)
+    control.on_rtt_measurement(now=now + rtt, rtt=rtt)
+
+
+def _bulk_flow_after_slow_start() -> tuple[RealtimeCongestionControl, float]:
+    control, now = RealtimeCongestionControl(max_datagram_size=1_200), 1.0
+    for _ in range(7):
+        _bulk_round(control, now, 0.05)
+        now += 0.051
+    control.ssthresh = control.congestion_window
+    return control, now
+
+
+def test_one_late_round_of_a_bulk_flow_is_no_queue_but_two_are() -> None:
+    control, now = _bulk_flow_after_slow_start()
+    before = control.congestion_window
+    _bulk_round(control, now, 0.09)
+    assert control.congestion_window >= before
+    _bulk_round(control, now + 0.1, 0.09)
+    assert control.congestion_window < before
+
+
+def test_a_bulk_flow_soon_regains_what_a_passing_queue_took() -> None:
+    control, now = _bulk_flow_after_slow_start()
+    before = control.congestion_window
+    for _ in range(2):
+        _bulk_round(control, now, 0.09)
+        now += 0.1
+    assert control.congestion_window < 0.8 * before
+    for _ in range(12):
+        _bulk_round(control, now, 0.05)
+        now += 0.051
+    assert control.congestion_window > 0.9 * before
+
+
+def test_a_queue_that_comes_back_leaves_less_to_regain_each_time() -> None:
+    control, now = _bulk_flow_after_slow_start()
+    tops = []
+    for _ in range(4):
+        for _ in range(3):
+            _bulk_round(control, now, 0.09)
+            now += 0.1
+        for _ in range(3):
+            _bulk_round(control, now, 0.05)
+            now += 0.051
+        tops.append(control.congestion_window)
+    assert tops == sorted(tops, reverse=True)
+    assert tops[-1] < 0.5 * tops[0]
