@@ -321,6 +321,9 @@ QUIC_SEGMENT_BYTES_MAX: Final = 65_000
 """Bytes in one UDP_SEGMENT send: below the 65,507 of one UDP datagram."""
 QUIC_SOCKET_BUFFER_BYTES: Final = 4 * MIB
 """Asked of the kernel for the UDP socket: 400 readers answering one tick at once."""
+QUIC_PACKETS_PER_KEY_MAX: Final = 1 << 22
+"""Packets sent under one key before the next is agreed: AES-GCM may protect 2^23 (RFC 9001 section 6.6), and
+the update waits while another is still settling."""
 QUIC_TICKETS_MAX: Final = 4_096
 """Session tickets kept for resumption; the oldest goes first. Each some 500 bytes."""
 H3_HEADER_BYTES_MAX: Final = 16 * KIB

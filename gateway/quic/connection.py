@@ -101,6 +101,7 @@ class Connection(QuicConnection):
         "_queue",
         "_remote_ack_delay_exponent",
         "_remote_max_datagram_frame_size",
+        "_renew_at",
         "_spin_bit",
         "_spin_highest_pn",
         "_state",
@@ -128,6 +129,7 @@ class Connection(QuicConnection):
         self._reset_key = reset_key
         self._local_active_connection_id_limit = limits.QUIC_CONNECTION_IDS_MAX
         self._keys: UpdatableKeys | None = None
+        self._renew_at = limits.QUIC_PACKETS_PER_KEY_MAX
         self._queue: deque[tuple[bytes, FateSink, int]] = deque()
         self._datagrams_pending = self._queue  # type: ignore[assignment]
         self._logger = SILENT  # type: ignore[assignment]
@@ -146,6 +148,17 @@ class Connection(QuicConnection):
         super()._initialize(peer_cid)
         self._keys = UpdatableKeys(self._cryptos[tls.Epoch.ONE_RTT], self._loss.get_probe_timeout)
         self._cryptos[tls.Epoch.ONE_RTT] = self._keys
+
+    def renew_keys(self) -> None:
+        """Ask for new keys, so many packets having gone under these; later, where an update is settling."""
+        if self._handshake_confirmed and self._keys is not None and self._keys.old is None:
+            self._renew_at = self._packet_number + limits.QUIC_PACKETS_PER_KEY_MAX
+            self.request_key_update()
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, NetworkAddress]]:
+        if self._packet_number >= self._renew_at:
+            self.renew_keys()
+        return super().datagrams_to_send(now)
 
     # -- the short way, of which this class has none --------------------------------------
 

@@ -41,6 +41,8 @@ class FastSending(FastState):
         space = self._space
         if space is None:
             return None
+        if self._packet_number >= self._renew_at:
+            self.renew_keys()
         if self._stock_doubt:
             self._stock_doubt = False
             self._stock_due = self._stock_has_work() or self._stock_due

@@ -126,3 +126,20 @@ def test_forged_packets_of_the_other_phase_change_no_keys(identity: Identity) ->
     assert _keys(pair.server).old is None
     pair.run_for(0.1)
     assert pair.server.datagrams() == [b"real"]
+
+
+@pytest.mark.parametrize(("client", "server"), PAIRINGS)
+def test_keys_are_renewed_by_themselves_before_they_have_protected_too_much(
+    identity: Identity, client: type, server: type
+) -> None:
+    """RFC 9001 section 6.6."""
+    pair = _up(identity, client, server, jitter_s=0.01, seed=8)
+    ends = (pair.client, pair.server)
+    assert all(end.quic._renew_at <= 1 << 22 for end in ends)
+    for end in ends:
+        end.quic._renew_at = end.quic._packet_number + 20
+    _both_ways(pair, {})
+    _assert_all_came(pair)
+    renewed = [end.quic._renew_at > 1 << 22 for end in ends]
+    assert any(renewed), "whoever comes first changes the keys of both"
+    assert _keys(pair.client).recv.key_phase == _keys(pair.server).recv.key_phase
