@@ -18,8 +18,6 @@ from bench.processes import BenchError
 from bench.results import ResultFile, Row
 from bench.scenarios import Run, Settings, expected_s, opened, scenario
 
-FAILURES = (BenchError, LinkError, OSError)
-"""What ends a run without a row, and nothing else."""
 FAILED_RUNS_MAX = 2
 """Of one case; then its other runs are left out, so that one broken case can't cost an hour."""
 LINK_CHECK_S = 40.0
@@ -109,11 +107,12 @@ def _case(step: Step, runs: Sequence[int], file: ResultFile, console: Console, a
                     _row(step, left[0], run, file)
                     left.pop(0)
                     advance()
-        except FAILURES as error:
+        except Exception as error:  # whatever it was, the other cases of an hour's run go on
             failed += 1
             number = left.pop(0)
             advance()
-            why = escape(f"{step.name} {step.case} run {number}: {error}")
+            kind = "" if isinstance(error, (BenchError, LinkError)) else f"{type(error).__name__}: "
+            why = escape(f"{step.name} {step.case} run {number}: {kind}{error}")
             console.print(f"[red]not measured:[/] {why}", soft_wrap=True)
     for _ in left:
         advance()

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from bench.link import Direction, Network, Path, unavailable_because
-from bench.link.check import check_loss, check_rate, check_round_trip, through
+from bench.link.check import check_loss, check_rate, check_round_trip, round_trip, through
 
 REASON = unavailable_because()
 if REASON and os.environ.get("CI") == "true":
@@ -35,3 +35,14 @@ def test_a_lossless_link_delivers_every_packet() -> None:
     with Network([Path.symmetric(Direction())]) as network:
         sent, received = through(network, packets=2_000, size_bytes=500, per_second=4_000)
     assert received["packets"] == sent["sent"] == 2_000
+
+
+def test_other_rules_hold_for_the_same_hosts_and_the_counters_begin_at_zero() -> None:
+    with Network([Path.symmetric(Direction(loss=1.0))], addresses=2) as network:
+        assert round_trip(network, count=5)["rtt_ms_median"] is None
+        network.begin([Path.symmetric(Direction())], seed=2)
+        sent, got = through(network, packets=500, size_bytes=100, per_second=2_000)
+        counters = network.counters()
+    assert got["packets"] == sent["sent"] == 500
+    assert counters["dropped_loss"] == 0
+    assert counters["bytes_down"] == {"10.77.1.1": 500 * 100}

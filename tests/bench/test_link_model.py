@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from bench.link.model import Direction, GilbertElliott, Path, Shaper
+from bench.link.netem import words
 
 
 def test_a_perfect_direction_delivers_at_once_and_in_order() -> None:
@@ -85,3 +86,13 @@ def test_fades_by_the_clock_have_the_asked_mean_loss() -> None:
     for n in range(400_000):
         shaper.admit(100, n * 0.005)
     assert shaper.dropped_loss / 400_000 == pytest.approx(0.05, rel=0.1)
+
+
+def test_netem_is_told_the_same_rules() -> None:
+    said = " ".join(words(Direction(delay_ms=25.0, jitter_ms=2.0, loss=0.02, rate_kbps=800.0, reorder=0.1)))
+    assert said.startswith("delay 25.0ms 2.0ms limit ")
+    assert "loss random 2.000000%" in said
+    assert "reorder 90.000000%" in said
+    assert said.endswith("rate 800kbit")
+    bursts = words(Direction(burst=GilbertElliott.of_mean(0.02, burst_steps=8)))
+    assert bursts[bursts.index("loss") + 1] == "gemodel"
