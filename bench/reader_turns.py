@@ -15,11 +15,14 @@ from collections.abc import Sequence
 
 from gateway.core.ports import CloseCode, LiveOptions, Transport
 from gateway.core.world import World, WorldSettings
+from gateway.limits import DATAGRAM_SAFE_BYTES
 from gateway.wire import Frame, Record, decode_frame, split
 
 STRIDE = 100
 NOW_US = 1_800_000_000_000_000
 POLL_S = 0.001
+ROOM_BYTES = 4_000
+"""What a narrow link admits at once."""
 
 
 class FreeLink:
@@ -29,19 +32,25 @@ class FreeLink:
         self.lossy = lossy
         self.transport: Transport = "webtransport" if lossy else "websocket"
         self.sent_bytes = self.sent_messages = 0
-        self.room = 1 << 30 if not kbps else 4_000
+        self.room = 1 << 30 if not kbps else ROOM_BYTES
         self._per_s = kbps * 125
+        self._is_full = False
         self.tokens: list[int] = []
 
-    def earn(self, seconds: float) -> None:
-        """The link took what its rate allows."""
+    def earn(self, seconds: float) -> bool:
+        """The link took what its rate allows; True: there is room for a message again."""
         if self._per_s:
-            self.room = min(4_000, self.room + int(self._per_s * seconds))
+            self.room = min(ROOM_BYTES, self.room + int(self._per_s * seconds))
+        if not self._is_full or self.room < ROOM_BYTES // 2:
+            return False
+        self._is_full = False
+        return True
 
     def message_bytes_max(self) -> int:
         return 1_182 if self.lossy else 65_535
 
     def room_bytes(self) -> int:
+        self._is_full = self._is_full or self.room < DATAGRAM_SAFE_BYTES
         return max(0, self.room)
 
     def send(self, message: bytes, token: int) -> bool:
@@ -104,13 +113,15 @@ def measure(readers: int, held_by: str, seconds: float, hz: int, kbps: int) -> d
                 for token in tokens:
                     session.on_acked(token)
             told_s += time.process_time() - started
-            if held_by == "link":
-                for link in links:
-                    link.earn(POLL_S)
+            again = [session for link, session in zip(links, sessions, strict=True) if link.earn(POLL_S)]
             started = time.process_time()
+            for session in again:
+                session.on_writable(mono)
             if world.next_poll is not None and mono >= world.next_poll:
                 world.poll(mono, NOW_US + int(mono * 1e6))
             cpu_s += time.process_time() - started
+    if not readers:
+        return {"taking_in_us_per_tick": round(1e6 * cpu_s / (seconds * hz), 1)}
     turns = readers * seconds * hz
     return {
         "held_by": held_by,
@@ -130,6 +141,7 @@ def main() -> None:
     parser.add_argument("--hz", type=int, default=20)
     parser.add_argument("--kbps", type=int, default=256)
     args = parser.parse_args()
+    print(json.dumps(measure(0, "nothing", args.seconds, args.hz, args.kbps)), flush=True)
     for held_by in ("budget", "link", "nothing"):
         print(json.dumps(measure(args.readers, held_by, args.seconds, args.hz, args.kbps)), flush=True)
 
