@@ -47,7 +47,7 @@ NOT_ALONE = frozenset({"__main__", "load", "store_load"})
 def stand_alone() -> str:
     """The other measurements of this folder: every module that can be run, with its first sentence."""
     lines = ["stand-alone, each with its own --help (python -m bench.NAME):"]
-    for path in sorted([*FOLDER.glob("*.py"), FOLDER / "link" / "check.py"]):
+    for path in sorted([*FOLDER.glob("*.py"), FOLDER / "link" / "check.py", FOLDER / "lean" / "capacity.py"]):
         text = path.read_text()
         if path.stem not in NOT_ALONE and 'if __name__ == "__main__"' in text:
             name = ".".join(path.relative_to(FOLDER).with_suffix("").parts)
