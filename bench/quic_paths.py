@@ -33,6 +33,7 @@ from bench.lean import LeanPool
 from gateway.core.ports import Link
 from gateway.quic import Client, QuicOptions, ServerTls, Trust, connect, listen
 from gateway.quic.udp import bind
+from gateway.runtime.serve import GC_THRESHOLD
 
 PATHS = ("stock", "fast")
 WARMUP_S = 1.5
@@ -113,6 +114,22 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
+def collector_pauses() -> list[float]:
+    """The seconds of every garbage collection from now on, as they come."""
+    pauses: list[float] = []
+    began = 0.0
+
+    def on_collection(phase: str, info: Mapping[str, int]) -> None:
+        nonlocal began
+        if phase == "start":
+            began = time.perf_counter()
+        else:
+            pauses.append(time.perf_counter() - began)
+
+    gc.callbacks.append(on_collection)
+    return pauses
+
+
 def cpu_s() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
@@ -162,6 +179,9 @@ async def serve(case: Case, path: str, folder: Path, seconds: float) -> None:
     if case.kind == "send":
         await send_frames(links, case, WARMUP_S)
         await asyncio.sleep(0.2)
+    gc.set_threshold(*GC_THRESHOLD)
+    gc.freeze()
+    pauses = collector_pauses()
     counts = (Reader.acked, Reader.received, endpoint.counters["requests"])
     began_cpu, began = cpu_s(), time.perf_counter()
     ticks = [0.0]
@@ -183,6 +203,8 @@ async def serve(case: Case, path: str, folder: Path, seconds: float) -> None:
                 "cpu_us_per_frame": round(cpu / units * 1e6 * case.datagrams, 1) if units else None,
                 "lost": Reader.lost,
                 "busy": round(cpu / (time.perf_counter() - began), 3),
+                "gc_pauses": len(pauses),
+                "gc_pause_max_ms": round(max(pauses, default=0.0) * 1e3, 2),
                 "frames": len(ticks),
                 "tick_p50_ms": round(percentile(ticks, 0.5) * 1e3, 2),
                 "tick_p99_ms": round(percentile(ticks, 0.99) * 1e3, 2),

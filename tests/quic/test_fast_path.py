@@ -205,6 +205,34 @@ def test_closing_with_packets_in_flight_tells_each_fate_once(identity: Identity)
 def test_recovery_comes_to_the_same_numbers_as_aioquic_on_the_same_trace(
     identity: Identity, congestion: str, seed: int
 ) -> None:
+    mine, theirs = _twins(identity, congestion)
+    rng = random.Random(seed)
+    now, number, sent = 1_000.0, 1_000, []
+    for _ in range(400):
+        now += rng.random() * 0.02
+        for _ in range(rng.randrange(0, 4)):
+            for quic in (mine, theirs):
+                packet: Any = SentDatagrams(number, 1_100, now, ((Sink(), number),), quic, -1)
+                quic._loss.on_packet_sent(packet=packet, space=quic._space)
+            sent.append(number)
+            number += 1
+        if sent and rng.random() < 0.6:
+            thin = rng.random() < 0.5
+            ranges = [(sent[0] - 7, rng.choice(sent[-3:]) + 1)] if thin else _some_ranges(rng, sent)
+            delay = rng.random() * 0.02
+            if len(ranges) > 1 or not mine._take_oldest_acks(mine._space, *ranges[0], delay, now):
+                mine._take_ack(mine._space, ranges, delay, now)
+            theirs._loss.on_ack_received(
+                ack_rangeset=RangeSet([range(*r) for r in ranges]),
+                ack_delay=delay,
+                now=now,
+                space=theirs._space,
+            )
+            assert _numbers(mine) == _numbers(theirs)
+
+
+def _twins(identity: Identity, congestion: str) -> tuple[Any, Any]:
+    """Two server connections in the same state."""
     options = QuicOptions(congestion=congestion)  # type: ignore[arg-type]
     pairs = []
     for _ in range(2):
@@ -221,27 +249,46 @@ def test_recovery_comes_to_the_same_numbers_as_aioquic_on_the_same_trace(
         pairs.append(pair)
     mine, theirs = (pair.server.quic for pair in pairs)
     _align(mine, theirs)
-    rng = random.Random(seed)
-    now, number, sent = 1_000.0, 1_000, []
-    for _ in range(400):
-        now += rng.random() * 0.02
-        for _ in range(rng.randrange(0, 4)):
-            for quic in (mine, theirs):
-                packet: Any = SentDatagrams(number, 1_100, now, ((Sink(), number),), quic, -1)
-                quic._loss.on_packet_sent(packet=packet, space=quic._space)
-            sent.append(number)
-            number += 1
-        if sent and rng.random() < 0.6:
-            ranges = _some_ranges(rng, sent)
-            delay = rng.random() * 0.02
-            mine._take_ack(mine._space, ranges, delay, now)
-            theirs._loss.on_ack_received(
-                ack_rangeset=RangeSet([range(*r) for r in ranges]),
-                ack_delay=delay,
-                now=now,
-                space=theirs._space,
-            )
-            assert _numbers(mine) == _numbers(theirs)
+    return mine, theirs
+
+
+@pytest.mark.parametrize("congestion", ["reno", "cubic", "realtime"])
+@pytest.mark.parametrize("seed", range(3))
+def test_datagrams_in_one_go_leave_as_they_would_step_by_step(
+    identity: Identity, congestion: str, seed: int
+) -> None:
+    one, steps = _twins(identity, congestion)
+    steps._packet_number = one._packet_number
+    vars(steps._pacer).update(vars(one._pacer))
+    rng, now, token, sink = random.Random(seed), 1_000.0, 0, Sink()
+    waited = refused = 0
+    for _ in range(300):
+        now += rng.choice((0.0001, 0.004, 0.02))
+        for _ in range(rng.randrange(0, 9)):
+            payload = bytes(rng.choice((1, 30, 300, 1_000, one.datagram_bytes_max())))
+            told = {quic.offer_datagram(payload, sink, token) for quic in (one, steps)}
+            assert len(told) == 1
+            refused += not told.pop()
+            token += 1
+        for quic in (one, steps):
+            quic._pacing_at = None
+        packets = one._send_datagrams(one._space, now)
+        others = steps._seal(steps._admitted(steps._space, b"", now), steps._space, now)
+        assert [len(packet) for packet in packets] == [len(packet) for packet in others]
+        assert one._pacing_at == steps._pacing_at
+        assert [p[:4] for p in one._space.sent_packets.values()] == [
+            p[:4] for p in steps._space.sent_packets.values()
+        ]
+        assert _numbers(one) == _numbers(steps)
+        assert one.datagram_bytes_queued == steps.datagram_bytes_queued
+        assert one._close_at == steps._close_at or not packets
+        waited += one._pacing_at is not None
+        if one._space.sent_packets and rng.random() < 0.1:
+            numbers = list(one._space.sent_packets)
+            newest = rng.choice(numbers)
+            for quic in (one, steps):
+                quic._take_ack(quic._space, [(numbers[0], newest + 1)], 0.001, now + 0.0003)
+    assert waited or refused, "neither the window nor the pacer ever held anything back"
 
 
 def _align(mine: FastConnection, theirs: FastConnection) -> None:
