@@ -199,6 +199,8 @@ class Life:
         self._keys = list(range(1, records + 1))
         self._next_key = records + 1
         self._uplink: TickLink
+        self._told: TickLink
+        """What the gateway says to the publisher: how far the store is."""
         self._publisher: PublisherSession
         self._seats: list[tuple[TickLink, SubscriberSession, int]] = []
         self._attach_publisher(1)
@@ -245,6 +247,11 @@ class Life:
             self.sender.outbox.on_acked(token)
         for token in lost:
             self.sender.on_lost(token)
+        acked, lost = self._told.pass_to(self.tick)
+        for token in acked:
+            self._publisher.on_acked(token)
+        for token in lost:
+            self._publisher.on_lost(token)
         for number, (link, session, until) in enumerate(self._seats):
             acked, lost = link.pass_to(self.tick)
             for token in acked:
@@ -296,10 +303,10 @@ class Life:
         return link, session, self.tick + self.dice.randrange(30, 900) * self.hz
 
     def _attach_publisher(self, epoch: int) -> None:
-        session = self.world.attach_publisher(
-            TickLink(Kind(), self.dice, len), epoch, self.mono, takeover=True
-        )
         kind = Kind(loss=0.02, round_trip=2)
+        self._told = TickLink(kind, self.dice, len)
+        self._told.tick = self.tick
+        session = self.world.attach_publisher(self._told, epoch, self.mono, takeover=True)
         self._uplink = TickLink(kind, self.dice, lambda message: session.on_message(message, self.mono))
         self._uplink.tick = self.tick
         self._publisher = session
