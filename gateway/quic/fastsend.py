@@ -52,6 +52,7 @@ class FastSending(FastState):
         self._pacing_at = None
         if space.ack_at is None and not self._stream_due:
             if not self._queue:
+                self.calm = False
                 return []
             packets = self._send_datagrams(space, now)
             self.calm = space.loss_time is None and self._pacing_at is None and not self._loss._pto_count

@@ -291,6 +291,21 @@ def test_datagrams_in_one_go_leave_as_they_would_step_by_step(
     assert waited or refused, "neither the window nor the pacer ever held anything back"
 
 
+def test_a_loss_timer_that_began_since_the_last_packet_is_heeded(identity: Identity) -> None:
+    quic, _ = _twins(identity, "realtime")
+    now, sink = 1_000.0, Sink()
+    for token in range(4):
+        assert quic.queue_datagram(bytes(1_000), sink, token)
+    assert len(quic.fast_packets(now)) == 4
+    assert quic.calm
+    sent = list(quic._space.sent_packets)
+    quic._take_ack(quic._space, [(sent[1], sent[1] + 1)], 0.0, now + 0.03)
+    assert quic._space.loss_time is not None
+    assert quic.fast_packets(now + 0.03) == []
+    assert not quic.calm
+    assert quic.fast_deadline() == quic._space.loss_time
+
+
 def _align(mine: FastConnection, theirs: FastConnection) -> None:
     """Begin both from the same state: fresh recovery, nothing in flight."""
     for quic in (mine, theirs):
