@@ -369,3 +369,13 @@ def test_a_log_that_has_begun_anew_is_left_to_the_background_again(engine: Engin
     engine.writer.copy_rest = True
     commit(engine, 0, b"the first of a new log")
     assert not engine.writer.copy_rest
+
+
+def test_what_is_loose_goes_in_whole_however_little_each_step_gets_done(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "STORE_STEP_S", 0.0)
+    versions = [commit_many(engine, {page: os.urandom(100) for page in range(90)}) for _ in range(3)]
+    list(engine.truncate_namespace(NS.key, versions[-1]))
+    list(engine.delete_unreferenced_content(NS.key))
+    assert rows(engine, "page") == rows(engine, "content") == rows(engine, "blob") == 90

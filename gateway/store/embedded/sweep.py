@@ -72,12 +72,14 @@ def drop_pages(rid: int, rows: list[Row]) -> Callable[[WriteTxn], int]:
 
     def step(txn: WriteTxn) -> int:
         end, count = time.monotonic() + STORE_STEP_S, 0
-        while rows and time.monotonic() < end:
+        while rows:
             some = [(rid, *row) for row in rows[-_AT_ONCE:]]
             del rows[-_AT_ONCE:]
             digests = txn.cursor.executemany(_DROP_PAGE, some).fetchall()
             txn.cursor.executemany(_DROP_REFERENCE, [(rid, digest) for (digest,) in digests])
             count += len(digests)
+            if time.monotonic() >= end:
+                break
         return count
 
     return step
@@ -89,11 +91,12 @@ def collect(rid: int, before: int) -> Callable[[WriteTxn], int]:
     def step(txn: WriteTxn) -> int:
         end, count = time.monotonic() + STORE_STEP_S, 0
         rows = ask(txn.cursor, _LOOSE, (rid, before, STORE_STEP_ROWS_MAX))
-        while count < len(rows) and time.monotonic() < end:
-            some = rows[count : count + _AT_ONCE]
+        while some := rows[count : count + _AT_ONCE]:  # at least once, however late: 0 says that all is done
             txn.cursor.executemany(_DROP_CONTENT, [(rid, digest) for digest, _ in some])
             txn.cursor.executemany(_DROP_BLOB, [(blob,) for _, blob in some])
             count += len(some)
+            if time.monotonic() >= end:
+                break
         return count
 
     return step
