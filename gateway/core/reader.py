@@ -62,6 +62,7 @@ class Reader:
         "_zstd",
         "due",
         "held",
+        "on_acked",
         "stale",
     )
 
@@ -96,6 +97,8 @@ class Reader:
         self._repairs = repairs or SharedRepairs(state)
         self._zstd = zstd
         self._outlet = Outlet(state, link, _budget(budget_kbps, mono, link), self._lost)
+        self.on_acked: Callable[[int], None] = self._outlet.window.acked
+        """Called with the token of each message that arrived: the window's own, for there are thousands a second."""
         self._lag_s = lag_s
         self._behind = behind or _nothing
         self._wanted: str | None = None
@@ -150,9 +153,6 @@ class Reader:
         self.stale.set_weights(weights)
 
     # --- what the link says ----------------------------------------------------------------
-
-    def on_acked(self, token: int) -> None:
-        self._outlet.window.acked(token)
 
     def on_lost(self, token: int) -> None:
         """The newest values of what it carried go with the next frame, unless newer are on their way."""

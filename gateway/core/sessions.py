@@ -140,11 +140,12 @@ class PublisherSession(_Session):
 class SubscriberSession(_Session):
     """A subscriber's: one :class:`Reader` of the world, and ``focus``."""
 
-    __slots__ = ("follow", "reader")
+    __slots__ = ("follow", "on_acked", "reader")
 
     def __init__(self, world: World, link: Link, reader: Reader, follow: str | None = None) -> None:
         super().__init__(world, link, CONTROL_MESSAGE_BYTES_MAX)
         self.reader = reader
+        self.on_acked = reader.on_acked
         self.follow = follow
 
     def take(self, message: bytes, mono: float) -> None:
@@ -156,9 +157,6 @@ class SubscriberSession(_Session):
             )
         if what.type == "focus":
             self.reader.set_weights(focus_weights(what))
-
-    def on_acked(self, token: int) -> None:
-        self.reader.on_acked(token)
 
     def on_lost(self, token: int) -> None:
         self.reader.on_lost(token)

@@ -18,7 +18,7 @@ the window is what limits the flow (RFC 9002 section 7.8). Persistent congestion
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aioquic.quic.congestion.base import (
@@ -95,6 +95,13 @@ class RealtimeCongestionControl(QuicCongestionControl):
         if share * self.bytes_in_flight + 2 * self._packet_bytes > self.congestion_window:
             self._limited_at = packet.sent_time
 
+    def on_burst_sent(self, size_bytes: int, now: float) -> None:
+        """:meth:`on_packet_sent` for several packets of one moment, of ``size_bytes`` together."""
+        self.bytes_in_flight += size_bytes
+        share = 2 if self._is_slow_start else 1
+        if share * self.bytes_in_flight + 2 * self._packet_bytes > self.congestion_window:
+            self._limited_at = now
+
     def on_packet_acked(self, *, now: float, packet: Any) -> None:
         size = packet.sent_bytes
         self.bytes_in_flight -= size
@@ -108,6 +115,18 @@ class RealtimeCongestionControl(QuicCongestionControl):
             grown = self._stash // self.congestion_window
             self._stash -= grown * self.congestion_window
             self.congestion_window += grown
+
+    def on_burst_acked(self, packets: Sequence[Any], now: float) -> None:
+        """:meth:`on_packet_acked` for packets in the order in which they were sent."""
+        if self._is_limited(packets[0].sent_time):
+            for packet in packets:
+                self.on_packet_acked(packet=packet, now=now)
+            return
+        size = 0
+        for packet in packets:
+            size += packet.sent_bytes
+        self.bytes_in_flight -= size
+        self._acked += size
 
     def _growth_bytes(self) -> int:
         """By how much the window may grow in a round after slow start."""

@@ -22,6 +22,7 @@ from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from cryptography.exceptions import InvalidTag
 
+from gateway.quic.congestion import RealtimeCongestionControl
 from gateway.quic.connection import QUIET, TAKEN
 from gateway.quic.fastsend import SHORT_RANGES_MAX, FastSending
 from gateway.quic.faststate import CID_BYTES, CONNECTED, ONE_RTT
@@ -247,9 +248,13 @@ class FastConnection(FastSending):
                 return False
         loss = self._loss
         cc: Any = loss._cc
+        by_burst = cc.__class__ is RealtimeCongestionControl
+        if by_burst:
+            cc.on_burst_acked(packets, now)
         for packet in packets:
             del sent[packet.packet_number]
-            cc.on_packet_acked(packet=packet, now=now)
+            if not by_burst:
+                cc.on_packet_acked(packet=packet, now=now)
             self.acked += packet.fates
         space.largest_acked_packet = largest
         space.ack_eliciting_in_flight -= len(packets)

@@ -11,6 +11,7 @@ from typing import Any
 
 from aioquic.quic.recovery import QuicPacketSpace
 
+from gateway.quic.congestion import RealtimeCongestionControl
 from gateway.quic.connection import AEAD_TAG_BYTES, PACKET_NUMBER_BYTES, FateSink
 from gateway.quic.faststate import FastState
 from gateway.quic.faststreams import FRAME_BYTES_MIN, sent_packet, write_frames
@@ -85,6 +86,7 @@ class FastSending(FastState):
         prefix = BYTES[first] + cid
         overhead = len(prefix) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
         cc: Any = loss._cc
+        by_burst = cc.__class__ is RealtimeCongestionControl
         bytes_max = self._max_datagram_size
         room = cc.congestion_window - cc.bytes_in_flight
         sent, number = space.sent_packets, self._packet_number
@@ -121,11 +123,14 @@ class FastSending(FastState):
             packets.append(head + sealed)
             entry = sent_datagrams((number, size, now, fates, self, -1))
             sent[number] = entry
-            cc.on_packet_sent(packet=entry)
+            if not by_burst:
+                cc.on_packet_sent(packet=entry)
             total += size
             room -= size
             number += 1
         if packets:
+            if by_burst:
+                cc.on_burst_sent(total, now)
             self._packet_number = number
             space.ack_eliciting_in_flight += len(packets)
             loss._time_of_last_sent_ack_eliciting_packet = now

@@ -16,6 +16,8 @@ from bench.payload import records_for
 from bench.processes import BenchError, Station, cpu_s_of
 
 HZ, SECONDS = 10, 2.0
+TIMER_FINE_TO_S = 0.001
+"""The event loop counts its time in whole milliseconds, so that a wait may end one early."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_readers_answer_once_for_each_window(gateway: Gateway, stations: tuple[S
     reader.wait_ready()
     for _ in range(3):
         reader.go()
-        assert reader.result(30)["seconds"] >= 0.05
+        assert reader.result(30)["seconds"] >= 0.05 - TIMER_FINE_TO_S
 
 
 def test_a_job_that_fails_says_why_and_the_next_one_is_served(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections import deque
+from typing import NamedTuple
+
 import pytest
 
 from bench.link.model import Direction, Shaper
@@ -162,3 +166,31 @@ def test_a_queue_that_comes_back_leaves_less_to_regain_each_time() -> None:
         tops.append(control.congestion_window)
     assert tops == sorted(tops, reverse=True)
     assert tops[-1] < 0.5 * tops[0]
+
+
+class Sent(NamedTuple):
+    """What the controller asks of a packet."""
+
+    sent_bytes: int
+    sent_time: float
+
+
+def test_a_burst_counts_like_its_packets_one_by_one() -> None:
+    rng = random.Random(7)
+    one, burst = (RealtimeCongestionControl(max_datagram_size=1_252) for _ in range(2))
+    initial = one.congestion_window
+    now, flying = 1.0, deque[Sent]()
+    for _ in range(3_000):
+        now += rng.choice((0.0005, 0.004, 0.02))
+        packets = [Sent(rng.randrange(40, 1_252), now) for _ in range(rng.randrange(1, 9))]
+        for packet in packets:
+            one.on_packet_sent(packet=packet)
+        burst.on_burst_sent(sum(packet.sent_bytes for packet in packets), now)
+        flying.extend(packets)
+        arrived = [flying.popleft() for _ in range(max(0, len(flying) - rng.randrange(40)))]
+        for packet in arrived:
+            one.on_packet_acked(packet=packet, now=now)
+        if arrived:
+            burst.on_burst_acked(arrived, now)
+        assert vars(one) == vars(burst)
+    assert one.congestion_window > initial

@@ -28,6 +28,19 @@ def test_packets_of_one_run_arrive_as_they_were_cut() -> None:
     sender.close()
 
 
+@pytest.mark.parametrize("sizes", [(900, 500, 900), (500, 900), (900, 900, 500), (900, 900, 901), (7, 7, 7)])
+def test_packets_for_one_peer_arrive_as_they_were_cut_whatever_their_sizes(sizes: tuple[int, ...]) -> None:
+    sender = UdpSocket(bind("127.0.0.1", 0), batches=True)
+    packets = [bytes([n]) * size for n, size in enumerate(sizes)]
+    with bind("127.0.0.1", 0) as receiver:
+        receiver.settimeout(5)
+        sender.send_packets(packets, receiver.getsockname())
+        sender.push()
+        assert [receiver.recv(65_535) for _ in packets] == packets
+    assert sender.datagrams_sent == len(packets)
+    sender.close()
+
+
 def test_without_segmentation_the_same_packets_go_one_by_one() -> None:
     sender = UdpSocket(bind("127.0.0.1", 0), segmentation=False)
     with bind("127.0.0.1", 0) as receiver:

@@ -21,6 +21,8 @@ from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, Record, encode_frame, prefix
 
 FRAMES = "application/vnd.mvgateway.frames"
+PATIENCE_S = 60.0
+"""How long a child may take to start or end on a busy machine before it is taken to hang."""
 
 
 def settings_in(folder: Path, **changes: Any) -> Settings:
@@ -112,11 +114,11 @@ class GatewayProcess:
         self.process.send_signal(signal.SIGKILL)
         self.end()
 
-    def terminate(self, timeout_s: float = 10.0) -> tuple[int, str]:
+    def terminate(self, timeout_s: float = PATIENCE_S) -> tuple[int, str]:
         self.process.send_signal(signal.SIGTERM)
         return self.end(timeout_s)
 
-    def end(self, timeout_s: float = 10.0) -> tuple[int, str]:
+    def end(self, timeout_s: float = PATIENCE_S) -> tuple[int, str]:
         _, errors = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, errors
 
