@@ -236,6 +236,7 @@ def _ingest(name: str, group: Sequence[Summary]) -> list[str]:
         "messages lost, %": number("messages_lost_percent"),
         "durable lag p50, ms": number("durable_lag_p50_ms"),
         "p99, ms": number("durable_lag_p99_ms"),
+        "told after p99, ms": number("told_after_p99_ms"),
         "offered, % of 60 Hz": number("offered_percent"),
         "generator, % of a core": number("generator_cpu_percent"),
     }

@@ -19,6 +19,7 @@ from gateway.core.world import World
 from gateway.errors import Conflict, GatewayError, StoreUnavailable
 from gateway.limits import JOURNAL_ROUND_BATCH_BYTES_MAX
 from gateway.runtime.companions import Companion, Companions
+from gateway.runtime.lags import Lags
 from gateway.runtime.rounds import Rounds
 from gateway.store.world import WorldDatabase
 from gateway.store.world.together import Write
@@ -62,6 +63,7 @@ class JournalPump:
         self.commits = 0
         self.commit_failures = 0
         self.commit_seconds = 0.0
+        self.lags = Lags()
         self.newest_received_us: int | None = None
         """When the newest committed frame was received (µs since the Unix epoch)."""
         self.is_failing = False
@@ -197,6 +199,7 @@ class JournalPump:
         self.is_failing = False
         if batch.frames:
             self.newest_received_us = batch.frames[-1].received_at_us
+            self.lags.note(batch.frames, self._world.wall_us(now))
         self.commits += 1
         self.commit_seconds += now - began
         self._world.committed(batch, now)

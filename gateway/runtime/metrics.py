@@ -62,7 +62,18 @@ class Metrics:
         for name, attribute, text in _PUMP_COUNTERS:
             values = {host.name: getattr(host.pump, attribute) for host in hosts}
             yield _labelled(f"mvgateway_journal_{name}", "counter", text, "world", values)
+        yield self._journal_lags()
         yield self._world_counters()
+
+    def _journal_lags(self) -> Metric:
+        samples = [
+            Sample(count, {"world": host.name, "within_ms": bound})
+            for host in self._worlds.hosts.values()
+            for bound, count in host.pump.lags.as_dict().items()
+            if count
+        ]
+        text = "Frames that became durable, by how long after they were received"
+        return Metric("mvgateway_journal_frames_total", "counter", text, tuple(samples))
 
     def _world_counters(self) -> Metric:
         samples = [
