@@ -139,6 +139,13 @@ class PublisherPresent(Conflict):
     retry = False
 
 
+class NameTaken(Conflict):
+    """Something of this name is there already; asking again changes nothing, another name does."""
+
+    title = "Name taken"
+    retry = False
+
+
 class PreconditionFailed(BadInput):
     """An If-Match / If-None-Match or a trade's precondition does not hold."""
 

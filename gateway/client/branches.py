@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 
 from gateway.client.recordings import MAKE_STATE, Moment, find_mark, open_world
-from gateway.errors import Conflict, NothingRecorded, Unprocessable
+from gateway.errors import NameTaken, NothingRecorded, Unprocessable
 from gateway.store.base import BlockingStore, Namespace, OverlayBase, Store
 from gateway.store.world import Recovered, WorldDatabase, reading, schema
 from gateway.store.world.schema import Parent, WorldInfo
@@ -37,7 +37,7 @@ class Branched:
 
 
 async def branch(store: Store, parent: str, new: str, moment: Moment, *, now_us: int) -> Branched:
-    """Make ``new`` from ``parent`` as of ``moment``. Raises :class:`Conflict` where ``new`` exists,
+    """Make ``new`` from ``parent`` as of ``moment``. Raises :class:`NameTaken` where ``new`` exists,
     :class:`NothingRecorded` where the moment is not recorded, ``UnknownWorld``."""
     world_name(new)
     blocking = store.blocking()
@@ -47,7 +47,7 @@ async def branch(store: Store, parent: str, new: str, moment: Moment, *, now_us:
     try:
         await store.create_namespace(new, OverlayBase(info.ns_id, head))
     except Unprocessable as error:
-        raise Conflict(f"world {new} exists already; choose another name") from error
+        raise NameTaken(f"world {new} exists already; choose another name") from error
     try:
         await asyncio.to_thread(_cut, blocking, parent, new, found, now_us)
     except BaseException:

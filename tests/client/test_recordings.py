@@ -178,8 +178,9 @@ async def test_a_branch_starts_from_its_moment_and_neither_world_shows_in_the_ot
         for verified in (child, parent):
             verifier = Verifier(verified)
             assert [stretch.damage for stretch in verifier.stretches() if stretch.damage] == []
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict, match="exists already") as refused:
             await branch(store, "w", "b", Moment(), now_us=5)
+        assert not refused.value.retry
         with pytest.raises(NothingRecorded):
             await branch(store, "w", "c", Moment(1, 99_999), now_us=5)
         assert [info.key for info in await store.list_namespaces()] == ["b", "w"]
