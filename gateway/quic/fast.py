@@ -218,12 +218,16 @@ class FastConnection(FastSending):
         return in_order
 
     def _want_ack(self, space: QuicPacketSpace, now: float, *, at_once: bool) -> None:
-        """When to acknowledge: at once if out of order, else after some packets or just in time."""
+        """When to acknowledge: at once if out of order, else after some packets or just in time. Where the next
+        packet is not to be expected in time, this one is the last for the ACK, which then needs no timer."""
         self._ack_wanted += 1
-        if at_once or self._ack_wanted >= ACK_EVERY:
+        ack_at = space.ack_at
+        next_at = now + now - self._eliciting_at
+        self._eliciting_at = now
+        if at_once or self._ack_wanted >= ACK_EVERY or (ack_at is not None and next_at > ack_at):
             space.ack_at = now
             self._flush_due = True
-        elif space.ack_at is None:
+        elif ack_at is None:
             space.ack_at = now + ACK_DELAY_S
             self._flush_due = True
 

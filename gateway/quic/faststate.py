@@ -32,6 +32,7 @@ class FastState(Connection):
     __slots__ = (
         "_ack_wanted",
         "_acks_alone",
+        "_eliciting_at",
         "_flush_due",
         "_idle_s",
         "_pair",
@@ -60,6 +61,7 @@ class FastState(Connection):
         self._idle_s = 0.0
         self._ack_wanted = 0
         self._acks_alone = 0
+        self._eliciting_at = 0.0
         self._pair: Any = None
         self._route_in: tuple[Any, ...] | None = None
         self._route_out: tuple[Any, ...] = (None,) * 5
