@@ -28,6 +28,7 @@ from aioquic.quic.connection import (
     MAX_STREAM_DATA_FRAME_CAPACITY,
     NetworkAddress,
     QuicConnection,
+    QuicConnectionState,
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
@@ -43,6 +44,8 @@ from gateway.quic.recovery import Pacer
 AEAD_TAG_BYTES = 16
 PACKET_NUMBER_BYTES = 2
 RESET_TOKEN_BYTES = 16
+CONNECTED = QuicConnectionState.CONNECTED
+"""Asked first where a state is looked up for each datagram: hashing an ``Enum`` costs a call of Python code."""
 DATAGRAM_OVERHEAD_BYTES = 1 + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES + 3
 """First byte, packet number, tag, and the DATAGRAM frame's own head; the connection ID comes on top."""
 FRAME_HEAD_BYTES = 3
@@ -214,7 +217,7 @@ class Connection(QuicConnection):
         if (
             size > self._max_datagram_size - len(self._peer_cid.cid) - DATAGRAM_OVERHEAD_BYTES
             or size > (self._remote_max_datagram_frame_size or 0) - FRAME_HEAD_BYTES
-            or self._state in END_STATES
+            or (self._state is not CONNECTED and self._state in END_STATES)
         ):
             return False
         self._queue.append((payload, sink, token))

@@ -23,9 +23,9 @@ from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from cryptography.exceptions import InvalidTag
 
 from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.connection import QUIET, TAKEN
+from gateway.quic.connection import CONNECTED, QUIET, TAKEN
 from gateway.quic.fastsend import SHORT_RANGES_MAX, FastSending
-from gateway.quic.faststate import CID_BYTES, CONNECTED, ONE_RTT
+from gateway.quic.faststate import CID_BYTES, ONE_RTT
 from gateway.quic.recovery import SentDatagrams, measure_rtt, remove_acked
 from gateway.quic.shortpacket import BYTES, Ranges, full_number, only_ack, only_datagram, parse
 from gateway.quic.streamframes import read_ack, take_stream_frames

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from aioquic import tls
-from aioquic.quic.connection import NetworkAddress, QuicConnectionState
+from aioquic.quic.connection import NetworkAddress
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
-from gateway.quic.connection import Connection
+from gateway.quic.connection import CONNECTED, Connection
 from gateway.quic.faststreams import limits_due, look_over
 from gateway.quic.shortpacket import keys_of
 from gateway.quic.trim import share_epochs, share_unused_half, trim
@@ -23,7 +23,6 @@ CID_BYTES = 8
 PTO_S_MIN = 0.025
 """No probe timeout is shorter: it includes max_ack_delay (RFC 9002 section 6.2.1)."""
 ONE_RTT, ZERO_RTT = tls.Epoch.ONE_RTT, tls.Epoch.ZERO_RTT
-CONNECTED = QuicConnectionState.CONNECTED
 
 
 class FastState(Connection):
