@@ -63,7 +63,10 @@ def _draw_fanout(group: Sequence[Summary], path: Path) -> Path | None:
             xscale="log",
             yscale="log",
         )
-        panel.legend(fontsize=7)
+        counts = sorted({s.params["readers"] for s in here})
+        panel.set_xticks(counts, [str(count) for count in counts])
+        panel.set_xticks([], minor=True)
+    panels[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _saved(figure, path)
 
 
