@@ -25,6 +25,10 @@ CONTROL_MESSAGE_BYTES_MAX: Final = 64 * KIB
 """JSON control messages are a few hundred bytes; ``focus`` may name some thousand keys."""
 RECORDS_PER_FRAME_MAX: Final = 1_000_000
 """A 16 MiB message of the smallest records (8 bytes head) holds 2 million; no world needs half of it."""
+RECORDS_AT_ONCE_MAX: Final = 64
+"""A message of so many records (a datagram has some dozens) is read in one call, by a layout made for just that many."""
+RECORD_LAYOUTS_CACHED_MAX: Final = 256
+"""Such layouts kept, by stride and number: two for each kind of message, a few hundred bytes to some KiB each."""
 FRAME_BODY_BYTES_MAX: Final = 4 * STREAM_MESSAGE_BYTES_MAX
 """One recorded row unpacked: a keyframe of four of the longest messages, some 600,000 records of 100 bytes."""
 FRAME_CHAIN_KEYS_MAX: Final = 100_000
@@ -41,6 +45,8 @@ FOCUS_KEYS_MAX: Final = 4_096
 """Keys with a weight of their own per reader: as many as a 64 KiB ``focus`` message can name."""
 FOLLOW_CHARS_MAX: Final = 255
 """An entity's name in a query: one path segment."""
+STATE_UNREAD_BYTES_MAX: Final = 64 * KIB
+"""A frame up to here may stay unread beside the state that it renews; a larger one would double what a world holds."""
 TOMBSTONE_TICKS: Final = 600
 """A removal is remembered for ten seconds at 60 Hz: far longer than a datagram can be late. Keyframes carry them."""
 TOMBSTONES_MAX: Final = 16_384

@@ -11,7 +11,12 @@ from collections.abc import Iterable, Sequence
 from itertools import islice, repeat
 from typing import Final, NamedTuple
 
-from gateway.limits import KEYFRAMES_PENDING_MAX, TOMBSTONE_TICKS, TOMBSTONES_MAX
+from gateway.limits import (
+    KEYFRAMES_PENDING_MAX,
+    STATE_UNREAD_BYTES_MAX,
+    TOMBSTONE_TICKS,
+    TOMBSTONES_MAX,
+)
 from gateway.wire.frames import Frame
 from gateway.wire.records import Columns
 from gateway.wire.split import split_together
@@ -53,44 +58,64 @@ class _PendingKeyframe:
 
 
 class WorldState:
-    """key → newest record. ``revision`` rises with every message that changed something."""
+    """key → newest record. ``revision`` rises with every message that changed something.
+
+    A frame of the same keys as the one before it leaves nothing of it, so its records are only read
+    when somebody asks for :attr:`records`, or a message of other keys comes.
+    """
 
     __slots__ = (
         "_keyframes",
-        "epoch",
+        "_records",
+        "_same",
+        "_unread",
         "floor",
-        "records",
+        "order",
         "revision",
         "sent_at",
         "stride",
-        "tick",
         "tombstones",
     )
 
     def __init__(self) -> None:
-        self.records: dict[int, tuple[int, bytes]] = {}
-        """Live records: key → (order, bytes), an :class:`Entry` in plain tuples."""
+        self._records: dict[int, tuple[int, bytes]] = {}
         self.tombstones: dict[int, int] = {}
         """Removed keys and the order of their removal, oldest first."""
         self.floor = -1
         """Order of the publisher's newest whole keyframe: an absent key is gone as of then. A keyframe
         with the flag *ticks* is a gateway's, which may yet get older values of keys it never saw."""
-        self.epoch = 0
-        self.tick = 0
+        self.order = 0
+        """Order of the newest frame seen."""
         self.stride = 0
         """The newest stride seen; keyframes are built with it where all records fit it."""
         self.revision = 0
         self.sent_at = 0
         """The publisher's clock in the newest frame, microseconds since the Unix epoch."""
         self._keyframes: dict[int, _PendingKeyframe] = {}
+        self._same = Applied(())
+        """What a frame changes that has the keys of the newest whole one. All of them have a record."""
+        self._unread: Frame | None = None
+        """The newest frame, of those keys, where its records are still to be read."""
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self._records)
 
     @property
-    def order(self) -> int:
-        """Order of the newest frame seen."""
-        return self.epoch << 32 | self.tick
+    def records(self) -> dict[int, tuple[int, bytes]]:
+        """Live records: key → (order, bytes), an :class:`Entry` in plain tuples."""
+        if self._unread is not None:
+            self._read()
+        return self._records
+
+    @property
+    def epoch(self) -> int:
+        """Of the newest frame seen."""
+        return self.order >> 32
+
+    @property
+    def tick(self) -> int:
+        """Of the newest frame seen."""
+        return self.order & TICK_MASK
 
     def get(self, key: int) -> Entry | None:
         """The live record of ``key``, if there is one."""
@@ -98,13 +123,27 @@ class WorldState:
         return None if found is None else Entry(*found)
 
     def apply(self, frame: Frame) -> Applied:
-        """Take what is newer in a message; older and equal records are dropped."""
-        keys, values, ticks = frame.columns()
+        """Take what is newer in a message; older and equal records are dropped. Keep the message as it is."""
         order = frame.epoch << 32 | frame.tick
+        stride = frame.stride
+        if order > self.order and stride and not frame.ticks and not frame.keyframe:
+            keys, same = frame.keys, self._same
+            if keys == same.changed and 0 < frame.unread_bytes <= STATE_UNREAD_BYTES_MAX:
+                self._unread = frame
+                self.order, self.sent_at, self.stride = order, frame.sent_at, stride
+                self.revision += 1
+                return same
+        return self._apply_now(frame, order)
+
+    def _apply_now(self, frame: Frame, order: int) -> Applied:
+        if self._unread is not None:
+            self._read()
+        keys, values, ticks = frame.columns()
         if frame.stride:
             self.stride = frame.stride
         if ticks is None and frame.stride and order > self.order and len(set(keys)) == len(keys):
             self._take_all(keys, values, order)
+            self._same = Applied(keys)
             changed = keys
         else:
             base = frame.epoch << 32
@@ -112,15 +151,22 @@ class WorldState:
             changed = self._take_newer(keys, values, orders)
             order = max(order, *orders) if ticks else order
         if order > self.order:
-            self.epoch, self.tick, self.sent_at = order >> 32, order & TICK_MASK, frame.sent_at
+            self.order, self.sent_at = order, frame.sent_at
         dropped = self._keyframe_part(frame, keys) if frame.keyframe else ()
         if changed or dropped:
             self.revision += 1
         return Applied(changed, dropped)
 
+    def _read(self) -> None:
+        """Read what was put off: the newest frame, whose keys all have a record already."""
+        frame, self._unread = self._unread, None
+        if frame is not None:
+            keys, values, _ = frame.columns()
+            self._records.update(zip(keys, zip(repeat(self.order), values), strict=False))  # type: ignore[arg-type]
+
     def _take_all(self, keys: tuple[int, ...], values: Iterable[bytes | None], order: int) -> None:
         """The frequent case: newer than everything, and nothing removed."""
-        self.records.update(zip(keys, zip(repeat(order), values), strict=False))  # type: ignore[arg-type]
+        self._records.update(zip(keys, zip(repeat(order), values), strict=False))  # type: ignore[arg-type]
         if self.tombstones:
             for key in keys:
                 self.tombstones.pop(key, None)
@@ -129,7 +175,7 @@ class WorldState:
         self, keys: tuple[int, ...], values: Sequence[bytes | None], orders: Iterable[int]
     ) -> tuple[int, ...]:
         if self._knows_none_of(keys) and None not in values:
-            self.records.update(zip(keys, zip(orders, values, strict=False), strict=False))  # type: ignore[arg-type]
+            self._records.update(zip(keys, zip(orders, values, strict=False), strict=False))  # type: ignore[arg-type]
             return keys
         changed = []
         for key, data, order in zip(keys, values, orders, strict=False):
@@ -141,7 +187,7 @@ class WorldState:
     def _knows_none_of(self, keys: tuple[int, ...]) -> bool:
         """True where anything would be newer: as at a replay's first keyframe."""
         empty = self.floor < 0 and not self.tombstones
-        return empty and self.records.keys().isdisjoint(keys) and len(set(keys)) == len(keys)
+        return empty and self._records.keys().isdisjoint(keys) and len(set(keys)) == len(keys)
 
     def order_at(self, key: int) -> int:
         """The order that a record of ``key`` must exceed to be taken."""
@@ -153,9 +199,10 @@ class WorldState:
     def _set(self, key: int, data: bytes | None, order: int) -> None:
         self.tombstones.pop(key, None)
         if data is not None:
-            self.records[key] = (order, data)
+            self._records[key] = (order, data)
             return
-        self.records.pop(key, None)
+        self._records.pop(key, None)
+        self._same = Applied(())
         self.tombstones[key] = order
         self._prune_tombstones()
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from gateway.errors import MalformedMessage
 from gateway.wire.compress import compress, decompress
 from gateway.wire.control import TYPE_CONTROL, Control, decode_control
-from gateway.wire.records import Columns, check_stride, read_columns, read_records, record_chunks
+from gateway.wire.records import Columns, check_stride, read_columns, read_keys, read_records, record_chunks
 
 TYPE_FRAME: Final = 1
 HEADER_BYTES: Final = 24
@@ -48,8 +48,10 @@ class Frame:
     """
 
     __slots__ = (
-        "_body",
+        "_bytes",
         "_columns",
+        "_keys",
+        "_start",
         "epoch",
         "keyframe",
         "part",
@@ -87,7 +89,9 @@ class Frame:
         self.stride = stride
         self.sent_at = sent_at
         self.zstd = zstd
-        self._body = b""
+        self._bytes = b""
+        self._start = 0
+        self._keys: tuple[int, ...] | None = None
         rows = tuple(records)
         own = [tick if row.tick is None else row.tick for row in rows]
         self.ticks = any(t != tick for t in own) if ticks is None else ticks
@@ -109,12 +113,23 @@ class Frame:
         """The records as (keys, values, ticks or None), read from the bytes once."""
         columns = self._columns
         if columns is None:
-            columns = self._columns = read_columns(self._body, self.stride, self.ticks)
+            columns = self._columns = read_columns(self._bytes, self._start, self.stride, self.ticks)
         return columns
 
     @property
     def keys(self) -> tuple[int, ...]:
-        return self.columns().keys
+        """The records' keys, without reading more of the bytes than those."""
+        if self._columns is not None or self.ticks:
+            return self.columns().keys
+        keys = self._keys
+        if keys is None:
+            keys = self._keys = read_keys(self._bytes, self._start, self.stride)
+        return keys
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of the records that were not read yet: what keeping the frame as it is costs."""
+        return len(self._bytes) - self._start if self._columns is None else 0
 
     @property
     def records(self) -> list[Record]:
@@ -131,6 +146,9 @@ class Frame:
             f"<Frame {self.epoch}:{self.tick} part {self.part}/{self.parts} stride {self.stride}{marks}, "
             f"{len(self.keys)} records>"
         )
+
+
+_new_frame: Final = Frame.__new__
 
 
 def encode_frame(frame: Frame) -> bytes:
@@ -195,26 +213,31 @@ def decode_frame(message: bytes) -> Frame:
     kind, flags, part, parts, stride, epoch, tick, sent_at = _HEADER.unpack_from(message)
     if kind != TYPE_FRAME or flags & ~FLAGS_KNOWN or (parts and part >= parts) or 0 < stride < STRIDE_MIN:
         raise _header_error(kind, flags, part, parts, stride)
-    body = message[HEADER_BYTES:]
-    if flags & FLAG_ZSTD:
-        body = decompress(body)
-    frame = Frame.__new__(Frame)
+    frame = _new_frame(Frame)
     frame.epoch = epoch
     frame.tick = tick
-    frame.keyframe = bool(flags & FLAG_KEYFRAME)
-    frame.repair = bool(flags & FLAG_REPAIR)
-    frame.ticks = own_ticks = bool(flags & FLAG_TICKS)
-    frame.zstd = bool(flags & FLAG_ZSTD)
     frame.part = part
     frame.parts = parts
     frame.stride = stride
     frame.sent_at = sent_at
-    frame._body = body
-    if stride:
-        check_stride(len(body), stride + 4 if own_ticks else stride)
-        frame._columns = None
+    frame._bytes = message
+    frame._start = HEADER_BYTES
+    frame._columns = frame._keys = None
+    if flags:
+        frame.keyframe = flags & FLAG_KEYFRAME != 0
+        frame.repair = flags & FLAG_REPAIR != 0
+        frame.ticks = flags & FLAG_TICKS != 0
+        frame.zstd = flags & FLAG_ZSTD != 0
+        if flags & FLAG_ZSTD:
+            frame._bytes, frame._start = decompress(message[HEADER_BYTES:]), 0
     else:
-        frame._columns = read_records(body, own_ticks)
+        frame.keyframe = frame.repair = frame.ticks = frame.zstd = False
+    records_bytes = len(frame._bytes) - frame._start
+    if stride:
+        check_stride(records_bytes, stride + 4 if frame.ticks else stride)
+    else:
+        frame._columns = read_records(frame._bytes[frame._start :], frame.ticks)
+        frame._bytes, frame._start = b"", 0
     return frame
 
 
@@ -238,4 +261,4 @@ def _header_error(kind: int, flags: int, part: int, parts: int, stride: int) -> 
 
 def with_epoch(message: bytes, epoch: int) -> bytes:
     """The same frame message with this epoch in its header."""
-    return message[:8] + _U32.pack(epoch) + message[12:]
+    return b"".join((message[:8], _U32.pack(epoch), message[12:]))

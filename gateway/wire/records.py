@@ -6,11 +6,12 @@ Source: ``docs/FRAMES.md``, "A frame message". The header before them is in :mod
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from gateway.errors import MalformedMessage
-from gateway.limits import RECORDS_PER_FRAME_MAX
+from gateway.limits import RECORD_LAYOUTS_CACHED_MAX, RECORDS_AT_ONCE_MAX, RECORDS_PER_FRAME_MAX
 
 REMOVED_LENGTH: Final = 0xFFFF_FFFF
 
@@ -68,6 +69,7 @@ def fits_stride(key: int, data: bytes | None, stride: int) -> bool:
 
 
 def check_stride(body_bytes: int, unit: int) -> None:
+    """Raises :class:`MalformedMessage` unless these are whole records, and not too many."""
     if body_bytes % unit:
         raise MalformedMessage(
             f"{body_bytes} bytes of records are not a multiple of {unit}, the stride (and tick) of each; send whole records"
@@ -82,13 +84,32 @@ def _check_count(count: int) -> None:
         )
 
 
-def read_columns(body: bytes, stride: int, own_ticks: bool) -> Columns:
+@lru_cache(RECORD_LAYOUTS_CACHED_MAX)
+def _all_at_once(unit: int, count: int, record: str) -> Callable[..., tuple[Any, ...]]:
+    """What reads ``count`` units of ``unit`` bytes in one call, each as ``record``: the few that a datagram
+    holds cost less so than an iteration over them."""
+    return struct.Struct("<" + (record + f"{unit - struct.calcsize('<' + record)}x") * count).unpack_from
+
+
+def read_keys(message: bytes, start: int, stride: int) -> tuple[int, ...]:
+    """The keys of records of ``stride`` bytes, from ``start`` to the message's end."""
+    count = (len(message) - start) // stride
+    if count <= RECORDS_AT_ONCE_MAX:
+        return _all_at_once(stride, count, "I")(message, start)
+    return tuple([key for (key,) in struct.iter_unpack(f"<I{stride - 4}x", message[start:])])
+
+
+def read_columns(message: bytes, start: int, stride: int, own_ticks: bool) -> Columns:
+    """The records of ``stride`` bytes, each after its tick if they have their own, from ``start`` on."""
+    unit = stride + 4 if own_ticks else stride
+    count = (len(message) - start) // unit
     if not own_ticks:
-        keys = tuple([key for (key,) in struct.iter_unpack(f"<I{stride - 4}x", body)])
-        return Columns(keys, [body[at : at + stride] for at in range(0, len(body), stride)], None)
-    unit = stride + 4
-    heads = list(struct.iter_unpack(f"<II{stride - 4}x", body))
-    values = [body[at : at + stride] for at in range(4, len(body), unit)]
+        keys = read_keys(message, start, stride)
+        if count <= RECORDS_AT_ONCE_MAX:
+            return Columns(keys, _all_at_once(stride, count, f"{stride}s")(message, start), None)
+        return Columns(keys, [message[at : at + stride] for at in range(start, len(message), stride)], None)
+    heads = list(struct.iter_unpack(f"<II{stride - 4}x", message[start:]))
+    values = [message[at : at + stride] for at in range(start + 4, len(message), unit)]
     return Columns(tuple([key for _, key in heads]), values, [tick for tick, _ in heads])
 
 

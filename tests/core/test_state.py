@@ -177,3 +177,46 @@ def test_the_state_knows_the_newest_frame_and_counts_its_changes(stride: int) ->
     before = state.revision
     state.apply(frame(2, {1: entity(1)}, stride=stride))
     assert (state.tick, state.revision) == (2, before)
+
+
+steps = st.lists(
+    st.tuples(
+        st.integers(1, 2),
+        st.integers(1, 12),
+        st.sampled_from([(1,), (1, 2), (1, 2), (2, 1), (3, 3)]),
+        st.sampled_from(["stride", "stride", "stride", "plain", "removed", "keyframe", "ticks"]),
+    ),
+    max_size=24,
+)
+
+
+def step(epoch: int, tick: int, keys: tuple[int, ...], kind: str) -> bytes:
+    data = None if kind == "removed" else b"%d:%d" % (epoch, tick)
+    rows = [Record(key, None if data is None else entity(key, data)) for key in keys]
+    stride = 16 if kind in ("stride", "keyframe") else 0
+    return encode_frame(
+        Frame(epoch, tick, rows, stride=stride, keyframe=kind == "keyframe", ticks=kind == "ticks")
+    )
+
+
+@given(steps)
+def test_a_state_that_is_seldom_asked_is_the_one_that_is_asked_after_each_message(
+    said: list[tuple[int, int, tuple[int, ...], str]],
+) -> None:
+    seldom, always = WorldState(), WorldState()
+    for one in said:
+        message = step(*one)
+        assert seldom.apply(decode_frame(message)) == always.apply(decode_frame(message))
+        assert always.records is always.records
+        assert (seldom.order, seldom.revision, len(seldom)) == (always.order, always.revision, len(always))
+    assert seldom.records == always.records
+    assert list(seldom.records) == list(always.records)
+    assert seldom.keyframe_messages(65_535) == always.keyframe_messages(65_535)
+
+
+def test_a_large_frame_is_read_at_once_so_that_no_world_holds_its_bytes_twice() -> None:
+    state = WorldState()
+    values: dict[int, bytes | None] = {key: entity(key) for key in range(5_000)}
+    for tick in (1, 2):
+        state.apply(frame(tick, values, stride=16))
+        assert state._unread is None

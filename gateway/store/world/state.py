@@ -25,9 +25,14 @@ _HEAD: Final = struct.Struct("<II")
 class State(Protocol):
     """World state as ``gateway.core.state.WorldState`` is it. ``records``: key → (order, bytes)."""
 
-    records: dict[int, tuple[int, bytes]]
-    epoch: int
-    tick: int
+    @property
+    def records(self) -> dict[int, tuple[int, bytes]]: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def tick(self) -> int: ...
 
     def apply(self, frame: Frame) -> object: ...
 
