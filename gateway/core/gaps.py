@@ -32,14 +32,16 @@ class _Partial:
 class GapTracker:
     """Watches one epoch's ticks go by; :meth:`take` gives the gaps that have become certain."""
 
-    __slots__ = ("_found", "_holes", "_newest", "_partial", "_settled", "_step", "_steps_seen", "epoch")
+    __slots__ = ("_found", "_newest", "_settled", "_step", "_steps_seen", "epoch", "holes", "partial")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self._newest: int | None = None
-        self._partial: dict[int, _Partial] = {}
+        self.partial: dict[int, _Partial] = {}
+        """Ticks of which parts are missing that may still come."""
         self._settled: dict[int, None] = {}
-        self._holes: list[tuple[int, int, float]] = []
+        self.holes: list[tuple[int, int, float]] = []
+        """Ticks that never came yet: first, last, and since when (``mono``)."""
         self._found: list[Gap] = []
         self._step = 1
         self._steps_seen: list[int] = []
@@ -55,22 +57,22 @@ class GapTracker:
             elif len(self._steps_seen) < STEP_FRAMES:
                 self._steps_seen.append(self._step)
             self._newest = tick
-        elif self._holes:
+        elif self.holes:
             self._fill(tick)
         if parts > 1:
             self._part(tick, part, parts, mono)
 
     def _part(self, tick: int, part: int, parts: int, mono: float) -> None:
-        partial = self._partial.get(tick)
+        partial = self.partial.get(tick)
         if partial is None:
             if tick in self._settled:
                 return
-            partial = self._partial[tick] = _Partial(parts, mono)
-            if len(self._partial) > GAPS_PENDING_MAX:
-                self._give_up(next(iter(self._partial)))
+            partial = self.partial[tick] = _Partial(parts, mono)
+            if len(self.partial) > GAPS_PENDING_MAX:
+                self._give_up(next(iter(self.partial)))
         partial.seen.add(part)
         if len(partial.seen) >= partial.parts:
-            self._partial.pop(tick, None)
+            self.partial.pop(tick, None)
             self._settle(tick)
 
     def _settle(self, tick: int) -> None:
@@ -88,22 +90,22 @@ class GapTracker:
         if tick - newest < self._step:
             self._step = tick - newest
         elif tick - newest > self._step:
-            self._holes.append((newest + 1, tick - 1, mono))
-            if len(self._holes) > GAPS_PENDING_MAX:
-                self._close_hole(self._holes.pop(0))
+            self.holes.append((newest + 1, tick - 1, mono))
+            if len(self.holes) > GAPS_PENDING_MAX:
+                self._close_hole(self.holes.pop(0))
 
     def _fill(self, tick: int) -> None:
-        for at, (first, last, since) in enumerate(self._holes):
+        for at, (first, last, since) in enumerate(self.holes):
             if first <= tick <= last:
                 rest = [(first, tick - 1, since), (tick + 1, last, since)]
-                self._holes[at : at + 1] = [hole for hole in rest if hole[0] <= hole[1]]
+                self.holes[at : at + 1] = [hole for hole in rest if hole[0] <= hole[1]]
                 return
 
     def take(self, mono: float) -> list[Gap]:
         """The gaps that are certain by now, each told once."""
-        while self._holes and mono - self._holes[0][2] > WAIT_S:
-            self._close_hole(self._holes.pop(0))
-        for tick in [tick for tick, partial in self._partial.items() if mono - partial.since > WAIT_S]:
+        while self.holes and mono - self.holes[0][2] > WAIT_S:
+            self._close_hole(self.holes.pop(0))
+        for tick in [tick for tick, partial in self.partial.items() if mono - partial.since > WAIT_S]:
             self._give_up(tick)
         found, self._found = self._found, []
         return found
@@ -115,11 +117,11 @@ class GapTracker:
     @property
     def awaits(self) -> bool:
         """True while something that is missing may still come."""
-        return bool(self._partial or self._holes)
+        return bool(self.partial or self.holes)
 
     def whole_up_to(self, tick: int) -> int:
         """The newest tick at or below ``tick`` below which nothing is still awaited."""
-        awaited = [*self._partial, *(first for first, _, _ in self._holes)]
+        awaited = [*self.partial, *(first for first, _, _ in self.holes)]
         return min(tick, min(awaited) - 1) if awaited else tick
 
     def _close_hole(self, hole: tuple[int, int, float]) -> None:
@@ -128,6 +130,6 @@ class GapTracker:
             self._found.append(Gap(self.epoch, first, last, "unseen"))
 
     def _give_up(self, tick: int) -> None:
-        del self._partial[tick]
+        del self.partial[tick]
         self._settle(tick)
         self._found.append(Gap(self.epoch, tick, tick, "partial"))

@@ -9,6 +9,8 @@ of the newest state: memory is bounded, and the history says where it has a hole
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 from gateway.core.counters import Counters
 from gateway.core.gaps import GapTracker
@@ -21,6 +23,9 @@ ROW_OVERHEAD_BYTES = 200
 """What one buffered message costs besides its bytes."""
 ROW_MESSAGES_MAX = 64
 """Parts that share a row; a larger frame takes several."""
+_TICK_MASK: Final = 0xFFFF_FFFF
+_row: Final[Any] = partial(tuple.__new__, JournalFrame)
+"""A row of a tuple of its fields, in their order: one is made for every message."""
 
 
 class JournalBuffer:
@@ -52,7 +57,8 @@ class JournalBuffer:
         self._keyframe_at = float("-inf")
         self._keyframe_due = True
         self._tracker = GapTracker(0)
-        self._newest: Mark | None = None
+        self._newest = -1
+        """``epoch << 32 | tick`` of the newest message, -1 before the first."""
 
     @property
     def next_seq(self) -> int:
@@ -71,7 +77,8 @@ class JournalBuffer:
     @property
     def awaits(self) -> bool:
         """True while parts are missing that may still come: call :meth:`note_gaps` before long."""
-        return self._tracker.awaits
+        tracker = self._tracker
+        return bool(tracker.partial or tracker.holes)
 
     def add(
         self,
@@ -87,17 +94,20 @@ class JournalBuffer:
         """A message that the state took. Parts of one tick that follow each other share a row. False:
         others wait already, so whoever takes the batches has been told."""
         self.saw(epoch, tick, part, parts, mono)
-        newest = self._newest
-        if newest is None or epoch > newest.epoch or (epoch == newest.epoch and tick > newest.tick):
-            self._newest = Mark(epoch, tick)
+        order, newest = epoch << 32 | tick, self._newest
+        if order > newest:
+            self._newest = order
         self._counters.journal_frames += 1
-        cost = len(message) + ROW_OVERHEAD_BYTES
-        if self._dropped or self.size_bytes + cost > self._bytes_max:
+        size_bytes = self.size_bytes + len(message) + ROW_OVERHEAD_BYTES
+        if size_bytes > self._bytes_max or self._dropped:
             self._drop(epoch, tick)
             return True
-        self.size_bytes += cost
-        is_first = not self._rows
-        self._append(JournalFrame(self._next_seq, epoch, tick, now_us, sent_at, False, (message,)))
+        self.size_bytes = size_bytes
+        rows = self._rows
+        is_first = not rows
+        if is_first or order > newest or not self._join(epoch, tick, message):
+            rows.append(_row((self._next_seq, epoch, tick, now_us, sent_at, False, (message,))))
+            self._next_seq += 1
         return is_first
 
     def saw(self, epoch: int, tick: int, part: int, parts: int, mono: float) -> None:
@@ -107,16 +117,17 @@ class JournalBuffer:
             self._tracker = GapTracker(epoch)
         self._tracker.saw(tick, part, parts, mono)
 
-    def _append(self, row: JournalFrame) -> None:
-        last = self._rows[-1] if self._rows else None
-        if last is not None and _joins(last, row):
-            messages = last.messages + row.messages
-            self._rows[-1] = JournalFrame(
-                last.seq, last.epoch, last.tick, last.received_at_us, last.sent_at_us, False, messages
-            )
-            return
-        self._rows.append(row)
-        self._next_seq += 1
+    def _join(self, epoch: int, tick: int, message: bytes) -> bool:
+        """Put another part of the frame that came just before into its row, if it is one and has room there."""
+        last = self._rows[-1]
+        if (
+            (last.epoch, last.tick) != (epoch, tick)
+            or last.keyframe
+            or len(last.messages) >= ROW_MESSAGES_MAX
+        ):
+            return False
+        self._rows[-1] = last._replace(messages=(*last.messages, message))
+        return True
 
     def note_gaps(self, mono: float) -> None:
         """Enter the gaps that have become certain."""
@@ -153,29 +164,26 @@ class JournalBuffer:
         self.note_gaps(mono)
         dropped = [Gap(epoch, low, high, "dropped") for epoch, (low, high) in self._dropped.items()]
         self._dropped.clear()
-        if self._newest is not None and (self._keyframe_due or mono - self._keyframe_at >= self._interval_s):
+        if self._newest >= 0 and (self._keyframe_due or mono - self._keyframe_at >= self._interval_s):
             self._add_keyframe(mono, now_us)
         self._in_flight = self._batch(tuple(self._rows), (*self._gaps, *dropped))
         self._rows, self._gaps, self.size_bytes = [], [], self._in_flight.size_bytes
         return self._in_flight
 
     def _batch(self, rows: tuple[JournalFrame, ...], gaps: tuple[Gap, ...]) -> Batch:
-        newest = self._newest
-        size = sum([row.size_bytes + ROW_OVERHEAD_BYTES * len(row.messages) for row in rows])
-        if newest is None:
+        newest, size = self._newest, self.size_bytes
+        if newest < 0:
             return Batch(rows, gaps, None, None, size)
-        tick = self._tracker.whole_up_to(newest.tick)
-        return (
-            Batch(rows, gaps, newest.epoch, tick, size) if tick >= 0 else Batch(rows, gaps, None, None, size)
-        )
+        epoch, tick = newest >> 32, self._tracker.whole_up_to(newest & _TICK_MASK)
+        return Batch(rows, gaps, epoch, tick, size) if tick >= 0 else Batch(rows, gaps, None, None, size)
 
     def _add_keyframe(self, mono: float, now_us: int) -> None:
         made = self._keyframe(mono)
         self._keyframe_at, self._keyframe_due = mono, False
-        epoch, tick = made.order >> 32, made.order & 0xFFFF_FFFF
-        self._rows.append(
-            JournalFrame(self._next_seq, epoch, tick, now_us, made.sent_at, True, tuple(made.messages))
-        )
+        messages = tuple(made.messages)
+        place = (self._next_seq, made.order >> 32, made.order & _TICK_MASK)
+        self._rows.append(JournalFrame(*place, now_us, made.sent_at, True, messages))
+        self.size_bytes += made.size_bytes + ROW_OVERHEAD_BYTES * len(messages)
         self._next_seq += 1
 
     def committed(self, batch: Batch) -> None:
@@ -198,12 +206,6 @@ class JournalBuffer:
         if batch is not self._in_flight:
             raise ValueError("this batch is not the one in flight")
         self._in_flight = None
-
-
-def _joins(last: JournalFrame, row: JournalFrame) -> bool:
-    """True where ``row`` is another part of the frame that came just before it."""
-    same = (last.epoch, last.tick) == (row.epoch, row.tick)
-    return same and not last.keyframe and len(last.messages) < ROW_MESSAGES_MAX
 
 
 def _spanning(gaps: list[Gap]) -> Gap:

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from collections import deque
 
+from gateway.core.counters import Counters
+
 WINDOW_S = 5.0
 STEP_S = 0.5
 
 
 class Rates:
-    """Counts of received messages, their bytes, and deliveries, sampled twice a second."""
+    """Received messages, their bytes, and deliveries, as ``counters`` has them, sampled twice a second.
+    Call :meth:`sample` from :attr:`due` on, with what comes then."""
 
-    __slots__ = ("_samples", "bytes", "delivered", "frames")
+    __slots__ = ("_counters", "_samples", "due")
 
-    def __init__(self, mono: float) -> None:
-        self.frames = 0
-        self.bytes = 0
-        self.delivered = 0
-        self._samples: deque[tuple[float, int, int, int]] = deque([(mono, 0, 0, 0)])
-
-    def count(self, message_bytes: int, delivered: int, mono: float) -> None:
-        self.frames += 1
-        self.bytes += message_bytes
-        self.delivered += delivered
-        if mono - self._samples[-1][0] >= STEP_S:
-            self.sample(mono)
+    def __init__(self, mono: float, counters: Counters) -> None:
+        self._counters = counters
+        self._samples: deque[tuple[float, int, int, int]] = deque()
+        self.due = mono
+        """When the next sample is to be taken (``mono``)."""
+        self.sample(mono)
 
     def sample(self, mono: float) -> None:
-        """Remember the totals at this time, and forget what is older than the window."""
-        samples = self._samples
-        if mono - samples[-1][0] >= STEP_S:
-            samples.append((mono, self.frames, self.bytes, self.delivered))
+        """Remember the totals at this time, if it is time, and forget what is older than the window."""
+        samples, now = self._samples, self._counters
+        if mono >= self.due:
+            samples.append((mono, now.received, now.received_bytes, now.delivered))
+            self.due = mono + STEP_S
         while len(samples) > 1 and mono - samples[1][0] > WINDOW_S:
             samples.popleft()
 
@@ -38,9 +36,9 @@ class Rates:
         """Per second, over the last :data:`WINDOW_S` or as long as is known."""
         self.sample(mono)
         at, frames, size, delivered = self._samples[0]
-        seconds = max(mono - at, 0.001)
+        seconds, now = max(mono - at, 0.001), self._counters
         return {
-            "frames_per_s": round((self.frames - frames) / seconds, 2),
-            "bytes_per_s": round((self.bytes - size) / seconds, 1),
-            "delivered_per_s": round((self.delivered - delivered) / seconds, 2),
+            "frames_per_s": round((now.received - frames) / seconds, 2),
+            "bytes_per_s": round((now.received_bytes - size) / seconds, 1),
+            "delivered_per_s": round((now.delivered - delivered) / seconds, 2),
         }

@@ -71,7 +71,7 @@ class World:
         self.subscribers: dict[SubscriberSession, Reader] = {}
         self.on_work: Callable[[], None] | None = None
         """Called when :attr:`next_poll` has moved forward, or a batch can be taken."""
-        self.rates = Rates(mono)
+        self.rates = Rates(mono, self.counters)
         self._fanout = FanOut(self.state, self.counters, self._wake)
         self.journal = JournalBuffer(
             self._fanout.keyframes.fresh,
@@ -201,29 +201,31 @@ class World:
     def ingest(self, frame: Frame, message: bytes, epoch: int, mono: float) -> bool:
         """Take a frame message of the publisher: fan it out, then enter it into the journal. False:
         it brought nothing new. Raises :class:`MalformedMessage` for a stride that is not the world's."""
-        self.mono = mono
-        self.counters.received += 1
-        self.counters.received_bytes += len(message)
-        if frame.stride and self.settings.stride and frame.stride != self.settings.stride:
+        self._fanout.mono = mono
+        counters, state, stride = self.counters, self.state, frame.stride
+        counters.received += 1
+        counters.received_bytes += len(message)
+        if stride and stride != self.settings.stride and self.settings.stride:
             raise MalformedMessage(
-                f"stride {frame.stride} is not that of world {self.name}, which is {self.settings.stride}; "
+                f"stride {stride} is not that of world {self.name}, which is {self.settings.stride}; "
                 "send stride 0, or create another world"
             )
         if frame.epoch != epoch:
             message = with_epoch(message, epoch)
             frame.epoch = epoch
-        if not self._epoch_announced and not len(self.state):
+        if not self._epoch_announced and not len(state):
             self._epoch_announced = epoch
-        before = self.state.order
-        applied = self.state.apply(frame)
-        if not applied.changed and not applied.dropped and self.state.order == before:
-            self.counters.late += 1
+        before = state.order
+        applied = state.apply(frame)
+        changed = applied.changed
+        if not changed and not applied.dropped and state.order == before:
+            counters.late += 1
             self.journal.saw(epoch, frame.tick, frame.part, frame.parts, mono)
             return False
-        if len(applied.changed) < len(frame.keys):
-            frame = only(frame, applied.changed)
+        if len(changed) < len(frame.keys):
+            frame = only(frame, changed)
             message = encode_frame(frame)
-        self._spread(frame, message, self._shared(applied.changed), mono)
+        self._spread(frame, message, self._shared(changed), mono)
         if applied.dropped:
             self._spread_removals(frame, applied.dropped, mono)
         if self._epoch_announced != epoch or self._announce_due or self._lingered_out:
@@ -239,11 +241,15 @@ class World:
         return frame
 
     def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float) -> None:
-        delivered = self._fanout.spread(Outgoing(frame, message, keys), mono)
-        self.rates.count(len(message), delivered, mono)
-        journal = self.journal
+        if self.subscribers:
+            self._fanout.spread(Outgoing(frame, message, keys), mono)
+        else:
+            self._fanout.keyframes.forget()
+        if mono >= self.rates.due:
+            self.rates.sample(mono)
+        journal, wall_us = self.journal, int(mono * 1e6) + self._wall_offset_us
         is_first = journal.add(
-            frame.epoch, frame.tick, frame.part, frame.parts, frame.sent_at, message, mono, self.wall_us(mono)
+            frame.epoch, frame.tick, frame.part, frame.parts, frame.sent_at, message, mono, wall_us
         )
         if journal.awaits and self._gaps_at is None:
             self._gaps_at = mono + GAP_POLL_S
@@ -260,7 +266,7 @@ class World:
 
     def _shared(self, keys: tuple[int, ...]) -> tuple[int, ...]:
         """The same tuple for the same keys, frame after frame."""
-        if keys == self._last_keys:
+        if keys is self._last_keys or keys == self._last_keys:
             return self._last_keys
         self._last_keys = keys
         return keys
@@ -300,8 +306,11 @@ class World:
     @property
     def next_poll(self) -> float | None:
         """When :meth:`poll` is wanted next (``mono``), or None."""
-        times = [self._linger_until, self._fanout.due, self._gaps_at, self._notice_due()]
-        return min((time for time in times if time is not None), default=None)
+        soonest = self._fanout.due
+        for at in (self._linger_until, self._gaps_at, self._notice_due()):
+            if at is not None and (soonest is None or at < soonest):
+                soonest = at
+        return soonest
 
     def poll(self, mono: float, now_us: int) -> None:
         """Do what time alone must do. Cheap when nothing is due; may be called at any time."""

@@ -7,15 +7,14 @@ described in ``docs/SCHEMA.md``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 GapReason = Literal["partial", "unseen", "dropped"]
 """Why ticks are missing: some parts never came; a tick number never came at all though its
 neighbours did; the journal was full while the store was away."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalFrame:
+class JournalFrame(NamedTuple):
     """Messages of one tick, as they were received (epoch filled in) or, for a keyframe, built.
 
     ``seq`` rises by one from row to row within a world, over epochs and restarts, in order of

@@ -264,7 +264,7 @@ def test_nothing_that_comes_makes_the_tracker_grow(saws: list[tuple[int, int, in
     tracker = GapTracker(1)
     for tick, part, parts in saws:
         tracker.saw(tick, part, parts, 0.0)
-        assert len(tracker._partial) <= GAPS_PENDING_MAX
-        assert len(tracker._holes) <= GAPS_PENDING_MAX + 1
+        assert len(tracker.partial) <= GAPS_PENDING_MAX
+        assert len(tracker.holes) <= GAPS_PENDING_MAX + 1
     for gap in tracker.finish():
         assert gap.from_tick <= gap.to_tick
