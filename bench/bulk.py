@@ -123,7 +123,7 @@ def floor_us_per_packet(size: int) -> tuple[float, float]:
     sending = receiving = 0.0
     for _ in range(runs):
         began = time.process_time()
-        here.send_run([head + aead.encrypt(head, plain, head) for _ in range(count)], address)
+        here._send_segments([head + aead.encrypt(head, plain, head) for _ in range(count)], address)
         sending += time.process_time() - began
         began = time.process_time()
         for _ in range(count):

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bench.lean import LeanPool
+from gateway.core.bundle import Burst
 from gateway.core.ports import Link
 from gateway.quic import Client, QuicOptions, ServerTls, Trust, connect, listen
 from gateway.quic.udp import bind
@@ -79,8 +80,8 @@ class Reader:
 
     def on_stream_reset(self, stream_id: int) -> None: ...
 
-    def on_acked(self, token: int) -> None:
-        Reader.acked += 1
+    def on_acked(self, token: int, count: int = 1) -> None:
+        Reader.acked += count
 
     def on_lost(self, token: int) -> None:
         Reader.lost += 1
@@ -151,10 +152,10 @@ async def send_frames(links: list[Link], case: Case, seconds: float) -> list[flo
     while (at := at + 1 / case.hz) < end:
         await asyncio.sleep(max(0.0, at - loop.time()))
         began = time.perf_counter()
+        burst = Burst([(message, ())] * case.datagrams)
         for link in links:
-            for _ in range(case.datagrams):
-                token += 1
-                link.send(message, token)
+            token += case.datagrams
+            link.send_burst(burst, token)
         await asyncio.sleep(0)
         ticks.append(time.perf_counter() - began)
     return ticks

@@ -20,8 +20,10 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.quic.connection import Connection
+from gateway.core.bundle import Burst
+from gateway.quic.connection import Connection, FateSink, Run
 from gateway.quic.fast import FastConnection
+from gateway.quic.framing import Framing
 from gateway.quic.options import QuicOptions
 from gateway.quic.selftest import throwaway_certificate
 from gateway.quic.tls import ServerTls, Trust
@@ -30,7 +32,7 @@ FRAMES = 1_000
 MESSAGE = bytes(1_048)
 
 
-class Sink:
+class Sink(FateSink):
     """Takes the fate of datagrams."""
 
     def on_fate(self, token: int, acked: bool) -> None: ...
@@ -68,8 +70,10 @@ class Bench:
     def send(self, count: int) -> list[bytes]:
         """Queue a frame of ``count`` datagrams; its packets."""
         quic, sink = self.server, Sink()
-        for token in range(count):
-            quic.offer_datagram(b"\x00" + MESSAGE, sink, token)
+        framing = Framing(Burst([(MESSAGE, ())] * count), b"\x00", quic.content_bytes_max)
+        if not quic.content_bytes_max or not quic.offer_burst(framing, sink, 0):
+            for token in range(count):
+                quic.offer_datagram(b"\x00" + MESSAGE, sink, token)
         packets = quic.fast_packets(self.now)
         if packets is None:
             packets = [data for data, _ in quic.datagrams_to_send(self.now)]
@@ -77,7 +81,7 @@ class Bench:
         else:
             if not quic.calm:
                 quic.fast_deadline()
-        return packets
+        return packets.split() if isinstance(packets, Run) else packets
 
     def acknowledge(self, packets: list[bytes]) -> list[bytes]:
         """The client's answer."""

@@ -102,9 +102,15 @@ class Crowd:
             Frame(1, tick, [Record(part * 10 + n, bytes(96)) for n in range(10)]) for part in range(datagrams)
         ]
         messages = [encode_frame(frame) for frame in frames]
-        return timed(
-            lambda: [self.world.ingest(f, m, 1, self.now) for f, m in zip(frames, messages, strict=True)]
-        )
+        offers: list[Callable[[], None]] = []
+
+        def take() -> None:
+            for frame, message in zip(frames, messages, strict=True):
+                self.world.ingest(frame, message, 1, self.now, offers.append)
+            for offer in offers:
+                offer()
+
+        return timed(take)
 
     def acknowledge(self) -> tuple[float, int]:
         """Seconds to read one ACK of each reader, and how many."""
@@ -114,7 +120,7 @@ class Crowd:
             for client, server, address in self.ends[start : start + BATCH]:
                 sent = list(server._spaces[Epoch.ONE_RTT].sent_packets)
                 if sent and client._space is not None:
-                    ack = encode_ack([range(max(0, sent[0] - 20), sent[-1] + 1)], 100)
+                    ack = encode_ack([range(max(0, sent[0] - 20), server._packet_number)], 100)
                     packets = client._seal([(ack, (), -2)], client._space, self.now)
                     self.socket.came += [(packet, address) for packet in packets]
             count += len(self.socket.came)

@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Sequence
 
-from gateway.core.ports import CloseCode, LiveOptions, Transport
+from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Transport
 from gateway.core.world import World, WorldSettings
 from gateway.limits import DATAGRAM_SAFE_BYTES
 from gateway.wire import Frame, Record, decode_frame, split
@@ -25,7 +25,7 @@ ROOM_BYTES = 4_000
 """What a narrow link admits at once."""
 
 
-class FreeLink:
+class FreeLink(OneByOne):
     """Takes ``kbps`` (0: all there is) and keeps nothing; a datagram's fate is told one turn later."""
 
     def __init__(self, lossy: bool, kbps: int) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.client.sender import FrameSender
-from gateway.core.ports import CloseCode, LiveOptions, Session, Transport
+from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Session, Transport
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
@@ -55,7 +55,7 @@ SEATS = (
 )
 
 
-class TickLink:
+class TickLink(OneByOne):
     """``ports.Link`` whose time is the tick. ``deliver`` takes what arrives."""
 
     def __init__(self, kind: Kind, dice: random.Random, deliver: Callable[[bytes], object]) -> None:

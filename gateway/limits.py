@@ -55,6 +55,11 @@ KEYFRAMES_PENDING_MAX: Final = 2
 """Keyframes whose parts are still coming: the newest, and the one before it for stragglers."""
 PIECE_SIZES_CACHED_MAX: Final = 8
 """A frame is cut once for each datagram size among its readers; paths have few."""
+BURST_SIZES_CACHED_MAX: Final = 8
+"""The same for the messages that came together: as many sizes as a frame is cut for."""
+FRAMINGS_CACHED_MAX: Final = 16
+"""Messages are put into DATAGRAM frames once for each session prefix among their readers, which nearly all
+share one; beyond so many the cache starts anew."""
 OUTSTANDING_MAX: Final = 2_048
 """Messages per reader whose fate is unknown: 16 KB. 34 s of single datagrams at 60 Hz; what is older counts as lost."""
 PIECES_MAX: Final = 32

@@ -54,7 +54,7 @@ class Reader:
         """Newer state has overtaken it."""
         self._streams.pop(stream_id, None)
 
-    def on_acked(self, token: int) -> None:
+    def on_acked(self, token: int, count: int = 1) -> None:
         """Not of interest."""
 
     def on_lost(self, token: int) -> None:

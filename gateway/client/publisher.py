@@ -129,8 +129,9 @@ class Publisher(Live):
         if control.type == "durable":
             self._take_durable(control.fields)
 
-    def on_acked(self, token: int) -> None:
-        self._sender.outbox.on_acked(token)
+    def on_acked(self, token: int, count: int = 1) -> None:
+        for one in range(token, token + count):
+            self._sender.outbox.on_acked(one)
 
     def on_lost(self, token: int) -> None:
         """The next frame carries the repair; where none comes, as after a publisher's last, it goes alone."""

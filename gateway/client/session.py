@@ -29,7 +29,7 @@ class LiveEnd(Protocol):
 
     def on_malformed(self) -> None: ...
 
-    def on_acked(self, token: int) -> None: ...
+    def on_acked(self, token: int, count: int = 1) -> None: ...
 
     def on_lost(self, token: int) -> None: ...
 
@@ -84,8 +84,8 @@ class LiveSession:
     def on_stream_reset(self, stream_id: int) -> None:
         self._streams.pop(stream_id, None)
 
-    def on_acked(self, token: int) -> None:
-        self._end.on_acked(token)
+    def on_acked(self, token: int, count: int = 1) -> None:
+        self._end.on_acked(token, count)
 
     def on_lost(self, token: int) -> None:
         self._end.on_lost(token)

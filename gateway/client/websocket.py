@@ -21,14 +21,14 @@ from websockets.uri import parse_uri
 
 from gateway import limits
 from gateway.client.problems import error_of
-from gateway.core.ports import CloseCode, Session, Transport
+from gateway.core.ports import CloseCode, OneByOne, Session, Transport
 from gateway.errors import StoreUnavailable
 
 MakeSession = Callable[["WebSocketLink"], Session]
 _CLOSE_CODE_BASE = 4000
 
 
-class WebSocketLink(asyncio.Protocol):
+class WebSocketLink(OneByOne, asyncio.Protocol):
     """One WebSocket as a :class:`gateway.core.ports.Link`: not lossy, never waits."""
 
     def __init__(

@@ -1,7 +1,7 @@
-"""One message to every reader of a world, and turns for those that are behind. Room: core. Pure.
+"""Messages to every reader of a world, and turns for those that are behind. Room: core. Pure.
 
-The hot path of the house: per reader and message one call that forwards the same bytes. Whoever
-cannot take it reads the late log at its next turn.
+The hot path of the house: what came in together is offered to each reader in one call, as the same bytes.
+Whoever cannot take it reads the late log at its next turn.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from gateway.core.bundle import Bundle, newest_of
 from gateway.core.counters import Counters
 from gateway.core.keyframes import KeyframeCache
 from gateway.core.late import LateLog
@@ -27,7 +28,9 @@ class FanOut:
     """The readers of one state. ``wake`` is called when :attr:`due` has moved forward."""
 
     __slots__ = (
+        "_collected",
         "_counters",
+        "_is_ordered",
         "_readers",
         "_served_at",
         "_unmetered",
@@ -51,27 +54,50 @@ class FanOut:
         self._wake = wake
         self._readers: list[Reader] = []
         self._unmetered: list[Reader] = []
+        self._is_ordered = False
+        self._collected: list[Outgoing] = []
         self._served_at = float("-inf")
 
     def set_readers(self, readers: Iterable[Reader]) -> None:
         """These are the readers from now on."""
         self._readers = list(readers)
         self._unmetered = [reader for reader in self._readers if not reader.metered]
+        self._is_ordered = any(reader.ordered for reader in self._readers)
 
-    def spread(self, out: Outgoing, mono: float) -> int:
-        """Send a message that the state has just taken; answers to how many readers it went at once."""
+    def collect(self, out: Outgoing, mono: float) -> bool:
+        """A message that the state has just taken; :meth:`spread` offers it to the readers. True: it is the
+        first that waits for that."""
         self.keyframes.note(out, mono)
+        self._collected.append(out)
+        return len(self._collected) == 1
+
+    @property
+    def is_idle(self) -> bool:
+        """True while nobody reads, nor may yet take a keyframe that has to be told of what changed since."""
+        return not self._readers and self.keyframes.is_empty
+
+    def spread(self, mono: float) -> int:
+        """Offer what was collected to every reader, together; answers how many messages went at once."""
+        outs, self._collected = self._collected, []
+        readers = self._readers
+        if not readers or not outs:
+            return 0
+        bundle = Bundle(outs if self._is_ordered else newest_of(outs))
+        count = len(bundle.outs)
         delivered = held = 0
         for reader in self._unmetered:
             if reader.held:
                 held += 1
-            elif reader.offer(out, mono):
+            elif reader.offer(bundle, mono):
                 delivered += 1
-        missed = delivered < len(self._readers)
-        self.late.passed(out.keys if missed else None)
-        if missed:
-            self._counters.withheld += held
+        if delivered < len(readers):
+            for out in bundle.outs:
+                self.late.passed(out.keys)
+            self._counters.withheld += held * count
             self._look_at(max(mono, self._served_at + SERVE_S))
+        else:
+            self.late.passed_all(count)
+        delivered *= count
         self._counters.delivered += delivered
         return delivered
 

@@ -28,13 +28,17 @@ class LateLog:
         """(number of the last message in it, set of slots), oldest first."""
         self._asked: dict[int, int] = {}
 
-    def passed(self, keys: tuple[int, ...] | None) -> None:
-        """One more message has been offered to all; with its keys, if it did not go to everybody."""
+    def passed(self, keys: tuple[int, ...]) -> None:
+        """One more message has been offered to all, and did not go to everybody."""
         if keys:
             if len(self._open) >= LATE_MESSAGES_MAX:
                 self._close()
             self._open.append(keys)
         self.number += 1
+
+    def passed_all(self, count: int) -> None:
+        """So many messages went to everybody."""
+        self.number += count
 
     def since(self, number: int) -> int:
         """The slots of all logged messages after ``number``, and perhaps of some before it."""

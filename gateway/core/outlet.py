@@ -71,6 +71,13 @@ class Outlet:
         self._sent(keys, size_bytes)
         return True
 
+    def remember_all(self, keys: tuple[Keys, ...]) -> None:
+        """Messages of the fast path were sent, and carry these keys one by one."""
+        if self._lossy:
+            self.window.add_all(keys)
+            while len(self.window) > OUTSTANDING_MAX:
+                self._give_up_oldest()
+
     def remember(self, keys: Keys) -> None:
         """A message of the fast path was sent and carries ``keys``."""
         if self._lossy:

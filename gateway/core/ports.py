@@ -10,10 +10,16 @@ Room: core. Pure: protocols and values only, no asyncio, sockets or clocks. Time
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+if TYPE_CHECKING:
+    from gateway.core.bundle import Burst
+
+TOO_LARGE: Final = -1
+"""What ``Link.send_burst`` answers where a message is longer than the link takes."""
 
 Role = Literal["publish", "subscribe"]
 Transport = Literal["webtransport", "websocket", "http", "sse", "udp", "local"]
@@ -56,6 +62,14 @@ class Link(Protocol):
     def send(self, message: bytes, token: int) -> bool:
         """Send one message. False: not admitted, nothing was queued, the token is not used."""
 
+    def send_burst(self, burst: Burst, token: int) -> int:
+        """Send several messages as far as they are admitted, under ``token`` and the ones after it; answers how
+        many went. ``TOO_LARGE``: none, for one of them is longer than ``message_bytes_max``."""
+
+    def after_input(self, call: Callable[[], None]) -> None:
+        """Make this call once what the transport has read together has all been handed over: at once
+        where it reads one thing at a time."""
+
     def send_stream(self, messages: Sequence[bytes]) -> int:
         """Send messages that must not be split into datagrams: a unidirectional stream of its own
         on WebTransport, in line elsewhere. Answers a handle for ``reset_stream``."""
@@ -73,6 +87,23 @@ class Link(Protocol):
         """End the session after what ``control`` was given. Idempotent."""
 
 
+class OneByOne:
+    """The part of a :class:`Link` that has no better way for several messages than one after the other."""
+
+    __slots__ = ()
+
+    def send_burst(self: Any, burst: Burst, token: int) -> int:
+        if burst.largest > self.message_bytes_max():
+            return TOO_LARGE
+        for at, message in enumerate(burst.messages):
+            if not self.send(message, token + at):
+                return at
+        return burst.count
+
+    def after_input(self, call: Callable[[], None]) -> None:
+        call()
+
+
 class Session(Protocol):
     """The rules' end of one session. The transport calls these from the event loop, never twice at once."""
 
@@ -84,7 +115,8 @@ class Session(Protocol):
 
     def on_stream_reset(self, stream_id: int) -> None: ...
 
-    def on_acked(self, token: int) -> None: ...
+    def on_acked(self, token: int, count: int = 1) -> None:
+        """This token and those after it, ``count`` in all, arrived."""
 
     def on_lost(self, token: int) -> None: ...
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from gateway.core.outgoing import Outgoing
+from gateway.core.bundle import Bundle
 from gateway.core.ports import Link
 from gateway.core.reader import FLUSH_S, Reader
 from gateway.core.state import WorldState
@@ -33,16 +33,21 @@ class QueueingReader(Reader):
     def metered(self) -> bool:
         return False
 
-    def offer(self, out: Outgoing, mono: float) -> bool:
+    @property
+    def ordered(self) -> bool:
+        return True
+
+    def offer(self, bundle: Bundle, mono: float) -> bool:
         self._settle_backlog()
         if self._wanted is not None:
             self.flush(mono)
             return False
-        if self._backlog_bytes + out.size > READER_BACKLOG_BYTES_MAX:
-            self._counters.withheld += 1
-            self.want_keyframe("lagging", mono)
-            return False
-        self._queue([out.packed if self._zstd else out.message], out.size)
+        for out in bundle.outs:
+            if self._backlog_bytes + out.size > READER_BACKLOG_BYTES_MAX:
+                self._counters.withheld += 1
+                self.want_keyframe("lagging", mono)
+                return False
+            self._queue([out.packed if self._zstd else out.message], out.size)
         return True
 
     def catch_up(self, mono: float) -> None:

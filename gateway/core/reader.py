@@ -20,13 +20,14 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.core.budget import Budget
+from gateway.core.bundle import Bundle, Burst
 from gateway.core.counters import Counters
 from gateway.core.keyframes import KeyframeCache
 from gateway.core.late import LateLog
 from gateway.core.newest import RECORD_BYTES_LEAST, SharedRepairs
 from gateway.core.outgoing import Outgoing
 from gateway.core.outlet import Outlet
-from gateway.core.ports import Link
+from gateway.core.ports import TOO_LARGE, Link
 from gateway.core.slots import Slots
 from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
@@ -97,8 +98,9 @@ class Reader:
         self._repairs = repairs or SharedRepairs(state)
         self._zstd = zstd
         self._outlet = Outlet(state, link, _budget(budget_kbps, mono, link), self._lost)
-        self.on_acked: Callable[[int], None] = self._outlet.window.acked
-        """Called with the token of each message that arrived: the window's own, for there are thousands a second."""
+        self.on_acked: Callable[..., None] = self._outlet.window.acked
+        """Called with the first token of messages that arrived, and their count: the window's own, for there are
+        thousands a second."""
         self._lag_s = lag_s
         self._behind = behind or _nothing
         self._wanted: str | None = None
@@ -109,28 +111,34 @@ class Reader:
         """True where a budget holds the reader back: it lives on turns alone, and need not be offered anything."""
         return self._outlet.budget is not None
 
+    @property
+    def ordered(self) -> bool:
+        """True for a reader that wants every message, also those that a newer one has replaced."""
+        return False
+
     # --- what the world says ---------------------------------------------------------------
 
-    def offer(self, out: Outgoing, mono: float) -> bool:
-        """A message that the state has just taken. True: it is taken care of. False: it did not go;
-        the caller enters it into the late log, or uses :meth:`send`."""
+    def offer(self, bundle: Bundle, mono: float) -> bool:
+        """Messages that the state has just taken. True: they are taken care of. False: none went;
+        the caller enters them into the late log, or uses :meth:`send`."""
         if not self._plain and not self._recovered(mono):
-            self._counters.withheld += 1
+            self._counters.withheld += len(bundle.outs)
             return False
-        message = out.packed if self._zstd else out.message
-        link = self._link
-        if len(message) > link.message_bytes_max():
-            return self._offer_large(out, mono)
         outlet = self._outlet
-        if link.send(message, outlet.window.next_token):
-            outlet.remember(out.keys)
+        burst = bundle.whole(self._zstd)
+        sent = self._link.send_burst(burst, outlet.window.next_token)
+        if sent == burst.count:
+            outlet.remember_all(burst.keys)
             return True
-        return self._missed(mono)
+        if sent == TOO_LARGE:
+            return self._offer_cut(bundle, mono)
+        return self._offered(burst, sent, mono)
 
-    def send(self, out: Outgoing, mono: float) -> None:
+    def send(self, bundle: Bundle, mono: float) -> None:
         """:meth:`offer` for a reader on its own, without a late log that it shares with others."""
-        if not self.offer(out, mono):
-            self.mark(out.keys)
+        if not self.offer(bundle, mono):
+            for out in bundle.outs:
+                self.mark(out.keys)
             self.catch_up(mono)
 
     def mark(self, keys: Keys) -> None:
@@ -250,22 +258,36 @@ class Reader:
             self._late_after, self.due = self._late.number, None
         self._behind()
 
-    def _offer_large(self, out: Outgoing, mono: float) -> bool:
-        """As datagrams, as many as are admitted, or by a stream; the rest begins to wait."""
-        pieces = out.datagrams(self._link.message_bytes_max())
-        outlet = self._outlet
-        if pieces is None:
-            message = out.packed if self._zstd else out.message
-            if self._link.room_bytes() > 0 and outlet.send_stream([message], out.keys, len(message), mono):
-                self._counters.streamed += 1
-                return True
-            return self._missed(mono)
-        for at, (message, keys) in enumerate(pieces):
-            if not outlet.send(message, keys):
-                self._missed(mono)
-                self.mark(tuple([key for _, unsent in pieces[at:] for key in unsent]))
-                break
+    def _offered(self, burst: Burst, sent: int, mono: float) -> bool:
+        """So many of them went; the rest begins to wait."""
+        if sent == burst.count:
+            self._outlet.remember_all(burst.keys)
+            return True
+        self._missed(mono)
+        if sent <= 0:
+            return False
+        self._outlet.remember_all(burst.keys[:sent])
+        self.mark(tuple([key for unsent in burst.keys[sent:] for key in unsent]))
         return True
+
+    def _offer_cut(self, bundle: Bundle, mono: float) -> bool:
+        """Messages larger than a datagram: as several, or by streams."""
+        burst = bundle.cut(self._zstd, self._link.message_bytes_max())
+        if burst is not None:
+            return self._offered(burst, self._link.send_burst(burst, self._outlet.window.next_token), mono)
+        if len(bundle.outs) == 1:
+            return self._offer_stream(bundle.outs[0], mono)
+        for out in bundle.outs:
+            if not self.offer(Bundle([out]), mono):
+                self.mark(out.keys)
+        return True
+
+    def _offer_stream(self, out: Outgoing, mono: float) -> bool:
+        message = out.packed if self._zstd else out.message
+        if self._link.room_bytes() > 0 and self._outlet.send_stream([message], out.keys, len(message), mono):
+            self._counters.streamed += 1
+            return True
+        return self._missed(mono)
 
     def _flush_one(self, mono: float) -> bool:
         """One repair message. False: no room, or what is most urgent doesn't fit now."""

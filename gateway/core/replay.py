@@ -7,11 +7,12 @@ Times of the recording are microseconds since the Unix epoch (when the gateway r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
+from gateway.core.bundle import Burst
 from gateway.core.ports import CloseCode, Link, Transport
 from gateway.errors import BadInput
 from gateway.limits import REPLAY_SPEED_MAX, REPLAY_STEP_TICKS_MAX
@@ -138,9 +139,9 @@ class CountingLink:
         """Datagrams sent whose fate is not known."""
         return len(self._open)
 
-    def settled(self, token: int) -> None:
-        """A datagram's fate is known."""
-        self._open.discard(token)
+    def settled(self, token: int, count: int = 1) -> None:
+        """The fate of a datagram, or of so many, is known."""
+        self._open.difference_update(range(token, token + count))
 
     @property
     def transport(self) -> Transport:
@@ -161,6 +162,15 @@ class CountingLink:
         if sent and self._link.lossy:
             self._open.add(token)
         return sent
+
+    def send_burst(self, burst: Burst, token: int) -> int:
+        sent = self._link.send_burst(burst, token)
+        if sent > 0 and self._link.lossy:
+            self._open.update(range(token, token + sent))
+        return sent
+
+    def after_input(self, call: Callable[[], None]) -> None:
+        self._link.after_input(call)
 
     def send_stream(self, messages: Sequence[bytes]) -> int:
         return self._link.send_stream(messages)

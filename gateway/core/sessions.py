@@ -100,7 +100,7 @@ class PublisherSession(_Session):
             raise MalformedMessage(
                 f"epoch {what.epoch} is not this session's, which is {self.epoch}; write 0, or attach anew"
             )
-        if self.world.ingest(what, message, self.epoch, mono):
+        if self.world.ingest(what, message, self.epoch, mono, self.link.after_input):
             self._late_run = 0
             self._newest_tick = max(self._newest_tick, what.tick)
         else:
@@ -118,7 +118,7 @@ class PublisherSession(_Session):
                 "ticks rise within an epoch, attach without epoch= to start a new one"
             )
 
-    def on_acked(self, token: int) -> None:
+    def on_acked(self, token: int, count: int = 1) -> None:
         """A ``durable`` notice arrived; nobody has to read them."""
 
     def on_lost(self, token: int) -> None:

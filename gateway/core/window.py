@@ -39,8 +39,24 @@ class SentWindow:
         """The message with :attr:`next_token` was sent and carries the newest value of ``keys``."""
         self._entries.append(keys)
 
-    def acked(self, token: int) -> None:
-        """It arrived. Tokens that are unknown or settled already are nothing."""
+    def add_all(self, keys: tuple[Keys, ...]) -> None:
+        """The same for several messages, under :attr:`next_token` and the tokens after it."""
+        self._entries.extend(keys)
+
+    def acked(self, token: int, count: int = 1) -> None:
+        """It arrived, or so many from it on. Tokens that are unknown or settled already are nothing."""
+        if count > 1:
+            entries = self._entries
+            if token == self._first and count <= len(entries) and not self._acked:
+                for _ in range(count):
+                    entries.popleft()
+                self._first += count
+                if entries and not entries[0]:
+                    self._advance()
+                return
+            for one in range(token, token + count):
+                self.acked(one)
+            return
         if token == self._first and self._entries:
             self._entries.popleft()
             self._first += 1

@@ -30,6 +30,12 @@ from gateway.wire.frames import Frame, Record, encode_frame, with_epoch
 from gateway.wire.journal import Batch
 
 GAP_POLL_S = 0.1
+Later = Callable[[Callable[[], None]], None]
+
+
+def at_once(call: Callable[[], None]) -> None:
+    """Nothing else came with it."""
+    call()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +204,13 @@ class World:
 
     # --- frames ----------------------------------------------------------------------------
 
-    def ingest(self, frame: Frame, message: bytes, epoch: int, mono: float) -> bool:
-        """Take a frame message of the publisher: fan it out, then enter it into the journal. False:
-        it brought nothing new. Raises :class:`MalformedMessage` for a stride that is not the world's."""
+    def ingest(
+        self, frame: Frame, message: bytes, epoch: int, mono: float, later: Later = at_once
+    ) -> bool:
+        """Take a frame message of the publisher: fan it out, and enter it into the journal. False:
+        it brought nothing new. ``later`` makes the call that it is given once all that came with the message has
+        been taken, still in the same turn of the loop: readers get that together, and nothing is
+        committed before. Raises :class:`MalformedMessage` for a stride that is not the world's."""
         self._fanout.mono = mono
         counters, state, stride = self.counters, self.state, frame.stride
         counters.received += 1
@@ -225,9 +235,9 @@ class World:
         if len(changed) < len(frame.keys):
             frame = only(frame, changed)
             message = encode_frame(frame)
-        self._spread(frame, message, self._shared(changed), mono)
+        self._spread(frame, message, self._shared(changed), mono, later)
         if applied.dropped:
-            self._spread_removals(frame, applied.dropped, mono)
+            self._spread_removals(frame, applied.dropped, mono, later)
         if self._epoch_announced != epoch or self._announce_due or self._lingered_out:
             self._announce_epoch(mono)
         return True
@@ -240,9 +250,11 @@ class World:
         self.ingest(frame, encode_frame(frame), state.epoch, mono)
         return frame
 
-    def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float) -> None:
+    def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float, later: Later) -> None:
         if self.subscribers:
-            self._fanout.spread(Outgoing(frame, message, keys), mono)
+            is_first = self._fanout.collect(Outgoing(frame, message, keys), mono)
+            if is_first or later is at_once:
+                later(self._offer)
         else:
             self._fanout.keyframes.forget()
         if mono >= self.rates.due:
@@ -257,12 +269,22 @@ class World:
         elif is_first:
             self._wake()
 
-    def _spread_removals(self, frame: Frame, dropped: tuple[int, ...], mono: float) -> None:
+    def _offer(self) -> None:
+        """Everybody is offered what was taken since the last time."""
+        self._fanout.spread(self.mono)
+
+    def _spread_removals(
+        self,
+        frame: Frame,
+        dropped: tuple[int, ...],
+        mono: float,
+        later: Later,
+    ) -> None:
         """What a whole keyframe removed, said outright: a reader may have missed one of its parts."""
         removal = Frame(
             frame.epoch, frame.tick, [Record(key, None) for key in dropped], parts=0, sent_at=frame.sent_at
         )
-        self._spread(removal, encode_frame(removal), dropped, mono)
+        self._spread(removal, encode_frame(removal), dropped, mono, later)
 
     def _shared(self, keys: tuple[int, ...]) -> tuple[int, ...]:
         """The same tuple for the same keys, frame after frame."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway import limits
-from gateway.core.ports import CloseCode, Session, Transport
+from gateway.core.ports import CloseCode, OneByOne, Session, Transport
 from gateway.http.linkwindow import LinkWindow
 
 
@@ -33,7 +33,7 @@ class Sink(Protocol):
         """End the session after what was written."""
 
 
-class TcpLink:
+class TcpLink(OneByOne):
     """Implements :class:`gateway.core.ports.Link` over a :class:`Sink`.
 
     Call :meth:`attach` once the session is there; it drives ``on_writable`` from then on.

@@ -117,10 +117,11 @@ class RealtimeCongestionControl(QuicCongestionControl):
             self.congestion_window += grown
 
     def on_burst_acked(self, packets: Sequence[Any], now: float) -> None:
-        """:meth:`on_packet_acked` for packets in the order in which they were sent."""
+        """:meth:`on_packet_acked` for packets, or bursts of them, in the order in which they were sent."""
         if self._is_limited(packets[0].sent_time):
             for packet in packets:
-                self.on_packet_acked(packet=packet, now=now)
+                for one in packet.singles():
+                    self.on_packet_acked(packet=one, now=now)
             return
         size = 0
         for packet in packets:

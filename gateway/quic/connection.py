@@ -16,7 +16,7 @@ import hashlib
 import hmac
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aioquic import tls
 from aioquic.buffer import size_uint_var
@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import limits
 from gateway.quic.congestion import RealtimeCongestionControl
+from gateway.quic.framing import Framing
 from gateway.quic.keys import UpdatableKeys
 from gateway.quic.recovery import Pacer
 
@@ -57,10 +58,28 @@ TAKEN, QUIET = 1, 2
 """What ``receive_short`` did with a packet: took it; took it and left only ``acked`` to see to."""
 
 
+class Run(NamedTuple):
+    """Packets joined as ``UDP_SEGMENT`` takes them: ``segment_bytes`` each, the last may be shorter."""
+
+    data: bytes
+    segment_bytes: int
+    packets: int
+
+    def split(self) -> list[bytes]:
+        """The packets one by one."""
+        size = self.segment_bytes
+        return [self.data[at : at + size] for at in range(0, len(self.data), size)]
+
+
 class FateSink(Protocol):
     """Whoever sent a datagram and wants to know what became of it."""
 
     def on_fate(self, token: int, acked: bool) -> None: ...
+
+    def on_acked(self, token: int, count: int) -> None:
+        """So many datagrams from ``token`` on arrived."""
+        for one in range(token, token + count):
+            self.on_fate(one, True)
 
 
 class SilentLogger:
@@ -117,13 +136,15 @@ class Connection(QuicConnection):
 
     packets_fast = 0
     """Packets sent that the short way built."""
+    content_bytes_max = 0
+    """The longest content of a burst's packets; 0: bursts are not taken (now)."""
 
     def __init__(
         self, *, configuration: QuicConfiguration, reset_key: bytes | None = None, **kwargs: Any
     ) -> None:
         super().__init__(configuration=configuration, **kwargs)
         self.fates: list[tuple[FateSink, int, bool]] = []
-        self.acked: list[tuple[FateSink, int]] = []
+        self.acked: list[tuple[FateSink, int, int]] = []
         self.on_payload: Callable[[bytes], None] | None = None
         self.datagrams_dropped = 0
         self.datagram_bytes_queued = 0
@@ -172,9 +193,13 @@ class Connection(QuicConnection):
         """See :mod:`gateway.quic.fast`. 0: call ``receive_datagram``."""
         return 0
 
-    def fast_packets(self, now: float) -> list[bytes] | None:
+    def fast_packets(self, now: float) -> list[bytes] | Run | None:
         """See :mod:`gateway.quic.fastsend`. ``None``: call ``datagrams_to_send``."""
         return None
+
+    def offer_burst(self, framing: Framing, sink: FateSink, token: int) -> bool:
+        """See :mod:`gateway.quic.burst`. False: offer its messages one by one."""
+        return False
 
     def fast_deadline(self) -> float | None:
         """See :mod:`gateway.quic.faststate`."""
@@ -262,12 +287,18 @@ class Connection(QuicConnection):
         self.datagram_bytes_queued -= length
         return True
 
-    def _on_datagram_delivery(self, delivery: QuicDeliveryState, sink: FateSink, token: int) -> None:
-        self.fates.append((sink, token, delivery is QuicDeliveryState.ACKED))
+    def _on_datagram_delivery(
+        self, delivery: QuicDeliveryState, sink: FateSink, token: int, count: int = 1
+    ) -> None:
+        for one in range(token, token + count):
+            self.fates.append((sink, one, delivery is QuicDeliveryState.ACKED))
 
     def take_fates(self) -> list[tuple[FateSink, int, bool]]:
         """What has become of datagrams since the last call, in order."""
-        fates = [(sink, token, True) for sink, token in self.acked] + self.fates
+        fates = [
+            (sink, one, True) for sink, token, count in self.acked for one in range(token, token + count)
+        ]
+        fates += self.fates
         self.acked.clear()
         self.fates.clear()
         return fates

@@ -15,6 +15,7 @@ from typing import Any
 from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
+from gateway.quic.connection import Run
 from gateway.quic.faststate import PTO_S_MIN
 from gateway.quic.peer import Peer
 from gateway.quic.timers import SLOTS_PER_SECOND, Timed, TimerWheel
@@ -48,6 +49,7 @@ class Endpoint:
         self._idle.set()
         self.is_closed = False
         self._is_reading = False
+        self._after_input: list[tuple[Peer, Callable[[], None]]] = []
         loop.add_reader(udp.fileno(), self._on_readable)
 
     @property
@@ -79,6 +81,12 @@ class Endpoint:
             else:
                 self._on_unrouted(data, addr, now)
         self._is_reading = False
+        for peer, call in self._after_input:
+            try:
+                call()
+            except Exception:
+                peer.fault("handing on what came")
+        self._after_input.clear()
         self.udp.push()
         self.counters["datagrams_received"] += len(batch)
         if self._marked and self._flush_handle is None and not self.is_closed:
@@ -120,6 +128,12 @@ class Endpoint:
         self._marked.append(peer)
         if self._flush_handle is None and not self._is_reading and not self.is_closed:
             self._flush_handle = self.loop.call_soon(self.flush)
+
+    def after_input(self, peer: Peer, call: Callable[[], None]) -> None:
+        if self._is_reading:
+            self._after_input.append((peer, call))
+        else:
+            call()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
@@ -187,18 +201,20 @@ class Endpoint:
                 continue
             quic = peer.quic
             try:
-                packets = quic.fast_packets(now)
+                packets: Any = quic.fast_packets(now)
                 if packets is None:
                     if quic._network_paths:
                         udp.send(quic.datagrams_to_send(now))
                     deadline = quic.get_timer()
                 else:
-                    if packets:
+                    if packets.__class__ is Run:
+                        udp.send_run(packets, quic._network_paths[0].addr)
+                    elif packets:
                         udp.send_packets(packets, quic._network_paths[0].addr)
                     is_looked_at = quic.calm and soon < peer.wheel_slot <= late
                     deadline = None if is_looked_at else quic.fast_deadline()
             except Exception:
-                peer._fault("sending")
+                peer.fault("sending")
                 continue
             if quic._events or quic.fates:
                 peer.after_input(now)

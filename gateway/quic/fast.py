@@ -22,6 +22,7 @@ from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from cryptography.exceptions import InvalidTag
 
+from gateway.quic.burst import SentBurst
 from gateway.quic.congestion import RealtimeCongestionControl
 from gateway.quic.connection import CONNECTED, QUIET, TAKEN
 from gateway.quic.fastsend import SHORT_RANGES_MAX, FastSending
@@ -187,6 +188,7 @@ class FastConnection(FastSending):
         """Frames for aioquic's handlers. Answers whether any asks for an ACK."""
         context = QuicReceiveContext(ONE_RTT, self.host_cid, self._network_paths[0], None, now, None)
         eliciting = False
+        self._take_bursts_apart()
         try:
             eliciting, _ = self._payload_received(context, plain)
         except QuicConnectionError as exc:
@@ -238,30 +240,29 @@ class FastConnection(FastSending):
         and all of datagrams alone: what nearly every ACK of a reader says. False: nothing was done."""
         sent: Any = space.sent_packets
         largest = stop - 1
-        newest = sent.get(largest)
-        if newest is None or largest < space.largest_acked_packet:
+        if largest < space.largest_acked_packet or not sent:
             return False
-        oldest = next(iter(sent))
-        if oldest == largest:
-            if newest.__class__ is not SentDatagrams or newest.ack_of >= 0:
-                return False
-            packets = [newest]
-        else:
-            packets = _oldest(sent, start, largest)
-            if not packets:
-                return False
+        packets = _oldest(sent, start, largest)
+        if not packets:
+            return False
+        newest = packets[-1]
         loss = self._loss
         cc: Any = loss._cc
         by_burst = cc.__class__ is RealtimeCongestionControl
         if by_burst:
             cc.on_burst_acked(packets, now)
+        acked, gone = self.acked, len(packets)
         for packet in packets:
             del sent[packet.packet_number]
             if not by_burst:
                 cc.on_packet_acked(packet=packet, now=now)
-            self.acked += packet.fates
+            if packet.__class__ is SentBurst:
+                acked.append((packet.sink, packet.token, packet.messages))
+                gone += packet.last - packet.packet_number
+            else:
+                acked += packet.fates
         space.largest_acked_packet = largest
-        space.ack_eliciting_in_flight -= len(packets)
+        space.ack_eliciting_in_flight -= gone
         measure_rtt(loss, now - newest.sent_time, ack_delay, now)
         space.loss_time = None
         loss._pto_count = 0
@@ -269,6 +270,7 @@ class FastConnection(FastSending):
 
     def _take_ack(self, space: QuicPacketSpace, ranges: Ranges, ack_delay: float, now: float) -> None:
         """aioquic's ``on_ack_received`` (RFC 9002 appendix A.7)."""
+        self._take_bursts_apart()
         loss = self._loss
         if len(ranges) > SHORT_RANGES_MAX:
             self._stock_due = True
@@ -296,14 +298,21 @@ class FastConnection(FastSending):
         loss._pto_count = 0
 
 
-def _oldest(sent: dict[int, Any], start: int, largest: int) -> list[SentDatagrams]:
-    """The packets up to ``largest`` if all are acknowledged, from ``start`` on, and of datagrams
-    alone; else none."""
+def _oldest(sent: dict[int, Any], start: int, largest: int) -> list[Any]:
+    """The packets and bursts up to ``largest`` if all are acknowledged, from ``start`` on, the newest is
+    ``largest``, and all are of datagrams alone; else none."""
     packets = []
+    last = -1
     for number, packet in sent.items():
         if number > largest:
             break
-        if number < start or packet.__class__ is not SentDatagrams or packet.ack_of >= 0:
+        if number < start:
+            return []
+        if packet.__class__ is SentBurst:
+            last = packet.last
+        elif packet.__class__ is SentDatagrams and packet.ack_of < 0:
+            last = number
+        else:
             return []
         packets.append(packet)
-    return packets
+    return packets if last == largest else []

@@ -11,9 +11,9 @@ from typing import Any
 
 from aioquic.quic.recovery import QuicPacketSpace
 
+from gateway.quic.burst import BurstSending
 from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.connection import AEAD_TAG_BYTES, PACKET_NUMBER_BYTES, FateSink
-from gateway.quic.faststate import FastState
+from gateway.quic.connection import AEAD_TAG_BYTES, PACKET_NUMBER_BYTES, FateSink, Run
 from gateway.quic.faststreams import FRAME_BYTES_MIN, sent_packet, write_frames
 from gateway.quic.recovery import SentDatagrams, sent_datagrams
 from gateway.quic.shortpacket import BYTES, datagram_head, encode_ack
@@ -27,16 +27,16 @@ SAMPLE_STOP = 20 - PACKET_NUMBER_BYTES
 DATAGRAM_HEAD_MAX = 3
 """Frame type and length of a datagram that a packet of ours can hold."""
 
-Fates = tuple[tuple[FateSink, int], ...]
+Fates = tuple[tuple[FateSink, int, int], ...]
 Plain = tuple[bytes, Any, int]
 """A packet's content; its datagrams' fates (a tuple) or its streams' handlers (a list); and the largest
 packet number acknowledged in it (-1: none, or among the handlers; -2: nothing in it is in flight)."""
 
 
-class FastSending(FastState):
+class FastSending(BurstSending):
     """Building and sealing."""
 
-    def fast_packets(self, now: float) -> list[bytes] | None:
+    def fast_packets(self, now: float) -> list[bytes] | Run | None:
         """The packets for what is queued and admitted now, to go to ``_network_paths[0].addr``;
         ``None``: let aioquic send. Look at ``calm`` and :meth:`fast_deadline` after it."""
         space = self._space
@@ -52,6 +52,11 @@ class FastSending(FastState):
         self._flush_due = False
         self._pacing_at = None
         if space.ack_at is None and not self._stream_due:
+            if self._burst is not None:
+                burst = self._send_burst(space, now)
+                if burst is not None:
+                    self.calm = space.loss_time is None and not self._loss._pto_count
+                    return burst
             if not self._queue:
                 self.calm = False
                 return []
@@ -59,6 +64,7 @@ class FastSending(FastState):
             self.calm = space.loss_time is None and self._pacing_at is None and not self._loss._pto_count
             return packets
         self.calm = False
+        self._spill()
         ack = b""
         if space.ack_at is not None and (self._queue or self._stream_due or space.ack_at <= now):
             if len(space.ack_queue) > SHORT_RANGES_MAX:
@@ -112,7 +118,7 @@ class FastSending(FastState):
                     break
             queue.popleft()
             self.datagram_bytes_queued -= taken
-            fates: Fates = ((sink, token),)
+            fates: Fates = ((sink, token, 1),)
             if queue and size + len(queue[0][0]) + DATAGRAM_HEAD_MAX <= min(bytes_max, room):
                 plain, fates = self._fill(plain, fates, min(bytes_max, room) - overhead)
                 size = len(plain) + overhead
@@ -169,7 +175,7 @@ class FastSending(FastState):
                 break
             queue.popleft()
             self.datagram_bytes_queued -= len(payload)
-            fates: Fates = ((sink, token),)
+            fates: Fates = ((sink, token, 1),)
             if queue and length + len(queue[0][0]) + 3 <= min(self._max_datagram_size, room):
                 plain, fates = self._fill(plain, fates, min(limit, room - overhead))
             if ack_of >= 0:
@@ -187,7 +193,7 @@ class FastSending(FastState):
             payload, sink, token = queue.popleft()
             self.datagram_bytes_queued -= len(payload)
             plain += datagram_head(len(payload)) + payload
-            fates = (*fates, (sink, token))
+            fates = (*fates, (sink, token, 1))
         return plain, fates
 
     def _admitted_streams(

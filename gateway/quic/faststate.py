@@ -14,7 +14,7 @@ from aioquic.quic.connection import NetworkAddress
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
-from gateway.quic.connection import CONNECTED, Connection
+from gateway.quic.connection import CONNECTED, FRAME_HEAD_BYTES, Connection
 from gateway.quic.faststreams import limits_due, look_over
 from gateway.quic.shortpacket import keys_of
 from gateway.quic.trim import share_epochs, share_unused_half, trim
@@ -42,6 +42,7 @@ class FastState(Connection):
         "_stock_due",
         "_stream_due",
         "calm",
+        "content_bytes_max",
         "packets_fast",
         "packets_stock",
     )
@@ -52,6 +53,7 @@ class FastState(Connection):
         self.packets_fast = 0
         self.packets_stock = 0
         self.calm = False
+        self.content_bytes_max = 0
         self._stock_due = True
         self._stock_doubt = False
         self._stream_due = False
@@ -140,6 +142,8 @@ class FastState(Connection):
                 self._space = self._spaces[ONE_RTT]
                 self._pair = self._cryptos[ONE_RTT]
                 self._idle_s = self._idle_timeout()
+                payload_bytes_max = self.datagram_bytes_max()
+                self.content_bytes_max = payload_bytes_max and payload_bytes_max + FRAME_HEAD_BYTES
                 self._stock_due = self._stock_has_work()
                 trim(self)
         else:

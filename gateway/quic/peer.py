@@ -42,6 +42,10 @@ class Hub(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
+    def after_input(self, peer: Peer, call: Callable[[], None]) -> None:
+        """Make this call, which ``peer`` caused, once all that was read together has been handed over: at
+        once where nothing is being read."""
+
     def later(self, delay_s: float, call: Callable[[], None]) -> None: ...
 
     def on_ids(self, peer: Peer, cid: bytes, *, issued: bool) -> None:
@@ -78,13 +82,13 @@ class Peer:
             taken = quic.receive_short(data, addr, now)
             if taken == QUIET and not self.waiting and not self._draining:
                 acked, quic.acked = quic.acked, []
-                for sink, token in acked:
-                    sink.on_fate(token, True)
+                for sink, token, count in acked:
+                    sink.on_acked(token, count)
                 return
             if not taken:
                 quic.receive_datagram(data, addr, now)
         except Exception:
-            self._fault("receiving a packet")
+            self.fault("receiving a packet")
         if quic._events or quic.fates or self.waiting or self._draining:
             self.after_input(now)
             return
@@ -98,7 +102,7 @@ class Peer:
         try:
             self.quic.handle_timer(now)
         except Exception:
-            self._fault("a timer")
+            self.fault("a timer")
         self.after_input(now)
         self.hub.mark(self)
 
@@ -109,12 +113,12 @@ class Peer:
             try:
                 self._on_event(quic._events.popleft())
             except Exception:
-                self._fault("an event")
+                self.fault("an event")
         if quic.acked or quic.fates or self.waiting or self._draining:
             try:
                 self._tell_progress(now)
             except Exception:
-                self._fault("telling what arrived")
+                self.fault("telling what arrived")
         if not self.is_marked and quic.needs_flush:
             self.hub.mark(self)
 
@@ -135,12 +139,12 @@ class Peer:
     def _tell_acked(self) -> None:
         acked, self.quic.acked = self.quic.acked, []
         try:
-            for sink, token in acked:
-                sink.on_fate(token, True)
+            for sink, token, count in acked:
+                sink.on_acked(token, count)
         except Exception:
-            self._fault("telling what arrived")
+            self.fault("telling what arrived")
 
-    def _fault(self, doing: str) -> None:
+    def fault(self, doing: str) -> None:
         """A fault in our own code: counted, told once a connection, and the connection is closed."""
         self.hub.counters["faults"] += 1
         if self.quic._close_event is None:

@@ -7,6 +7,7 @@ does, for few ranges and mostly datagrams. Source: RFC 9002 sections 5, 7.7 and 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,6 +85,28 @@ class Pacer(QuicPacketPacer):
         if now - self.evaluation_time >= self._rtt:
             self.burst_left = 0
 
+    def admit_burst(self, packets: int, now: float) -> bool:
+        """Whether so many packets may go now, all of them; then they are counted."""
+        if now - self.evaluation_time >= self._rtt:
+            allowed = min(BURST_PACKETS, self._window // self._max_datagram_size or 1)
+            if packets > allowed:
+                return False
+            self.evaluation_time = now
+            self._burst = allowed
+            self.burst_left = allowed - packets
+            return True
+        if packets <= self.burst_left:
+            self.burst_left -= packets
+            return True
+        self._settle()
+        if self.packet_time is None:
+            return True
+        self.update_bucket(now)
+        if self.bucket_time < packets * self.packet_time:
+            return False
+        self.bucket_time -= packets * self.packet_time
+        return True
+
     def admit(self, now: float) -> float | None:
         """None: one packet may go now, and is counted. Else: when to ask again."""
         if self.burst_left and now - self.evaluation_time < self._rtt:
@@ -108,7 +131,7 @@ class _Sent(NamedTuple):
     packet_number: int
     sent_bytes: int
     sent_time: float
-    fates: tuple[tuple[FateSink, int], ...]
+    fates: tuple[tuple[FateSink, int, int], ...]
     owner: Any
     ack_of: int
 
@@ -127,6 +150,10 @@ class SentDatagrams(_Sent):
     is_crypto_packet = False
     packet_type = QuicPacketType.ONE_RTT
     quic_logger_frames: tuple[()] = ()
+
+    def singles(self) -> Sequence[SentDatagrams]:
+        """The packets that this entry stands for."""
+        return (self,)
 
     @property
     def delivery_handlers(self) -> list[tuple[Any, tuple[Any, ...]]]:
@@ -149,7 +176,7 @@ def remove_acked(
     space: QuicPacketSpace,
     ranges: Ranges,
     now: float,
-    acked: list[tuple[FateSink, int]],
+    acked: list[tuple[FateSink, int, int]],
 ) -> tuple[Any, bool, bool]:
     """Forget packets that arrived. Answers the newest of them (or None), whether any was
     ack-eliciting, and whether any was built by aioquic. Datagrams among them go to ``acked``."""

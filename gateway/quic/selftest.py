@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from gateway.quic.connection import Connection
+from gateway.core.bundle import Burst
+from gateway.quic.connection import Connection, FateSink, Run
 from gateway.quic.fast import SUPPORTED_AIOQUIC, FastConnection
+from gateway.quic.framing import Framing
 from gateway.quic.options import QuicOptions, QuicPath
 from gateway.quic.tls import ServerTls, Trust
 
@@ -51,7 +53,7 @@ def connection_class(path: QuicPath) -> type[Connection]:
 
 
 @dataclass
-class _End:
+class _End(FateSink):
     quic: FastConnection
     address: tuple[str, int]
     got: set[bytes] = field(default_factory=set)
@@ -93,8 +95,7 @@ def _step(end: _End, other: _End, now: float, rng: random.Random) -> None:
         elif isinstance(event, events.ConnectionTerminated):
             raise ConnectionError(event.reason_phrase)
     if end.is_up and other.is_up and end.sent < DATAGRAMS and quic.room_bytes() > 2_000:
-        quic.queue_datagram(b"%d-" % end.sent * rng.randrange(1, 200), end, end.sent)
-        end.sent += 1
+        _send(end, min(rng.randrange(1, 4), DATAGRAMS - end.sent), rng.randrange(1, 200))
     for sink, token, acked in quic.take_fates():
         sink.on_fate(token, acked)
     if not quic._network_paths:
@@ -102,9 +103,21 @@ def _step(end: _End, other: _End, now: float, rng: random.Random) -> None:
     packets = quic.fast_packets(now)
     if packets is None:
         packets = [data for data, _ in quic.datagrams_to_send(now)]
-    for packet in packets:
+    for packet in packets.split() if isinstance(packets, Run) else packets:
         if rng.random() >= LOSS:
             _receive(other.quic, packet, end.address, now)
+
+
+def _send(end: _End, count: int, repeats: int) -> None:
+    """So many datagrams, together where they are taken so."""
+    quic = end.quic
+    messages = [b"%d-" % (end.sent + n) * repeats for n in range(count)]
+    burst = Burst([(message, ()) for message in messages])
+    framing = Framing(burst, b"", quic.content_bytes_max)
+    if not quic.content_bytes_max or not quic.offer_burst(framing, end, end.sent):
+        for n, message in enumerate(messages):
+            quic.queue_datagram(message, end, end.sent + n)
+    end.sent += count
 
 
 def _receive(quic: FastConnection, packet: bytes, address: tuple[str, int], now: float) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway import limits
 from gateway.quic.batch import SOL_UDP, UDP_SEGMENT, Inbox, Outbox, pack_address, unpack_address, usable
+from gateway.quic.connection import Run
 
 Address = Any
 Datagram = tuple[bytes, Address]
@@ -103,6 +104,21 @@ class UdpSocket:
 
     # -- sending --------------------------------------------------------------------------
 
+    def send_run(self, run: Run, address: Address) -> None:
+        """Packets that are joined already; they leave with :meth:`push` at the latest."""
+        data, segment_bytes, count = run
+        name = self._names.get(address)
+        outbox = self._outbox
+        if outbox is None or name is None or not outbox.segmentation:
+            self.send_packets(run.split(), address)
+            return
+        self.datagrams_sent += count
+        if count == 1:
+            segment_bytes = 0
+        if not outbox.add(data, name, segment_bytes):
+            self.push()
+            outbox.add(data, name, segment_bytes)
+
     def send_packets(self, packets: list[bytes], address: Address) -> None:
         """Packets to one address, in order; they leave with :meth:`push` at the latest."""
         name = self._names.get(address)
@@ -180,10 +196,10 @@ class UdpSocket:
             if stop - start == 1:
                 self._send_one(*datagrams[start])
             else:
-                self.send_run([data for data, _ in datagrams[start:stop]], datagrams[start][1])
+                self._send_segments([data for data, _ in datagrams[start:stop]], datagrams[start][1])
             start = stop
 
-    def send_run(self, packets: list[bytes], address: Address) -> None:
+    def _send_segments(self, packets: list[bytes], address: Address) -> None:
         """Send packets of one size (the last may be shorter) to one address in one call."""
         self.send_calls += 1
         try:

@@ -16,7 +16,9 @@ from aioquic._buffer import Buffer, BufferReadError
 from aioquic.buffer import encode_uint_var
 
 from gateway import limits
-from gateway.core.ports import CloseCode, Session, Transport
+from gateway.core.bundle import Burst
+from gateway.core.ports import TOO_LARGE, CloseCode, Session, Transport
+from gateway.quic.framing import framing_of
 
 if TYPE_CHECKING:
     from gateway.quic.peer import Peer
@@ -57,7 +59,8 @@ class WebTransportLink:
         self.closed_reason = ""
         self.is_accepted = False
         self._session: Session | None = None
-        self._on_acked: Callable[[int], None] = _nobody
+        self.on_acked: Callable[[int, int], None] = _nobody
+        """Told of datagrams that arrived: the session's own, for there are thousands a second."""
         self._early: list[tuple[int | None, bytes, bool]] = []
         self._early_bytes = 0
         self._capsules = bytearray()
@@ -95,6 +98,30 @@ class WebTransportLink:
         if not peer.is_marked:
             peer.hub.mark(peer)
         return True
+
+    def send_burst(self, burst: Burst, token: int) -> int:
+        peer = self.peer
+        quic = peer.quic
+        if self._closing is not None:
+            return 0
+        if not self.is_accepted:
+            self.accept()
+        framing = burst.framings.get(self.prefix)
+        if framing is None and quic.content_bytes_max and burst.largest <= self.message_bytes_max():
+            framing = framing_of(burst, self.prefix, quic.content_bytes_max)
+        if framing is not None and quic.offer_burst(framing, self, token):
+            if not peer.is_marked:
+                peer.hub.mark(peer)
+            return burst.count
+        if burst.largest > self.message_bytes_max():
+            return TOO_LARGE
+        for at, message in enumerate(burst.messages):
+            if not self.send(message, token + at):
+                return at
+        return burst.count
+
+    def after_input(self, call: Callable[[], None]) -> None:
+        self.peer.hub.after_input(self.peer, call)
 
     def _want_room(self) -> None:
         self._wants_room = True
@@ -173,7 +200,7 @@ class WebTransportLink:
     def attach(self, session: Session) -> None:
         """The rules' end is there: give it what came meanwhile."""
         self._session = session
-        self._on_acked = session.on_acked
+        self.on_acked = session.on_acked
         mono = self.peer.hub.time()
         if self.closed_code is None:
             self.accept()
@@ -218,7 +245,7 @@ class WebTransportLink:
 
     def on_fate(self, token: int, acked: bool) -> None:
         if acked:
-            self._on_acked(token)
+            self.on_acked(token, 1)
         elif self._session is not None:
             self._session.on_lost(token)
 
@@ -336,5 +363,5 @@ class WebTransportLink:
             self.stream_done(handle)
 
 
-def _nobody(token: int) -> None:
+def _nobody(token: int, count: int) -> None:
     """The rules' end is not there yet."""

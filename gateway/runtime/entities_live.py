@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from gateway.core.bundle import Burst
 from gateway.core.entities import Changes, Place
 from gateway.core.ports import CloseCode, Link, LiveOptions, Session
 from gateway.errors import BadInput, GatewayError, NotFound
@@ -93,7 +94,7 @@ class _Quiet:
 
     def on_stream_reset(self, stream_id: int) -> None: ...
 
-    def on_acked(self, token: int) -> None: ...
+    def on_acked(self, token: int, count: int = 1) -> None: ...
 
     def on_lost(self, token: int) -> None: ...
 
@@ -177,6 +178,9 @@ class TokenLink:
 
     def send(self, message: bytes, token: int) -> bool:
         return self._link.send(message, self._high | token)
+
+    def send_burst(self, burst: Burst, token: int) -> int:
+        return self._link.send_burst(burst, self._high | token)
 
     def mine(self, token: int) -> int | None:
         """The session's own token, or None for one of another session."""
@@ -269,10 +273,10 @@ class FollowSession:
         if self._inner is not None:
             self._inner.on_stream_reset(stream_id)
 
-    def on_acked(self, token: int) -> None:
+    def on_acked(self, token: int, count: int = 1) -> None:
         own = self._link.mine(token)
         if self._inner is not None and own is not None:
-            self._inner.on_acked(own)
+            self._inner.on_acked(own, count)
 
     def on_lost(self, token: int) -> None:
         own = self._link.mine(token)

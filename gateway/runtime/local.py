@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway import limits
-from gateway.core.ports import CloseCode, Transport
+from gateway.core.ports import CloseCode, OneByOne, Transport
 
 
-class LocalLink:
+class LocalLink(OneByOne):
     """Implements :class:`gateway.core.ports.Link`; takes everything and sends nothing."""
 
     lossy = False

@@ -73,11 +73,11 @@ class ReplaySession:
     def on_stream_reset(self, stream_id: int) -> None:
         self._inbox.reset(stream_id)
 
-    def on_acked(self, token: int) -> None:
+    def on_acked(self, token: int, count: int = 1) -> None:
         if self._lent is not None:
-            self._lent.settled(token)
+            self._lent.settled(token, count)
         if self._live is not None:
-            self._live.on_acked(token)
+            self._live.on_acked(token, count)
 
     def on_lost(self, token: int) -> None:
         if self._lent is not None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import limits
-from gateway.core.ports import CloseCode, Link, LiveOptions, Session
+from gateway.core.ports import CloseCode, Link, LiveOptions, OneByOne, Session
 from gateway.runtime.replaying import ReplaySession
 from gateway.store.world.lanes import World
 
@@ -25,7 +25,7 @@ commands = st.builds(
 messages = st.one_of(st.binary(max_size=60), commands)
 
 
-class NoLink:
+class NoLink(OneByOne):
     """A link that only remembers whether it was closed."""
 
     transport = "websocket"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.ports import CloseCode, Transport
+from gateway.core.ports import CloseCode, OneByOne, Transport
 from gateway.wire import Control, Frame, decode_frame, decode_message
 
 
-class RecordingLink:
+class RecordingLink(OneByOne):
     """A link with settable room. ``sent`` holds (token, message), ``streams`` handle → messages."""
 
     def __init__(self, *, lossy: bool = True, room: int = 1 << 30, bytes_max: int = 1_200) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
-from gateway.core.ports import CloseCode, LiveOptions, Session, Transport
+from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Session, Transport
 from gateway.core.reader import Reader
 from gateway.core.sessions import SubscriberSession
 from gateway.core.state import WorldState
@@ -55,7 +56,7 @@ class Path:
     bytes_max: int = 1_200
 
 
-class SimLink:
+class SimLink(OneByOne):
     """``ports.Link`` over a :class:`Path`. ``deliver`` takes messages at the far end."""
 
     def __init__(
@@ -330,7 +331,7 @@ class Sim:
             part = decode_frame(message)
             applied = self.truth.apply(part)
             if not keyframe:
-                self.sender.send(Outgoing(part, message, applied.changed), self.clock.now)
+                self.sender.send(Bundle([Outgoing(part, message, applied.changed)]), self.clock.now)
 
     def join(self, path: Path, *, lossy: bool = True, **options: object) -> SimReader:
         state = SpecReader()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
 from gateway.core.reader import PATIENCE_S, Reader
 from gateway.core.state import WorldState
@@ -25,7 +26,7 @@ class Rig:
         self.tick += 1
         frame = Frame(1, self.tick, [Record(key, data) for key, data in values.items()])
         keys = self.state.apply(frame).changed
-        self.reader.send(Outgoing(frame, encode_frame(frame), keys), mono)
+        self.reader.send(Bundle([Outgoing(frame, encode_frame(frame), keys)]), mono)
 
 
 def test_a_frame_that_fits_goes_out_as_it_is() -> None:

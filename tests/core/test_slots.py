@@ -60,7 +60,7 @@ def test_a_reader_takes_from_the_log_what_came_after_its_last_look() -> None:
     slots = Slots(WorldState())
     log = LateLog(slots)
     log.passed((1, 2))
-    log.passed(None)
+    log.passed_all(1)
     first = log.number
     assert keys_of(slots, log.since(0)) == [1, 2]
     log.passed((2, 3))

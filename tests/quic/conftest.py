@@ -91,8 +91,8 @@ class RecordingSession:
     def on_stream_reset(self, stream_id: int) -> None:
         self.resets.append(stream_id)
 
-    def on_acked(self, token: int) -> None:
-        self.acked.append(token)
+    def on_acked(self, token: int, count: int = 1) -> None:
+        self.acked.extend(range(token, token + count))
 
     def on_lost(self, token: int) -> None:
         self.lost.append(token)

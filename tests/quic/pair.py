@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from aioquic.quic import events
 from aioquic.quic.connection import QuicConnection
 
-from gateway.quic.connection import Connection
+from gateway.quic.connection import Connection, FateSink, Run
 from gateway.quic.options import QuicOptions
 
 CLIENT, SERVER = ("10.0.0.1", 1111), ("10.0.0.2", 4433)
 
 
 @dataclass
-class Sink:
+class Sink(FateSink):
     """Keeps the fate of datagrams."""
 
     acked: list[int] = field(default_factory=list)
@@ -98,6 +98,7 @@ class Pair:
         packets = quic.fast_packets(self.now) if isinstance(quic, Connection) else None
         if packets is None:
             return quic.datagrams_to_send(self.now)
+        packets = packets.split() if isinstance(packets, Run) else packets
         return [(packet, quic._network_paths[0].addr) for packet in packets]
 
     def _give(self, quic: QuicConnection, data: bytes, source: tuple[str, int]) -> None:

@@ -13,6 +13,7 @@ from aioquic.buffer import encode_uint_var
 
 from gateway import limits
 from gateway.quic import RequestFailed
+from gateway.quic.connection import FateSink
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
 
@@ -132,5 +133,5 @@ async def test_capsules_of_any_kind_are_skipped_and_the_closing_one_is_bounded(s
         assert (far.link.closed_code, far.link.closed_reason) == (7, "later")
 
 
-class _Sink:
+class _Sink(FateSink):
     def on_fate(self, token: int, acked: bool) -> None: ...

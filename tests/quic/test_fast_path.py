@@ -212,7 +212,7 @@ def test_recovery_comes_to_the_same_numbers_as_aioquic_on_the_same_trace(
         now += rng.random() * 0.02
         for _ in range(rng.randrange(0, 4)):
             for quic in (mine, theirs):
-                packet: Any = SentDatagrams(number, 1_100, now, ((Sink(), number),), quic, -1)
+                packet: Any = SentDatagrams(number, 1_100, now, ((Sink(), number, 1),), quic, -1)
                 quic._loss.on_packet_sent(packet=packet, space=quic._space)
             sent.append(number)
             number += 1
@@ -334,7 +334,8 @@ def _numbers(quic: FastConnection) -> tuple[Any, ...]:
     assert space is not None
     pacer = loss._pacer
     pacer.next_send_time(0.0)
-    fates = sorted([(t, True) for _, t in quic.acked] + [(t, a) for _, t, a in quic.fates])
+    arrived = [(t + n, True) for _, t, count in quic.acked for n in range(count)]
+    fates = sorted(arrived + [(t, a) for _, t, a in quic.fates])
     return (
         loss._rtt_latest, loss._rtt_min, loss._rtt_smoothed, loss._rtt_variance, loss._pto_count,
         loss._cc.congestion_window, loss._cc.bytes_in_flight, loss._cc.ssthresh,

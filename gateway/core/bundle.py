@@ -1,0 +1,76 @@
+"""What came in together and goes out together: the messages of one moment for every reader. Room: core. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.core.outgoing import Outgoing, Piece
+from gateway.limits import BURST_SIZES_CACHED_MAX
+
+
+class Burst:
+    """Messages that go to a reader in one call, each in a datagram. All readers share it.
+
+    ``messages`` and ``keys`` belong together one by one; ``largest`` is the longest message's size in bytes.
+    """
+
+    __slots__ = ("count", "framings", "keys", "largest", "messages")
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.messages = tuple([message for message, _ in pieces])
+        self.keys = tuple([keys for _, keys in pieces])
+        self.count = len(pieces)
+        self.largest = max(map(len, self.messages))
+        self.framings: dict[bytes, Any] = {}
+        """What a transport made of the messages for one reader, for the next one: by what it depends on."""
+
+
+class Bundle:
+    """The messages of one moment, oldest first, and the bursts that readers get of them."""
+
+    __slots__ = ("_cut", "_whole", "outs")
+
+    def __init__(self, outs: Sequence[Outgoing]) -> None:
+        self.outs = outs
+        self._whole: list[Burst | None] = [None, None]
+        self._cut: dict[tuple[bool, int], Burst | None] = {}
+
+    def whole(self, zstd: bool) -> Burst:
+        """The messages as they came, compressed or not."""
+        burst = self._whole[zstd]
+        if burst is None:
+            burst = self._whole[zstd] = Burst(
+                [(out.packed if zstd else out.message, out.keys) for out in self.outs]
+            )
+        return burst
+
+    def cut(self, zstd: bool, message_bytes_max: int) -> Burst | None:
+        """The same in messages of at most so many bytes; None where a stream is the better way for one of them."""
+        wanted = (zstd, message_bytes_max)
+        if wanted not in self._cut:
+            if len(self._cut) >= BURST_SIZES_CACHED_MAX:
+                self._cut.clear()
+            self._cut[wanted] = self._make(zstd, message_bytes_max)
+        return self._cut[wanted]
+
+    def _make(self, zstd: bool, message_bytes_max: int) -> Burst | None:
+        pieces: list[Piece] = []
+        for out in self.outs:
+            message = out.packed if zstd else out.message
+            if len(message) <= message_bytes_max:
+                pieces.append((message, out.keys))
+                continue
+            some = out.datagrams(message_bytes_max)
+            if some is None:
+                return None
+            pieces += some
+        return Burst(pieces)
+
+
+def newest_of(outs: Sequence[Outgoing]) -> Sequence[Outgoing]:
+    """Without those that a newer one replaces key for key: where several ticks came together, because
+    whoever reads them was late, nobody needs the earlier ones."""
+    if len(outs) < 2 or outs[0].tick == outs[-1].tick:
+        return outs
+    return list({out.keys: out for out in outs}.values())

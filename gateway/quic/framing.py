@@ -1,0 +1,81 @@
+"""Messages as the contents of 1-RTT packets, made once for all readers with one session prefix. Room: quic.
+
+Sources: RFC 9221 section 4 (DATAGRAM frames); RFC 9297 section 2.1 (the prefix: a quarter stream ID).
+"""
+
+from __future__ import annotations
+
+from gateway import limits
+from gateway.core.bundle import Burst
+from gateway.quic.shortpacket import datagram_head
+
+HEAD_BYTES_MAX = 1 + 20 + 2 + 16
+"""What a packet of ours adds at most: first byte, connection ID, packet number, tag."""
+
+Shape = tuple[tuple[int, int], ...]
+"""Of each packet: its content's length in bytes, and how many messages it holds."""
+
+
+class Framing:
+    """What is encrypted for a reader, before its packet numbers and keys.
+
+    ``contents``: one a packet; ``is_run``: they are of one length (the last may be shorter), as
+    ``UDP_SEGMENT`` wants them, and not too many for it; ``payload_bytes``: prefixes and messages alone.
+    """
+
+    __slots__ = (
+        "content_bytes",
+        "contents",
+        "count",
+        "is_run",
+        "largest",
+        "messages",
+        "packets",
+        "payload_bytes",
+        "prefix",
+        "shape",
+    )
+
+    def __init__(self, burst: Burst, prefix: bytes, content_bytes_max: int) -> None:
+        self.prefix = prefix
+        self.messages = burst.messages
+        self.count = burst.count
+        contents: list[bytes] = []
+        counts: list[int] = []
+        for message in burst.messages:
+            size = len(prefix) + len(message)
+            frame = b"".join((datagram_head(size), prefix, message))
+            if contents and len(contents[-1]) + len(frame) <= content_bytes_max:
+                contents[-1] += frame
+                counts[-1] += 1
+            else:
+                contents.append(frame)
+                counts.append(1)
+        sizes = list(map(len, contents))
+        self.contents = tuple(contents)
+        self.packets = len(contents)
+        self.shape: Shape = tuple(zip(sizes, counts, strict=True))
+        self.content_bytes = sum(sizes)
+        self.largest = max(sizes)
+        self.payload_bytes = sum(map(len, burst.messages)) + len(prefix) * burst.count
+        self.is_run = (
+            sizes[-1] <= sizes[0]
+            and sizes.count(sizes[0]) >= len(sizes) - 1
+            and len(sizes) <= limits.QUIC_SEGMENTS_MAX
+            and self.content_bytes + HEAD_BYTES_MAX * len(sizes) <= limits.QUIC_SEGMENT_BYTES_MAX
+        )
+
+    def payloads(self) -> list[bytes]:
+        """The contents of the DATAGRAM frames, one by one."""
+        return [self.prefix + message for message in self.messages]
+
+
+def framing_of(burst: Burst, prefix: bytes, content_bytes_max: int) -> Framing:
+    """The framing of these messages behind this prefix: made for one reader, and kept for the next."""
+    framings = burst.framings
+    framing: Framing | None = framings.get(prefix)
+    if framing is None:
+        if len(framings) >= limits.FRAMINGS_CACHED_MAX:
+            framings.clear()
+        framing = framings[prefix] = Framing(burst, prefix, content_bytes_max)
+    return framing
