@@ -39,9 +39,9 @@ class Quiet:
     """A socket and a loop of which nothing is wanted; ``came`` is what the socket gives."""
 
     def __init__(self) -> None:
-        self.came: list[tuple[bytes, Any]] = []
+        self.came: list[tuple[bytes, Any, float]] = []
 
-    def receive(self) -> list[tuple[bytes, Any]]:
+    def receive(self) -> list[tuple[bytes, Any, float]]:
         batch, self.came = self.came[:BATCH], self.came[BATCH:]
         return batch
 
@@ -122,7 +122,7 @@ class Crowd:
                 if sent and client._space is not None:
                     ack = encode_ack([range(max(0, sent[0] - 20), server._packet_number)], 100)
                     packets = client._seal([(ack, (), -2)], client._space, self.now)
-                    self.socket.came += [(packet, address) for packet in packets]
+                    self.socket.came += [(packet, address, 0.0) for packet in packets]
             count += len(self.socket.came)
             spent += timed(self.endpoint._on_readable)
         return spent, count

@@ -79,12 +79,12 @@ class LeanEndpoint(Endpoint):
         else:
             peer.receive(data, peer.quic._network_paths[0].addr, now)
 
-    def _flush_peers(self, marked: list[Peer], now: float) -> None:
+    def _flush_peers(self, marked: list[Peer]) -> None:
         for peer in marked:
             reader = self.readers.get(peer.quic.host_cid)
             if reader is not None:
                 reader.settle()
-        super()._flush_peers(marked, now)
+        super()._flush_peers(marked)
 
     def take_over(self, peer: Peer, take: Take, prefix_bytes: int) -> LeanReader:
         """From now on this connection's datagrams go to ``take``, by the short way."""

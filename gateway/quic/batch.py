@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from functools import cache
 from typing import Any
 
@@ -29,6 +30,11 @@ IOVEC = struct.Struct("@PP")
 SEGMENT_CONTROL = struct.Struct("@Pii")
 CONTROL_BYTES = 24
 """``CMSG_SPACE`` of the two bytes of a segment's size."""
+SO_TIMESTAMPNS = 35
+STAMP_BYTES = 32
+"""``CMSG_SPACE`` of a timespec: its head in 16 bytes, then seconds and nanoseconds of the wall clock."""
+WAITED_S_MAX = 1.0
+"""Whatever seems to have waited longer, or not to have come yet, tells that the wall clock was set."""
 NAME_BYTES_MAX = 32
 NAME_BYTES = {int(socket.AF_INET): 16, int(socket.AF_INET6): 28, int(socket.AF_UNIX): 2}
 LENGTH_AT = 56 // 4
@@ -133,40 +139,67 @@ class Outbox:
 
 
 class Inbox:
-    """Datagrams that are read together."""
+    """Datagrams that are read together from a socket of this family, on which :func:`stamp` was called if
+    ``stamped``: then how long each has waited is known."""
 
-    def __init__(self, family: int) -> None:
+    def __init__(self, family: int, *, stamped: bool = False) -> None:
         self._name_bytes = NAME_BYTES[family]
         count, slot = limits.QUIC_RECEIVE_BATCH_MAX, limits.QUIC_RECEIVE_SLOT_BYTES
         self._data, data = _memory(count * slot)
         self._names, names = _memory(count * NAME_BYTES_MAX)
         vectors, vectors_at = _memory(count * IOVEC.size)
-        headers, self._headers_at = _memory(count * HEADER_BYTES)
+        stamps, stamps_at = _memory(count * STAMP_BYTES)
+        self._headers, self._headers_at = _memory(count * HEADER_BYTES)
         for n in range(count):
             vector, name = vectors_at + n * IOVEC.size, names + n * NAME_BYTES_MAX
+            stamp_at, stamp_bytes = (stamps_at + n * STAMP_BYTES, STAMP_BYTES) if stamped else (0, 0)
             IOVEC.pack_into(vectors, n * IOVEC.size, data + n * slot, slot)
-            HEADER.pack_into(headers, n * HEADER_BYTES, name, NAME_BYTES_MAX, vector, 1, 0, 0, 0, 0)
+            at = n * HEADER_BYTES
+            HEADER.pack_into(self._headers, at, name, NAME_BYTES_MAX, vector, 1, stamp_at, stamp_bytes, 0, 0)
+        self._fresh = self._headers.tobytes()
         self._kept = vectors
-        self._lengths = headers.cast("I")
+        self._lengths = self._headers.cast("I")
+        self._stamps = stamps.cast("q")
+        self._stamped = stamped
         self._receive = _libc().recvmmsg
 
-    def receive(self, fd: int) -> list[tuple[bytes, bytes]]:
-        """What is there, at most a batch: datagrams and packed addresses."""
+    def receive(self, fd: int) -> list[tuple[bytes, bytes, float]]:
+        """What is there, at most a batch: datagrams, packed addresses, and how many seconds each has waited
+        to be read (0.0 where nobody knows)."""
         count = self._receive(fd, self._headers_at, limits.QUIC_RECEIVE_BATCH_MAX, socket.MSG_DONTWAIT, None)
+        if count <= 0:
+            return []
         data, names, lengths = self._data, self._names, self._lengths
         slot, name_bytes = limits.QUIC_RECEIVE_SLOT_BYTES, self._name_bytes
+        stamps, waited, now = self._stamps, 0.0, time.time()
         batch = []
         at = name_at = 0
         for n in range(count):
+            if self._stamped:
+                waited = now - stamps[4 * n + 2] - stamps[4 * n + 3] * 1e-9
+                if not 0.0 <= waited <= WAITED_S_MAX:
+                    waited = 0.0
             batch.append(
                 (
                     data[at : at + lengths[16 * n + LENGTH_AT]].tobytes(),
                     names[name_at : name_at + name_bytes].tobytes(),
+                    waited,
                 )
             )
             at += slot
             name_at += NAME_BYTES_MAX
+        used = count * HEADER_BYTES
+        self._headers[:used] = self._fresh[:used]
         return batch
+
+
+def stamp(sock: socket.socket) -> bool:
+    """Have the kernel note when each datagram arrives. False: this one does not."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        return False
+    return True
 
 
 def pack_address(family: int, address: Any) -> bytes:
@@ -201,15 +234,16 @@ def usable() -> bool:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there, _sender() as here:
             there.bind(("127.0.0.1", 0))
+            stamped = stamp(there)
             name = pack_address(socket.AF_INET, there.getsockname())
-            outbox, inbox = Outbox(socket.AF_INET, segmentation=False), Inbox(socket.AF_INET)
+            outbox, inbox = Outbox(socket.AF_INET, segmentation=False), Inbox(socket.AF_INET, stamped=stamped)
             sent = [b"one", b"", os.urandom(700)]
             for data in sent:
                 outbox.add(data, name)
             outbox.send(here.fileno())
             there.settimeout(1.0)
             there.recv(1, socket.MSG_PEEK)
-            came = inbox.receive(there.fileno())
+            came = [(data, name) for data, name, _ in inbox.receive(there.fileno())]
             return came == [(data, pack_address(socket.AF_INET, here.getsockname())) for data in sent]
     except (OSError, AttributeError):
         return False

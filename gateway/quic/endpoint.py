@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -33,7 +34,8 @@ class Endpoint:
         self.counters: dict[str, int] = Counter()
         self.udp = udp
         self.loop = loop
-        self.time: Callable[[], float] = loop.time
+        self.time: Callable[[], float] = time.monotonic
+        """The loop's own clock, but finer than uvloop's milliseconds."""
         self.peers: set[Peer] = set()
         self._by_cid: dict[bytes, Peer] = {}
         self._cids: dict[Peer, set[bytes]] = {}
@@ -69,17 +71,18 @@ class Endpoint:
 
     def _on_readable(self) -> None:
         """Take a batch. What it causes is sent a moment later, so that an application that answers
-        at once answers with the acknowledgement, in one packet."""
+        at once answers with the acknowledgement, in one packet. A packet counts as of when the kernel got it: for
+        how long it waited here is neither the path's round trip nor a queue on it."""
         batch = self.udp.receive()
         now = self.time()
         by_cid = self._by_cid
         self._is_reading = True
-        for data, addr in batch:
+        for data, addr, waited in batch:
             peer = by_cid.get(data[1 : 1 + CID_BYTES]) if data and not data[0] & 0x80 else None
             if peer is not None:
-                peer.receive(data, addr, now)
+                peer.receive(data, addr, now - waited)
             else:
-                self._on_unrouted(data, addr, now)
+                self._on_unrouted(data, addr, now - waited)
         self._is_reading = False
         for peer, call in self._after_input:
             try:
@@ -185,14 +188,16 @@ class Endpoint:
             self._flush_handle = None
         while self._marked and not self.is_closed:
             marked, self._marked = self._marked, []
-            self._flush_peers(marked, self.time())
+            self._flush_peers(marked)
         self.udp.push()
         self._arm()
 
-    def _flush_peers(self, marked: list[Peer], now: float) -> None:
+    def _flush_peers(self, marked: list[Peer]) -> None:
         """Each peer's packets into the socket's batch, and its deadline into the wheel: not at all
-        where it is looked at anyhow before its next probe timeout could come."""
-        udp, wheel = self.udp, self._wheel
+        where it is looked at anyhow before its next probe timeout could come. Each gets the time anew, for
+        hundreds take milliseconds."""
+        udp, wheel, clock = self.udp, self._wheel, self.time
+        now = clock()
         soon = int(now * SLOTS_PER_SECOND)
         late = int((now + PTO_S_MIN) * SLOTS_PER_SECOND)
         for peer in marked:
@@ -200,6 +205,7 @@ class Endpoint:
             if peer.ended is not None:
                 continue
             quic = peer.quic
+            now = clock()
             try:
                 packets: Any = quic.fast_packets(now)
                 if packets is None:

@@ -15,7 +15,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway import limits
-from gateway.quic.batch import SOL_UDP, UDP_SEGMENT, Inbox, Outbox, pack_address, unpack_address, usable
+from gateway.quic.batch import (
+    SOL_UDP,
+    UDP_SEGMENT,
+    Inbox,
+    Outbox,
+    pack_address,
+    stamp,
+    unpack_address,
+    usable,
+)
 from gateway.quic.connection import Run
 
 Address = Any
@@ -57,7 +66,7 @@ class UdpSocket:
         self._inbox: Inbox | None = None
         if batches and usable():
             self._outbox = Outbox(sock.family, segmentation=self.segmentation)
-            self._inbox = Inbox(sock.family)
+            self._inbox = Inbox(sock.family, stamped=stamp(sock))
         self._names: dict[Address, bytes] = {}
         self._addresses: dict[bytes, Address] = {}
 
@@ -70,16 +79,17 @@ class UdpSocket:
 
     # -- receiving ------------------------------------------------------------------------
 
-    def receive(self) -> list[Datagram]:
-        """What has arrived, at most a batch. An ICMP error of an earlier send counts for nothing."""
+    def receive(self) -> list[tuple[bytes, Address, float]]:
+        """What has arrived, at most a batch, and how many seconds each has waited for that (0.0 where the kernel
+        doesn't say). An ICMP error of an earlier send counts for nothing."""
         if self._inbox is None:
             return self._receive_one_by_one()
         batch = self._inbox.receive(self.sock.fileno())
         addresses = self._addresses
         try:
-            return [(data, addresses[name]) for data, name in batch]
+            return [(data, addresses[name], waited) for data, name, waited in batch]
         except KeyError:
-            return [(data, self._address_of(name)) for data, name in batch]
+            return [(data, self._address_of(name), waited) for data, name, waited in batch]
 
     def _address_of(self, name: bytes) -> Address:
         address = self._addresses.get(name)
@@ -89,12 +99,12 @@ class UdpSocket:
             address = self._addresses[name] = unpack_address(self.sock.family, name)
         return address
 
-    def _receive_one_by_one(self) -> list[Datagram]:
-        batch: list[Datagram] = []
+    def _receive_one_by_one(self) -> list[tuple[bytes, Address, float]]:
+        batch: list[tuple[bytes, Address, float]] = []
         receive = self.sock.recvfrom
         for _ in range(limits.QUIC_RECEIVE_BATCH_MAX):
             try:
-                batch.append(receive(RECEIVE_BYTES))
+                batch.append((*receive(RECEIVE_BYTES), 0.0))
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as exc:

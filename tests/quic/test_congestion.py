@@ -174,6 +174,9 @@ class Sent(NamedTuple):
     sent_bytes: int
     sent_time: float
 
+    def singles(self) -> list[Sent]:
+        return [self]
+
 
 def test_a_burst_counts_like_its_packets_one_by_one() -> None:
     rng = random.Random(7)

@@ -35,7 +35,7 @@ class Tap:
 
     def _taking(self) -> Any:
         batch = self._receive()
-        self.came += [data for data, _ in batch]
+        self.came += [data for data, _, _ in batch]
         return batch
 
     def _sending(self, datagrams: Any) -> None:
@@ -113,13 +113,15 @@ async def test_without_its_0_rtt_packets_the_same_get_waits_for_the_handshake(se
 
     def without() -> Any:
         batch = []
-        for data, addr in take():
+        for data, addr, waited in take():
             kept = [packet for kind, packet in packets_of(data) if kind is not QuicPacketType.ZERO_RTT]
             if len(kept) < len(packets_of(data)):
                 stripped.append(data)
             data = b"".join(kept)
-            batch.append((data + bytes(max(0, 1200 - len(data))) if data[:1] >= b"\x80" else data, addr))
-        return [(data, addr) for data, addr in batch if data]
+            batch.append(
+                (data + bytes(max(0, 1200 - len(data))) if data[:1] >= b"\x80" else data, addr, waited)
+            )
+        return [one for one in batch if one[0]]
 
     served.endpoint.udp.receive = without  # type: ignore[method-assign]
     tap.is_mute = True
