@@ -71,11 +71,6 @@ class FanOut:
         self._collected.append(out)
         return len(self._collected) == 1
 
-    @property
-    def is_idle(self) -> bool:
-        """True while nobody reads, nor may yet take a keyframe that has to be told of what changed since."""
-        return not self._readers and self.keyframes.is_empty
-
     def spread(self, mono: float) -> int:
         """Offer what was collected to every reader, together; answers how many messages went at once."""
         outs, self._collected = self._collected, []

@@ -42,11 +42,6 @@ class KeyframeCache:
         self._counters = counters
         self._cached: dict[bool, SharedKeyframe] = {}
 
-    @property
-    def is_empty(self) -> bool:
-        """True while no keyframe is kept."""
-        return not self._cached
-
     def note(self, out: Outgoing, mono: float) -> None:
         """A message changed the state: later takers of a cached keyframe need its keys besides."""
         if self._cached:

@@ -260,13 +260,13 @@ class World:
         if mono >= self.rates.due:
             self.rates.sample(mono)
         journal, wall_us = self.journal, int(mono * 1e6) + self._wall_offset_us
-        is_first = journal.add(
+        must_wake = journal.add(
             frame.epoch, frame.tick, frame.part, frame.parts, frame.sent_at, message, mono, wall_us
         )
         if journal.awaits and self._gaps_at is None:
             self._gaps_at = mono + GAP_POLL_S
             self._wake()
-        elif is_first:
+        elif must_wake:
             self._wake()
 
     def _offer(self) -> None:

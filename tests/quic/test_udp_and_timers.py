@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from gateway import limits
 from gateway.quic.batch import usable
+from gateway.quic.endpoint import Endpoint
 from gateway.quic.timers import TimerWheel
 from gateway.quic.udp import UdpSocket, bind
 
@@ -199,3 +204,52 @@ def test_a_removed_item_is_not_looked_at() -> None:
     wheel.remove(item)
     wheel.expire(2.0, looked.append)
     assert looked == []
+
+
+def test_what_is_read_together_is_handed_on_together_and_a_fault_in_it_ends_one_connection() -> None:
+    class Quiet:
+        came: Sequence[tuple[bytes, Any, float]] = ()
+
+        def receive(self) -> Any:
+            return self.came
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: self
+
+    class Faulty:
+        def __init__(self) -> None:
+            self.faults: list[str] = []
+
+        def receive(self, data: bytes, addr: Any, now: float) -> None:
+            order.append(data[9:])
+            endpoint.after_input(self, lambda: order.append(b"after"))  # type: ignore[arg-type]
+            endpoint.after_input(self, lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+
+        def fault(self, doing: str) -> None:
+            self.faults.append(doing)
+
+    order: list[bytes] = []
+    socket_and_loop: Any = Quiet()
+    endpoint, peer = Endpoint(socket_and_loop, socket_and_loop), Faulty()
+    endpoint._by_cid[b"A" * 8] = peer  # type: ignore[assignment]
+    socket_and_loop.came = [(b"\x40" + b"A" * 8 + b"%d" % n, ("there", 1), 0.0) for n in range(2)]
+    endpoint._on_readable()
+    assert order == [b"0", b"1", b"after", b"after"]
+    assert len(peer.faults) == 2
+    endpoint.after_input(peer, lambda: order.append(b"at once"))  # type: ignore[arg-type]
+    assert order[-1] == b"at once"
+
+
+@pytest.mark.skipif(not usable(), reason="without recvmmsg nobody tells")
+def test_how_long_a_datagram_waited_is_told() -> None:
+    with bind("127.0.0.1", 0) as sender:
+        receiver = UdpSocket(bind("127.0.0.1", 0), batches=True)
+        began = time.monotonic()
+        sender.sendto(b"early", receiver.address)
+        select.select([receiver.sock], [], [], 1.0)
+        came = time.monotonic()
+        while time.monotonic() - came < 0.02:
+            pass
+        ((_, _, waited),) = receiver.receive()
+        assert 0.019 <= waited <= time.monotonic() - began + 0.001
+    receiver.close()
