@@ -204,9 +204,7 @@ class World:
 
     # --- frames ----------------------------------------------------------------------------
 
-    def ingest(
-        self, frame: Frame, message: bytes, epoch: int, mono: float, later: Later = at_once
-    ) -> bool:
+    def ingest(self, frame: Frame, message: bytes, epoch: int, mono: float, later: Later = at_once) -> bool:
         """Take a frame message of the publisher: fan it out, and enter it into the journal. False:
         it brought nothing new. ``later`` makes the call that it is given once all that came with the message has
         been taken, still in the same turn of the loop: readers get that together, and nothing is
