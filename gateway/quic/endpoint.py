@@ -11,12 +11,15 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
 from gateway.quic.connection import Run
+from gateway.quic.fast import FastConnection
+from gateway.quic.fastack import ack_alone
 from gateway.quic.faststate import PTO_S_MIN
 from gateway.quic.peer import Peer
 from gateway.quic.timers import SLOTS_PER_SECOND, Timed, TimerWheel
@@ -41,11 +44,14 @@ class Endpoint:
         self._cids: dict[Peer, set[bytes]] = {}
         self._packets_fast_ended = 0
         self._marked: list[Peer] = []
+        self._acks: list[Peer] = []
+        self._arm_due = False
         self._flush_handle: asyncio.Handle | None = None
         self._wheel = TimerWheel()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._looks_at = 0.0
+        self._now = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -74,7 +80,7 @@ class Endpoint:
         at once answers with the acknowledgement, in one packet. A packet counts as of when the kernel got it: for
         how long it waited here is neither the path's round trip nor a queue on it."""
         batch = self.udp.receive()
-        now = self.time()
+        now = self._now = self.time()
         by_cid = self._by_cid
         self._is_reading = True
         for data, addr, waited in batch:
@@ -90,10 +96,40 @@ class Endpoint:
             except Exception:
                 peer.fault("handing on what came")
         self._after_input.clear()
+        if self._acks:
+            self._send_acks(now)
         self.udp.push()
         self.counters["datagrams_received"] += len(batch)
-        if self._marked and self._flush_handle is None and not self.is_closed:
-            self._flush_handle = self.loop.call_soon(self.flush)
+        if self._marked:
+            if self._flush_handle is None and not self.is_closed:
+                self._flush_handle = self.loop.call_soon(self.flush)
+        elif self._arm_due:
+            self._arm()
+
+    def _on_ack(self, peer: Peer, at: float) -> None:
+        """When a peer wants to acknowledge: mostly what it just got, or later than that."""
+        if not self._is_reading:
+            self.mark(peer)
+        elif at > self._now:
+            self._arm_due = self._wheel.add(peer, at) or self._arm_due
+        else:
+            self._acks.append(peer)
+
+    def _send_acks(self, now: float) -> None:
+        """The ACKs that are due, each in a packet of its own, but for peers that have more to send: with that."""
+        acks, self._acks = self._acks, []
+        for peer in acks:
+            if peer.is_marked or peer.ended is not None:
+                continue
+            try:
+                packet = ack_alone(peer.quic, now)
+            except Exception:
+                peer.fault("acknowledging")
+                packet = None
+            if packet is None:
+                self.mark(peer)
+            elif packet:
+                self.udp.send_packets([packet], peer.quic._network_paths[0].addr)
 
     def _on_unrouted(self, data: bytes, addr: Address, now: float) -> None:
         """A long header, or a connection ID that is not known."""
@@ -153,6 +189,8 @@ class Endpoint:
     def add_peer(self, peer: Peer, *cids: bytes) -> None:
         """Begin to drive a connection, under these connection IDs."""
         self.peers.add(peer)
+        if isinstance(peer.quic, FastConnection):
+            peer.quic.on_ack = partial(self._on_ack, peer)
         self._idle.clear()
         self._cids[peer] = set()
         for cid in cids:
@@ -228,6 +266,7 @@ class Endpoint:
                 wheel.add(peer, deadline)
 
     def _arm(self) -> None:
+        self._arm_due = False
         deadline = self._wheel.next_deadline()
         if self.is_closed or deadline is None:
             return

@@ -14,6 +14,7 @@ It reaches into aioquic's internals, so it is used only with the versions of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aioquic.quic import events
@@ -48,6 +49,13 @@ STREAM_FIRST = frozenset((0x02, *range(0x08, 0x10)))
 
 class FastConnection(FastSending):
     """A connection with the short way. ``on_payload`` takes the content of DATAGRAM frames."""
+
+    __slots__ = ("on_ack",)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.on_ack: Callable[[float], None] | None = None
+        """Told when to acknowledge (:mod:`gateway.quic.fastack`); where it is None, a flush sees to it."""
 
     def receive_short(self, data: bytes, addr: NetworkAddress, now: float) -> int:
         """Take a packet of ACK, DATAGRAM, PING, PADDING and STREAM frames: ``TAKEN``, or ``QUIET``
@@ -104,11 +112,12 @@ class FastConnection(FastSending):
         if number > space.largest_received_packet:
             space.largest_received_packet = number
             space.largest_received_time = now
-        if len(received) < WINDOW_NUMBERS and number >= WINDOW_NUMBERS + window._lower:
-            received.add(number)
-            window._lower = number - WINDOW_NUMBERS + 1
-        else:
-            window.add(number)
+        received.add(number)
+        lower = number - WINDOW_NUMBERS + 1
+        if lower > window._lower:
+            window._lower = lower
+            if len(received) > 2 * WINDOW_NUMBERS:
+                window._received = {one for one in received if one >= lower}
         ranges = space.ack_queue._RangeSet__ranges
         if ranges and ranges[-1].stop == number:
             ranges[-1] = range(ranges[-1].start, number + 1)
@@ -227,11 +236,15 @@ class FastConnection(FastSending):
         next_at = now + now - self._eliciting_at
         self._eliciting_at = now
         if at_once or self._ack_wanted >= ACK_EVERY or (ack_at is not None and next_at > ack_at):
-            space.ack_at = now
-            self._flush_due = True
+            space.ack_at = ack_at = now
         elif ack_at is None:
-            space.ack_at = now + ACK_DELAY_S
+            space.ack_at = ack_at = now + ACK_DELAY_S
+        else:
+            return
+        if self.on_ack is None:
             self._flush_due = True
+        else:
+            self.on_ack(ack_at)
 
     def _take_oldest_acks(
         self, space: QuicPacketSpace, start: int, stop: int, ack_delay: float, now: float
