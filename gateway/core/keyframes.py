@@ -26,6 +26,7 @@ class SharedKeyframe:
     messages: list[bytes]
     keys: tuple[int, ...]
     order: int
+    revision: int
     sent_at: int
     size_bytes: int
     made_at: float
@@ -61,7 +62,7 @@ class KeyframeCache:
     def fresh(self, mono: float, *, zstd: bool = False) -> SharedKeyframe:
         """A keyframe of the state as it is now."""
         cached = self._cached.get(zstd)
-        if cached is None or cached.changed or cached.order != self._state.order:
+        if cached is None or cached.revision != self._state.revision or cached.order != self._state.order:
             cached = self._cached[zstd] = self._make(mono, zstd)
         return cached
 
@@ -74,6 +75,5 @@ class KeyframeCache:
         self._counters.keyframes_encoded += 1
         messages = state.keyframe_messages(WEBSOCKET_MESSAGE_BYTES_MAX, zstd=zstd)
         size = sum(map(len, messages))
-        return SharedKeyframe(
-            messages, (*state.records, *state.tombstones), state.order, state.sent_at, size, mono
-        )
+        keys = (*state.records, *state.tombstones)
+        return SharedKeyframe(messages, keys, state.order, state.revision, state.sent_at, size, mono)

@@ -12,23 +12,22 @@ STEP_S = 0.5
 
 class Rates:
     """Received messages, their bytes, and deliveries, as ``counters`` has them, sampled twice a second.
-    Call :meth:`sample` from :attr:`due` on, with what comes then."""
+    Call :meth:`sample` some times a second."""
 
-    __slots__ = ("_counters", "_samples", "due")
+    __slots__ = ("_counters", "_due", "_samples")
 
     def __init__(self, mono: float, counters: Counters) -> None:
         self._counters = counters
         self._samples: deque[tuple[float, int, int, int]] = deque()
-        self.due = mono
-        """When the next sample is to be taken (``mono``)."""
+        self._due = mono
         self.sample(mono)
 
     def sample(self, mono: float) -> None:
         """Remember the totals at this time, if it is time, and forget what is older than the window."""
         samples, now = self._samples, self._counters
-        if mono >= self.due:
+        if mono >= self._due:
             samples.append((mono, now.received, now.received_bytes, now.delivered))
-            self.due = mono + STEP_S
+            self._due = mono + STEP_S
         while len(samples) > 1 and mono - samples[1][0] > WINDOW_S:
             samples.popleft()
 

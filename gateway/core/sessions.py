@@ -96,13 +96,14 @@ class PublisherSession(_Session):
         what = decode_message(message)
         if isinstance(what, Control):
             return
-        if what.epoch not in (0, self.epoch):
+        if what.epoch and what.epoch != self.epoch:
             raise MalformedMessage(
                 f"epoch {what.epoch} is not this session's, which is {self.epoch}; write 0, or attach anew"
             )
         if self.world.ingest(what, message, self.epoch, mono, self.link.after_input):
             self._late_run = 0
-            self._newest_tick = max(self._newest_tick, what.tick)
+            if what.tick > self._newest_tick:
+                self._newest_tick = what.tick
         else:
             self._was_late(what)
 

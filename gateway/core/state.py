@@ -128,7 +128,7 @@ class WorldState:
         stride = frame.stride
         if order > self.order and stride and not frame.ticks and not frame.keyframe:
             keys, same = frame.keys, self._same
-            if keys == same.changed and 0 < frame.unread_bytes <= STATE_UNREAD_BYTES_MAX:
+            if keys == same.changed and keys and stride * len(keys) <= STATE_UNREAD_BYTES_MAX:
                 self._unread = frame
                 self.order, self.sent_at, self.stride = order, frame.sent_at, stride
                 self.revision += 1

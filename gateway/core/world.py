@@ -68,6 +68,7 @@ class World:
         """``state``, ``next_seq``, ``last_epoch`` and ``durable`` are what the store remembers."""
         self.name = name
         self.settings = settings or WorldSettings()
+        self._stride = self.settings.stride
         self.state = WorldState() if state is None else state
         self.state.stride = self.state.stride or self.settings.stride
         self.counters = Counters()
@@ -154,6 +155,8 @@ class World:
             behind=self._fanout.behind,
         )
         session = SubscriberSession(self, link, reader, options.follow)
+        if not self.subscribers:
+            self._fanout.keyframes.forget()  # what came while nobody read was not noted there
         self.subscribers[session] = reader
         self._fanout.set_readers(self.subscribers.values())
         self.counters.subscribers += 1
@@ -209,13 +212,12 @@ class World:
         it brought nothing new. ``later`` makes the call that it is given once all that came with the message has
         been taken, still in the same turn of the loop: readers get that together, and nothing is
         committed before. Raises :class:`MalformedMessage` for a stride that is not the world's."""
-        self._fanout.mono = mono
         counters, state, stride = self.counters, self.state, frame.stride
         counters.received += 1
         counters.received_bytes += len(message)
-        if stride and stride != self.settings.stride and self.settings.stride:
+        if stride and stride != self._stride and self._stride:
             raise MalformedMessage(
-                f"stride {stride} is not that of world {self.name}, which is {self.settings.stride}; "
+                f"stride {stride} is not that of world {self.name}, which is {self._stride}; "
                 "send stride 0, or create another world"
             )
         if frame.epoch != epoch:
@@ -250,13 +252,10 @@ class World:
 
     def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float, later: Later) -> None:
         if self.subscribers:
+            self._fanout.mono = mono
             is_first = self._fanout.collect(Outgoing(frame, message, keys), mono)
             if is_first or later is at_once:
                 later(self._offer)
-        else:
-            self._fanout.keyframes.forget()
-        if mono >= self.rates.due:
-            self.rates.sample(mono)
         journal, wall_us = self.journal, int(mono * 1e6) + self._wall_offset_us
         must_wake = journal.add(
             frame.epoch, frame.tick, frame.part, frame.parts, frame.sent_at, message, mono, wall_us
@@ -309,6 +308,7 @@ class World:
 
     def take_batch(self, mono: float) -> Batch | None:
         """The next batch for the store, if there is one and none is in flight."""
+        self.rates.sample(mono)
         return self.journal.take(mono, self.wall_us(mono))
 
     def committed(self, batch: Batch, mono: float) -> None:

@@ -33,6 +33,7 @@ from gateway.wire.framechain import (
     take_apart,
 )
 from gateway.wire.frames import U16_MAX
+from gateway.wire.streams import prefix
 
 PLAIN: Final = 0
 ALONE: Final = 1
@@ -68,11 +69,12 @@ class FrameEncoder:
 
     def encode(self, messages: Sequence[bytes], *, fresh: bool = False) -> tuple[int, bytes]:
         """(codec, packed body) of a row. ``fresh``: it leans on nothing (a keyframe)."""
-        body = join(messages)
+        body = prefix(messages[0]) if len(messages) == 1 else join(messages)
         if not self.level:
             return PLAIN, body
         if 0 < len(body) <= self.quick_bytes_max:
-            self._chain.restart()
+            if self._chain.begun:
+                self._chain.restart()
             return QUICK, body
         if fresh or self._chain.known_keys > FRAME_CHAIN_KEYS_MAX:
             self._chain.restart()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.errors import MalformedMessage
+from gateway.limits import RECORDS_PER_FRAME_MAX
 from gateway.wire.compress import compress, decompress
 from gateway.wire.control import TYPE_CONTROL, Control, decode_control
 from gateway.wire.records import Columns, check_stride, read_columns, read_keys, read_records, record_chunks
@@ -127,11 +128,6 @@ class Frame:
         return keys
 
     @property
-    def unread_bytes(self) -> int:
-        """Bytes of the records that were not read yet: what keeping the frame as it is costs."""
-        return len(self._bytes) - self._start if self._columns is None else 0
-
-    @property
     def records(self) -> list[Record]:
         """The records, each with its tick."""
         keys, values, ticks = self.columns()
@@ -232,9 +228,10 @@ def decode_frame(message: bytes) -> Frame:
             frame._bytes, frame._start = decompress(message[HEADER_BYTES:]), 0
     else:
         frame.keyframe = frame.repair = frame.ticks = frame.zstd = False
-    records_bytes = len(frame._bytes) - frame._start
     if stride:
-        check_stride(records_bytes, stride + 4 if frame.ticks else stride)
+        records_bytes, unit = len(frame._bytes) - frame._start, stride + 4 if frame.ticks else stride
+        if records_bytes % unit or records_bytes > unit * RECORDS_PER_FRAME_MAX:
+            check_stride(records_bytes, unit)
     else:
         frame._columns = read_records(frame._bytes[frame._start :], frame.ticks)
         frame._bytes, frame._start = b"", 0
@@ -261,4 +258,4 @@ def _header_error(kind: int, flags: int, part: int, parts: int, stride: int) -> 
 
 def with_epoch(message: bytes, epoch: int) -> bytes:
     """The same frame message with this epoch in its header."""
-    return b"".join((message[:8], _U32.pack(epoch), message[12:]))
+    return b"".join((message[:8], _U32.pack(epoch), memoryview(message)[12:]))

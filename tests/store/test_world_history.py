@@ -174,6 +174,7 @@ class Play:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0, 8, 13]), st.integers(5, 150))
 @example(397, 8, 100)
+@example(26996, 8, 10)
 def test_at_any_moment_the_recording_gives_what_a_live_reader_had(
     seed: int, stride: int, actions: int
 ) -> None:

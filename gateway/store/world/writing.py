@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -17,8 +17,8 @@ from gateway.store.world.state import live_records, state_hash
 from gateway.wire.framecodec import QUICK, FrameEncoder, pack_quick
 from gateway.wire.journal import Gap, JournalFrame
 
-_ROWS_AT_ONCE: Final = 6
-"""What a busy journal writes at once, mostly: each count is a statement that the connection keeps."""
+_ROWS_AT_ONCE: Final = 12
+"""What a busy journal writes at once, mostly: each count is a statement that the connection keeps, of a KiB or two."""
 _APPEND: Final = [
     "INSERT OR IGNORE INTO frames VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * count)
     for count in range(1, _ROWS_AT_ONCE + 1)
@@ -26,9 +26,9 @@ _APPEND: Final = [
 
 
 class PackedBatch(NamedTuple):
-    """A batch as rows, ready to be written, as often as it takes."""
+    """A batch as rows, ready to be written, as often as it takes. A frame's last two columns are its codec and body."""
 
-    frames: list[tuple[int, int, int, int, int, int, int, bytes]]
+    frames: list[list[Any]]
     keyframes: list[tuple[int, int, int, int, int, bytes]]
     gaps: list[tuple[int, int, int, str]]
 
@@ -42,13 +42,12 @@ def pack(
     if alone:
         encoder.restart()
     rows, keyframes = [], []
-    for frame in frames:
-        codec, body = encoder.encode(frame.messages, fresh=alone or frame.keyframe)
-        place = (frame.seq, frame.epoch, frame.tick, frame.received_at_us)
-        rows.append((*place, frame.sent_at_us, int(frame.keyframe), codec, body))
-        if frame.keyframe:
-            records = live_records(frame.messages)
-            keyframes.append((*place, len(records), state_hash(records)))
+    for seq, epoch, tick, received_at_us, sent_at_us, is_keyframe, messages in frames:
+        codec, body = encoder.encode(messages, fresh=alone or is_keyframe)
+        rows.append([seq, epoch, tick, received_at_us, sent_at_us, int(is_keyframe), codec, body])
+        if is_keyframe:
+            records = live_records(messages)
+            keyframes.append((seq, epoch, tick, received_at_us, len(records), state_hash(records)))
     if alone:
         encoder.restart()
     told: list[tuple[int, int, int, str]] = [(g.epoch, g.from_tick, g.to_tick, g.reason) for g in gaps]
@@ -57,13 +56,10 @@ def pack(
 
 def finish(batches: Sequence[PackedBatch]) -> None:
     """Pack the rows that :func:`pack` left for being packed with many others."""
-    places = [
-        (batch.frames, at) for batch in batches for at, row in enumerate(batch.frames) if row[6] == QUICK
-    ]
-    if places:
-        packed = pack_quick([frames[at][7] for frames, at in places])
-        for (frames, at), (codec, body) in zip(places, packed, strict=True):
-            frames[at] = (*frames[at][:6], codec, body)
+    rows = [row for batch in batches for row in batch.frames if row[6] == QUICK]
+    if rows:
+        for row, packed in zip(rows, pack_quick([row[7] for row in rows]), strict=True):
+            row[6:] = packed
 
 
 def is_one_statement(batch: PackedBatch) -> bool:
