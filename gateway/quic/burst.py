@@ -76,6 +76,34 @@ class SentBurst(_SentBurst):
 _sent_burst: Any = partial(tuple.__new__, SentBurst)
 
 
+def split_oldest(sent: dict[int, Any], burst: SentBurst, last: int) -> SentBurst:
+    """Put the oldest entry of ``sent`` in two: the packets up to ``last``, which are answered, and the others.
+    Peers acknowledge every second packet (RFC 9000 section 13.2.2), in the middle of a burst."""
+    count = last + 1 - burst.packet_number
+    shape, rest = burst.shape[:count], burst.shape[count:]
+    head_bytes = (burst.sent_bytes - sum([size for size, _ in burst.shape])) // len(burst.shape)
+    size_bytes = sum([size + head_bytes for size, _ in shape])
+    messages = sum([held for _, held in shape])
+    front = burst._replace(sent_bytes=size_bytes, shape=shape, messages=messages, last=last)
+    behind = burst._replace(
+        packet_number=last + 1,
+        sent_bytes=burst.sent_bytes - size_bytes,
+        token=burst.token + messages,
+        shape=rest,
+        messages=burst.messages - messages,
+    )
+    later = dict(sent)
+    del later[burst.packet_number]
+    sent.clear()
+    sent[burst.packet_number] = front
+    sent[last + 1] = behind
+    sent.update(later)
+    return front
+
+
+_run: Any = partial(tuple.__new__, Run)
+
+
 class BurstSending(FastState):
     """Admitting and sealing bursts. At most one waits; it goes first, for it came to an empty queue."""
 
@@ -164,7 +192,8 @@ class BurstSending(FastState):
         self._network_paths[0].bytes_sent += total
         self.packets_fast += count
         if framing.is_run:
-            return Run(b"".join(parts), framing.shape[0][0] + head_bytes, count)
+            run: Run = _run((b"".join(parts), framing.shape[0][0] + head_bytes, count))
+            return run
         return [b"".join(parts[at : at + 5]) for at in range(0, len(parts), 5)]
 
     def _spill(self) -> None:

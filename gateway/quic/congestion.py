@@ -97,9 +97,11 @@ class RealtimeCongestionControl(QuicCongestionControl):
 
     def on_burst_sent(self, size_bytes: int, now: float) -> None:
         """:meth:`on_packet_sent` for several packets of one moment, of ``size_bytes`` together."""
-        self.bytes_in_flight += size_bytes
-        share = 2 if self._is_slow_start else 1
-        if share * self.bytes_in_flight + 2 * self._packet_bytes > self.congestion_window:
+        in_flight, window = self.bytes_in_flight + size_bytes, self.congestion_window
+        self.bytes_in_flight = in_flight
+        if self.ssthresh is None or window < self.ssthresh:
+            in_flight *= 2
+        if in_flight + 2 * self._packet_bytes > window:
             self._limited_at = now
 
     def on_packet_acked(self, *, now: float, packet: Any) -> None:
@@ -118,7 +120,8 @@ class RealtimeCongestionControl(QuicCongestionControl):
 
     def on_burst_acked(self, packets: Sequence[Any], now: float) -> None:
         """:meth:`on_packet_acked` for packets, or bursts of them, in the order in which they were sent."""
-        if self._is_limited(packets[0].sent_time):
+        limited_at = self._limited_at
+        if limited_at > 0 and packets[0].sent_time <= limited_at + self._rtt:
             for packet in packets:
                 for one in packet.singles():
                     self.on_packet_acked(packet=one, now=now)

@@ -23,7 +23,7 @@ from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from cryptography.exceptions import InvalidTag
 
-from gateway.quic.burst import SentBurst
+from gateway.quic.burst import SentBurst, split_oldest
 from gateway.quic.congestion import RealtimeCongestionControl
 from gateway.quic.connection import CONNECTED, QUIET, TAKEN
 from gateway.quic.fastsend import SHORT_RANGES_MAX, FastSending
@@ -255,9 +255,18 @@ class FastConnection(FastSending):
         largest = stop - 1
         if largest < space.largest_acked_packet or not sent:
             return False
-        packets = _oldest(sent, start, largest)
-        if not packets:
-            return False
+        packet: Any = next(iter(sent.values()))
+        if packet.__class__ is SentBurst and packet.last >= largest:
+            number = packet.packet_number
+            if not start <= number <= largest:
+                return False
+            if packet.last > largest:
+                packet = split_oldest(sent, packet, largest)
+            packets: list[Any] = [packet]
+        else:
+            packets = _oldest(sent, start, largest)
+            if not packets:
+                return False
         newest = packets[-1]
         loss = self._loss
         cc: Any = loss._cc

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ Address = Any
 Datagram = tuple[bytes, Address]
 
 RECEIVE_BYTES = 65_535
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+"""Beyond ``net.core.wmem_max`` and ``rmem_max``, for whoever has CAP_NET_ADMIN (socket(7))."""
 _SEGMENT = struct.Struct("@H")
 
 
@@ -54,9 +57,8 @@ class UdpSocket:
 
     def __init__(self, sock: socket.socket, *, segmentation: bool = True, batches: bool = False) -> None:
         sock.setblocking(False)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, option, limits.QUIC_SOCKET_BUFFER_BYTES)
+        for forced, option in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            _enlarge(sock, forced, option)
         self.sock = sock
         self.segmentation = segmentation and _kernel_segments(sock)
         self.sends_dropped = 0
@@ -258,6 +260,17 @@ def _run_end(datagrams: Sequence[Datagram], start: int) -> int:
         if len(data) < size:
             break
     return stop
+
+
+def _enlarge(sock: socket.socket, forced: int, option: int) -> None:
+    """As large a buffer as is wanted where the process may ask for it, else as the system's bound allows."""
+    size = limits.QUIC_SOCKET_BUFFER_BYTES
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, forced, size)
+            return
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, option, size)
 
 
 def _kernel_segments(sock: socket.socket) -> bool:

@@ -183,3 +183,22 @@ def test_framings_are_kept_up_to_their_bound() -> None:
 def test_both_ends_of_a_run_are_the_packets_that_went_in() -> None:
     packets = [b"a" * 10, b"b" * 10, b"c" * 3]
     assert Run(b"".join(packets), 10, 3).split() == packets
+
+
+def test_a_peer_that_acknowledges_every_second_packet_does_not_take_bursts_apart(identity: Identity) -> None:
+    pair, quic = _pair(identity)
+    sink, now = Sink(), pair.now
+    for token in (0, 5):
+        assert quic.offer_burst(_framing(quic, [bytes(900)] * 5), sink, token)
+        quic.fast_packets(now)
+    first = next(iter(quic._space.sent_packets))
+    flying = quic._loss.bytes_in_flight
+    for count in (2, 4, 5, 7):
+        assert quic._take_oldest_acks(quic._space, first, first + count, 0.0, now + 0.001 * count)
+        assert quic._bursts_out
+        assert quic._space.ack_eliciting_in_flight == 10 - count
+        assert quic._loss.bytes_in_flight == flying * (10 - count) // 10
+    assert [token for _, token, acked in quic.take_fates() if acked] == list(range(7))
+    quic._take_bursts_apart()
+    assert list(quic._space.sent_packets) == [first + 7, first + 8, first + 9]
+    assert [packet.fates[0][1] for packet in quic._space.sent_packets.values()] == [7, 8, 9]
