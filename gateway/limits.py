@@ -317,7 +317,10 @@ QUIC_CONNECTION_IDS_MAX: Final = 4
 QUIC_DATAGRAM_QUEUE_BYTES_MAX: Final = 128 * KIB
 """Datagrams waiting for the pacer: a tick of a large world. Beyond it the oldest is dropped."""
 QUIC_RECEIVE_BATCH_MAX: Final = 64
-"""Datagrams read off the socket before other work of the loop gets its turn."""
+"""Datagrams read off the socket in one system call."""
+QUIC_RECEIVE_TURN_MAX: Final = 1_024
+"""Datagrams read before anything is sent, and other work of the loop gets its turn: some 6 ms. A gateway that is
+late then knows all acknowledgements, and offers of several ticks that wait the newest."""
 QUIC_RECEIVE_SLOT_BYTES: Final = 65_535
 """What one of them may take: a UDP datagram's most. Pages that none of that size touched cost nothing."""
 QUIC_SEND_BATCH_MAX: Final = 32

@@ -17,6 +17,7 @@ from typing import Any
 from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
+from gateway.limits import QUIC_RECEIVE_BATCH_MAX, QUIC_RECEIVE_TURN_MAX
 from gateway.quic.connection import Run
 from gateway.quic.fast import FastConnection
 from gateway.quic.fastack import ack_alone
@@ -76,19 +77,24 @@ class Endpoint:
     # -- input ----------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        """Take a batch. What it causes is sent a moment later, so that an application that answers
-        at once answers with the acknowledgement, in one packet. A packet counts as of when the kernel got it: for
-        how long it waited here is neither the path's round trip nor a queue on it."""
-        batch = self.udp.receive()
-        now = self._now = self.time()
-        by_cid = self._by_cid
+        """Take what is there, up to a bound. What it causes is sent a moment later, so that an application
+        that answers at once answers with the acknowledgement, in one packet. A packet counts as of when the
+        kernel got it: for how long it waited here is neither the path's round trip nor a queue on it."""
+        by_cid, receive = self._by_cid, self.udp.receive
         self._is_reading = True
-        for data, addr, waited in batch:
-            peer = by_cid.get(data[1 : 1 + CID_BYTES]) if data and not data[0] & 0x80 else None
-            if peer is not None:
-                peer.receive(data, addr, now - waited)
-            else:
-                self._on_unrouted(data, addr, now - waited)
+        came = 0
+        while True:
+            batch = receive()
+            now = self._now = self.time()
+            for data, addr, waited in batch:
+                peer = by_cid.get(data[1 : 1 + CID_BYTES]) if data and not data[0] & 0x80 else None
+                if peer is not None:
+                    peer.receive(data, addr, now - waited)
+                else:
+                    self._on_unrouted(data, addr, now - waited)
+            came += len(batch)
+            if len(batch) < QUIC_RECEIVE_BATCH_MAX or came >= QUIC_RECEIVE_TURN_MAX:
+                break
         self._is_reading = False
         for peer, call in self._after_input:
             try:
@@ -99,7 +105,7 @@ class Endpoint:
         if self._acks:
             self._send_acks(now)
         self.udp.push()
-        self.counters["datagrams_received"] += len(batch)
+        self.counters["datagrams_received"] += came
         if self._marked:
             if self._flush_handle is None and not self.is_closed:
                 self._flush_handle = self.loop.call_soon(self.flush)
