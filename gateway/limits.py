@@ -321,6 +321,12 @@ QUIC_RECEIVE_BATCH_MAX: Final = 64
 QUIC_RECEIVE_TURN_MAX: Final = 1_024
 """Datagrams read before anything is sent, and other work of the loop gets its turn: some 6 ms. A gateway that is
 late then knows all acknowledgements, and offers of several ticks that wait the newest."""
+QUIC_BY_CLOCK_READS_MIN: Final = 1_200
+"""Reads a second from which on a socket is looked at by the clock: each wakes the loop for some 10 us, 1 % of a core."""
+QUIC_BY_CLOCK_PACKETS_MIN: Final = 2_000
+"""Packets a second below which it is watched again: two for each look, so that looking still costs less."""
+QUIC_BY_CLOCK_S: Final = 0.001
+"""How often it is looked at, which is what a frame may get older by: as fine as event loops' timers are."""
 QUIC_RECEIVE_SLOT_BYTES: Final = 65_535
 """What one of them may take: a UDP datagram's most. Pages that none of that size touched cost nothing."""
 QUIC_SEND_BATCH_MAX: Final = 32

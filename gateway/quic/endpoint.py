@@ -18,6 +18,7 @@ from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
 from gateway.limits import QUIC_RECEIVE_BATCH_MAX, QUIC_RECEIVE_TURN_MAX
+from gateway.quic.coalesce import Watch
 from gateway.quic.connection import Run
 from gateway.quic.fast import FastConnection
 from gateway.quic.fastack import ack_alone
@@ -33,6 +34,9 @@ TIMER_SLACK_S = 0.0005
 
 class Endpoint:
     """A :class:`gateway.quic.peer.Hub` on a socket. Plain integers in ``counters``."""
+
+    coalesces = False
+    """Whether a busy socket is read by the clock (:mod:`gateway.quic.coalesce`): where many peers share it."""
 
     def __init__(self, udp: UdpSocket, loop: asyncio.AbstractEventLoop) -> None:
         self.counters: dict[str, int] = Counter()
@@ -59,7 +63,8 @@ class Endpoint:
         self.is_closed = False
         self._is_reading = False
         self._after_input: list[tuple[Peer, Callable[[], None]]] = []
-        loop.add_reader(udp.fileno(), self._on_readable)
+        self._watch: Watch | None = None
+        self._begin_reading()
 
     @property
     def port(self) -> int:
@@ -76,13 +81,29 @@ class Endpoint:
 
     # -- input ----------------------------------------------------------------------------
 
+    def _begin_reading(self) -> None:
+        if self.coalesces:
+            self._watch = Watch(self.loop, self.udp.fileno(), self._read)
+        else:
+            self.loop.add_reader(self.udp.fileno(), self._on_readable)
+
+    def _end_reading(self) -> None:
+        if self._watch is not None:
+            self._watch.end()
+        else:
+            self.loop.remove_reader(self.udp.fileno())
+
     def _on_readable(self) -> None:
+        self._read()
+
+    def _read(self) -> tuple[int, int]:
         """Take what is there, up to a bound. What it causes is sent a moment later, so that an application
         that answers at once answers with the acknowledgement, in one packet. A packet counts as of when the
-        kernel got it: for how long it waited here is neither the path's round trip nor a queue on it."""
+        kernel got it: for how long it waited here is neither the path's round trip nor a queue on it. Answers of
+        how many packets, and after how many of them their own peer is to get something besides an ACK."""
         by_cid, receive = self._by_cid, self.udp.receive
         self._is_reading = True
-        came = 0
+        came = answered = 0
         while True:
             batch = receive()
             now = self._now = self.time()
@@ -90,6 +111,7 @@ class Endpoint:
                 peer = by_cid.get(data[1 : 1 + CID_BYTES]) if data and not data[0] & 0x80 else None
                 if peer is not None:
                     peer.receive(data, addr, now - waited)
+                    answered += peer.is_marked
                 else:
                     self._on_unrouted(data, addr, now - waited)
             came += len(batch)
@@ -111,6 +133,7 @@ class Endpoint:
                 self._flush_handle = self.loop.call_soon(self.flush)
         elif self._arm_due:
             self._arm()
+        return came, answered
 
     def _on_ack(self, peer: Peer, at: float) -> None:
         """When a peer wants to acknowledge: mostly what it just got, or later than that."""
@@ -307,10 +330,10 @@ class Endpoint:
 
     def replace_socket(self, udp: UdpSocket) -> None:
         """Go on through another socket; the old one is closed."""
-        self.loop.remove_reader(self.udp.fileno())
+        self._end_reading()
         self.udp.close()
         self.udp = udp
-        self.loop.add_reader(udp.fileno(), self._on_readable)
+        self._begin_reading()
 
     # -- the end --------------------------------------------------------------------------
 
@@ -332,7 +355,7 @@ class Endpoint:
         for peer in list(self.peers):
             peer.abort()
         self.is_closed = True
-        self.loop.remove_reader(self.udp.fileno())
+        self._end_reading()
         if self._timer is not None:
             self._timer.cancel()
         for task in list(self._tasks):

@@ -277,6 +277,8 @@ class ServerContext:
 class ServerEndpoint(Endpoint):
     """A listening endpoint. Made by :func:`listen`."""
 
+    coalesces = True
+
     def __init__(self, udp: UdpSocket, loop: asyncio.AbstractEventLoop, context: ServerContext) -> None:
         self.context = context
         super().__init__(udp, loop)

@@ -241,7 +241,7 @@ async def test_a_client_of_a_killed_server_learns_at_once_that_it_is_gone(identi
     await until(
         lambda: client.peer.quic._handshake_confirmed
     )  # before it, only long headers would be sent again
-    first.loop.remove_reader(first.udp.fileno())
+    first._end_reading()
     first.udp.close()
     first.is_closed = True
     second = await listen(

@@ -217,6 +217,8 @@ def test_what_is_read_together_is_handed_on_together_and_a_fault_in_it_ends_one_
             return lambda *_: self
 
     class Faulty:
+        is_marked = False
+
         def __init__(self) -> None:
             self.faults: list[str] = []
 
