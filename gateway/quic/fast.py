@@ -262,7 +262,8 @@ class FastConnection(FastSending):
                 return False
             if packet.last > largest:
                 packet = split_oldest(sent, packet, largest)
-            packets: list[Any] = [packet]
+            self._take_oldest_burst(space, packet, ack_delay, now)
+            return True
         else:
             packets = _oldest(sent, start, largest)
             if not packets:
@@ -289,6 +290,27 @@ class FastConnection(FastSending):
         space.loss_time = None
         loss._pto_count = 0
         return True
+
+    def _take_oldest_burst(
+        self, space: QuicPacketSpace, burst: SentBurst, ack_delay: float, now: float
+    ) -> None:
+        """A burst arrived as a whole: a reader's usual answer, so everything is in line."""
+        number, size, sent_time, sink, token, _, _, messages, last = burst
+        loss = self._loss
+        cc: Any = loss._cc
+        limited_at = cc._limited_at
+        if limited_at > 0 and sent_time <= limited_at + cc._rtt:
+            cc.on_burst_acked((burst,), now)
+        else:
+            cc.bytes_in_flight -= size
+            cc._acked += size
+        del space.sent_packets[number]
+        self.acked.append((sink, token, messages))
+        space.largest_acked_packet = last
+        space.ack_eliciting_in_flight -= last + 1 - number
+        measure_rtt(loss, now - sent_time, ack_delay, now)
+        space.loss_time = None
+        loss._pto_count = 0
 
     def _take_ack(self, space: QuicPacketSpace, ranges: Ranges, ack_delay: float, now: float) -> None:
         """aioquic's ``on_ack_received`` (RFC 9002 appendix A.7)."""

@@ -214,19 +214,21 @@ def measure_rtt(loss: QuicPacketRecovery, latest: float, ack_delay: float, now: 
     if ack_delay > loss.max_ack_delay:
         ack_delay = loss.max_ack_delay
     adjusted = latest if latest > 0.001 else 0.001
-    if adjusted < loss._rtt_min:
-        loss._rtt_min = adjusted
-    if adjusted > loss._rtt_min + ack_delay:
+    rtt_min = loss._rtt_min
+    if adjusted < rtt_min:
+        rtt_min = loss._rtt_min = adjusted
+    if adjusted > rtt_min + ack_delay:
         adjusted -= ack_delay
     loss._rtt_latest = adjusted
     if loss._rtt_initialized:
-        loss._rtt_variance = 3 / 4 * loss._rtt_variance + 1 / 4 * abs(loss._rtt_min - adjusted)
-        loss._rtt_smoothed = 7 / 8 * loss._rtt_smoothed + 1 / 8 * adjusted
+        loss._rtt_variance = 0.75 * loss._rtt_variance + 0.25 * abs(rtt_min - adjusted)
+        smoothed = loss._rtt_smoothed = 0.875 * loss._rtt_smoothed + 0.125 * adjusted
     else:
         loss._rtt_first_sample_time = now
         loss._rtt_initialized = True
         loss._rtt_variance = latest / 2
-        loss._rtt_smoothed = latest
+        smoothed = loss._rtt_smoothed = latest
     cc: Any = loss._cc
     cc.on_rtt_measurement(now=now, rtt=latest)
-    loss._pacer.update_rate(cc.congestion_window, loss._rtt_smoothed)
+    pacer: Any = loss._pacer
+    pacer._rtt, pacer._window, pacer._rate_due = smoothed, cc.congestion_window, True
