@@ -264,10 +264,9 @@ class FastConnection(FastSending):
                 packet = split_oldest(sent, packet, largest)
             self._take_oldest_burst(space, packet, ack_delay, now)
             return True
-        else:
-            packets = _oldest(sent, start, largest)
-            if not packets:
-                return False
+        packets = _oldest(sent, start, largest)
+        if not packets:
+            return False
         newest = packets[-1]
         loss = self._loss
         cc: Any = loss._cc

@@ -102,13 +102,16 @@ def _tap(quic: Any) -> list[tuple[str, float, bytes]]:
     tape: list[tuple[str, float, bytes]] = []
     receive, fast, stock = quic.receive_short, quic.fast_packets, quic.datagrams_to_send
 
+    from gateway.quic.connection import Run
+
     def receiving(data: bytes, addr: Any, now: float) -> Any:
         tape.append(("in", now, data))
         return receive(data, addr, now)
 
     def sending_fast(now: float) -> Any:
         packets = fast(now)
-        tape.extend(("out", now, packet) for packet in packets or ())
+        single = packets.split() if isinstance(packets, Run) else packets or ()
+        tape.extend(("out", now, packet) for packet in single)
         return packets
 
     def sending_stock(now: float) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from gateway.config import Settings
 from gateway.http.metrics import render
 from gateway.quic import selftest
-from gateway.quic.connection import Connection
+from gateway.quic.connection import Connection, Run
 from gateway.quic.fast import FastConnection
 from gateway.runtime.gateway import Gateway
 from tests.quic.conftest import Identity
@@ -32,6 +32,7 @@ def _raising(self: FastConnection, *args: Any) -> Any:
 def _garbling(stock: Any) -> Any:
     def fast_packets(self: FastConnection, now: float) -> list[bytes] | None:
         packets = stock(self, now)
+        packets = packets.split() if isinstance(packets, Run) else packets
         return packets and [packet[:-1] + bytes([packet[-1] ^ 1]) for packet in packets]
 
     return fast_packets
