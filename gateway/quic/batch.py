@@ -34,7 +34,10 @@ SO_TIMESTAMPNS = 35
 STAMP_BYTES = 32
 """``CMSG_SPACE`` of a timespec: its head in 16 bytes, then seconds and nanoseconds of the wall clock."""
 WAITED_S_MAX = 1.0
-"""Whatever seems to have waited longer, or not to have come yet, tells that the wall clock was set."""
+"""Whatever seems to have waited longer is not believed, nor what seems not to have come yet."""
+CLOCK_SET_S = 0.001
+"""By so much the wall clock and the monotonic one drift apart in seconds; at once where the wall clock is set. What
+is read next is then not measured by it, or every round trip of that moment would be wrong."""
 NAME_BYTES_MAX = 32
 NAME_BYTES = {int(socket.AF_INET): 16, int(socket.AF_INET6): 28, int(socket.AF_UNIX): 2}
 LENGTH_AT = 56 // 4
@@ -161,6 +164,7 @@ class Inbox:
         self._lengths = self._headers.cast("I")
         self._stamps = stamps.cast("q")
         self._stamped = stamped
+        self._offset = 0.0
         self._receive = _libc().recvmmsg
 
     def receive(self, fd: int) -> list[tuple[bytes, bytes, float]]:
@@ -172,10 +176,13 @@ class Inbox:
         data, names, lengths = self._data, self._names, self._lengths
         slot, name_bytes = limits.QUIC_RECEIVE_SLOT_BYTES, self._name_bytes
         stamps, waited, now = self._stamps, 0.0, time.time()
+        stamped, offset = self._stamped, now - time.monotonic()
+        if abs(offset - self._offset) > CLOCK_SET_S:
+            self._offset, stamped = offset, False
         batch = []
         at = name_at = 0
         for n in range(count):
-            if self._stamped:
+            if stamped:
                 waited = now - stamps[4 * n + 2] - stamps[4 * n + 3] * 1e-9
                 if not 0.0 <= waited <= WAITED_S_MAX:
                     waited = 0.0

@@ -7,11 +7,13 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway import limits
+from gateway.quic import batch
 from gateway.quic.batch import usable
 from gateway.quic.endpoint import Endpoint
 from gateway.quic.timers import TimerWheel
@@ -243,15 +245,27 @@ def test_what_is_read_together_is_handed_on_together_and_a_fault_in_it_ends_one_
 
 
 @pytest.mark.skipif(not usable(), reason="without recvmmsg nobody tells")
-def test_how_long_a_datagram_waited_is_told() -> None:
+def test_how_long_a_datagram_waited_is_told_unless_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        wall, mono = time.time(), 100.0
+
+        def read(self, sender: socket.socket, later_s: float, set_s: float = 0.0) -> float:
+            """How long a datagram waited that is read so much later, the wall clock having been set meanwhile."""
+            sender.sendto(b"x", receiver.address)
+            select.select([receiver.sock], [], [], 1.0)
+            passed = time.time() + later_s - self.wall
+            self.wall, self.mono = self.wall + passed + set_s, self.mono + passed
+            ((_, _, waited),) = receiver.receive()
+            self.wall -= set_s
+            return waited
+
+    clock = Clock()
     with bind("127.0.0.1", 0) as sender:
         receiver = UdpSocket(bind("127.0.0.1", 0), batches=True)
-        began = time.monotonic()
-        sender.sendto(b"early", receiver.address)
-        select.select([receiver.sock], [], [], 1.0)
-        came = time.monotonic()
-        while time.monotonic() - came < 0.02:
-            pass
-        ((_, _, waited),) = receiver.receive()
-        assert 0.019 <= waited <= time.monotonic() - began + 0.001
+        fake = SimpleNamespace(time=lambda: clock.wall, monotonic=lambda: clock.mono)
+        monkeypatch.setattr(batch, "time", fake)
+        assert clock.read(sender, 0.25) == 0.0, "nothing is believed of a clock before it was looked at twice"
+        assert 0.25 <= clock.read(sender, 0.25) < 0.75
+        assert clock.read(sender, 0.25, set_s=0.3) == 0.0
+        assert clock.read(sender, 0.25, set_s=-0.3) == 0.0
     receiver.close()
