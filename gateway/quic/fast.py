@@ -28,6 +28,7 @@ from gateway.quic.congestion import RealtimeCongestionControl
 from gateway.quic.connection import CONNECTED, QUIET, TAKEN
 from gateway.quic.fastsend import SHORT_RANGES_MAX, FastSending
 from gateway.quic.faststate import CID_BYTES, ONE_RTT
+from gateway.quic.numbers import ALL, SPAN, NumberWindow
 from gateway.quic.recovery import SentDatagrams, measure_rtt, remove_acked
 from gateway.quic.shortpacket import BYTES, Ranges, full_number, only_ack, only_datagram, parse
 from gateway.quic.streamframes import read_ack, take_stream_frames
@@ -41,8 +42,6 @@ ACK_EVERY = 8
 PACKET_BYTES_MIN = 1 + CID_BYTES + 4 + 16
 """Below it there is no sample for header protection."""
 SAMPLE_AT, SAMPLE_STOP = 1 + CID_BYTES + 4, 1 + CID_BYTES + 4 + 16
-WINDOW_NUMBERS = 2 * MAX_ACK_RANGES
-"""Numbers that aioquic's window against duplicates spans."""
 STREAM_FIRST = frozenset((0x02, *range(0x08, 0x10)))
 """First bytes of packets whose frames are given to aioquic as decrypted here: STREAM, or an ACK before it."""
 
@@ -90,8 +89,8 @@ class FastConnection(FastSending):
         except InvalidTag:
             return 0
         window = space.received_packets
-        received = window._received
-        if number < window._lower or number in received:
+        behind = window.largest - number
+        if behind >= 0 and (behind >= SPAN or window.bits >> behind & 1):
             return TAKEN
         payload = None
         ack = only_ack(plain)
@@ -112,12 +111,10 @@ class FastConnection(FastSending):
         if number > space.largest_received_packet:
             space.largest_received_packet = number
             space.largest_received_time = now
-        received.add(number)
-        lower = number - WINDOW_NUMBERS + 1
-        if lower > window._lower:
-            window._lower = lower
-            if len(received) > 2 * WINDOW_NUMBERS:
-                window._received = {one for one in received if one >= lower}
+        if behind == -1 and window.bits == ALL:
+            window.largest = number
+        else:
+            window.add(number)
         ranges = space.ack_queue._RangeSet__ranges
         if ranges and ranges[-1].stop == number:
             ranges[-1] = range(ranges[-1].start, number + 1)
@@ -146,6 +143,12 @@ class FastConnection(FastSending):
         ):
             return TAKEN
         return QUIET
+
+    def _find_route_in(self) -> tuple[Any, ...] | None:
+        space = self._space
+        if space is not None and space.received_packets.__class__ is not NumberWindow:
+            space.received_packets = NumberWindow(space.received_packets, space.largest_received_packet)
+        return super()._find_route_in()
 
     def _take_plain(self, plain: bytes, space: QuicPacketSpace, number: int, first: int, now: float) -> int:
         """A packet's content, decrypted and seen for the first time."""
