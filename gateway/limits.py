@@ -71,8 +71,9 @@ JOURNAL_BYTES_MAX: Final = 16 * MIB
 """Frames kept per world while the store is away: 53 s at 60 Hz of 5 KB. Then the newest state, and a gap."""
 JOURNAL_ROUND_S_MIN: Final = 0.005
 """From one round of commits to the next at least: what comes meanwhile shares its sync. A third of a tick at 60 Hz."""
-JOURNAL_ROUND_S_MAX: Final = 0.1
-"""And at most, however much a round has to do: as often as a publisher hears of the durable mark."""
+JOURNAL_ROUND_S_MAX: Final = 0.11
+"""And at most, however much a round has to do: a little longer than until a publisher may hear of the durable mark
+again, so that it hears of each round right after it."""
 JOURNAL_ROUND_WORLDS_MAX: Final = 256
 """Worlds whose batches share one round: some 20 ms of work, after which those durable by then are told."""
 JOURNAL_ROUND_BATCH_BYTES_MAX: Final = 256 * KIB

@@ -23,7 +23,7 @@ log = logging.getLogger("mvgateway.journal")
 
 SHARE: Final = 0.25
 """Of a core: what the journal's thread takes where rounds are short."""
-LONG_S: Final = 0.01
+LONG_S: Final = 0.007
 """A round of so much work (some hundred worlds) rests twice as long for it: an eighth of a core."""
 
 

@@ -43,6 +43,8 @@ QUICK: Final = -1
 """No codec of a row: the body is still to be packed by :func:`pack_quick`."""
 LEVEL: Final = 1
 """Higher levels make a tenth smaller at best (docs/SCHEMA.md has the figures)."""
+QUICK_LEVEL: Final = -1
+"""Of frames that are packed one by one: without tables of their own, which a frame of 1 KiB seldom pays for."""
 
 _U32: Final = struct.Struct("<I")
 _MANY: Final = 24
@@ -105,7 +107,7 @@ class FrameEncoder:
 def pack_quick(bodies: Sequence[bytes]) -> list[tuple[int, bytes]]:
     """(codec, packed body) for each: alone, in one call where they are many, since around each call of zstd
     the interpreter's lock changes hands."""
-    codec = zstandard.ZstdCompressor(level=LEVEL)
+    codec = zstandard.ZstdCompressor(level=QUICK_LEVEL)
     if len(bodies) >= _MANY:
         many = codec.multi_compress_to_buffer(list(bodies))
         packed = [many[at].tobytes() for at in range(len(many))]

@@ -16,6 +16,8 @@ RAW: Final = 0
 ZSTD: Final = 1
 ZSTD_LEVEL: Final = 1
 """5 us for an 8 KiB page that does not compress, 40 us for one of dense records; higher levels gain little."""
+ROUND_LEVEL: Final = -1
+"""Of the pages of a round of journals, which hold packed frames: half the time, for a twentieth more bytes."""
 
 _MANY: Final = 12
 """One call for so many pages costs less than a call for each; it has 30 us of its own."""
@@ -31,12 +33,16 @@ class Packed(NamedTuple):
     data: bytes
 
 
-def _codec() -> tuple[zstandard.ZstdCompressor, zstandard.ZstdDecompressor]:
-    """This thread's codecs: zstandard's objects must not be shared by threads."""
+def _codec() -> tuple[zstandard.ZstdCompressor, zstandard.ZstdDecompressor, zstandard.ZstdCompressor]:
+    """This thread's codecs, the last one for rounds: zstandard's objects must not be shared by threads."""
     try:
         return _local.codec  # type: ignore[no-any-return]
     except AttributeError:
-        _local.codec = (zstandard.ZstdCompressor(level=ZSTD_LEVEL), zstandard.ZstdDecompressor())
+        _local.codec = (
+            zstandard.ZstdCompressor(level=ZSTD_LEVEL),
+            zstandard.ZstdDecompressor(),
+            zstandard.ZstdCompressor(level=ROUND_LEVEL),
+        )
         return _local.codec  # type: ignore[no-any-return]
 
 
@@ -54,11 +60,11 @@ def pack(data: bytes, expected: bytes | None = None) -> Packed:
 
 
 def pack_each(pages: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Packed]:
-    """Compress many pages, (hash, data) each, by hash. The hashes are trusted: the caller has just made them.
+    """Compress many pages of a round, (hash, data) each, by hash. The hashes are trusted: the caller has just made them.
 
     In one call where that pays, since around each call the interpreter's lock changes hands.
     """
-    contents, codec = dict(pages), _codec()[0]
+    contents, codec = dict(pages), _codec()[2]
     if len(contents) >= _MANY:
         many = codec.multi_compress_to_buffer(list(contents.values()))
         small = [many[at].tobytes() for at in range(len(many))]
