@@ -17,7 +17,8 @@ from aioquic.quic.events import HandshakeCompleted
 from bench.lean.batch import MESSAGES, SOL_UDP, UDP_GRO, Batch, large_buffer
 from bench.lean.reader import LeanReader, Take
 from gateway.core.ports import Link, Session
-from gateway.quic.client import Client, ClientPeer, local_socket
+from gateway.quic.client import Client, local_socket
+from gateway.quic.clientpeer import ClientPeer
 from gateway.quic.connection import Connection
 from gateway.quic.endpoint import CID_BYTES, Endpoint
 from gateway.quic.options import QuicOptions

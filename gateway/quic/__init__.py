@@ -3,16 +3,8 @@
 Room: quic. It speaks to ``core`` through :mod:`gateway.core.ports` and to ``http`` through ASGI.
 """
 
-from gateway.quic.client import (
-    Client,
-    ConnectFailed,
-    RequestFailed,
-    Response,
-    SessionRefused,
-    connect,
-    connect_webtransport,
-    h3_request,
-)
+from gateway.quic.client import Client, connect, connect_webtransport, h3_request
+from gateway.quic.exchange import ConnectFailed, RequestFailed, Response, SessionRefused
 from gateway.quic.options import QuicOptions
 from gateway.quic.server import ServerEndpoint, listen
 from gateway.quic.tls import ServerTls, TicketStore, Trust

@@ -10,262 +10,27 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, Self
 
 from aioquic.h3.connection import ErrorCode
-from aioquic.quic import events
 from aioquic.tls import SessionTicket
 
 from gateway import limits
 from gateway.core.ports import Session
-from gateway.errors import GatewayError, StoreUnavailable, TooLarge
-from gateway.quic.connection import Connection
+from gateway.errors import GatewayError
+from gateway.quic.clientpeer import ClientPeer, RawHeaders
 from gateway.quic.endpoint import Endpoint
-from gateway.quic.h3 import Http3
+from gateway.quic.exchange import ClientExchange, ConnectFailed, RequestFailed, Response, SessionRefused
 from gateway.quic.options import QuicOptions
-from gateway.quic.peer import Hub, Peer
 from gateway.quic.selftest import connection_class, usable_path
 from gateway.quic.tls import Trust
 from gateway.quic.udp import UdpSocket
 from gateway.quic.webtransport import WebTransportLink
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
 CONNECT_TIMEOUT_S = 1.0
 REQUEST_TIMEOUT_S = 30.0
-RESPONSE_BYTES_MAX = 64 * limits.MIB
-
-
-class ConnectFailed(StoreUnavailable):
-    """No connection: silence, a refusal, or a certificate that is not trusted."""
-
-    code = "connect_failed"
-    title = "No connection"
-
-
-class RequestFailed(StoreUnavailable):
-    """A request ended without a complete response; ``facts["sent"]`` tells whether it may have been served."""
-
-    code = "request_failed"
-    title = "Request failed"
-
-
-class SessionRefused(GatewayError):
-    """The gateway answered a session's CONNECT with an error. ``status`` and ``document`` are its own."""
-
-    code = "session_refused"
-    title = "Session refused"
-
-    def __init__(self, status: int, document: dict[str, Any]) -> None:
-        detail = document.get("detail") or f"the gateway answered {status}"
-        super().__init__(str(detail), http_status=status, document=document)
-        self.document = document
-        self.http_status = status
-
-
-class Response:
-    """A response whose header section has come. Read the body with ``async for`` or :meth:`read`."""
-
-    def __init__(self, exchange: ClientExchange, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.status = status
-        self.headers = headers
-        self._exchange = exchange
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first header of that lower-case name."""
-        return next((value for key, value in self.headers if key == name), None)
-
-    async def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """The body in pieces as they come. Raises :class:`RequestFailed` if it breaks off."""
-        while (chunk := await self._exchange.next_chunk()) is not None:
-            yield chunk
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self.aiter_bytes()
-
-    async def read(self, bytes_max: int = RESPONSE_BYTES_MAX) -> bytes:
-        """The whole body. Raises :class:`TooLarge` beyond ``bytes_max``."""
-        parts: list[bytes] = []
-        size = 0
-        async for chunk in self.aiter_bytes():
-            size += len(chunk)
-            if size > bytes_max:
-                self.close()
-                raise TooLarge(f"the response is over {bytes_max} bytes")
-            parts.append(chunk)
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """Give up what has not been read."""
-        self._exchange.give_up()
-
-
-class ClientExchange:
-    """One request under way."""
-
-    def __init__(self, peer: ClientPeer, stream_id: int) -> None:
-        self.peer = peer
-        self.stream_id = stream_id
-        self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self.sending: asyncio.Task[None] | None = None
-        self._chunks: deque[bytes] = deque()
-        self._ended = False
-        self._error: GatewayError | None = None
-        self._wakeup: asyncio.Future[None] | None = None
-
-    def on_headers(self, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
-        status = int(dict(headers)[b":status"]) if headers and headers[0][0] == b":status" else 0
-        if status >= 200 and not self.response.done():
-            fields = [(name, value) for name, value in headers if name[:1] != b":"]
-            self.response.set_result(Response(self, status, fields))
-        if ended:
-            self.on_data(b"", True)
-
-    def on_data(self, data: bytes, ended: bool) -> None:
-        if data:
-            self.peer.quic.hold(self.stream_id, len(data))
-            self._chunks.append(data)
-        if ended:
-            self._ended = True
-            self.peer.exchanges.pop(self.stream_id, None)
-        self._wake()
-
-    def fail(self, error: GatewayError) -> None:
-        """It will not come to an end."""
-        self.peer.exchanges.pop(self.stream_id, None)
-        if self.sending is not None:
-            self.sending.cancel()
-        if not self._ended:
-            self._error = error
-            if not self.response.done():
-                self.response.set_exception(error)
-        self._wake()
-
-    async def next_chunk(self) -> bytes | None:
-        while not self._chunks:
-            if self._ended:
-                return None
-            if self._error is not None:
-                raise self._error
-            self._wakeup = asyncio.get_running_loop().create_future()
-            await self._wakeup
-        data = self._chunks.popleft()
-        self.peer.consumed(self.stream_id, len(data))
-        return data
-
-    def give_up(self) -> None:
-        """Neither send nor read the rest."""
-        if self.sending is not None:
-            self.sending.cancel()
-        while self._chunks:
-            self.peer.consumed(self.stream_id, len(self._chunks.popleft()))
-        self.peer.exchanges.pop(self.stream_id, None)
-        if not self._ended:
-            self._ended = True
-            self.peer.give_up_stream(self.stream_id, ErrorCode.H3_REQUEST_CANCELLED)
-
-    def _wake(self) -> None:
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
-
-
-class ClientPeer(Peer):
-    """The connection to a server, as the client sees it."""
-
-    def __init__(self, quic: Connection, hub: Hub, trust: Trust) -> None:
-        super().__init__(quic, hub)
-        self.h3 = Http3(quic)
-        self.exchanges: dict[int, ClientExchange] = {}
-        self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.closed = asyncio.Event()
-        self.was_resumed = False
-        self.early_data_accepted = False
-        self._trust = trust
-        self._pings: dict[int, asyncio.Future[None]] = {}
-        self._next_ping = 1
-
-    def on_handshake(self, event: events.HandshakeCompleted) -> None:
-        self.was_resumed = event.session_resumed
-        self.early_data_accepted = event.early_data_accepted
-        if not self._trust.accepts(self.quic.peer_leaf_der()):
-            self._fail_connecting("the server's certificate is none of the pinned ones")
-            self.close(ErrorCode.H3_GENERAL_PROTOCOL_ERROR, "certificate not pinned")
-        elif not self.connected.done():
-            self.connected.set_result(None)
-
-    def _fail_connecting(self, why: str) -> None:
-        if not self.connected.done():
-            self.connected.set_exception(ConnectFailed(why))
-            self.connected.exception()
-
-    def on_headers(self, stream_id: int, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
-        exchange = self.exchanges.get(stream_id)
-        if exchange is None:
-            return
-        exchange.on_headers(headers, ended)
-        link = self.sessions.get(stream_id)
-        if link is not None and exchange.response.done():
-            if exchange.response.result().status < 300:
-                del self.exchanges[stream_id]
-            else:
-                self.remove_session(link)
-
-    def on_data(self, stream_id: int, data: bytes, ended: bool) -> None:
-        exchange = self.exchanges.get(stream_id)
-        if exchange is not None:
-            exchange.on_data(data, ended)
-
-    def on_reset(self, stream_id: int, *, receiving: bool) -> None:
-        exchange = self.exchanges.get(stream_id)
-        if exchange is None:
-            return
-        if receiving:
-            exchange.fail(RequestFailed("the gateway gave the request up", sent=True))
-        elif exchange.sending is not None:
-            exchange.sending.cancel()
-
-    def on_ping(self, uid: int) -> None:
-        waiter = self._pings.pop(uid, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def on_over(self, event: events.ConnectionTerminated) -> None:
-        why = event.reason_phrase or f"closed with code {event.error_code:#x}"
-        self._fail_connecting(f"the connection ended: {why}")
-        error = RequestFailed(f"the connection ended: {why}", sent=True)
-        for exchange in list(self.exchanges.values()):
-            exchange.fail(error)
-        for waiter in self._pings.values():
-            if not waiter.done():
-                waiter.set_exception(error)
-                waiter.exception()
-        self._pings.clear()
-        self.closed.set()
-
-    async def ping(self) -> None:
-        """Wait for one round trip."""
-        uid = self._next_ping
-        self._next_ping += 1
-        waiter = self._pings[uid] = asyncio.get_running_loop().create_future()
-        self.quic.send_ping(uid)
-        self.hub.mark(self)
-        await waiter
-
-    def open_request(self, headers: RawHeaders, *, ended: bool) -> int:
-        """Send a header section on a new request stream; answers the stream."""
-        assert self.h3 is not None
-        if self.quic.is_ended or self.quic._close_event is not None:
-            raise RequestFailed("the connection is closed", sent=False)
-        stream_id = self.quic.get_next_available_stream_id()
-        self.h3.send_headers(stream_id, list(headers), end_stream=ended)
-        self.hub.mark(self)
-        return stream_id
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self.sessions or self.exchanges)
 
 
 class Client:

@@ -1,0 +1,151 @@
+"""A client's requests: one under way, its response, and how either may fail. Room: quic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from aioquic.h3.connection import ErrorCode
+
+from gateway import limits
+from gateway.errors import GatewayError, StoreUnavailable, TooLarge
+
+if TYPE_CHECKING:
+    from gateway.quic.clientpeer import ClientPeer
+
+RESPONSE_BYTES_MAX = 64 * limits.MIB
+
+
+class ConnectFailed(StoreUnavailable):
+    """No connection: silence, a refusal, or a certificate that is not trusted."""
+
+    code = "connect_failed"
+    title = "No connection"
+
+
+class RequestFailed(StoreUnavailable):
+    """A request ended without a complete response; ``facts["sent"]`` tells whether it may have been served."""
+
+    code = "request_failed"
+    title = "Request failed"
+
+
+class SessionRefused(GatewayError):
+    """The gateway answered a session's CONNECT with an error. ``status`` and ``document`` are its own."""
+
+    code = "session_refused"
+    title = "Session refused"
+
+    def __init__(self, status: int, document: dict[str, Any]) -> None:
+        detail = document.get("detail") or f"the gateway answered {status}"
+        super().__init__(str(detail), http_status=status, document=document)
+        self.document = document
+        self.http_status = status
+
+
+class Response:
+    """A response whose header section has come. Read the body with ``async for`` or :meth:`read`."""
+
+    def __init__(self, exchange: ClientExchange, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        self.headers = headers
+        self._exchange = exchange
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """The body in pieces as they come. Raises :class:`RequestFailed` if it breaks off."""
+        while (chunk := await self._exchange.next_chunk()) is not None:
+            yield chunk
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.aiter_bytes()
+
+    async def read(self, bytes_max: int = RESPONSE_BYTES_MAX) -> bytes:
+        """The whole body. Raises :class:`TooLarge` beyond ``bytes_max``."""
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.aiter_bytes():
+            size += len(chunk)
+            if size > bytes_max:
+                self.close()
+                raise TooLarge(f"the response is over {bytes_max} bytes")
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Give up what has not been read."""
+        self._exchange.give_up()
+
+
+class ClientExchange:
+    """One request under way."""
+
+    def __init__(self, peer: ClientPeer, stream_id: int) -> None:
+        self.peer = peer
+        self.stream_id = stream_id
+        self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self.sending: asyncio.Task[None] | None = None
+        self._chunks: deque[bytes] = deque()
+        self._ended = False
+        self._error: GatewayError | None = None
+        self._wakeup: asyncio.Future[None] | None = None
+
+    def on_headers(self, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
+        status = int(dict(headers)[b":status"]) if headers and headers[0][0] == b":status" else 0
+        if status >= 200 and not self.response.done():
+            fields = [(name, value) for name, value in headers if name[:1] != b":"]
+            self.response.set_result(Response(self, status, fields))
+        if ended:
+            self.on_data(b"", True)
+
+    def on_data(self, data: bytes, ended: bool) -> None:
+        if data:
+            self.peer.quic.hold(self.stream_id, len(data))
+            self._chunks.append(data)
+        if ended:
+            self._ended = True
+            self.peer.exchanges.pop(self.stream_id, None)
+        self._wake()
+
+    def fail(self, error: GatewayError) -> None:
+        """It will not come to an end."""
+        self.peer.exchanges.pop(self.stream_id, None)
+        if self.sending is not None:
+            self.sending.cancel()
+        if not self._ended:
+            self._error = error
+            if not self.response.done():
+                self.response.set_exception(error)
+        self._wake()
+
+    async def next_chunk(self) -> bytes | None:
+        while not self._chunks:
+            if self._ended:
+                return None
+            if self._error is not None:
+                raise self._error
+            self._wakeup = asyncio.get_running_loop().create_future()
+            await self._wakeup
+        data = self._chunks.popleft()
+        self.peer.consumed(self.stream_id, len(data))
+        return data
+
+    def give_up(self) -> None:
+        """Neither send nor read the rest."""
+        if self.sending is not None:
+            self.sending.cancel()
+        while self._chunks:
+            self.peer.consumed(self.stream_id, len(self._chunks.popleft()))
+        self.peer.exchanges.pop(self.stream_id, None)
+        if not self._ended:
+            self._ended = True
+            self.peer.give_up_stream(self.stream_id, ErrorCode.H3_REQUEST_CANCELLED)
+
+    def _wake(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
