@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.core.bundle import Burst
-from gateway.quic.connection import Connection, FateSink, Run
+from gateway.quic.connection import Connection, FateSink
 from gateway.quic.fast import FastConnection
-from gateway.quic.framing import Framing
+from gateway.quic.framing import Framing, Run
 from gateway.quic.options import QuicOptions
 from gateway.quic.selftest import throwaway_certificate
 from gateway.quic.tls import ServerTls, Trust

@@ -18,16 +18,9 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.recovery import QuicPacketSpace
 
 from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.connection import (
-    AEAD_TAG_BYTES,
-    CONNECTED,
-    PACKET_NUMBER_BYTES,
-    QUEUE_BYTES_MAX,
-    FateSink,
-    Run,
-)
+from gateway.quic.connection import AEAD_TAG_BYTES, CONNECTED, PACKET_NUMBER_BYTES, QUEUE_BYTES_MAX, FateSink
 from gateway.quic.faststate import FastState
-from gateway.quic.framing import Framing, Shape
+from gateway.quic.framing import Framing, Run, Shape
 from gateway.quic.recovery import SentDatagrams
 from gateway.quic.shortpacket import BYTES
 

@@ -16,29 +16,25 @@ import hashlib
 import hmac
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from aioquic import tls
 from aioquic.buffer import size_uint_var
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
-    CONNECTION_LIMIT_FRAME_CAPACITY,
     END_STATES,
-    MAX_STREAM_DATA_FRAME_CAPACITY,
     NetworkAddress,
-    QuicConnection,
     QuicConnectionState,
 )
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
-from aioquic.quic.recovery import QuicPacketSpace
-from aioquic.quic.stream import QuicStream
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import limits
 from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.framing import Framing
+from gateway.quic.flow import FlowControlled
+from gateway.quic.framing import Framing, Run
 from gateway.quic.keys import UpdatableKeys
 from gateway.quic.recovery import Pacer
 
@@ -56,19 +52,6 @@ QUEUE_BYTES_MAX = limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
 
 TAKEN, QUIET = 1, 2
 """What ``receive_short`` did with a packet: took it; took it and left only ``acked`` to see to."""
-
-
-class Run(NamedTuple):
-    """Packets joined as ``UDP_SEGMENT`` takes them: ``segment_bytes`` each, the last may be shorter."""
-
-    data: bytes
-    segment_bytes: int
-    packets: int
-
-    def split(self) -> list[bytes]:
-        """The packets one by one."""
-        size = self.segment_bytes
-        return [self.data[at : at + size] for at in range(0, len(self.data), size)]
 
 
 class FateSink(Protocol):
@@ -98,7 +81,7 @@ def reset_token(key: bytes, cid: bytes) -> bytes:
     return hmac.new(key, b"stateless reset" + cid, hashlib.sha256).digest()[:RESET_TOKEN_BYTES]
 
 
-class Connection(QuicConnection):
+class Connection(FlowControlled):
     """One connection, client or server. ``reset_key``: see :class:`gateway.quic.options.QuicOptions`.
 
     aioquic's attributes are too many for anything but a large table of their own. Those that every
@@ -148,8 +131,6 @@ class Connection(QuicConnection):
         self.on_payload: Callable[[bytes], None] | None = None
         self.datagrams_dropped = 0
         self.datagram_bytes_queued = 0
-        self.held_bytes = 0
-        self._held: dict[int, int] = {}
         self._reset_key = reset_key
         self._local_active_connection_id_limit = limits.QUIC_CONNECTION_IDS_MAX
         self._keys: UpdatableKeys | None = None
@@ -215,10 +196,6 @@ class Connection(QuicConnection):
     @property
     def is_established(self) -> bool:
         return self._handshake_complete and self._state not in END_STATES and not self._close_pending
-
-    @property
-    def is_ended(self) -> bool:
-        return self._state in END_STATES
 
     def datagram_bytes_max(self) -> int:
         """The largest datagram payload that fits one packet of this connection now; 0: none are taken."""
@@ -320,110 +297,6 @@ class Connection(QuicConnection):
     def _close_end(self) -> None:
         self.forget_datagrams()
         super()._close_end()
-
-    # -- streams --------------------------------------------------------------------------
-
-    def hold(self, stream_id: int, size: int) -> None:
-        """Note bytes that the application has been given but not consumed: windows stay shut for them."""
-        self._held[stream_id] = self._held.get(stream_id, 0) + size
-        self.held_bytes += size
-
-    def release(self, stream_id: int, size: int) -> None:
-        """Note that the application consumed ``size`` held bytes."""
-        left = self._held.get(stream_id, 0) - size
-        if left > 0:
-            self._held[stream_id] = left
-        else:
-            self._held.pop(stream_id, None)
-        self.held_bytes -= size
-
-    def can_open_uni_stream(self) -> bool:
-        """Whether the peer lets another unidirectional stream begin now."""
-        return self._local_next_stream_id_uni // 4 < self._remote_max_streams_uni
-
-    def unsent_bytes(self, stream_id: int) -> int:
-        """Bytes of a stream that are not acknowledged yet; 0 once it is done or gone."""
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.sender.is_finished or stream.sender._reset_error_code is not None:
-            return 0
-        return stream.sender._buffer_stop - stream.sender._buffer_start
-
-    def send_buffer_bytes(self, writers: int) -> int:
-        """How many unacknowledged bytes of one stream its writer need not wait for, when so many writers
-        wait: two windows between them, so that the window can double in the next round trip."""
-        wanted = min(2 * int(self._loss._cc.congestion_window), limits.H3_SEND_BUFFER_BYTES_MAX)
-        return max(wanted // max(writers, 1), limits.H3_SEND_BUFFER_BYTES_MIN)
-
-    def has_unsent(self) -> bool:
-        """Whether any stream still has bytes that the peer has not acknowledged."""
-        return any(self.unsent_bytes(stream_id) for stream_id in self._streams)
-
-    def send_is_over(self, stream_id: int) -> bool:
-        """True once all bytes and the end of our side were acknowledged, or it was reset."""
-        stream = self._streams.get(stream_id)
-        return stream is None or stream.sender.is_finished or stream.sender._reset_error_code is not None
-
-    def can_send_on(self, stream_id: int) -> bool:
-        """Whether ``send_stream_data`` may be called: not ended, not reset, not discarded."""
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            return not self._stream_is_discarded(stream_id)
-        sender = stream.sender
-        return sender._buffer_fin is None and sender._reset_error_code is None and not sender.is_finished
-
-    def abandon_receiving(self, stream_id: int, error_code: int) -> None:
-        """Ask the peer to stop sending on a stream, if it is still at it."""
-        stream = self._streams.get(stream_id)
-        if stream is not None and not stream.receiver.is_finished and not self.is_ended:
-            self.stop_stream(stream_id, error_code)
-
-    def _write_stream_limits(
-        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
-    ) -> None:
-        local = stream.max_stream_data_local
-        if not local or stream.receiver.is_finished:
-            return
-        window = self._configuration.max_stream_data
-        consumed = stream.receiver._buffer_start - self._held.get(stream.stream_id or 0, 0)
-        if consumed + window - local >= window // 2:
-            stream.max_stream_data_local = local = consumed + window
-        if stream.max_stream_data_local_sent != local:
-            buf = builder.start_frame(
-                QuicFrameType.MAX_STREAM_DATA,
-                capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
-                handler=self._on_max_stream_data_delivery,
-                handler_args=(stream,),
-            )
-            buf.push_uint_var(stream.stream_id or 0)
-            buf.push_uint_var(local)
-            stream.max_stream_data_local_sent = local
-
-    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
-        data = self._local_max_data
-        window = self._configuration.max_data
-        if data.value - data.used < window // 2:
-            consumed = data.used - self.held_bytes - self._out_of_order_bytes()
-            data.value = max(data.value, consumed + window)
-        for limit in (data, self._local_max_streams_bidi, self._local_max_streams_uni):
-            if limit.value == limit.sent:
-                continue
-            if limit is not data and limit.sent and limit.sent - limit.used >= limit.value - limit.sent:
-                continue
-            buf = builder.start_frame(
-                limit.frame_type,
-                capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
-                handler=self._on_connection_limit_delivery,
-                handler_args=(limit,),
-            )
-            buf.push_uint_var(limit.value)
-            limit.sent = limit.value
-
-    def _out_of_order_bytes(self) -> int:
-        return sum(
-            stream.receiver.highest_offset - stream.receiver._buffer_start
-            for stream in self._streams.values()
-            if not stream.receiver.is_finished
-        )
 
     # -- stateless reset ------------------------------------------------------------------
 

@@ -19,10 +19,10 @@ from aioquic.quic.packet import QuicHeader, pull_quic_header
 
 from gateway.limits import QUIC_RECEIVE_BATCH_MAX, QUIC_RECEIVE_TURN_MAX
 from gateway.quic.coalesce import Watch
-from gateway.quic.connection import Run
 from gateway.quic.fast import FastConnection
 from gateway.quic.fastack import ack_alone
 from gateway.quic.faststate import PTO_S_MIN
+from gateway.quic.framing import Run
 from gateway.quic.peer import Peer
 from gateway.quic.timers import SLOTS_PER_SECOND, Timed, TimerWheel
 from gateway.quic.udp import Address, UdpSocket

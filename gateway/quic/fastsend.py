@@ -13,8 +13,9 @@ from aioquic.quic.recovery import QuicPacketSpace
 
 from gateway.quic.burst import BurstSending
 from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.connection import AEAD_TAG_BYTES, PACKET_NUMBER_BYTES, FateSink, Run
+from gateway.quic.connection import AEAD_TAG_BYTES, PACKET_NUMBER_BYTES, FateSink
 from gateway.quic.faststreams import FRAME_BYTES_MIN, sent_packet, write_frames
+from gateway.quic.framing import Run
 from gateway.quic.recovery import SentDatagrams, sent_datagrams
 from gateway.quic.shortpacket import BYTES, datagram_head, encode_ack
 

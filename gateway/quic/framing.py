@@ -5,6 +5,8 @@ Sources: RFC 9221 section 4 (DATAGRAM frames); RFC 9297 section 2.1 (the prefix:
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from gateway import limits
 from gateway.core.bundle import Burst
 from gateway.quic.shortpacket import datagram_head
@@ -14,6 +16,19 @@ HEAD_BYTES_MAX = 1 + 20 + 2 + 16
 
 Shape = tuple[tuple[int, int], ...]
 """Of each packet: its content's length in bytes, and how many messages it holds."""
+
+
+class Run(NamedTuple):
+    """Packets joined as ``UDP_SEGMENT`` takes them: ``segment_bytes`` each, the last may be shorter."""
+
+    data: bytes
+    segment_bytes: int
+    packets: int
+
+    def split(self) -> list[bytes]:
+        """The packets one by one."""
+        size = self.segment_bytes
+        return [self.data[at : at + size] for at in range(0, len(self.data), size)]
 
 
 class Framing:

@@ -26,7 +26,7 @@ from gateway.quic.batch import (
     unpack_address,
     usable,
 )
-from gateway.quic.connection import Run
+from gateway.quic.framing import Run
 
 Address = Any
 Datagram = tuple[bytes, Address]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from aioquic.quic import events
 from aioquic.quic.connection import QuicConnection
 
-from gateway.quic.connection import Connection, FateSink, Run
+from gateway.quic.connection import Connection, FateSink
+from gateway.quic.framing import Run
 from gateway.quic.options import QuicOptions
 
 CLIENT, SERVER = ("10.0.0.1", 1111), ("10.0.0.2", 4433)
