@@ -1,0 +1,206 @@
+"""The server's end of one connection: requests to the application, session requests to the doors. Room: quic."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aioquic.h3.connection import ErrorCode
+from aioquic.quic import events
+
+from gateway import limits
+from gateway.core.ports import CloseCode
+from gateway.errors import (
+    BadInput,
+    GatewayError,
+    MalformedMessage,
+    Overloaded,
+    PublisherPresent,
+    ShuttingDown,
+)
+from gateway.quic.asgi import SAFE_METHODS, Exchange, Malformed, problem_response, request_scope
+from gateway.quic.connection import Connection
+from gateway.quic.h3 import Http3
+from gateway.quic.heads import RawHeaders
+from gateway.quic.peer import Hub, Peer
+from gateway.quic.webtransport import WebTransportLink
+from gateway.wire import encode_control
+
+if TYPE_CHECKING:
+    from gateway.quic.server import ServerContext
+
+logger = logging.getLogger(__name__)
+
+WEBTRANSPORT_PROTOCOLS = frozenset({b"webtransport", b"webtransport-h3"})
+
+
+class NotImplementedHere(BadInput):
+    """An extended CONNECT for a protocol that is not spoken here."""
+
+    code = "unsupported_protocol"
+    status = 501
+    title = "Unsupported protocol"
+
+
+class TooEarly(GatewayError):
+    """A request that must not be replayed came in 0-RTT."""
+
+    code = "too_early"
+    status = 425
+    title = "Too early"
+    retry = True
+
+
+class ServerPeer(Peer):
+    """One client's connection, as the server sees it."""
+
+    def __init__(self, quic: Connection, hub: Hub, server: ServerContext) -> None:
+        super().__init__(quic, hub)
+        self._server = server
+        self._exchanges: dict[int, Exchange] = {}
+        self._next_request = 0
+        self._going_away = False
+
+    def on_negotiated(self) -> None:
+        self.h3 = Http3(self.quic, self._server.heads)
+
+    def on_handshake(self, event: events.HandshakeCompleted) -> None:
+        self._server.on_peer_established(self)
+
+    # -- requests -------------------------------------------------------------------------
+
+    def on_headers(self, stream_id: int, headers: RawHeaders, ended: bool) -> None:
+        exchange = self._exchanges.get(stream_id)
+        if exchange is not None:
+            exchange.feed(b"", ended)
+            return
+        if stream_id in self.sessions:
+            return
+        self._next_request = max(self._next_request, stream_id + 4)
+        self.hub.counters["requests"] += 1
+        try:
+            self._on_request(stream_id, headers, ended)
+        except GatewayError as error:
+            self._refuse(stream_id, error)
+        except Malformed as exc:
+            self._refuse(stream_id, BadInput(str(exc)))
+
+    def _on_request(self, stream_id: int, headers: RawHeaders, ended: bool) -> None:
+        if self._going_away:
+            raise ShuttingDown("the gateway is shutting down; connect again")
+        scope = request_scope(headers, self._client_address(), self._server.address)
+        if not self.handshake_done and not self._is_replayable(scope):
+            raise TooEarly(f"{scope['method']} is not served before the handshake is complete; send it again")
+        if scope["method"] == "CONNECT":
+            protocol = next((value for name, value in headers if name == b":protocol"), None)
+            self._on_connect(stream_id, protocol, scope)
+            return
+        exchange = self._exchanges[stream_id] = Exchange(self, stream_id, scope, ended)
+        exchange.run(self._server.app)
+
+    def _is_replayable(self, scope: dict[str, Any]) -> bool:
+        return scope["method"] in SAFE_METHODS or scope["path"] in self._server.options.early_data_paths
+
+    def _client_address(self) -> tuple[str, int] | None:
+        address = self.quic.get_peer_address()
+        return (address[0], address[1]) if address else None
+
+    def _refuse(self, stream_id: int, error: GatewayError) -> None:
+        assert self.h3 is not None
+        self.hub.counters["refused"] += 1
+        headers, body = problem_response(error)
+        if self.quic.can_send_on(stream_id):
+            self.h3.send_headers(stream_id, headers)
+            self.h3.send_data(stream_id, body, end_stream=True)
+        self.quic.abandon_receiving(stream_id, ErrorCode.H3_NO_ERROR)
+        self.hub.mark(self)
+
+    def on_data(self, stream_id: int, data: bytes, ended: bool) -> None:
+        exchange = self._exchanges.get(stream_id)
+        if exchange is not None:
+            exchange.feed(data, ended)
+
+    def on_reset(self, stream_id: int, *, receiving: bool) -> None:
+        exchange = self._exchanges.get(stream_id)
+        if exchange is not None:
+            exchange.disconnect()
+            if receiving:
+                self.give_up_stream(stream_id, ErrorCode.H3_REQUEST_CANCELLED)
+
+    def on_exchange_over(self, stream_id: int) -> None:
+        self._exchanges.pop(stream_id, None)
+
+    # -- sessions -------------------------------------------------------------------------
+
+    def _on_connect(self, stream_id: int, protocol: bytes | None, scope: dict[str, Any]) -> None:
+        if protocol not in WEBTRANSPORT_PROTOCOLS:
+            raise NotImplementedHere(f"CONNECT is for WebTransport here, not for {protocol!r}")
+        if len(self.sessions) >= limits.WT_SESSIONS_PER_CONNECTION_MAX:
+            raise Overloaded(
+                f"{len(self.sessions)} sessions on one connection, at most "
+                f"{limits.WT_SESSIONS_PER_CONNECTION_MAX}; open another connection"
+            )
+        link = WebTransportLink(self, stream_id)
+        self.add_session(link)
+        self.hub.counters["sessions"] += 1
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        query = scope["query_string"].decode("latin-1")
+        self.hub.spawn(self._open(link, scope["path"], query, headers))
+
+    async def _open(self, link: WebTransportLink, path: str, query: str, headers: dict[str, str]) -> None:
+        try:
+            session = await self._server.doors.open_at(path, query, headers, link)
+        except GatewayError as error:
+            self._refuse_session(link, error)
+        except Exception:
+            self.hub.counters["faults"] += 1
+            logger.exception("opening the session %s failed", path)
+            self._refuse_session(link, GatewayError("the session could not be opened"))
+        else:
+            link.attach(session)
+        self.hub.mark(self)
+
+    def _refuse_session(self, link: WebTransportLink, error: GatewayError) -> None:
+        if link.is_accepted or link.closed_code is not None:
+            link.control(encode_control("error", code=error.code, message=error.message))
+            link.close(close_code(error), error.message)
+            return
+        self.remove_session(link)
+        link.closed_code, link.closed_reason = int(close_code(error)), error.message
+        if not self.quic.is_ended:
+            self._refuse(link.session_id, error)
+
+    def accept_session(self, link: WebTransportLink) -> None:
+        if self.h3 is None or not self.quic.can_send_on(link.session_id):
+            return
+        headers = [(b":status", b"200"), (b"sec-webtransport-http3-draft", b"draft02")]
+        self.h3.send_headers(link.session_id, headers)
+        self.hub.mark(self)
+
+    # -- the end --------------------------------------------------------------------------
+
+    def on_over(self, event: events.ConnectionTerminated) -> None:
+        for exchange in list(self._exchanges.values()):
+            exchange.disconnect()
+        self._server.on_peer_over(self)
+
+    def go_away(self) -> None:
+        self._going_away = True
+        if self.h3 is not None and self.quic.is_established:
+            self.h3.go_away(self._next_request)
+            self.hub.mark(self)
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.sessions or self._exchanges) or self.quic.has_unsent()
+
+
+def close_code(error: GatewayError) -> CloseCode:
+    """The session close code that goes with an error."""
+    if isinstance(error, PublisherPresent):
+        return CloseCode.PUBLISHER_PRESENT
+    if isinstance(error, MalformedMessage):
+        return CloseCode.MALFORMED
+    if isinstance(error, ShuttingDown):
+        return CloseCode.SHUTTING_DOWN
+    return CloseCode.ERROR
