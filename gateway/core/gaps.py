@@ -103,6 +103,8 @@ class GapTracker:
 
     def take(self, mono: float) -> list[Gap]:
         """The gaps that are certain by now, each told once."""
+        if not (self.holes or self.partial or self._found):
+            return []
         while self.holes and mono - self.holes[0][2] > WAIT_S:
             self._close_hole(self.holes.pop(0))
         for tick in [tick for tick, partial in self.partial.items() if mono - partial.since > WAIT_S]:
@@ -121,8 +123,10 @@ class GapTracker:
 
     def whole_up_to(self, tick: int) -> int:
         """The newest tick at or below ``tick`` below which nothing is still awaited."""
+        if not self.awaits:
+            return tick
         awaited = [*self.partial, *(first for first, _, _ in self.holes)]
-        return min(tick, min(awaited) - 1) if awaited else tick
+        return min(tick, min(awaited) - 1)
 
     def _close_hole(self, hole: tuple[int, int, float]) -> None:
         first, last, _ = hole

@@ -132,8 +132,9 @@ class JournalBuffer:
     def note_gaps(self, mono: float) -> None:
         """Enter the gaps that have become certain."""
         found = self._tracker.take(mono)
-        self._counters.gaps += len(found)
-        self._gaps += found
+        if found:
+            self._counters.gaps += len(found)
+            self._gaps += found
         if len(self._gaps) > JOURNAL_GAPS_MAX:
             self._gaps = [_spanning(self._gaps)]
 
@@ -162,8 +163,10 @@ class JournalBuffer:
             self._in_flight, self._retry = self._retry, None
             return self._in_flight
         self.note_gaps(mono)
-        dropped = [Gap(epoch, low, high, "dropped") for epoch, (low, high) in self._dropped.items()]
-        self._dropped.clear()
+        dropped: list[Gap] = []
+        if self._dropped:
+            dropped = [Gap(epoch, low, high, "dropped") for epoch, (low, high) in self._dropped.items()]
+            self._dropped.clear()
         if self._newest >= 0 and (self._keyframe_due or mono - self._keyframe_at >= self._interval_s):
             self._add_keyframe(mono, now_us)
         self._in_flight = self._batch(tuple(self._rows), (*self._gaps, *dropped))

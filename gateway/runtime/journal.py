@@ -58,6 +58,7 @@ class JournalPump:
 
     def __init__(self, world: World, database: Appends, rounds: Rounds | None = None) -> None:
         self._world = world
+        self._loop = asyncio.get_running_loop()
         self._database = database
         self._rounds = rounds
         self.commits = 0
@@ -109,7 +110,7 @@ class JournalPump:
             self._timer = None
         self._timer_at = at
         if at is not None and not self._stopped:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, at - time.monotonic()), self._poll)
+            self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._poll)
 
     def _poll(self) -> None:
         self._timer, self._timer_at = None, None
@@ -145,8 +146,9 @@ class JournalPump:
         (batch, began), self._in_round = self._in_round, None
         self._database.let_go()
         if error is None:
-            self._succeeded(batch, began)
-            self.wake()
+            self._succeeded(batch, began)  # which wakes
+            if self._is_awaited:
+                self.wake()
         elif isinstance(error, Conflict):
             self._go_alone(batch)
         else:
@@ -157,7 +159,7 @@ class JournalPump:
 
     def _go_alone(self, batch: Batch | None, pause_s: float = 0.0) -> None:
         if not self._stopped:
-            self._alone = asyncio.get_running_loop().create_task(self._run_alone(batch, pause_s))
+            self._alone = self._loop.create_task(self._run_alone(batch, pause_s))
 
     async def _run_alone(self, batch: Batch | None, pause_s: float) -> None:
         """Commit ``batch`` or the next one, and go on until rounds can do it again. ``pause_s``: what was

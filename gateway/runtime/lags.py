@@ -36,6 +36,7 @@ BOUNDS_MS: Final = (
 )
 """Fine where a game would notice, coarse where an operator should."""
 MORE: Final = "more"
+_BOUNDS_US: Final = [bound * 1_000 for bound in BOUNDS_MS]
 
 
 class Lags:
@@ -50,9 +51,9 @@ class Lags:
         """These are durable as of ``now_us`` (µs since the Unix epoch). Keyframes, which the gateway makes
         itself, don't count."""
         counts = self._counts
-        for frame in frames:
-            if not frame.keyframe:
-                counts[bisect_left(BOUNDS_MS, (now_us - frame.received_at_us) / 1_000)] += 1
+        for _, _, _, received_at_us, _, is_keyframe, _ in frames:
+            if not is_keyframe:
+                counts[bisect_left(_BOUNDS_US, now_us - received_at_us)] += 1
 
     def as_dict(self) -> dict[str, int]:
         """``{"1": frames within 1 ms, "2": others within 2 ms, …, "more": the rest}``."""

@@ -14,6 +14,7 @@ from gateway.limits import CONTROL_MESSAGE_BYTES_MAX
 
 TYPE_CONTROL: Final = 16
 _TYPE_BYTE: Final = bytes([TYPE_CONTROL])
+_encoded: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,7 @@ class Control:
 
 def encode_control(type: str, **fields: Any) -> bytes:
     """The message's bytes. ``fields`` are JSON-ready values."""
-    body = json.dumps({"type": type, **fields}, separators=(",", ":"), allow_nan=False)
-    return _TYPE_BYTE + body.encode()
+    return _TYPE_BYTE + _encoded({"type": type, **fields}).encode()
 
 
 def decode_control(message: bytes) -> Control:

@@ -47,8 +47,7 @@ class Gap:
     reason: GapReason
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """One commit's worth. ``epoch, tick``: the durable mark once it is down (None: unchanged);
     every frame up to it that will ever be whole is in this batch or an earlier one."""
 
