@@ -8,7 +8,7 @@ RFC 9001 sections 5.3 and 5.4; RFC 9002 section 7.7.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -94,6 +94,52 @@ def split_oldest(sent: dict[int, Any], burst: SentBurst, last: int) -> SentBurst
     return front
 
 
+def _sealed(
+    contents: Sequence[bytes],
+    number: int,
+    first: int,
+    cid: bytes,
+    encrypt: Callable[..., bytes],
+    iv: int,
+    masks_of: Callable[[bytes], bytes],
+) -> bytes:
+    """Packets of these contents, numbered from ``number`` on, one behind the other. ``first``: their first byte,
+    without protection; ``masks_of``: the masks of samples of 16 bytes each, as long as those."""
+    prefix = BYTES[first] + cid
+    if len(contents) == 1:
+        low = (number & 0xFFFF).to_bytes(2, "big")
+        one = encrypt((iv ^ number).to_bytes(12, "big"), contents[0], prefix + low)
+        mask = masks_of(one[SAMPLE_AT:SAMPLE_STOP])
+        return b"".join(
+            (BYTES[first ^ (mask[0] & 0x1F)], cid, BYTES[low[0] ^ mask[1]], BYTES[low[1] ^ mask[2]], one)
+        )
+    low_bits = number & 0xFFFF
+    sealed = []
+    for content in contents:
+        low = (number & 0xFFFF).to_bytes(2, "big")
+        sealed.append(encrypt((iv ^ number).to_bytes(12, "big"), content, prefix + low))
+        number += 1
+    masks = masks_of(b"".join([one[SAMPLE_AT:SAMPLE_STOP] for one in sealed]))
+    parts: list[bytes] = []
+    at = 0
+    for one in sealed:
+        parts += (
+            BYTES[first ^ (masks[at] & 0x1F)],
+            cid,
+            BYTES[low_bits >> 8 ^ masks[at + 1]],
+            BYTES[low_bits & 0xFF ^ masks[at + 2]],
+            one,
+        )
+        at += 16
+        low_bits = low_bits + 1 & 0xFFFF
+    return b"".join(parts)
+
+
+def _each_mask(mask_of: Callable[[bytes], bytes], samples: bytes) -> bytes:
+    """ChaCha20's masks, which are worked out one by one."""
+    return b"".join([mask_of(samples[at : at + 16]).ljust(16) for at in range(0, len(samples), 16)])
+
+
 _run: Any = partial(tuple.__new__, Run)
 
 
@@ -147,36 +193,16 @@ class BurstSending(FastState):
         self.datagram_bytes_queued = 0
 
         first = 0x40 | (self._spin_bit << 5) | (pair.recv.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
-        prefix = BYTES[first] + cid
-        number = began = self._packet_number
-        sealed = []
-        for content in framing.contents:
-            low = (number & 0xFFFF).to_bytes(2, "big")
-            sealed.append(encrypt((iv ^ number).to_bytes(12, "big"), content, prefix + low))
-            number += 1
-        samples = [one[SAMPLE_AT:SAMPLE_STOP] for one in sealed]
+        number = self._packet_number
         if pair.send.hp._is_chacha20:
-            masks = b"".join([mask_of(sample).ljust(16) for sample in samples])
-        else:
-            masks = mask_of(b"".join(samples))
-        parts: list[bytes] = []
-        at, low_bits = 0, began & 0xFFFF
-        for one in sealed:
-            parts += (
-                BYTES[first ^ (masks[at] & 0x1F)],
-                cid,
-                BYTES[low_bits >> 8 ^ masks[at + 1]],
-                BYTES[low_bits & 0xFF ^ masks[at + 2]],
-                one,
-            )
-            at += 16
-            low_bits = low_bits + 1 & 0xFFFF
+            mask_of = partial(_each_mask, mask_of)
+        data = _sealed(framing.contents, number, first, cid, encrypt, iv, mask_of)
 
-        entry = (began, total, now, sink, token, self, framing.shape, framing.count, number - 1)
-        space.sent_packets[began] = _sent_burst(entry)
+        entry = (number, total, now, sink, token, self, framing.shape, framing.count, number + count - 1)
+        space.sent_packets[number] = _sent_burst(entry)
         self._bursts_out = True
         cc.on_burst_sent(total, now)
-        self._packet_number = number
+        self._packet_number = number + count
         space.ack_eliciting_in_flight += count
         loss._time_of_last_sent_ack_eliciting_packet = now
         if not self._ack_eliciting_sent_since_receipt:
@@ -185,9 +211,13 @@ class BurstSending(FastState):
         self._network_paths[0].bytes_sent += total
         self.packets_fast += count
         if framing.is_run:
-            run: Run = _run((b"".join(parts), framing.shape[0][0] + head_bytes, count))
+            run: Run = _run((data, framing.shape[0][0] + head_bytes, count))
             return run
-        return [b"".join(parts[at : at + 5]) for at in range(0, len(parts), 5)]
+        packets, at = [], 0
+        for size, _ in framing.shape:
+            packets.append(data[at : at + size + head_bytes])
+            at += size + head_bytes
+        return packets
 
     def _spill(self) -> None:
         """The burst that waits goes into the queue, where it stands before all else."""
