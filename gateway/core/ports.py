@@ -87,18 +87,23 @@ class Link(Protocol):
         """End the session after what ``control`` was given. Idempotent."""
 
 
+def send_each(link: Link, burst: Burst, token: int) -> int:
+    """``Link.send_burst`` by ``Link.send``."""
+    if burst.largest > link.message_bytes_max():
+        return TOO_LARGE
+    for at, message in enumerate(burst.messages):
+        if not link.send(message, token + at):
+            return at
+    return burst.count
+
+
 class OneByOne:
     """The part of a :class:`Link` that has no better way for several messages than one after the other."""
 
     __slots__ = ()
 
     def send_burst(self: Any, burst: Burst, token: int) -> int:
-        if burst.largest > self.message_bytes_max():
-            return TOO_LARGE
-        for at, message in enumerate(burst.messages):
-            if not self.send(message, token + at):
-                return at
-        return burst.count
+        return send_each(self, burst, token)
 
     def after_input(self, call: Callable[[], None]) -> None:
         call()

@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from aioquic import tls
 from aioquic.quic.connection import NetworkAddress
-from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.recovery import QuicPacketSpace
 
 from gateway.quic.congestion import RealtimeCongestionControl
@@ -44,15 +42,10 @@ class _SentBurst(NamedTuple):
 
 
 class SentBurst(_SentBurst):
-    """The packets of a burst in flight, ``packet_number`` to ``last``; ``sent_bytes`` of all together."""
+    """The packets of a burst in flight, ``packet_number`` to ``last``; ``sent_bytes`` of all together. aioquic
+    never sees one: it finds them taken apart."""
 
     __slots__ = ()
-
-    epoch = tls.Epoch.ONE_RTT
-    in_flight = True
-    is_ack_eliciting = True
-    is_crypto_packet = False
-    packet_type = QuicPacketType.ONE_RTT
 
     def singles(self) -> Sequence[SentDatagrams]:
         """The same packets one by one."""

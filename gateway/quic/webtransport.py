@@ -17,7 +17,7 @@ from aioquic.buffer import encode_uint_var
 
 from gateway import limits
 from gateway.core.bundle import Burst
-from gateway.core.ports import TOO_LARGE, CloseCode, Session, Transport
+from gateway.core.ports import CloseCode, Session, Transport, send_each
 from gateway.quic.framing import framing_of
 
 if TYPE_CHECKING:
@@ -113,12 +113,7 @@ class WebTransportLink:
             if not peer.is_marked:
                 peer.hub.mark(peer)
             return burst.count
-        if burst.largest > self.message_bytes_max():
-            return TOO_LARGE
-        for at, message in enumerate(burst.messages):
-            if not self.send(message, token + at):
-                return at
-        return burst.count
+        return send_each(self, burst, token)
 
     def after_input(self, call: Callable[[], None]) -> None:
         self.peer.hub.after_input(self.peer, call)
