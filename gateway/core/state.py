@@ -23,6 +23,7 @@ from gateway.wire.split import split_together
 
 TICK_MASK: Final = 0xFFFF_FFFF
 RECORDS_SAMPLED: Final = 16
+_NOTHING: Final = (-1, b"")
 RECORD_HEAD_BYTES: Final = 12
 """The most that stands before a record's bytes: tick, key, length."""
 
@@ -128,7 +129,7 @@ class WorldState:
         stride = frame.stride
         if order > self.order and stride and not frame.ticks and not frame.keyframe:
             keys, same = frame.keys, self._same
-            if keys == same.changed and keys and stride * len(keys) <= STATE_UNREAD_BYTES_MAX:
+            if keys and keys == same.changed and stride * len(keys) <= STATE_UNREAD_BYTES_MAX:
                 self._unread = frame
                 self.order, self.sent_at, self.stride = order, frame.sent_at, stride
                 self.revision += 1
@@ -141,9 +142,13 @@ class WorldState:
         keys, values, ticks = frame.columns()
         if frame.stride:
             self.stride = frame.stride
-        if ticks is None and frame.stride and order > self.order and len(set(keys)) == len(keys):
+        alike = ticks is None and frame.stride and len(set(keys)) == len(keys)
+        if alike and order > self.order:
             self._take_all(keys, values, order)
             self._same = Applied(keys)
+            changed = keys
+        elif alike and order == self.order and self._knows_none_since(order, keys):
+            self._take_all(keys, values, order)
             changed = keys
         else:
             base = frame.epoch << 32
@@ -170,6 +175,12 @@ class WorldState:
         if self.tombstones:
             for key in keys:
                 self.tombstones.pop(key, None)
+
+    def _knows_none_since(self, order: int, keys: tuple[int, ...]) -> bool:
+        """True where all of these would be newer: as with the further parts of a frame."""
+        get = self._records.get
+        known = max([get(key, _NOTHING)[0] for key in keys], default=-1)
+        return known < order and order >= self.floor and not self.tombstones
 
     def _take_newer(
         self, keys: tuple[int, ...], values: Sequence[bytes | None], orders: Iterable[int]

@@ -182,7 +182,7 @@ def test_the_state_knows_the_newest_frame_and_counts_its_changes(stride: int) ->
 steps = st.lists(
     st.tuples(
         st.integers(1, 2),
-        st.integers(1, 12),
+        st.integers(1, 6),
         st.sampled_from([(1,), (1, 2), (1, 2), (2, 1), (3, 3)]),
         st.sampled_from(["stride", "stride", "stride", "plain", "removed", "keyframe", "ticks"]),
     ),
