@@ -30,7 +30,7 @@ from gateway.quic.fastsend import SHORT_RANGES_MAX, FastSending
 from gateway.quic.faststate import CID_BYTES, ONE_RTT
 from gateway.quic.numbers import ALL, SPAN, NumberWindow
 from gateway.quic.recovery import SentDatagrams, measure_rtt, remove_acked
-from gateway.quic.shortpacket import BYTES, Ranges, full_number, only_ack, only_datagram, parse
+from gateway.quic.shortpacket import BYTES, Ranges, full_number, last_datagram, leading_ack, parse
 from gateway.quic.streamframes import read_ack, take_stream_frames
 
 SUPPORTED_AIOQUIC = frozenset({"1.7.2"})
@@ -93,9 +93,9 @@ class FastConnection(FastSending):
         if behind >= 0 and (behind >= SPAN or window.bits >> behind & 1):
             return TAKEN
         payload = None
-        ack = only_ack(plain)
-        if ack is None:
-            payload = only_datagram(plain)
+        ack = leading_ack(plain)
+        if ack is None or ack[3] < len(plain):
+            payload = last_datagram(plain, 0 if ack is None else ack[3])
             if payload is None:
                 return self._take_plain(plain, space, number, first, now)
 
@@ -124,11 +124,11 @@ class FastConnection(FastSending):
                 space.ack_queue.shift()
 
         if ack is not None:
-            start, stop, encoded = ack
+            start, stop, encoded, _ = ack
             delay = (encoded << self._remote_ack_delay_exponent) / 1_000_000
             if not self._take_oldest_acks(space, start, stop, delay, now):
                 self._take_ack(space, [(start, stop)], delay, now)
-        elif payload is not None:
+        if payload is not None:
             self._want_ack(space, now, at_once=not in_order)
             self._deliver(payload)
         if (

@@ -101,13 +101,13 @@ def parse(plain: bytes) -> Frames | None:
     return (acks, payloads, eliciting) if end else None
 
 
-def only_ack(plain: bytes) -> tuple[int, int, int] | None:
-    """A packet that is one ACK frame of one range: (first, one past the last, encoded delay); else None.
+def leading_ack(plain: bytes) -> tuple[int, int, int, int] | None:
+    """The ACK frame of one range that a packet begins with: (first, one past the last, encoded delay, where the
+    frame ends); else None.
 
     What a reader sends all day, so its variable-length integers are read in line.
     """
-    end = len(plain)
-    if end < 5 or plain[0] != 0x02 or plain[1] >= 0xC0:
+    if len(plain) < 5 or plain[0] != 0x02 or plain[1] >= 0xC0:
         return None
     try:
         byte = plain[1]
@@ -137,16 +137,16 @@ def only_ack(plain: bytes) -> tuple[int, int, int] | None:
             return None
     except IndexError:
         return None
-    return (largest - first, largest + 1, delay) if at == end and first <= largest else None
+    return (largest - first, largest + 1, delay, at) if at <= len(plain) and first <= largest else None
 
 
-def only_datagram(plain: bytes) -> bytes | None:
-    """The content of a packet that is one DATAGRAM frame with its length, of two bytes as a frame of
-    the world has it, and nothing else; else None."""
-    end = len(plain)
-    if end < 3 or plain[0] != 0x31 or (plain[1] << 8 | plain[2]) != 0x4000 + end - 3:
+def last_datagram(plain: bytes, at: int = 0) -> bytes | None:
+    """The content of the DATAGRAM frame that a packet is from ``at`` to its end, with its length, of two bytes as a
+    frame of the world has it; else None."""
+    rest = len(plain) - at
+    if rest < 3 or plain[at] != 0x31 or (plain[at + 1] << 8 | plain[at + 2]) != 0x4000 + rest - 3:
         return None
-    return plain[3:]
+    return plain[at + 3 :]
 
 
 def parse_ack(plain: bytes, at: int) -> tuple[Ranges, int, int]:

@@ -16,7 +16,14 @@ from gateway.quic import QuicOptions, selftest
 from gateway.quic.connection import Connection
 from gateway.quic.fast import FastConnection
 from gateway.quic.recovery import SentDatagrams
-from gateway.quic.shortpacket import datagram_head, encode_ack, full_number, only_ack, only_datagram, parse
+from gateway.quic.shortpacket import (
+    datagram_head,
+    encode_ack,
+    full_number,
+    last_datagram,
+    leading_ack,
+    parse,
+)
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, Sink, make_pair
 from tests.quic.serving import serving
@@ -423,27 +430,30 @@ def test_ack_frames_are_those_of_aioquic(numbers: set[int], delay: int) -> None:
     st.binary(max_size=2),
     st.integers(0, 12),
 )
-def test_a_lone_ack_is_read_as_any_other(
+def test_an_ack_at_the_front_is_read_as_any_other(
     largest: int, length: int, delay: int, tail: bytes, cut: int
 ) -> None:
     whole = encode_ack([range(max(0, largest - length), largest + 1)], delay)
     for plain in (whole, whole + tail, whole[:-cut] if cut else whole, b"\x02" + tail + whole[1:]):
-        alone = only_ack(plain)
-        if alone is not None:
-            first, stop, encoded = alone
-            assert parse(plain) == ([([(first, stop)], encoded)], [], False)
-    assert only_ack(whole) == (max(0, largest - length), largest + 1, delay)
+        ack = leading_ack(plain)
+        if ack is not None:
+            first, stop, encoded, end = ack
+            assert parse(plain[:end]) == ([([(first, stop)], encoded)], [], False)
+    assert leading_ack(whole + tail) == (max(0, largest - length), largest + 1, delay, len(whole))
 
 
 @given(st.binary(max_size=300), st.binary(max_size=3), st.integers(0, 4))
-def test_a_lone_datagram_is_read_as_any_other(payload: bytes, tail: bytes, cut: int) -> None:
+def test_a_datagram_at_the_end_is_read_as_any_other(payload: bytes, tail: bytes, cut: int) -> None:
     whole = datagram_head(len(payload)) + payload
     for plain in (whole, whole + tail, whole[:-cut] if cut else whole, b"\x31" + tail + whole):
-        alone = only_datagram(plain)
-        if alone is not None:
-            assert parse(plain) == ([], [alone], True)
+        last = last_datagram(plain)
+        if last is not None:
+            assert parse(plain) == ([], [last], True)
+        last = last_datagram(tail + plain, len(tail))
+        if last is not None:
+            assert parse(plain) == ([], [last], True)
     if len(payload) >= 64:
-        assert only_datagram(whole) == payload
+        assert last_datagram(whole) == payload
 
 
 @given(st.integers(0, 2**40), st.integers(-(2**14), 2**14))
