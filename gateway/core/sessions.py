@@ -42,6 +42,7 @@ class _Session:
         try:
             self.take(data, mono)
         except GatewayError as error:
+            self.world.mono = mono
             self.refuse(error)
 
     def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
@@ -51,6 +52,7 @@ class _Session:
             for message in self._inbox.feed(stream_id, data, fin):
                 self.take(message, mono)
         except GatewayError as error:
+            self.world.mono = mono
             self.refuse(error)
 
     def on_stream_reset(self, stream_id: int) -> None:

@@ -139,6 +139,7 @@ class World:
 
     def attach_subscriber(self, link: Link, options: LiveOptions, mono: float) -> SubscriberSession:
         """A reader: ``welcome``, then ``resync`` and a keyframe if there is any state."""
+        self.mono = mono
         kind = Reader if options.conflate or link.lossy else QueueingReader
         reader = kind(
             self.state,

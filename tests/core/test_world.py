@@ -341,3 +341,12 @@ def test_readers_that_fell_behind_together_are_sent_one_repair_message_with_the_
         assert decode_frame(repairs[0]).repair
         assert decode_frame(repairs[0]).records == [Record(1, b"new%d" % turn, tick + 1)]
         assert repairs[0] is repairs[1] is repairs[2]
+
+
+def test_a_publisher_that_is_refused_lingers_from_that_moment_on() -> None:
+    world = make_world(linger_s=5.0)
+    session = world.attach_publisher(RecordingLink(), 1, 100.0)
+    session.on_message(message(1, {1: b"a"}), 100.1)
+    session.on_message(b"no message", 200.0)
+    assert world.publisher is None
+    assert world.next_poll == 205.0
