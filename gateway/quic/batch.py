@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -175,17 +176,9 @@ class Inbox:
             return []
         data, names, lengths = self._data, self._names, self._lengths
         slot, name_bytes = limits.QUIC_RECEIVE_SLOT_BYTES, self._name_bytes
-        stamps, waited, now = self._stamps, 0.0, time.time()
-        stamped, offset = self._stamped, now - time.monotonic()
-        if abs(offset - self._offset) > CLOCK_SET_S:
-            self._offset, stamped = offset, False
         batch = []
         at = name_at = 0
-        for n in range(count):
-            if stamped:
-                waited = now - stamps[4 * n + 2] - stamps[4 * n + 3] * 1e-9
-                if not 0.0 <= waited <= WAITED_S_MAX:
-                    waited = 0.0
+        for n, waited in enumerate(self._waited(count)):
             batch.append(
                 (
                     data[at : at + lengths[16 * n + LENGTH_AT]].tobytes(),
@@ -198,6 +191,21 @@ class Inbox:
         used = count * HEADER_BYTES
         self._headers[:used] = self._fresh[:used]
         return batch
+
+    def _waited(self, count: int) -> Sequence[float]:
+        """How many seconds each of the first ``count`` has waited."""
+        now = time.time()
+        offset = now - time.monotonic()
+        if abs(offset - self._offset) > CLOCK_SET_S:
+            self._offset = offset
+            return (0.0,) * count
+        if not self._stamped:
+            return (0.0,) * count
+        stamps = self._stamps[: 4 * count].tolist()
+        waited = [now - whole - nano * 1e-9 for whole, nano in zip(stamps[2::4], stamps[3::4], strict=True)]
+        if min(waited) < 0.0 or max(waited) > WAITED_S_MAX:
+            return [one if 0.0 <= one <= WAITED_S_MAX else 0.0 for one in waited]
+        return waited
 
 
 def stamp(sock: socket.socket) -> bool:
