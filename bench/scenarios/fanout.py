@@ -31,6 +31,8 @@ NEEDS_LINK = False
 RELAYS = ("gateway", "gateway stock path", "gateway websocket", "stock", "redis", "nats")
 GRID = {1024: (1, 20, 100, 400), 4096: (20, 100, 400)}
 """Bytes a frame -> readers."""
+TOO_MANY = {1024: 1000, 4096: 600}
+"""More readers than one core carries, of the gateway alone: what is left of it then?"""
 HZ = 60
 RUN_SLACK_S = 60.0
 LEAF = ("leaf.pem", "leaf.key")
@@ -43,11 +45,11 @@ def cases(short: bool) -> list[dict[str, Any]]:
     """Relays by readers by frame size."""
     grid = {1024: (20, 100)} if short else GRID
     relays = tuple(name for name in RELAYS if not short or name != "gateway stock path")
+    wanted = [(relay, count, size) for size, counts in grid.items() for count in counts for relay in relays]
+    if not short:
+        wanted += [("gateway", count, size) for size, count in TOO_MANY.items()]
     return [
-        {"relay": relay, "readers": count, "frame_bytes": size, "hz": HZ}
-        for size, counts in grid.items()
-        for count in counts
-        for relay in relays
+        {"relay": relay, "readers": count, "frame_bytes": size, "hz": HZ} for relay, count, size in wanted
     ]
 
 
