@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.core.ports import Link, Mark
-from gateway.wire.control import encode_control
+from gateway.wire.control import encode_durable
 
 NOTICE_S: Final = 0.1
 """The publisher hears of the durable mark at most this often."""
@@ -46,7 +46,7 @@ class DurableNotices:
     def say(self, mark: Mark, link: Link, mono: float) -> None:
         """Tell it: by a datagram where there are any."""
         self._said_at, self._patience_s = mono, PATIENCE_S
-        message = encode_control("durable", epoch=mark.epoch, tick=mark.tick)
+        message = encode_durable(mark.epoch, mark.tick)
         if not link.lossy:
             link.control(message)
         elif not link.send(message, 0):

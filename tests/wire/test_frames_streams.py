@@ -19,6 +19,7 @@ from gateway.wire import (
     prefix,
     world_name,
 )
+from gateway.wire.control import encode_durable
 
 bodies = st.lists(st.binary(min_size=1, max_size=50), max_size=10)
 
@@ -125,3 +126,8 @@ def test_names_outside_the_rule_are_refused(name: str) -> None:
     assert not is_world_name(name)
     with pytest.raises(BadName, match="choose another"):
         world_name(name)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_the_durable_message_is_what_any_control_message_would_be(epoch: int, tick: int) -> None:
+    assert encode_durable(epoch, tick) == encode_control("durable", epoch=epoch, tick=tick)
