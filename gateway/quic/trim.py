@@ -15,7 +15,8 @@ from typing import Any
 from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.quic import connection
-from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.connection import MAX_LOCAL_CHALLENGES
+from aioquic.quic.crypto import CryptoPair, NoCallback
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 
 POST_HANDSHAKE_BUFFER_BYTES = 512
@@ -109,9 +110,38 @@ def _share_handlers(quic: Any) -> None:
         quic._QuicConnection__frame_handlers = FrameHandlers(quic, table)
 
 
+class Challenges(list[bytes]):
+    """A peer's challenges of a path, of which there are mostly none: a deque takes 760 bytes all the same.
+    aioquic lets no more in than its ``MAX_REMOTE_CHALLENGES``."""
+
+    __slots__ = ()
+
+    def popleft(self) -> bytes:
+        return self.pop(0)
+
+
+class OwnChallenges(Challenges):
+    """Ours, the newest few."""
+
+    __slots__ = ()
+
+    def append(self, challenge: bytes) -> None:
+        super().append(challenge)
+        if len(self) > MAX_LOCAL_CHALLENGES:
+            del self[0]
+
+
 def trim(quic: Any) -> None:
-    """Let go of what only the handshake needed. ``quic``: a connection whose handshake is confirmed."""
+    """Let go of what only the handshake needed. ``quic``: a connection whose handshake is confirmed, early
+    data over, and that logs nothing."""
     _share_handlers(quic)
+    pair = quic._cryptos[tls.Epoch.ONE_RTT]
+    for context in (pair.recv, pair.send):
+        context._setup_cb = context._teardown_cb = NoCallback
+    quic._cryptos[tls.Epoch.ZERO_RTT] = _no_keys()
+    for path in quic._network_paths:
+        path.local_challenges = OwnChallenges(path.local_challenges)
+        path.remote_challenges = Challenges(path.remote_challenges)
     for epoch in (tls.Epoch.INITIAL, tls.Epoch.HANDSHAKE):
         quic._crypto_buffers[epoch] = _no_buffer()
         if quic._spaces[epoch].discarded:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import sys
 import tracemalloc
+from collections import deque
 
 import pytest
 from aioquic import tls
 from aioquic.quic import events
+from aioquic.quic.connection import MAX_LOCAL_CHALLENGES
 from aioquic.quic.packet import QuicErrorCode
 
 from gateway.quic.connection import Connection
 from gateway.quic.fast import FastConnection
+from gateway.quic.trim import Challenges, OwnChallenges
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, make_pair
 
@@ -88,3 +92,13 @@ def _stream_data(end: End) -> list[tuple[int, bytes, bool]]:
         for event in end.events
         if isinstance(event, events.StreamDataReceived)
     ]
+
+
+def test_challenges_are_kept_as_aioquic_keeps_them_in_less_room() -> None:
+    theirs, ours = deque[bytes](maxlen=MAX_LOCAL_CHALLENGES), OwnChallenges()
+    for n in range(3 * MAX_LOCAL_CHALLENGES):
+        for each in (theirs, ours):
+            each.append(bytes([n]))
+        assert list(theirs) == list(ours)
+    assert Challenges(ours).popleft() == theirs.popleft()
+    assert sys.getsizeof(Challenges()) * 5 < sys.getsizeof(deque())
