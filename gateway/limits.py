@@ -322,6 +322,8 @@ QUIC_RECEIVE_BATCH_MAX: Final = 64
 QUIC_RECEIVE_TURN_MAX: Final = 1_024
 """Datagrams read before anything is sent, and other work of the loop gets its turn: some 6 ms. A gateway that is
 late then knows all acknowledgements, and offers of several ticks that wait the newest."""
+QUIC_RECEIVE_TURN_S: Final = 0.01
+"""No further batch is read once those before it took so long: a hundred handshakes would take a quarter of a second."""
 QUIC_BY_CLOCK_READS_MIN: Final = 1_200
 """Reads a second from which on a socket is looked at by the clock: each wakes the loop for some 10 us, 1 % of a core."""
 QUIC_BY_CLOCK_PACKETS_MIN: Final = 2_000

@@ -17,7 +17,7 @@ from typing import Any
 from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
-from gateway.limits import QUIC_RECEIVE_BATCH_MAX, QUIC_RECEIVE_TURN_MAX
+from gateway.limits import QUIC_RECEIVE_BATCH_MAX, QUIC_RECEIVE_TURN_MAX, QUIC_RECEIVE_TURN_S
 from gateway.quic.coalesce import Watch
 from gateway.quic.fast import FastConnection
 from gateway.quic.fastack import ack_alone
@@ -104,6 +104,7 @@ class Endpoint:
         by_cid, receive = self._by_cid, self.udp.receive
         self._is_reading = True
         came = answered = 0
+        began = self.time()
         while True:
             batch = receive()
             now = self._now = self.time()
@@ -116,6 +117,8 @@ class Endpoint:
                     self._on_unrouted(data, addr, now - waited)
             came += len(batch)
             if len(batch) < QUIC_RECEIVE_BATCH_MAX or came >= QUIC_RECEIVE_TURN_MAX:
+                break
+            if self.time() - began > QUIC_RECEIVE_TURN_S:
                 break
         self._is_reading = False
         for peer, call in self._after_input:

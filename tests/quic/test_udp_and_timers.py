@@ -269,3 +269,34 @@ def test_how_long_a_datagram_waited_is_told_unless_the_clock_was_set(monkeypatch
         assert clock.read(sender, 0.25, set_s=0.3) == 0.0
         assert clock.read(sender, 0.25, set_s=-0.3) == 0.0
     receiver.close()
+
+
+def test_reading_ends_where_nothing_is_left_at_its_bound_and_where_packets_take_long() -> None:
+    class Queue:
+        left = 10 * limits.QUIC_RECEIVE_TURN_MAX
+
+        def receive(self) -> Any:
+            count = min(self.left, limits.QUIC_RECEIVE_BATCH_MAX)
+            self.left -= count
+            return [(b"\x40" + b"A" * 8, ("there", 1), 0.0)] * count
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: self
+
+    class Slow:
+        takes_s = 0.0
+        is_marked = False
+
+        def receive(self, data: bytes, addr: Any, now: float) -> None:
+            clock[0] += self.takes_s
+
+    clock = [100.0]
+    queue: Any = Queue()
+    endpoint, peer = Endpoint(queue, queue), Slow()
+    endpoint.time = lambda: clock[0]
+    endpoint._by_cid[b"A" * 8] = peer  # type: ignore[assignment]
+    assert endpoint._read()[0] == limits.QUIC_RECEIVE_TURN_MAX
+    peer.takes_s = 0.002
+    assert endpoint._read()[0] == limits.QUIC_RECEIVE_BATCH_MAX
+    peer.takes_s, queue.left = 0.0, 70
+    assert endpoint._read()[0] == 70
