@@ -321,7 +321,8 @@ QUIC_RECEIVE_BATCH_MAX: Final = 64
 """Datagrams read off the socket in one system call."""
 QUIC_RECEIVE_TURN_MAX: Final = 1_024
 """Datagrams read before anything is sent, and other work of the loop gets its turn: some 6 ms. A gateway that is
-late then knows all acknowledgements, and offers of several ticks that wait the newest."""
+late then knows all acknowledgements, and offers of several ticks that wait the newest. It bounds what a world
+collects before it is offered, too."""
 QUIC_RECEIVE_TURN_S: Final = 0.01
 """No further batch is read once those before it took so long: a hundred handshakes would take a quarter of a second."""
 QUIC_BY_CLOCK_READS_MIN: Final = 1_200

@@ -8,7 +8,7 @@ RFC 9001 sections 5.3 and 5.4; RFC 9002 section 7.7.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,15 +16,12 @@ from aioquic.quic.connection import NetworkAddress
 from aioquic.quic.recovery import QuicPacketSpace
 
 from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.connection import AEAD_TAG_BYTES, CONNECTED, PACKET_NUMBER_BYTES, QUEUE_BYTES_MAX, FateSink
+from gateway.quic.connection import AEAD_TAG_BYTES, CONNECTED, QUEUE_BYTES_MAX, FateSink
 from gateway.quic.faststate import FastState
 from gateway.quic.framing import Framing, Run, Shape
 from gateway.quic.recovery import SentDatagrams
-from gateway.quic.shortpacket import BYTES
+from gateway.quic.shortpacket import PACKET_NUMBER_BYTES
 
-SAMPLE_AT = 4 - PACKET_NUMBER_BYTES
-SAMPLE_STOP = SAMPLE_AT + 16
-"""Where header protection samples a sealed content (RFC 9001 section 5.4.2)."""
 HEAD_BYTES = 1 + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
 """What a packet has besides its content and the connection ID."""
 
@@ -87,52 +84,6 @@ def split_oldest(sent: dict[int, Any], burst: SentBurst, last: int) -> SentBurst
     return front
 
 
-def _sealed(
-    contents: Sequence[bytes],
-    number: int,
-    first: int,
-    cid: bytes,
-    encrypt: Callable[..., bytes],
-    iv: int,
-    masks_of: Callable[[bytes], bytes],
-) -> bytes:
-    """Packets of these contents, numbered from ``number`` on, one behind the other. ``first``: their first byte,
-    without protection; ``masks_of``: the masks of samples of 16 bytes each, as long as those."""
-    prefix = BYTES[first] + cid
-    if len(contents) == 1:
-        low = (number & 0xFFFF).to_bytes(2, "big")
-        one = encrypt((iv ^ number).to_bytes(12, "big"), contents[0], prefix + low)
-        mask = masks_of(one[SAMPLE_AT:SAMPLE_STOP])
-        return b"".join(
-            (BYTES[first ^ (mask[0] & 0x1F)], cid, BYTES[low[0] ^ mask[1]], BYTES[low[1] ^ mask[2]], one)
-        )
-    low_bits = number & 0xFFFF
-    sealed = []
-    for content in contents:
-        low = (number & 0xFFFF).to_bytes(2, "big")
-        sealed.append(encrypt((iv ^ number).to_bytes(12, "big"), content, prefix + low))
-        number += 1
-    masks = masks_of(b"".join([one[SAMPLE_AT:SAMPLE_STOP] for one in sealed]))
-    parts: list[bytes] = []
-    at = 0
-    for one in sealed:
-        parts += (
-            BYTES[first ^ (masks[at] & 0x1F)],
-            cid,
-            BYTES[low_bits >> 8 ^ masks[at + 1]],
-            BYTES[low_bits & 0xFF ^ masks[at + 2]],
-            one,
-        )
-        at += 16
-        low_bits = low_bits + 1 & 0xFFFF
-    return b"".join(parts)
-
-
-def _each_mask(mask_of: Callable[[bytes], bytes], samples: bytes) -> bytes:
-    """ChaCha20's masks, which are worked out one by one."""
-    return b"".join([mask_of(samples[at : at + 16]).ljust(16) for at in range(0, len(samples), 16)])
-
-
 _run: Any = partial(tuple.__new__, Run)
 
 
@@ -167,12 +118,9 @@ class BurstSending(FastState):
     def _send_burst(self, space: QuicPacketSpace, now: float) -> list[bytes] | Run | None:
         """The packets of the burst that waits. None: they can't go as one; it is in the queue now."""
         framing, sink, token = self._burst  # type: ignore[misc]
-        loss, pair, count = self._loss, self._pair, framing.packets
+        loss, count = self._loss, framing.packets
         cc: Any = loss._cc
-        aead, cid, encrypt, iv, mask_of = self._route_out
-        if aead is not pair.send.aead or cid is not self._peer_cid.cid:
-            aead, cid, encrypt, iv, mask_of = self._find_route_out()
-        head_bytes = HEAD_BYTES + len(cid)
+        head_bytes = HEAD_BYTES + len(self._peer_cid.cid)
         total = framing.content_bytes + count * head_bytes
         if (
             cc.__class__ is not RealtimeCongestionControl
@@ -185,17 +133,12 @@ class BurstSending(FastState):
         self._burst = None
         self.datagram_bytes_queued = 0
 
-        first = 0x40 | (self._spin_bit << 5) | (pair.recv.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
         number = self._packet_number
-        if pair.send.hp._is_chacha20:
-            mask_of = partial(_each_mask, mask_of)
-        data = _sealed(framing.contents, number, first, cid, encrypt, iv, mask_of)
-
+        data = self._sealed(framing.contents)
         entry = (number, total, now, sink, token, self, framing.shape, framing.count, number + count - 1)
         space.sent_packets[number] = _sent_burst(entry)
         self._bursts_out = True
         cc.on_burst_sent(total, now)
-        self._packet_number = number + count
         space.ack_eliciting_in_flight += count
         loss._time_of_last_sent_ack_eliciting_packet = now
         if not self._ack_eliciting_sent_since_receipt:

@@ -37,9 +37,9 @@ from gateway.quic.flow import FlowControlled
 from gateway.quic.framing import Framing, Run
 from gateway.quic.keys import UpdatableKeys
 from gateway.quic.recovery import Pacer
+from gateway.quic.shortpacket import PACKET_NUMBER_BYTES
 
 AEAD_TAG_BYTES = 16
-PACKET_NUMBER_BYTES = 2
 RESET_TOKEN_BYTES = 16
 CONNECTED = QuicConnectionState.CONNECTED
 """Asked first where a state is looked up for each datagram: hashing an ``Enum`` costs a call of Python code."""

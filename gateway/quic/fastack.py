@@ -10,9 +10,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from gateway.quic.connection import PACKET_NUMBER_BYTES
-from gateway.quic.fastsend import ACKS_BETWEEN_PINGS, SAMPLE_STOP, SHORT_RANGES_MAX
-from gateway.quic.shortpacket import BYTES, encode_ack
+from gateway.quic.fastsend import ACKS_BETWEEN_PINGS, SHORT_RANGES_MAX
+from gateway.quic.shortpacket import encode_ack
 
 _ACK: Final = struct.Struct(">BIIBH")
 """Type, largest and delay of four bytes, no further ranges, the range's length of two."""
@@ -49,19 +48,7 @@ def ack_alone(quic: Any, now: float) -> bytes | None:
     delay = int((now - (space.largest_received_time or now)) * 1_000_000) >> quic._local_ack_delay_exponent
     plain = _one_range(ranges[0], delay) if len(ranges) == 1 else encode_ack(ranges, max(0, delay))
 
-    pair = quic._pair
-    aead, cid, encrypt, iv, mask_of = quic._route_out
-    if aead is not pair.send.aead or cid is not quic._peer_cid.cid:
-        aead, cid, encrypt, iv, mask_of = quic._find_route_out()
-    first = 0x40 | (quic._spin_bit << 5) | (pair.recv.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
-    number = quic._packet_number
-    low = (number & 0xFFFF).to_bytes(2, "big")
-    sealed = encrypt((iv ^ number).to_bytes(12, "big"), plain, BYTES[first] + cid + low)
-    mask = mask_of(sealed[2:SAMPLE_STOP])
-    packet = b"".join(
-        (BYTES[first ^ (mask[0] & 0x1F)], cid, BYTES[low[0] ^ mask[1]], BYTES[low[1] ^ mask[2]], sealed)
-    )
-    quic._packet_number = number + 1
+    packet: bytes = quic._sealed((plain,))
     quic.packets_fast += 1
     quic._network_paths[0].bytes_sent += len(packet)
     quic._acks_alone += 1

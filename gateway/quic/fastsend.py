@@ -13,18 +13,16 @@ from aioquic.quic.recovery import QuicPacketSpace
 
 from gateway.quic.burst import BurstSending
 from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.connection import AEAD_TAG_BYTES, PACKET_NUMBER_BYTES, FateSink
+from gateway.quic.connection import AEAD_TAG_BYTES, FateSink
 from gateway.quic.faststreams import FRAME_BYTES_MIN, sent_packet, write_frames
 from gateway.quic.framing import Run
 from gateway.quic.recovery import SentDatagrams, sent_datagrams
-from gateway.quic.shortpacket import BYTES, datagram_head, encode_ack
+from gateway.quic.shortpacket import PACKET_NUMBER_BYTES, datagram_head, encode_ack
 
 ACKS_BETWEEN_PINGS = 32
 """An ACK-only packet is never acknowledged itself: a PING now and then lets old ranges go (section 13.2.4)."""
 SHORT_RANGES_MAX = 8
 """ACKs of more ranges than this, sent or received, are left to aioquic."""
-SAMPLE_STOP = 20 - PACKET_NUMBER_BYTES
-"""Header protection takes 16 bytes from four after the packet number's start (RFC 9001 section 5.4.2)."""
 DATAGRAM_HEAD_MAX = 3
 """Frame type and length of a datagram that a packet of ours can hold."""
 
@@ -83,20 +81,15 @@ class FastSending(BurstSending):
         return []
 
     def _send_datagrams(self, space: QuicPacketSpace, now: float) -> list[bytes]:
-        """:meth:`_admitted` and :meth:`_seal` in one, for datagrams with nothing beside them: a
-        reader's usual frame, so everything is in line and in locals."""
-        queue, loss, pacer, pair = self._queue, self._loss, self._pacer, self._pair
-        aead, cid, encrypt, iv, mask_of = self._route_out
-        if aead is not pair.send.aead or cid is not self._peer_cid.cid:
-            aead, cid, encrypt, iv, mask_of = self._find_route_out()
-        first = 0x40 | (self._spin_bit << 5) | (pair.recv.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
-        prefix = BYTES[first] + cid
-        overhead = len(prefix) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
+        """:meth:`_admitted` and :meth:`_seal` in one, for datagrams with nothing beside them: what a
+        reader that is behind gets, so everything is in line and in locals."""
+        queue, loss, pacer = self._queue, self._loss, self._pacer
+        overhead = 1 + len(self._peer_cid.cid) + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
         cc: Any = loss._cc
         by_burst = cc.__class__ is RealtimeCongestionControl
         bytes_max = self._max_datagram_size
         room = cc.congestion_window - cc.bytes_in_flight
-        sent, number = space.sent_packets, self._packet_number
+        sent = space.sent_packets
         packets: list[bytes] = []
         total = 0
         if pacer.burst_left:
@@ -123,22 +116,18 @@ class FastSending(BurstSending):
             if queue and size + len(queue[0][0]) + DATAGRAM_HEAD_MAX <= min(bytes_max, room):
                 plain, fates = self._fill(plain, fates, min(bytes_max, room) - overhead)
                 size = len(plain) + overhead
-            low = (number & 0xFFFF).to_bytes(2, "big")
-            sealed = encrypt((iv ^ number).to_bytes(12, "big"), plain, prefix + low)
-            mask = mask_of(sealed[2:SAMPLE_STOP])
-            head = BYTES[first ^ (mask[0] & 0x1F)] + cid + BYTES[low[0] ^ mask[1]] + BYTES[low[1] ^ mask[2]]
-            packets.append(head + sealed)
+            number = self._packet_number
+            packet = self._sealed((plain,))
+            packets.append(packet)
             entry = sent_datagrams((number, size, now, fates, self, -1))
             sent[number] = entry
             if not by_burst:
                 cc.on_packet_sent(packet=entry)
             total += size
             room -= size
-            number += 1
         if packets:
             if by_burst:
                 cc.on_burst_sent(total, now)
-            self._packet_number = number
             space.ack_eliciting_in_flight += len(packets)
             loss._time_of_last_sent_ack_eliciting_packet = now
             if not self._ack_eliciting_sent_since_receipt:
@@ -241,23 +230,14 @@ class FastSending(BurstSending):
 
     def _seal(self, plains: list[Plain], space: QuicPacketSpace, now: float) -> list[bytes]:
         """Encrypt and protect packets, and note them."""
-        pair = self._pair
-        aead, cid, encrypt, iv, mask_of = self._route_out
-        if aead is not pair.send.aead or cid is not self._peer_cid.cid:
-            aead, cid, encrypt, iv, mask_of = self._find_route_out()
-        first = 0x40 | (self._spin_bit << 5) | (pair.recv.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
-        prefix = BYTES[first] + cid
-        number = self._packet_number
         packets = []
         sent, on_sent = space.sent_packets, self._loss._cc.on_packet_sent
         total = eliciting = 0
         for plain, fates, ack_of in plains:
-            low = (number & 0xFFFF).to_bytes(2, "big")
-            sealed = encrypt((iv ^ number).to_bytes(12, "big"), plain, prefix + low)
-            mask = mask_of(sealed[2:SAMPLE_STOP])
-            head = BYTES[first ^ (mask[0] & 0x1F)] + cid + BYTES[low[0] ^ mask[1]] + BYTES[low[1] ^ mask[2]]
-            packets.append(head + sealed)
-            size = len(head) + len(sealed)
+            number = self._packet_number
+            packet = self._sealed((plain,))
+            packets.append(packet)
+            size = len(packet)
             total += size
             if ack_of != -2:
                 entry: Any
@@ -268,8 +248,6 @@ class FastSending(BurstSending):
                 sent[number] = entry
                 on_sent(packet=entry)
                 eliciting += 1
-            number += 1
-        self._packet_number = number
         if eliciting:
             space.ack_eliciting_in_flight += eliciting
             self._loss._time_of_last_sent_ack_eliciting_packet = now

@@ -7,6 +7,7 @@ here, and the short way then stands back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aioquic import tls
@@ -16,7 +17,7 @@ from aioquic.quic.stream import QuicStream
 
 from gateway.quic.connection import CONNECTED, FRAME_HEAD_BYTES, Connection
 from gateway.quic.faststreams import limits_due, look_over
-from gateway.quic.shortpacket import keys_of
+from gateway.quic.shortpacket import PACKET_NUMBER_BYTES, keys_of, sealed
 from gateway.quic.trim import share_epochs, share_unused_half, trim
 
 CID_BYTES = 8
@@ -65,7 +66,7 @@ class FastState(Connection):
         self._eliciting_at = 0.0
         self._pair: Any = None
         self._route_in: tuple[Any, ...] | None = None
-        self._route_out: tuple[Any, ...] = (None,) * 5
+        self._route_out: tuple[Any, ...] = (None,) * 3
 
     # -- what makes aioquic's own way due -------------------------------------------------
 
@@ -205,11 +206,16 @@ class FastState(Connection):
         self._route_in = (path.addr, self.host_cid, recv.key_phase << 2 | 0x40, *keys)
         return self._route_in
 
-    def _find_route_out(self) -> tuple[Any, ...]:
-        """Encrypt, IV and mask for what is sent, beside the key and connection ID that they hold for."""
-        send = self._pair.send
-        self._route_out = (send.aead, self._peer_cid.cid, *keys_of(send, "encrypt"))
-        return self._route_out
+    def _sealed(self, contents: Sequence[bytes]) -> bytes:
+        """Packets of these contents with the next numbers, one behind the other."""
+        pair, number = self._pair, self._packet_number
+        aead, cid, keys = self._route_out
+        if aead is not pair.send.aead or cid is not self._peer_cid.cid:
+            aead, cid, keys = pair.send.aead, self._peer_cid.cid, keys_of(pair.send, "encrypt")
+            self._route_out = (aead, cid, keys)
+        first = 0x40 | (self._spin_bit << 5) | (pair.recv.key_phase << 2) | (PACKET_NUMBER_BYTES - 1)
+        self._packet_number = number + len(contents)
+        return sealed(contents, number, first, cid, keys)
 
     # -- deadlines ------------------------------------------------------------------------
 

@@ -6,12 +6,18 @@ Room: quic. Pure. Sources: RFC 9000 sections 16, 19 and appendix A; RFC 9001 sec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from aioquic.buffer import encode_uint_var
 
 ACK_RANGES_MAX = 512
 """More ranges than fit any packet of ours: such an ACK is left to aioquic."""
+PACKET_NUMBER_BYTES = 2
+"""Of the packets that are built here."""
+SAMPLE_AT = 4 - PACKET_NUMBER_BYTES
+SAMPLE_STOP = SAMPLE_AT + 16
+"""Where header protection samples a sealed content (RFC 9001 section 5.4.2)."""
 BYTES = [bytes((value,)) for value in range(256)]
 """Every single byte, to be joined without making it anew."""
 _HEADS = [b"\x31" + encode_uint_var(length) for length in range(1_600)]
@@ -21,14 +27,53 @@ Ranges = list[tuple[int, int]]
 Frames = tuple[list[tuple[Ranges, int]], list[bytes], bool]
 """ACKs (ranges, encoded delay), contents of datagrams, and whether anything asks for an ACK."""
 Keys = tuple[Callable[..., bytes], int, Callable[[bytes], bytes]]
-"""Encrypt or decrypt, the IV as an integer, and the header protection mask of a sample."""
+"""Encrypt or decrypt, the IV as an integer, and header protection: the masks of samples of 16 bytes each."""
 
 
 def keys_of(context: Any, operation: str) -> Keys:
     """The keys of one direction (aioquic's ``CryptoContext``), ready to use; ``operation`` of the AEAD."""
     hp = context.hp
-    mask_of = hp._mask if hp._is_chacha20 else hp._encryptor.update
-    return getattr(context.aead._aead, operation), context.aead._iv, mask_of
+    masks_of = partial(_each_mask, hp._mask) if hp._is_chacha20 else hp._encryptor.update
+    return getattr(context.aead._aead, operation), context.aead._iv, masks_of
+
+
+def sealed(contents: Sequence[bytes], number: int, first: int, cid: bytes, keys: Keys) -> bytes:
+    """Packets of these contents, numbered from ``number`` on, one behind the other. ``first``: their first byte,
+    without protection (RFC 9001 sections 5.3 and 5.4)."""
+    encrypt, iv, masks_of = keys
+    prefix = BYTES[first] + cid
+    if len(contents) == 1:
+        low = (number & 0xFFFF).to_bytes(2, "big")
+        one = encrypt((iv ^ number).to_bytes(12, "big"), contents[0], prefix + low)
+        mask = masks_of(one[SAMPLE_AT:SAMPLE_STOP])
+        return b"".join(
+            (BYTES[first ^ (mask[0] & 0x1F)], cid, BYTES[low[0] ^ mask[1]], BYTES[low[1] ^ mask[2]], one)
+        )
+    low_bits = number & 0xFFFF
+    sealed = []
+    for content in contents:
+        low = (number & 0xFFFF).to_bytes(2, "big")
+        sealed.append(encrypt((iv ^ number).to_bytes(12, "big"), content, prefix + low))
+        number += 1
+    masks = masks_of(b"".join([one[SAMPLE_AT:SAMPLE_STOP] for one in sealed]))
+    parts: list[bytes] = []
+    at = 0
+    for one in sealed:
+        parts += (
+            BYTES[first ^ (masks[at] & 0x1F)],
+            cid,
+            BYTES[low_bits >> 8 ^ masks[at + 1]],
+            BYTES[low_bits & 0xFF ^ masks[at + 2]],
+            one,
+        )
+        at += 16
+        low_bits = low_bits + 1 & 0xFFFF
+    return b"".join(parts)
+
+
+def _each_mask(mask_of: Callable[[bytes], bytes], samples: bytes) -> bytes:
+    """ChaCha20's masks, which are worked out one by one."""
+    return b"".join([mask_of(samples[at : at + 16]).ljust(16) for at in range(0, len(samples), 16)])
 
 
 def datagram_head(length: int) -> bytes:
