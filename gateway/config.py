@@ -96,6 +96,24 @@ class Settings:
     idle_timeout_s: int = _setting(
         30, "a QUIC connection that is silent for longer is gone", low=1, high=3_600
     )
+    quic_connections_max: int = _setting(
+        limits.QUIC_CONNECTIONS_MAX, "QUIC connections in all", low=1, high=1_000_000
+    )
+    tcp_connections_max: int = _setting(
+        limits.TCP_CONNECTIONS_MAX, "TCP connections of each TCP door in all", low=1, high=1_000_000
+    )
+    connections_per_address_max: int = _setting(
+        limits.CONNECTIONS_PER_ADDRESS_MAX,
+        "connections of one address (IPv6: one /64), QUIC and TCP each",
+        low=1,
+        high=1_000_000,
+    )
+    handshakes_per_address_per_s: int = _setting(
+        limits.HANDSHAKES_PER_ADDRESS_PER_S,
+        "new connections of one address a second, QUIC and TCP each; ten seconds' worth at once",
+        low=1,
+        high=1_000_000,
+    )
     drain_ms: int = _setting(4_000, "longest time that stopping may take", low=100, high=60_000)
 
 

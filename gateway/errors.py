@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
-    """The root. ``facts`` are extra members of the problem document (JSON-ready values)."""
+    """The root. ``facts`` are extra members of the problem document (JSON-ready values). Where a bound refuses,
+    ``bound`` names it: the flag of its setting, or a few words."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -25,6 +26,8 @@ class GatewayError(Exception):
         super().__init__(message)
         self.message = message
         self.facts = facts
+        self.is_noted = False
+        """Whether the refusal was counted."""
 
     def problem(self) -> dict[str, Any]:
         """The RFC 9457 problem document, as a JSON-ready mapping."""
@@ -168,6 +171,15 @@ class Overloaded(GatewayError):
     code = "overloaded"
     status = 503
     title = "Overloaded"
+    retry = True
+
+
+class TooMany(GatewayError):
+    """One peer wants more than its share of something (RFC 6585 section 4). ``bound``: the setting's flag."""
+
+    code = "too_many"
+    status = 429
+    title = "Too many"
     retry = True
 
 

@@ -107,6 +107,15 @@ TCP_REPAIR_BYTES_MAX: Final = 16 * KIB
 REPAIRS_SHARED_MAX: Final = 64
 """Repair messages that the readers of one turn share: those that fell behind together need the same few."""
 
+ADDRESSES_COUNTED_MAX: Final = 65_536
+"""Addresses whose rates are remembered, some 200 bytes each; then those that have rested longest are forgotten."""
+RATE_BURST_S: Final = 10.0
+"""A rate a second may be spent so far ahead: a crowd behind one address joins at one moment."""
+CONNECTIONS_PER_ADDRESS_MAX: Final = 1_024
+"""Of one IPv4 address or IPv6 /64, at each kind of door: a quarter of all, and as many as share a carrier's address."""
+HANDSHAKES_PER_ADDRESS_PER_S: Final = 100
+"""New connections of one address a second: 2 to 3 ms of a core each, so a quarter of one."""
+
 # --- store -------------------------------------------------------------------------------
 VFS_INLINE_PAGES_MAX: Final = 10
 """Pages that travel inside a commit, as an mvSQLite client does; more are written ahead of it. To a store
@@ -299,7 +308,7 @@ STORE_CACHE_BATCHES_AT_ONCE: Final = 4
 
 # --- quic --------------------------------------------------------------------------------
 QUIC_CONNECTIONS_MAX: Final = 4_096
-"""One connection costs some 100 KiB: this many stay below half a gigabyte."""
+"""Default of the setting ``quic_connections_max``. One costs some 100 KiB: this many stay below half a gigabyte."""
 QUIC_HALF_OPEN_MAX: Final = 512
 """Handshakes under way before Retry is demanded of everybody: a flood of first packets costs memory and signatures."""
 QUIC_STREAM_WINDOW_BYTES: Final = 1 * MIB
@@ -377,7 +386,7 @@ WT_CLOSE_REASON_BYTES_MAX: Final = 1_024
 
 # --- http --------------------------------------------------------------------------------
 TCP_CONNECTIONS_MAX: Final = 4_096
-"""One TLS connection costs some 100 KiB: as many as QUIC has, below half a gigabyte."""
+"""Default of the setting ``tcp_connections_max``. One with TLS costs some 100 KiB: as many as QUIC has."""
 TCP_UNSENT_BYTES: Final = 4 * KIB
 """TCP_NOTSENT_LOWAT: what the kernel holds beyond the congestion window; 125 ms at 256 kbit/s."""
 TCP_SILENCE_S_MAX: Final = 30

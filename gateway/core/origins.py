@@ -6,13 +6,17 @@ if the page is the gateway's own, a page of this machine while the gateway is fo
 only, or listed. Against pages that let their own name point here (DNS rebinding), a door for
 this machine answers only to names that are its own.
 
-Sources: RFC 6454 section 7 (``Origin``), RFC 9110 sections 7.2 and 15.5.20 (421), the Fetch standard.
+A browser names no origin for an image or a script that a page shows, but says that the page is of
+another site (``Sec-Fetch-Site``): that is refused, too, for a GET may be costly.
+
+Sources: RFC 6454 section 7 (``Origin``), RFC 9110 sections 7.2 and 15.5.20 (421), the Fetch standard,
+Fetch Metadata Request Headers (W3C).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
 
 from gateway.errors import ConfigError, Forbidden, GatewayError
@@ -85,6 +89,22 @@ class Origins:
                 f"serve the page from an origin and start the gateway with {FLAG} ORIGIN",
                 origin=shown,
             )
+
+    def check_fetch(self, fetch: Mapping[str, str], origin: str | None, *, page: bool) -> None:
+        """Raises :class:`OriginRefused` for what a page of another site has its visitor's browser ask without
+        saying whose page it is: an image, a script, a frame. ``fetch`` are the ``sec-fetch-*`` headers there are;
+        ``page``: a page of the gateway's own is asked for, which any other may link to. Call after :meth:`check`.
+        """
+        if origin is not None or self._any or "cross-site" not in fetch.get("sec-fetch-site", ""):
+            return
+        follows_link = fetch.get("sec-fetch-mode") == "navigate" and fetch.get("sec-fetch-dest") == "document"
+        if page and follows_link:
+            return
+        raise OriginRefused(
+            "a page of another site may not have its visitors' browsers ask this of the gateway "
+            f"(Sec-Fetch-Site: cross-site, and no Origin); let the page fetch it with CORS, and start the gateway "
+            f"with {FLAG} and the page's origin"
+        )
 
     def _is_served(self, scheme: str, authority: str, origin: str, loopback: bool) -> bool:
         if self._any:

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
+from gateway.core.admission import Refusals
 from gateway.core.origins import Origins
 from gateway.core.ports import Doors, Worlds
 from gateway.errors import GatewayError
@@ -38,16 +39,24 @@ WEB_FILES = {"/": ("index.html", "text/html; charset=utf-8")}
 class Application:
     """The app with its guard: counts answers, catches what no handler foresaw, ends bodies cleanly.
 
-    ``origins``: which web pages are served; None: whoever can reach it.
+    ``origins``: which web pages are served; None: whoever can reach it. ``refusals``: where bounds' refusals count.
     """
 
-    def __init__(self, routes: Sequence[BaseRoute], origins: Origins | None = None) -> None:
+    def __init__(
+        self, routes: Sequence[BaseRoute], origins: Origins | None = None, refusals: Refusals | None = None
+    ) -> None:
+        self.refusals = Refusals() if refusals is None else refusals
         self.answers: dict[int, int] = {}
         self.failures = 0
         inner = Router(routes, redirect_slashes=False)
-        handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: on_gateway_error}
+        handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: self._on_gateway_error}
         app = ExceptionMiddleware(inner, handlers=handlers)
         self._app: ASGIApp = app if origins is None else OriginGuard(app, origins)
+
+    async def _on_gateway_error(self, request: Request, error: Exception) -> Response:
+        if isinstance(error, GatewayError):
+            self.refusals.note(error)
+        return await on_gateway_error(request, error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -128,9 +137,10 @@ def build_app(
     certificate_sha256: Callable[[], str | None] = lambda: None,
     message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
     origins: Origins | None = None,
+    refusals: Refusals | None = None,
 ) -> Application:
     """The app. ``health`` answers ``{"status": "ok" | ...}`` (anything else than ok: 503);
-    ``origins``: which web pages are served, None for all."""
+    ``origins``: which web pages are served, None for all; ``refusals`` counts refusals by bounds."""
 
     async def healthz(request: Request) -> Response:
         facts = dict(health())
@@ -158,6 +168,7 @@ def build_app(
             WebSocketRoute("/{path:path}", WebSocketDoor(doors)),
         ],
         origins,
+        refusals,
     )
 
 

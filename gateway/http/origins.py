@@ -25,11 +25,14 @@ EXPOSED = ", ".join(
 PREFLIGHT_S = b"600"
 """How long a browser may remember the answer to a preflight: a restart with other flags shows soon."""
 
+PAGES = frozenset({"/"})
+"""What another site's page may link to: the gateway's own pages."""
+
 _FIELD_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]*")
 
 
 class OriginGuard:
-    """ASGI: refuses foreign pages with 403 and foreign names with 421, and answers preflights."""
+    """ASGI: refuses foreign pages with 403 (also those that only say ``Sec-Fetch-Site``) and foreign names with 421, and answers preflights."""
 
     def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self._app = app
@@ -40,9 +43,9 @@ class OriginGuard:
         origin = _value(headers, b"origin")
         host = _value(headers, b"host") or b""
         try:
-            self._origins.check(
-                scope["scheme"], host.decode("latin-1"), None if origin is None else origin.decode("latin-1")
-            )
+            named = None if origin is None else origin.decode("latin-1")
+            self._origins.check(scope["scheme"], host.decode("latin-1"), named)
+            self._origins.check_fetch(_fetch_of(headers), named, page=scope["path"] in PAGES)
         except GatewayError as error:
             await _refuse(error, scope, receive, send)
             return
@@ -52,6 +55,16 @@ class OriginGuard:
             await _answer_preflight(origin, scope, receive, send)
         else:
             await self._app(scope, receive, _named(origin, send))
+
+
+def _fetch_of(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers by which a browser says what it asks for whom (W3C, Fetch Metadata Request Headers)."""
+    found = {
+        name: _value(headers, name) for name in (b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
+    }
+    return {
+        name.decode(): value.decode("latin-1").lower() for name, value in found.items() if value is not None
+    }
 
 
 def _value(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:

@@ -20,6 +20,7 @@ class QuicOptions:
     * ``path``: ``fast`` builds and reads datagram packets directly, ``stock`` leaves all to aioquic.
     * ``congestion``: ``realtime`` is ours (:mod:`gateway.quic.congestion`), the others are aioquic's.
     * ``early_data_paths``: requests served from 0-RTT whatever their method, because a replay does no harm.
+    * ``connections_max``, ``connections_per_address_max``, ``handshakes_per_address_per_s``: a server's bounds.
     * ``reset_key``: 32 bytes that outlive a restart, so that peers of the last run learn at once
       that it is gone (stateless reset, RFC 9000 section 10.3); None: random.
     """
@@ -31,4 +32,6 @@ class QuicOptions:
     congestion: Literal["realtime", "cubic", "reno"] = "realtime"
     early_data_paths: frozenset[str] = frozenset({"/stat", "/batch/read", "/time2version"})
     connections_max: int = limits.QUIC_CONNECTIONS_MAX
+    connections_per_address_max: int = limits.CONNECTIONS_PER_ADDRESS_MAX
+    handshakes_per_address_per_s: int = limits.HANDSHAKES_PER_ADDRESS_PER_S
     reset_key: bytes | None = None

@@ -8,9 +8,14 @@ from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicHeader, QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder
 
+REASON_BYTES_MAX = 64
+"""Said in one small packet, to an address that may be forged."""
 
-def encode_refusal(header: QuicHeader, error_code: QuicErrorCode) -> bytes:
-    """An Initial packet that closes the connection which ``header`` asks for (RFC 9000 sections 5.2.2, 8.1.3)."""
+
+def encode_refusal(header: QuicHeader, error_code: QuicErrorCode, reason: str = "") -> bytes:
+    """An Initial packet that closes the connection which ``header`` asks for (RFC 9000 sections 5.2.2, 8.1.3).
+    ``reason``: a bound's name, or a few words."""
+    phrase = reason.encode()[:REASON_BYTES_MAX]
     version = header.version or 0
     crypto = CryptoPair()
     crypto.setup_initial(cid=header.destination_cid, is_client=False, version=version)
@@ -22,9 +27,12 @@ def encode_refusal(header: QuicHeader, error_code: QuicErrorCode) -> bytes:
         version=version,
     )
     builder.start_packet(QuicPacketType.INITIAL, crypto)
-    buf = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=TRANSPORT_CLOSE_FRAME_CAPACITY)
+    buf = builder.start_frame(
+        QuicFrameType.TRANSPORT_CLOSE, capacity=TRANSPORT_CLOSE_FRAME_CAPACITY + len(phrase)
+    )
     buf.push_uint_var(error_code)
     buf.push_uint_var(QuicFrameType.PADDING)
-    buf.push_uint_var(0)
+    buf.push_uint_var(len(phrase))
+    buf.push_bytes(phrase)
     datagrams, _ = builder.flush()
     return datagrams[0]

@@ -22,8 +22,8 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from gateway import limits
 from gateway.core.ports import Doors
+from gateway.quic.admission import Admission, Verdict
 from gateway.quic.asgi import (
     AsgiApp,
 )
@@ -61,7 +61,7 @@ class ServerContext:
         self.path, self.path_reason = usable_path(options.path)
         self._connection_class = connection_class(self.path)
         self.reset_key = options.reset_key or os.urandom(32)
-        self.half_open: set[ServerPeer] = set()
+        self.admission = Admission(options)
         self.heads = Heads()
 
     def connection(self, original_cid: bytes, retry_cid: bytes | None) -> Connection:
@@ -76,10 +76,12 @@ class ServerContext:
         )
 
     def on_peer_established(self, peer: ServerPeer) -> None:
-        self.half_open.discard(peer)
+        address = peer.quic.get_peer_address()
+        if not self.admission.established(peer, address[0] if address else ""):
+            peer.close(QuicErrorCode.CONNECTION_REFUSED, Verdict.REFUSE_ADDRESS.value)
 
     def on_peer_over(self, peer: ServerPeer) -> None:
-        self.half_open.discard(peer)
+        self.admission.over(peer)
 
 
 class ServerEndpoint(Endpoint):
@@ -112,32 +114,50 @@ class ServerEndpoint(Endpoint):
         if header.packet_type != QuicPacketType.INITIAL or len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
             self.counters["packets_unknown"] += 1
             return
-        if self.is_draining or len(self.peers) >= self.context.options.connections_max:
-            self.counters["connections_refused"] += 1
-            self.udp.send([(encode_refusal(header, QuicErrorCode.CONNECTION_REFUSED), addr)])
+        if self.is_draining:
+            self._refuse(header, addr, QuicErrorCode.CONNECTION_REFUSED, "the gateway is stopping")
             return
         self._admit(header, data, addr, now)
 
+    @property
+    def refused(self) -> dict[str, int]:
+        """Connections refused, by the bound that they met."""
+        return self.context.admission.refused
+
+    def _refuse(self, header: QuicHeader, addr: Address, code: QuicErrorCode, why: str) -> None:
+        self.counters["connections_refused"] += 1
+        self.udp.send([(encode_refusal(header, code, why), addr)])
+
     def _admit(self, header: QuicHeader, data: bytes, addr: Address, now: float) -> None:
         original_cid, retry_cid = header.destination_cid, None
-        if self.context.options.retry or len(self.context.half_open) >= limits.QUIC_HALF_OPEN_MAX:
-            if not header.token:
-                self._demand_retry(header, addr, now)
-                return
-            try:
-                original_cid = self._retry.validate_token(
-                    address=addr, destination_cid=header.destination_cid, token=header.token, now=now
-                )
-            except ValueError:
-                self.udp.send([(encode_refusal(header, QuicErrorCode.INVALID_TOKEN), addr)])
-                return
-            retry_cid = header.destination_cid
+        if header.token and (proven := self._proven(header, addr, now)):
+            original_cid, retry_cid = proven, header.destination_cid
+        elif header.token and self.context.options.retry:
+            self._refuse(header, addr, QuicErrorCode.INVALID_TOKEN, "the token is not valid here, or too old")
+            return
+        admission, is_proven = self.context.admission, retry_cid is not None
+        verdict = admission.judge(addr[0], now, connections=len(self.peers), proven=is_proven)
+        if verdict is Verdict.RETRY:
+            self._demand_retry(header, addr, now)
+            return
+        if verdict is not Verdict.ADMIT:
+            self._refuse(header, addr, QuicErrorCode.CONNECTION_REFUSED, verdict.value)
+            return
         quic = self.context.connection(original_cid, retry_cid)
         peer = self.make_peer(quic)
-        self.context.half_open.add(peer)
+        admission.begun(peer, addr[0], proven=is_proven)
         self.counters["connections"] += 1
         self.add_peer(peer, header.destination_cid, quic.host_cid)
         peer.receive(data, addr, now)
+
+    def _proven(self, header: QuicHeader, addr: Address, now: float) -> bytes | None:
+        """The connection ID that a Retry of ours answered, if the token is of one to this address."""
+        try:
+            return self._retry.validate_token(
+                address=addr, destination_cid=header.destination_cid, token=header.token, now=now
+            )
+        except ValueError:
+            return None
 
     def make_peer(self, quic: Connection) -> ServerPeer:
         return ServerPeer(quic, self, self.context)

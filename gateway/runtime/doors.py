@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 
+from gateway.core.admission import Refusals
 from gateway.core.options import parse_live_query
 from gateway.core.origins import Origins
 from gateway.core.ports import Link, LiveOptions, Session
-from gateway.errors import NotFound
+from gateway.errors import GatewayError, NotFound
 from gateway.runtime.worlds import Worlds
 from gateway.wire import world_name
 
@@ -29,9 +30,12 @@ class Doors:
     have passed the same rule before they come here.
     """
 
-    def __init__(self, worlds: Worlds, origins: Origins | None = None) -> None:
+    def __init__(
+        self, worlds: Worlds, origins: Origins | None = None, refusals: Refusals | None = None
+    ) -> None:
         self._worlds = worlds
         self._origins = origins
+        self._refusals = Refusals() if refusals is None else refusals
         self._openers: dict[str, Opener] = {"live": self._live}
         self.follow: Follower | None = None
         """Opens a subscription with ``follow=ENTITY``; None: it stays in its world."""
@@ -43,11 +47,16 @@ class Doors:
     async def open_at(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
         if self._origins is not None and link.transport == "webtransport":
             self._origins.check("https", headers.get("host", ""), headers.get("origin"))
+            self._origins.check_fetch(headers, headers.get("origin"), page=False)
         match = re.fullmatch(r"/v1/worlds/([^/]+)/(.+)", path)
         opener = self._openers.get(match[2]) if match else None
         if match is None or opener is None:
             raise NotFound(f"no session is served at {path[:128]}; sessions are at /v1/worlds/WORLD/live")
-        return await opener(world_name(match[1]), query, headers, link)
+        try:
+            return await opener(world_name(match[1]), query, headers, link)
+        except GatewayError as error:
+            self._refusals.note(error)
+            raise
 
     async def _live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
         options = parse_live_query(query)

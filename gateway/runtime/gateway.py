@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from gateway import __version__, limits
 from gateway.config import Settings, is_loopback, split_address
+from gateway.core.admission import Refusals
 from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
 from gateway.http import dataplane
@@ -54,13 +55,14 @@ class Gateway:
         self.certificates = certificates
         self.worlds = Worlds(store, settings)
         self.origins = origins
-        self.doors = Doors(self.worlds, origins)
+        self.refusals = Refusals()
+        self.doors = Doors(self.worlds, origins, self.refusals)
         self.entities = EntityService(store, self.worlds)
         self.doors.add("entities/live", self.entities.open_live)
         self.doors.follow = self.entities.open_following
         self.recordings = Recordings(self.worlds)
         self.doors.add("replay", self.recordings.open_replay)
-        self.metrics = Metrics(self.worlds, time.time())
+        self.metrics = Metrics(self.worlds, time.time(), self.refusals)
         self.app = self._build_app()
         self.endpoint: Any = None
         self.tls_server: TcpServer | None = None
@@ -106,6 +108,7 @@ class Gateway:
             certificate_sha256=lambda: self.certificates.current.sha256,
             message_bytes_max=self.settings.max_message_bytes,
             origins=self.origins,
+            refusals=self.refusals,
         )
         self.metrics.app = app
         return app
@@ -148,6 +151,9 @@ class Gateway:
             retry=retry,
             path=cast(QuicPath, self.settings.quic_path),
             reset_key=reset_key(Path(self.settings.certs)),
+            connections_max=self.settings.quic_connections_max,
+            connections_per_address_max=self.settings.connections_per_address_max,
+            handshakes_per_address_per_s=self.settings.handshakes_per_address_per_s,
         )
 
     # -- facts ----------------------------------------------------------------------------

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gateway import __version__
+from gateway.core.admission import Refusals
 from gateway.http.app import Application
 from gateway.http.metrics import Metric, Sample
 from gateway.http.server import TcpServer
@@ -20,9 +22,10 @@ from gateway.runtime.worlds import Worlds
 class Metrics:
     """Gathers from the parts that it is given. ``counts``: other rooms' plain counts, by metric name."""
 
-    def __init__(self, worlds: Worlds, started_at: float) -> None:
+    def __init__(self, worlds: Worlds, started_at: float, refusals: Refusals) -> None:
         self._worlds = worlds
         self._started_at = started_at
+        self._refusals = refusals
         self.app: Application | None = None
         self.tcp: Mapping[str, TcpServer] = {}
         self.quic: Any = None
@@ -37,6 +40,7 @@ class Metrics:
         yield from self._worlds_metrics()
         yield from self._http_metrics()
         yield from self._quic_metrics()
+        yield self._refused()
         if (udp := self._worlds.udp) is not None:
             counts = {
                 "taken": udp.packets_taken,
@@ -98,6 +102,14 @@ class Metrics:
         for name, attribute, kind, text in _TCP:
             values = {door: getattr(server, attribute) for door, server in self.tcp.items()}
             yield _labelled(f"mvgateway_tcp_{name}", kind, text, "door", values)
+
+    def _refused(self) -> Metric:
+        """By bound, from all who refuse: what requests and sessions raised, and the doors before there is any."""
+        counts = Counter(self._refusals.counts)
+        for door in (*self.tcp.values(), self.quic):
+            counts.update(getattr(door, "refused", {}))
+        text = "Refusals by the bound that was reached"
+        return _labelled("mvgateway_refusals_total", "counter", text, "bound", dict(sorted(counts.items())))
 
     def _quic_metrics(self) -> Iterator[Metric]:
         if self.quic is not None:

@@ -160,3 +160,27 @@ def test_an_origin_has_one_form() -> None:
     assert normal("https://host:80") == "https://host:80"
     assert normal("capacitor://localhost") == "capacitor://localhost"
     assert normal("null") is None
+
+
+CROSS = {"sec-fetch-site": "cross-site"}
+
+
+@pytest.mark.parametrize("fetch", [{}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}])
+def test_what_no_foreign_page_asked_passes(fetch: dict[str, str]) -> None:
+    origins().check_fetch(fetch, None, page=False)
+
+
+@pytest.mark.parametrize("page", [False, True])
+@pytest.mark.parametrize("more", [{}, {"sec-fetch-mode": "no-cors"}, {"sec-fetch-mode": "navigate"}])
+def test_an_image_on_a_foreign_page_is_refused(more: dict[str, str], page: bool) -> None:
+    with pytest.raises(OriginRefused, match="--allow-origin"):
+        origins(*LISTED).check_fetch({**CROSS, **more}, None, page=page)
+
+
+def test_a_link_is_followed_to_a_page_only_and_an_allowed_origin_is_not_asked_twice() -> None:
+    link = {**CROSS, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    origins().check_fetch(link, None, page=True)
+    with pytest.raises(OriginRefused):
+        origins().check_fetch(link, None, page=False)
+    origins(*LISTED).check_fetch(CROSS, "https://game.example", page=False)
+    origins("*").check_fetch(CROSS, None, page=False)

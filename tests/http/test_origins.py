@@ -202,3 +202,16 @@ def test_the_flag_repeats_and_the_variable_and_the_file_take_lists(tmp_path: Pat
     file.write_text(f'allow_origins = ["{GAME}", "*"]')
     assert config.load(None, {"MVGATEWAY_CONFIG": str(file)}).allow_origins == (GAME, "*")
     assert config.load(None, {}).allow_origins == ()
+
+
+@pytest.mark.parametrize("path", ["/v1/worlds/w/verify", "/metrics", "/stat"])
+async def test_an_image_on_a_foreign_page_costs_nothing_at_any_door(start: Start, path: str) -> None:
+    gateway = await start()
+    asks = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
+    for http2, tls in ((False, False), (True, True)):
+        status, _, body = await by_tcp(gateway, http2, tls, "GET", path, headers=asks)
+        assert (status, b'"origin_refused"' in body) == (403, True)
+    assert (await by_quic(gateway, "GET", path, asks))[0] == 403
+    link = {**asks, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert (await by_tcp(gateway, False, False, "GET", "/", headers=link))[0] == 200
+    assert (await by_tcp(gateway, False, False, "GET", path, headers=link))[0] == 403

@@ -103,7 +103,7 @@ async def test_an_endpoint_keeps_nothing_of_connections_closed_in_mid_burst(
         await until(lambda: not endpoint.peers)
         assert not endpoint._by_cid
         assert not endpoint._cids
-        assert not endpoint.context.half_open
+        assert not endpoint.context.admission.half_open
         assert endpoint.counters["faults"] == 0
         served.doors.sessions.clear()
         await until(lambda: not endpoint._tasks)
