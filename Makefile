@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
-.PHONY: demo test check format bench faults soak fuzz system-deps lock clean help
+.PHONY: demo test check format bench abuse faults soak fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ format: $(STAMP) ## let ruff mend what it can
 
 bench: $(STAMP) ## TCP against UDP on a lossy link, short form (under 10 minutes)
 	$(BIN)/python -m bench --short
+
+abuse: $(STAMP) ## attacks on a gateway, long form: for a machine that is idle otherwise
+	MVGATEWAY_ABUSE=long $(BIN)/python -m pytest tests/abuse --timeout 3600
 
 faults: $(STAMP) ## a hundred crashes and every fault, long form
 	MVGATEWAY_FAULTS=long $(BIN)/python -m pytest tests/runtime/faults tests/entities/test_sleep_crash.py --timeout 3600
