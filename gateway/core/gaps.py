@@ -2,7 +2,8 @@
 
 A frame travels as several messages, any of which may be lost or late. A tick is *partial* when
 some of its parts never came, *unseen* when its number never came though the publisher counts by
-a smaller step. Both are given :data:`WAIT_S` to come late; then they are gaps.
+a smaller step. Both are given :data:`WAIT_S` to come late; then they are gaps. A tick whose parts keep coming, as
+those of a large frame on its stream do for seconds, is not late.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ STEP_FRAMES: Final = 16
 
 
 class _Partial:
-    """A tick of which some parts have come."""
+    """A tick of which some parts have come, the last one at ``since``."""
 
     __slots__ = ("parts", "seen", "since")
 
@@ -70,7 +71,9 @@ class GapTracker:
             partial = self.partial[tick] = _Partial(parts, mono)
             if len(self.partial) > GAPS_PENDING_MAX:
                 self._give_up(next(iter(self.partial)))
-        partial.seen.add(part)
+        if part not in partial.seen:
+            partial.seen.add(part)
+            partial.since = mono
         if len(partial.seen) >= partial.parts:
             self.partial.pop(tick, None)
             self._settle(tick)

@@ -104,8 +104,9 @@ class FastState(Connection):
         super().close(*args, **kwargs)
 
     def _get_or_create_stream(self, frame_type: int, stream_id: int) -> QuicStream:
+        """Frames name our own streams, too (MAX_STREAM_DATA, STOP_SENDING): of those the sending half is in use."""
         stream = super()._get_or_create_stream(frame_type, stream_id)
-        if stream_id & 2:
+        if stream_id & 2 and stream_id & 1 == self._is_client:
             share_unused_half(stream, is_ours=False)
         return stream
 

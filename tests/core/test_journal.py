@@ -239,6 +239,17 @@ def test_a_tick_that_was_only_late_is_none() -> None:
     assert tracker.finish() == []
 
 
+def test_a_tick_whose_parts_keep_coming_is_not_late_and_one_that_stopped_is() -> None:
+    tracker = GapTracker(1)
+    for part in range(40):
+        tracker.saw(1, part, 41, part * WAIT_S * 0.9)
+        assert not tracker.take(part * WAIT_S * 0.9 + 0.01)
+        assert tracker.whole_up_to(1) == 0
+    stopped = 39 * WAIT_S * 0.9
+    tracker.saw(1, 3, 41, stopped + WAIT_S * 0.9)
+    assert [gap.reason for gap in tracker.take(stopped + WAIT_S * 1.1)] == ["partial"]
+
+
 def test_a_publisher_that_counts_in_larger_steps_leaves_no_gaps() -> None:
     tracker = GapTracker(1)
     for at in range(STEP_FRAMES + 2):

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from aioquic.quic import events
+from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from gateway.quic.connection import Connection, FateSink
@@ -168,13 +171,35 @@ class Pair:
 
 
 def make_pair(
-    identity: object, *, client: type = Connection, server: type = Connection, **link: float
+    identity: object,
+    *,
+    client: type = Connection,
+    server: type = Connection,
+    window: int | None = None,
+    **link: float,
 ) -> Pair:
-    """A pair of our own connections (or those classes), not yet connected."""
+    """A pair of our own connections (or those classes), not yet connected. ``window``: bytes that either end lets
+    a stream hold unread, and a quarter of what it lets the connection; None: as in the gateway."""
     options = QuicOptions()
     tls, trust = identity.server(), identity.trust()  # type: ignore[attr-defined]
+
+    def windowed(configuration: QuicConfiguration) -> QuicConfiguration:
+        if window is None:
+            return configuration
+        return dataclasses.replace(configuration, max_stream_data=window, max_data=4 * window)
+
     return Pair(
-        client(configuration=trust.configuration("localhost", options, None)),
-        lambda cid: server(configuration=tls.configuration(options), original_destination_connection_id=cid),
+        client(configuration=windowed(trust.configuration("localhost", options, None))),
+        lambda cid: server(
+            configuration=windowed(tls.configuration(options)), original_destination_connection_id=cid
+        ),
         **link,  # type: ignore[arg-type]
     )
+
+
+def inject(pair: Pair, source: End, frames: bytes) -> None:
+    """A packet of these frames arrives at the other end as if ``source`` had made it."""
+    target = pair.server if source is pair.client else pair.client
+    quic: Any = source.quic
+    pair._give(target.quic, quic._sealed((frames,)), source.addr)
+    pair.pump()
