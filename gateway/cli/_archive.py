@@ -87,7 +87,7 @@ async def _send(recording: Recording, place: Place, manifest: Manifest, span: Sp
         marks = await recording.marks()
         begin, messages, at_us = span.begin, span.start.messages, span.start.at_us
         with progress("archiving") as advance, tempfile.TemporaryDirectory() as folder:
-            async for chunk in _chunks(rows_of(recording, span)):
+            async for chunk in _chunks(rows_of(recording, span), empty=not manifest.parts):
                 file = Path(folder) / f"part-{len(manifest.parts):06d}.sqlite"
                 with FilmWriter(file, world=manifest.world, stride=manifest.stride, now_us=now_us()) as film:
                     film.begin(messages, received_at_us=at_us)
@@ -126,17 +126,19 @@ def _send_part(
     place.put_manifest(manifest)
 
 
-async def _chunks(rows: AsyncIterator[Item]) -> AsyncIterator[list[Item]]:
+async def _chunks(rows: AsyncIterator[Item], *, empty: bool) -> AsyncIterator[list[Item]]:
+    """The rows in parts. ``empty``: where there are none, one part all the same, for the state that
+    the span begins with."""
     chunk: list[Item] = []
     size = 0
     async for item in rows:
         full = len(chunk) >= limits.ARCHIVE_PART_FRAMES_MAX or size >= limits.ARCHIVE_PART_BYTES_MAX
         if full and not isinstance(item, Gap) and _place(item) > _place(chunk[-1]):
             yield chunk
-            chunk, size = [], 0
+            chunk, size, empty = [], 0, False
         chunk.append(item)
         size += 0 if isinstance(item, Gap) else item.size_bytes
-    if chunk:
+    if chunk or empty:
         yield chunk
 
 

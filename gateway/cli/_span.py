@@ -79,5 +79,7 @@ async def rows_of(recording: Recording, span: Span) -> AsyncIterator[JournalFram
     for epoch in range(span.begin[0], span.end[0] + 1):
         begin = (epoch, span.begin[1] + 1 if epoch == span.begin[0] else 0)
         end = (epoch, span.end[1] if epoch == span.end[0] else 0xFFFF_FFFF)
+        if begin > end:
+            continue  # the span is a single tick, whose state is known
         async for item in recording.rows(begin, end):
             yield item

@@ -7,6 +7,7 @@ marks those of its records stale whose newest value it carried; the next frame r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from gateway import limits
@@ -73,7 +74,7 @@ class Outbox:
     def take_stale(self, count: int) -> dict[int, Value]:
         """Up to ``count`` stale records, longest waiting first, with their newest values; they count
         as on their way from here on."""
-        keys = [key for _, key in zip(range(count), self._stale, strict=False)]
+        keys = list(islice(self._stale, count))
         for key in keys:
             del self._stale[key]
         return {key: self._values[key] for key in keys}

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -20,6 +21,7 @@ from gateway import limits
 from gateway.client.address import world_path
 from gateway.core.state import WorldState
 from gateway.errors import NotFound, NothingRecorded, Unprocessable
+from gateway.limits import HISTORY_PAGE_ROWS
 from gateway.store.base import BlockingStore
 from gateway.store.world import History, Recovered, WorldDatabase
 from gateway.store.world.schema import is_world
@@ -295,4 +297,5 @@ def open_film(path: Path) -> AbstractContextManager[LocalRecording]:
 
 
 def _some(rows: Iterator[JournalFrame | Gap]) -> list[JournalFrame | Gap]:
-    return [row for row, _ in zip(rows, range(256), strict=False)]
+    """The next page; empty at the end. ``islice``, since ``zip`` with a range takes a row too many."""
+    return list(islice(rows, HISTORY_PAGE_ROWS))
