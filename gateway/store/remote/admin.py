@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway import limits
-from gateway.errors import Forbidden, StoreError, StoreUnavailable
+from gateway.errors import BadInput, Forbidden, NotFound, StoreError, StoreUnavailable
 from gateway.store.base import LockInfo, NamespaceInfo, OverlayBase, Version
 from gateway.store.remote.transport import Answer, Ask, Transport, check
 
@@ -82,6 +82,19 @@ class AdminApi:
         value = {"key": key, "before_version": before_version, "apply": apply}
         async for line in self.progress("/api/truncate_namespace", value):
             yield line
+
+    async def delete_unreferenced_content(self, key: str, *, apply: bool) -> AsyncIterator[str]:
+        """Progress lines. mvstore tells of a missing key by 400 here, and by 404 everywhere else."""
+        value = {"key": key, "apply": apply}
+        try:
+            async for line in self.progress("/api/delete_unreferenced_content", value):
+                yield line
+        except BadInput as error:
+            if "does not exist" not in error.message:
+                raise
+            raise NotFound(
+                f"namespace {key!r:.200} not found; create it first", namespace=key[:200]
+            ) from error
 
     def _odd(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(f"{self._transport.url} answered what an admin API does not: {error}")

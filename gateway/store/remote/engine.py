@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from gateway import limits
-from gateway.errors import NotFound
+from gateway.errors import BadInput, NotFound
 from gateway.store.base import (
     BlockingStore,
     CommitRequest,
@@ -164,7 +164,10 @@ class RemoteStore:
     # -- locks --------------------------------------------------------------------------------
 
     async def lock(self, ns: Namespace, owner: str, version: Version | None = None) -> None:
-        """``POST /nslock/acquire``."""
+        """``POST /nslock/acquire``. mvstore answers an owner out of bounds by 500: it is refused here."""
+        size = len(owner.encode("utf-8", "surrogatepass"))
+        if not 0 < size <= limits.STORE_LOCK_OWNER_BYTES_MAX:
+            raise BadInput(f"lock owner of {size} bytes; it has 1 to {limits.STORE_LOCK_OWNER_BYTES_MAX}")
         value = {"owner": owner} if version is None else {"owner": owner, "version": version}
         await self._post_json("/nslock/acquire", ns, value)
 
@@ -219,8 +222,9 @@ class RemoteStore:
 
     async def delete_unreferenced_content(self, key: str, *, apply: bool = True) -> AsyncIterator[str]:
         """By the admin API."""
-        admin = self._need_admin("content is collected")
-        async for line in admin.progress("/api/delete_unreferenced_content", {"key": key, "apply": apply}):
+        async for line in self._need_admin("content is collected").delete_unreferenced_content(
+            key, apply=apply
+        ):
             yield line
 
     def _need_admin(self, what: str) -> AdminApi:

@@ -26,6 +26,7 @@ from gateway.quic import connect
 from gateway.runtime.gateway import Gateway
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
+from tests.store.standin import Served, StandIn, serving
 
 DOORS = [
     "store/h1",
@@ -38,9 +39,13 @@ DOORS = [
     "before-store/h3",
     "before-gateway/h1",
     "before-gateway/h3",
+    "standin/h1",
+    "standin/h2c",
+    "before-standin/h2",
 ]
 """(a) mvgateway store, (b) serve on the embedded engine, (c) serve in front of mvgateway store,
-(d) serve in front of another gateway over QUIC; each with the doors that make a difference."""
+(d) serve in front of another gateway over QUIC, (e) the real mvstore's stand-in, (f) serve in front of that;
+each with the doors that make a difference."""
 
 _numbers = itertools.count()
 
@@ -73,6 +78,7 @@ class Door:
     api: httpx.AsyncClient
     store: Store
     plain_port: int | None = None
+    standin: StandIn | None = None
 
     async def ask(
         self,
@@ -160,6 +166,10 @@ async def opened(name: str, folder: Path, monkeypatch: Any) -> AsyncIterator[Doo
     """The door of that name, all that stands behind it included."""
     backend, _, way = name.partition("/")
     async with contextlib.AsyncExitStack() as stack:
+        if backend.endswith("standin"):
+            served = await stack.enter_async_context(serving(folder / "pages"))
+            yield await _standin_door(stack, name, served, folder)
+            return
         store = EmbeddedStore.open(folder / "pages") if backend in ("store", "before-store") else None
         data = api = None
         if store is not None:
@@ -179,6 +189,19 @@ async def opened(name: str, folder: Path, monkeypatch: Any) -> AsyncIterator[Doo
         door = Door(name, client, await stack.enter_async_context(_api(api)), gateway.store)
         door.plain_port = gateway.plain_server.port if gateway.plain_server else None
         yield door
+
+
+async def _standin_door(stack: contextlib.AsyncExitStack, name: str, served: Served, folder: Path) -> Door:
+    backend, _, way = name.partition("/")
+    api = await stack.enter_async_context(httpx.AsyncClient(base_url=served.admin_url, timeout=10))
+    if backend == "standin":
+        client = await stack.enter_async_context(_tcp(served.url, way))
+        port = int(served.url.rpartition(":")[2])
+        return Door(name, client, api, served.standin.engine, port, served.standin)
+    gateway = await _start(stack, folder / "front", store=served.url, store_admin=served.admin_url)
+    client = await stack.enter_async_context(_way(gateway, way, folder))
+    port = gateway.plain_server.port if gateway.plain_server else None
+    return Door(name, client, api, gateway.store, port, served.standin)
 
 
 async def _gateway(

@@ -13,7 +13,10 @@ from tests.store.protocol.backends import Door, commit, digest, framed, page, pa
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.parametrize(
-        "door", ["store/h1", "embedded/h2", "embedded/h3", "before-gateway/h3"], indirect=True, scope="module"
+        "door",
+        ["store/h1", "embedded/h2", "embedded/h3", "before-gateway/h3", "before-standin/h1"],
+        indirect=True,
+        scope="module",
     ),
 ]
 

@@ -23,8 +23,9 @@ from gateway.quic import ServerTls, listen
 from gateway.runtime.certs import ensure_own
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
-from gateway.store.remote import AdminApi, HttpxTransport, RemoteStore
+from gateway.store.remote import AdminApi, HttpxTransport, RemoteOptions, RemoteStore
 from tests.store.conformance.suite import StoreConformance
+from tests.store.standin import differences, serving
 
 
 @contextlib.asynccontextmanager
@@ -89,5 +90,23 @@ class TestOverHttp3(StoreConformance):
     async def store(self, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Store]:
         async with served_h3(tmp_path_factory.mktemp("store")) as (url, trust, api):
             store = RemoteStore([H3Transport(url, trust=trust)], admin=AdminApi(HttpxTransport(api)))
+            yield store
+            await store.aclose()
+
+
+@pytest.mark.asyncio(loop_scope="class")
+class TestOverTheStandIn(StoreConformance):
+    """mvstore as it really is; what it does otherwise is listed in ``tests/store/standin/differences.py``."""
+
+    @pytest.fixture(autouse=True)
+    def _otherwise(self, request: pytest.FixtureRequest) -> None:
+        differences.expect(request)
+
+    @pytest_asyncio.fixture(loop_scope="class", scope="class")
+    async def store(self, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Store]:
+        async with serving(tmp_path_factory.mktemp("store")) as served:
+            admin = AdminApi(HttpxTransport(served.admin_url))
+            options = RemoteOptions(deadline_s=1.0)  # a body that ends early is asked for until then
+            store = RemoteStore([HttpxTransport(served.url)], admin=admin, options=options)
             yield store
             await store.aclose()
