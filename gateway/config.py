@@ -76,23 +76,26 @@ class Settings:
         "fast", "datagram packets: built directly, or all left to aioquic", choices=("fast", "stock")
     )
     json_logs: bool = _setting(False, "log one JSON object a line")
-    log_level: str = _setting("info", "how much to log", choices=("debug", "info", "warning", "error"))
+    log_level: str = _setting(
+        "info", "how much to log", choices=("debug", "info", "warning", "error"), reload=True
+    )
+    access_log: bool = _setting(False, "log one line an HTTP request")
     max_message_bytes: int = _setting(
         limits.STREAM_MESSAGE_BYTES_MAX, "largest message on a stream", low=1_100, high=256 * limits.MIB
     )
     keyframe_interval_ms: int = _setting(
-        1_000, "a keyframe is journalled at least this often", low=50, high=600_000
+        1_000, "a keyframe is journalled at least this often", low=50, high=600_000, reload=True
     )
     ring_s: int = _setting(
-        60, "how much history a world with retention 'ring' keeps", low=1, high=limits.RING_S_MAX
+        60, "how much history a world with retention 'ring' keeps", low=1, high=limits.RING_S_MAX, reload=True
     )
     retention: str = _setting(
-        "ring", "what a new world keeps: ring, or record (all)", choices=("ring", "record")
+        "ring", "what a new world keeps: ring, or record (all)", choices=("ring", "record"), reload=True
     )
     linger_ms: int = _setting(
-        5_000, "how long a publisher that went away may come back unnoticed", low=0, high=600_000
+        5_000, "how long a publisher that went away may come back unnoticed", low=0, high=600_000, reload=True
     )
-    worlds_max: int = _setting(256, "worlds that are open at the same time", low=1, high=100_000)
+    worlds_max: int = _setting(256, "worlds that are open at the same time", low=1, high=100_000, reload=True)
     idle_timeout_s: int = _setting(
         30, "a QUIC connection that is silent for longer is gone", low=1, high=3_600
     )
@@ -114,10 +117,29 @@ class Settings:
         low=1,
         high=1_000_000,
     )
-    drain_ms: int = _setting(4_000, "longest time that stopping may take", low=100, high=60_000)
+    drain_ms: int = _setting(4_000, "longest time that stopping may take", low=100, high=60_000, reload=True)
+    lame_duck_ms: int = _setting(
+        0,
+        "how long /readyz says no while the doors stay open, before stopping begins",
+        low=0,
+        high=600_000,
+        reload=True,
+    )
+    ready_lag_ms: int = _setting(
+        5_000,
+        "/readyz says no while the oldest frame waits longer than this for the store",
+        low=100,
+        high=600_000,
+        reload=True,
+    )
 
 
 SETTINGS: tuple[Field[Any], ...] = fields(Settings)
+
+
+def reloadable() -> frozenset[str]:
+    """The settings that a running gateway takes anew when it is told to (SIGHUP)."""
+    return frozenset(s.name for s in SETTINGS if s.metadata.get("reload"))
 
 
 def flag_of(name: str) -> str:

@@ -494,6 +494,21 @@ MAINTAIN_S: Final = 5.0
 DELETED_WORLDS_WAIT_S: Final = 2.0
 """How long deleting a world waits for its sessions to end."""
 
+LOOP_LOOK_S: Final = 0.1
+"""How often the event loop's lateness is measured: ten timers a second cost nothing, and find a pause of any length."""
+OPERATOR_LOOK_S: Final = 1.0
+"""How often a running gateway is looked at for what its operator should be told."""
+DESCRIPTORS_SHORT_SHARE: Final = 0.9
+"""Of the descriptors that are allowed: above it there is a warning, while some are still left to act with."""
+DRAIN_SPREAD_MS: Final = 1_000
+"""Over so long the sessions of a gateway that stops come back, so that its successor is not met by all at once."""
+EVENT_WINDOW_S: Final = 10.0
+"""Events of one kind are counted, not written, once there were too many within this time."""
+EVENT_LINES_MAX: Final = 20
+"""Lines of one kind of event in such a window: a small server's comings and goings are all told."""
+EVENT_KINDS_MAX: Final = 64
+"""Kinds of events: each is a few words in the source; none comes from a peer."""
+
 # --- entities ----------------------------------------------------------------------------
 VARIANT_DEPTH_MAX: Final = 1_024
 """Godot's own Variant::MAX_RECURSION_DEPTH: the outermost value is depth 0."""

@@ -7,6 +7,19 @@ command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v elixir >/dev/null 2>&1 || missing="$missing elixir"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
+
+# promtool alone out of Debian's prometheus package: the tests need no server, and none is to start.
+tools=".venv/bin"
+if [ -d "$tools" ] && [ ! -x "$tools/promtool" ] && ! command -v promtool >/dev/null 2>&1; then
+    folder=$(mktemp -d)
+    { [ "$(id -u)" != 0 ] || apt-get update -qq; } >/dev/null 2>&1
+    (cd "$folder" && apt-get download -qq prometheus) >/dev/null 2>&1 \
+        && dpkg-deb --fsys-tarfile "$folder"/prometheus_*.deb | tar -xf - -C "$folder" ./usr/bin/promtool \
+        && mv "$folder/usr/bin/promtool" "$tools/promtool" \
+        || echo "promtool is not to be had here; the tests of the alert rules are skipped" >&2
+    rm -rf "$folder"
+fi
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing for the tests:$missing"

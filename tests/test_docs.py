@@ -20,7 +20,7 @@ from gateway.store.world import schema as world_schema
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 ROUTE = re.compile(r'Route\(\s*f?"([^"]+)"')
-METRIC = re.compile(r'"(mvgateway_[a-z0-9_]+)"')
+METRIC = re.compile(r'"((?:mvgateway|process)_[a-z0-9_]+)"')
 
 
 def doc(name: str) -> str:

@@ -23,4 +23,4 @@ def run(args: argparse.Namespace) -> int:
     settings = config.load(args)
     from gateway.runtime import serve
 
-    return serve.run(settings)
+    return serve.run(settings, load=lambda: config.load(args))

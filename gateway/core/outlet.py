@@ -21,7 +21,7 @@ _UNLIMITED: Final = float("inf")
 class Outlet:
     """One link, what is on its way over it, and the budget of its reader."""
 
-    __slots__ = ("_given_up", "_lossy", "blocked_since", "budget", "link", "streams", "window")
+    __slots__ = ("_given_up", "_lossy", "blocked_since", "budget", "link", "messages", "streams", "window")
 
     def __init__(
         self, state: WorldState, link: Link, budget: Budget | None, given_up: Callable[[Keys], None]
@@ -33,6 +33,8 @@ class Outlet:
         self.streams = OpenStreams(link, state, self.window)
         self.blocked_since: float | None = None
         """Since when (``mono``) nothing at all could be sent though something was there, or None."""
+        self.messages = 0
+        """Given to the link so far."""
         self._lossy = link.lossy
         self._given_up = given_up
 
@@ -73,6 +75,7 @@ class Outlet:
 
     def remember_all(self, keys: tuple[Keys, ...]) -> None:
         """Messages of the fast path were sent, and carry these keys one by one."""
+        self.messages += len(keys)
         if self._lossy:
             self.window.add_all(keys)
             while len(self.window) > OUTSTANDING_MAX:
@@ -80,6 +83,7 @@ class Outlet:
 
     def remember(self, keys: Keys) -> None:
         """A message of the fast path was sent and carries ``keys``."""
+        self.messages += 1
         if self._lossy:
             self.window.add(keys)
             if len(self.window) > OUTSTANDING_MAX:

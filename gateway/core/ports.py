@@ -48,6 +48,10 @@ class Link(Protocol):
     def transport(self) -> Transport: ...
 
     @property
+    def address(self) -> str:
+        """The peer's address and port for the operator's log; empty where there is none."""
+
+    @property
     def lossy(self) -> bool:
         """True where ``send`` goes by datagrams that may be lost."""
 
@@ -101,6 +105,7 @@ class OneByOne:
     """The part of a :class:`Link` that has no better way for several messages than one after the other."""
 
     __slots__ = ()
+    address = ""
 
     def send_burst(self: Any, burst: Burst, token: int) -> int:
         return send_each(self, burst, token)

@@ -79,6 +79,7 @@ class QueueingReader(Reader):
         return mono + FLUSH_S if self._wanted is not None else None
 
     def _queue(self, messages: list[bytes], size_bytes: int) -> None:
+        self._outlet.messages += len(messages)
         self._backlog.append((self._link.send_stream(messages), size_bytes))
         self._backlog_bytes += size_bytes
 

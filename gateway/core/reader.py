@@ -112,6 +112,11 @@ class Reader:
         return self._outlet.budget is not None
 
     @property
+    def messages(self) -> int:
+        """Messages given to the link so far, control messages aside."""
+        return self._outlet.messages
+
+    @property
     def ordered(self) -> bool:
         """True for a reader that wants every message, also those that a newer one has replaced."""
         return False

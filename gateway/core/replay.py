@@ -148,6 +148,10 @@ class CountingLink:
         return self._link.transport
 
     @property
+    def address(self) -> str:
+        return self._link.address
+
+    @property
     def lossy(self) -> bool:
         return self._link.lossy
 

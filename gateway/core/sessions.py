@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gateway.core.events import SessionClosed
 from gateway.core.inbox import Inbox
 from gateway.core.options import FOCUS_WEIGHT, parse_weights
-from gateway.core.ports import CloseCode, Link
+from gateway.core.ports import CloseCode, Link, Role
 from gateway.core.reader import Reader
 from gateway.errors import BadInput, GatewayError, MalformedMessage
 from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, LATE_RUN_MAX
@@ -24,13 +25,20 @@ if TYPE_CHECKING:
 class _Session:
     """What both roles share: streams into messages, errors into an answer and a close."""
 
-    __slots__ = ("_inbox", "closed", "link", "world")
+    __slots__ = ("_attached_at", "_inbox", "closed", "link", "world")
+    role: Role
 
     def __init__(self, world: World, link: Link, message_bytes_max: int) -> None:
         self.world = world
         self.link = link
         self.closed = False
         self._inbox = Inbox(message_bytes_max)
+        self._attached_at = world.mono
+
+    @property
+    def messages(self) -> int:
+        """Taken from the peer, or given to its link."""
+        raise NotImplementedError
 
     def take(self, message: bytes, mono: float) -> None:
         """One whole message of the peer; raises :class:`GatewayError` where it cannot be taken."""
@@ -72,23 +80,32 @@ class _Session:
     def _end(self, last: bytes, code: CloseCode, reason: str) -> None:
         if self.closed:
             return
-        self._left()
+        self._left(reason)
         self.link.control(last)
         self.link.close(code, reason)
 
-    def _left(self) -> None:
+    def _left(self, why: str) -> None:
+        if not self.closed:
+            self.world.on_event(self._closed_event(why))
         self.closed = True
         self._inbox.clear()
+
+    def _closed_event(self, why: str) -> SessionClosed:
+        world, link = self.world, self.link
+        seconds = max(0.0, world.mono - self._attached_at)
+        return SessionClosed(world.name, self.role, link.transport, link.address, why, seconds, self.messages)
 
 
 class PublisherSession(_Session):
     """A publisher's: its frames go to the world, with its epoch."""
 
-    __slots__ = ("_late_run", "_newest_tick", "epoch")
+    __slots__ = ("_late_run", "_newest_tick", "_received_before", "epoch")
+    role = "publish"
 
     def __init__(self, world: World, link: Link, epoch: int) -> None:
         super().__init__(world, link, world.settings.message_bytes_max)
         self.epoch = epoch
+        self._received_before = world.counters.received
         self._late_run = 0
         self._newest_tick = 0
 
@@ -133,10 +150,14 @@ class PublisherSession(_Session):
 
     def on_closed(self, mono: float) -> None:
         self.world.mono = mono
-        self._left()
+        self._left("left")
 
-    def _left(self) -> None:
-        super()._left()
+    @property
+    def messages(self) -> int:
+        return self.world.counters.received - self._received_before
+
+    def _left(self, why: str) -> None:
+        super()._left(why)
         self.world.publisher_left(self, self.world.mono)
 
 
@@ -144,6 +165,7 @@ class SubscriberSession(_Session):
     """A subscriber's: one :class:`Reader` of the world, and ``focus``."""
 
     __slots__ = ("follow", "on_acked", "reader")
+    role = "subscribe"
 
     def __init__(self, world: World, link: Link, reader: Reader, follow: str | None = None) -> None:
         super().__init__(world, link, CONTROL_MESSAGE_BYTES_MAX)
@@ -169,10 +191,15 @@ class SubscriberSession(_Session):
             self.reader.on_writable(mono)
 
     def on_closed(self, mono: float) -> None:
-        self._left()
+        self.world.mono = mono
+        self._left("left")
 
-    def _left(self) -> None:
-        super()._left()
+    @property
+    def messages(self) -> int:
+        return self.reader.messages
+
+    def _left(self, why: str) -> None:
+        super()._left(why)
         self.world.subscriber_left(self)
 
 

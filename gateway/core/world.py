@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.counters import Counters
+from gateway.core.events import Event, PublisherReplaced, SessionOpened, ignored
 from gateway.core.fanout import FanOut
 from gateway.core.journal import JournalBuffer
 from gateway.core.notices import DurableNotices
@@ -24,7 +25,7 @@ from gateway.core.reader import Reader
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
 from gateway.errors import MalformedMessage, PublisherPresent
-from gateway.limits import JOURNAL_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX
+from gateway.limits import DRAIN_SPREAD_MS, JOURNAL_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX
 from gateway.wire.control import encode_control
 from gateway.wire.frames import Frame, Record, encode_frame, with_epoch
 from gateway.wire.journal import Batch
@@ -78,6 +79,8 @@ class World:
         self.subscribers: dict[SubscriberSession, Reader] = {}
         self.on_work: Callable[[], None] | None = None
         """Called when :attr:`next_poll` has moved forward, or a batch can be taken."""
+        self.on_event: Callable[[Event], None] = ignored
+        """Told of sessions that begin and end; a few a session, none a frame."""
         self.rates = Rates(mono, self.counters)
         self._fanout = FanOut(self.state, self.counters, self._wake)
         self.journal = JournalBuffer(
@@ -128,12 +131,15 @@ class World:
                 raise self._present()
             self.publisher = None
             taken = epoch != present.epoch
+            self.on_event(PublisherReplaced(self.name, present.epoch, epoch, link.address))
             present.bye("taken_over" if taken else "reconnected", CloseCode.TAKEN_OVER)
+        self.mono = mono
         session = self.publisher = PublisherSession(self, link, epoch)
         self.last_epoch = max(self.last_epoch, epoch)
         self._linger_until = None
         self._notices.again()
         self.counters.publishers += 1
+        self.on_event(SessionOpened(self.name, "publish", link.transport, link.address, epoch))
         link.control(self._welcome("publish", epoch, link, mono))
         return session
 
@@ -161,7 +167,9 @@ class World:
         self.subscribers[session] = reader
         self._fanout.set_readers(self.subscribers.values())
         self.counters.subscribers += 1
-        link.control(self._welcome("subscribe", self.state.epoch or self.last_epoch, link, mono))
+        epoch = self.state.epoch or self.last_epoch
+        self.on_event(SessionOpened(self.name, "subscribe", link.transport, link.address, epoch))
+        link.control(self._welcome("subscribe", epoch, link, mono))
         if self._settled:
             reader.want_keyframe("joined", mono)
         else:
@@ -180,9 +188,13 @@ class World:
             self._fanout.set_readers(self.subscribers.values())
 
     def shutdown(self, reason: str, reconnect_after_ms: int) -> None:
-        """``bye`` to everybody: the gateway is going, or the world is."""
-        for session in list(self.subscribers):
-            session.bye(reason, CloseCode.SHUTTING_DOWN, reconnect_after_ms)
+        """``bye`` to everybody: the gateway is going, or the world is. Readers are told to come back
+        at times that are spread over ``DRAIN_SPREAD_MS``; the publisher comes first."""
+        spread = DRAIN_SPREAD_MS if reconnect_after_ms else 0
+        readers = list(self.subscribers)
+        for at, session in enumerate(readers):
+            after_ms = reconnect_after_ms + spread * at // len(readers)
+            session.bye(reason, CloseCode.SHUTTING_DOWN, after_ms)
         if self.publisher is not None:
             publisher, self.publisher = self.publisher, None
             publisher.bye(reason, CloseCode.SHUTTING_DOWN, reconnect_after_ms)

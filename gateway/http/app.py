@@ -134,17 +134,23 @@ def build_app(
     extra_routes: Iterable[BaseRoute] = (),
     metrics: Callable[[], Iterable[Metric]] = tuple,
     health: Callable[[], Mapping[str, Any]] = lambda: {"status": "ok"},
+    ready: Callable[[], Mapping[str, Any]] = lambda: {"ready": True},
     certificate_sha256: Callable[[], str | None] = lambda: None,
     message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
     origins: Origins | None = None,
     refusals: Refusals | None = None,
 ) -> Application:
-    """The app. ``health`` answers ``{"status": "ok" | ...}`` (anything else than ok: 503);
+    """The app. ``health`` answers ``{"status": "ok" | ...}`` (anything else than ok: 503), ``ready``
+    ``{"ready": bool, ...}`` (false: 503, with what is missing);
     ``origins``: which web pages are served, None for all; ``refusals`` counts refusals by bounds."""
 
     async def healthz(request: Request) -> Response:
         facts = dict(health())
         return JSONResponse(facts, 200 if facts.get("status") == "ok" else 503, headers=NO_STORE)
+
+    async def readyz(request: Request) -> Response:
+        facts = dict(ready())
+        return JSONResponse(facts, 200 if facts.get("ready") else 503, headers=NO_STORE)
 
     async def show_metrics(request: Request) -> Response:
         return Response(render(metrics()), headers={**NO_STORE, "content-type": CONTENT_TYPE})
@@ -162,6 +168,7 @@ def build_app(
             *extra_routes,
             Route("/v1/worlds/{world}/live", StreamingDoor(doors), methods=["GET"]),
             Route("/healthz", healthz),
+            Route("/readyz", readyz),
             Route("/metrics", show_metrics),
             Route("/certificate.sha256", certificate),
             *(Route(path, _file(name, kind)) for path, (name, kind) in WEB_FILES.items()),

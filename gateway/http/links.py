@@ -49,6 +49,7 @@ class TcpLink(OneByOne):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport: Transport = transport
+        self.address = ""
         self._message_bytes_max = message_bytes_max
         self._sink = sink
         self._clock = clock

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from gateway import limits
+from gateway.core.events import address_text
 from gateway.core.ports import Doors, Session
 from gateway.http.asgi_sink import AsgiSink
 from gateway.http.links import TcpLink
@@ -67,6 +68,7 @@ class StreamingDoor:
         sink = AsgiSink(send_message, ended, wire.unsent_bytes if isinstance(wire, Wire) else None)
         sink.hold()
         link = TcpLink("sse" if events else "http", _message_bytes_max(events), sink)
+        link.address = address_text(*(scope.get("client") or ("", 0)))
         session = await self._doors.open_at(request.url.path, request.url.query, dict(request.headers), link)
         link.attach(session)
         try:

@@ -13,6 +13,7 @@ import time
 from starlette.types import Receive, Scope, Send
 
 from gateway import limits
+from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, Doors, Session
 from gateway.errors import GatewayError
 from gateway.http.asgi_sink import AsgiSink
@@ -73,6 +74,7 @@ class WebSocketDoor:
         ended = asyncio.Event()
         sink = _sink(scope, send, ended)
         link = TcpLink("websocket", limits.WEBSOCKET_MESSAGE_BYTES_MAX, sink)
+        link.address = address_text(*(scope.get("client") or ("", 0)))
         session = await self._open(scope, link)
         if session is not None:
             link.attach(session)

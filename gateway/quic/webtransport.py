@@ -17,6 +17,7 @@ from aioquic.buffer import encode_uint_var
 
 from gateway import limits
 from gateway.core.bundle import Burst
+from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, Session, Transport, send_each
 from gateway.quic.framing import framing_of
 
@@ -73,6 +74,11 @@ class WebTransportLink:
         self._waiting: dict[int, bytes] = {}
 
     # -- Link -----------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        peer_address = self.peer.quic.get_peer_address()
+        return address_text(*peer_address[:2]) if peer_address else ""
 
     def message_bytes_max(self) -> int:
         size = self.peer.quic.datagram_bytes_max() - len(self.prefix)

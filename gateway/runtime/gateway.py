@@ -11,28 +11,36 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from starlette.types import ASGIApp
+
 from gateway import __version__, limits
-from gateway.config import Settings, is_loopback, split_address
+from gateway.config import SETTINGS, Settings, is_loopback, reloadable, split_address
 from gateway.core.admission import Refusals
 from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
 from gateway.http import dataplane
+from gateway.http.access import AccessLog
 from gateway.http.app import Application, build_app
 from gateway.http.entities import entity_routes
 from gateway.http.recordings import recording_routes
 from gateway.http.server import TcpServer, hypercorn_config
 from gateway.quic import QuicOptions, ServerTls, listen
 from gateway.quic.options import QuicPath
+from gateway.runtime import logs
 from gateway.runtime.certs import Certificate, Certificates
 from gateway.runtime.doors import Doors
 from gateway.runtime.entities import EntityService
+from gateway.runtime.events import EventLog
+from gateway.runtime.looplag import LoopLag
 from gateway.runtime.metrics import Metrics
 from gateway.runtime.recordings import Recordings
 from gateway.runtime.sockets import Sockets, bind_all
 from gateway.runtime.udp import UdpDoor
+from gateway.runtime.watch import Watch
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
@@ -53,10 +61,11 @@ class Gateway:
         self.settings = settings
         self.store = store
         self.certificates = certificates
-        self.worlds = Worlds(store, settings)
+        self.events = EventLog(log)
+        self.worlds = Worlds(store, settings, self.events.session)
         self.origins = origins
         self.refusals = Refusals()
-        self.doors = Doors(self.worlds, origins, self.refusals)
+        self.doors = Doors(self.worlds, origins, self.refusals, self.events)
         self.entities = EntityService(store, self.worlds)
         self.doors.add("entities/live", self.entities.open_live)
         self.doors.follow = self.entities.open_following
@@ -64,11 +73,15 @@ class Gateway:
         self.doors.add("replay", self.recordings.open_replay)
         self.metrics = Metrics(self.worlds, time.time(), self.refusals)
         self.app = self._build_app()
+        self._served: ASGIApp = AccessLog(self.app) if settings.access_log else self.app
         self.endpoint: Any = None
         self.tls_server: TcpServer | None = None
         self.plain_server: TcpServer | None = None
         self._tls = ServerTls(certificates.current.cert_pem, certificates.current.key_pem)
         self._watch: asyncio.Task[None] | None = None
+        self._operator_watch: Watch | None = None
+        self.is_lame_duck = False
+        """True from the moment on in which stopping was asked for: ``/readyz`` says no, the doors stay open."""
         certificates.on_change = self._on_certificate
         self.metrics.counts["mvgateway_entities"] = ("What the entity service counts", self.entities.metrics)
         counted = store.engine.stats if isinstance(store, EmbeddedStore) else getattr(store, "facts", dict)
@@ -92,7 +105,16 @@ class Gateway:
             await gateway.drain(0.5)
             raise
         gateway._watch = asyncio.get_running_loop().create_task(gateway._watch_certificates())
+        gateway._watch_over()
         return gateway
+
+    def _watch_over(self) -> None:
+        hosts = self.worlds.hosts
+        self._operator_watch = Watch(self.events, lambda: {name: host.pump for name, host in hosts.items()})
+        self.metrics.loop_lag = LoopLag()
+        self.metrics.certificate_expires = lambda: self.certificates.current.not_after.timestamp()
+        if "://" not in self.settings.store:
+            self.metrics.store_folder = Path(self.settings.store)
 
     def _build_app(self) -> Application:
         app = build_app(
@@ -105,6 +127,7 @@ class Gateway:
             ],
             metrics=self.metrics.gather,
             health=self.health,
+            ready=self.ready,
             certificate_sha256=lambda: self.certificates.current.sha256,
             message_bytes_max=self.settings.max_message_bytes,
             origins=self.origins,
@@ -117,7 +140,7 @@ class Gateway:
         settings = self.settings
         port = sockets.tls.getsockname()[1]
         self.tls_server = TcpServer(
-            self.app,
+            self._served,
             hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes),
             lambda: self.certificates.context,
         )
@@ -126,7 +149,7 @@ class Gateway:
             settings.host,
             port,
             tls=self._tls,
-            asgi_app=self.app,
+            asgi_app=self._served,
             doors=self.doors,
             sock=sockets.quic,
             options=self._quic_options(),
@@ -134,7 +157,7 @@ class Gateway:
         servers = {"tls": self.tls_server}
         if sockets.plain is not None:
             self.plain_server = servers["plain"] = TcpServer(
-                self.app, hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes)
+                self._served, hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes)
             )
             await self.plain_server.listen(sockets.plain)
         if sockets.udp is not None:
@@ -196,19 +219,43 @@ class Gateway:
             "worlds_open": len(hosts),
         }
 
+    def ready(self) -> Mapping[str, Any]:
+        """What ``/readyz`` tells: whether new sessions should be sent here, and if not, why."""
+        missing = []
+        if self.is_lame_duck or self.worlds.draining:
+            missing.append("the gateway is stopping")
+        if self.health()["store"] != "ok":
+            missing.append("the store does not take what is written")
+        return {"ready": not missing, "missing": missing}
+
+    def reload(self, settings: Settings) -> None:
+        """Take anew what may change while running: certificates, and the settings that say so."""
+        changed = {s.name for s in SETTINGS if getattr(settings, s.name) != getattr(self.settings, s.name)}
+        taken, left = changed & reloadable(), changed - reloadable()
+        self.settings = replace(self.settings, **{name: getattr(settings, name) for name in taken})
+        self.worlds.settings = self.settings
+        logs.set_level(self.settings.log_level)
+        self.events.note("settings reloaded", changed=sorted(taken), need_a_restart=sorted(left))
+        self._refresh_certificates()
+
     # -- certificates ---------------------------------------------------------------------
 
     async def _watch_certificates(self) -> None:
         while True:
             await asyncio.sleep(limits.CERTIFICATE_CHECK_S)
-            try:
-                self.certificates.refresh()
-            except GatewayError as error:
-                log.error("the certificate in use stays: %s", error.message)
+            self._refresh_certificates()
+
+    def _refresh_certificates(self) -> None:
+        try:
+            self.certificates.refresh()
+        except GatewayError as error:
+            self.events.note("the certificate in use stays", logging.ERROR, why=error.message)
 
     def _on_certificate(self, certificate: Certificate) -> None:
         self._tls.replace(certificate.cert_pem, certificate.key_pem)
-        log.info("new certificate %s, valid until %s", certificate.sha256, certificate.not_after)
+        self.events.note(
+            "certificate renewed", sha256=certificate.sha256, until=f"{certificate.not_after:%Y-%m-%dT%H:%MZ}"
+        )
 
     # -- the end --------------------------------------------------------------------------
 
@@ -219,6 +266,7 @@ class Gateway:
         """
         if self._watch is not None:
             self._watch.cancel()
+        self.events.note("draining", sessions=self.worlds.sessions, seconds_at_most=timeout_s)
         for server in (self.tls_server, self.plain_server):
             if server is not None:
                 server.stop_accepting()
@@ -231,6 +279,10 @@ class Gateway:
         await asyncio.wait(closing, timeout=timeout_s * 0.8)
         closed = asyncio.ensure_future(self.store.aclose())
         await asyncio.wait([closed], timeout=timeout_s * 0.2)
+        if self._operator_watch is not None:
+            self._operator_watch.stop()
+        if self.metrics.loop_lag is not None:
+            self.metrics.loop_lag.stop()
         return closed.done() and flushed.done() and flushed.result()
 
     def _closing_doors(self, timeout_s: float) -> list[asyncio.Future[None]]:

@@ -6,7 +6,7 @@ Every frame counts, not only those that a ``durable`` notice happens to name.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gateway.wire.journal import JournalFrame
@@ -42,18 +42,28 @@ _BOUNDS_US: Final = [bound * 1_000 for bound in BOUNDS_MS]
 class Lags:
     """Frames by the smallest bound that their way from receipt into the store kept within."""
 
-    __slots__ = ("_counts",)
+    __slots__ = ("_counts", "seconds")
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS_MS) + 1)
+        self.seconds = 0.0
+        """The sum of all."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """By :data:`BOUNDS_MS`, and last those beyond."""
+        return self._counts
 
     def note(self, frames: Iterable[JournalFrame], now_us: int) -> None:
         """These are durable as of ``now_us`` (µs since the Unix epoch). Keyframes, which the gateway makes
         itself, don't count."""
-        counts = self._counts
+        counts, total_us = self._counts, 0
         for _, _, _, received_at_us, _, is_keyframe, _ in frames:
             if not is_keyframe:
-                counts[bisect_left(_BOUNDS_US, now_us - received_at_us)] += 1
+                lag_us = now_us - received_at_us
+                total_us += lag_us
+                counts[bisect_left(_BOUNDS_US, lag_us)] += 1
+        self.seconds += total_us / 1e6
 
     def as_dict(self) -> dict[str, int]:
         """``{"1": frames within 1 ms, "2": others within 2 ms, …, "more": the rest}``."""

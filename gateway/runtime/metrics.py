@@ -5,17 +5,20 @@ Every name is described in ``docs/METRICS.md``; a test holds the two together.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from gateway import __version__
 from gateway.core.admission import Refusals
 from gateway.http.app import Application
-from gateway.http.metrics import Metric, Sample
+from gateway.http.metrics import Metric, Sample, histogram_samples
 from gateway.http.server import TcpServer
+from gateway.runtime.lags import BOUNDS_MS
+from gateway.runtime.looplag import LoopLag
+from gateway.runtime.process import descriptors_max, descriptors_open, disk, memory, started_at
 from gateway.runtime.worlds import Worlds
 
 
@@ -27,6 +30,9 @@ class Metrics:
         self._started_at = started_at
         self._refusals = refusals
         self.app: Application | None = None
+        self.certificate_expires: Callable[[], float] | None = None
+        self.store_folder: Path | None = None
+        self.loop_lag: LoopLag | None = None
         self.tcp: Mapping[str, TcpServer] = {}
         self.quic: Any = None
         self.counts: dict[str, tuple[str, Callable[[], Mapping[str, Any]]]] = {}
@@ -37,6 +43,8 @@ class Metrics:
         yield _one("mvgateway_uptime_seconds", "gauge", "Time since start", time.time() - self._started_at)
         yield _one("mvgateway_process_cpu_seconds_total", "counter", "CPU time used", time.process_time())
         yield _one("mvgateway_process_resident_bytes", "gauge", "Memory resident", resident_bytes())
+        yield from _process_metrics()
+        yield from self._surroundings()
         yield from self._worlds_metrics()
         yield from self._http_metrics()
         yield from self._quic_metrics()
@@ -67,6 +75,8 @@ class Metrics:
             values = {host.name: getattr(host.pump, attribute) for host in hosts}
             yield _labelled(f"mvgateway_journal_{name}", "counter", text, "world", values)
         yield self._journal_lags()
+        yield self._journal_lag_seconds()
+        yield self._readers_by_transport()
         yield self._world_counters()
 
     def _journal_lags(self) -> Metric:
@@ -78,6 +88,38 @@ class Metrics:
         ]
         text = "Frames that became durable, by how long after they were received"
         return Metric("mvgateway_journal_frames_total", "counter", text, tuple(samples))
+
+    def _journal_lag_seconds(self) -> Metric:
+        bounds_s = [bound / 1_000 for bound in BOUNDS_MS]
+        samples = [
+            sample
+            for host in self._worlds.hosts.values()
+            for sample in histogram_samples(
+                host.pump.lags.counts, bounds_s, host.pump.lags.seconds, {"world": host.name}
+            )
+        ]
+        text = "How long frames took from receipt into the store"
+        return Metric("mvgateway_journal_lag_seconds", "histogram", text, tuple(samples))
+
+    def _readers_by_transport(self) -> Metric:
+        samples = [
+            Sample(count, {"world": host.name, "transport": transport})
+            for host in self._worlds.hosts.values()
+            for transport, count in Counter(s.link.transport for s in host.world.subscribers).items()
+        ]
+        return Metric("mvgateway_readers", "gauge", "Subscribers attached, by transport", tuple(samples))
+
+    def _surroundings(self) -> Iterator[Metric]:
+        if (lag := self.loop_lag) is not None:
+            samples = tuple(histogram_samples(lag.counts, lag.bounds_s, lag.seconds))
+            text = "How late the event loop came to its timers"
+            yield Metric("mvgateway_event_loop_lag_seconds", "histogram", text, samples)
+        if self.certificate_expires is not None:
+            text = "When the certificate in use runs out, Unix time"
+            yield _one("mvgateway_certificate_expiry_seconds", "gauge", text, self.certificate_expires())
+        if self.store_folder is not None and (room := disk(self.store_folder)) is not None:
+            yield _one("mvgateway_store_bytes", "gauge", "Bytes of the store folder's files", room.used)
+            yield _one("mvgateway_store_free_bytes", "gauge", "Bytes free on its disk", room.free)
 
     def _world_counters(self) -> Metric:
         samples = [
@@ -153,12 +195,18 @@ _TCP: tuple[tuple[str, str, Any, str], ...] = (
 
 
 def resident_bytes() -> int:
-    """This process's resident memory (``/proc/self/statm``); 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
+    """This process's resident memory; 0 where the system does not tell."""
+    return memory().resident
+
+
+def _process_metrics() -> Iterator[Metric]:
+    used = memory()
+    yield _one("process_cpu_seconds_total", "counter", "CPU time used", time.process_time())
+    yield _one("process_resident_memory_bytes", "gauge", "Memory resident", used.resident)
+    yield _one("process_virtual_memory_bytes", "gauge", "Memory reserved", used.virtual)
+    yield _one("process_open_fds", "gauge", "File descriptors open", descriptors_open())
+    yield _one("process_max_fds", "gauge", "File descriptors allowed", descriptors_max())
+    yield _one("process_start_time_seconds", "gauge", "When the process began, Unix time", started_at())
 
 
 def _number(value: Any) -> float:

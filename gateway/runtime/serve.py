@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 import uvloop
 
 from gateway.config import Settings
+from gateway.errors import GatewayError
 from gateway.runtime import logs
 from gateway.runtime.gateway import Gateway
 
@@ -23,14 +26,18 @@ GC_THRESHOLD = (50_000, 20, 100)
 """Frames make no cycles: looking for them every 700 allocations costs more than it finds."""
 
 
-def run(settings: Settings, out: TextIO = sys.stdout) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. A second signal does not wait for the drain."""
+def run(settings: Settings, out: TextIO = sys.stdout, load: Callable[[], Settings] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. A second signal does not wait for what the first began: the
+    lame duck's time, or the drain.
+
+    ``load`` reads the settings again: what SIGHUP does, and it renews certificates.
+    """
     logs.set_up(settings.log_level, as_json=settings.json_logs)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, out))
+        return runner.run(_serve(settings, out, load or (lambda: settings)))
 
 
-async def _serve(settings: Settings, out: TextIO) -> int:
+async def _serve(settings: Settings, out: TextIO, load: Callable[[], Settings]) -> int:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -39,13 +46,19 @@ async def _serve(settings: Settings, out: TextIO) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    hangups: list[None] = []
+    loop.add_signal_handler(signal.SIGHUP, lambda: hangups.append(None))  # one that comes early does not kill
     gateway = await Gateway.start(settings)
+    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(gateway, load))
+    if hangups:
+        _reload(gateway, load)
     gc.collect()
     gc.set_threshold(*GC_THRESHOLD)
     gc.freeze()  # what is here now stays: later collections need not look at it
     logs.show_facts(gateway.facts(), as_json=settings.json_logs, out=out)
     await stop.wait()
-    draining = asyncio.ensure_future(gateway.drain(settings.drain_ms / 1_000))
+    await _be_lame_duck(gateway, hurry)
+    draining = asyncio.ensure_future(gateway.drain(gateway.settings.drain_ms / 1_000))
     hurried = asyncio.ensure_future(hurry.wait())
     await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
     hurried.cancel()
@@ -55,3 +68,20 @@ async def _serve(settings: Settings, out: TextIO) -> int:
     logging.shutdown()
     out.flush()
     os._exit(EXIT_FORCED)  # threads may be waiting for a store that does not answer: nothing joins them
+
+
+async def _be_lame_duck(gateway: Gateway, hurry: asyncio.Event) -> None:
+    """``/readyz`` says no while the doors stay open, so that whoever balances sends nobody here any more."""
+    gateway.is_lame_duck = True
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(hurry.wait(), gateway.settings.lame_duck_ms / 1_000)
+        hurry.clear()  # a second signal ends this time, a third one the draining
+
+
+def _reload(gateway: Gateway, load: Callable[[], Settings]) -> None:
+    try:
+        settings = load()
+    except GatewayError as error:
+        gateway.events.note("settings stay as they were", logging.ERROR, why=error.message)
+        return
+    gateway.reload(settings)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway import limits
 from gateway.config import Settings
+from gateway.core.events import Event, ignored
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import BadInput, NotFound, Overloaded, ShuttingDown, UnknownWorld, Unprocessable
 from gateway.runtime.host import WorldHost
@@ -36,9 +37,10 @@ class _Turn:
 class Worlds:
     """The registry. ``udp`` is set where the plain UDP door is open."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, on_event: Callable[[Event], None] = ignored) -> None:
         self.store = store
         self.settings = settings
+        self._on_event = on_event
         self.udp: UdpDoor | None = None
         self.hosts: dict[str, WorldHost] = {}
         self._names = WorldNames(store)
@@ -71,6 +73,7 @@ class Worlds:
                     host = await WorldHost.open(
                         self.store, name, self.settings, create=options, rounds=self.rounds
                     )
+                    host.world.on_event = self._on_event
                     self.hosts[name] = host
                 finally:
                     self._opening -= 1
@@ -186,8 +189,15 @@ class Worlds:
 
     # -- the end --------------------------------------------------------------------------
 
+    @property
+    def sessions(self) -> int:
+        """Publishers and readers attached, of all worlds."""
+        worlds = [host.world for host in self.hosts.values()]
+        return sum(len(world.subscribers) + (world.publisher is not None) for world in worlds)
+
     def shut_down(self, reason: str, reconnect_after_ms: int) -> None:
-        """Refuse what is new and say ``bye`` to every session."""
+        """Refuse what is new and say ``bye`` to every session; the time after which they may come back
+        is spread, so that they do not come all at once."""
         self.draining = True
         for host in self.hosts.values():
             host.shut_down(reason, reconnect_after_ms)

@@ -17,13 +17,14 @@ async def test_the_metrics_and_their_page_agree(start_gateway: StartGateway) -> 
     async with client_of(gateway) as client:
         await client.post("/v1/worlds/w/frames?durable=1", content=body(frame(1, {1: b"x"})))
         told = names_in((await client.get("/metrics")).text)
-    described = set(re.findall(r"^\| `(mvgateway_\w+)`", DOCS.read_text(), re.MULTILINE))
+    rows = re.findall(r"^\| (`[^|]+)\|", DOCS.read_text(), re.MULTILINE)
+    described = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert told - described == set()
     assert described - told == set()
 
 
 def names_in(text: str) -> set[str]:
-    return set(re.findall(r"^# TYPE (\w+) (?:counter|gauge)$", text, re.MULTILINE))
+    return set(re.findall(r"^# TYPE (\w+) (?:counter|gauge|histogram)$", text, re.MULTILINE))
 
 
 async def test_a_metric_reads_as_prometheus_expects(client: httpx.AsyncClient) -> None:

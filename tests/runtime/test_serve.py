@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -33,7 +34,9 @@ def test_the_facts_come_first_and_ready_last(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=10)
     assert lines[-1] == "ready\n"
-    assert (process.returncode, rest, errors) == (0, "", "")
+    assert (process.returncode, rest) == (0, "")
+    assert [line.split()[2] for line in errors.splitlines()] == ["INFO"]
+    assert "draining  sessions=0" in errors
     shown = {line.rsplit("  ", 1)[0].strip() for line in lines[:-1]}
     assert {"version", "store", "https", "certificate sha256", "certificate expires"} <= shown
 
@@ -60,7 +63,9 @@ async def test_sigterm_says_bye_flushes_and_exits_with_0(start_process: StartPro
     assert isinstance(farewell, Control)
     assert farewell.type == "bye"
     assert farewell["reconnect_after_ms"] > 0
-    assert await asyncio.to_thread(child.end) == (0, "")
+    code, log = await asyncio.to_thread(child.end)
+    assert code == 0
+    assert {json.loads(line)["level"] for line in log.splitlines()} == {"info"}
     again = start_process().wait_ready()
     async with httpx.AsyncClient(base_url=again.base_url) as client:
         last = await client.get("/v1/worlds/w/frames/last")

@@ -1,0 +1,239 @@
+"""The operator's log: what is told of sessions, stores and settings, and that it is never a flood."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from gateway.core.events import PublisherReplaced
+from gateway.limits import EVENT_LINES_MAX, EVENT_WINDOW_S
+from gateway.runtime import logs
+from gateway.runtime.events import EventLog
+from gateway.runtime.gateway import Gateway
+from gateway.runtime.watch import Watch
+from tests.runtime.conftest import StartProcess, body, client_of, frame, until
+
+
+class Clock:
+    """Seconds, set by the test."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged: (level, event, facts)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.levelname, record.getMessage(), getattr(record, "facts", {})))
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [facts for _, name, facts in self.lines if name == event]
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    handler, logger = Kept(), logging.getLogger("mvgateway")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
+def test_a_thousand_events_of_a_kind_are_some_lines_and_one_with_the_count(kept: Kept) -> None:
+    clock = Clock()
+    events = EventLog(logging.getLogger("mvgateway.test"), clock)
+    for n in range(1_000):
+        events.note("session refused", n=n)
+    assert len(kept.of("session refused")) == EVENT_LINES_MAX
+    clock.now += EVENT_WINDOW_S
+    events.flush()
+    events.flush()
+    assert kept.of("session refused, and more of the kind") == [
+        {"more": 1_000 - EVENT_LINES_MAX, "seconds": EVENT_WINDOW_S}
+    ]
+
+
+def test_a_kind_that_goes_on_is_told_again_in_the_next_window(kept: Kept) -> None:
+    clock = Clock()
+    events = EventLog(logging.getLogger("mvgateway.test"), clock)
+    for _ in range(3):
+        for _ in range(EVENT_LINES_MAX + 5):
+            events.note("session opened")
+        clock.now += EVENT_WINDOW_S
+    events.flush()
+    assert len(kept.of("session opened")) == 3 * EVENT_LINES_MAX
+    assert [facts["more"] for facts in kept.of("session opened, and more of the kind")] == [5, 5, 5]
+
+
+def test_one_kind_does_not_hide_another(kept: Kept) -> None:
+    events = EventLog(logging.getLogger("mvgateway.test"), Clock())
+    for _ in range(100):
+        events.note("session refused")
+    events.note("store failing", logging.WARNING, world="w")
+    assert kept.of("store failing") == [{"world": "w"}]
+
+
+def test_a_publisher_that_comes_back_is_no_takeover(kept: Kept) -> None:
+    events = EventLog(logging.getLogger("mvgateway.test"), Clock())
+    events.session(PublisherReplaced("w", 3, 3, "127.0.0.1:1"))
+    events.session(PublisherReplaced("w", 3, 4, "127.0.0.1:1"))
+    assert kept.of("publisher taken over") == [
+        {"world": "w", "epoch": 3, "by_epoch": 4, "address": "127.0.0.1:1"}
+    ]
+
+
+def test_what_a_peer_says_stays_within_its_own_line() -> None:
+    stream = io.StringIO()
+    logs.set_up("info", as_json=False, stream=stream)
+    EventLog(logging.getLogger("mvgateway.test")).note(
+        "session refused", why="x\nERROR mvgateway  all is lost"
+    )
+    assert stream.getvalue().count("\n") == 1
+    assert r'why="x\nERROR mvgateway  all is lost"' in stream.getvalue()
+
+
+def test_the_level_counts_for_every_logger_of_the_house() -> None:
+    stream = io.StringIO()
+    logs.set_up("info", as_json=True, stream=stream)
+    logging.getLogger("gateway.quic.server").info("by module")
+    logging.getLogger("mvgateway.world").info("by name")
+    logging.getLogger("aioquic").info("not ours")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["by module", "by name"]
+    logs.set_level("warning")
+    logging.getLogger("gateway.quic.server").info("no more")
+    assert stream.getvalue().count("\n") == 2
+
+
+async def test_sessions_are_told_with_who_how_long_and_why(gateway: Gateway, kept: Kept) -> None:
+    assert gateway.plain_server is not None
+    url = f"ws://127.0.0.1:{gateway.plain_server.port}/v1/worlds/w/live"
+    async with websockets.connect(f"{url}?role=publish") as publisher:
+        await publisher.recv()
+        await publisher.send(frame(1, {1: b"a"}))
+        async with websockets.connect(url) as reader:
+            await reader.recv()
+            name, port = reader.local_address[:2]
+            opened = kept.of("session opened")[-1]
+            assert opened["address"] == f"{name}:{port}"
+        await until(lambda: len(kept.of("session closed")) == 1)
+    await until(lambda: len(kept.of("session closed")) == 2)
+    assert [(o["role"], o["transport"], o["world"]) for o in kept.of("session opened")] == [
+        ("publish", "websocket", "w"),
+        ("subscribe", "websocket", "w"),
+    ]
+    reader_end, publisher_end = kept.of("session closed")
+    assert (reader_end["why"], reader_end["role"]) == ("left", "subscribe")
+    assert reader_end["messages"] >= 1
+    assert (publisher_end["why"], publisher_end["messages"]) == ("left", 1)
+    assert 0 <= publisher_end["seconds"] < 60
+
+
+async def test_a_refusal_is_told_with_its_code_and_without_the_query(gateway: Gateway, kept: Kept) -> None:
+    assert gateway.plain_server is not None
+    url = f"ws://127.0.0.1:{gateway.plain_server.port}/v1/worlds/none/live?keys=7"
+    async with websockets.connect(url) as reader:
+        await reader.recv()
+    (refused,) = kept.of("session refused")
+    assert (refused["code"], refused["path"]) == ("unknown_world", "/v1/worlds/none/live")
+
+
+async def test_a_store_that_fails_and_comes_back_is_told_once_each(kept: Kept) -> None:
+    class Journal:
+        is_failing = False
+
+    journal, events = Journal(), EventLog(logging.getLogger("mvgateway.test"))
+    watch = Watch(events, lambda: {"w": journal})
+    for state in (False, True, True, True, False, False):
+        journal.is_failing = state
+        watch.look()
+    watch.stop()
+    assert [(level, name) for level, name, _ in kept.lines] == [
+        ("WARNING", "store failing"),
+        ("INFO", "store back"),
+    ]
+
+
+async def test_the_access_log_has_a_line_a_request_and_no_query(start_gateway: Any, kept: Kept) -> None:
+    gateway = await start_gateway(access_log=True)
+    async with client_of(gateway) as client:
+        await client.get("/v1/worlds/nobody?secret=1")
+        await client.get("/healthz")
+    first, second = kept.of("request")
+    assert (first["method"], first["path"], first["status"]) == ("GET", "/v1/worlds/nobody", 400)
+    assert (second["path"], second["status"]) == ("/healthz", 200)
+    assert "secret" not in str(kept.lines)
+
+
+async def test_sighup_takes_what_may_change_and_ends_no_session(
+    start_process: StartProcess, tmp_path: Path
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('log_level = "info"\nworlds_max = 1\n')
+    child = start_process("--config", str(file)).wait_ready()
+    url = f"ws://127.0.0.1:{child.port('plain')}/v1/worlds/w/live?role=publish"
+    async with websockets.connect(url) as publisher, httpx.AsyncClient(base_url=child.base_url) as client:
+        await publisher.recv()
+        assert (
+            await client.post("/v1/worlds/x/frames", content=body(frame(1, {1: b"x"})))
+        ).status_code == 503
+        file.write_text('log_level = "info"\nworlds_max = 2\nport = 1\n')
+        child.process.send_signal(signal.SIGHUP)
+
+        async def has_room() -> bool:
+            answer = await client.post("/v1/worlds/x/frames", content=body(frame(1, {1: b"x"})))
+            return answer.status_code == 202
+
+        await until(has_room, 20.0)
+        file.write_text("worlds_max = nonsense\n")
+        child.process.send_signal(signal.SIGHUP)
+        pong = await publisher.ping()
+        await asyncio.wait_for(pong, 10)
+    code, log = await asyncio.to_thread(child.terminate)
+    assert code == 0
+    lines = [json.loads(line) for line in log.splitlines()]
+    reloaded = next(line for line in lines if line["event"] == "settings reloaded")
+    assert reloaded["changed"] == ["worlds_max"]
+    stayed = next(line for line in lines if line["event"] == "settings stay as they were")
+    assert stayed["level"] == "error"
+    assert "gateway.toml" in stayed["why"]
+
+
+async def test_a_lame_duck_says_that_it_is_not_ready_while_its_doors_stay_open(
+    start_process: StartProcess,
+) -> None:
+    child = start_process("--lame-duck-ms", "600000").wait_ready()
+    async with httpx.AsyncClient(base_url=child.base_url) as client:
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["ready"]) == (200, True)
+        child.process.send_signal(signal.SIGTERM)
+
+        async def says_no() -> bool:
+            return (await client.get("/readyz")).status_code == 503
+
+        await until(says_no)
+        assert (await client.get("/readyz")).json()["missing"] == ["the gateway is stopping"]
+        assert (await client.get("/healthz")).status_code == 200
+        posted = await client.post("/v1/worlds/w/frames", content=body(frame(1, {1: b"x"})))
+        assert posted.status_code == 202
+    code, _ = await asyncio.to_thread(child.terminate)
+    assert code == 0
