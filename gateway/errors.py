@@ -165,6 +165,14 @@ class Gone(BadInput):
     title = "Gone"
 
 
+class WorldDeleted(Gone):
+    """The world was deleted while this was under way; asking again finds what its name means now."""
+
+    code = "world_deleted"
+    title = "World deleted"
+    retry = True
+
+
 class Overloaded(GatewayError):
     """A bound on concurrent work was reached; try again."""
 

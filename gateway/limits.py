@@ -229,6 +229,17 @@ LISTED_AT_ONCE: Final = 8
 """Namespaces looked at side by side for a list of worlds: a store has other work."""
 WORLD_IDLE_S: Final = 30.0
 """A world's threads that had nothing to do for so long are ended; the next call starts them again."""
+HEAD_TRUSTED_S: Final = 60.0
+"""A writer that is alone asks for its head again after so long a rest: well below ``RETIRED_S``."""
+RETIRED_S: Final = 300.0
+"""How long a deleted world's namespace stays, emptied of its name: mvstore forgets a key after 120 s, and no
+writer trusts what it knew for longer than ``HEAD_TRUSTED_S``, so that nobody writes to it any more."""
+NAME_FORGOTTEN_S: Final = 86_400.0
+"""When a deleted name of which nothing is left is a new name again, so that names used once don't pile up."""
+NAME_ATTEMPTS_MAX: Final = 32
+"""How often a name is looked up again when others change it meanwhile; each time one of them has got it."""
+HALF_MADE_S: Final = 3_600.0
+"""A branch that was not finished by then was left by a process that died: it is removed."""
 
 # --- wire/mvstore ------------------------------------------------------------------------
 STORE_FRAME_BYTES_MAX: Final = 40 * KIB

@@ -18,6 +18,7 @@ import apsw
 
 from gateway.errors import BadInput, Conflict, Unprocessable
 from gateway.limits import (
+    HEAD_TRUSTED_S,
     STORE_COMMIT_INLINE_PAGES_MAX,
     STORE_COMMIT_NAMESPACES_MAX,
     VFS_ATTEMPTS_MAX,
@@ -65,6 +66,12 @@ class Database:
         self.deadline_s = VFS_DEADLINE_S
         self.conflicts = 0
         """How often a transaction was run again."""
+        self.guard: Callable[[apsw.Connection], None] | None = None
+        """Looks, before anything else is read or written, whether this is still what was opened. Called
+        within the transaction; where the head is trusted, after each time when it was not."""
+        self._guarded = False
+        self._monotonic = time.monotonic
+        self._trusted_at_s = 0.0
 
     @classmethod
     def open(
@@ -152,6 +159,7 @@ class Database:
         connection = self.connection
         try:
             connection.execute("BEGIN")
+            self._look(connection)
             result = fn(connection)
             connection.execute("ROLLBACK")
         except BaseException as error:
@@ -174,10 +182,28 @@ class Database:
 
     def begin_held(self) -> apsw.Connection:
         """Begin a writing transaction whose COMMIT leaves its pages for :func:`commit_held`."""
+        self._ask_again()
         connection = self.connection
         self.pages.hold = True
         connection.execute("BEGIN IMMEDIATE")
+        self._look(connection)
         return connection
+
+    def _look(self, connection: apsw.Connection) -> None:
+        if self.guard is None or self._guarded:
+            return
+        self.guard(connection)
+        self._guarded = self._exclusive
+        self._trusted_at_s = self._monotonic()
+
+    def _ask_again(self) -> None:
+        """A head that is trusted is asked for all the same after a long rest: a namespace that was deleted
+        is kept for longer than that, so that it is not written to when its key reaches nothing good."""
+        now_s = self._monotonic()
+        if self._guarded and now_s - self._trusted_at_s > HEAD_TRUSTED_S:
+            if self.store.stat(self.namespace).version != self.version:
+                self.throw_away()
+            self._trusted_at_s = now_s
 
     def hold(
         self, fn: Callable[[apsw.Connection], object], *, atomic: bool = False
@@ -186,7 +212,7 @@ class Database:
         who then calls :meth:`settle`. None where nothing changed: then there is nothing to settle.
         ``atomic``: it is a single statement, and its own transaction. Raises what ``fn`` raises, rolled back."""
         try:
-            if atomic:
+            if atomic and self._is_looked_at():
                 connection = self.connection
                 self.pages.hold = True
                 fn(connection)
@@ -206,14 +232,24 @@ class Database:
             self.pages.hold = False
         return part
 
+    def _is_looked_at(self) -> bool:
+        """True where nothing needs to stand before a statement that is its own transaction."""
+        self._ask_again()
+        return self.guard is None or self._guarded
+
     def settle(self, answer: Committed | BaseException) -> None:
         """How the commit of what :meth:`hold` gave ended. After an error all is read anew."""
         if isinstance(answer, Committed):
             self.pages.accept(answer)
-            self.pages.hold = False
+            self._kept()
             return
         self.conflicts += isinstance(answer, Conflict)
         self.throw_away()
+
+    def _kept(self) -> None:
+        """The store took a commit on the head that was trusted."""
+        self.pages.hold = False
+        self._trusted_at_s = self._monotonic()
 
     def roll_back(self, error: BaseException) -> Exception | None:
         """Undo after ``error``; answers the page call's failure that caused it, if one did."""
@@ -231,6 +267,7 @@ class Database:
     def throw_away(self) -> None:
         """Close the connection and forget every page: the next use starts from the store's head."""
         connection, self._connection = self._connection, None
+        self._guarded = False
         self.pages.hold = False
         if connection is not None:
             with suppress(apsw.Error):
@@ -300,4 +337,4 @@ def commit_held(databases: Sequence[Database]) -> None:
             database.throw_away()
         raise
     for database in databases:
-        database.pages.hold = False
+        database._kept()

@@ -12,6 +12,7 @@ from gateway.store.base import (
     CommitRequest,
     Committed,
     Namespace,
+    NamespaceInfo,
     OverlayBase,
     PageContent,
     PageRead,
@@ -78,6 +79,22 @@ class BlockingBridge:
     def create_namespace(self, key: str, overlay_base: OverlayBase | None = None) -> None:
         """As :meth:`Store.create_namespace`."""
         self._wait(self._store.create_namespace(key, overlay_base))
+
+    def rename_namespace(self, old_key: str, new_key: str) -> None:
+        """As :meth:`Store.rename_namespace`."""
+        self._wait(self._store.rename_namespace(old_key, new_key))
+
+    def delete_namespace(self, key: str) -> None:
+        """As :meth:`Store.delete_namespace`."""
+        self._wait(self._store.delete_namespace(key))
+
+    def list_namespaces(self, prefix: str = "") -> list[NamespaceInfo]:
+        """As :meth:`Store.list_namespaces`."""
+        return self._wait(self._store.list_namespaces(prefix))
+
+    def namespace_info(self, key: str) -> NamespaceInfo:
+        """As :meth:`Store.namespace_info`."""
+        return self._wait(self._store.namespace_info(key))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

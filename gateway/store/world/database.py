@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 import apsw
 
-from gateway.errors import NotFound, UnknownWorld
-from gateway.limits import RING_PRUNE_EVERY_S, RING_PRUNE_ROWS_MAX, RING_QUICK_BYTES_MAX
+from gateway.errors import Conflict, NotFound, WorldDeleted
+from gateway.limits import NAME_ATTEMPTS_MAX, RING_PRUNE_EVERY_S, RING_PRUNE_ROWS_MAX, RING_QUICK_BYTES_MAX
 from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
 from gateway.store.database import Database
-from gateway.store.world import reading, schema, writing
+from gateway.store.world import naming, reading, schema, writing
 from gateway.store.world.history import History
+from gateway.store.world.naming import Guard, Identity
 from gateway.store.world.schema import Part, Retention, WorldInfo
 from gateway.store.world.state import MakeState
 from gateway.wire.framecodec import LEVEL, FrameEncoder
@@ -41,9 +42,19 @@ class Opened:
 class WorldDatabase(History):
     """A world. Make it by :meth:`create` or :meth:`open`; end it by :meth:`close`."""
 
-    def __init__(self, database: Database, make_state: MakeState, *, level: int = LEVEL) -> None:
+    def __init__(
+        self,
+        database: Database,
+        make_state: MakeState,
+        identity: Identity,
+        guard: Guard,
+        *,
+        level: int = LEVEL,
+    ) -> None:
         super().__init__(database, make_state)
         self.database = database
+        self.identity = identity
+        self.guard = database.guard = guard
         self._encoder = FrameEncoder(level)
         self._next_seq: int | None = None
         self._retention = Retention()
@@ -67,21 +78,47 @@ class WorldDatabase(History):
         """Create the world if it is not there, and open it for its writer. ``Opened.info`` tells
         what it is: an existing world keeps its stride and retention. Raises ``BadName``,
         ``Unprocessable`` where the namespace holds something else."""
-        database = Database.open(store, Namespace(world_name(name)), single_writer=True, create=True)
-        world = cls(database, make_state, level=level)
-        info = WorldInfo(name, stride, retention or Retention(), now_us)
-        try:
-            return world, world._open(info, parts)
-        except BaseException:
+        info = WorldInfo(world_name(name), stride, retention or Retention(), now_us)
+        for _ in range(NAME_ATTEMPTS_MAX):
+            identity = naming.claim(store, name, now_us)
+            world = cls._of(store, identity, Guard(name), make_state, level=level, single_writer=True)
+            try:
+                opened = world._open(info, parts)
+                if naming.confirm(store, identity, now_us):
+                    return world, opened
+            except WorldDeleted:
+                naming.bury(store, identity, now_us)
+            except NotFound:  # deleted in this moment: look again
+                pass
+            except BaseException:
+                world.close()
+                raise
             world.close()
-            raise
+        raise Conflict(f"world {name} is deleted and made again by others all the time; ask again")
 
-    def _open(self, info: WorldInfo, parts: Sequence[Part]) -> Opened:
+    @classmethod
+    def _of(
+        cls,
+        store: BlockingStore,
+        identity: Identity,
+        guard: Guard,
+        make_state: MakeState,
+        *,
+        level: int = LEVEL,
+        **how: Any,
+    ) -> WorldDatabase:
+        database = Database.open(store, Namespace(identity.key), **how)
+        return cls(database, make_state, identity, guard, level=level)
+
+    def _open(self, info: WorldInfo | None, parts: Sequence[Part]) -> Opened:
+        """``info``: what to make where there is nothing; None: it must be there."""
+        created = False
         if not self.database.read(lambda c: schema.is_world(c) and schema.is_current(c, parts)):
+            if info is None and not self.database.read(schema.is_world):
+                raise naming.deleted(self.identity.name)
             created = self.database.transact(lambda connection: _make(connection, info, parts))
-        else:
-            created = False
         opened = self.database.read(_opened)
+        self.guard.born_us = opened.info.created_at_us
         self._keep(opened.info.retention)
         return replace(opened, created=created)
 
@@ -95,21 +132,52 @@ class WorldDatabase(History):
         version: Version | None = None,
     ) -> WorldDatabase:
         """Open a world read-only: at its moving head, or at ``version``. Raises ``UnknownWorld``."""
-        database = Database.open(store, Namespace(world_name(name)), version=version, read_only=True)
-        world = cls(database, make_state)
+        identity = naming.resolve(store, world_name(name))
+        for _ in range(NAME_ATTEMPTS_MAX):
+            world = cls._of(store, identity, Guard(name), make_state, version=version, read_only=True)
+            try:
+                if world.database.read(schema.is_world):
+                    return world
+            except (NotFound, WorldDeleted):
+                pass
+            except BaseException:
+                world.close()
+                raise
+            world.close()
+            before, identity = identity, naming.resolve(store, name)
+            if identity == before:
+                break
+        raise naming.unknown(name)
+
+    @classmethod
+    def read_again(
+        cls, store: BlockingStore, identity: Identity, guard: Guard, *, make_state: MakeState
+    ) -> WorldDatabase:
+        """Open once more what was opened before, read-only. ``guard``: that opening's: it raises
+        ``WorldDeleted`` at the first use where that world is no more."""
+        return cls._of(store, identity, guard, make_state, read_only=True)
+
+    @classmethod
+    def write_again(
+        cls,
+        store: BlockingStore,
+        identity: Identity,
+        guard: Guard,
+        *,
+        make_state: MakeState,
+        level: int = LEVEL,
+        parts: Sequence[Part] = (),
+    ) -> tuple[WorldDatabase, Opened]:
+        """The same for its writer. Raises ``WorldDeleted``."""
+        world = cls._of(store, identity, guard, make_state, level=level, single_writer=True)
         try:
-            there = database.read(schema.is_world)
+            return world, world._open(None, parts)
         except NotFound:
-            there = False
+            world.close()
+            raise naming.deleted(identity.name) from None
         except BaseException:
             world.close()
             raise
-        if not there:
-            world.close()
-            raise UnknownWorld(
-                f"there is no world {name!r} in this store; GET /v1/worlds or `mvgateway worlds` lists those there are"
-            )
-        return world
 
     def close(self) -> None:
         """Close; idempotent."""
@@ -224,9 +292,9 @@ class WorldDatabase(History):
         return self.database.read(fn)
 
 
-def _make(connection: apsw.Connection, info: WorldInfo, parts: Sequence[Part]) -> bool:
-    created = not schema.is_world(connection)
-    if created:
+def _make(connection: apsw.Connection, info: WorldInfo | None, parts: Sequence[Part]) -> bool:
+    created = info is not None and not schema.is_world(connection)
+    if info is not None and created:
         schema.create(connection, info)
     schema.migrate(connection, parts)
     return created

@@ -19,9 +19,10 @@ from gateway.errors import BadInput, ShuttingDown
 from gateway.limits import WORLD_IDLE_S
 from gateway.store.base import Store, Version
 from gateway.store.database import Database
-from gateway.store.world.database import Opened, WorldDatabase
+from gateway.store.world.database import WorldDatabase
 from gateway.store.world.history import FrameCursor, History
 from gateway.store.world.maintenance import maintain
+from gateway.store.world.opening import Opening
 from gateway.store.world.schema import Part, Retention, WorldInfo
 from gateway.store.world.state import MakeState, Recovered
 from gateway.store.world.turns import Turn
@@ -132,11 +133,13 @@ class World:
     ``epoch`` (the newest handed out, 0 for none) and ``newest`` (the last row's head or None).
     """
 
-    def __init__(self, store: Store, name: str, writer: Lane, reader: Lane, opened: Opened) -> None:
+    def __init__(self, store: Store, opening: Opening, writer: Lane, reader: Lane) -> None:
         self.store = store
-        self.name = name
-        self.opened = opened
-        self.info: WorldInfo = opened.info
+        self.identity = opening.identity
+        self.guard = opening.guard
+        self.name = opening.identity.name
+        self.opened = opening.opened
+        self.info: WorldInfo = opening.opened.info
         self.foreign_commits = 0
         """How often somebody else had written to this world before us."""
         self.on_foreign_commit: Callable[[], None] | None = None
@@ -166,27 +169,18 @@ class World:
         not ``create``), ``BadName``, ``Unprocessable`` (the namespace holds something else), and
         what the store raises.
         """
-        blocking = store.blocking()
-        found: list[Opened] = []
-
-        def make() -> WorldDatabase:
-            made, opened = WorldDatabase.create(
-                blocking,
-                name,
-                make_state=make_state,
-                now_us=now_us,
-                stride=stride,
-                retention=retention,
-                level=level,
-                parts=parts,
-            )
-            found.append(opened)
-            return made
-
-        reader = Lane(
-            f"{name}-r", lambda: WorldDatabase.open(blocking, name, make_state=make_state), idle_s=idle_s
+        opening = Opening(
+            store.blocking(),
+            name,
+            make_state=make_state,
+            now_us=now_us,
+            stride=stride,
+            retention=retention,
+            level=level,
+            parts=parts,
         )
-        writer = Lane(name, make, idle_s=idle_s)
+        reader = Lane(f"{name}-r", opening.reader, idle_s=idle_s)
+        writer = Lane(name, opening.writer, idle_s=idle_s)
         try:
             if not create:
                 await reader.run(lambda world: None)
@@ -195,7 +189,7 @@ class World:
             await writer.close()
             await reader.close()
             raise
-        return cls(store, name, writer, reader, found[0])
+        return cls(store, opening, writer, reader)
 
     @property
     def idle(self) -> bool:
@@ -262,7 +256,7 @@ class World:
 
     async def maintain(self, now_s: int) -> None:
         """Truncate and collect the store's old versions of this world."""
-        await maintain(self.store, self.name, self.info.retention, now_s)
+        await maintain(self.store, self.identity.key, self.info.retention, now_s)
 
     def hold(self) -> WorldDatabase | None:
         """The writer's database for another thread, if nothing uses it at this moment: what the lanes
