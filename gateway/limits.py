@@ -78,6 +78,10 @@ JOURNAL_ROUND_WORLDS_MAX: Final = 256
 """Worlds whose batches share one round: some 20 ms of work, after which those durable by then are told."""
 JOURNAL_ROUND_BATCH_BYTES_MAX: Final = 256 * KIB
 """A batch that is larger (a backlog, after an outage) is written by itself, so that no other world waits for it."""
+NOTICE_COMMITS_MAX: Final = 24
+"""Commits told with one durable notice, ten a notice being usual: 300 bytes of JSON, so that it stays one datagram."""
+JOURNAL_LET_GO_TOLD_MAX: Final = 8
+"""Spans of dropped ticks that stand beside a durable mark: 200 bytes of JSON, so that it stays one datagram."""
 JOURNAL_GAPS_MAX: Final = 1_024
 """Gaps waiting for the store, per world: beyond it they are told as one."""
 SESSION_STREAMS_MAX: Final = 64
@@ -438,6 +442,10 @@ HTTP_BODY_S_MAX: Final = 30.0
 """A body that is taken whole has come by then: 64 MiB at 20 Mbit/s."""
 HTTP_DISCARD_BYTES_MAX: Final = 8 * MIB
 """A refused body is read this far, so that the refusal arrives before the connection ends."""
+HTTP_UPLOAD_DISCARD_BYTES_MAX: Final = 256 * MIB
+"""What is read and thrown away of an upload that the store did not take: it would have been read anyway."""
+HTTP_UPLOAD_DISCARD_S_MAX: Final = 10.0
+"""And no longer: as long as it waited for the store."""
 JSON_BODY_BYTES_MAX: Final = 64 * KIB
 """Options of a world are a hundred bytes."""
 SSE_EVENT_BYTES_MAX: Final = 4 * MIB

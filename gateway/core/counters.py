@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 
 @dataclass(slots=True)
 class Counters:
-    """Totals since the world was opened. Messages unless the name says otherwise."""
+    """Totals since the world was opened. Messages unless the name says otherwise; ``frames``: ticks of
+    which at least one message came."""
 
+    frames: int = 0
     received: int = 0
     received_bytes: int = 0
     malformed: int = 0

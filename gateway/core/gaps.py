@@ -47,9 +47,9 @@ class GapTracker:
         self._step = 1
         self._steps_seen: list[int] = []
 
-    def saw(self, tick: int, part: int, parts: int, mono: float) -> None:
-        """A message of ``tick`` came: part ``part`` of ``parts`` (0: not known)."""
-        newest = self._newest
+    def saw(self, tick: int, part: int, parts: int, mono: float) -> bool:
+        """A message of ``tick`` came: part ``part`` of ``parts`` (0: not known). True: the first of its tick."""
+        newest, is_first = self._newest, True
         if newest is None:
             self._newest = tick
         elif tick > newest:
@@ -58,10 +58,11 @@ class GapTracker:
             elif len(self._steps_seen) < STEP_FRAMES:
                 self._steps_seen.append(self._step)
             self._newest = tick
-        elif self.holes:
-            self._fill(tick)
+        else:
+            is_first = bool(self.holes) and self._fill(tick)
         if parts > 1:
             self._part(tick, part, parts, mono)
+        return is_first
 
     def _part(self, tick: int, part: int, parts: int, mono: float) -> None:
         partial = self.partial.get(tick)
@@ -97,12 +98,13 @@ class GapTracker:
             if len(self.holes) > GAPS_PENDING_MAX:
                 self._close_hole(self.holes.pop(0))
 
-    def _fill(self, tick: int) -> None:
+    def _fill(self, tick: int) -> bool:
         for at, (first, last, since) in enumerate(self.holes):
             if first <= tick <= last:
                 rest = [(first, tick - 1, since), (tick + 1, last, since)]
                 self.holes[at : at + 1] = [hole for hole in rest if hole[0] <= hole[1]]
-                return
+                return True
+        return False
 
     def take(self, mono: float) -> list[Gap]:
         """The gaps that are certain by now, each told once."""

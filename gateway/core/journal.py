@@ -16,7 +16,7 @@ from gateway.core.counters import Counters
 from gateway.core.gaps import GapTracker
 from gateway.core.keyframes import SharedKeyframe
 from gateway.core.ports import Mark
-from gateway.limits import JOURNAL_GAPS_MAX
+from gateway.limits import JOURNAL_GAPS_MAX, JOURNAL_LET_GO_TOLD_MAX
 from gateway.wire.journal import Batch, Gap, JournalFrame
 
 ROW_OVERHEAD_BYTES = 200
@@ -52,6 +52,10 @@ class JournalBuffer:
         self._rows: list[JournalFrame] = []
         self._gaps: list[Gap] = []
         self._dropped: dict[int, tuple[int, int]] = {}
+        self.let_go: list[Gap] = []
+        """Of the durable mark's epoch: what was dropped below the mark, oldest first."""
+        self.dropped_upto = -1
+        """``epoch << 32 | tick`` of the newest message that was dropped, -1 before the first."""
         self._in_flight: Batch | None = None
         self._retry: Batch | None = None
         self._keyframe_at = float("-inf")
@@ -73,6 +77,13 @@ class JournalBuffer:
     def empty(self) -> bool:
         """True when nothing waits and nothing is in flight: the store has everything."""
         return self._in_flight is None and not self.ready
+
+    def has_room(self, message_bytes: int) -> bool:
+        """True where a message of this length would be kept: who can wait with it waits until then. An
+        empty journal takes any."""
+        if self._dropped:
+            return False
+        return not self.size_bytes or self.size_bytes + message_bytes + ROW_OVERHEAD_BYTES <= self._bytes_max
 
     @property
     def awaits(self) -> bool:
@@ -99,7 +110,7 @@ class JournalBuffer:
             self._newest = order
         self._counters.journal_frames += 1
         size_bytes = self.size_bytes + len(message) + ROW_OVERHEAD_BYTES
-        if size_bytes > self._bytes_max or self._dropped:
+        if (size_bytes > self._bytes_max and self.size_bytes) or self._dropped:
             self._drop(epoch, tick)
             return True
         self.size_bytes = size_bytes
@@ -115,7 +126,8 @@ class JournalBuffer:
         if epoch != self._tracker.epoch:
             self._gaps += self._tracker.finish()
             self._tracker = GapTracker(epoch)
-        self._tracker.saw(tick, part, parts, mono)
+        if self._tracker.saw(tick, part, parts, mono):
+            self._counters.frames += 1
 
     def _join(self, epoch: int, tick: int, message: bytes) -> bool:
         """Put another part of the frame that came just before into its row, if it is one and has room there."""
@@ -136,7 +148,7 @@ class JournalBuffer:
             self._counters.gaps += len(found)
             self._gaps += found
         if len(self._gaps) > JOURNAL_GAPS_MAX:
-            self._gaps = [_spanning(self._gaps)]
+            self._gaps = _spanning(self._gaps)
 
     def _drop(self, epoch: int, tick: int) -> None:
         """The bound is reached: what is buffered goes, and until the store is back so does what comes."""
@@ -144,13 +156,16 @@ class JournalBuffer:
             self._span(row.epoch, row.tick)
             self.size_bytes -= row.size_bytes + ROW_OVERHEAD_BYTES * len(row.messages)
         self._counters.journal_dropped += len(self._rows) + 1
-        self._rows.clear()
+        if self._rows:
+            self._next_seq = self._rows[0].seq  # they never left: the rows in the store stay without a hole
+            self._rows.clear()
         self._span(epoch, tick)
         self._keyframe_due = True
 
     def _span(self, epoch: int, tick: int) -> None:
         low, high = self._dropped.get(epoch, (tick, tick))
         self._dropped[epoch] = (min(low, tick), max(high, tick))
+        self.dropped_upto = max(self.dropped_upto, epoch << 32 | tick)
         if len(self._dropped) > JOURNAL_GAPS_MAX:
             del self._dropped[min(self._dropped)]
 
@@ -197,7 +212,19 @@ class JournalBuffer:
             return
         mark = Mark(batch.epoch, batch.tick)
         if self.durable is None or (mark.epoch, mark.tick) > (self.durable.epoch, self.durable.tick):
+            if self.durable is None or mark.epoch > self.durable.epoch:
+                self.let_go.clear()
             self.durable = mark
+        self._remember_let_go(batch.gaps, mark.epoch)
+
+    def _remember_let_go(self, gaps: tuple[Gap, ...], epoch: int) -> None:
+        """Whoever hears of the durable mark hears of these with it; too many are told as wider ones."""
+        let_go = self.let_go
+        let_go += [gap for gap in gaps if gap.reason == "dropped" and gap.epoch == epoch]
+        while len(let_go) > JOURNAL_LET_GO_TOLD_MAX:
+            first, second = let_go[:2]
+            upto = max(first.to_tick, second.to_tick)
+            let_go[:2] = [Gap(epoch, min(first.from_tick, second.from_tick), upto, "dropped")]
 
     def failed(self, batch: Batch) -> None:
         """It may or may not be there: the same batch is given again."""
@@ -211,8 +238,11 @@ class JournalBuffer:
         self._in_flight = None
 
 
-def _spanning(gaps: list[Gap]) -> Gap:
-    """One gap over all of them: too many to tell apart."""
-    last = gaps[-1]
-    same = [gap for gap in gaps if gap.epoch == last.epoch]
-    return Gap(last.epoch, min(gap.from_tick for gap in same), max(gap.to_tick for gap in same), "dropped")
+def _spanning(gaps: list[Gap]) -> list[Gap]:
+    """One gap for each epoch, over all of its own: too many to tell apart. Of too many epochs the newest."""
+    spans: dict[int, Gap] = {}
+    for gap in gaps:
+        had = spans.get(gap.epoch, gap)
+        low, high = min(had.from_tick, gap.from_tick), max(had.to_tick, gap.to_tick)
+        spans[gap.epoch] = Gap(gap.epoch, low, high, "dropped")
+    return [spans[epoch] for epoch in sorted(spans)][-JOURNAL_GAPS_MAX:]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.core.ports import Link, Mark
+from gateway.limits import NOTICE_COMMITS_MAX
 from gateway.wire.control import encode_durable
+from gateway.wire.journal import Gap
 
 NOTICE_S: Final = 0.1
 """The publisher hears of the durable mark at most this often."""
@@ -19,9 +22,10 @@ class DurableNotices:
     """``durable`` messages: the newest mark, not too often, right after the commit that moved it where
     commits follow each other, and again if one is lost."""
 
-    __slots__ = ("_patience_s", "_said", "_said_at")
+    __slots__ = ("_commits", "_patience_s", "_said", "_said_at")
 
     def __init__(self) -> None:
+        self._commits: list[tuple[Mark, float]] = []
         self._said: Mark | None = None
         self._said_at = float("-inf")
         self._patience_s = PATIENCE_S
@@ -43,15 +47,34 @@ class DurableNotices:
             self._patience_s = BUSY_PATIENCE_S
         return mono >= self._said_at + NOTICE_S + self._patience_s
 
-    def say(self, mark: Mark, link: Link, mono: float) -> None:
-        """Tell it: by a datagram where there are any."""
+    def moved(self, mark: Mark, mono: float) -> None:
+        """A commit has moved the mark: the next notice tells when. Of too many the oldest are told as later ones."""
+        self._commits.append((mark, mono))
+        if len(self._commits) > NOTICE_COMMITS_MAX:
+            del self._commits[0]
+
+    def say(
+        self, mark: Mark, link: Link, mono: float, let_go: Sequence[Gap] = (), *, each_commit: bool = False
+    ) -> None:
+        """Tell it: by a datagram where there are any. ``let_go``: ticks up to the mark that were dropped.
+        ``each_commit``: it asked to hear of each commit since the last notice."""
         self._said_at, self._patience_s = mono, PATIENCE_S
-        message = encode_durable(mark.epoch, mark.tick)
+        more = self._since(mark.epoch, mono) if each_commit else {}
+        dropped = [[gap.from_tick, gap.to_tick] for gap in let_go if gap.epoch == mark.epoch]
+        if dropped:
+            more["dropped"] = dropped
+        message = encode_durable(mark.epoch, mark.tick, **more)
+        self._commits.clear()
         if not link.lossy:
             link.control(message)
         elif not link.send(message, 0):
             return
         self._said = mark
+
+    def _since(self, epoch: int, mono: float) -> dict[str, list[list[int]]]:
+        """Nothing where there was one commit, just now."""
+        commits = [[mark.tick, int((mono - at) * 1e3)] for mark, at in self._commits if mark.epoch == epoch]
+        return {"commits": commits} if len(commits) > 1 or (commits and commits[0][1]) else {}
 
     def again(self) -> None:
         """It was lost, or there is another publisher: say it again, by then perhaps with a newer tick."""

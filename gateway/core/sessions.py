@@ -99,13 +99,15 @@ class _Session:
 class PublisherSession(_Session):
     """A publisher's: its frames go to the world, with its epoch."""
 
-    __slots__ = ("_late_run", "_newest_tick", "_received_before", "epoch")
+    __slots__ = ("_late_run", "_newest_tick", "_received_before", "epoch", "wants_lags")
     role = "publish"
 
     def __init__(self, world: World, link: Link, epoch: int) -> None:
         super().__init__(world, link, world.settings.message_bytes_max)
         self.epoch = epoch
         self._received_before = world.counters.received
+        self.wants_lags = False
+        """It asked to hear when each commit was, to know the lag of every frame."""
         self._late_run = 0
         self._newest_tick = 0
 
@@ -114,6 +116,7 @@ class PublisherSession(_Session):
         :class:`MalformedMessage`, also for a foreign epoch, another stride, or ticks that went back."""
         what = decode_message(message)
         if isinstance(what, Control):
+            self.wants_lags = self.wants_lags or what.type == "lags"
             return
         if what.epoch and what.epoch != self.epoch:
             raise MalformedMessage(

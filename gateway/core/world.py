@@ -326,7 +326,11 @@ class World:
 
     def committed(self, batch: Batch, mono: float) -> None:
         """The store answered: it is down."""
+        before = self.journal.durable
         self.journal.committed(batch)
+        durable = self.journal.durable
+        if durable is not None and durable is not before:
+            self._notices.moved(durable, mono)
         self._notice(mono, fresh=True)
         self._wake()
 
@@ -373,7 +377,8 @@ class World:
         if publisher is None or durable is None:
             return
         if self._notices.is_due(durable, publisher.epoch, mono, busy=not self.journal.empty, fresh=fresh):
-            self._notices.say(durable, publisher.link, mono)
+            wants = publisher.wants_lags
+            self._notices.say(durable, publisher.link, mono, self.journal.let_go, each_commit=wants)
 
     def notice_lost(self) -> None:
         """A ``durable`` notice did not arrive."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -73,3 +74,15 @@ async def messages(request: Request, message_bytes_max: int) -> AsyncIterator[by
     except ClientDisconnect:
         raise BadInput("the connection ended inside the body") from None
     stream.finish()
+
+
+async def discard_upload(request: Request) -> None:
+    """Read what is left of an upload that was given up half way, within bounds: who sends it all before
+    reading learns how far it came."""
+    left = limits.HTTP_UPLOAD_DISCARD_BYTES_MAX
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(limits.HTTP_UPLOAD_DISCARD_S_MAX):
+            async for piece in request.stream():
+                left -= len(piece)
+                if left <= 0:
+                    return

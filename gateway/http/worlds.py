@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 from gateway import limits
 from gateway.core.ports import Worlds
-from gateway.errors import BadInput, Unsupported
-from gateway.http.bodies import messages, read_json
+from gateway.errors import BadInput, StoreUnavailable, Unsupported
+from gateway.http.bodies import discard_upload, messages, read_json
 from gateway.http.problems import FRAMES_TYPE
 from gateway.http.queries import check_keys, flag, time_us, u32
 from gateway.wire import prefix, world_name
@@ -83,7 +83,11 @@ class WorldRoutes:
         if kind not in BODY_TYPES:
             raise Unsupported(f"a body of type {kind} is not taken here; send {FRAMES_TYPE}")
         body = messages(request, self._message_bytes_max)
-        answer = await self._worlds.post_frames(name, body, durable=durable)
+        try:
+            answer = await self._worlds.post_frames(name, body, durable=durable)
+        except StoreUnavailable:
+            await discard_upload(request)
+            raise
         return JSONResponse(dict(answer), 200 if durable else 202, headers=NO_STORE)
 
     async def _history(self, request: Request) -> Response:

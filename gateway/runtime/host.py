@@ -22,6 +22,7 @@ from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import Recording
 from gateway.runtime.rounds import Rounds
+from gateway.runtime.uploads import Upload
 from gateway.store.base import Store
 from gateway.wire import Record
 
@@ -29,7 +30,7 @@ log = logging.getLogger("mvgateway.world")
 T = TypeVar("T")
 
 DURABLE_S_MAX = 10.0
-"""How long a POST with ``durable=1`` waits for the store."""
+"""How long a POST waits for a store that takes nothing."""
 
 
 def now_us() -> int:
@@ -121,17 +122,8 @@ class WorldHost:
         """Take one POST's messages; the publisher behind successive POSTs is one and the same."""
         if self._poster is None or self._poster.ended:
             self._poster = await LocalPublisher.attach(self, "http")
-        poster, frames = self._poster, 0
-        with poster.in_use():
-            async for message in messages:
-                poster.take(message)
-                frames += 1
-        mark = Mark(self.world.state.epoch, self.world.state.tick)
-        if durable and frames:
-            await self.pump.until_durable(mark, DURABLE_S_MAX)
-        done = self.world.journal.durable
-        down = None if done is None else {"epoch": done.epoch, "tick": done.tick}
-        return {"epoch": mark.epoch, "tick": mark.tick, "frames": frames, "durable": down}
+        upload = Upload(self, self._poster, durable=durable, patience_s=DURABLE_S_MAX)
+        return await upload.take(messages)
 
     async def put_with(self, records: Sequence[Record], also: Callable[[apsw.Connection], T]) -> T:
         """Set or remove records as the gateway's own doing, and run ``also(connection)`` in the
@@ -207,6 +199,11 @@ class LocalPublisher:
                 f"/v1/worlds/{host.name}/live?role=publish&takeover=1"
             ) from None
         return cls(session, link)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of its frames."""
+        return self._session.epoch
 
     @property
     def ended(self) -> bool:

@@ -16,7 +16,7 @@ import apsw
 
 from gateway.core.ports import Mark
 from gateway.core.world import World
-from gateway.errors import Conflict, GatewayError, StoreUnavailable
+from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable
 from gateway.limits import JOURNAL_ROUND_BATCH_BYTES_MAX
 from gateway.runtime.companions import Companion, Companions
 from gateway.runtime.lags import Lags
@@ -72,7 +72,7 @@ class JournalPump:
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
-        self._waiters: list[tuple[Mark, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._companions: list[Companion] = []
         self._flushing = 0
         self._stopped = False
@@ -251,19 +251,39 @@ class JournalPump:
             )
 
     async def until_durable(self, mark: Mark, timeout_s: float) -> None:
-        """Wait until everything up to ``mark`` is in the store. Raises :class:`StoreUnavailable`."""
-        if self._is_durable(mark):
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((mark, waiter))
-        self.wake()
-        try:
-            await asyncio.wait_for(waiter, timeout_s)
-        except TimeoutError:
+        """Wait until everything up to ``mark`` is in the store. Raises :class:`StoreUnavailable` where it
+        took nothing for ``timeout_s``."""
+        if not await self.until_mark(mark, timeout_s):
             raise StoreUnavailable(
                 f"the store did not confirm tick {mark.tick} within {timeout_s:.0f} s; "
                 "the frames were taken and are written as soon as it answers"
-            ) from None
+            )
+
+    async def until_mark(self, mark: Mark, patience_s: float) -> bool:
+        """Wait until everything up to ``mark`` is in the store. False: it took nothing for ``patience_s``."""
+        return await self.until(lambda: self._is_durable(mark), patience_s)
+
+    async def until(self, holds: Callable[[], bool], patience_s: float) -> bool:
+        """Wait until this holds, which is looked at after each commit. False: there was no commit for
+        ``patience_s``. Raises :class:`ShuttingDown` where the world is closed meanwhile."""
+        if holds():
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (holds, waiter)
+        self._waiters.append(entry)
+        self.wake()
+        try:
+            commits = -1
+            while commits != self.commits and not waiter.done():
+                commits = self.commits
+                await asyncio.wait([waiter], timeout=patience_s)
+        finally:
+            if entry in self._waiters:
+                self._waiters.remove(entry)
+        if not waiter.done():
+            return False
+        waiter.result()
+        return True
 
     def _is_durable(self, mark: Mark) -> bool:
         durable = self._world.journal.durable
@@ -271,13 +291,13 @@ class JournalPump:
 
     def _wake_waiters(self) -> None:
         waiting, self._waiters = self._waiters, []
-        for mark, waiter in waiting:
+        for holds, waiter in waiting:
             if waiter.done():
                 continue
-            if self._is_durable(mark):
+            if holds():
                 waiter.set_result(None)
             else:
-                self._waiters.append((mark, waiter))
+                self._waiters.append((holds, waiter))
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until nothing is left to commit; False if that took longer than ``timeout_s``."""
@@ -304,4 +324,5 @@ class JournalPump:
             self._alone.cancel()
             await asyncio.gather(self._alone, return_exceptions=True)
         for _, waiter in self._waiters:
-            waiter.cancel()
+            if not waiter.done():
+                waiter.set_exception(ShuttingDown(f"world {self._world.name} is being closed; send again"))

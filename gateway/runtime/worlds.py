@@ -19,6 +19,7 @@ from gateway.errors import BadInput, NotFound, Overloaded, ShuttingDown, Unknown
 from gateway.runtime.host import WorldHost
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.udp import UdpDoor
+from gateway.runtime.uploads import from_first_frame
 from gateway.store.base import GroupStore, Store
 from gateway.store.world.listing import WorldNames
 from gateway.wire import world_name
@@ -166,7 +167,8 @@ class Worlds:
     async def post_frames(
         self, name: str, messages: AsyncIterator[bytes], *, durable: bool
     ) -> Mapping[str, Any]:
-        return await (await self.host(name, create={})).post(messages, durable=durable)
+        frames = await from_first_frame(messages)
+        return await (await self.host(name, create={})).post(frames, durable=durable)
 
     async def last_synced(self, name: str) -> Mapping[str, Any]:
         return await (await self.host(name)).last_synced()

@@ -36,8 +36,11 @@ def encode_control(type: str, **fields: Any) -> bytes:
     return _TYPE_BYTE + _encoded({"type": type, **fields}).encode()
 
 
-def encode_durable(epoch: int, tick: int) -> bytes:
-    """The ``durable`` message, of which a busy gateway sends a thousand a second: the bytes of :func:`encode_control`."""
+def encode_durable(epoch: int, tick: int, **more: Any) -> bytes:
+    """The ``durable`` message, of which a busy gateway sends a thousand a second: the bytes of
+    :func:`encode_control`. ``more``: further fields, JSON-ready."""
+    if more:
+        return encode_control("durable", epoch=epoch, tick=tick, **more)
     return b'%c{"type":"durable","epoch":%d,"tick":%d}' % (TYPE_CONTROL, epoch, tick)
 
 

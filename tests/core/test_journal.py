@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.gaps import STEP_FRAMES, WAIT_S, GapTracker
+from gateway.core.journal import _spanning
 from gateway.core.ports import Mark
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.limits import GAPS_PENDING_MAX, JOURNAL_GAPS_MAX
-from gateway.wire import Frame, Record, decode_frame, encode_frame
+from gateway.limits import GAPS_PENDING_MAX, JOURNAL_GAPS_MAX, JOURNAL_LET_GO_TOLD_MAX
+from gateway.wire import Frame, Record, decode_control, decode_frame, encode_control, encode_frame
 from gateway.wire.journal import Batch, Gap
 from tests.core.links import RecordingLink
 
@@ -21,7 +24,8 @@ class Rig:
 
     def __init__(self, **settings: object) -> None:
         self.world = World("arena", WorldSettings(**settings), mono=0.0, now_us=0)  # type: ignore[arg-type]
-        self.session = self.world.attach_publisher(RecordingLink(), 1, 0.0)
+        self.link = RecordingLink()
+        self.session = self.world.attach_publisher(self.link, 1, 0.0)
         self.mono = 0.0
 
     def publish(self, tick: int, data: bytes = b"x", key: int = 1, **how: object) -> None:
@@ -31,6 +35,10 @@ class Rig:
 
     def take(self) -> Batch | None:
         return self.world.take_batch(self.mono)
+
+    def notices(self) -> list[dict[str, Any]]:
+        """What the publisher was told of the durable mark."""
+        return [decode_control(message).fields for _, message in self.link.sent]
 
 
 def ticks(batch: Batch | None) -> list[int]:
@@ -152,6 +160,94 @@ def test_while_the_store_is_away_memory_is_bounded_and_the_hole_is_recorded() ->
     assert [row.keyframe for row in back.frames] == [True]
     assert decode_frame(back.frames[0].messages[0]).records == [Record(1, bytes(500), 999)]
     assert (back.epoch, back.tick) == (1, 999)
+
+
+def test_rows_that_were_dropped_leave_no_hole_in_the_sequence() -> None:
+    rig = Rig(journal_bytes_max=5_000)
+    seqs = []
+    for tick in range(1, 200):
+        rig.publish(tick, bytes(500))
+        if tick % 40 == 0 and (batch := rig.take()) is not None:
+            seqs += [row.seq for row in batch.frames]
+            rig.world.committed(batch, rig.mono)
+    assert rig.world.counters.journal_dropped > 100
+    assert seqs == list(range(len(seqs)))
+
+
+def test_an_empty_journal_takes_a_message_of_any_size_and_says_when_it_takes_no_more() -> None:
+    rig = Rig(journal_bytes_max=5_000)
+    journal = rig.world.journal
+    assert journal.has_room(50_000)
+    rig.publish(1, bytes(50_000))
+    assert not journal.has_room(1)
+    batch = rig.take()
+    assert ticks(batch) == [1]
+    assert not journal.has_room(1)
+    assert batch is not None
+    rig.world.committed(batch, rig.mono)
+    assert journal.has_room(50_000)
+    assert rig.world.counters.journal_dropped == 0
+
+
+def test_the_durable_mark_names_the_ticks_below_it_that_were_dropped() -> None:
+    rig = Rig(journal_bytes_max=5_000)
+    rig.publish(1)
+    stuck = rig.take()
+    for tick in range(2, 60):
+        rig.publish(tick, bytes(500))
+    assert stuck is not None
+    rig.world.committed(stuck, rig.mono)
+    assert rig.world.journal.let_go == []
+    back = rig.take()
+    assert back is not None
+    rig.mono += 1.0
+    rig.world.committed(back, rig.mono)
+    notice = rig.notices()[-1]
+    assert (notice["epoch"], notice["tick"], notice["dropped"]) == (1, 59, [[2, 59]])
+    assert rig.world.journal.dropped_upto == 1 << 32 | 59
+
+
+def test_what_a_mark_tells_of_dropped_ticks_is_bounded() -> None:
+    rig = Rig(journal_bytes_max=3_000)
+    for tick in range(1, 4_000):
+        rig.publish(tick, bytes(500))
+        if tick % 20 == 0 and (batch := rig.take()) is not None:
+            rig.world.committed(batch, rig.mono)
+    let_go = rig.world.journal.let_go
+    assert len(let_go) <= JOURNAL_LET_GO_TOLD_MAX
+    assert let_go[0].from_tick == 1
+    assert let_go[-1].to_tick >= 3_980
+
+
+def test_too_many_gaps_are_told_as_one_for_each_epoch() -> None:
+    gaps = [Gap(epoch, tick, tick, "unseen") for epoch in (1, 2) for tick in (3, 9)]
+    assert _spanning(gaps) == [Gap(1, 3, 9, "dropped"), Gap(2, 3, 9, "dropped")]
+
+
+def test_a_publisher_that_asks_hears_when_each_commit_was() -> None:
+    rig = Rig()
+    rig.session.take(encode_control("lags"), rig.mono)
+    for tick in range(1, 31):
+        rig.publish(tick)
+        batch = rig.take()
+        assert batch is not None
+        rig.world.committed(batch, rig.mono)
+    notices = rig.notices()
+    told = [commit for notice in notices for commit in notice.get("commits", [[notice["tick"], 0]])]
+    assert [tick for tick, _ in told] == list(range(1, notices[-1]["tick"] + 1))
+    assert all(
+        ms == pytest.approx(10 * (notice["tick"] - tick), abs=1)
+        for notice in notices
+        for tick, ms in notice.get("commits", [])
+    )
+
+
+def test_frames_are_counted_by_their_ticks_and_not_by_their_messages() -> None:
+    rig = Rig()
+    for tick in (1, 2, 5, 3):
+        for part in range(3):
+            rig.publish(tick, key=part, part=part, parts=3)
+    assert (rig.world.counters.frames, rig.world.counters.received) == (4, 12)
 
 
 def test_parts_that_come_again_and_bring_little_new_are_not_missing() -> None:

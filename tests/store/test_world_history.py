@@ -406,3 +406,13 @@ def test_marks_are_set_moved_and_listed_in_order() -> None:
         ("goal", 14, None),
     ]
     assert made.summary()["marks"] == 2
+
+
+def test_a_gap_that_left_a_hole_in_the_sequence_is_told_once() -> None:
+    made, recorder = played(10)
+    rows = [row for each in recorder.batches(40, 4) for row in each.frames]
+    later = [row for row in rows if row.tick > 30]
+    start = next(at for at, row in enumerate(later) if row.keyframe)
+    made.append(batch(later[start:], gaps=(Gap(1, 11, later[start].tick, "dropped"),)))
+    told = [item for item in made.frames() if isinstance(item, Gap)]
+    assert told == [Gap(1, 11, later[start].tick, "dropped")] == made.gaps()

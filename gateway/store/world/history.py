@@ -250,7 +250,8 @@ class FrameCursor:
                 break
             if codec >= PREFIXED and self._lost(seq):
                 continue
-            self._note_pruned(items, seq, epoch, tick if keyframe and not self._keyframes else tick - 1)
+            upto = tick if keyframe and not self._keyframes else tick - 1
+            self._note_pruned(connection, items, seq, epoch, upto)
             messages = tuple(self._decoder.decode(codec, body))
             self._seq = seq + 1
             if self._start <= order <= self._end and (self._keyframes or not keyframe):
@@ -276,12 +277,15 @@ class FrameCursor:
         """True where the row leans on one that is not there any more."""
         return self._seq is None or seq != self._seq
 
-    def _note_pruned(self, items: list[JournalFrame | Gap], seq: int, epoch: int, upto: int) -> None:
-        """What is left begins with a keyframe: the frames up to its own tick are gone."""
+    def _note_pruned(
+        self, connection: apsw.Connection, items: list[JournalFrame | Gap], seq: int, epoch: int, upto: int
+    ) -> None:
+        """What is left begins with a keyframe: the frames up to its own tick are gone. Where the journal
+        itself had dropped rows, the recorded gap says so already."""
         if self._seq is None or seq == self._seq or self._reached is None:
             return
         first = (self._reached & TICK_MASK) + 1 if self._reached >> 32 == epoch else 0
-        if first <= upto:
+        if first <= upto and not reading.is_gap(connection, epoch, first, upto):
             items.append(Gap(epoch, first, upto, "dropped"))
 
     def _gaps_up_to(self, connection: apsw.Connection, order: int) -> list[JournalFrame | Gap]:

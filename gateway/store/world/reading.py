@@ -103,6 +103,12 @@ def gaps_between(
     return [Gap(*row) for row in connection.execute(query, (*low, *high, limit))]
 
 
+def is_gap(connection: apsw.Connection, epoch: int, first: int, last: int) -> bool:
+    """True where ``gaps`` says of all these ticks that they were dropped."""
+    query = "SELECT 1 FROM gaps WHERE epoch = ? AND from_tick <= ? AND to_tick >= ? AND reason = 'dropped' LIMIT 1"
+    return connection.execute(query, (epoch, first, last)).get is not None
+
+
 def gaps_before(connection: apsw.Connection, order: int, limit: int) -> list[Gap]:
     """The newest gaps of the same epoch that begin at or before (epoch, tick) ``order``, oldest first."""
     query = (
