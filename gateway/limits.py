@@ -339,6 +339,16 @@ QUIC_PEER_STREAMS_MAX: Final = 128
 """Streams of one kind that a peer may have open at once: aioquic's own figure; browsers use up to 100."""
 QUIC_CONNECTION_IDS_MAX: Final = 4
 """Connection IDs in use of either end: three changes of address before new ones have made a round trip."""
+QUIC_SEQUENCE_NUMBERS_MAX: Final = 256
+"""Sequence numbers of a peer's connection IDs that are remembered, to know a repeated one: of a hundred changes of path."""
+QUIC_RECEIVED_PIECES_MAX: Final = 256
+"""Pieces with gaps between them that a stream may wait with: a window of 1 MiB that loses a tenth of its packets at
+random has some 80. Beyond it the connection is closed."""
+QUIC_CRYPTO_BYTES_MAX: Final = (16 * KIB, 4 * KIB, 4 * KIB)
+"""TLS messages in all that a server takes, of the first flight, the handshake and after it: a ClientHello with
+post-quantum keys has 2 KB, the rest is one Finished; 4 KiB is the least that RFC 9000 section 7.5 allows."""
+QUIC_CLIENT_CRYPTO_BYTES_MAX: Final = (16 * KIB, 128 * KIB, 64 * KIB)
+"""The same at a client: a chain of certificates, and tickets."""
 QUIC_DATAGRAM_QUEUE_BYTES_MAX: Final = 128 * KIB
 """Datagrams waiting for the pacer: a tick of a large world. Beyond it the oldest is dropped."""
 QUIC_RECEIVE_BATCH_MAX: Final = 64

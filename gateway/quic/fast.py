@@ -181,7 +181,11 @@ class FastConnection(AckTaking):
         if ack is not None:
             ranges, delay, at = ack
             self._take_ack(space, ranges, (delay << self._remote_ack_delay_exponent) / 1_000_000, now)
-        rest = take_stream_frames(self, plain, at)
+        try:
+            rest = take_stream_frames(self, plain, at)
+        except QuicConnectionError as exc:
+            self.close_for(exc)
+            return
         eliciting = rest > at
         if rest < len(plain):
             eliciting = self._leave_frames(plain[rest:], now) or eliciting
@@ -200,7 +204,7 @@ class FastConnection(AckTaking):
         try:
             eliciting, _ = self._payload_received(context, plain)
         except QuicConnectionError as exc:
-            self.close(error_code=exc.error_code, frame_type=exc.frame_type, reason_phrase=exc.reason_phrase)
+            self.close_for(exc)
         self._route_in = None
         return eliciting
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketSpace
 
 from gateway.quic.burst import SentBurst, split_oldest
 from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.fastsend import SHORT_RANGES_MAX, FastSending
+from gateway.quic.fastsend import FastSending
+from gateway.quic.guarded import never_sent
 from gateway.quic.recovery import SentDatagrams, measure_rtt, remove_acked
 from gateway.quic.shortpacket import Ranges
 
@@ -89,14 +89,12 @@ class AckTaking(FastSending):
 
     def _take_ack(self, space: QuicPacketSpace, ranges: Ranges, ack_delay: float, now: float) -> None:
         """aioquic's ``on_ack_received`` (RFC 9002 appendix A.7)."""
+        largest = ranges[-1][1] - 1
+        if largest >= self._packet_number:
+            self.close_for(never_sent(largest))
+            return
         self._take_bursts_apart()
         loss = self._loss
-        if len(ranges) > SHORT_RANGES_MAX:
-            self._stock_due = True
-            rangeset = RangeSet([range(start, stop) for start, stop in ranges])
-            loss.on_ack_received(ack_rangeset=rangeset, ack_delay=ack_delay, now=now, space=space)
-            return
-        largest = ranges[-1][1] - 1
         if largest > space.largest_acked_packet:
             space.largest_acked_packet = largest
         newest, eliciting, stock = remove_acked(loss, space, ranges, now, self.acked)

@@ -22,7 +22,7 @@ from gateway.quic.shortpacket import PACKET_NUMBER_BYTES, datagram_head, encode_
 ACKS_BETWEEN_PINGS = 32
 """An ACK-only packet is never acknowledged itself: a PING now and then lets old ranges go (section 13.2.4)."""
 SHORT_RANGES_MAX = 8
-"""ACKs of more ranges than this, sent or received, are left to aioquic."""
+"""ACKs of more ranges than this are left to aioquic to send."""
 DATAGRAM_HEAD_MAX = 3
 """Frame type and length of a datagram that a packet of ours can hold."""
 

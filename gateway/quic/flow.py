@@ -8,7 +8,6 @@ from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
     END_STATES,
     MAX_STREAM_DATA_FRAME_CAPACITY,
-    QuicConnection,
 )
 from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.packet_builder import QuicPacketBuilder
@@ -16,9 +15,10 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from gateway import limits
+from gateway.quic.guarded import Guarded
 
 
-class FlowControlled(QuicConnection):
+class FlowControlled(Guarded):
     """aioquic's connection with bounds on what the application has not consumed, and questions about streams."""
 
     def __init__(self, **kwargs: Any) -> None:

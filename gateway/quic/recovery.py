@@ -31,6 +31,8 @@ BURST_PACKETS = 10
 """The pacer lets as much out at once as an initial window holds (RFC 9002 section 7.7)."""
 PACING_TURN_S = 0.002
 """A fast flow's burst: what its rate is in two turns of a timer that is fine to 1 ms, or the timer would be the limit."""
+LOOKED_UP_MAX = 32
+"""Packet numbers of a range that are looked up one by one, rather than found in a list of all in flight."""
 _ACKED = QuicDeliveryState.ACKED
 
 
@@ -184,10 +186,7 @@ def remove_acked(
     on_acked: Any = loss._cc.on_packet_acked
     newest: Any = None
     eliciting = stock = False
-    numbers = tuple(sent)
-    for start, stop in ranges:
-        low = bisect_left(numbers, start)
-        for number in numbers[low : bisect_left(numbers, stop, low)]:
+    for number in _among(sent, ranges):
             packet: Any = sent.pop(number)
             newest = packet
             if packet.__class__ is SentDatagrams:
@@ -207,6 +206,28 @@ def remove_acked(
             for handler, args in packet.delivery_handlers:
                 handler(_ACKED, *args)
     return newest, eliciting, stock
+
+
+def _among(sent: dict[int, Any], ranges: Ranges) -> list[int]:
+    """The numbers of packets in flight within ranges (ascending): short ones are looked up one by one, so that an ACK of
+    few packets costs little however many are in flight."""
+    if not sent:
+        return []
+    oldest, end = next(iter(sent)), next(reversed(sent)) + 1
+    found: list[int] = []
+    numbers: tuple[int, ...] = ()
+    for start, stop in ranges:
+        if start < oldest:
+            start = oldest
+        if stop > end:
+            stop = end
+        if stop - start <= LOOKED_UP_MAX:
+            found += [number for number in range(start, stop) if number in sent]
+        else:
+            numbers = numbers or tuple(sent)
+            low = bisect_left(numbers, start)
+            found += numbers[low : bisect_left(numbers, stop, low)]
+    return found
 
 
 def measure_rtt(loss: QuicPacketRecovery, latest: float, ack_delay: float, now: float) -> None:

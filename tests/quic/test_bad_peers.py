@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -14,6 +15,7 @@ from aioquic.buffer import encode_uint_var
 from gateway import limits
 from gateway.quic import RequestFailed
 from gateway.quic.connection import FateSink
+from gateway.quic.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
 
@@ -131,6 +133,25 @@ async def test_capsules_of_any_kind_are_skipped_and_the_closing_one_is_bounded(s
         client.peer.hub.mark(client.peer)
         await until(lambda: far.closed == 1)
         assert (far.link.closed_code, far.link.closed_reason) == (7, "later")
+
+
+async def test_a_stream_in_countless_pieces_ends_its_connection_and_no_other(served: Served) -> None:
+    async with await served.connect() as client, await served.connect() as other:
+        await open_session(other)
+        await client.ping()
+        quic = client.peer.quic
+        assert isinstance(quic, FastConnection)
+        for first in range(0, 20_000, 200):
+            content = b"".join(
+                b"\x0e" + encode_uint_var(2) + encode_uint_var(2 * n + 1) + b"\x01x"
+                for n in range(first, first + 200)
+            )
+            packet = quic._sealed((content,))
+            client.endpoint.udp.send([(packet, quic._network_paths[0].addr)])
+        async with asyncio.timeout(10):
+            await client.wait_closed()
+        assert "pieces" in (client.close_reason or "")
+        await other.ping()
 
 
 class _Sink(FateSink):

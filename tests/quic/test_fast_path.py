@@ -221,6 +221,7 @@ def test_recovery_comes_to_the_same_numbers_as_aioquic_on_the_same_trace(
             for quic in (mine, theirs):
                 packet: Any = SentDatagrams(number, 1_100, now, ((Sink(), number, 1),), quic, -1)
                 quic._loss.on_packet_sent(packet=packet, space=quic._space)
+                quic._packet_number = number + 1
             sent.append(number)
             number += 1
         if sent and rng.random() < 0.6:
