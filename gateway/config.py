@@ -96,6 +96,15 @@ class Settings:
         5_000, "how long a publisher that went away may come back unnoticed", low=0, high=600_000, reload=True
     )
     worlds_max: int = _setting(256, "worlds that are open at the same time", low=1, high=100_000, reload=True)
+    records_per_world_max: int = _setting(
+        limits.RECORDS_PER_WORLD_MAX, "records that one world's state holds", low=1, high=10_000_000
+    )
+    world_bytes_max: int = _setting(
+        limits.WORLD_BYTES_MAX,
+        "bytes that one world's state holds, 12 more than its own a record",
+        low=1_100,
+        high=limits.FRAME_BODY_BYTES_MAX * 3 // 4,
+    )
     idle_timeout_s: int = _setting(
         30, "a QUIC connection that is silent for longer is gone", low=1, high=3_600
     )

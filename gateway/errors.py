@@ -79,6 +79,13 @@ class TooLarge(BadInput):
     title = "Too large"
 
 
+class WorldFull(TooLarge):
+    """A world's state holds as many records or bytes as it may: what found no room was left out."""
+
+    code = "world_full"
+    title = "World full"
+
+
 class Unsupported(BadInput):
     """A content type or protocol version that is not spoken here."""
 

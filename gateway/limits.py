@@ -33,6 +33,20 @@ FRAME_BODY_BYTES_MAX: Final = 4 * STREAM_MESSAGE_BYTES_MAX
 """One recorded row unpacked: a keyframe of four of the longest messages, some 600,000 records of 100 bytes."""
 FRAME_CHAIN_KEYS_MAX: Final = 100_000
 """Keys whose last two values a recording's codec remembers, to pack the next one: 20 MB at 100 bytes."""
+INFLATED_BYTES_MIN: Final = 64 * KIB
+"""A publisher's compressed message may unpack to so much, however short it is: a stroke of memcpy."""
+INFLATED_RATIO_MAX: Final = 512
+"""And to so many bytes for each of its own: records of 1,000 zero bytes under rising keys come to 440."""
+INFLATED_RECORDS_MIN: Final = 256
+"""So many records may stand in it, however short it is: 50 us."""
+INFLATED_RECORDS_RATIO_MAX: Final = 2
+"""And so many for each of its bytes: rising keys pack to one byte each at best, and there is a world's work in each."""
+FRAME_CHAIN_BYTES_MAX: Final = 4 * MIB
+"""Bytes of records above which the next recorded row stands alone, so that the codec keeps no more than a few times that."""
+FRAME_CHAIN_KEYS_KEPT_MAX: Final = 32_768
+"""The same in keys, for what is written now; older recordings may have more (``FRAME_CHAIN_KEYS_MAX``)."""
+FRAME_CHAIN_LISTED_KEYS_MAX: Final = 65_536
+"""Keys in all lists of keys that a codec knows again, some 150 bytes each."""
 ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
 """What RFC 8878 asks every decoder to take; a larger window would cost memory at a peer's word."""
 
@@ -47,6 +61,15 @@ FOLLOW_CHARS_MAX: Final = 255
 """An entity's name in a query: one path segment."""
 STATE_UNREAD_BYTES_MAX: Final = 64 * KIB
 """A frame up to here may stay unread beside the state that it renews; a larger one would double what a world holds."""
+RECORDS_PER_WORLD_MAX: Final = 65_536
+"""Default of the setting ``records_per_world_max``: thirty busy zones; some 200 bytes each besides what they hold."""
+WORLD_BYTES_MAX: Final = 16 * MIB
+"""Default of the setting ``world_bytes_max``. A state is in memory about twice over while it is written, and its
+keyframe must stay below ``FRAME_BODY_BYTES_MAX``."""
+RECORD_HELD_BYTES: Final = 12
+"""What a record counts for besides its bytes: what stands before them in a keyframe (tick, key, length)."""
+NOTICE_S: Final = 1.0
+"""A publisher whose records find no room is told so this often: each of its frames may be refused."""
 TOMBSTONE_TICKS: Final = 600
 """A removal is remembered for ten seconds at 60 Hz: far longer than a datagram can be late. Keyframes carry them."""
 TOMBSTONES_MAX: Final = 16_384
@@ -516,6 +539,16 @@ UDP_TOKENS_MAX: Final = 4_096
 """Registered publishers of the plain UDP door."""
 UDP_QUEUE_BYTES: Final = 1 * MIB
 """Asked of the kernel for the plain UDP socket: a burst of 10 worlds' frames."""
+MEMORY_LOOK_S: Final = 2.0
+"""How often it is looked whether memory can be given back: what an attacker held is back 5 s after it has left."""
+MEMORY_ENDS_MIN: Final = 256
+"""So many connections and sessions must have ended before a full collection, some 50 ms beside 400 readers."""
+MEMORY_GROWN_BYTES_MIN: Final = 32 * MIB
+"""Or one, where the process has grown by so much; and from there on free pages are given back to the system."""
+MEMORY_MAPPED_BYTES_MIN: Final = 512 * KIB
+"""Buffers of so many bytes are mapped one by one: 0.1 ms each, and nothing of them stays when they are freed."""
+MEMORY_ARENAS_MAX: Final = 2
+"""Heaps of the allocator: what one thread frees another can use. The interpreter's lock lets one run at a time."""
 HOUSEKEEPING_S: Final = 1.0
 """How often an open world looks after its silent publishers."""
 MAINTAIN_S: Final = 5.0

@@ -23,6 +23,7 @@ class Counters:
     resyncs: int = 0
     withheld: int = 0
     keyframes_encoded: int = 0
+    records_refused: int = 0
     gaps: int = 0
     journal_frames: int = 0
     journal_dropped: int = 0

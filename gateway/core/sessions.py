@@ -114,7 +114,7 @@ class PublisherSession(_Session):
     def take(self, message: bytes, mono: float) -> None:
         """One message: fanned out and on its way to the journal on return. Raises
         :class:`MalformedMessage`, also for a foreign epoch, another stride, or ticks that went back."""
-        what = decode_message(message)
+        what = decode_message(message, proportionate=True)
         if isinstance(what, Control):
             self.wants_lags = self.wants_lags or what.type == "lags"
             return

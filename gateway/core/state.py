@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice, repeat
 from typing import Final, NamedTuple
 
+from gateway.core.capacity import Capacity
 from gateway.limits import (
     KEYFRAMES_PENDING_MAX,
     STATE_UNREAD_BYTES_MAX,
@@ -70,6 +71,7 @@ class WorldState:
         "_records",
         "_same",
         "_unread",
+        "capacity",
         "floor",
         "order",
         "revision",
@@ -78,7 +80,9 @@ class WorldState:
         "tombstones",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: Capacity | None = None) -> None:
+        self.capacity = capacity
+        """What it may hold; None: whatever comes, as for who has it from a gateway."""
         self._records: dict[int, tuple[int, bytes]] = {}
         self.tombstones: dict[int, int] = {}
         """Removed keys and the order of their removal, oldest first."""
@@ -124,7 +128,8 @@ class WorldState:
         return None if found is None else Entry(*found)
 
     def apply(self, frame: Frame) -> Applied:
-        """Take what is newer in a message; older and equal records are dropped. Keep the message as it is."""
+        """Take what is newer in a message; older and equal records are dropped, and those that find no room
+        (:attr:`capacity` counts them). Keep the message as it is."""
         order = frame.epoch << 32 | frame.tick
         stride = frame.stride
         if order > self.order and stride and not frame.ticks and not frame.keyframe:
@@ -140,6 +145,8 @@ class WorldState:
         if self._unread is not None:
             self._read()
         keys, values, ticks = frame.columns()
+        if self.capacity is not None:
+            keys, values, ticks = self._fitting(self.capacity, keys, values, ticks)
         if frame.stride:
             self.stride = frame.stride
         alike = ticks is None and frame.stride and len(set(keys)) == len(keys)
@@ -161,6 +168,21 @@ class WorldState:
         if changed or dropped:
             self.revision += 1
         return Applied(changed, dropped)
+
+    def _fitting(
+        self,
+        capacity: Capacity,
+        keys: tuple[int, ...],
+        values: Sequence[bytes | None],
+        ticks: Sequence[int] | None,
+    ) -> Columns:
+        """The records that find room."""
+        misfits = capacity.misfits(self._records, keys, values)
+        if misfits is None:
+            return Columns(keys, values, ticks)
+        kept = [at for at in range(len(keys)) if at not in misfits]
+        own = None if ticks is None else [ticks[at] for at in kept]
+        return Columns(tuple([keys[at] for at in kept]), [values[at] for at in kept], own)
 
     def _read(self) -> None:
         """Read what was put off: the newest frame, whose keys all have a record already."""
@@ -234,6 +256,9 @@ class WorldState:
         pending = self._keyframes.setdefault(order, _PendingKeyframe())
         pending.parts.add(frame.part)
         pending.keys.update(keys)
+        if self.capacity is not None and len(pending.keys) > 2 * self.capacity.records_max:
+            del self._keyframes[order]  # removals without end: no keyframe has them
+            return ()
         if len(pending.parts) < frame.parts:
             while len(self._keyframes) > KEYFRAMES_PENDING_MAX:
                 del self._keyframes[min(self._keyframes)]

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.admission import Refusals
+from gateway.core.capacity import Capacity
 from gateway.core.counters import Counters
 from gateway.core.events import Event, PublisherReplaced, SessionOpened, ignored
 from gateway.core.fanout import FanOut
@@ -25,12 +27,22 @@ from gateway.core.reader import Reader
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
 from gateway.errors import MalformedMessage, PublisherPresent
-from gateway.limits import DRAIN_SPREAD_MS, JOURNAL_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX
+from gateway.limits import (
+    DRAIN_SPREAD_MS,
+    JOURNAL_BYTES_MAX,
+    NOTICE_S,
+    RECORD_HELD_BYTES,
+    RECORDS_PER_WORLD_MAX,
+    STREAM_MESSAGE_BYTES_MAX,
+    WORLD_BYTES_MAX,
+)
 from gateway.wire.control import encode_control
 from gateway.wire.frames import Frame, Record, encode_frame, with_epoch
 from gateway.wire.journal import Batch
 
 GAP_POLL_S = 0.1
+RECORDS_BOUND = "records_per_world_max"
+BYTES_BOUND = "world_bytes_max"
 Later = Callable[[Callable[[], None]], None]
 
 
@@ -49,6 +61,8 @@ class WorldSettings:
     lag_s: float = 2.0
     journal_bytes_max: int = JOURNAL_BYTES_MAX
     message_bytes_max: int = STREAM_MESSAGE_BYTES_MAX
+    records_max: int = RECORDS_PER_WORLD_MAX
+    bytes_max: int = WORLD_BYTES_MAX
 
 
 class World:
@@ -65,12 +79,18 @@ class World:
         next_seq: int = 0,
         last_epoch: int = 0,
         durable: Mark | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
-        """``state``, ``next_seq``, ``last_epoch`` and ``durable`` are what the store remembers."""
+        """``state``, ``next_seq``, ``last_epoch`` and ``durable`` are what the store remembers; ``refusals``: where
+        records count that find no room."""
         self.name = name
         self.settings = settings or WorldSettings()
         self._stride = self.settings.stride
         self.state = WorldState() if state is None else state
+        self._capacity = self.state.capacity = Capacity(self.settings.records_max, self.settings.bytes_max)
+        self.refusals = Refusals() if refusals is None else refusals
+        self._refused = 0
+        self._notice_refused_at = mono
         self.state.stride = self.state.stride or self.settings.stride
         self.counters = Counters()
         self.last_epoch = last_epoch
@@ -241,6 +261,8 @@ class World:
         before = state.order
         applied = state.apply(frame)
         changed = applied.changed
+        if self._capacity.refused != self._refused:
+            self._tell_refused(mono)
         if not changed and not applied.dropped and state.order == before:
             counters.late += 1
             self.journal.saw(epoch, frame.tick, frame.part, frame.parts, mono)
@@ -262,6 +284,41 @@ class World:
         frame = Frame(state.epoch, state.tick + 1, records, parts=1, sent_at=self.wall_us(mono))
         self.ingest(frame, encode_frame(frame), state.epoch, mono)
         return frame
+
+    def _tell_refused(self, mono: float) -> None:
+        """Records found no room: counted, and the publisher is told now and then."""
+        capacity = self._capacity
+        refused, self._refused = capacity.refused - self._refused, capacity.refused
+        self.counters.records_refused += refused
+        bound = BYTES_BOUND if capacity.is_short_of_bytes else RECORDS_BOUND
+        self.refusals.count(bound)
+        if self.publisher is not None and mono >= self._notice_refused_at:
+            self._notice_refused_at = mono + NOTICE_S
+            limit = capacity.bytes_max if capacity.is_short_of_bytes else capacity.records_max
+            self.publisher.link.control(
+                encode_control(
+                    "notice",
+                    code="world_full",
+                    bound=bound,
+                    limit=limit,
+                    refused=capacity.refused,
+                    message=self.full_message(),
+                )
+            )
+
+    def full_message(self) -> str:
+        """What a publisher is told whose records find no room."""
+        capacity = self._capacity
+        held = (
+            f"{capacity.bytes_max} bytes of records ({RECORD_HELD_BYTES} more than its own each)"
+            if capacity.is_short_of_bytes
+            else f"{capacity.records_max} records"
+        )
+        flag = BYTES_BOUND if capacity.is_short_of_bytes else RECORDS_BOUND
+        return (
+            f"world {self.name} holds {held} at most, and {capacity.refused} records found no room so far; what is "
+            f"there goes on: remove keys, or start the gateway with a higher --{flag.replace('_', '-')}"
+        )
 
     def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float, later: Later) -> None:
         if self.subscribers:

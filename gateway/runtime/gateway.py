@@ -62,9 +62,9 @@ class Gateway:
         self.store = store
         self.certificates = certificates
         self.events = EventLog(log)
-        self.worlds = Worlds(store, settings, self.events.session)
-        self.origins = origins
         self.refusals = Refusals()
+        self.worlds = Worlds(store, settings, self.events.session, self.refusals)
+        self.origins = origins
         self.doors = Doors(self.worlds, origins, self.refusals, self.events)
         self.entities = EntityService(store, self.worlds)
         self.doors.add("entities/live", self.entities.open_live)

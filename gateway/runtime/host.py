@@ -13,11 +13,12 @@ import apsw
 
 from gateway import limits
 from gateway.config import Settings
+from gateway.core.admission import Refusals
 from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
 from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.errors import Conflict, GatewayError, PublisherPresent
+from gateway.errors import Conflict, GatewayError, PublisherPresent, WorldFull
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import Recording
@@ -63,6 +64,7 @@ class WorldHost:
         *,
         create: Mapping[str, Any] | None,
         rounds: Rounds | None = None,
+        refusals: Refusals | None = None,
     ) -> WorldHost:
         """Open the world, recovered to its last synced state.
 
@@ -81,6 +83,9 @@ class WorldHost:
                 linger_s=settings.linger_ms / 1_000,
                 keyframe_interval_s=settings.keyframe_interval_ms / 1_000,
                 stride=database.world.info.stride,
+                message_bytes_max=settings.max_message_bytes,
+                records_max=settings.records_per_world_max,
+                bytes_max=settings.world_bytes_max,
             ),
             mono=time.monotonic(),
             now_us=now_us(),
@@ -88,6 +93,7 @@ class WorldHost:
             next_seq=database.opened.last_seq + 1,
             last_epoch=database.opened.epoch,
             durable=None if recovered is None else Mark(recovered.epoch, recovered.tick),
+            refusals=refusals,
         )
         host = cls(name, database, world, settings, rounds)
         host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
@@ -119,11 +125,17 @@ class WorldHost:
             return self.world.attach_publisher(link, epoch, time.monotonic(), takeover=options.takeover)
 
     async def post(self, messages: AsyncIterator[bytes], *, durable: bool) -> Mapping[str, Any]:
-        """Take one POST's messages; the publisher behind successive POSTs is one and the same."""
+        """Take one POST's messages; the publisher behind successive POSTs is one and the same. Raises
+        :class:`WorldFull` where some of its records found no room: the others were taken."""
         if self._poster is None or self._poster.ended:
             self._poster = await LocalPublisher.attach(self, "http")
         upload = Upload(self, self._poster, durable=durable, patience_s=DURABLE_S_MAX)
-        return await upload.take(messages)
+        refused = self.world.counters.records_refused
+        answer = await upload.take(messages)
+        refused = self.world.counters.records_refused - refused
+        if refused:
+            raise WorldFull(self.world.full_message(), refused_records=refused)
+        return answer
 
     async def put_with(self, records: Sequence[Record], also: Callable[[apsw.Connection], T]) -> T:
         """Set or remove records as the gateway's own doing, and run ``also(connection)`` in the

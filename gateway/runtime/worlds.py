@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway import limits
 from gateway.config import Settings
+from gateway.core.admission import Refusals
 from gateway.core.events import Event, ignored
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import BadInput, NotFound, Overloaded, ShuttingDown, UnknownWorld, Unprocessable
@@ -36,12 +37,19 @@ class _Turn:
 
 
 class Worlds:
-    """The registry. ``udp`` is set where the plain UDP door is open."""
+    """The registry. ``udp`` is set where the plain UDP door is open; ``refusals`` counts what bounds refuse."""
 
-    def __init__(self, store: Store, settings: Settings, on_event: Callable[[Event], None] = ignored) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        on_event: Callable[[Event], None] = ignored,
+        refusals: Refusals | None = None,
+    ) -> None:
         self.store = store
         self.settings = settings
         self._on_event = on_event
+        self.refusals = Refusals() if refusals is None else refusals
         self.udp: UdpDoor | None = None
         self.hosts: dict[str, WorldHost] = {}
         self._names = WorldNames(store)
@@ -72,7 +80,12 @@ class Worlds:
                 try:
                     options = self._options(create)
                     host = await WorldHost.open(
-                        self.store, name, self.settings, create=options, rounds=self.rounds
+                        self.store,
+                        name,
+                        self.settings,
+                        create=options,
+                        rounds=self.rounds,
+                        refusals=self.refusals,
                     )
                     host.world.on_event = self._on_event
                     self.hosts[name] = host

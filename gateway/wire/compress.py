@@ -12,7 +12,15 @@ from typing import Final
 import zstandard
 
 from gateway.errors import MalformedMessage
-from gateway.limits import STREAM_MESSAGE_BYTES_MAX, ZSTD_WINDOW_BYTES_MAX
+from gateway.limits import (
+    INFLATED_BYTES_MIN,
+    INFLATED_RATIO_MAX,
+    INFLATED_RECORDS_MIN,
+    INFLATED_RECORDS_RATIO_MAX,
+    RECORDS_PER_FRAME_MAX,
+    STREAM_MESSAGE_BYTES_MAX,
+    ZSTD_WINDOW_BYTES_MAX,
+)
 
 LEVEL: Final = 3
 
@@ -46,7 +54,18 @@ def decompress(body: bytes, bytes_max: int = STREAM_MESSAGE_BYTES_MAX) -> bytes:
         ) from None
 
 
+def inflated_bytes_max(packed_bytes: int) -> int:
+    """What a message of so many compressed bytes may unpack to, where a peer pays with its bytes for our work."""
+    return min(STREAM_MESSAGE_BYTES_MAX, INFLATED_BYTES_MIN + INFLATED_RATIO_MAX * packed_bytes)
+
+
+def inflated_records_max(packed_bytes: int) -> int:
+    """How many records it may hold."""
+    return min(RECORDS_PER_FRAME_MAX, INFLATED_RECORDS_MIN + INFLATED_RECORDS_RATIO_MAX * packed_bytes)
+
+
 def _too_long(bytes_max: int) -> MalformedMessage:
     return MalformedMessage(
-        f"the zstd records unpack to more than the bound of {bytes_max} bytes; split the frame into parts"
+        f"the zstd records unpack to more than the bound of {bytes_max} bytes, which rises with the "
+        "message's own; split the frame into parts, or send what packs so far without zstd"
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from gateway.errors import MalformedMessage
+from gateway.limits import FRAME_CHAIN_BYTES_MAX, FRAME_CHAIN_KEYS_KEPT_MAX, FRAME_CHAIN_LISTED_KEYS_MAX
 from gateway.wire.frames import FLAG_TICKS, FLAG_ZSTD, FLAGS_KNOWN, HEADER_BYTES, TYPE_FRAME
 from gateway.wire.records import Columns
 from gateway.wire.streams import prefix
@@ -60,6 +61,7 @@ class KeyLists:
     """Finds the :class:`KeyList` of records or of steps without looking at each key again."""
 
     def __init__(self) -> None:
+        self._keys = 0
         self._by_columns: dict[bytes, KeyList] = {}
         self._by_steps: dict[bytes, KeyList] = {}
 
@@ -86,10 +88,14 @@ class KeyLists:
         return found
 
     def _keep(self, columns: bytes, steps: bytes, keys: list[int]) -> KeyList:
-        if len(self._by_columns) >= 4 * _RUNS_MAX:
+        self._keys += len(keys)
+        if len(self._by_columns) >= 4 * _RUNS_MAX or self._keys > FRAME_CHAIN_LISTED_KEYS_MAX:
             self._by_columns.clear()
             self._by_steps.clear()
+            self._keys = len(keys)
         found = KeyList(tuple(keys), steps)
+        if len(keys) > FRAME_CHAIN_LISTED_KEYS_MAX:
+            return found
         self._by_columns[columns] = self._by_steps[steps] = found
         return found
 
@@ -285,6 +291,14 @@ class Chain:
     def known_keys(self) -> int:
         """About how many keys are remembered."""
         return len(self._last) + sum([len(run.keys) for run in self._runs])
+
+    @property
+    def is_heavy(self) -> bool:
+        """True where more is remembered than is worth it."""
+        keys = self.known_keys
+        if not isinstance(self._body, Layout) and len(self._body) > FRAME_CHAIN_BYTES_MAX:
+            return True
+        return keys > FRAME_CHAIN_KEYS_KEPT_MAX or keys * self._stride > FRAME_CHAIN_BYTES_MAX
 
     def restart(self) -> None:
         self._body = b""

@@ -78,13 +78,15 @@ class FrameEncoder:
             if self._chain.begun:
                 self._chain.restart()
             return QUICK, body
-        if fresh or self._chain.known_keys > FRAME_CHAIN_KEYS_MAX:
+        if fresh:
             self._chain.restart()
         layout = take_apart(body, self._chain.lists)
         codec, packed = self._pack(body, layout)
         if len(packed) >= len(body):
             codec, packed = PLAIN, body
         self._chain.follow(body, layout, alone=codec in (PLAIN, ALONE))
+        if self._chain.is_heavy:
+            self._chain.restart()
         return codec, packed
 
     def _pack(self, body: bytes, layout: Layout | None) -> tuple[int, bytes]:

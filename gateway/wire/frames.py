@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.errors import MalformedMessage
-from gateway.limits import RECORDS_PER_FRAME_MAX
-from gateway.wire.compress import compress, decompress
+from gateway.limits import RECORDS_PER_FRAME_MAX, STREAM_MESSAGE_BYTES_MAX
+from gateway.wire.compress import compress, decompress, inflated_bytes_max, inflated_records_max
 from gateway.wire.control import TYPE_CONTROL, Control, decode_control
 from gateway.wire.records import Columns, check_stride, read_columns, read_keys, read_records, record_chunks
 
@@ -186,11 +186,12 @@ def encode_records(
     return b"".join(record_chunks(keys, values, ticks, stride))
 
 
-def decode_message(message: bytes) -> Frame | Control:
-    """The frame or control message in ``message``; raises :class:`MalformedMessage` for anything else."""
+def decode_message(message: bytes, *, proportionate: bool = False) -> Frame | Control:
+    """The frame or control message in ``message``; raises :class:`MalformedMessage` for anything else.
+    ``proportionate``: of a peer who must not cause more work than it has sent bytes for."""
     kind = message[0] if message else -1
     if kind == TYPE_FRAME:
-        return decode_frame(message)
+        return decode_frame(message, proportionate=proportionate)
     if kind == TYPE_CONTROL:
         return decode_control(message)
     if kind < 0:
@@ -200,8 +201,9 @@ def decode_message(message: bytes) -> Frame | Control:
     )
 
 
-def decode_frame(message: bytes) -> Frame:
-    """The frame in ``message``, fully validated; raises :class:`MalformedMessage` naming what is wrong."""
+def decode_frame(message: bytes, *, proportionate: bool = False) -> Frame:
+    """The frame in ``message``, fully validated; raises :class:`MalformedMessage` naming what is wrong.
+    ``proportionate`` as for :func:`decode_message`."""
     if len(message) < HEADER_BYTES:
         raise MalformedMessage(
             f"a frame has a header of {HEADER_BYTES} bytes; this message has {len(message)} in all"
@@ -219,21 +221,26 @@ def decode_frame(message: bytes) -> Frame:
     frame._bytes = message
     frame._start = HEADER_BYTES
     frame._columns = frame._keys = None
+    records_max = RECORDS_PER_FRAME_MAX
     if flags:
         frame.keyframe = flags & FLAG_KEYFRAME != 0
         frame.repair = flags & FLAG_REPAIR != 0
         frame.ticks = flags & FLAG_TICKS != 0
         frame.zstd = flags & FLAG_ZSTD != 0
         if flags & FLAG_ZSTD:
-            frame._bytes, frame._start = decompress(message[HEADER_BYTES:]), 0
+            packed = message[HEADER_BYTES:]
+            bytes_max = STREAM_MESSAGE_BYTES_MAX
+            if proportionate:
+                bytes_max, records_max = inflated_bytes_max(len(packed)), inflated_records_max(len(packed))
+            frame._bytes, frame._start = decompress(packed, bytes_max), 0
     else:
         frame.keyframe = frame.repair = frame.ticks = frame.zstd = False
     if stride:
         records_bytes, unit = len(frame._bytes) - frame._start, stride + 4 if frame.ticks else stride
-        if records_bytes % unit or records_bytes > unit * RECORDS_PER_FRAME_MAX:
-            check_stride(records_bytes, unit)
+        if records_bytes % unit or records_bytes > unit * records_max:
+            check_stride(records_bytes, unit, records_max)
     else:
-        frame._columns = read_records(frame._bytes[frame._start :], frame.ticks)
+        frame._columns = read_records(frame._bytes[frame._start :], frame.ticks, records_max)
         frame._bytes, frame._start = b"", 0
     return frame
 

@@ -68,19 +68,24 @@ def fits_stride(key: int, data: bytes | None, stride: int) -> bool:
     return data is not None and len(data) == stride and data[:4] == _U32.pack(key)
 
 
-def check_stride(body_bytes: int, unit: int) -> None:
+def check_stride(body_bytes: int, unit: int, records_max: int = RECORDS_PER_FRAME_MAX) -> None:
     """Raises :class:`MalformedMessage` unless these are whole records, and not too many."""
     if body_bytes % unit:
         raise MalformedMessage(
             f"{body_bytes} bytes of records are not a multiple of {unit}, the stride (and tick) of each; send whole records"
         )
-    _check_count(body_bytes // unit)
+    _check_count(body_bytes // unit, records_max)
 
 
-def _check_count(count: int) -> None:
-    if count > RECORDS_PER_FRAME_MAX:
+def _check_count(count: int, records_max: int) -> None:
+    if count > records_max:
         raise MalformedMessage(
-            f"{count} records in one message are over the bound of {RECORDS_PER_FRAME_MAX}; split the frame into parts"
+            f"{count} records in one message are over the bound of {records_max}"
+            + (
+                "; split the frame into parts"
+                if records_max == RECORDS_PER_FRAME_MAX
+                else " for so few compressed bytes; give each key once, or send them without zstd"
+            )
         )
 
 
@@ -113,7 +118,8 @@ def read_columns(message: bytes, start: int, stride: int, own_ticks: bool) -> Co
     return Columns(tuple([key for _, key in heads]), values, [tick for tick, _ in heads])
 
 
-def read_records(body: bytes, own_ticks: bool) -> Columns:
+def read_records(body: bytes, own_ticks: bool, records_max: int = RECORDS_PER_FRAME_MAX) -> Columns:
+    """Records that carry their own lengths, at most ``records_max``. Raises :class:`MalformedMessage`."""
     keys: list[int] = []
     values: list[bytes | None] = []
     ticks: list[int] | None = [] if own_ticks else None
@@ -130,6 +136,8 @@ def read_records(body: bytes, own_ticks: bool) -> Columns:
             tick, key, length = unpack(body, at)
             ticks.append(tick)
         at += head_bytes
+        if len(keys) == records_max:
+            _check_count(records_max + 1, records_max)
         keys.append(key)
         if length == REMOVED_LENGTH:
             values.append(None)
@@ -140,5 +148,4 @@ def read_records(body: bytes, own_ticks: bool) -> Columns:
         else:
             values.append(body[at : at + length])
             at += length
-    _check_count(len(keys))
     return Columns(tuple(keys), values, ticks)

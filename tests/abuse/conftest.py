@@ -149,7 +149,7 @@ async def attack_on(target: Target, innocent: Innocent | None = None) -> AsyncIt
 async def given_back(target: Target, attack: Attack, also: Callable[[], bool] = lambda: True) -> None:
     """Wait until memory (and whatever ``also`` looks at) is given back; fail where it is not in time."""
     async with asyncio.timeout(GIVEN_BACK_S_MAX if LONG else 4 * GIVEN_BACK_S_MAX):
-        while target.rss_mib() > attack.before_mib + GROWTH_MIB_MAX or not also():
+        while target.rss_mib() > attack.before_mib + GROWTH_MIB_MAX or not also():  # noqa: ASYNC110
             await asyncio.sleep(SAMPLE_S)
 
 

@@ -1,0 +1,96 @@
+"""How much a world's state may hold, and which records of a message no longer fit. Room: core. Pure.
+
+The bytes are not weighed with every message, for most only renew what is there: a count that is never
+too low by more than one frame rises with what comes, and is made anew from the state when it reaches the
+bound. Near the bound each record is weighed, and the count made anew every so many messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from gateway.limits import RECORD_HELD_BYTES
+
+Records = Mapping[int, tuple[int, bytes]]
+
+RECOUNT_MESSAGES: Final = 64
+"""Messages that may come to a state that is nearly full before it is counted anew: some milliseconds' work."""
+
+
+class Capacity:
+    """At most ``records_max`` records, and ``bytes_max`` bytes of them: their contents and
+    :data:`RECORD_HELD_BYTES` each. ``refused``: records that found no room so far."""
+
+    def __init__(self, records_max: int, bytes_max: int) -> None:
+        self.records_max = records_max
+        self.bytes_max = bytes_max
+        self.refused = 0
+        self.is_short_of_bytes = False
+        """Whether the last record that was refused was so for its bytes, and not for being one more."""
+        self._bytes = 0
+        self._is_near = False
+        self._since = RECOUNT_MESSAGES
+
+    def misfits(
+        self, records: Records, keys: Sequence[int], values: Sequence[bytes | None]
+    ) -> frozenset[int] | None:
+        """The places of those records of a message that find no room beside ``records``; None
+        (nearly always): all do. Call it once for each message, before it is taken."""
+        more = sum([RECORD_HELD_BYTES + len(value) for value in values if value is not None])
+        if len(records) + len(keys) <= self.records_max:
+            if self._has_room(records, more):
+                self._bytes += more
+                return None
+        elif not self._is_near:
+            self._recount(records)
+        return self._weighed(records, keys, values)
+
+    def _has_room(self, records: Records, more: int) -> bool:
+        if self._is_near:
+            return False
+        if self._bytes + more <= self.bytes_max:
+            return True
+        self._recount(records)
+        return not self._is_near and self._bytes + more <= self.bytes_max
+
+    def _recount(self, records: Records) -> None:
+        self._bytes = held_bytes(records)
+        self._is_near = self._bytes > self.bytes_max - self.bytes_max // 8
+        self._since = 0
+
+    def _weighed(
+        self, records: Records, keys: Sequence[int], values: Sequence[bytes | None]
+    ) -> frozenset[int] | None:
+        """One record after the other. What makes the state no larger always fits; what makes it smaller gives
+        room once the state is counted anew, for it may turn out to come too late."""
+        self._since += 1
+        if self._since > RECOUNT_MESSAGES:
+            self._recount(records)
+        count, misfits = len(records), []
+        seen: dict[int, int] = {}
+        for at, (key, value) in enumerate(zip(keys, values, strict=True)):
+            if value is None:
+                continue
+            before = seen.get(key, -1)
+            if before < 0:
+                found = records.get(key)
+                before = 0 if found is None else RECORD_HELD_BYTES + len(found[1])
+            growth = RECORD_HELD_BYTES + len(value) - before
+            if growth <= 0:
+                continue
+            is_one_too_many = not before and count >= self.records_max
+            if is_one_too_many or self._bytes + growth > self.bytes_max:
+                misfits.append(at)
+                self.is_short_of_bytes = not is_one_too_many
+                continue
+            seen[key] = before + growth
+            self._bytes += growth
+            count += not before
+        self.refused += len(misfits)
+        return frozenset(misfits) if misfits else None
+
+
+def held_bytes(records: Records) -> int:
+    """What records count for."""
+    return sum([len(data) for _, data in records.values()]) + RECORD_HELD_BYTES * len(records)
