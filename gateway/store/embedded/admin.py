@@ -9,7 +9,7 @@ from gateway.errors import BadInput, Conflict, Gone, Unprocessable
 from gateway.limits import STORE_LOCK_OWNER_BYTES_MAX, STORE_NAMESPACE_KEY_BYTES_MAX, STORE_OVERLAY_DEPTH_MAX
 from gateway.store.base import LockInfo, OverlayBase
 from gateway.store.embedded import versions
-from gateway.store.embedded.namespaces import NsState, load, not_found
+from gateway.store.embedded.namespaces import NsState, load, named_row, not_found
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 
@@ -63,6 +63,9 @@ def rename(txn: WriteTxn, old_key: str, new_key: str) -> None:
     if ask(txn.cursor, "SELECT 1 FROM ns WHERE key = ?", (new_key,)):
         raise Unprocessable(f"namespace {new_key!r:.200} exists already", namespace=new_key[:200])
     txn.cursor.execute("UPDATE ns SET key = ? WHERE rid = ?", (new_key, state.rid))
+    txn.cursor.execute(
+        "INSERT OR REPLACE INTO meta(name, value) VALUES(?, ?)", (named_row(state.rid), txn.next_version())
+    )
     txn.stale += [old_key, new_key]
 
 

@@ -29,6 +29,7 @@ from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 
 _NOTHING_PACKED: Final[Mapping[bytes, Packed]] = {}
+_OWN = "SELECT 1 FROM log WHERE ns = ? AND version = ?"
 _NEWEST = "SELECT version FROM page WHERE ns = ? AND page = ? ORDER BY version DESC LIMIT 1"
 
 
@@ -185,6 +186,7 @@ def _check_conflict(txn: WriteTxn, state: NsState, part: Part) -> None:
     written, _ = txn.written(state)
     if part.assumed > (written or state.id):
         raise Conflict(f"assumed version {versions.text(part.assumed)} is ahead of the head of {part.key!r}")
+    _check_same(txn, state, part, written)
     if part.assumed >= written:
         return
     if part.read_set is None:
@@ -196,6 +198,23 @@ def _check_conflict(txn: WriteTxn, state: NsState, part: Part) -> None:
         rows = ask(txn.cursor, _NEWEST, (state.rid, page))
         if rows and rows[0][0] > part.assumed:
             raise Conflict(f"page {page} of {part.key!r} changed after the assumed version", page=page)
+
+
+def _check_same(txn: WriteTxn, state: NsState, part: Part, written: int) -> None:
+    """Raise :class:`Conflict` where the assumed version is of another namespace that had this key: it was
+    deleted and made again, or another was renamed to it. Its pages would be written over these."""
+    head = written or state.id
+    if part.assumed == head or (not part.assumed and not written):
+        return  # version zero assumes nothing, and there is nothing yet
+    older = part.assumed < min(state.id, head)
+    if not older and part.assumed < state.named and part.read_set is not None:
+        txn.flush()
+        older = not ask(txn.cursor, _OWN, (state.rid, part.assumed))
+    if older:
+        raise Conflict(
+            f"assumed version {versions.text(part.assumed)} is not of the namespace that {part.key!r} names now: "
+            "it was deleted and made again, or renamed; read the head anew"
+        )
 
 
 def _others(txn: WriteTxn, state: NsState, part: Part) -> tuple[int, ...] | None:

@@ -36,6 +36,7 @@ class NsState:
         "key",
         "last_attempt",
         "lock",
+        "named",
         "overlay",
         "rid",
         "truncated",
@@ -52,6 +53,8 @@ class NsState:
     truncated: int
     untrimmed: int
     lock: LockInfo | None
+    named: int
+    """The version at which it was given this key; 0 where it was made with it."""
     overlay: OverlayBase | None
     chain: tuple[tuple[int, int], ...]
     """The namespaces below, nearest first: (rid, version that it is frozen at)."""
@@ -151,6 +154,8 @@ def load(cursor: apsw.Cursor, key: str) -> NsState | None:
     (state.rid, state.key, state.id, floor, base, snapshot, state.truncated, *lock) = rows[0]
     state.lock = _lock(*lock)
     state.untrimmed = STORE_LOG_COMMITS_KEPT
+    named = ask(cursor, "SELECT value FROM meta WHERE name = ?", (named_row(state.rid),))
+    state.named = named[0][0] if named else 0
     newest = ask(
         cursor, "SELECT version, attempt FROM log WHERE ns = ? ORDER BY version DESC LIMIT 1", (state.rid,)
     )
@@ -162,6 +167,11 @@ def load(cursor: apsw.Cursor, key: str) -> NsState | None:
     state.overlay = None if base is None else OverlayBase(versions.text(base), versions.text(snapshot))
     state.chain = _chain(cursor, base, snapshot)
     return state
+
+
+def named_row(rid: int) -> str:
+    """The row of ``meta`` that tells when the namespace was renamed last."""
+    return f"named:{rid}"
 
 
 def _lock(owner: str | None, snapshot: int, nonce: str, rolling_back: int) -> LockInfo | None:

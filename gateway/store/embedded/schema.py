@@ -3,6 +3,7 @@
 ``store.sqlite`` holds every namespace: SQLite in WAL mode, ``synchronous=FULL`` at the writer,
 so that a commit is answered after the fsync of the log. Tables:
 
+* ``meta``: the numbers reserved, and ``named:RID``, the version at which a namespace was renamed.
 * ``ns``: one row a namespace; ``key`` NULL marks a deleted one whose rows are still being removed.
 * ``page``: (namespace, page, version) -> the content's hash and where it lies.
 * ``content``: (namespace, hash) -> blob id, how many page rows refer to it, when it was last

@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.limits import STORE_STEP_ROWS_MAX, STORE_STEP_S
 from gateway.store.embedded import versions
+from gateway.store.embedded.namespaces import named_row
 from gateway.store.embedded.pool import Pool
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
@@ -120,6 +121,7 @@ def forget_namespace(rid: int) -> Callable[[WriteTxn], int]:
             if ask(txn.cursor, f"SELECT 1 FROM {table} WHERE ns = ? LIMIT 1", (rid,)):
                 return 0
         txn.cursor.execute("DELETE FROM ns WHERE rid = ? AND key IS NULL", (rid,))
+        txn.cursor.execute("DELETE FROM meta WHERE name = ?", (named_row(rid),))
         return 1
 
     return step

@@ -175,6 +175,48 @@ class CommitRules:
         await store.commit(request(part(ns, ZERO_VERSION, {0: A})))
         assert await get(store, ns, 0) == A
 
+    @pytest.mark.parametrize("read_set", [None, [], [0]], ids=["namespace", "blind", "pages"])
+    async def test_version_older_than_the_namespace_conflicts(
+        self, store: Store, read_set: list[int] | None
+    ) -> None:
+        other, ns = await new_namespace(store), await new_namespace(store)
+        older = await head(store, other)
+        for first in (True, False):
+            with pytest.raises(Conflict):
+                await store.commit(request(part(ns, older, {0: A}, read_set), first=first))
+        await put(store, ns, {1: B})
+        for stale in (older, ZERO_VERSION):
+            with pytest.raises(Conflict):
+                await store.commit(request(part(ns, stale, {0: A}, read_set)))
+        assert (await get(store, ns, 0), await get(store, ns, 1)) == (b"", B)
+
+    @pytest.mark.parametrize("read_set", [None, [], [0]], ids=["namespace", "blind", "pages"])
+    async def test_version_of_a_namespace_deleted_and_made_again_conflicts(
+        self, store: Store, read_set: list[int] | None
+    ) -> None:
+        ns = await new_namespace(store)
+        old = (await put(store, ns, {0: A, 1: A})).version
+        await store.delete_namespace(ns.key)
+        await store.create_namespace(ns.key)
+        with pytest.raises(Conflict):
+            await store.commit(request(part(ns, old, {0: B}, read_set)))
+
+    @pytest.mark.parametrize("read_set", [None, [], [0]], ids=["namespace", "blind", "pages"])
+    async def test_version_of_a_namespace_that_another_was_renamed_over_conflicts(
+        self, store: Store, read_set: list[int] | None
+    ) -> None:
+        """The one renamed is older than the version assumed, and was written to since."""
+        renamed, ns = await new_namespace(store), await new_namespace(store)
+        mine = (await put(store, renamed, {3: C})).version
+        assumed = (await put(store, ns, {0: A})).version
+        await put(store, renamed, {4: C})
+        await store.delete_namespace(ns.key)
+        await store.rename_namespace(renamed.key, ns.key)
+        with pytest.raises(Conflict):
+            await store.commit(request(part(ns, assumed, {0: B}, read_set)))
+        stays = await store.commit(request(part(ns, mine, {0: B}, read_set=[0])))
+        assert await head(store, ns) == stays.version
+
     async def test_bounds_of_a_commit(self, store: Store) -> None:
         spaces = [await new_namespace(store) for _ in range(17)]
         parts = [part(ns, await head(store, ns), {0: A}) for ns in spaces]

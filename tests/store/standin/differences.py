@@ -16,7 +16,7 @@ KINDER: Final[Mapping[str, Sequence[str]]] = {
     "A deleted or renamed name is free at once": (
         "test_renaming_keeps_the_pages",
         "test_deleted_namespace_is_gone_and_its_key_free",
-        "test_a_namespace_is_created_renamed_and_deleted",
+        "test_version_of_a_namespace_that_another_was_renamed_over_conflicts",
     ),
     "A read above the head serves the newest version": (
         "test_rollback_removes_what_came_after_the_snapshot",
