@@ -56,7 +56,9 @@ class Settings:
     store: str = _setting(
         "", "folder of the embedded store, or URL of an mvstore; empty: in the user's data folder"
     )
-    store_admin: str = _setting("", "URL of the admin API of a remote mvstore")
+    store_admin: str = _setting(
+        "", "URLs of the admin API of a remote mvstore, separated by commas, asked in turn"
+    )
     store_ca: str = _setting("", "CA that a remote store's certificate is checked by, a PEM file")
     store_cache_mib: int = _setting(64, "page cache in front of a remote store", low=1, high=65_536)
     certs: str = _setting("certs", "folder for the certificates that the gateway makes for itself")

@@ -236,6 +236,15 @@ short enough that they take less than the ring itself."""
 VERSIONS_KEPT_RECORD_S: Final = 3_600
 """How long they are kept where everything is recorded: the frames stand in the tables, this is for
 looks at entities in the past."""
+UPKEEP_PAGES_MIN: Final = 1_000
+"""Page versions of a world that a remote store keeps beyond need before it is asked to truncate them: it scans all that the
+world has for it, so as much has to have been written as there is to scan. 8 MiB of 8 KiB pages, of a small world."""
+UPKEEP_WAIT_S_MAX: Final = 3_600
+"""How long fewer old versions lie at a remote store, and the last ones of a world that nobody writes to any more."""
+UPKEEP_RETRY_S_MIN: Final = 60
+"""Until a remote or local store is asked again after an upkeep that failed; twice as long each time."""
+UPKEEP_RETRY_S_MAX: Final = 3_600
+"""... and at most this: what fails for an hour is for somebody to mend, not to be asked more often."""
 HISTORY_PAGE_ROWS: Final = 64
 """Rows read in one transaction by who streams a recording: a second of frames."""
 HISTORY_GAPS_MAX: Final = 10_000
@@ -281,6 +290,13 @@ STORE_COMMIT_INLINE_PAGES_MAX: Final = 100
 """mvstore's bound on inline pages over one whole commit."""
 STORE_COMMIT_PAGES_MAX: Final = 50_000
 """mvstore's bound on pages over one whole commit."""
+STORE_TRANSACTION_PAGES: Final = 10_000
+"""Pages that FoundationDB took in one commit (10 MB and 5 s are its bounds; 20,000 it never takes): a larger commit that
+fails below is refused for good, a smaller one is tried again."""
+STORE_TRANSACTION_FAILURES: Final = 2
+"""... after so many failures: the first may be of another kind."""
+STORE_COMMIT_PAGE_S: Final = 0.000_5
+"""What each page of a commit adds to its deadline; the real store took 0.24 ms a page."""
 STORE_COMMIT_NAMESPACES_MAX: Final = 16
 """mvstore's bound on namespaces of one commit."""
 STORE_LOCK_OWNER_BYTES_MAX: Final = 256
@@ -298,6 +314,8 @@ STORE_ANSWER_PIECE_BYTES: Final = 128 * KIB
 """Answers are handed to the transport in pieces of about this: it can wait for the peer between them."""
 STORE_DEADLINE_S: Final = 5.0
 """Nothing waits longer for a remote store without being told; longer than its failovers take."""
+STORE_EARLY_ENDS: Final = 2
+"""Answers that end early before the admin API is asked why: one may be a hiccup of what is below the store."""
 STORE_BACKOFF_S_MIN: Final = 0.05
 """First wait before asking a remote store again: mvSQLite's client waits as long."""
 STORE_BACKOFF_S_MAX: Final = 10.0
@@ -319,6 +337,8 @@ STORE_ADMIN_ANSWER_BYTES_MAX: Final = 64 * MIB
 """A list of half a million namespaces."""
 STORE_ADMIN_SILENCE_S_MAX: Final = 60.0
 """Background work on a large namespace says something at least this often."""
+STORE_CONTENT_KEPT_S: Final = 3_600
+"""How long mvstore keeps content that nothing refers to before a collection deletes it, by default."""
 STORE_ADDRESSES_MAX: Final = 16
 """Addresses of one remote store: as many as anyone runs side by side."""
 STORE_H3_PATIENCE_S: Final = 1.0

@@ -39,7 +39,7 @@ async def open_store(
 
     A folder is the embedded engine (``auto_create``: namespaces are made on first use).
     ``http://HOST:PORT`` is an mvstore, ``https://HOST:PORT`` a gateway; several addresses of one
-    store are separated by commas. ``transport``: ``auto`` is HTTP/3 with TCP as its fallback for
+    store are separated by commas, and so are those of its admin API (``admin_url``), which are asked in turn. ``transport``: ``auto`` is HTTP/3 with TCP as its fallback for
     https, and HTTP/2 with HTTP/1.1 as its fallback for http. ``cache_bytes``: pages of a remote
     store kept here (0: none). Raises :class:`ConfigError` for a name that cannot be used.
     """
@@ -47,17 +47,24 @@ async def open_store(
         return EmbeddedStore.open(target, auto_create=auto_create)
     trust = trust or Trust.of()
     transports = [_transport(url, trust, transport) for url in _urls(target)]
-    admin = AdminApi(_tcp(admin_url, trust, "auto")) if admin_url else None
+    admin = (
+        AdminApi(*(_tcp(url, trust, "auto") for url in _urls(admin_url, "--store-admin")))
+        if admin_url
+        else None
+    )
+    if options is None:
+        # in clear text it may be an mvstore; a gateway looks by itself
+        options = RemoteOptions(check_assumed=target.startswith("http://"))
     store = RemoteStore(transports, admin=admin, options=options)
     return CachedStore(store, bytes_max=cache_bytes) if cache_bytes else store
 
 
-def _urls(target: str) -> list[str]:
+def _urls(target: str, flag: str = "--store") -> list[str]:
     scheme = target.partition("://")[0]
     urls = [part if "://" in part else f"{scheme}://{part}" for part in target.split(",") if part]
     if len(urls) > limits.STORE_ADDRESSES_MAX:
         raise ConfigError(
-            f"--store names {len(urls)} addresses; at most {limits.STORE_ADDRESSES_MAX} are taken"
+            f"{flag} names {len(urls)} addresses; at most {limits.STORE_ADDRESSES_MAX} are taken"
         )
     return [Address.parse(url.strip()).base_url for url in urls]
 

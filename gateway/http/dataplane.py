@@ -25,6 +25,8 @@ from gateway.wire.mvstore import FrameReader, ReadMessage
 T = TypeVar("T")
 
 _BYTES: Headers = [(b"content-type", b"application/octet-stream")]
+_CHECKS: Headers = [(b"x-store-checks", b"assumed-version")]
+"""Says that a commit on a version of another namespace is refused here, so that who asks need not look before."""
 _U64_MAX = 2**64 - 1
 
 
@@ -94,7 +96,7 @@ class DataPlane:
         owner = query.get("lock_owner") or None
         stat = await self._using(ns, lambda: self._store.stat(ns, from_version=since, lock_owner=owner))
         answer = {"version": stat.version, "metadata": stat.metadata, "read_only": stat.read_only}
-        await call.answer_json({**answer, "interval": stat.interval})
+        await call.answer_json({**answer, "interval": stat.interval}, headers=_CHECKS)
 
     async def time2version(self, call: Call) -> None:
         """``GET /time2version?t=UNIX_SECONDS``."""

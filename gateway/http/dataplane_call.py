@@ -124,10 +124,10 @@ class Call:
         await self._start(status, [*(headers or ()), (b"content-length", b"%d" % len(body))])
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def answer_json(self, value: Any, status: int = 200) -> None:
+    async def answer_json(self, value: Any, status: int = 200, headers: Headers | None = None) -> None:
         """The whole answer, as JSON."""
         body = json.dumps(value, separators=(",", ":")).encode()
-        await self.answer(status, body, [(b"content-type", b"application/json")])
+        await self.answer(status, body, [(b"content-type", b"application/json"), *(headers or ())])
 
     async def stream(self, piece: bytes, headers: Headers | None = None) -> None:
         """The next piece of an answer with status 200; end it with :meth:`end`."""

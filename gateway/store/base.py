@@ -68,13 +68,17 @@ class PageWrite(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NamespaceCommit:
-    """One namespace's part of a commit, on the assumed head ``version``."""
+    """One namespace's part of a commit, on the assumed head ``version``.
+
+    ``anchored``: one of the pages names, by its hash alone, content that the namespace is known to hold. A store
+    that has another namespace under the key by now has no such content, and refuses the commit as ``Gone``."""
 
     namespace: Namespace
     version: Version
     pages: Sequence[PageWrite]
     read_set: frozenset[int] | None = None
     metadata: str | None = None
+    anchored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,16 @@ class CachedStore:
         self._reads = SharedReads(inner.read, self.pages.put)
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def content_kept_s(self) -> float:
+        """As the inner store's."""
+        return float(getattr(self.inner, "content_kept_s", 0.0))
+
+    @property
+    def takes_any_version(self) -> bool:
+        """As the inner store's."""
+        return bool(getattr(self.inner, "takes_any_version", False))
+
     def facts(self) -> dict[str, Any]:
         """Counters: hits and misses of the cache, shared and upstream reads, bytes held."""
         inner = getattr(self.inner, "facts", None)

@@ -13,8 +13,18 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from blake3 import blake3
+
 from gateway import limits
-from gateway.store.base import ZERO_VERSION, Committed, NamespaceCommit, PageContent, PageRead, Version
+from gateway.store.base import (
+    ZERO_VERSION,
+    Committed,
+    NamespaceCommit,
+    PageContent,
+    PageRead,
+    PageWrite,
+    Version,
+)
 
 
 class _Entry:
@@ -165,14 +175,23 @@ class PageCache:
             space = self._space(key, part.version)
             if done.version <= space.head:
                 return
+            newest = {page.page: self._written(space, page) for page in part.pages}  # the last write counts
             if others is not None and part.version <= space.head:
                 self._advance(space, done.version, {*others, *(page.page for page in part.pages)})
             else:
                 self._advance(space, done.version, None)
-            newest = {page.page: page.data for page in part.pages}  # the last write of a page counts
             for number, data in newest.items():
                 if data is not None:
                     self._hold(space, number, PageContent(done.version, data), done.version)
+
+    def _written(self, space: _Space, page: PageWrite) -> bytes | None:
+        """What the commit wrote there, if it is known: a page by its hash alone may be one that is here."""
+        if page.data is not None:
+            return page.data
+        newest = max(space.pages.get(page.page, ()), key=lambda entry: entry.since, default=None)
+        if newest is None or blake3(newest.content.data).digest() != page.hash:
+            return None
+        return newest.content.data
 
     def forget(self, key: str) -> None:
         """Keep nothing of a namespace."""

@@ -100,6 +100,8 @@ class Pages:
         self.hold = False
         """True: COMMIT leaves the dirty pages in place for :func:`commit_together`."""
         self.committed: Committed | None = None
+        self.on_committed: Callable[[int, int], None] | None = None
+        """Told after each commit: the page versions that it made, the pages that the database has (0: not known now)."""
         self._counter = 1
         self._first: bytes | None = None
         self._dirty: dict[int, bytes] = {}
@@ -109,6 +111,10 @@ class Pages:
         self._cache_pages_max = max(1, cache_bytes // page_size)
         self._next_page = -1
         self._run = 1
+        self._anchors = not follow_head and not self.read_only and getattr(store, "takes_any_version", False)
+        self._anchor: bytes | None = None
+        """The hash of page 0 as this connection committed it: content that the namespace itself holds."""
+        self._next_anchor: bytes | None = None
 
     # --- a transaction's start and end -------------------------------------------------------
 
@@ -144,6 +150,7 @@ class Pages:
             self.head = None
 
     def _forget(self, interval: Sequence[int] | None) -> None:
+        self._anchor = None
         if interval is None:
             self._cache.clear()
             self._first = None
@@ -262,6 +269,8 @@ class Pages:
         self._blank_trunk()
         if 0 in self._dirty and self._first == self._dirty[0]:
             del self._dirty[0]
+        if self.dirty and self._anchors and self._anchor is None and 0 not in self._ahead:
+            self._dirty.setdefault(0, self._first_page())  # to be named by its hash from now on
         count = len(self._dirty) + len(self._ahead)
         if not count:
             return None
@@ -275,7 +284,20 @@ class Pages:
         writes = [PageWrite(page, blake3(data).digest(), data) for page, data in self._dirty.items()]
         writes += [PageWrite(page, content) for page, content in self._ahead.items()]
         read_set = None if self._read_set is None else frozenset(self._read_set)
-        return NamespaceCommit(self.ns, self._version(), writes, read_set)
+        anchored = self._weigh_anchor(writes)
+        return NamespaceCommit(self.ns, self._version(), writes, read_set, anchored=anchored)
+
+    def _weigh_anchor(self, writes: list[PageWrite]) -> bool:
+        """Put page 0's committed content first, by its hash alone, so that a store which has another namespace
+        under this key refuses the commit: mvstore remembers names, and takes any version where nothing was
+        written (``docs/STORE.md``). Where page 0 changes, its later write counts."""
+        if not self._anchors:
+            return False
+        self._next_anchor = next((write.hash for write in writes if write.page == 0), self._anchor)
+        if self._anchor is None:
+            return False
+        writes.insert(0, PageWrite(0, self._anchor))
+        return True
 
     def _blank_trunk(self) -> None:
         """Zero what the first freelist page does not use (the file format, section 1.5): SQLite leaves
@@ -288,6 +310,8 @@ class Pages:
 
     def accept(self, committed: Committed) -> None:
         """The commit is down: the written pages are the head's now."""
+        count = len(self._dirty) + len(self._ahead) + (self._anchor is not None)
+        size = self.size_pages if 0 in self._dirty or self._first is not None else 0
         for page in self._ahead:
             self._cache.pop(page, None)
         if 0 in self._ahead:
@@ -301,7 +325,10 @@ class Pages:
             self._forget_foreign(committed.changelog.get(self.ns.key))
         self.head = committed.version
         self.committed = committed
+        self._anchor = self._next_anchor
         self.discard()
+        if self.on_committed is not None:
+            self.on_committed(count, size)
 
     def _forget_foreign(self, changed: Sequence[int] | None) -> None:
         if changed is None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
 from gateway import limits
-from gateway.errors import BadInput, Forbidden, NotFound, StoreError, StoreUnavailable
+from gateway.errors import BadInput, Forbidden, GatewayError, NotFound, StoreError, StoreUnavailable
 from gateway.store.base import LockInfo, NamespaceInfo, OverlayBase, Version
+from gateway.store.remote.addresses import Addresses
 from gateway.store.remote.transport import Answer, Ask, Transport, check
 
 
@@ -21,14 +24,59 @@ class AdminNeeded(Forbidden):
 
 
 class AdminApi:
-    """Makes, renames, deletes and tells of namespaces. Asks once: nothing here may be done twice."""
+    """Makes, renames, deletes and tells of namespaces. Each address is asked once, in turn, until one answers; one
+    that does not is set aside for a while. Time and randomness come in."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+    def __init__(
+        self,
+        *transports: Transport,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._addresses = Addresses(transports, uniform)
+        self._clock = clock
 
-    async def _ask(self, method: str, path: str, value: Any = None) -> Answer:
-        answer = await self._transport.request(_ask(method, path, value), limits.STORE_DEADLINE_S)
-        return check(answer, self._transport.url)
+    @property
+    def urls(self) -> str:
+        """The addresses, for messages."""
+        return ", ".join(transport.url for transport in self._addresses.transports)
+
+    async def _ask(
+        self, method: str, path: str, value: Any = None, *, again: type[GatewayError] | None = None
+    ) -> Answer:
+        """Raises what a 4xx stands for, and :class:`StoreUnavailable` where no address answers. ``again``: says
+        that an address before, whose answer was lost, has done it already."""
+        ask = _ask(method, path, value)
+        failure: StoreUnavailable | None = None
+        for transport in self._in_turn():
+            try:
+                answer = check(
+                    await transport.request(ask, limits.STORE_DEADLINE_S / len(self._addresses)),
+                    transport.url,
+                )
+            except StoreUnavailable as error:
+                failure = error
+                self._addresses.bad(transport, self._clock())
+            except GatewayError as error:
+                self._addresses.good(transport)
+                if failure is None or again is None or not isinstance(error, again):
+                    raise
+                return Answer(200, {}, b"")
+            else:
+                self._addresses.good(transport)
+                return answer
+        assert failure is not None
+        raise failure
+
+    def _in_turn(self) -> Iterator[Transport]:
+        """Each address once, the one that answered last first."""
+        asked: list[Transport] = []
+        for _ in range(len(self._addresses)):
+            transport = self._addresses.pick(self._clock())
+            if transport in asked:
+                transport = next(each for each in self._addresses.transports if each not in asked)
+            asked.append(transport)
+            yield transport
 
     async def create_namespace(self, key: str, overlay_base: OverlayBase | None) -> None:
         """As :meth:`gateway.store.base.Store.create_namespace`."""
@@ -42,11 +90,12 @@ class AdminApi:
 
     async def rename_namespace(self, old_key: str, new_key: str) -> None:
         """404 and 422 become their errors."""
-        await self._ask("POST", "/api/rename_namespace", {"old_key": old_key, "new_key": new_key})
+        value = {"old_key": old_key, "new_key": new_key}
+        await self._ask("POST", "/api/rename_namespace", value, again=NotFound)
 
     async def delete_namespace(self, key: str) -> None:
         """404 and 409 become their errors."""
-        await self._ask("POST", "/api/delete_namespace", {"key": key})
+        await self._ask("POST", "/api/delete_namespace", {"key": key}, again=NotFound)
 
     async def list_namespaces(self, prefix: str) -> list[NamespaceInfo]:
         """Keys and ids only: a lock or a base is told by :meth:`namespace_info`."""
@@ -67,13 +116,23 @@ class AdminApi:
 
     async def progress(self, path: str, value: dict[str, Any]) -> AsyncIterator[str]:
         """The lines of background work. Raises :class:`StoreError` where it ends in ERROR."""
-        async for line in self._transport.lines(_ask("POST", path, value), limits.STORE_ADMIN_SILENCE_S_MAX):
-            if line == "DONE":
+        failure: StoreUnavailable | None = None
+        for transport in self._in_turn():
+            begun = False
+            try:
+                async for line in _lines(transport, path, value):
+                    begun = True
+                    yield line
+            except StoreUnavailable as error:
+                self._addresses.bad(transport, self._clock())
+                if begun:
+                    raise
+                failure = error
+            else:
+                self._addresses.good(transport)
                 return
-            if line == "ERROR":
-                raise StoreError(f"{self._transport.url}{path} failed; the store's log tells why")
-            yield line
-        raise StoreUnavailable(f"{self._transport.url}{path} broke off before it was done")
+        assert failure is not None
+        raise failure
 
     async def truncate_namespace(
         self, key: str, before_version: Version, *, apply: bool
@@ -97,11 +156,22 @@ class AdminApi:
             ) from error
 
     def _odd(self, error: Exception) -> StoreUnavailable:
-        return StoreUnavailable(f"{self._transport.url} answered what an admin API does not: {error}")
+        return StoreUnavailable(f"{self.urls} answered what an admin API does not: {error}")
 
     async def aclose(self) -> None:
-        """Close the transport."""
-        await self._transport.aclose()
+        """Close the transports."""
+        for transport in self._addresses.transports:
+            await transport.aclose()
+
+
+async def _lines(transport: Transport, path: str, value: dict[str, Any]) -> AsyncIterator[str]:
+    async for line in transport.lines(_ask("POST", path, value), limits.STORE_ADMIN_SILENCE_S_MAX):
+        if line == "DONE":
+            return
+        if line == "ERROR":
+            raise StoreError(f"{transport.url}{path} failed; the store's log tells why")
+        yield line
+    raise StoreUnavailable(f"{transport.url}{path} broke off before it was done")
 
 
 def _ask(method: str, path: str, value: Any) -> Ask:

@@ -13,9 +13,21 @@ from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
 from gateway.store.remote.addresses import Addresses, Backoff
-from gateway.store.remote.transport import Answer, Ask, Transport, check
+from gateway.store.remote.transport import Answer, Ask, StoreFailed, Transport, check
 
 T = TypeVar("T")
+Bears = Callable[[StoreUnavailable], bool]
+
+
+def bears(kind: type[StoreUnavailable], times: int) -> Bears:
+    """Says no to the last of so many failures of a kind."""
+    left = [times]
+
+    def ask(failure: StoreUnavailable) -> bool:
+        left[0] -= isinstance(failure, kind)
+        return left[0] > 0
+
+    return ask
 
 
 class Incomplete(StoreUnavailable):
@@ -53,29 +65,45 @@ class Asker:
         self._sleep = sleep
         self._uniform = uniform
 
-    async def ask(self, make: Callable[[int], Ask], take: Callable[[Answer, str], T]) -> T:
+    async def ask(
+        self,
+        make: Callable[[int], Ask],
+        take: Callable[[Answer, str], T],
+        *,
+        bears: Bears = lambda failure: True,
+        more_s: float = 0.0,
+    ) -> T:
         """Send ``make(attempt)`` and ``take`` its good answer, until that works.
 
-        ``take`` raises :class:`Incomplete` for a short body. Raises the error that a 4xx stands for,
+        ``take`` raises :class:`Incomplete` for a short body. ``bears(failure)``: False raises it instead of asking
+        again. ``more_s``: beyond the deadline, for what takes the store longer. Raises the error that a 4xx stands for,
         or what the last attempt raised once the deadline has passed.
         """
-        until, backoff, attempt = self._clock() + self._deadline_s, Backoff(self._uniform), 0
+        deadline_s = self._deadline_s + more_s
+        until, backoff, attempt = self._clock() + deadline_s, Backoff(self._uniform), 0
         while True:
             transport = self.addresses.pick(self._clock())
             try:
-                return await self._once(transport, make(attempt), take, until)
+                return await self._once(transport, make(attempt), take, until, deadline_s)
             except StoreUnavailable as error:
                 failure = error
+                if not bears(error):
+                    raise
                 self.addresses.bad(transport, self._clock())
             attempt += 1
             await self._pause(backoff, until, failure)
 
     async def _once(
-        self, transport: Transport, ask: Ask, take: Callable[[Answer, str], T], until: float
+        self,
+        transport: Transport,
+        ask: Ask,
+        take: Callable[[Answer, str], T],
+        until: float,
+        deadline_s: float,
     ) -> T:
         self.counters.requests += 1
         left_s = max(until - self._clock(), 0.001)
-        answer = await transport.request(ask, min(left_s, self._deadline_s / len(self.addresses)))
+        answer = await transport.request(ask, min(left_s, deadline_s / len(self.addresses)))
         result = take(check(answer, transport.url), transport.url)
         self.addresses.good(transport)
         return result
@@ -98,7 +126,9 @@ class Asker:
         text = (
             f"no good answer from {urls} within {self._deadline_s:g} s; the last attempt: {failure.message}"
         )
-        return type(failure)(text) if isinstance(failure, Incomplete) else StoreUnavailable(text)
+        return (
+            type(failure)(text) if isinstance(failure, Incomplete | StoreFailed) else StoreUnavailable(text)
+        )
 
 
 def real_sleep(seconds: float) -> Awaitable[None]:

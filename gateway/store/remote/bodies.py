@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import zstandard
@@ -54,6 +55,14 @@ def take_pages(answer: Answer, url: str, reads: Sequence[PageRead]) -> list[Page
     at = reads[min(len(pages), len(reads) - 1)]
     raise Incomplete(
         f"{url} ended its answer early, at page {at.page} of version {at.version or '(by hash)'}"
+    )
+
+
+def truncated(version: str, mark: str | None) -> Gone:
+    """A read below the truncation mark."""
+    return Gone(
+        f"version {version} is before the truncation mark {mark}; read at the mark or later",
+        truncated_before=mark,
     )
 
 
@@ -140,8 +149,7 @@ def take_committed(answer: Answer, url: str) -> Committed:
 
 def without_data(part: NamespaceCommit) -> NamespaceCommit:
     """The same part, its pages by hash only: their content was written ahead."""
-    pages = [PageWrite(page.page, page.hash) for page in part.pages]
-    return NamespaceCommit(part.namespace, part.version, pages, part.read_set, part.metadata)
+    return replace(part, pages=[PageWrite(page.page, page.hash) for page in part.pages])
 
 
 def take_stat(answer: Answer, url: str) -> Stat:

@@ -13,11 +13,11 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlencode
 
 from gateway import limits
-from gateway.errors import BadInput, NotFound
+from gateway.errors import BadInput, Conflict, Forbidden, Gone, NotFound, TooLarge
 from gateway.store.base import (
     BlockingStore,
     CommitRequest,
@@ -35,9 +35,11 @@ from gateway.store.base import (
 from gateway.store.remote import bodies
 from gateway.store.remote.addresses import Addresses
 from gateway.store.remote.admin import AdminApi, AdminNeeded
-from gateway.store.remote.asking import Asker, Incomplete, real_sleep
+from gateway.store.remote.asking import Asker, Incomplete, bears, real_sleep
+from gateway.store.remote.assumed import ASSUMED_VERSION, CHECKS, AssumedVersions
 from gateway.store.remote.blocking import BlockingBridge
-from gateway.store.remote.transport import Answer, Ask, Transport
+from gateway.store.remote.sunken import SunkenHeads
+from gateway.store.remote.transport import Answer, Ask, StoreFailed, Transport
 from gateway.wire.mvstore import version_of
 
 T = TypeVar("T")
@@ -46,10 +48,13 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, slots=True)
 class RemoteOptions:
-    """``deadline_s`` bounds every single operation's waiting; ``inline_pages`` what a commit carries."""
+    """``deadline_s`` bounds every single operation's waiting; ``inline_pages`` what a commit carries;
+    ``check_assumed``: see before each commit that its assumed version is of the namespace that the key names, since
+    the store may be an mvstore, which does not look."""
 
     deadline_s: float = limits.STORE_DEADLINE_S
     inline_pages: int = limits.STORE_INLINE_PAGES
+    check_assumed: bool = False
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = real_sleep
     uniform: Callable[[float, float], float] = random.uniform
@@ -57,6 +62,9 @@ class RemoteOptions:
 
 class RemoteStore:
     """A :class:`gateway.store.base.Store`. Make it on the event loop that it shall run on."""
+
+    content_kept_s: ClassVar[float] = limits.STORE_CONTENT_KEPT_S
+    """How long content that nothing refers to stays, whenever a collection is asked for."""
 
     def __init__(
         self,
@@ -68,7 +76,14 @@ class RemoteStore:
         options = options or RemoteOptions()
         self._options = options
         self._admin = admin
+        self.takes_any_version = options.check_assumed
         self._loop = asyncio.get_running_loop()
+        self._assumed = AssumedVersions(
+            self._stat_since, None if admin is None else lambda key: self._id_of(admin, key)
+        )
+        self._sunken = SunkenHeads(
+            self._head_of, self.commit, None if admin is None else admin.namespace_info
+        )
         self._asker = Asker(
             Addresses(transports, options.uniform),
             deadline_s=options.deadline_s,
@@ -99,12 +114,23 @@ class RemoteStore:
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None
     ) -> Stat:
         """``GET /stat``."""
-        if from_version:
-            version_of(from_version)
-        fields = {"from_version": from_version, "lock_owner": lock_owner}
-        query = urlencode({name: value for name, value in fields.items() if value is not None})
-        ask = _ask("GET", "/stat" + (f"?{query}" if query else ""), ns, replayable=True)
+        ask = _ask_stat(ns, from_version, lock_owner)
         return await self._asker.ask(lambda _: ask, bodies.take_stat)
+
+    async def _stat_since(self, part: NamespaceCommit, lock_owner: str | None) -> tuple[Stat, bool]:
+        ask = _ask_stat(part.namespace, part.version, lock_owner)
+        return await self._asker.ask(
+            lambda _: ask,
+            lambda a, url: (bodies.take_stat(a, url), a.headers.get(CHECKS) == ASSUMED_VERSION),
+        )
+
+    async def _head_of(self, ns: Namespace) -> Version:
+        ask = _ask_stat(ns, None, None)
+        stat = await self._asker.ask(lambda _: ask, bodies.take_stat, bears=lambda _: False)
+        return stat.version
+
+    async def _id_of(self, admin: AdminApi, key: str) -> Version:
+        return (await admin.namespace_info(key)).ns_id
 
     async def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
         """``POST /batch/read``, 200 pages a request."""
@@ -117,12 +143,37 @@ class RemoteStore:
         return [page for batch in batches for page in batch]
 
     async def _read_batch(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
+        began = self._options.clock()
+        try:
+            return await self._read_once(ns, reads, early_ends=limits.STORE_EARLY_ENDS)
+        except Incomplete:
+            mark = await self._sunken.mark(ns.key)
+        at = [read.version for read in reads if read.hash is None]
+        below = [version for version in at if version < (mark or "")]
+        if below and await self._sunken.lift(ns, below[0], mark):
+            return await self._read_once(ns, reads)
+        if below:
+            raise bodies.truncated(below[0], mark)
+        try:
+            return await self._read_once(ns, reads, more_s=began - self._options.clock())
+        except Incomplete as error:
+            if mark is None and at and await self._sunken.lift(ns, at[0], mark):
+                return await self._read_once(ns, reads)
+            raise bodies.unreadable(error) from error
+
+    async def _read_once(
+        self, ns: Namespace, reads: Sequence[PageRead], *, early_ends: int = 1 << 30, more_s: float = 0.0
+    ) -> list[PageContent]:
+        """Asked until the deadline, or until so many answers have ended early (:class:`Incomplete`)."""
+        reads = self._sunken.moved(ns.key, reads)
         bytes_max = len(reads) * limits.STORE_ANSWER_FRAME_BYTES_MAX + limits.STORE_SMALL_ANSWER_BYTES_MAX
         ask = _ask("POST", "/batch/read", ns, bodies.read_body(reads), bytes_max, replayable=True)
-        try:
-            return await self._asker.ask(lambda _: ask, lambda a, url: bodies.take_pages(a, url, reads))
-        except Incomplete as error:
-            raise bodies.unreadable(error) from error
+        return await self._asker.ask(
+            lambda _: ask,
+            lambda a, url: bodies.take_pages(a, url, reads),
+            bears=bears(Incomplete, early_ends),
+            more_s=more_s,
+        )
 
     async def time2version(self, t: int) -> TimeBounds:
         """``GET /time2version``."""
@@ -145,7 +196,12 @@ class RemoteStore:
         return await self._asker.ask(lambda _: ask, lambda a, url: bodies.take_hashes(a, url, len(pages)))
 
     async def commit(self, request: CommitRequest) -> Committed:
-        """``POST /batch/commit``; where it carries many pages, their content goes ahead."""
+        """``POST /batch/commit``; where it carries many pages, their content goes ahead.
+
+        Raises :class:`Conflict` too where the namespace is not the one any more that the assumed version is of,
+        though mvstore would take the commit."""
+        if self._options.check_assumed:
+            await self._assumed.check(request)
         inline = bodies.inline_pages(request)
         if inline > self._options.inline_pages:
             request = replace(request, namespaces=[await self._ahead(p) for p in request.namespaces])
@@ -155,7 +211,29 @@ class RemoteStore:
         def make(attempt: int) -> Ask:
             return _ask("POST", "/batch/commit", None, later if attempt else first)
 
-        return await self._asker.ask(make, bodies.take_committed)
+        pages, failures = sum(len(part.pages) for part in request.namespaces), 1 << 30
+        if pages > limits.STORE_TRANSACTION_PAGES:
+            failures = limits.STORE_TRANSACTION_FAILURES
+        try:
+            done = await self._asker.ask(
+                make,
+                bodies.take_committed,
+                bears=bears(StoreFailed, failures),
+                more_s=pages * limits.STORE_COMMIT_PAGE_S,
+            )
+        except StoreFailed as error:
+            if pages <= limits.STORE_TRANSACTION_PAGES:
+                raise
+            raise TooLarge(
+                f"a commit of {pages} pages is more than the store below takes in one transaction, however often it is "
+                f"sent ({error.message}); up to {limits.STORE_TRANSACTION_PAGES} pages have been seen to go: commit in smaller steps"
+            ) from error
+        except Gone as error:
+            if request.lock_owner is None and any(part.anchored for part in request.namespaces):
+                raise Conflict(f"what the namespace held is not there any more: {error.message}") from error
+            raise
+        self._assumed.learn(request, done)
+        return done
 
     async def _ahead(self, part: NamespaceCommit) -> NamespaceCommit:
         await self.write(part.namespace, [page.data for page in part.pages if page.data is not None])
@@ -215,9 +293,13 @@ class RemoteStore:
     async def truncate_namespace(
         self, key: str, before_version: Version, *, apply: bool = True
     ) -> AsyncIterator[str]:
-        """By the admin API."""
+        """By the admin API, and never above the head: mvstore would set the mark there, and serve the head no
+        more. So a protected key, whose head is not told without its proof, is refused (:class:`Forbidden`)."""
         admin = self._need_admin("versions are truncated")
-        async for line in admin.truncate_namespace(key, before_version, apply=apply):
+        if ":" in key:
+            raise Forbidden(f"{key!r:.200} is protected: its head is not known here, and must not be cut off")
+        before = min(version_of(before_version), (await self.stat(Namespace(key))).version)
+        async for line in admin.truncate_namespace(key, before, apply=apply):
             yield line
 
     async def delete_unreferenced_content(self, key: str, *, apply: bool = True) -> AsyncIterator[str]:
@@ -262,6 +344,14 @@ def _ask(
         if ns.proof is not None:
             headers["x-namespace-hashproof"] = ns.proof
     return Ask(method, path, headers, body, answer_bytes_max, replayable)
+
+
+def _ask_stat(ns: Namespace, from_version: Version | None, lock_owner: str | None) -> Ask:
+    if from_version:
+        version_of(from_version)
+    fields = {"from_version": from_version, "lock_owner": lock_owner}
+    query = urlencode({name: value for name, value in fields.items() if value is not None})
+    return _ask("GET", "/stat" + (f"?{query}" if query else ""), ns, replayable=True)
 
 
 def _cut(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -10,6 +10,12 @@ from gateway import errors
 from gateway.errors import GatewayError, StoreUnavailable
 
 
+class StoreFailed(StoreUnavailable):
+    """The store answered, but with a failure of its own: a 5xx other than 503, which says "later"."""
+
+    code = "store_failed"
+
+
 class Ask(NamedTuple):
     """One request. ``replayable``: serving it twice does no harm, so it may go in 0-RTT."""
 
@@ -68,8 +74,10 @@ def check(answer: Answer, url: str) -> Answer:
     if 200 <= answer.status < 300:
         return answer
     detail = _detail(answer) or f"{url} answered HTTP {answer.status}"
-    if answer.status >= 500 or answer.status == 425:
+    if answer.status in (425, 503):
         raise StoreUnavailable(detail)
+    if answer.status >= 500:
+        raise StoreFailed(detail)
     owner = answer.headers.get("x-lock-owner")
     facts = {} if owner is None else {"owner": owner}
     raise _BY_STATUS.get(answer.status, errors.BadInput)(detail, **facts)

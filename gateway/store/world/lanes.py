@@ -21,7 +21,7 @@ from gateway.store.base import Store, Version
 from gateway.store.database import Database
 from gateway.store.world.database import WorldDatabase
 from gateway.store.world.history import FrameCursor, History
-from gateway.store.world.maintenance import maintain
+from gateway.store.world.maintenance import Upkeep, Written
 from gateway.store.world.opening import Opening
 from gateway.store.world.schema import Part, Retention, WorldInfo
 from gateway.store.world.state import MakeState, Recovered
@@ -133,8 +133,9 @@ class World:
     ``epoch`` (the newest handed out, 0 for none) and ``newest`` (the last row's head or None).
     """
 
-    def __init__(self, store: Store, opening: Opening, writer: Lane, reader: Lane) -> None:
+    def __init__(self, store: Store, opening: Opening, writer: Lane, reader: Lane, written: Written) -> None:
         self.store = store
+        self._upkeep = Upkeep(store, opening.identity.key, written)
         self.identity = opening.identity
         self.guard = opening.guard
         self.name = opening.identity.name
@@ -180,7 +181,14 @@ class World:
             parts=parts,
         )
         reader = Lane(f"{name}-r", opening.reader, idle_s=idle_s)
-        writer = Lane(name, opening.writer, idle_s=idle_s)
+        written = Written()
+
+        def counted() -> WorldDatabase:
+            world = opening.writer()
+            world.database.pages.on_committed = written.committed
+            return world
+
+        writer = Lane(name, counted, idle_s=idle_s)
         try:
             if not create:
                 await reader.run(lambda world: None)
@@ -189,7 +197,7 @@ class World:
             await writer.close()
             await reader.close()
             raise
-        return cls(store, opening, writer, reader)
+        return cls(store, opening, writer, reader, written)
 
     @property
     def idle(self) -> bool:
@@ -255,8 +263,9 @@ class World:
             yield world.database
 
     async def maintain(self, now_s: int) -> None:
-        """Truncate and collect the store's old versions of this world."""
-        await maintain(self.store, self.identity.key, self.info.retention, now_s)
+        """Truncate and collect the store's old versions of this world, as far as enough was written. By its
+        one writer, every few seconds."""
+        await self._upkeep.run(self.info.retention, now_s)
 
     def hold(self) -> WorldDatabase | None:
         """The writer's database for another thread, if nothing uses it at this moment: what the lanes

@@ -106,7 +106,9 @@ class TestOverTheStandIn(StoreConformance):
     async def store(self, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Store]:
         async with serving(tmp_path_factory.mktemp("store")) as served:
             admin = AdminApi(HttpxTransport(served.admin_url))
-            options = RemoteOptions(deadline_s=1.0)  # a body that ends early is asked for until then
+            options = RemoteOptions(
+                deadline_s=1.0, check_assumed=True
+            )  # a body that ends early is asked for until then
             store = RemoteStore([HttpxTransport(served.url)], admin=admin, options=options)
             yield store
             await store.aclose()
