@@ -576,6 +576,12 @@ MAINTAIN_S: Final = 5.0
 DELETED_WORLDS_WAIT_S: Final = 2.0
 """How long deleting a world waits for its sessions to end."""
 
+GARBAGE_LOOK_S: Final = 5.0
+"""How often a gateway asks whether a full collection of cycles is worth its pause, some 10 ms with 400 readers."""
+GARBAGE_ENDED_MAX: Final = 1_024
+"""Ended connections after which it is: what little each may have left behind adds up to some tens of MiB."""
+GARBAGE_GROWTH_BYTES_MAX: Final = 64 * MIB
+"""Growth of the resident memory after which it is, whatever made it grow."""
 LOOP_LOOK_S: Final = 0.1
 """How often the event loop's lateness is measured: ten timers a second cost nothing, and find a pause of any length."""
 OPERATOR_LOOK_S: Final = 1.0

@@ -38,6 +38,10 @@ class Outlet:
         self._lossy = link.lossy
         self._given_up = given_up
 
+    def let_go(self) -> None:
+        """Nobody is told any more of what is given up: then nothing here holds its owner."""
+        self._given_up = _nobody
+
     def allowed(self, mono: float, waiting_bytes: int) -> float:
         """Bytes that may go now by the budget; ``waiting_bytes`` is what there is to send."""
         return _UNLIMITED if self.budget is None else self.budget.allows(mono, waiting_bytes)
@@ -103,3 +107,7 @@ class Outlet:
             self.window.acked(oldest)
         else:
             self._given_up(self.window.lost(oldest))
+
+
+def _nobody(keys: Keys) -> None:
+    """Its reader is gone."""

@@ -165,6 +165,10 @@ class Reader:
         """``focus``: which keys matter more or less to this reader; the others have weight 1."""
         self.stale.set_weights(weights)
 
+    def let_go(self) -> None:
+        """Its session is over: it is freed with the last that holds it, not with the next collection of cycles."""
+        self._outlet.let_go()
+
     # --- what the link says ----------------------------------------------------------------
 
     def on_lost(self, token: int) -> None:

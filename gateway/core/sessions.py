@@ -204,6 +204,7 @@ class SubscriberSession(_Session):
     def _left(self, why: str) -> None:
         super()._left(why)
         self.world.subscriber_left(self)
+        self.reader.let_go()
 
 
 def focus_weights(message: Control) -> dict[int, float]:

@@ -91,7 +91,7 @@ class Client:
             else:
                 exchange.sending = self.endpoint.loop.create_task(self._send_body(exchange, body))
         try:
-            return await asyncio.wait_for(asyncio.shield(exchange.response), timeout_s)
+            return await exchange.answer(timeout_s)
         except TimeoutError:
             exchange.give_up()
             raise RequestFailed(f"no response to {method} {path} within {timeout_s:g} s", sent=True) from None
@@ -150,7 +150,7 @@ class Client:
         link.is_accepted = True
         peer.add_session(link)
         try:
-            response = await asyncio.wait_for(asyncio.shield(exchange.response), timeout_s)
+            response = await exchange.answer(timeout_s)
         except BaseException as exc:
             peer.remove_session(link)
             exchange.give_up()

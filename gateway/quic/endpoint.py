@@ -242,6 +242,8 @@ class Endpoint:
     def on_ended(self, peer: Peer) -> None:
         if peer in self.peers:
             self._packets_fast_ended += peer.quic.packets_fast
+            self.counters["connections_ended"] += 1
+            self.loop.call_soon(peer.let_go)
         for cid in self._cids.pop(peer, ()):
             self._by_cid.pop(cid, None)
         self.peers.discard(peer)
@@ -363,6 +365,8 @@ class Endpoint:
             self._timer.cancel()
         for task in list(self._tasks):
             task.cancel()
+        self._wheel = TimerWheel()
+        self._timer = None
         self.udp.close()
 
 

@@ -89,6 +89,7 @@ class ClientExchange:
         self.peer = peer
         self.stream_id = stream_id
         self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self.is_answered = False
         self.sending: asyncio.Task[None] | None = None
         self._chunks: deque[bytes] = deque()
         self._ended = False
@@ -97,11 +98,19 @@ class ClientExchange:
 
     def on_headers(self, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
         status = int(dict(headers)[b":status"]) if headers and headers[0][0] == b":status" else 0
-        if status >= 200 and not self.response.done():
+        if status >= 200 and not self.is_answered:
             fields = [(name, value) for name, value in headers if name[:1] != b":"]
+            self.is_answered = True
             self.response.set_result(Response(self, status, fields))
         if ended:
             self.on_data(b"", True)
+
+    async def answer(self, timeout_s: float) -> Response:
+        """The response once its header section is there, which from then on holds this and is not held by it.
+        Raises ``TimeoutError``, :class:`RequestFailed`."""
+        response = await asyncio.wait_for(asyncio.shield(self.response), timeout_s)
+        self.response = asyncio.get_running_loop().create_future()
+        return response
 
     def on_data(self, data: bytes, ended: bool) -> None:
         if data:
@@ -119,7 +128,7 @@ class ClientExchange:
             self.sending.cancel()
         if not self._ended:
             self._error = error
-            if not self.response.done():
+            if not self.is_answered and not self.response.done():
                 self.response.set_exception(error)
         self._wake()
 

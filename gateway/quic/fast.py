@@ -140,6 +140,10 @@ class FastConnection(AckTaking):
             return TAKEN
         return QUIET
 
+    def let_go(self) -> None:
+        super().let_go()
+        self.on_ack = None
+
     def _find_route_in(self) -> tuple[Any, ...] | None:
         space = self._space
         if space is not None and space.received_packets.__class__ is not NumberWindow:

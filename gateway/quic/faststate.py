@@ -186,6 +186,10 @@ class FastState(Connection):
             or limits_due(self)
         )
 
+    def let_go(self) -> None:
+        super().let_go()
+        self._route_in, self._route_out, self._pair = None, (None,) * 3, None
+
     # -- routes ---------------------------------------------------------------------------
 
     def _find_route_in(self) -> tuple[Any, ...] | None:

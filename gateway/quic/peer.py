@@ -64,6 +64,7 @@ class Peer:
         self.hub = hub
         self.h3: Http3 | None = None
         self.wheel_slot = 0
+        self.wheel_entry: list[Any] = [self]
         self.is_marked = False
         self.handshake_done = False
         self.ended: events.ConnectionTerminated | None = None
@@ -245,6 +246,13 @@ class Peer:
             link.on_connection_over(event.reason_phrase)
         self.on_over(event)
         self.hub.on_ended(self)
+
+    def let_go(self) -> None:
+        """Everybody has been told that the connection is over: hold nothing that holds this."""
+        self.quic.let_go()
+        self.h3 = None
+        self._session_streams.clear()
+        self.waiting.clear()
 
     # -- what subclasses take -------------------------------------------------------------
 

@@ -187,24 +187,24 @@ def remove_acked(
     newest: Any = None
     eliciting = stock = False
     for number in _among(sent, ranges):
-            packet: Any = sent.pop(number)
-            newest = packet
-            if packet.__class__ is SentDatagrams:
-                eliciting = True
-                space.ack_eliciting_in_flight -= 1
-                on_acked(packet=packet, now=now)
-                acked += packet.fates
-                if packet.ack_of >= 0:
-                    packet.owner._on_ack_delivery(_ACKED, space, packet.ack_of)
-                continue
-            stock = True
-            if packet.is_ack_eliciting:
-                eliciting = True
-                space.ack_eliciting_in_flight -= 1
-            if packet.in_flight:
-                on_acked(packet=packet, now=now)
-            for handler, args in packet.delivery_handlers:
-                handler(_ACKED, *args)
+        packet: Any = sent.pop(number)
+        newest = packet
+        if packet.__class__ is SentDatagrams:
+            eliciting = True
+            space.ack_eliciting_in_flight -= 1
+            on_acked(packet=packet, now=now)
+            acked += packet.fates
+            if packet.ack_of >= 0:
+                packet.owner._on_ack_delivery(_ACKED, space, packet.ack_of)
+            continue
+        stock = True
+        if packet.is_ack_eliciting:
+            eliciting = True
+            space.ack_eliciting_in_flight -= 1
+        if packet.in_flight:
+            on_acked(packet=packet, now=now)
+        for handler, args in packet.delivery_handlers:
+            handler(_ACKED, *args)
     return newest, eliciting, stock
 
 

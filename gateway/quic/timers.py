@@ -10,22 +10,24 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 SLOTS_PER_SECOND = 1_000
 
 
 class Timed(Protocol):
-    """What can stand in the wheel. ``wheel_slot`` belongs to the wheel; 0: not in it."""
+    """What can stand in the wheel. Both belong to the wheel: ``wheel_slot``, 0 where it does not stand there, and
+    ``wheel_entry``, a list of the item alone, which slots hold in its place: emptied, none of them holds it any more."""
 
     wheel_slot: int
+    wheel_entry: list[Any]
 
 
 class TimerWheel:
     """Deadlines in seconds of the caller's clock."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[Timed]] = {}
+        self._slots: dict[int, list[list[Any]]] = {}
         self._order: list[int] = []
 
     def add(self, item: Timed, deadline: float) -> bool:
@@ -37,9 +39,9 @@ class TimerWheel:
         item.wheel_slot = slot
         bucket = self._slots.get(slot)
         if bucket is not None:
-            bucket.append(item)
+            bucket.append(item.wheel_entry)
             return False
-        self._slots[slot] = [item]
+        self._slots[slot] = [item.wheel_entry]
         heapq.heappush(self._order, slot)
         return self._order[0] == slot
 
@@ -48,15 +50,22 @@ class TimerWheel:
         return self._order[0] / SLOTS_PER_SECOND if self._order else None
 
     def expire(self, now: float, look: Callable[[Timed], None]) -> None:
-        """Call ``look`` once for each item whose slot has come; it may add the item again."""
+        """Call ``look`` once for each item whose slot has come; it may add the item again, which then waits for the next
+        call even where its new slot has come, too: a timer that fires early must not look for ever."""
         current = math.floor(now * SLOTS_PER_SECOND)
+        due = []
         while self._order and self._order[0] <= current:
             slot = heapq.heappop(self._order)
-            for item in self._slots.pop(slot):
-                if item.wheel_slot == slot:
-                    item.wheel_slot = 0
-                    look(item)
+            due.append((slot, self._slots.pop(slot)))
+        for slot, entries in due:
+            for entry in entries:
+                for item in entry:
+                    if item.wheel_slot == slot:
+                        item.wheel_slot = 0
+                        look(item)
 
     def remove(self, item: Timed) -> None:
-        """Forget an item; its slot is cleaned when it comes up."""
+        """Forget an item for good: it is not held until its slots come up, the last of which may be an idle time-out
+        away."""
         item.wheel_slot = 0
+        item.wheel_entry.clear()

@@ -336,8 +336,11 @@ class WebTransportLink:
                 self.peer.finish_stream(self._control_stream)
         self.peer.remove_session(self)
         self.peer.on_session_closed(self)
-        if self._session is not None:
-            self._session.on_closed(self.peer.hub.time())
+        session, self._session = self._session, None
+        self.on_acked = _nobody
+        self._early.clear()
+        if session is not None:
+            session.on_closed(self.peer.hub.time())
 
     # -- streams --------------------------------------------------------------------------
 

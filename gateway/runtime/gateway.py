@@ -35,6 +35,7 @@ from gateway.runtime.certs import Certificate, Certificates
 from gateway.runtime.doors import Doors
 from gateway.runtime.entities import EntityService
 from gateway.runtime.events import EventLog
+from gateway.runtime.garbage import Collecting
 from gateway.runtime.looplag import LoopLag
 from gateway.runtime.metrics import Metrics
 from gateway.runtime.recordings import Recordings
@@ -80,6 +81,7 @@ class Gateway:
         self._tls = ServerTls(certificates.current.cert_pem, certificates.current.key_pem)
         self._watch: asyncio.Task[None] | None = None
         self._operator_watch: Watch | None = None
+        self._collecting: Collecting | None = None
         self.is_lame_duck = False
         """True from the moment on in which stopping was asked for: ``/readyz`` says no, the doors stay open."""
         certificates.on_change = self._on_certificate
@@ -112,6 +114,8 @@ class Gateway:
         hosts = self.worlds.hosts
         self._operator_watch = Watch(self.events, lambda: {name: host.pump for name, host in hosts.items()})
         self.metrics.loop_lag = LoopLag()
+        self._collecting = Collecting(lambda: int(self.endpoint.counters["connections_ended"]))
+        self.metrics.collections = lambda: self._collecting.collections if self._collecting else 0
         self.metrics.certificate_expires = lambda: self.certificates.current.not_after.timestamp()
         if "://" not in self.settings.store:
             self.metrics.store_folder = Path(self.settings.store)
@@ -281,6 +285,8 @@ class Gateway:
         await asyncio.wait([closed], timeout=timeout_s * 0.2)
         if self._operator_watch is not None:
             self._operator_watch.stop()
+        if self._collecting is not None:
+            self._collecting.stop()
         if self.metrics.loop_lag is not None:
             self.metrics.loop_lag.stop()
         return closed.done() and flushed.done() and flushed.result()

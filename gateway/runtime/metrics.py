@@ -33,6 +33,7 @@ class Metrics:
         self.certificate_expires: Callable[[], float] | None = None
         self.store_folder: Path | None = None
         self.loop_lag: LoopLag | None = None
+        self.collections: Callable[[], int] = lambda: 0
         self.tcp: Mapping[str, TcpServer] = {}
         self.quic: Any = None
         self.counts: dict[str, tuple[str, Callable[[], Mapping[str, Any]]]] = {}
@@ -44,6 +45,7 @@ class Metrics:
         yield _one("mvgateway_process_cpu_seconds_total", "counter", "CPU time used", time.process_time())
         yield _one("mvgateway_process_resident_bytes", "gauge", "Memory resident", resident_bytes())
         yield from _process_metrics()
+        yield _one("mvgateway_collections_total", "counter", "Full collections of cycles", self.collections())
         yield from self._surroundings()
         yield from self._worlds_metrics()
         yield from self._http_metrics()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -173,6 +174,9 @@ class Item:
     deadline: float
     wheel_slot: int = 0
 
+    def __post_init__(self) -> None:
+        self.wheel_entry: list[Any] = [self]
+
 
 def test_the_wheel_looks_at_each_item_once_and_not_before_its_time() -> None:
     wheel, looked = TimerWheel(), []
@@ -206,6 +210,31 @@ def test_a_removed_item_is_not_looked_at() -> None:
     wheel.remove(item)
     wheel.expire(2.0, looked.append)
     assert looked == []
+
+
+def test_a_removed_item_is_not_held_until_its_slot_comes_up() -> None:
+    wheel, item = TimerWheel(), Item(0.0)
+    wheel.add(item, 30.0)
+    wheel.add(item, 1.0)
+    gone = weakref.ref(item)
+    wheel.remove(item)
+    del item
+    assert gone() is None
+    assert wheel.next_deadline() is not None
+
+
+def test_an_item_whose_time_has_not_quite_come_is_not_looked_at_for_ever() -> None:
+    wheel, item, looked = TimerWheel(), Item(0.0), []
+
+    def look(one: Any) -> None:
+        looked.append(one)
+        wheel.add(one, 1.0004)
+
+    wheel.add(item, 1.0)
+    wheel.expire(1.01, look)
+    assert looked == [item]
+    wheel.expire(1.01, look)
+    assert looked == [item, item]
 
 
 def test_what_is_read_together_is_handed_on_together_and_a_fault_in_it_ends_one_connection() -> None:
