@@ -102,6 +102,13 @@ class Unprocessable(BadInput):
     title = "Unprocessable content"
 
 
+class ForeignSchema(Unprocessable):
+    """A database that holds triggers or views of others: it is read, and not written to."""
+
+    code = "foreign_schema"
+    title = "Foreign schema"
+
+
 class Forbidden(BadInput):
     """Not allowed to this peer."""
 

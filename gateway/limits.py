@@ -159,6 +159,9 @@ VFS_WRITER_CACHE_BYTES_MAX: Final = 512 * KIB
 """The same under a single writer, where SQLite keeps its own pages (2 MB) from one transaction to the next."""
 VFS_ATTEMPTS_MAX: Final = 64
 """Times that one transaction is run again after a conflict; the deadline usually comes first."""
+SQL_WORK_S_MAX: Final = 5.0
+"""How long SQLite itself may work in one transaction: scanning some ten million rows. What takes longer is a
+database that was made to."""
 VFS_DEADLINE_S: Final = 5.0
 """How long a transaction is run again before its caller hears of it: nothing waits longer without telling."""
 

@@ -68,7 +68,12 @@ def _run(store: BlockingStore, args: argparse.Namespace, name: _pages.Named, sql
 
     version = _pages.version_at(store, name, args.at)
     database = Database.open(
-        store, _pages.namespace(name), version=version, read_only=not args.write, create=args.write
+        store,
+        _pages.namespace(name),
+        version=version,
+        read_only=not args.write,
+        create=args.write,
+        own_code=True,
     )
     try:
         work = database.transact if args.write else database.read

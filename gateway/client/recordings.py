@@ -23,6 +23,7 @@ from gateway.core.state import WorldState
 from gateway.errors import NotFound, NothingRecorded, Unprocessable
 from gateway.limits import HISTORY_PAGE_ROWS
 from gateway.store.base import BlockingStore
+from gateway.store.hardening import harden
 from gateway.store.world import History, Recovered, WorldDatabase
 from gateway.store.world.schema import is_world
 from gateway.store.world.state import MakeState
@@ -89,6 +90,7 @@ class FilmSource:
             raise NotFound(f"no film at {path}; `mvgateway clip WORLD --out FILE` makes one")
         try:
             self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            harden(self._connection)
             there = is_world(self._connection)
         except apsw.Error as error:
             raise Unprocessable(f"{path} is not a film, or a truncated one: {error}") from error

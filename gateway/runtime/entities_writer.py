@@ -17,6 +17,7 @@ import apsw
 from gateway.errors import NotFound, Unprocessable
 from gateway.store.base import BlockingStore, Namespace, Version
 from gateway.store.database import Database, transact_together
+from gateway.store.world.soundness import check_writable
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class OwnWriter:
 
     def __init__(self, store: BlockingStore, key: str, executor: Executor, *, create: bool) -> None:
         self._database = Database.open(store, Namespace(key))
+        self._database.guard = check_writable
         self._store = store
         self._create = create
         self._executor = executor

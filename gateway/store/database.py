@@ -19,6 +19,7 @@ import apsw
 from gateway.errors import BadInput, Conflict, Unprocessable
 from gateway.limits import (
     HEAD_TRUSTED_S,
+    SQL_WORK_S_MAX,
     STORE_COMMIT_INLINE_PAGES_MAX,
     STORE_COMMIT_NAMESPACES_MAX,
     VFS_ATTEMPTS_MAX,
@@ -27,6 +28,7 @@ from gateway.limits import (
     VFS_WRITER_CACHE_BYTES_MAX,
 )
 from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
+from gateway.store.hardening import Deadline, harden
 from gateway.store.pages import PAGE_SIZE, Pages, commit_together
 from gateway.store.vfs import PagesVFS
 
@@ -55,12 +57,20 @@ class Database:
     """One database. Get it by :meth:`open`, end it by :meth:`close`."""
 
     def __init__(
-        self, store: BlockingStore, pages: Pages, *, exclusive: bool, new_key: Callable[[], bytes]
+        self,
+        store: BlockingStore,
+        pages: Pages,
+        *,
+        exclusive: bool,
+        new_key: Callable[[], bytes],
+        own_code: bool = False,
     ) -> None:
         self.new_key = new_key
         self.store = store
         self.pages = pages
         self._exclusive = exclusive
+        self._own_code = own_code
+        self._deadline = Deadline(SQL_WORK_S_MAX)
         self._connection: apsw.Connection | None = None
         self._vfs: PagesVFS | None = None
         self.deadline_s = VFS_DEADLINE_S
@@ -70,6 +80,8 @@ class Database:
         """Looks, before anything else is read or written, whether this is still what was opened. Called
         within the transaction; where the head is trusted, after each time when it was not."""
         self._guarded = False
+        self._refused = False
+        """The guard raised: what it saw is not to be kept."""
         self._monotonic = time.monotonic
         self._trusted_at_s = 0.0
 
@@ -86,6 +98,7 @@ class Database:
         create: bool = False,
         cache_bytes: int | None = None,
         new_key: Callable[[], bytes] | None = None,
+        own_code: bool = False,
     ) -> Database:
         """Open ``ns``: at ``version`` (read-only), or at its moving head.
 
@@ -93,7 +106,8 @@ class Database:
         without asking and SQLite keeps its page cache; any foreign commit is a conflict.
         ``create``: make the namespace if it is not there. ``page_size`` (bytes) counts for a new
         database only. ``new_key``: makes the idempotency key (16 bytes) of each commit; by default
-        random, and none where the store is in this process: a record per commit is kept for a day. Raises ``NotFound`` at first use where there is no such namespace.
+        random, and none where the store is in this process: a record per commit is kept for a day. ``own_code``: the statements are a user's own, so that triggers and
+        views run and nothing is broken off for taking long. Raises ``NotFound`` at first use where there is no such namespace.
         """
         if create:
             with suppress(Unprocessable):
@@ -113,7 +127,7 @@ class Database:
             writable=not read_only,
             cache_bytes=cache_bytes,
         )
-        return cls(store, pages, exclusive=exclusive, new_key=new_key)
+        return cls(store, pages, exclusive=exclusive, new_key=new_key, own_code=own_code)
 
     @property
     def namespace(self) -> Namespace:
@@ -137,6 +151,9 @@ class Database:
         flags = apsw.SQLITE_OPEN_READONLY if self.pages.read_only else apsw.SQLITE_OPEN_READWRITE
         try:
             connection = apsw.Connection(self.pages.ns.key, flags=flags, vfs=self._vfs.name)
+            harden(connection, own_code=self._own_code)
+            if not self._own_code:
+                self._deadline.watch(connection)
             connection.execute("PRAGMA journal_mode=MEMORY")
             connection.execute("PRAGMA temp_store=MEMORY; PRAGMA synchronous=OFF")
             connection.execute("PRAGMA secure_delete=FAST")  # free space as zeros, which pack to nothing
@@ -152,11 +169,14 @@ class Database:
         failure = None if file is None else file.failure
         if file is not None:
             file.failure = None
+        if failure is None and isinstance(error, apsw.InterruptError) and self._deadline.is_over:
+            return self._deadline.error(self.pages.ns.key)
         return failure or error
 
     def read(self, fn: Callable[[apsw.Connection], T]) -> T:
         """``fn(connection)`` within one read transaction: one snapshot throughout."""
         connection = self.connection
+        self._deadline.begin()
         try:
             connection.execute("BEGIN")
             self._look(connection)
@@ -184,6 +204,7 @@ class Database:
         """Begin a writing transaction whose COMMIT leaves its pages for :func:`commit_held`."""
         self._ask_again()
         connection = self.connection
+        self._deadline.begin()
         self.pages.hold = True
         connection.execute("BEGIN IMMEDIATE")
         self._look(connection)
@@ -192,7 +213,9 @@ class Database:
     def _look(self, connection: apsw.Connection) -> None:
         if self.guard is None or self._guarded:
             return
+        self._refused = True
         self.guard(connection)
+        self._refused = False
         self._guarded = self._exclusive
         self._trusted_at_s = self._monotonic()
 
@@ -214,6 +237,7 @@ class Database:
         try:
             if atomic and self._is_looked_at():
                 connection = self.connection
+                self._deadline.begin()
                 self.pages.hold = True
                 fn(connection)
             else:
@@ -256,7 +280,11 @@ class Database:
         self.pages.hold = False
         cause = self._cause(error)
         connection = self._connection
-        sound = cause is error and (not isinstance(error, apsw.Error) or isinstance(error, _HARMLESS))
+        sound = (
+            cause is error
+            and not self._refused
+            and (not isinstance(error, apsw.Error) or isinstance(error, _HARMLESS))
+        )
         if connection is None or not sound or connection.get_autocommit():
             self.throw_away()
         else:
@@ -267,7 +295,7 @@ class Database:
     def throw_away(self) -> None:
         """Close the connection and forget every page: the next use starts from the store's head."""
         connection, self._connection = self._connection, None
-        self._guarded = False
+        self._guarded = self._refused = False
         self.pages.hold = False
         if connection is not None:
             with suppress(apsw.Error):

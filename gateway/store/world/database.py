@@ -16,7 +16,7 @@ from gateway.errors import Conflict, NotFound, WorldDeleted
 from gateway.limits import NAME_ATTEMPTS_MAX, RING_PRUNE_EVERY_S, RING_PRUNE_ROWS_MAX, RING_QUICK_BYTES_MAX
 from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
 from gateway.store.database import Database
-from gateway.store.world import naming, reading, schema, writing
+from gateway.store.world import naming, reading, schema, soundness, writing
 from gateway.store.world.history import History
 from gateway.store.world.naming import Guard, Identity
 from gateway.store.world.schema import Part, Retention, WorldInfo
@@ -54,7 +54,8 @@ class WorldDatabase(History):
         super().__init__(database, make_state)
         self.database = database
         self.identity = identity
-        self.guard = database.guard = guard
+        self.guard = guard
+        database.guard = guard if database.pages.read_only else self._look
         self._encoder = FrameEncoder(level)
         self._next_seq: int | None = None
         self._retention = Retention()
@@ -178,6 +179,15 @@ class WorldDatabase(History):
         except BaseException:
             world.close()
             raise
+
+    def _look(self, connection: apsw.Connection) -> None:
+        """Before a writer's first statement, and again after each commit of others."""
+        self.guard(connection)
+        soundness.check_writable(connection)
+
+    def opened_to_read(self) -> Opened:
+        """What a journal would have to know, of a world that is not written to."""
+        return self.database.read(_opened)
 
     def close(self) -> None:
         """Close; idempotent."""

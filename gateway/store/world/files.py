@@ -17,6 +17,7 @@ from gateway.errors import BadInput, StoreUnavailable, Unprocessable
 from gateway.limits import IMPORT_PAGES_PER_COMMIT
 from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database
+from gateway.store.hardening import harden
 from gateway.store.pages import PAGE_SIZES, Pages
 from gateway.store.world import schema
 
@@ -32,6 +33,7 @@ class SqliteFile:
         self.path = path
         try:
             self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            harden(self._connection)
             self._connection.execute("SELECT count(*) FROM sqlite_schema")
         except apsw.Error as error:
             raise Unprocessable(f"{path} cannot be read as a SQLite file: {error}") from None

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from gateway.errors import BadInput, ShuttingDown
+from gateway.errors import BadInput, ForeignSchema, ShuttingDown
 from gateway.limits import WORLD_IDLE_S
 from gateway.store.base import Store, Version
 from gateway.store.database import Database
@@ -192,7 +192,10 @@ class World:
         try:
             if not create:
                 await reader.run(lambda world: None)
-            await writer.run(lambda world: None)
+            try:
+                await writer.run(lambda world: None)
+            except ForeignSchema:  # it is told again to whoever writes
+                opening.opened = await reader.run(lambda world: world.opened_to_read())
         except BaseException:
             await writer.close()
             await reader.close()

@@ -14,6 +14,7 @@ import apsw
 
 from gateway.errors import BadInput, Unprocessable
 from gateway.limits import RING_S_DEFAULT, RING_S_MAX
+from gateway.store.world import soundness
 
 APPLICATION_ID: Final = 0x6D76_6777
 """``mvgw`` in ASCII: what ``PRAGMA application_id`` says."""
@@ -135,6 +136,7 @@ def is_world(connection: apsw.Connection) -> bool:
             f"this world was written by a newer version: its schema is {version}, known here is up to "
             f"{USER_VERSION}; use the newer gateway"
         )
+    soundness.check_readable(connection)
     return True
 
 
