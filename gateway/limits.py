@@ -97,6 +97,10 @@ JOURNAL_ROUND_S_MIN: Final = 0.005
 JOURNAL_ROUND_S_MAX: Final = 0.11
 """And at most, however much a round has to do: a little longer than until a publisher may hear of the durable mark
 again, so that it hears of each round right after it."""
+JOURNAL_PATIENCE_S: Final = 0.08
+"""How long a round waits for one world's database: then it goes on without it, within 100 ms of its beginning."""
+JOURNAL_ALONE_S: Final = 5.0
+"""How long a world that failed or held others up is written by itself: as long as a store is asked at most."""
 JOURNAL_ROUND_WORLDS_MAX: Final = 256
 """Worlds whose batches share one round: some 20 ms of work, after which those durable by then are told."""
 JOURNAL_ROUND_BATCH_BYTES_MAX: Final = 256 * KIB

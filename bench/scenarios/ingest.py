@@ -44,7 +44,7 @@ def cases(short: bool) -> list[dict[str, Any]]:
     return made if short else [*made, {"publishers": 10, "hz": HZ, "frame_bytes": 5120}]
 
 
-def _metrics(gateway: Gateway) -> tuple[float, Counter[str]]:
+def frames_by_lag(gateway: Gateway) -> tuple[float, Counter[str]]:
     """Frame messages that the gateway took, and its frames by durable lag, over all worlds."""
     context = ssl.create_default_context(cafile=str(gateway.ca))
     text = httpx.get(f"{gateway.url}/metrics", verify=context).text
@@ -69,12 +69,12 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
             worker.wait_ready()
             worker.go()
             time.sleep(settings.warmup_s)
-            _, early = _metrics(gateway)
+            _, early = frames_by_lag(gateway)
             before = gateway.server.cpu_s()
             time.sleep(settings.seconds)
             cpu_share = (gateway.server.cpu_s() - before) / settings.seconds
             result = worker.result(settings.seconds + RUN_SLACK_S)
-            received, lags = _metrics(gateway)
+            received, lags = frames_by_lag(gateway)
     return [_measured(case, result, received, lags - early, cpu_share)]
 
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import uvloop
 from starlette.routing import BaseRoute
@@ -19,24 +19,25 @@ from gateway.errors import ConfigError
 from gateway.http import admin, dataplane
 from gateway.http.app import Application
 from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, open_folder: Callable[[str], Store] = EmbeddedStore.open) -> int:
     """Serve until SIGTERM or Ctrl-C; answers 0. Raises :class:`ConfigError` naming the flag to mend."""
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(_serve(args))
+        uvloop.run(_serve(args, open_folder))
     return 0
 
 
-async def _serve(args: argparse.Namespace) -> None:
+async def _serve(args: argparse.Namespace, open_folder: Callable[[str], Store]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with contextlib.ExitStack() as sockets:
         data = sockets.enter_context(_bound("--data-plane", args.data_plane, args.insecure_public))
         api = sockets.enter_context(_bound("--admin-api", args.admin_api, args.insecure_public))
-        store = EmbeddedStore.open(args.path)
+        store = open_folder(args.path)
         try:
             await _listen(store, data, api, args, stop)
         finally:
@@ -44,7 +45,7 @@ async def _serve(args: argparse.Namespace) -> None:
 
 
 async def _listen(
-    store: EmbeddedStore,
+    store: Store,
     data: socket.socket,
     api: socket.socket,
     args: argparse.Namespace,

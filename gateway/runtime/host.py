@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -158,7 +159,8 @@ class WorldHost:
         return self.world.publisher is None and not self.world.subscribers and not self._attaching.locked()
 
     async def _keep_house(self) -> None:
-        failures, maintained = 0, time.monotonic()
+        # worlds that were opened together are not tidied up together: the store's commits would wait for all of it
+        failures, maintained = 0, time.monotonic() - random.uniform(0.0, limits.MAINTAIN_S)
         while True:
             await asyncio.sleep(limits.HOUSEKEEPING_S)
             if self._poster is not None and self._poster.idle_s() > self._linger_s:

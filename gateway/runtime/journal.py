@@ -17,7 +17,7 @@ import apsw
 from gateway.core.ports import Mark
 from gateway.core.world import World
 from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable
-from gateway.limits import JOURNAL_ROUND_BATCH_BYTES_MAX
+from gateway.limits import JOURNAL_ALONE_S, JOURNAL_PATIENCE_S, JOURNAL_ROUND_BATCH_BYTES_MAX
 from gateway.runtime.companions import Companion, Companions
 from gateway.runtime.lags import Lags
 from gateway.runtime.rounds import Rounds
@@ -49,6 +49,11 @@ def _now_us() -> int:
     return time.time_ns() // 1_000
 
 
+def is_told(count: int) -> bool:
+    """The 1st, 2nd, 4th, 8th…: not a line each time."""
+    return count & (count - 1) == 0
+
+
 class JournalPump:
     """Drives one world's journal and its timers until :meth:`stop`.
 
@@ -77,6 +82,9 @@ class JournalPump:
         self._flushing = 0
         self._stopped = False
         self._in_round: tuple[Batch, float] | None = None
+        self._alone_until = float("-inf")
+        self.times_left_behind = 0
+        """How often rounds of other worlds went on without this one."""
         self._alone: asyncio.Task[None] | None = None
         world.on_work = self.wake
         self.wake()
@@ -94,7 +102,7 @@ class JournalPump:
             self._idle.set()
             return
         self._idle.clear()
-        if self._rounds is None or self._is_awaited:
+        if self._rounds is None or self._is_awaited or time.monotonic() < self._alone_until:
             self._go_alone(None)
         else:
             self._rounds.ready(self)
@@ -150,10 +158,27 @@ class JournalPump:
             if self._is_awaited:
                 self.wake()
         elif isinstance(error, Conflict):
+            self._stay_alone()
             self._go_alone(batch)
         else:
             self._failed(batch, error)
             self._go_alone(None, RETRY_S_MIN)
+
+    def left_behind(self) -> None:
+        """Its database took so long that the round went on: for a while it holds up nobody."""
+        self._stay_alone()
+        self.times_left_behind += 1
+        if is_told(self.times_left_behind):
+            log.warning(
+                "world %s: its database takes over %.0f ms; its journal lags behind, the others go on without it "
+                "(%d times so far)",
+                self._world.name,
+                JOURNAL_PATIENCE_S * 1e3,
+                self.times_left_behind,
+            )
+
+    def _stay_alone(self) -> None:
+        self._alone_until = time.monotonic() + JOURNAL_ALONE_S
 
     # --- alone -------------------------------------------------------------------------------
 
@@ -211,6 +236,7 @@ class JournalPump:
     def _failed(self, batch: Batch, error: BaseException) -> None:
         self._world.failed(batch, time.monotonic())
         if isinstance(error, Exception):
+            self._stay_alone()
             self._count_failure(error)
             self.is_failing = True
 
@@ -239,9 +265,7 @@ class JournalPump:
 
     def _count_failure(self, error: Exception) -> None:
         self.commit_failures += 1
-        if (
-            self.commit_failures & (self.commit_failures - 1) == 0
-        ):  # the 1st, 2nd, 4th, 8th…: not a line a try
+        if is_told(self.commit_failures):
             log.warning(
                 "world %s: commit failed (%d so far); the frames wait and it is tried again: %s",
                 self._world.name,

@@ -22,6 +22,7 @@ from gateway.runtime.rounds import Rounds
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.uploads import from_first_frame
 from gateway.store.base import GroupStore, Store
+from gateway.store.world.commits import AtOnce, InGroups
 from gateway.store.world.listing import WorldNames
 from gateway.wire import world_name
 
@@ -58,7 +59,8 @@ class Worlds:
         self._room = asyncio.Lock()
         self._opening = 0
         blocking = store.blocking()
-        self.rounds = Rounds(blocking) if isinstance(blocking, GroupStore) else None
+        loop = asyncio.get_running_loop()
+        self.rounds = Rounds(AtOnce(blocking) if isinstance(blocking, GroupStore) else InGroups(store, loop))
 
     # -- opening and closing --------------------------------------------------------------
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
+
+import pytest
 
 from gateway.core.ports import Mark
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.host import WorldHost
-from gateway.store.base import Namespace
+from gateway.runtime.worlds import Worlds
+from gateway.store.base import CommitRequest, Committed, Namespace
 from gateway.store.database import Database
+from gateway.store.embedded import EmbeddedStore
+from gateway.store.remote.blocking import BlockingBridge
 from gateway.wire import Record
 from tests.runtime.conftest import until
 
@@ -78,3 +85,142 @@ async def test_who_waits_for_the_durable_mark_does_not_wait_for_a_round(gateway:
     await host.pump.until_durable(mark, PATIENCE_S)
     assert gateway.worlds.rounds.count == 0
     assert (await host.database.last())["records"] == {1: b"now"}
+
+
+# --- one world that holds others up ----------------------------------------------------------
+
+
+class OverThere:
+    """The embedded engine as a store that takes many worlds in one commit, as a remote one does."""
+
+    def __init__(self, store: EmbeddedStore) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self.groups: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def blocking(self) -> BlockingBridge:
+        return BlockingBridge(self, self._loop)  # type: ignore[arg-type]
+
+    async def commit(self, request: CommitRequest) -> Committed:
+        self.groups.append(len(request.namespaces))
+        return await self._store.commit(request)
+
+
+@pytest.fixture(params=["embedded", "remote"])
+async def served(request: pytest.FixtureRequest, gateway: Gateway) -> Gateway:
+    if request.param == "remote":
+        assert isinstance(gateway.store, EmbeddedStore)
+        gateway.store = OverThere(gateway.store)  # type: ignore[assignment]
+        gateway.worlds = Worlds(gateway.store, gateway.settings)
+    return gateway
+
+
+async def play(hosts: list[WorldHost], data: bytes) -> None:
+    await asyncio.gather(*(durable(host, put(host, data)) for host in hosts))
+
+
+async def test_a_world_whose_statement_takes_long_is_left_behind(
+    served: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow, *others = await hosts_of(served, 6)
+    await play([slow, *others], b"0")
+    gate, entered = threading.Event(), threading.Event()
+    database = slow.database.hold()
+    assert database is not None
+    hold_append = database.hold_append
+
+    def stuck(*given: Any) -> Any:
+        entered.set()
+        gate.wait(60)
+        return hold_append(*given)
+
+    database.hold_append = stuck  # type: ignore[method-assign]
+    slow.database.let_go()
+    try:
+        waiting = put(slow, b"late")
+        await play(others, b"1")
+        await until(entered.is_set)
+        for turn in range(20):
+            await play(others, b"%d" % turn)
+        done = slow.world.journal.durable
+        assert done is not None
+        assert done.tick < waiting.tick
+        assert slow.pump.times_left_behind == 1
+        assert "world w0: its database takes over 80 ms" in caplog.text
+    finally:
+        gate.set()
+    await durable(slow, waiting)
+    assert (await slow.database.last())["records"] == {1: b"late"}
+    for host in others:
+        assert (await host.database.last())["records"] == {1: b"19"}
+        assert host.pump.times_left_behind == 0
+
+
+async def test_a_lock_on_one_world_holds_up_that_world_alone(served: Gateway) -> None:
+    locked, *others = await hosts_of(served, 6)
+    await play([locked, *others], b"0")
+    ns = Namespace("w0")
+    await served.store.lock(ns, "somebody")
+    waiting = put(locked, b"late")
+    for turn in range(20):
+        await play(others, b"%d" % turn)
+    done = locked.world.journal.durable
+    assert done is not None
+    assert done.tick < waiting.tick
+    assert [host.pump.commit_failures for host in others] == [0] * 5
+    await served.store.unlock(ns, "somebody", rollback=False)
+    await until(lambda: locked.world.journal.empty, PATIENCE_S)
+    assert (await locked.database.last())["records"] == {1: b"late"}
+
+
+async def test_triggers_that_come_while_a_world_is_played_stop_its_journal_alone(
+    served: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    poisoned, *others = await hosts_of(served, 4)
+    await play([poisoned, *others], b"0")
+    blocking = served.store.blocking()
+
+    def execute(sql: str) -> None:
+        database = Database.open(blocking, Namespace("w0"), own_code=True)
+        database.transact(lambda c: c.execute(sql))
+        database.close()
+
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    await asyncio.to_thread(execute, f"CREATE TRIGGER slow AFTER INSERT ON frames BEGIN {endless}; END")
+    waiting = put(poisoned, b"late")
+    for turn in range(20):
+        await play(others, b"%d" % turn)
+    await until(lambda: poisoned.pump.is_failing, PATIENCE_S)
+    assert "the trigger 'slow' on 'frames'" in caplog.text
+    assert (await poisoned.database.last())["records"] == {1: b"0"}
+    await asyncio.to_thread(execute, "DROP TRIGGER slow")
+    await durable(poisoned, waiting)
+    assert (await poisoned.database.last())["records"] == {1: b"late"}
+
+
+async def test_a_store_over_there_takes_many_worlds_in_one_commit(served: Gateway) -> None:
+    hosts = await hosts_of(served, 20)
+    await play(hosts, b"0")
+    if isinstance(served.store, OverThere):
+        served.store.groups.clear()
+        for turn in range(5):
+            await play(hosts, b"%d" % turn)
+        assert max(served.store.groups) <= 16
+        assert len(served.store.groups) < 5 * 20 / 3
+    for host in hosts:
+        assert host.world.journal.empty
+
+
+async def test_a_world_that_another_wrote_to_fails_no_other_of_its_group(served: Gateway) -> None:
+    first, *others = await hosts_of(served, 5)
+    await play([first, *others], b"0")
+    other = Database.open(served.store.blocking(), Namespace("w0"))
+    await asyncio.to_thread(other.transact, lambda c: c.execute("CREATE TABLE notes(text)"))
+    await play([first, *others], b"1")
+    assert [host.pump.commit_failures for host in (first, *others)] == [0] * 5
+    assert [host.database.world.foreign_commits for host in (first, *others)] == [1, 0, 0, 0, 0]
+    for host in (first, *others):
+        assert (await host.database.last())["records"] == {1: b"1"}
