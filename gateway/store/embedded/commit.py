@@ -204,8 +204,8 @@ def _check_same(txn: WriteTxn, state: NsState, part: Part, written: int) -> None
     """Raise :class:`Conflict` where the assumed version is of another namespace that had this key: it was
     deleted and made again, or another was renamed to it. Its pages would be written over these."""
     head = written or state.id
-    if part.assumed == head or (not part.assumed and not written):
-        return  # version zero assumes nothing, and there is nothing yet
+    if part.assumed in (head, 0):
+        return  # version zero is no namespace's: it assumes nothing
     older = part.assumed < min(state.id, head)
     if not older and part.assumed < state.named and part.read_set is not None:
         txn.flush()

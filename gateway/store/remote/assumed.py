@@ -87,14 +87,15 @@ class AssumedVersions:
     async def _may_be_older(
         self, part: NamespaceCommit, request: CommitRequest, stat: Stat, ns_id: Version | None
     ) -> bool:
-        """Below the head, and no version that its change log knows: the id itself, version zero where nothing
-        was written, and a retry, whose own commit may have moved the head, are left to the store."""
+        """Below the head, and no version that its change log knows: the id itself, version zero, and a retry, whose own commit may have moved the head, are left to the store."""
         if ns_id is None:
             ns_id = await self._id_of(part.namespace)
         if ns_id is None:
-            return not request.first_attempt
-        if part.version == ZERO_VERSION:
-            return stat.version == ns_id
+            return not request.first_attempt or part.version == ZERO_VERSION
+        if (
+            part.version == ZERO_VERSION
+        ):  # it assumes nothing, but the commit must not go to the one that was deleted
+            return stat.version >= ns_id
         return part.version == ns_id or (not request.first_attempt and part.version > ns_id)
 
     async def _id_of(self, ns: Namespace) -> Version | None:
