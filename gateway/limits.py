@@ -174,6 +174,9 @@ STORE_NAMESPACES_CACHED_MAX: Final = 4_096
 """Namespaces whose head and lock are held in memory, half a KiB each; the others are looked up."""
 STORE_READ_CONNECTIONS_KEPT: Final = 8
 """Idle read connections, up to 4 MiB of cache each: more than the reader threads of one gateway."""
+STORE_SNAPSHOTS_MAX: Final = 100
+"""Moments of a folder that one question is asked on, where the writer goes past each: a checkpoint takes a
+second at most and comes after some 1,500 log pages, so the second or third is enough on any disk."""
 STORE_READER_THREADS: Final = 4
 """Threads that read for the event loop: reads wait for the disk, not for each other."""
 STORE_QUEUE_JOBS_MAX: Final = 4_096

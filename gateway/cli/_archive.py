@@ -158,7 +158,7 @@ async def restore(args: argparse.Namespace) -> int:
         made = args.out
     else:
         made = args.world or manifest.world
-        async with open_store_of(args) as store:
+        async with open_store_of(args, read_only=False) as store:
             await asyncio.to_thread(_to_store, place, manifest, store.blocking(), made)
     facts = {"place": args.place, "parts": [asdict(part) for part in manifest.parts], "made": made}
     text = (

@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 from typing import Any, cast
 
 from gateway.cli._client import http_client
 from gateway.cli._source import moment_of, open_store_of
 from gateway.client.address import world_path
-from gateway.client.branches import branch
+from gateway.client.branches import branch, find
 from gateway.client.live import now_us
 from gateway.client.recordings import Moment, iso_time
+from gateway.errors import ConfigError, GatewayError
+from gateway.store.embedded import FolderInUse
+from gateway.store.remote import AdminNeeded
 
 
 async def branch_world(args: argparse.Namespace) -> int:
     """By the gateway, or in the store itself."""
     moment = moment_of(args, now_us())
-    if args.store:
-        async with open_store_of(args) as store:
-            made = (await branch(store, args.world, args.new, moment, now_us=now_us())).as_json()
-    else:
-        made = await _by_gateway(args, moment)
+    made = await (_in_store(args, moment) if args.store else _by_gateway(args, args.url, moment))
     parent = made["parent"]
     text = f"world {made['world']} starts from {parent['world']} at epoch {parent['epoch']}, tick {parent['tick']}"
     print(json.dumps(made) if args.json else text)
     return 0
 
 
-async def _by_gateway(args: argparse.Namespace, moment: Moment) -> dict[str, Any]:
+async def _in_store(args: argparse.Namespace, moment: Moment) -> dict[str, Any]:
+    """A folder is opened for writing only once the moment was found by reading."""
+    async with open_store_of(args) as store:
+        await asyncio.to_thread(find, store.blocking(), args.world, moment)
+    try:
+        async with open_store_of(args, read_only=False) as store:
+            return (await branch(store, args.world, args.new, moment, now_us=now_us())).as_json()
+    except FolderInUse as error:
+        raise ConfigError(
+            f"a branch is written, and {error.message}; or leave --store out and ask its gateway by --url"
+        ) from None
+    except AdminNeeded as error:
+        return await _by_store_gateway(args, moment, error)
+
+
+async def _by_store_gateway(args: argparse.Namespace, moment: Moment, needed: AdminNeeded) -> dict[str, Any]:
+    """A store without an admin API may be a gateway, which branches by itself."""
+    url = args.store.partition(",")[0]
+    try:
+        async with http_client(args, url) as client:
+            await client.get_json("/v1/worlds")
+    except (GatewayError, ValueError):
+        raise needed from None
+    return await _by_gateway(args, url, moment)
+
+
+async def _by_gateway(args: argparse.Namespace, url: str, moment: Moment) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "name": args.new,
         "epoch": moment.epoch,
@@ -38,7 +64,7 @@ async def _by_gateway(args: argparse.Namespace, moment: Moment) -> dict[str, Any
     if moment.at_us is not None:
         fields["at"] = iso_time(moment.at_us)
     body = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
-    async with http_client(args) as client:
+    async with http_client(args, url) as client:
         answer = await client.request(
             "POST",
             world_path(args.world, "branch"),

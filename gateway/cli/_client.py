@@ -21,12 +21,7 @@ def add_client_flags(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("MVGATEWAY_URL", URL),
         help=f"the gateway (default {URL}, or MVGATEWAY_URL)",
     )
-    trust = parser.add_mutually_exclusive_group()
-    trust.add_argument(
-        "--ca", metavar="FILE", help=f"trust this CA (default on loopback: {LOCAL_CA} if it is there)"
-    )
-    trust.add_argument("--certificate-sha256", metavar="HEX", help="trust exactly this leaf certificate")
-    trust.add_argument("--insecure", action="store_true", help="trust any certificate")
+    add_trust_flags(parser)
     parser.add_argument(
         "--transport",
         choices=("auto", "webtransport", "websocket"),
@@ -35,37 +30,43 @@ def add_client_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trust_flags(parser: argparse.ArgumentParser) -> None:
+    """``--ca``, ``--certificate-sha256``, ``--insecure``."""
+    trust = parser.add_mutually_exclusive_group()
+    trust.add_argument(
+        "--ca", metavar="FILE", help=f"trust this CA (default on loopback: {LOCAL_CA} if it is there)"
+    )
+    trust.add_argument("--certificate-sha256", metavar="HEX", help="trust exactly this leaf certificate")
+    trust.add_argument("--insecure", action="store_true", help="trust any certificate")
+
+
 def connection(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of a client that these flags mean."""
+    return {"transport": args.transport, **_trusted(args, args.url)}
+
+
+def _trusted(args: argparse.Namespace, url: str) -> dict[str, Any]:
     from gateway.client import Address
 
     ca = args.ca
     nothing_said = not (ca or args.certificate_sha256 or args.insecure or _trust_in_environment())
-    if nothing_said and Address.parse(args.url).loopback and LOCAL_CA.is_file():
+    if nothing_said and Address.parse(url.partition(",")[0]).loopback and LOCAL_CA.is_file():
         ca = str(LOCAL_CA)
-    return {
-        "transport": args.transport,
-        "ca": ca,
-        "certificate_sha256": args.certificate_sha256,
-        "insecure": args.insecure,
-    }
+    return {"ca": ca, "certificate_sha256": args.certificate_sha256, "insecure": args.insecure}
 
 
-def trust(args: argparse.Namespace) -> Trust:
-    """The same decision for plain requests."""
+def trust(args: argparse.Namespace, url: str | None = None) -> Trust:
+    """The same decision for plain requests to ``url`` (``--url`` if None)."""
     from gateway.client import Trust
 
-    given = connection(args)
-    return Trust.of(
-        ca=given["ca"], certificate_sha256=given["certificate_sha256"], insecure=given["insecure"]
-    )
+    return Trust.of(**_trusted(args, args.url if url is None else url))
 
 
-def http_client(args: argparse.Namespace) -> HttpClient:
-    """A client for plain requests to ``--url``."""
+def http_client(args: argparse.Namespace, url: str | None = None) -> HttpClient:
+    """A client for plain requests to ``url`` (``--url`` if None)."""
     from gateway.client import HttpClient
 
-    return HttpClient(args.url, trust=trust(args), transport=args.transport)
+    return HttpClient(args.url if url is None else url, trust=trust(args, url), transport=args.transport)
 
 
 def _trust_in_environment() -> bool:

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from gateway.cli._client import LOCAL_CA, URL
+from gateway.cli._client import URL, add_trust_flags, trust
 from gateway.errors import ConfigError, NothingRecorded
 
 if TYPE_CHECKING:
-    from gateway.client import Trust
     from gateway.store.base import BlockingStore, Namespace, Version
 
 T = TypeVar("T")
@@ -31,22 +30,17 @@ class Named(NamedTuple):
 
 
 def add_store_flags(parser: argparse.ArgumentParser) -> None:
-    """Where the pages are: a gateway, an mvstore, or a folder that nobody has open."""
+    """Where the pages are: a gateway, an mvstore, or a folder (to write to it, one that nobody has open)."""
     parser.add_argument(
         "--store",
         metavar="URL|DIR",
         default=os.environ.get("MVGATEWAY_URL", URL),
-        help=f"a gateway or mvstore, or the folder of a store not in use (default {URL}, or MVGATEWAY_URL)",
+        help=f"a gateway or mvstore, or a store's folder; to write, one not in use (default {URL}, or MVGATEWAY_URL)",
     )
     parser.add_argument(
         "--store-admin", metavar="URL", help="the admin API of an mvstore, where namespaces are made by it"
     )
-    trust = parser.add_mutually_exclusive_group()
-    trust.add_argument(
-        "--ca", metavar="FILE", help=f"trust this CA (default on loopback: {LOCAL_CA} if it is there)"
-    )
-    trust.add_argument("--certificate-sha256", metavar="HEX", help="trust exactly this leaf certificate")
-    trust.add_argument("--insecure", action="store_true", help="trust any certificate")
+    add_trust_flags(parser)
 
 
 def named(text: str) -> Named:
@@ -70,38 +64,32 @@ def namespace(name: Named) -> Namespace:
     return Namespace(name.key, name.proof)
 
 
-def with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T]) -> T:
-    """``work`` in a thread, with the store that the flags name."""
+def with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T], *, read_only: bool = False) -> T:
+    """``work`` in a thread, with the store that the flags name; ``read_only``: a folder is not locked or
+    written to, and may be in use."""
     if "://" not in args.store and not Path(args.store).is_dir():
         raise ConfigError(f"no store at {args.store}; --store names a gateway's URL or a store's folder")
     import asyncio  # here, so that --help need not load it
 
-    return asyncio.run(_with_store(args, work))
+    return asyncio.run(_with_store(args, work, read_only))
 
 
-async def _with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T]) -> T:
+async def _with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T], read_only: bool) -> T:
     import asyncio
 
     from gateway.client.store import is_remote, open_store
 
-    trust = _trust(args) if is_remote(args.store) else None
-    store = await open_store(args.store, admin_url=args.store_admin, trust=trust, cache_bytes=0)
+    store = await open_store(
+        args.store,
+        admin_url=args.store_admin,
+        read_only=read_only,
+        trust=trust(args, args.store) if is_remote(args.store) else None,
+        cache_bytes=0,
+    )
     try:
         return await asyncio.to_thread(work, store.blocking())
     finally:
         await store.aclose()
-
-
-def _trust(args: argparse.Namespace) -> Trust:
-    from gateway.client import Address, Trust
-
-    ca = args.ca
-    told = ca or args.certificate_sha256 or args.insecure
-    told = told or any(os.environ.get(name) for name in ("MVGATEWAY_CA", "MVGATEWAY_CERTIFICATE_SHA256"))
-    first = args.store.partition(",")[0]
-    if not told and Address.parse(first).loopback and LOCAL_CA.is_file():
-        ca = str(LOCAL_CA)
-    return Trust.of(ca=ca, certificate_sha256=args.certificate_sha256, insecure=args.insecure)
 
 
 def version_at(store: BlockingStore, name: Named, at: str | None) -> Version | None:

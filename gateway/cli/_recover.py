@@ -21,6 +21,9 @@ from gateway.client.live import now_us
 from gateway.client.recordings import RemoteRecording, Snapshot
 from gateway.client.xrgrid import EntityPacket
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable
+from gateway.store.base import Store
+from gateway.store.remote import AdminNeeded
+from gateway.store.world.listing import WorldNames
 from gateway.wire import is_world_name, prefix
 
 SHOWN_GAPS = 10
@@ -166,14 +169,26 @@ async def list_worlds(args: argparse.Namespace) -> int:
 
 async def _worlds_of_store(args: argparse.Namespace) -> list[dict[str, Any]]:
     async with open_store_of(args) as store:
-        names = sorted(info.key for info in await store.list_namespaces() if is_world_name(info.key))
         rows = []
-        for name in names:
+        for name in await _names(args, store):
             try:
-                rows.append(await local_recording(store, name).summary())
+                async with local_recording(store, name) as recording:
+                    rows.append(await recording.summary())
             except GatewayError as error:
                 rows.append({"world": name, "error": error.message})
         return rows
+
+
+async def _names(args: argparse.Namespace, store: Store) -> list[str]:
+    """The worlds of a store. One without an admin API may be a gateway, which tells them by itself."""
+    try:
+        return await WorldNames(store).all()
+    except AdminNeeded as error:
+        try:
+            async with http_client(args, args.store.partition(",")[0]) as client:
+                return sorted(world["world"] for world in (await client.get_json("/v1/worlds"))["worlds"])
+        except (GatewayError, ValueError):
+            raise error from None
 
 
 async def _worlds_of_gateway(args: argparse.Namespace) -> list[dict[str, Any]]:

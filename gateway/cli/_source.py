@@ -1,4 +1,7 @@
-"""Where a recovery verb reads from: a gateway, a store with none running, or a film. Room: cli."""
+"""Where a recovery verb reads from: a gateway, a store, or a film. Room: cli.
+
+A store's folder is opened for reading alone: without a lock or a write, whoever has it open.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.cli._client import add_client_flags, http_client, trust
+from gateway.cli._client import add_client_flags, add_trust_flags, http_client, trust
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,10 +20,23 @@ if TYPE_CHECKING:
 
 
 def add_source_flags(parser: argparse.ArgumentParser) -> None:
-    """``--store`` and the client's flags."""
+    """``--store``, ``--store-admin`` and the client's flags."""
     add_client_flags(parser)
+    _add_store(parser, "read this store itself: a folder, also one in use, an mvstore or a gateway")
+
+
+def add_target_flags(parser: argparse.ArgumentParser) -> None:
+    """``--store`` as what is written to, ``--store-admin``, and whom to trust."""
+    add_trust_flags(parser)
+    _add_store(parser, "a world of this store: a folder that nobody has open, an mvstore or a gateway")
+
+
+def _add_store(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--store", metavar="DIR|URL", help=text)
     parser.add_argument(
-        "--store", metavar="DIR|URL", help="read this store itself, with no gateway running on it"
+        "--store-admin",
+        metavar="URL",
+        help="the admin API of the mvstore that --store names, where namespaces are listed and made",
     )
 
 
@@ -58,35 +74,47 @@ async def open_recording(args: argparse.Namespace) -> AsyncIterator[Recording]:
         with open_film(Path(args.world)) as film:
             yield film
     elif args.store:
-        async with open_store_of(args) as store:
-            yield local_recording(store, args.world)
+        async with open_store_of(args) as store, local_recording(store, args.world) as recording:
+            yield recording
     else:
         async with http_client(args) as client:
             yield RemoteRecording(args.world, client)
 
 
 @asynccontextmanager
-async def open_store_of(args: argparse.Namespace) -> AsyncIterator[Store]:
+async def open_store_of(args: argparse.Namespace, *, read_only: bool = True) -> AsyncIterator[Store]:
     """The store that ``--store`` names. Raises :class:`ConfigError` for a folder that is none."""
-    from gateway.client.store import open_store
+    from gateway.client.store import is_remote, open_store
 
-    target = _store_target(args)
-    store = await open_store(target, trust=trust(args) if target.startswith("https") else None)
+    target = _target(args)
+    store = await open_store(
+        target,
+        admin_url=args.store_admin,
+        read_only=read_only,
+        trust=trust(args, target) if is_remote(target) else None,
+    )
     try:
         yield store
     finally:
         await store.aclose()
 
 
-def _store_target(args: argparse.Namespace) -> str:
+def _target(args: argparse.Namespace) -> str:
     target = str(args.store)
     if "://" not in target and not Path(target).is_dir():
         raise ConfigError(f"--store {target}: there is no such folder")
     return target
 
 
-def local_recording(store: Store, world: str) -> LocalRecording:
-    """A world of a store as a recording."""
+@asynccontextmanager
+async def local_recording(store: Store, world: str) -> AsyncIterator[LocalRecording]:
+    """A world of a store as a recording; its questions run on threads, as a store's must."""
+    import asyncio  # here, so that --help need not load it
+
     from gateway.client.recordings import LocalRecording, open_world
 
-    return LocalRecording(world, open_world(store.blocking(), world))
+    opened = await asyncio.to_thread(open_world, store.blocking(), world)
+    try:
+        yield LocalRecording(world, opened)
+    finally:
+        await asyncio.to_thread(opened.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 from typing import Any
@@ -21,7 +22,7 @@ async def verify(args: argparse.Namespace) -> int:
     if args.store or is_film(args.world):
         async with open_recording(args) as recording:
             assert isinstance(recording, LocalRecording)
-            report = _local(recording, quiet=args.json)
+            report = await asyncio.to_thread(_local, recording, quiet=args.json)
     else:
         async with http_client(args) as client:
             report = await client.get_json(world_path(args.world, "verify"))
@@ -38,7 +39,7 @@ def _local(recording: LocalRecording, *, quiet: bool) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import track
 
-    total = len(verifier.keyframes())
+    total = len(verifier.starts())
     for _ in track(verifier.stretches(), "verifying", total, console=Console(stderr=True), transient=True):
         pass
     return verifier.report.as_json()

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Copy it at one version, check it, and only then give the file its name."""
     name = _pages.named(args.world)
-    size = _pages.with_store(args, lambda store: _export(store, args, name))
+    size = _pages.with_store(args, lambda store: _export(store, args, name), read_only=True)
     print(f"{args.file}: {size:,} bytes, passes PRAGMA integrity_check")
     return 0
 

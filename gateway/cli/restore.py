@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from gateway.cli._source import add_target_flags
+
 NAME = "restore"
 HELP = "bring an archive back: as a world of a store, or as one film"
 EXAMPLE = """
@@ -16,7 +18,7 @@ mvgateway restore s3://films/arena --check
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("place", help="where the archive is: a folder, s3://BUCKET/PREFIX, …")
     parser.add_argument("--out", metavar="FILE.sqlite", help="one film, for every verb that takes a world")
-    parser.add_argument("--store", metavar="DIR|URL", help="a world of this store (no gateway running on it)")
+    add_target_flags(parser)
     parser.add_argument("--world", help="its name there (default: the archived one's)")
     parser.add_argument("--check", action="store_true", help="only fetch every part and compare its checksum")
     parser.add_argument(

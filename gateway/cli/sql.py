@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if args.write and (args.at or name.version):
         raise ConfigError("the past cannot be changed; leave out --write, or --at and @VERSION")
     sql = sys.stdin.read() if args.sql == "-" else args.sql
-    _show(args, _pages.with_store(args, lambda store: _run(store, args, name, sql)))
+    work = _pages.with_store(args, lambda store: _run(store, args, name, sql), read_only=not args.write)
+    _show(args, work)
     return 0
 
 

@@ -41,7 +41,7 @@ async def branch(store: Store, parent: str, new: str, moment: Moment, *, now_us:
     :class:`NothingRecorded` where the moment is not recorded, ``UnknownWorld``."""
     world_name(new)
     blocking = store.blocking()
-    found = await asyncio.to_thread(_find, blocking, parent, moment)
+    found = await asyncio.to_thread(find, blocking, parent, moment)
     info = await store.namespace_info(parent)
     head = (await store.stat(Namespace(parent))).version
     try:
@@ -56,7 +56,9 @@ async def branch(store: Store, parent: str, new: str, moment: Moment, *, now_us:
     return Branched(new, parent, found.epoch, found.tick)
 
 
-def _find(store: BlockingStore, parent: str, moment: Moment) -> Recovered:
+def find(store: BlockingStore, parent: str, moment: Moment) -> Recovered:
+    """The moment of ``parent`` that a branch would start from. Reads only. Blocks. Raises
+    :class:`NothingRecorded` where it is not recorded, ``UnknownWorld``."""
     world = open_world(store, parent)
     try:
         if moment.mark is not None:

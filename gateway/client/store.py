@@ -14,7 +14,7 @@ from gateway.client.trust import Trust
 from gateway.errors import ConfigError
 from gateway.store.base import Store
 from gateway.store.cache import CachedStore
-from gateway.store.embedded import EmbeddedStore
+from gateway.store.embedded import EmbeddedStore, ReadOnlyStore
 from gateway.store.remote import AdminApi, HttpxTransport, RemoteOptions, RemoteStore, Transport
 
 StoreTransport = Literal["auto", "h3", "h2", "h1"]
@@ -30,6 +30,7 @@ async def open_store(
     *,
     admin_url: str | None = None,
     auto_create: bool = False,
+    read_only: bool = False,
     trust: Trust | None = None,
     transport: StoreTransport = "auto",
     cache_bytes: int = limits.STORE_CACHE_BYTES,
@@ -37,14 +38,17 @@ async def open_store(
 ) -> Store:
     """Open the store that ``target`` names, on the running loop.
 
-    A folder is the embedded engine (``auto_create``: namespaces are made on first use).
+    A folder is the embedded engine (``auto_create``: namespaces are made on first use; ``read_only``:
+    one moment of it, whoever has it open, without a lock or a write).
     ``http://HOST:PORT`` is an mvstore, ``https://HOST:PORT`` a gateway; several addresses of one
     store are separated by commas, and so are those of its admin API (``admin_url``), which are asked in turn. ``transport``: ``auto`` is HTTP/3 with TCP as its fallback for
     https, and HTTP/2 with HTTP/1.1 as its fallback for http. ``cache_bytes``: pages of a remote
     store kept here (0: none). Raises :class:`ConfigError` for a name that cannot be used.
     """
     if not is_remote(target):
-        return EmbeddedStore.open(target, auto_create=auto_create)
+        return (
+            ReadOnlyStore.open(target) if read_only else EmbeddedStore.open(target, auto_create=auto_create)
+        )
     trust = trust or Trust.of()
     transports = [_transport(url, trust, transport) for url in _urls(target)]
     admin = (

@@ -1,19 +1,20 @@
 """Does a recording add up? Each keyframe against the frames since the one before. Room: client.
 
 Every keyframe row carries a hash of the state at its moment; replaying from one keyframe to the next
-must give the next one's hash. Damage in one stretch does not hide the others. Blocks.
+must give the next one's hash. So must the rows before the first one, which start from nothing: every
+row belongs to a stretch. Damage in one does not hide the others. Blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import apsw
 
 from gateway.core.state import WorldState
-from gateway.errors import MalformedMessage, StoreDamaged, StoreError
+from gateway.errors import GatewayError
 from gateway.limits import HISTORY_GAPS_MAX
 from gateway.store.world import History, reading, state_hash
 from gateway.store.world.history import apply_row
@@ -22,6 +23,19 @@ from gateway.store.world.state import live_records
 from gateway.wire.journal import Gap
 
 Place = tuple[int, int]
+
+
+class Start(NamedTuple):
+    """Where a stretch begins: a keyframe row and its state's hash, or (None) the very first row."""
+
+    seq: int
+    epoch: int
+    tick: int
+    hash: bytes | None
+
+    @property
+    def place(self) -> Place:
+        return self.epoch, self.tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,66 +84,79 @@ class Verifier:
     def __init__(self, history: History) -> None:
         self.history = history
         self.report = Report()
+        self._last_seq = -1
 
-    def keyframes(self) -> list[tuple[int, int, int, bytes]]:
-        """(seq, epoch, tick, state hash) of every keyframe row."""
-        query = "SELECT seq, epoch, tick, state_hash FROM keyframes ORDER BY seq"
-        return self.history.source.read(
-            lambda c: cast(list[tuple[int, int, int, bytes]], c.execute(query).fetchall())
-        )
+    def starts(self) -> list[Start]:
+        """Where each stretch begins: the first row, unless it is a keyframe, and every keyframe. What is
+        recorded from here on is not looked at."""
+
+        def find(connection: apsw.Connection) -> list[Start]:
+            last = reading.last_row(connection)
+            self._last_seq = -1 if last is None else last.seq
+            query = "SELECT seq, epoch, tick, state_hash FROM keyframes ORDER BY seq"
+            starts = [Start(*row) for row in connection.execute(query)]
+            first = reading.first_row(connection)
+            if first is not None and (not starts or first.seq < starts[0].seq):
+                starts.insert(0, Start(first.seq, first.epoch, first.tick, None))
+            return starts
+
+        return self.history.source.read(find)
 
     def stretches(self) -> Iterator[Stretch]:
         """Each stretch, checked and counted in :attr:`report`."""
         self.report.gaps = self.history.gaps()
-        keyframes = self.keyframes()
-        for number, start in enumerate(keyframes):
-            after = keyframes[number + 1] if number + 1 < len(keyframes) else None
+        starts = self.starts()
+        for number, start in enumerate(starts):
+            after = starts[number + 1] if number + 1 < len(starts) else None
             stretch = self._check(start, after)
             self._count(stretch)
             yield stretch
 
-    def _check(
-        self, start: tuple[int, int, int, bytes], after: tuple[int, int, int, bytes] | None
-    ) -> Stretch:
-        begin, end = start[1:3], (after or start)[1:3]
+    def _check(self, start: Start, after: Start | None) -> Stretch:
         try:
             return self.history.source.read(lambda c: self._replayed(c, start, after))
-        except (MalformedMessage, StoreDamaged, apsw.CorruptError, apsw.IOError, StoreError) as error:
-            return Stretch(begin, end, 0, f"unreadable: {error}")
+        except (GatewayError, apsw.CorruptError, apsw.IOError) as error:
+            return Stretch(start.place, (after or start).place, 0, f"unreadable: {error}")
 
-    def _replayed(
-        self,
-        connection: apsw.Connection,
-        start: tuple[int, int, int, bytes],
-        after: tuple[int, int, int, bytes] | None,
-    ) -> Stretch:
+    def _replayed(self, connection: apsw.Connection, start: Start, after: Start | None) -> Stretch:
+        if _was_pruned(connection, start):
+            self.report.unchecked += 1
+            return Stretch(start.place, (after or start).place, 0)
         state = cast(WorldState, self.history.make_state())
-        end, count, expected = start[1:3], 0, start[0]
-        for row in reading.rows(connection, start[0]):
-            if row.seq != expected:
-                return Stretch(start[1:3], end, count, f"row {expected} is missing before row {row.seq}")
-            if after is not None and row.seq >= after[0]:
+        end, count, expected = start.place, 0, start.seq
+        damage = self._beginning(connection, start)
+        for row in reading.rows(connection, start.seq):
+            if row.seq > self._last_seq or (after is not None and row.seq >= after.seq):
                 break
+            if row.seq != expected:
+                return Stretch(start.place, end, count, f"row {expected} is missing before row {row.seq}")
+            if row.keyframe and (count or start.hash is None):
+                damage = damage or f"the keyframe in row {row.seq} is missing from the index"
             apply_row(state, row)
-            if row.seq == start[0] and state_hash(live_records(row.messages)) != start[3]:
-                return Stretch(start[1:3], end, 1, "the keyframe does not match its own hash")
+            if not count and start.hash and state_hash(live_records(row.messages)) != start.hash:
+                return Stretch(start.place, end, 1, "the keyframe does not match its own hash")
             end, count, expected = max(end, (row.epoch, row.tick)), count + 1, row.seq + 1
         if after is None:
-            return Stretch(start[1:3], end, count)
-        if state_hash(state.snapshot()) != after[3] and not self._was_dropped(connection, start, after):
-            return Stretch(start[1:3], after[1:3], count, "the frames do not add up to the next keyframe")
-        return Stretch(start[1:3], after[1:3], count)
+            return Stretch(start.place, end, count, damage)
+        if expected != after.seq:
+            return Stretch(start.place, end, count, f"row {expected} is missing before row {after.seq}")
+        if state_hash(state.snapshot()) != after.hash and not self._was_dropped(connection, start, after):
+            damage = damage or "the frames do not add up to the next keyframe"
+        return Stretch(start.place, after.place, count, damage)
 
-    def _was_dropped(
-        self,
-        connection: apsw.Connection,
-        start: tuple[int, int, int, bytes],
-        after: tuple[int, int, int, bytes],
-    ) -> bool:
+    def _beginning(self, connection: apsw.Connection, start: Start) -> str | None:
+        """What is left of a ring begins with a keyframe, all else with row 0."""
+        if start.hash is not None or start.seq == 0 or self._was_dropped(connection, None, start):
+            return None
+        return f"row {start.seq} is the first, and no keyframe: those before it are missing"
+
+    def _was_dropped(self, connection: apsw.Connection, start: Start | None, after: Start) -> bool:
         """Whether rows were let go between the two: only then can they not add up. Ticks that never
         came were never in the state either."""
-        low, high = order_of(start[1], start[2]), order_of(after[1], after[2])
-        gaps = reading.gaps_between(connection, low, high, HISTORY_GAPS_MAX, overlapping=True)
+        low = 0 if start is None else order_of(*start.place)
+        gaps = reading.gaps_between(
+            connection, low, order_of(*after.place), HISTORY_GAPS_MAX, overlapping=True
+        )
         found = any(gap.reason == "dropped" for gap in gaps)
         self.report.unchecked += found
         return found
@@ -140,3 +167,9 @@ class Verifier:
             self.report.damaged.append(stretch)
         else:
             self.report.ok += 1
+
+
+def _was_pruned(connection: apsw.Connection, start: Start) -> bool:
+    """Whether the stretch fell out of the ring while those before it were looked at."""
+    query = "SELECT 1 FROM keyframes WHERE seq = ?"
+    return start.hash is not None and connection.execute(query, (start.seq,)).get is None

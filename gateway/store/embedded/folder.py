@@ -13,6 +13,10 @@ from gateway.errors import ConfigError
 LOCK_NAME: Final = "LOCK"
 
 
+class FolderInUse(ConfigError):
+    """Another process has the folder open for writing."""
+
+
 class FolderLock:
     """Holds ``DIR/LOCK`` for this process until :meth:`release`; the kernel frees it when the process dies.
 
@@ -35,7 +39,7 @@ class FolderLock:
         except OSError as error:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
-            raise ConfigError(
+            raise FolderInUse(
                 f"the store folder {folder} is in use by process {holder}; "
                 "stop it or name another folder with --store"
             ) from error

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from gateway.errors import BadInput, Gone
+from gateway.errors import BadInput, Gone, StoreDamaged
 from gateway.limits import STORE_INTERVAL_COMMITS_MAX, STORE_INTERVAL_PAGES_MAX
 from gateway.store.base import PageContent, PageRead, TimeBounds, TimePoint
 from gateway.store.embedded import versions
@@ -18,10 +18,13 @@ from gateway.store.embedded.pool import Pool
 from gateway.store.embedded.sql import ask
 
 _PAGE = (
-    "SELECT p.version, p.hash, b.enc, b.data FROM page p JOIN blob b ON b.id = p.blob"
+    "SELECT p.version, p.hash, b.enc, b.data FROM page p LEFT JOIN blob b ON b.id = p.blob"
     " WHERE p.ns = ? AND p.page = ? AND p.version <= ? ORDER BY p.version DESC LIMIT 1"
 )
-_CONTENT = "SELECT b.enc, b.data FROM content c JOIN blob b ON b.id = c.blob WHERE c.ns = ? AND c.hash = ?"
+"""A LEFT JOIN: a version whose bytes are lost is damage, and not the version before it."""
+_CONTENT = (
+    "SELECT b.enc, b.data FROM content c LEFT JOIN blob b ON b.id = c.blob WHERE c.ns = ? AND c.hash = ?"
+)
 _INTERVAL = "SELECT version, pages FROM log WHERE ns = ? AND version BETWEEN ? AND ? ORDER BY version LIMIT ?"
 _NOTHING = PageContent("", b"")
 
@@ -52,10 +55,18 @@ def check_mark(state: NsState | None, reads: Sequence[PageRead]) -> None:
             )
 
 
-_Found = tuple[str, bytes, int, bytes]
+def read_with(cursor: apsw.Cursor, state: NsState, reads: Sequence[PageRead]) -> list[PageContent]:
+    """:func:`read_pages` on one cursor. Within a transaction, or on a snapshot."""
+    found = [_read(cursor, state, *_target(read)) for read in reads]
+    return [_content(*each) if each else _NOTHING for each in found]
 
 
-def _content(version: str, digest: bytes, enc: int, data: bytes) -> PageContent:
+_Found = tuple[str, bytes, int, bytes | None]
+
+
+def _content(version: str, digest: bytes, enc: int, data: bytes | None) -> PageContent:
+    if data is None:
+        raise StoreDamaged(f"content {digest.hex()} is missing on disk", hash=digest.hex())
     return PageContent(version, unpack(digest, enc, data))
 
 
@@ -135,8 +146,11 @@ def unpack_pages(packed: bytes) -> array.array[int]:
 def time_bounds(pool: Pool, t: int) -> TimeBounds:
     """The time keeper's points around ``t`` (Unix seconds)."""
     with pool.snapshot() as cursor:
-        before = ask(
-            cursor, "SELECT version, time FROM moment WHERE time < ? ORDER BY time DESC LIMIT 1", (t,)
-        )
-        after = ask(cursor, "SELECT version, time FROM moment WHERE time >= ? ORDER BY time LIMIT 1", (t,))
+        return bounds_with(cursor, t)
+
+
+def bounds_with(cursor: apsw.Cursor, t: int) -> TimeBounds:
+    """The same on one cursor. Within a transaction, or on a snapshot."""
+    before = ask(cursor, "SELECT version, time FROM moment WHERE time < ? ORDER BY time DESC LIMIT 1", (t,))
+    after = ask(cursor, "SELECT version, time FROM moment WHERE time >= ? ORDER BY time LIMIT 1", (t,))
     return TimeBounds(*(TimePoint(versions.text(r[0][0]), r[0][1]) if r else None for r in (before, after)))

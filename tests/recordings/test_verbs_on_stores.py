@@ -1,0 +1,131 @@
+"""Every verb that reads a recording, on every kind of store."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli import main
+from tests.recordings.once import fill
+from tests.recordings.stores import STORES, Flags, copied
+
+SIZE = 300
+WORLD = f"once-{SIZE}"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages") / "store"
+    fill(folder, (SIZE, 1))
+    return folder
+
+
+@pytest.fixture(scope="module", params=STORES)
+def flags(
+    request: pytest.FixtureRequest, pages: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Flags]:
+    """What names the store, which runs for all verbs."""
+    here = tmp_path_factory.mktemp("running")
+    with STORES[request.param](copied(pages, here / "pages"), here) as named:
+        yield named
+
+
+class Verbs:
+    """Runs a verb with the store's flags; answers what it printed."""
+
+    def __init__(self, flags: Flags, capsys: pytest.CaptureFixture[str], out: Path) -> None:
+        self._flags = flags
+        self._capsys = capsys
+        self.out = out
+
+    def run(self, *arguments: object) -> str:
+        code = main([str(argument) for argument in (*arguments, *self._flags)])
+        told = self._capsys.readouterr()
+        assert code == 0, told.err
+        return told.out
+
+    def json(self, *arguments: object) -> Any:
+        return json.loads(self.run(*arguments, "--json").strip().splitlines()[-1])
+
+
+@pytest.fixture
+def verbs(flags: Flags, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Verbs:
+    return Verbs(flags, capsys, tmp_path)
+
+
+def count(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as plain:
+        return int(plain.execute("SELECT count(*) FROM frames WHERE keyframe = 0").fetchone()[0])
+
+
+def test_recover(verbs: Verbs) -> None:
+    assert (last := verbs.json("recover", WORLD))["tick"] == SIZE
+    assert last["records"] == SIZE
+    assert verbs.json("recover", WORLD, "--tick", "100", "--epoch", "1")["records"] == 100
+
+
+def test_recover_list(verbs: Verbs) -> None:
+    listed = {row["world"]: row for row in verbs.json("recover", "--list")["worlds"]}
+    assert listed[WORLD]["rows"] == SIZE
+    assert listed["once-1"]["rows"] == 1
+
+
+def test_replay(verbs: Verbs) -> None:
+    facts = verbs.json("replay", WORLD, "--out", verbs.out / "all.frames", "--speed", "max")
+    assert (facts["frames"], facts["to"]["tick"]) == (SIZE - 1, SIZE)
+
+
+def test_clip(verbs: Verbs) -> None:
+    film = verbs.out / "film.sqlite"
+    assert verbs.json("clip", WORLD, "--from", "10", "--to", "290", "--out", film)["frames"] == 280
+    assert count(film) == 280
+
+
+def test_plot(verbs: Verbs) -> None:
+    assert f"{SIZE - 1} frames" in verbs.run("plot", WORLD, verbs.out / "w.svg")
+
+
+def test_verify(verbs: Verbs) -> None:
+    report = verbs.json("verify", WORLD)
+    assert (report["rows"], report["damaged"]) == (SIZE, [])
+
+
+def test_archive(verbs: Verbs) -> None:
+    assert verbs.json("archive", WORLD, verbs.out / "archive")["frames"] == SIZE - 1
+    assert main(["restore", str(verbs.out / "archive"), "--check"]) == 0
+
+
+def test_restore(verbs: Verbs) -> None:
+    verbs.json("archive", WORLD, verbs.out / "archive")
+    verbs.json("restore", verbs.out / "archive", "--world", "restored")
+    assert verbs.json("recover", "restored")["records"] == SIZE
+    assert verbs.json("recover", "restored", "--tick", "7")["records"] == 7
+
+
+def test_branch(verbs: Verbs) -> None:
+    made = verbs.json("branch", WORLD, "branched", "--tick", "200", "--epoch", "1")
+    assert made["parent"]["tick"] == 200
+    assert verbs.json("recover", "branched")["records"] == 200
+    assert verbs.json("recover", WORLD)["records"] == SIZE
+
+
+def test_sql(verbs: Verbs) -> None:
+    rows = json.loads(verbs.run("sql", WORLD, "SELECT count(*) AS n FROM frames", "--json"))
+    assert rows == [{"n": SIZE}]
+
+
+def test_export(verbs: Verbs) -> None:
+    verbs.run("export", WORLD, verbs.out / "all.sqlite")
+    assert count(verbs.out / "all.sqlite") == SIZE
+
+
+def test_import(verbs: Verbs) -> None:
+    verbs.run("export", WORLD, verbs.out / "all.sqlite")
+    verbs.run("import", "imported", verbs.out / "all.sqlite")
+    assert verbs.json("recover", "imported")["records"] == SIZE
