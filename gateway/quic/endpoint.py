@@ -243,7 +243,6 @@ class Endpoint:
         if peer in self.peers:
             self._packets_fast_ended += peer.quic.packets_fast
             self.counters["connections_ended"] += 1
-            self.loop.call_soon(peer.let_go)
         for cid in self._cids.pop(peer, ()):
             self._by_cid.pop(cid, None)
         self.peers.discard(peer)

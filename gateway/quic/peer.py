@@ -246,6 +246,7 @@ class Peer:
             link.on_connection_over(event.reason_phrase)
         self.on_over(event)
         self.hub.on_ended(self)
+        self.let_go()
 
     def let_go(self) -> None:
         """Everybody has been told that the connection is over: hold nothing that holds this."""
