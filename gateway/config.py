@@ -60,6 +60,10 @@ class Settings:
         "", "URLs of the admin API of a remote mvstore, separated by commas, asked in turn"
     )
     store_ca: str = _setting("", "CA that a remote store's certificate is checked by, a PEM file")
+    node: str = _setting(
+        "",
+        "URL at which others reach this gateway; empty: https:// and where it listens (the machine's name for all addresses)",
+    )
     store_cache_mib: int = _setting(64, "page cache in front of a remote store", low=1, high=65_536)
     certs: str = _setting("certs", "folder for the certificates that the gateway makes for itself")
     cert: str = _setting("", "your own certificate chain, a PEM file (needs --key); reloaded when it changes")
@@ -313,11 +317,31 @@ def _check_together(settings: Settings) -> None:
             raise ConfigError(
                 f"{flag_of(name)} {text}: clear text is served on loopback only; use 127.0.0.1:PORT"
             )
+    _check_node(settings.node)
     if not is_loopback(settings.host) and not settings.insecure_public:
         raise ConfigError(
             f"--host {settings.host} is reachable by others and nothing checks who connects; "
             "say --insecure-public if that is what you want, or listen on 127.0.0.1"
         )
+
+
+def _check_node(url: str) -> None:
+    """``--node`` is an origin: readers are sent there, and add the path themselves."""
+    from urllib.parse import urlsplit
+
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ConfigError(
+            f"--node {url!r:.128} is not a gateway's address; write it like https://game-1.example:4433"
+        )
+    if len(url) > limits.NODE_CHARS_MAX:
+        raise ConfigError(f"--node has {len(url)} characters; the bound is {limits.NODE_CHARS_MAX}")
 
 
 def split_address(text: str, where: str) -> tuple[str, int]:

@@ -156,6 +156,27 @@ class PublisherPresent(Conflict):
     retry = False
 
 
+class WorldHeld(Conflict):
+    """Another gateway over the same store is the world's home. ``facts``: ``world``, ``url`` (where it is reached, or
+    "" where that is not known), ``fence``."""
+
+    code = "world_held"
+    title = "World held by another gateway"
+    retry = False
+
+    @classmethod
+    def at(cls, world: str, url: str, fence: int) -> WorldHeld:
+        """The refusal that names the home."""
+        where = f"the gateway at {url}" if url else "another gateway"
+        return cls(
+            f"world {world} has its home at {where}: publish and follow it there, or say takeover=1 "
+            "(mvgateway publish --takeover) to take it over",
+            world=world,
+            url=url,
+            fence=fence,
+        )
+
+
 class NameTaken(Conflict):
     """Something of this name is there already; asking again changes nothing, another name does."""
 

@@ -142,7 +142,8 @@ async def _welcome(session: LiveSession) -> None:
 
 def _refusal(refused: SessionRefused) -> GatewayError:
     code = refused.document.get("code")
-    return error_for(str(code), refused.message) if code else refused
+    facts = {name: refused.document[name] for name in ("world", "url") if name in refused.document}
+    return error_for(str(code), refused.message, **facts) if code else refused
 
 
 async def _watch(session: LiveSession, client: Client) -> None:

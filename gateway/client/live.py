@@ -10,13 +10,14 @@ import random
 import time
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from gateway import limits
 from gateway.client.address import Address
 from gateway.client.connect import OpenSession, TransportChoice, open_session
 from gateway.client.trust import Trust
 from gateway.core.ports import Link
-from gateway.errors import GatewayError, StoreUnavailable
+from gateway.errors import ConfigError, GatewayError, StoreUnavailable, WorldHeld
 from gateway.wire import Control, Frame
 
 
@@ -46,6 +47,7 @@ class Live:
         connect_timeout_s: float = 10.0,
     ) -> None:
         self.address = Address.parse(url)
+        """The gateway that is asked next: the one that was given, or the home of the world that it named."""
         self.world = world
         self.error: GatewayError | None = None
         self.epoch = 0
@@ -57,8 +59,14 @@ class Live:
         self._open: OpenSession | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._udp_answered = False
+        self._given = self.address
+        self._hops = 0
+        self._refusal: GatewayError | None = None
         self._first = asyncio.Event()
         self._over = asyncio.Event()
+
+    follows = False
+    """True for an end that goes where the world's home is, by the same trust; others get the refusal."""
 
     # -- what a user sees --
 
@@ -87,7 +95,7 @@ class Live:
             for task in waiting:
                 task.cancel()
         if not self._first.is_set():
-            error = self.error
+            error = self.error or self._refusal
             await self.aclose()
             raise error or StoreUnavailable(
                 f"no gateway answered at {self.address.base_url} within {self._connect_timeout_s:g} s"
@@ -142,14 +150,36 @@ class Live:
     def on_over(self) -> None:
         """No session will follow: :meth:`aclose`, or :attr:`error` is set."""
 
+    # -- where the world is --
+
+    def follow(self, url: str) -> bool:
+        """Ask the gateway at ``url`` next; False where it may not be: an address that cannot be used, or that is in
+        clear text where the given one is not, or one hop too many."""
+        try:
+            to = Address.parse("://".join(urlsplit(url)[:2]))
+        except (ConfigError, ValueError):
+            return False
+        downgrade = self._given.secure and not to.secure
+        if downgrade or to == self.address or self._hops >= limits.CLIENT_HOPS_MAX:
+            return False
+        self._hops += 1
+        self.address = to
+        return True
+
     # -- inside --
 
     async def _keep_open(self) -> None:
         wait_s = limits.CLIENT_BACKOFF_S_MIN
         while self.error is None:
             before = self.connects
+            asked, hops = self.address, self._hops
             asked_s = await self._once()
             wait_s = limits.CLIENT_BACKOFF_S_MIN if self.connects > before else wait_s
+            if self._hops > hops:
+                continue
+            self._hops = 0
+            if self.connects == before and asked != self._given:
+                self.address = self._given  # it knows where the world is now
             if self.error is None:
                 await asyncio.sleep(max(asked_s, wait_s * random.uniform(0.5, 1.0)))
                 wait_s = min(2 * wait_s, limits.CLIENT_BACKOFF_S_MAX)
@@ -171,7 +201,7 @@ class Live:
                 udp_patience_s=limits.CLIENT_UDP_PATIENCE_S * (2 if self._udp_answered else 1),
             )
         except GatewayError as error:
-            self._give_up_if_final(error)
+            self._refused(error)
             return 0.0
         self._open = session
         self._udp_answered = session.client is not None
@@ -181,11 +211,18 @@ class Live:
             await session.wait_closed()
         finally:
             self._open = None
-        ended_by = session.session.ended_by
-        if ended_by is not None:
-            self._give_up_if_final(ended_by)
+        if session.session.ended_by is not None:
+            self._refused(session.session.ended_by)
         return session.session.reconnect_after_s
 
-    def _give_up_if_final(self, error: GatewayError) -> None:
-        if not error.retry and not isinstance(error, StoreUnavailable):
+    def _refused(self, error: GatewayError) -> None:
+        """Go where the world is, try again, or give up with :attr:`error`."""
+        self._refusal = error
+        if self.follows and isinstance(error, WorldHeld):
+            self.follow(str(error.facts.get("url") or ""))
+        elif self.address != self._given and isinstance(error, ConfigError):
+            self.error = ConfigError(
+                f"world {self.world} has its home at {self.address.base_url}, which could not be followed: {error.message}"
+            )
+        elif not error.retry and not isinstance(error, StoreUnavailable):
             self.error = error

@@ -12,7 +12,7 @@ from typing import Protocol
 from gateway import limits
 from gateway.client.problems import error_for
 from gateway.core.ports import CloseCode, Link
-from gateway.errors import Conflict, GatewayError, MalformedMessage, ShuttingDown, TooLarge
+from gateway.errors import Conflict, GatewayError, MalformedMessage, ShuttingDown, TooLarge, WorldHeld
 from gateway.wire import Control, Frame, MessageStream, decode_message
 
 
@@ -108,7 +108,8 @@ class LiveSession:
                 self._end.on_open()
             self._end.on_welcome(self.link, control)
         elif control.type == "error":
-            self.ended_by = error_for(str(control.get("code")), str(control.get("message")))
+            facts = {name: control[name] for name in ("world", "url") if name in control.fields}
+            self.ended_by = error_for(str(control.get("code")), str(control.get("message")), **facts)
         elif control.type == "bye":
             self._take_bye(control)
         self._end.on_control(control)
@@ -119,7 +120,10 @@ class LiveSession:
         if isinstance(wait_ms, int | float):
             self.reconnect_after_s = min(max(wait_ms / 1000, 0.0), limits.CLIENT_BACKOFF_S_MAX)
         if reason in ("taken_over", "takeover", CloseCode.TAKEN_OVER.name.lower()):
-            self.ended_by = _TakenOver("another publisher took the world over with takeover=1")
+            where = f", at {control['url']}" if control.get("url") else ""
+            self.ended_by = _TakenOver(f"another publisher took the world over{where}")
+        elif reason == "moved" and control.get("url"):
+            self.ended_by = WorldHeld.at(str(control.get("world")), str(control["url"]), 0)
         elif self.ended_by is None:
             self.ended_by = ShuttingDown(f"the gateway said bye: {reason}")
 

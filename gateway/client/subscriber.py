@@ -62,6 +62,7 @@ class Subscriber(Live):
         **connection: Any,
     ) -> None:
         super().__init__(url, world, **connection)
+        self.follows = replay is None
         self.state = WorldState()
         self.counts = ReaderCounts()
         self._query: dict[str, object] = {"zstd": zstd or None, "budget_kbps": budget_kbps, "follow": follow}
@@ -115,7 +116,7 @@ class Subscriber(Live):
             self.counts.ticks.restart()
             self._reset_due = control.get("reason") == "seek"
         elif control.type == "moved":
-            self.world, self.state = str(control["world"]), WorldState()
+            self._move_to(str(control["world"]))
         if self._on_event is not None:
             self._on_event(control)
 
@@ -135,6 +136,13 @@ class Subscriber(Live):
         self._arrived.set()
 
     # -- inside --
+
+    def _move_to(self, world: str) -> None:
+        """To another world at once; to another home of this one with its keyframe."""
+        if world == self.world:
+            self._reset_due = True
+        else:
+            self.world, self.state = world, WorldState()
 
     def _values(self, keys: tuple[int, ...]) -> dict[int, bytes | None]:
         records = self.state.records

@@ -204,6 +204,11 @@ class JournalBuffer:
         self.size_bytes += made.size_bytes + ROW_OVERHEAD_BYTES * len(messages)
         self._next_seq += 1
 
+    @property
+    def in_flight(self) -> Batch | None:
+        """The batch that was taken last, until its end is told."""
+        return self._in_flight
+
     def committed(self, batch: Batch) -> None:
         """The store has it for good: the durable mark moves."""
         self._settle(batch)

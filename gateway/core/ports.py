@@ -35,6 +35,7 @@ class CloseCode(IntEnum):
     PUBLISHER_PRESENT = 4
     MALFORMED = 5
     TOO_SLOW = 6
+    HELD_ELSEWHERE = 7
 
 
 class Link(Protocol):

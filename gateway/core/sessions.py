@@ -15,7 +15,7 @@ from gateway.core.ports import CloseCode, Link, Role
 from gateway.core.reader import Reader
 from gateway.errors import BadInput, GatewayError, MalformedMessage
 from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, LATE_RUN_MAX
-from gateway.wire.control import Control, encode_control
+from gateway.wire.control import Control, encode_control, encode_error
 from gateway.wire.frames import Frame, decode_message
 
 if TYPE_CHECKING:
@@ -71,11 +71,13 @@ class _Session:
         if isinstance(error, BadInput):
             self.world.counters.malformed += 1
         code = CloseCode.MALFORMED if isinstance(error, BadInput) else CloseCode.ERROR
-        self._end(encode_control("error", code=error.code, message=error.message), code, error.message)
+        self._end(encode_error(error), code, error.message)
 
-    def bye(self, reason: str, code: CloseCode, reconnect_after_ms: int = 0) -> None:
-        """End the session without blame."""
-        self._end(encode_control("bye", reason=reason, reconnect_after_ms=reconnect_after_ms), code, reason)
+    def bye(self, reason: str, code: CloseCode, reconnect_after_ms: int = 0, *, url: str = "") -> None:
+        """End the session without blame. ``url``: the gateway where the world is from now on."""
+        fields = {"world": self.world.name, "url": url} if url else {}
+        message = encode_control("bye", reason=reason, reconnect_after_ms=reconnect_after_ms, **fields)
+        self._end(message, code, reason)
 
     def _end(self, last: bytes, code: CloseCode, reason: str) -> None:
         if self.closed:

@@ -37,7 +37,7 @@ from gateway.limits import (
     WORLD_BYTES_MAX,
 )
 from gateway.wire.control import encode_control
-from gateway.wire.frames import Frame, Record, encode_frame, with_epoch
+from gateway.wire.frames import Frame, Record, decode_frame, encode_frame, with_epoch
 from gateway.wire.journal import Batch
 
 GAP_POLL_S = 0.1
@@ -86,12 +86,10 @@ class World:
         self.name = name
         self.settings = settings or WorldSettings()
         self._stride = self.settings.stride
-        self.state = WorldState() if state is None else state
-        self._capacity = self.state.capacity = Capacity(self.settings.records_max, self.settings.bytes_max)
+        self._capacity = Capacity(self.settings.records_max, self.settings.bytes_max)
         self.refusals = Refusals() if refusals is None else refusals
         self._refused = 0
         self._notice_refused_at = mono
-        self.state.stride = self.state.stride or self.settings.stride
         self.counters = Counters()
         self.last_epoch = last_epoch
         """The epoch handed out last: the only one that can be asked back."""
@@ -102,7 +100,25 @@ class World:
         self.on_event: Callable[[Event], None] = ignored
         """Told of sessions that begin and end; a few a session, none a frame."""
         self.rates = Rates(mono, self.counters)
+        self._wall_offset_us = now_us - int(mono * 1e6)
+        self._linger_until: float | None = None
+        self._lingered_out = False
+        self._notices = DurableNotices()
+        self._last_keys: tuple[int, ...] = ()
+        self._forgone: Batch | None = None
+        """What was in flight when another gateway took the world: its end matters to nobody."""
+        self._begin_with(WorldState() if state is None else state, next_seq, durable)
+        self.mono = mono
+
+    def _begin_with(self, state: WorldState, next_seq: int, durable: Mark | None) -> None:
+        """Nobody reads now: start from what the store holds."""
+        self.state = state
+        self.state.capacity = self._capacity
+        self.state.stride = self.state.stride or self.settings.stride
         self._fanout = FanOut(self.state, self.counters, self._wake)
+        self._journal_from(next_seq, durable)
+
+    def _journal_from(self, next_seq: int, durable: Mark | None) -> None:
         self.journal = JournalBuffer(
             self._fanout.keyframes.fresh,
             self.counters,
@@ -111,15 +127,9 @@ class World:
             keyframe_interval_s=self.settings.keyframe_interval_s,
             bytes_max=self.settings.journal_bytes_max,
         )
-        self._wall_offset_us = now_us - int(mono * 1e6)
-        self._linger_until: float | None = None
         self._epoch_announced = self.state.epoch
         self._announce_due = False
-        self._lingered_out = False
         self._gaps_at: float | None = None
-        self._notices = DurableNotices()
-        self._last_keys: tuple[int, ...] = ()
-        self.mono = mono
 
     @property
     def mono(self) -> float:
@@ -218,6 +228,52 @@ class World:
         if self.publisher is not None:
             publisher, self.publisher = self.publisher, None
             publisher.bye(reason, CloseCode.SHUTTING_DOWN, reconnect_after_ms)
+
+    def adopt(
+        self,
+        state: WorldState | None,
+        *,
+        next_seq: int,
+        last_epoch: int,
+        durable: Mark | None,
+        mono: float,
+    ) -> None:
+        """Go on from what another gateway has recorded meanwhile. What waits for the store here is forgotten."""
+        self.last_epoch = last_epoch
+        if not self.subscribers:
+            mono = max(mono, self.mono)
+            self._begin_with(WorldState() if state is None else state, next_seq, durable)
+            self.mono = mono
+            return
+        for message in () if state is None else state.keyframe_messages(STREAM_MESSAGE_BYTES_MAX):
+            self.state.apply(decode_frame(message))
+        self._journal_from(next_seq, durable)
+        self._fanout.want_keyframe("new_epoch", mono)
+        self._wake()
+
+    def moved_away(self, url: str) -> None:
+        """Another gateway is the world's home now, reached at ``url`` ("": not known): everybody is told, and what
+        waits for the store is forgotten, since it takes nothing from here any more."""
+        self._linger_until = None
+        self._forgone = self.journal.in_flight
+        self._journal_from(self.journal.next_seq, self.journal.durable)
+        if self.publisher is not None:
+            publisher, self.publisher = self.publisher, None
+            publisher.bye("taken_over", CloseCode.TAKEN_OVER, url=url)
+        self.readers_to(url)
+
+    def readers_to(self, url: str) -> None:
+        """Readers find the world at another gateway now."""
+        for session in list(self.subscribers):
+            if url:
+                path = f"{url}/v1/worlds/{self.name}/live"
+                session.link.control(encode_control("moved", world=self.name, url=path))
+            session.bye("moved", CloseCode.HELD_ELSEWHERE, url=url)
+
+    @property
+    def is_lingering(self) -> bool:
+        """True while a publisher that went away may come back unnoticed."""
+        return self._linger_until is not None
 
     def _present(self) -> PublisherPresent:
         return PublisherPresent(
@@ -383,6 +439,8 @@ class World:
 
     def committed(self, batch: Batch, mono: float) -> None:
         """The store answered: it is down."""
+        if batch is self._forgone:
+            return
         before = self.journal.durable
         self.journal.committed(batch)
         durable = self.journal.durable
@@ -393,7 +451,8 @@ class World:
 
     def failed(self, batch: Batch, mono: float) -> None:
         """The store did not answer, or said no: the same batch is given again by :meth:`take_batch`."""
-        self.journal.failed(batch)
+        if batch is not self._forgone:
+            self.journal.failed(batch)
 
     # --- time ------------------------------------------------------------------------------
 

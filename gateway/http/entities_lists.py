@@ -17,7 +17,7 @@ from gateway.errors import BadInput, GatewayError
 from gateway.http.entities_requests import FILTERS, aside, filter_of, limit_of, moment_of, place_of
 from gateway.http.queries import check_keys, flag
 from gateway.limits import ENTITY_PAGE_MAX
-from gateway.wire import encode_control, prefix
+from gateway.wire import encode_control, encode_error, prefix
 from gateway.wire.entities.checks import entity_json
 from gateway.wire.entities.messages import ENTITIES_TYPE, encode_entity
 from gateway.wire.entities.values import Filter, change_head
@@ -80,7 +80,7 @@ async def _guarded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:
             yield piece
     except GatewayError as error:
-        yield prefix(encode_control("error", code=error.code, message=error.message))
+        yield prefix(encode_error(error))
     finally:
         closing = getattr(pieces, "aclose", None)
         if closing is not None:

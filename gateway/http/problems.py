@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core.ports import CloseCode
-from gateway.errors import GatewayError, MalformedMessage, PublisherPresent, ShuttingDown
+from gateway.errors import GatewayError, MalformedMessage, PublisherPresent, ShuttingDown, WorldHeld
 
 PROBLEM_TYPE = "application/problem+json"
 FRAMES_TYPE = "application/vnd.mvgateway.frames"
@@ -63,6 +63,8 @@ def close_code(error: GatewayError) -> CloseCode:
     """The session close code that an error maps to."""
     if isinstance(error, PublisherPresent):
         return CloseCode.PUBLISHER_PRESENT
+    if isinstance(error, WorldHeld):
+        return CloseCode.HELD_ELSEWHERE
     if isinstance(error, MalformedMessage):
         return CloseCode.MALFORMED
     if isinstance(error, ShuttingDown):

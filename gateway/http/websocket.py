@@ -20,7 +20,7 @@ from gateway.http.asgi_sink import AsgiSink
 from gateway.http.links import Sink, TcpLink
 from gateway.http.problems import close_code
 from gateway.http.server import Wire
-from gateway.wire import encode_control
+from gateway.wire import encode_error
 
 _BINARY_FINAL = 0x82
 
@@ -91,7 +91,7 @@ class WebSocketDoor:
         try:
             return await self._doors.open_at(scope["path"], query, headers, link)
         except GatewayError as error:
-            link.control(encode_control("error", code=error.code, message=error.message))
+            link.control(encode_error(error))
             link.close(close_code(error), error.title)
             return None
 

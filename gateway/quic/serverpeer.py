@@ -17,6 +17,7 @@ from gateway.errors import (
     Overloaded,
     PublisherPresent,
     ShuttingDown,
+    WorldHeld,
 )
 from gateway.quic.asgi import SAFE_METHODS, Exchange, Malformed, problem_response, request_scope
 from gateway.quic.connection import Connection
@@ -24,7 +25,7 @@ from gateway.quic.h3 import Http3
 from gateway.quic.heads import RawHeaders
 from gateway.quic.peer import Hub, Peer
 from gateway.quic.webtransport import WebTransportLink
-from gateway.wire import encode_control
+from gateway.wire import encode_error
 
 if TYPE_CHECKING:
     from gateway.quic.server import ServerContext
@@ -162,7 +163,7 @@ class ServerPeer(Peer):
 
     def _refuse_session(self, link: WebTransportLink, error: GatewayError) -> None:
         if link.is_accepted or link.closed_code is not None:
-            link.control(encode_control("error", code=error.code, message=error.message))
+            link.control(encode_error(error))
             link.close(close_code(error), error.message)
             return
         self.remove_session(link)
@@ -199,6 +200,8 @@ def close_code(error: GatewayError) -> CloseCode:
     """The session close code that goes with an error."""
     if isinstance(error, PublisherPresent):
         return CloseCode.PUBLISHER_PRESENT
+    if isinstance(error, WorldHeld):
+        return CloseCode.HELD_ELSEWHERE
     if isinstance(error, MalformedMessage):
         return CloseCode.MALFORMED
     if isinstance(error, ShuttingDown):

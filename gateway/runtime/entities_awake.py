@@ -33,9 +33,14 @@ class Awake:
         """The live record ``key`` becomes the state of ``wanted`` and leaves the world.
 
         Where the row cannot be written, the record is put back as it was. Raises
-        :class:`NoLiveRecord`, and as a put does.
+        :class:`NoLiveRecord`, ``WorldHeld`` where another gateway is the world's home, and as a put does.
         """
         host = await self._worlds.host(world)
+        async with host.homing.using():
+            return await self._hibernate(host, wanted, key, actor)
+
+    async def _hibernate(self, host: WorldHost, wanted: Put, key: int, actor: Actor) -> tuple[Entity, bool]:
+        world = host.name
         held = host.world.state.get(key)
         if held is None:
             raise NoLiveRecord(f"world {world} has no live record {key}; publish it first", key=key)
@@ -49,6 +54,13 @@ class Awake:
     async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
         """The state becomes the live record ``key`` (default: the key that it had) and the row goes."""
         host = await self._worlds.host(world)
+        async with host.homing.using():
+            return await self._wake(host, entity_id, key, actor)
+
+    async def _wake(
+        self, host: WorldHost, entity_id: str, key: int | None, actor: Actor
+    ) -> Mapping[str, Any]:
+        world = host.name
         entity = await self._try(world, lambda c, now_us: rows.get(c, entity_id))
         live = entity.key if key is None else key
         if live is None:

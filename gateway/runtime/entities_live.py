@@ -15,7 +15,7 @@ from gateway.core.ports import CloseCode, Link, LiveOptions, Session
 from gateway.errors import BadInput, GatewayError, NotFound
 from gateway.limits import LEASE_RENEW_S
 from gateway.runtime.worlds import Worlds
-from gateway.wire import encode_control
+from gateway.wire import encode_control, encode_error
 from gateway.wire.entities.checks import check_name
 from gateway.wire.entities.messages import encode_entity
 from gateway.wire.entities.values import Change, Filter, Removal, change_head
@@ -132,7 +132,7 @@ class WatchSession(_Quiet):
             news = await self._service.watch(self._place, self._asked.wanted, self._asked.since)
             await self._send_all(news)
         except GatewayError as error:
-            self._link.control(encode_control("error", code=error.code, message=error.message))
+            self._link.control(encode_error(error))
             self._link.close(CloseCode.ERROR, error.message)
         except asyncio.CancelledError:
             self._link.control(encode_control("bye", reason="closing", reconnect_after_ms=500))
@@ -158,7 +158,7 @@ class WatchSession(_Quiet):
                 await self._service.lease(self._place.name, lease["owner"], lease["lease"], takeover=False)
             except GatewayError as error:
                 if not error.retry:
-                    self._link.control(encode_control("error", code=error.code, message=error.message))
+                    self._link.control(encode_error(error))
                     self._link.close(CloseCode.TAKEN_OVER, error.message)
                     return
 
@@ -220,7 +220,7 @@ class FollowSession:
             while not self._closed:
                 await self._go(await self._next_world())
         except GatewayError as error:
-            self._real_link.control(encode_control("error", code=error.code, message=error.message))
+            self._real_link.control(encode_error(error))
             self._real_link.close(CloseCode.ERROR, error.message)
 
     async def _next_world(self) -> str:

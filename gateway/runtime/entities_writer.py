@@ -106,20 +106,12 @@ async def together(
 
         def run() -> tuple[T, Version]:
             for database in databases:
-                refresh(database)
+                database.renew()  # no answer is given from an old snapshot
                 database.deadline_s = deadline_s
             result = transact_together(databases, fn)
             return result, databases[0].version or ""
 
         return await in_thread(executor, run)
-
-
-def refresh(database: Database) -> None:
-    """A connection that trusts its own head may be behind another gateway's commit: then what it
-    knows is dropped, so that no answer is given from an old snapshot."""
-    known = database.version
-    if known is not None and database.store.stat(database.namespace).version != known:
-        database.throw_away()
 
 
 class Snapshots:

@@ -57,14 +57,14 @@ class Gateway:
     """Made by :meth:`start`, ended by :meth:`drain`."""
 
     def __init__(
-        self, settings: Settings, store: Store, certificates: Certificates, origins: Origins
+        self, settings: Settings, store: Store, certificates: Certificates, origins: Origins, port: int = 0
     ) -> None:
         self.settings = settings
         self.store = store
         self.certificates = certificates
         self.events = EventLog(log)
         self.refusals = Refusals()
-        self.worlds = Worlds(store, settings, self.events.session, self.refusals)
+        self.worlds = Worlds(store, settings, self.events.session, self.refusals, port)
         self.origins = origins
         self.doors = Doors(self.worlds, origins, self.refusals, self.events)
         self.entities = EntityService(store, self.worlds)
@@ -96,7 +96,8 @@ class Gateway:
         try:
             certificates = Certificates(settings)
             origins = origins_of(settings, certificates)
-            gateway = cls(settings, await open_the_store(settings), certificates, origins)
+            port = sockets.tls.getsockname()[1]
+            gateway = cls(settings, await open_the_store(settings), certificates, origins, port)
         except BaseException:
             sockets.close()
             raise

@@ -19,13 +19,16 @@ from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
 from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.errors import Conflict, GatewayError, PublisherPresent, WorldFull
+from gateway.errors import Conflict, GatewayError, PublisherPresent, ShuttingDown, WorldFull
+from gateway.runtime.homes import Home, HomeCounts
+from gateway.runtime.homing import Homing
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import Recording
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.uploads import Upload
 from gateway.store.base import Store
+from gateway.store.world.home import Holder
 from gateway.wire import Record
 
 log = logging.getLogger("mvgateway.world")
@@ -44,13 +47,23 @@ class WorldHost:
     """Made by :meth:`open`, ended by :meth:`close`."""
 
     def __init__(
-        self, name: str, database: Recording, world: World, settings: Settings, rounds: Rounds | None = None
+        self,
+        name: str,
+        database: Recording,
+        world: World,
+        settings: Settings,
+        home: Home,
+        rounds: Rounds | None = None,
     ) -> None:
         self.name = name
         self.database = database
         self.world = world
-        self.pump = JournalPump(world, database, rounds)
+        self.homing = Homing(world, database, home, settings.linger_ms / 1_000)
+        self.pump = JournalPump(world, database, rounds, self.homing)
+        self.homing.on_adopted = self._adopted
         self.last_used = time.monotonic()
+        self._arriving = 0
+        self._closed = False
         self._linger_s = settings.linger_ms / 1_000
         self._attaching = asyncio.Lock()
         self._poster: LocalPublisher | None = None
@@ -64,13 +77,16 @@ class WorldHost:
         settings: Settings,
         *,
         create: Mapping[str, Any] | None,
+        holder: Holder,
+        counts: HomeCounts,
         rounds: Rounds | None = None,
         refusals: Refusals | None = None,
     ) -> WorldHost:
         """Open the world, recovered to its last synced state.
 
         ``create``: its options if it may be made where it is missing; None: ``UnknownWorld`` then.
-        ``rounds``: where its journal is written together with other worlds'.
+        ``holder``: this process, as the home of worlds. ``rounds``: where its journal is written together with
+        other worlds'.
         """
         database = await Recording.open(store, name, create=create)
         try:
@@ -96,13 +112,14 @@ class WorldHost:
             durable=None if recovered is None else Mark(recovered.epoch, recovered.tick),
             refusals=refusals,
         )
-        host = cls(name, database, world, settings, rounds)
+        host = cls(name, database, world, settings, Home(name, database.world, holder, counts), rounds)
         host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
         return host
 
     async def last_synced(self) -> Mapping[str, Any]:
         """The last synced state: what is in memory where the store has all of it (now, or when the
         commit under way is down), else from the store. Raises ``NothingRecorded``."""
+        await self.homing.refresh()
         if not self.world.journal.empty and not self.pump.is_failing:
             await self.pump.flush(limits.LAST_SYNCED_WAIT_S)
         received_us, state = self.pump.newest_received_us, self.world.state
@@ -115,14 +132,26 @@ class WorldHost:
         self.last_used = time.monotonic()
         if options.role == "publish":
             return await self.attach_publisher(options, link)
+        self._arriving += 1
+        try:
+            await self.homing.admit_reader()
+        finally:
+            self._arriving -= 1
+        if self._closed:
+            raise ShuttingDown(f"world {self.name} is being closed; connect again", reconnect_after_ms=500)
         return self.world.attach_subscriber(link, options, time.monotonic())
 
+    def _adopted(self, received_us: int | None) -> None:
+        self.pump.newest_received_us = received_us
+
     async def attach_publisher(self, options: LiveOptions, link: Link) -> PublisherSession:
-        """Attach a publisher, with an epoch that is in the store before ``welcome`` names it."""
-        async with self._attaching:
+        """Attach a publisher, with an epoch that is in the store before ``welcome`` names it. Raises
+        ``WorldHeld`` where another gateway is the world's home, ``PublisherPresent``."""
+        async with self.homing.using(takeover=options.takeover), self._attaching:
             epoch = self.world.reclaim_epoch(options)
             if epoch is None:
                 epoch = await self.database.begin_epoch()
+            self.homing.check()
             return self.world.attach_publisher(link, epoch, time.monotonic(), takeover=options.takeover)
 
     async def post(self, messages: AsyncIterator[bytes], *, durable: bool) -> Mapping[str, Any]:
@@ -142,21 +171,24 @@ class WorldHost:
         """Set or remove records as the gateway's own doing, and run ``also(connection)`` in the
         transaction that journals them; its answer. Raises what ``also`` raises, of which nothing stays
         but the records. ``also`` may run more than once."""
-        self.world.put(list(records), time.monotonic())
-        return await self.pump.along(self.world.state.order, also, DURABLE_S_MAX)
+        async with self.homing.using():
+            self.world.put(list(records), time.monotonic())
+            return await self.pump.along(self.world.state.order, also, DURABLE_S_MAX)
 
     async def info(self) -> Mapping[str, Any]:
         """What ``GET /v1/worlds/{world}`` tells."""
+        await self.homing.refresh()
         return {**self.facts(), **self.database.options()}
 
     def facts(self) -> Mapping[str, Any]:
         """What the rules tell of the world now."""
-        return self.world.facts(time.monotonic())
+        return {**self.world.facts(time.monotonic()), "home": self.homing.home.url}
 
     @property
     def is_quiet(self) -> bool:
         """True where nobody is attached: it may be closed and opened again unnoticed."""
-        return self.world.publisher is None and not self.world.subscribers and not self._attaching.locked()
+        is_busy = self._attaching.locked() or self.homing.in_use or self._arriving > 0
+        return self.world.publisher is None and not self.world.subscribers and not is_busy
 
     async def _keep_house(self) -> None:
         # worlds that were opened together are not tidied up together: the store's commits would wait for all of it
@@ -169,6 +201,8 @@ class WorldHost:
             if time.monotonic() - maintained < limits.MAINTAIN_S:
                 continue
             maintained = time.monotonic()
+            if self.homing.home.elsewhere:
+                continue  # its home sees to that
             try:
                 await self.database.maintain()
             except GatewayError as error:
@@ -178,14 +212,17 @@ class WorldHost:
 
     def shut_down(self, reason: str, reconnect_after_ms: int) -> None:
         """Say ``bye`` to every session."""
+        self._closed = True
         self.world.shutdown(reason, reconnect_after_ms)
 
     async def close(self, timeout_s: float) -> bool:
         """Flush the journal and close the database. False: the last frames were not taken in time."""
+        self._closed = True
         self._housekeeping.cancel()
         flushed = await self.pump.flush(timeout_s)
         if not flushed:
             log.warning("world %s: the store did not take the last frames in time", self.name)
+        await self.homing.stop(timeout_s)
         await self.pump.stop()
         await self.database.close()
         return flushed
@@ -194,7 +231,8 @@ class WorldHost:
 class LocalPublisher:
     """A publisher without a connection: POST and plain UDP."""
 
-    def __init__(self, session: PublisherSession, link: LocalLink) -> None:
+    def __init__(self, host: WorldHost, session: PublisherSession, link: LocalLink) -> None:
+        self._host = host
         self._session = session
         self._link = link
         self._used = time.monotonic()
@@ -212,7 +250,7 @@ class LocalPublisher:
                 f"world {host.name} has a publisher; wait until it has left, or take the world over by a session: "
                 f"/v1/worlds/{host.name}/live?role=publish&takeover=1"
             ) from None
-        return cls(session, link)
+        return cls(host, session, link)
 
     @property
     def epoch(self) -> int:
@@ -241,6 +279,7 @@ class LocalPublisher:
     def take(self, message: bytes) -> None:
         """One message. Raises of :mod:`gateway.errors`."""
         if self.ended:
+            self._host.homing.check()
             raise Conflict("another publisher has taken the world over, or the gateway is stopping")
         self._used = time.monotonic()
         self._session.take(message, self._used)

@@ -16,7 +16,7 @@ import apsw
 
 from gateway.core.ports import Mark
 from gateway.core.world import World
-from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable
+from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable, WorldHeld
 from gateway.limits import JOURNAL_ALONE_S, JOURNAL_PATIENCE_S, JOURNAL_ROUND_BATCH_BYTES_MAX
 from gateway.runtime.companions import Companion, Companions
 from gateway.runtime.lags import Lags
@@ -30,6 +30,26 @@ log = logging.getLogger("mvgateway.journal")
 T = TypeVar("T")
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 1.0
+
+
+class Homing(Protocol):
+    """The part of a world's homing that the pump needs."""
+
+    wrote_at: float
+    on_lost: Callable[[WorldHeld], None]
+
+    @property
+    def held(self) -> bool:
+        """True while this gateway is the world's home: what it writes is written under its fence."""
+
+    async def become(self) -> None:
+        """Be the home on return; raises :class:`WorldHeld`, and what the store raises."""
+
+    def lost(self, error: WorldHeld) -> None:
+        """The store says that another is the home: nothing more is written from here."""
+
+    def forgo(self, error: WorldHeld) -> None:
+        """What waits to be written will not be: this gateway could not become the home."""
 
 
 class Appends(Protocol):
@@ -61,11 +81,14 @@ class JournalPump:
     own, where somebody waits, where its database is in use, and after a failure until that is mended.
     """
 
-    def __init__(self, world: World, database: Appends, rounds: Rounds | None = None) -> None:
+    def __init__(
+        self, world: World, database: Appends, rounds: Rounds | None = None, homing: Homing | None = None
+    ) -> None:
         self._world = world
         self._loop = asyncio.get_running_loop()
         self._database = database
         self._rounds = rounds
+        self._homing = homing
         self.commits = 0
         self.commit_failures = 0
         self.commit_seconds = 0.0
@@ -87,6 +110,8 @@ class JournalPump:
         """How often rounds of other worlds went on without this one."""
         self._alone: asyncio.Task[None] | None = None
         world.on_work = self.wake
+        if homing is not None:
+            homing.on_lost = self._refuse_who_waits
         self.wake()
 
     # --- what is due -------------------------------------------------------------------------
@@ -112,6 +137,10 @@ class JournalPump:
         """True while somebody waits for what is in the journal now."""
         return bool(self._companions or self._waiters or self._flushing)
 
+    @property
+    def _is_home(self) -> bool:
+        return self._homing is None or self._homing.held
+
     def _set_timer(self, at: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -131,7 +160,7 @@ class JournalPump:
         """The batch for the round that begins, as :class:`~gateway.runtime.rounds.Member` has it."""
         if self._alone is not None or self._stopped or not self._world.journal.ready:
             return None
-        database = None if self._is_awaited else self._database.hold()
+        database = None if self._is_awaited or not self._is_home else self._database.hold()
         if database is None:
             self._go_alone(None)
             return None
@@ -157,6 +186,9 @@ class JournalPump:
             self._succeeded(batch, began)  # which wakes
             if self._is_awaited:
                 self.wake()
+        elif isinstance(error, WorldHeld) and self._homing is not None:
+            self._homing.lost(error)
+            self.wake()
         elif isinstance(error, Conflict):
             self._stay_alone()
             self._go_alone(batch)
@@ -193,6 +225,9 @@ class JournalPump:
             while True:
                 if pause_s:
                     await asyncio.sleep(pause_s)
+                if not await self._has_home():
+                    pause_s = min(RETRY_S_MAX, max(RETRY_S_MIN, pause_s * 2))
+                    continue
                 batch = batch or self._world.take_batch(time.monotonic())
                 if batch is None:
                     return
@@ -207,11 +242,30 @@ class JournalPump:
             self._alone = None
             self.wake()
 
+    async def _has_home(self) -> bool:
+        """Become the home where this gateway is not yet; False: the store does not answer."""
+        if self._homing is None or self._homing.held or not self._world.journal.ready:
+            return True
+        try:
+            await self._homing.become()
+        except WorldHeld as error:
+            self._homing.forgo(error)
+        except Exception as error:
+            self._count_failure(error)
+            self.is_failing = True
+            return False
+        return True
+
     async def _commit(self, batch: Batch) -> bool:
         began = time.monotonic()
         try:
             due = self._companions_of(batch)
             await self._database.append(batch, due.run if due.members else None)
+        except WorldHeld as error:
+            if self._homing is None:
+                raise
+            self._homing.lost(error)
+            return True
         except BaseException as error:
             self._failed(batch, error)
             if not isinstance(error, Exception):
@@ -226,6 +280,8 @@ class JournalPump:
         self.is_failing = False
         if batch.frames:
             self.newest_received_us = batch.frames[-1].received_at_us
+            if self._homing is not None:
+                self._homing.wrote_at = began
             self.lags.note(batch.frames, self._world.wall_us(now))
         self.commits += 1
         self.commit_seconds += now - began
@@ -273,6 +329,14 @@ class JournalPump:
                 error,
                 exc_info=None if isinstance(error, GatewayError) else error,
             )
+
+    def _refuse_who_waits(self, error: WorldHeld) -> None:
+        """What they wait for will not be written from here."""
+        waiters, self._waiters = self._waiters, []
+        for told in [*(waiter for _, waiter in waiters), *(one.told for one in self._companions)]:
+            if not told.done():
+                told.set_exception(WorldHeld(error.message, **error.facts))
+        self.wake()
 
     async def until_durable(self, mark: Mark, timeout_s: float) -> None:
         """Wait until everything up to ``mark`` is in the store. Raises :class:`StoreUnavailable` where it

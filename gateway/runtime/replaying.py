@@ -24,7 +24,7 @@ from gateway.http.queries import time_us
 from gateway.runtime.rewinding import Shown, beginning, keyframe_messages, neighbour, states_before
 from gateway.store.world import FrameCursor, History, Recovered
 from gateway.store.world.lanes import World
-from gateway.wire import Control, decode_message, encode_control
+from gateway.wire import Control, decode_message, encode_control, encode_error
 from gateway.wire.journal import Gap, JournalFrame
 
 OpenLive = Callable[[LiveOptions, Link], Awaitable[Session]]
@@ -113,7 +113,7 @@ class ReplaySession:
         self._wake.set()
 
     def _refuse(self, error: GatewayError) -> None:
-        self.link.control(encode_control("error", code=error.code, message=error.message))
+        self.link.control(encode_error(error))
         code = CloseCode.MALFORMED if isinstance(error, BadInput) else CloseCode.ERROR
         self.link.close(code, error.message)
 

@@ -54,7 +54,8 @@ class Upload:
 
     async def take(self, messages: AsyncIterator[bytes]) -> Mapping[str, Any]:
         """Take them all; the answer of the request. Raises :class:`StoreUnavailable`, naming how far the
-        store is, where it did not take more for ``patience_s``."""
+        store is, where it did not take more for ``patience_s``; ``WorldHeld`` where another gateway took the
+        world over meanwhile."""
         with self._poster.in_use():
             async for message in messages:
                 await self._take(message)
@@ -80,6 +81,7 @@ class Upload:
                 self._first_order = self._poster.epoch << 32 | int.from_bytes(self._last, "little")
 
     async def _until_durable(self, mark: Mark) -> None:
+        self._host.homing.check()
         if not await self._host.pump.until_mark(mark, self._patience_s):
             raise self._too_slow("all was taken, and is written as soon as it answers")
         assert self._first_order is not None

@@ -17,6 +17,7 @@ from gateway.core.admission import Refusals
 from gateway.core.events import Event, ignored
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import BadInput, NotFound, Overloaded, ShuttingDown, UnknownWorld, Unprocessable
+from gateway.runtime.homes import HomeCounts, holder_of
 from gateway.runtime.host import WorldHost
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.udp import UdpDoor
@@ -46,11 +47,15 @@ class Worlds:
         settings: Settings,
         on_event: Callable[[Event], None] = ignored,
         refusals: Refusals | None = None,
+        port: int = 0,
     ) -> None:
+        """``port``: where the gateway listens, UDP and TCP."""
         self.store = store
         self.settings = settings
         self._on_event = on_event
         self.refusals = Refusals() if refusals is None else refusals
+        self.holder = holder_of(settings, store, port or settings.port)
+        self.home_counts = HomeCounts()
         self.udp: UdpDoor | None = None
         self.hosts: dict[str, WorldHost] = {}
         self._names = WorldNames(store)
@@ -86,6 +91,8 @@ class Worlds:
                         name,
                         self.settings,
                         create=options,
+                        holder=self.holder,
+                        counts=self.home_counts,
                         rounds=self.rounds,
                         refusals=self.refusals,
                     )

@@ -139,6 +139,17 @@ class Database:
         return self.pages.head
 
     @property
+    def lineage(self) -> int:
+        """How often the head was asked for: see :attr:`Pages.lineage`."""
+        return self.pages.lineage
+
+    def renew(self) -> None:
+        """Drop what is known where somebody else has committed since: a single writer does not ask by itself."""
+        known = self.version
+        if known is not None and self.store.stat(self.namespace).version != known:
+            self.throw_away()
+
+    @property
     def connection(self) -> apsw.Connection:
         """The SQLite connection, opened when first asked for. Its own COMMITs go to the store too."""
         if self._connection is None:

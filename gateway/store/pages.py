@@ -102,6 +102,8 @@ class Pages:
         self.committed: Committed | None = None
         self.on_committed: Callable[[int, int], None] | None = None
         """Told after each commit: the page versions that it made, the pages that the database has (0: not known now)."""
+        self.lineage = 0
+        """How often the head was asked for. Between two equal ones a single writer saw all commits there were: its own."""
         self._counter = 1
         self._first: bytes | None = None
         self._dirty: dict[int, bytes] = {}
@@ -128,6 +130,7 @@ class Pages:
 
     def _ask_head(self) -> Version:
         known = self.head
+        self.lineage += 1
         stat = self._store.stat(self.ns, from_version=known)
         if stat.version != known:
             self._forget(None if known is None else stat.interval)

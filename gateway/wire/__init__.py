@@ -1,6 +1,6 @@
 """Bytes <-> values, pure. Nothing of asyncio, sockets or clocks enters this room."""
 
-from gateway.wire.control import TYPE_CONTROL, Control, decode_control, encode_control
+from gateway.wire.control import TYPE_CONTROL, Control, decode_control, encode_control, encode_error
 from gateway.wire.frames import (
     FLAG_KEYFRAME,
     FLAG_REPAIR,
@@ -37,6 +37,7 @@ __all__ = [
     "decode_frame",
     "decode_message",
     "encode_control",
+    "encode_error",
     "encode_frame",
     "fits_stride",
     "is_world_name",

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-from gateway.errors import MalformedMessage
+from gateway.errors import GatewayError, MalformedMessage, WorldHeld
 from gateway.limits import CONTROL_MESSAGE_BYTES_MAX
 
 TYPE_CONTROL: Final = 16
@@ -34,6 +34,13 @@ class Control:
 def encode_control(type: str, **fields: Any) -> bytes:
     """The message's bytes. ``fields`` are JSON-ready values."""
     return _TYPE_BYTE + _encoded({"type": type, **fields}).encode()
+
+
+def encode_error(error: GatewayError) -> bytes:
+    """The ``error`` message of a refusal; of a world that another gateway holds with where that is."""
+    where = ("world", "url") if isinstance(error, WorldHeld) else ()
+    facts = {name: error.facts[name] for name in where if name in error.facts}
+    return encode_control("error", code=error.code, message=error.message, **facts)
 
 
 def encode_durable(epoch: int, tick: int, **more: Any) -> bytes:

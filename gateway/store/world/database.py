@@ -16,7 +16,7 @@ from gateway.errors import Conflict, NotFound, WorldDeleted
 from gateway.limits import NAME_ATTEMPTS_MAX, RING_PRUNE_EVERY_S, RING_PRUNE_ROWS_MAX, RING_QUICK_BYTES_MAX
 from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
 from gateway.store.database import Database
-from gateway.store.world import naming, reading, schema, soundness, writing
+from gateway.store.world import home, naming, reading, schema, soundness, writing
 from gateway.store.world.history import History
 from gateway.store.world.naming import Guard, Identity
 from gateway.store.world.schema import Part, Retention, WorldInfo
@@ -57,6 +57,8 @@ class WorldDatabase(History):
         self.guard = guard
         database.guard = guard if database.pages.read_only else self._look
         self._encoder = FrameEncoder(level)
+        self.fence = home.Fence()
+        self._fenced_at: tuple[int, int] | None = None
         self._next_seq: int | None = None
         self._retention = Retention()
         self._prune_at_us = 0
@@ -206,11 +208,12 @@ class WorldDatabase(History):
 
         ``also(connection)`` runs in the same transaction, after the rows. In a ring, a batch
         that holds a keyframe also deletes what has fallen out, every few seconds.
-        Raises ``Conflict`` (others write and write), ``StoreUnavailable``, ``StoreError``.
+        Raises ``WorldHeld`` (another process is the world's home), ``Conflict`` (others write and write),
+        ``StoreUnavailable``, ``StoreError``.
         """
         write = self.pack(batch, also)
         writing.finish([write.packed])
-        self.database.transact(write)
+        self.database.transact(self._fenced(write))
         self._appended(batch)
         return self.database.version
 
@@ -218,7 +221,7 @@ class WorldDatabase(History):
         """:meth:`append` up to the store's commit, which somebody makes for many worlds together and
         tells by :meth:`settle_append`. ``write``: what :meth:`pack` made of ``batch``, finished. None
         where there was nothing to write."""
-        part = self.database.hold(write, atomic=write.is_one_statement)
+        part = self.database.hold(self._fenced(write), atomic=write.is_one_statement and self._knows_fence)
         if part is None:
             self._appended(batch)
         return part
@@ -259,11 +262,57 @@ class WorldDatabase(History):
     def begin_epoch(self, requested: int | None, now_us: int) -> int:
         """The epoch for a publisher that attaches, durable when this returns; never goes back.
         ``requested`` is given back while it is still the newest."""
-        return self.database.transact(lambda c: writing.begin_epoch(c, requested, now_us))
+        return self.database.transact(self._fenced(lambda c: writing.begin_epoch(c, requested, now_us)))
 
     def end_epoch(self, epoch: int, now_us: int) -> None:
         """Note that the publisher of ``epoch`` is gone."""
-        self.database.transact(lambda c: writing.end_epoch(c, epoch, now_us))
+        self.database.transact(self._fenced(lambda c: writing.end_epoch(c, epoch, now_us)))
+
+    # --- the home ----------------------------------------------------------------------------
+
+    def take_home(self, holder: home.Holder, lease_ms: int, judged: home.Sign | None) -> home.Sign:
+        """Become the world's home, as :func:`home.take` has it: what the recording is from here on, since
+        nobody else writes it any more."""
+        key = self.identity.key
+
+        def take(connection: apsw.Connection) -> home.Sign:
+            home.take(connection, holder, key, lease_ms, judged)
+            return home.sign(connection)
+
+        self.database.renew()
+        found = self.database.transact(take)
+        assert found.row is not None
+        self.fence.number, self._fenced_at, self._next_seq = found.row.fence, None, None
+        return found
+
+    def beat_home(self) -> None:
+        """A sign of life. Raises ``WorldHeld`` where another is the home now."""
+        self.database.transact(self._fenced(home.beat))
+
+    def give_home_up(self) -> None:
+        """Others may be the home at once. Raises ``WorldHeld`` where one is already."""
+        self.database.transact(self._fenced(home.give_up))
+        self.fence.number = 0
+
+    @property
+    def _knows_fence(self) -> bool:
+        """True where no commit but our own came since the fence was read: a single writer's commit
+        conflicts with any other, so what is written now is written under that fence or not at all."""
+        fence = self.fence.number
+        known = self.database.version is not None and self._fenced_at == (fence, self.database.lineage)
+        return fence is None or known
+
+    def _fenced(self, fn: Callable[[apsw.Connection], T]) -> Callable[[apsw.Connection], T]:
+        """``fn`` within a transaction that reads the fence first, unless it is known."""
+        fence = self.fence.number
+
+        def run(connection: apsw.Connection) -> T:
+            if fence is not None and self._fenced_at != (fence, self.database.lineage):
+                home.check(connection, self.identity.name, fence)
+                self._fenced_at = (fence, self.database.lineage)
+            return fn(connection)
+
+        return run
 
     def set_retention(self, retention: Retention) -> WorldInfo:
         """Change how much is kept, from the next keyframe on."""

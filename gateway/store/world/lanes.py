@@ -19,6 +19,7 @@ from gateway.errors import BadInput, ForeignSchema, ShuttingDown
 from gateway.limits import WORLD_IDLE_S
 from gateway.store.base import Store, Version
 from gateway.store.database import Database
+from gateway.store.world import home
 from gateway.store.world.database import WorldDatabase
 from gateway.store.world.history import FrameCursor, History
 from gateway.store.world.maintenance import Upkeep, Written
@@ -141,6 +142,7 @@ class World:
         self.name = opening.identity.name
         self.opened = opening.opened
         self.info: WorldInfo = opening.opened.info
+        self._fence = opening.fence
         self.foreign_commits = 0
         """How often somebody else had written to this world before us."""
         self.on_foreign_commit: Callable[[], None] | None = None
@@ -278,6 +280,29 @@ class World:
     def let_go(self) -> None:
         """The end of :meth:`hold`."""
         self._writer.let_go()
+
+    # --- the home ----------------------------------------------------------------------------
+
+    async def home_sign(self) -> home.Sign:
+        """What is to be seen of the world's home now."""
+        return await self.read(home.sign)
+
+    async def take_home(self, holder: home.Holder, lease_ms: int, judged: home.Sign | None) -> home.Sign:
+        """Become the world's home, as :func:`home.take` has it; what was found, as of that commit. Everything
+        written from here on is written under its fence. Raises ``WorldHeld``."""
+        return await self._write(lambda world: world.take_home(holder, lease_ms, judged))
+
+    async def beat_home(self) -> None:
+        """A sign of life. Raises ``WorldHeld``."""
+        await self._write(lambda world: world.beat_home())
+
+    async def give_home_up(self) -> None:
+        """Others may be the home at once; the recording is not written from here on."""
+        await self._write(lambda world: world.give_home_up())
+
+    def lose_home(self) -> None:
+        """Write the recording no more: another process does."""
+        self._fence.number = 0
 
     # --- reading -----------------------------------------------------------------------------
 

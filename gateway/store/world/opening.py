@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gateway.store.base import BlockingStore
 from gateway.store.world.database import Opened, WorldDatabase
+from gateway.store.world.home import Fence
 from gateway.store.world.naming import Guard, Identity
 from gateway.store.world.schema import Part, Retention
 from gateway.store.world.state import MakeState
@@ -43,12 +44,15 @@ class Opening:
         self._level = level
         self._parts = parts
         self._found = False
+        self.fence = Fence()
+        """What the recording is written under, by each connection of the writer's."""
 
     def writer(self) -> WorldDatabase:
         """For the world's one writer; the first call makes a world that is not there. Raises as
         :meth:`WorldDatabase.create`, later ones ``WorldDeleted``."""
         if self._found:
             world, self.opened = self._again()
+            world.fence = self.fence
             return world
         world, self.opened = WorldDatabase.create(
             self._store,
@@ -60,6 +64,7 @@ class Opening:
             level=self._level,
             parts=self._parts,
         )
+        world.fence = self.fence
         return self._keep(world)
 
     def _again(self) -> tuple[WorldDatabase, Opened]:

@@ -1,0 +1,223 @@
+"""One home a world: becoming it, showing signs of life, giving it up, and seeing who has it. Room: runtime.
+
+The rule itself is the store's (:mod:`gateway.store.world.home`): a home that lost its fence can commit nothing. What
+stands here decides only who asks for the home and when, and whom the others are sent to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config import Settings
+from gateway.core.lease import Verdict, Watch
+from gateway.errors import WorldHeld
+from gateway.limits import HOME_BEAT_S, HOME_LEASE_MS, HOME_POLL_S
+from gateway.store.base import Store
+from gateway.store.world import home
+from gateway.store.world.home import Holder, Sign
+from gateway.store.world.lanes import World
+
+log = logging.getLogger("mvgateway.home")
+
+EMBEDDED_PLACE = "embedded"
+"""The place of whoever has the store in its own process: its folder is locked, so there is but one."""
+
+
+@dataclass(slots=True)
+class HomeCounts:
+    """Plain counts of this process, over all worlds."""
+
+    taken: int = 0
+    taken_over: int = 0
+    lost: int = 0
+    given_up: int = 0
+    refused: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """By name, as ``/metrics`` tells them."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def holder_of(settings: Settings, store: Store, port: int) -> Holder:
+    """This process as a home: others reach it at ``--node``, or where it listens."""
+    blocking = store.blocking()
+    in_process = getattr(blocking, "in_process", False)
+    place = EMBEDDED_PLACE if in_process else _address_place(settings.host, port)
+    return Holder(settings.node.rstrip("/") or _own_url(settings.host, port), place, secrets.token_hex(16))
+
+
+def _own_url(host: str, port: int) -> str:
+    if host in ("0.0.0.0", "::", ""):
+        host = socket.gethostname()
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _address_place(host: str, port: int) -> str:
+    """An address in a network namespace of a running machine: whoever listens there is the only one who does, and who
+    did before is gone. Where the system does not tell them apart, nothing is assumed of an earlier run."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        namespace = os.readlink("/proc/self/ns/net")
+    except OSError:
+        return secrets.token_hex(16)
+    return hashlib.sha256("\n".join((boot, namespace, host, str(port))).encode()).hexdigest()[:32]
+
+
+class Home:
+    """A world's home as this process sees it, or is it. Every method on the event loop."""
+
+    def __init__(self, name: str, world: World, holder: Holder, counts: HomeCounts) -> None:
+        self.name = name
+        self.fence = 0
+        """The fence under which this process is the home; 0: it is not."""
+        self.elsewhere = ""
+        """Where the world's home is, as far as was seen; "" where there is none, or it is here."""
+        self._world = world
+        self._holder = holder
+        self._counts = counts
+        self._watch = Watch()
+        self._held: WorldHeld | None = None
+        self._looking = asyncio.Lock()
+
+    @property
+    def held(self) -> bool:
+        """True while this process is the home, as far as it knows: the store may know better."""
+        return self.fence > 0
+
+    @property
+    def url(self) -> str | None:
+        """Where the home is; None where there is none, or nobody has looked."""
+        return self._holder.node if self.held else self.elsewhere or None
+
+    # --- seeing ------------------------------------------------------------------------------
+
+    async def look(self) -> Sign:
+        """What is to be seen now. Raises what the store raises."""
+        sign = await self._world.home_sign()
+        self._judge(sign)
+        return sign
+
+    def _judge(self, sign: Sign, *, attended: bool = False) -> Verdict:
+        """``DEAD`` also where there is no home, or it was an earlier run of this process's own."""
+        row, now = sign.row, time.monotonic()
+        if row is None or home.is_free(row, self._world.identity.key) or self._is_ours(row):
+            self.elsewhere, self._held = "", None
+            self._watch.forget()
+            return Verdict.DEAD
+        verdict = self._watch.look(sign, home.lease_s(row), now, attended=attended)
+        self.elsewhere = "" if verdict is Verdict.DEAD else home.address(row)
+        self._held = None if verdict is Verdict.DEAD else WorldHeld.at(self.name, row.node, row.fence)
+        return verdict
+
+    def _is_ours(self, row: home.HomeRow) -> bool:
+        return row.holder.partition("/")[0] == self._holder.place
+
+    @property
+    def stirred(self) -> bool:
+        """True where the home elsewhere gave a sign of life between the last two looks, or about then."""
+        return bool(self.elsewhere) and self._watch.stirred_within(2 * HOME_BEAT_S, time.monotonic())
+
+    async def until_free(self) -> Sign:
+        """Look until it is certain that no other home lives: what there was to be seen then. Raises
+        :class:`WorldHeld` as soon as it is certain that one does, and what the store raises."""
+        self._refuse_if_alive()
+        async with self._looking:
+            attended = False
+            while True:
+                self._refuse_if_alive()
+                sign = await self._world.home_sign()
+                if self.held or self._judge(sign, attended=attended) is Verdict.DEAD:
+                    return sign
+                self._refuse_if_alive()
+                attended = True
+                await asyncio.sleep(HOME_POLL_S)
+
+    def _refuse_if_alive(self) -> None:
+        if self._held is not None and self._watch.is_alive(time.monotonic()):
+            self._counts.refused += 1
+            raise WorldHeld(self._held.message, **self._held.facts)
+
+    # --- being it ----------------------------------------------------------------------------
+
+    async def take(self, judged: Sign | None) -> Sign:
+        """Become the home, over one that is free or dead as it was ``judged``, or over any (None): the recording as
+        it is from then on. Raises :class:`WorldHeld` where another was faster, and what the store raises."""
+        before = judged or await self._world.home_sign()
+        try:
+            sign = await self._world.take_home(self._holder, HOME_LEASE_MS, judged)
+        except WorldHeld as error:
+            self._counts.refused += 1
+            raise self.named(error) from None
+        assert sign.row is not None
+        self.fence, self.elsewhere, self._held = sign.row.fence, "", None
+        self._watch.forget()
+        self._tell_taken(before, by_force=judged is None)
+        return sign
+
+    def _tell_taken(self, before: Sign, *, by_force: bool) -> None:
+        row = before.row
+        if row is None or home.is_free(row, self._world.identity.key):
+            self._counts.taken += 1
+            log.debug("world %s: this gateway is its home now, fence %d", self.name, self.fence)
+            return
+        self._counts.taken_over += 1
+        why = "of which nothing was seen for as long as its lease"
+        if self._is_ours(row):
+            why = "an earlier run of this gateway's own"
+        elif by_force:
+            why = "as its publisher asked"
+        log.info(
+            "world %s: this gateway is its home now, fence %d, taken over from %s, %s",
+            self.name,
+            self.fence,
+            row.node,
+            why,
+        )
+
+    async def beat(self) -> None:
+        """A sign of life. Raises :class:`WorldHeld`, and what the store raises."""
+        await self._world.beat_home()
+
+    async def give_up(self) -> None:
+        """Others may be the home at once. Raises as :meth:`beat`; then this process is it still, or never again."""
+        fence, self.fence = self.fence, 0
+        try:
+            await self._world.give_home_up()
+        except WorldHeld:
+            raise
+        except BaseException:
+            self.fence = fence
+            raise
+        self._counts.given_up += 1
+        log.debug("world %s: given up as its home, fence %d", self.name, fence)
+
+    def lose(self, error: WorldHeld) -> None:
+        """The store has told that another is the home."""
+        if not self.held:
+            return
+        fence, self.fence = self.fence, 0
+        self._world.lose_home()
+        self._counts.lost += 1
+        self.elsewhere = str(error.facts.get("url") or "")
+        log.warning(
+            "world %s: lost to the gateway at %s, which took it over with fence %s; what was not durable under fence %d is dropped",
+            self.name,
+            self.elsewhere or "(not known)",
+            error.facts.get("fence"),
+            fence,
+        )
+
+    def named(self, error: WorldHeld) -> WorldHeld:
+        """The store's refusal, with the world's own name."""
+        return WorldHeld.at(self.name, str(error.facts.get("url") or ""), int(error.facts.get("fence") or 0))
+
+
+__all__ = ["Home", "HomeCounts", "holder_of"]

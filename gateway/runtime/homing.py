@@ -1,0 +1,199 @@
+"""A world's rules and its home, kept together: who becomes the home starts from what the store holds, who loses it
+lets everybody go, and who only has readers sees what others record. Room: runtime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+from gateway.core.ports import Mark
+from gateway.core.state import WorldState
+from gateway.core.world import World
+from gateway.errors import GatewayError, WorldHeld
+from gateway.limits import HOME_BEAT_S
+from gateway.runtime.homes import Home
+from gateway.runtime.recording import Recording
+from gateway.store.world.home import Sign
+
+log = logging.getLogger("mvgateway.home")
+
+
+class Homing:
+    """Made with the world's host, ended by :meth:`stop`. ``linger_s``: how long a home without a publisher stays one."""
+
+    def __init__(self, world: World, recording: Recording, home: Home, linger_s: float) -> None:
+        self.home = home
+        self.on_lost: Callable[[WorldHeld], None] = lambda error: None
+        """Called when another gateway has become the home, after everybody was told."""
+        self.on_adopted: Callable[[int | None], None] = lambda received_us: None
+        """Called when the rules start from what another has recorded: when the newest frame of it was received."""
+        self.wrote_at = float("-inf")
+        """When the journal last gave a sign of life (``time.monotonic``); told by the pump."""
+        self._world = world
+        self._recording = recording
+        self._linger_s = linger_s
+        self._known: tuple[int, int] | None = (recording.opened.last_seq, recording.opened.epoch)
+        self._changing = asyncio.Lock()
+        self._users = 0
+        self._used_at = time.monotonic()
+        self._refreshed_at = float("-inf")
+        self._keeping = asyncio.get_running_loop().create_task(self._keep())
+
+    @property
+    def held(self) -> bool:
+        """True while this gateway is the world's home."""
+        return self.home.held
+
+    @property
+    def in_use(self) -> bool:
+        """True while somebody is becoming the home, or needs it to stay."""
+        return self._users > 0 or self._changing.locked()
+
+    @asynccontextmanager
+    async def using(self, *, takeover: bool = False) -> AsyncIterator[None]:
+        """This gateway is the home within, unless the store says otherwise meanwhile. ``takeover``: from whoever
+        has it. Raises :class:`WorldHeld`, and what the store raises."""
+        self._users += 1
+        try:
+            await self.become(takeover=takeover)
+            yield
+        except WorldHeld as error:
+            self.lost(error)
+            raise self.home.named(error) from None
+        finally:
+            self._users -= 1
+            self._used_at = time.monotonic()
+
+    async def become(self, *, takeover: bool = False) -> None:
+        """Be the home on return. Raises as :meth:`using`."""
+        if self.held:
+            return
+        judged = None if takeover else await self.home.until_free()
+        async with self._changing:
+            if self.held:
+                return
+            sign = await self.home.take(judged)
+            self.wrote_at = time.monotonic()
+            try:
+                await self._adopt(sign)
+            except BaseException:
+                with suppress(Exception):
+                    await self.home.give_up()
+                raise
+
+    def check(self) -> None:
+        """Raise :class:`WorldHeld` where the home was lost meanwhile."""
+        if not self.held:
+            raise WorldHeld.at(self.home.name, self.home.elsewhere, 0)
+
+    async def admit_reader(self) -> None:
+        """Whoever reads here sees the newest there is. Raises :class:`WorldHeld`: it is to be seen elsewhere. While
+        the store does not answer, what is known here is the newest."""
+        if self.held:
+            return
+        try:
+            await self.home.until_free()
+        except WorldHeld:
+            raise
+        except GatewayError as error:
+            log.debug("world %s: its home was not looked at: %s", self.home.name, error.message)
+            return
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """What others have recorded since is known on return; nothing changes while the store does not answer."""
+        asked = time.monotonic()
+        async with self._changing:
+            if self.held or self._refreshed_at > asked:
+                return
+            began = time.monotonic()
+            with suppress(GatewayError):
+                await self._adopt(await self.home.look())
+                self._refreshed_at = began
+
+    async def _adopt(self, sign: Sign) -> None:
+        """Bring the rules up to what the store holds."""
+        if self._known == (sign.last_seq, sign.epoch):
+            return
+        if self._known is not None and self._known[0] == sign.last_seq:
+            self._world.last_epoch = sign.epoch
+        else:
+            found = await self._recording.recover()
+            self._world.adopt(
+                None if found is None else cast(WorldState, found.state),
+                next_seq=sign.last_seq + 1,
+                last_epoch=sign.epoch,
+                durable=None if found is None else Mark(found.epoch, found.tick),
+                mono=time.monotonic(),
+            )
+            self.on_adopted(None if found is None else found.received_at_us)
+        self._known = (sign.last_seq, sign.epoch)
+
+    def lost(self, error: WorldHeld) -> None:
+        """The store refused what was written here: another gateway is the home. Everybody is told; idempotent."""
+        if self.held:
+            self.home.lose(self.home.named(error))
+            self.forgo(error)
+
+    def forgo(self, error: WorldHeld) -> None:
+        """What waits to be written here will not be."""
+        named = self.home.named(error)
+        self._known = None
+        self._world.moved_away(str(named.facts["url"]))
+        self.on_lost(named)
+
+    # --- as time goes by ---------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(HOME_BEAT_S)
+            try:
+                if self.held:
+                    await self._keep_home()
+                elif self._world.subscribers:
+                    await self._look_after_readers()
+            except WorldHeld as error:
+                self.lost(error)
+            except GatewayError as error:
+                log.debug("world %s: no word of its home: %s", self.home.name, error.message)
+            except Exception:
+                log.exception("world %s: looking after its home failed; it is tried again", self.home.name)
+
+    async def _keep_home(self) -> None:
+        if not self._is_wanted():
+            await self.give_up()
+        elif time.monotonic() - self.wrote_at >= HOME_BEAT_S * 0.9:
+            await self.home.beat()
+
+    def _is_wanted(self) -> bool:
+        """True while this gateway has a reason to be the home."""
+        world = self._world
+        if world.publisher is not None or world.is_lingering or self._users or not world.journal.empty:
+            return True
+        return time.monotonic() - self._used_at < self._linger_s
+
+    async def give_up(self, *, closing: bool = False) -> None:
+        """Let others be the home at once, unless this one is wanted. Raises as :meth:`Home.give_up`."""
+        async with self._changing:
+            if not self.held or (self._is_wanted() and not closing):
+                return
+            self._known = (self._world.journal.next_seq - 1, self._world.last_epoch)
+            await self.home.give_up()
+
+    async def _look_after_readers(self) -> None:
+        await self.refresh()
+        if self.home.stirred and not self.held:
+            self._world.readers_to(self.home.elsewhere)
+
+    async def stop(self, timeout_s: float) -> None:
+        """The end: the home is given up where the store has everything and answers in time."""
+        self._keeping.cancel()
+        await asyncio.gather(self._keeping, return_exceptions=True)
+        if self.held and self._world.journal.empty:
+            with suppress(GatewayError, TimeoutError):
+                await asyncio.wait_for(self.give_up(closing=True), timeout_s)
