@@ -71,6 +71,14 @@ class Metrics:
         for name, key, text in _WORLD_GAUGES:
             values = {world: _number(f[key]) for world, f in facts.items()}
             yield _labelled(f"mvgateway_world_{name}", "gauge", text, "world", values)
+        homes = {host.name: float(host.homing.held) for host in hosts}
+        yield _labelled(
+            "mvgateway_world_home", "gauge", "1 while this gateway is the world's home", "world", homes
+        )
+        counts = self._worlds.home_counts.as_dict()
+        yield _labelled(
+            "mvgateway_homes_total", "counter", "What happened to the homes of worlds", "what", counts
+        )
         durable = {world: f["durable"]["tick"] for world, f in facts.items() if f["durable"]}
         yield _labelled("mvgateway_world_durable_tick", "gauge", "Newest tick in the store", "world", durable)
         for name, attribute, text in _PUMP_COUNTERS:

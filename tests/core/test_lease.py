@@ -1,0 +1,54 @@
+"""Whether another process lives, judged by what it leaves behind and by nobody's wall clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.lease import Verdict, Watch
+from gateway.limits import HOME_ALIVE_S
+
+LEASE_S = 3.0
+
+
+def test_who_is_seen_for_the_first_time_is_given_its_whole_lease() -> None:
+    watch = Watch()
+    assert watch.look("a", LEASE_S, 100.0) is Verdict.SILENT
+    assert watch.look("a", LEASE_S, 102.9) is Verdict.SILENT
+    assert watch.look("a", LEASE_S, 103.0) is Verdict.DEAD
+
+
+def test_a_change_between_two_close_looks_proves_life() -> None:
+    watch = Watch()
+    watch.look("a", LEASE_S, 100.0)
+    assert watch.look("b", LEASE_S, 100.1) is Verdict.ALIVE
+    assert watch.is_alive(100.1 + HOME_ALIVE_S)
+    assert not watch.is_alive(100.2 + HOME_ALIVE_S)
+
+
+def test_a_change_since_a_look_long_ago_proves_nothing_and_starts_the_lease_anew() -> None:
+    watch = Watch()
+    watch.look("a", LEASE_S, 100.0)
+    assert watch.look("b", LEASE_S, 200.0) is Verdict.SILENT
+    assert watch.look("b", LEASE_S, 202.9) is Verdict.SILENT
+    assert watch.look("b", LEASE_S, 203.0) is Verdict.DEAD
+
+
+def test_who_waited_for_a_change_believes_it_however_slow_the_looks_were() -> None:
+    watch = Watch()
+    watch.look("a", LEASE_S, 100.0)
+    assert watch.look("b", LEASE_S, 102.0, attended=True) is Verdict.ALIVE
+
+
+@pytest.mark.parametrize("beat_s", [0.017, 0.5, 1.0, 2.9])
+def test_who_beats_within_its_lease_is_never_taken_for_dead(beat_s: float) -> None:
+    watch = Watch()
+    for look in range(1_000):
+        mono = look * 0.1
+        assert watch.look(int(mono / beat_s), LEASE_S, mono) is not Verdict.DEAD
+
+
+def test_one_that_was_forgotten_is_seen_for_the_first_time_again() -> None:
+    watch = Watch()
+    watch.look("a", LEASE_S, 100.0)
+    watch.forget()
+    assert watch.look("a", LEASE_S, 110.0) is Verdict.SILENT
