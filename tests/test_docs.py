@@ -15,6 +15,7 @@ import pytest
 from gateway.cli import build_parser, load_verb, verb_names
 from gateway.config import Settings
 from gateway.store.entities import schema as entity_schema
+from gateway.store.world import home as world_home
 from gateway.store.world import schema as world_schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +87,7 @@ def test_every_metric_is_documented() -> None:
 def test_every_table_and_column_of_a_world_is_documented() -> None:
     text = doc("SCHEMA.md")
     connection = apsw.Connection(":memory:")
-    sources_of_tables = [world_schema._TABLES, *entity_tables()]
+    sources_of_tables = [world_schema._TABLES, world_home.TABLE, *entity_tables()]
     for statements in sources_of_tables:
         connection.execute(statements)
     tables = [t for (t,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
