@@ -201,10 +201,8 @@ class WorldHost:
             if time.monotonic() - maintained < limits.MAINTAIN_S:
                 continue
             maintained = time.monotonic()
-            if self.homing.home.elsewhere:
-                continue  # its home sees to that
             try:
-                await self.database.maintain()
+                await self.database.maintain(as_home=self.homing.held)
             except GatewayError as error:
                 failures += 1
                 if failures & (failures - 1) == 0:

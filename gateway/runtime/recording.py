@@ -74,9 +74,11 @@ class Recording:
         """The next epoch, durable when this returns."""
         return await self.world.begin_epoch(None, _now_us())
 
-    async def maintain(self) -> None:
-        """Truncate and collect what the world's retention lets go."""
-        await self.world.prune(_now_us())
+    async def maintain(self, *, as_home: bool = True) -> None:
+        """Truncate and collect what the world's retention lets go. ``as_home``: rows of the recording too, which
+        the world's home alone changes."""
+        if as_home:
+            await self.world.prune(_now_us())
         await self.world.maintain(_now_us() // 1_000_000)
 
     def options(self) -> Mapping[str, Any]:

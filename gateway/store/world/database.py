@@ -340,7 +340,7 @@ class WorldDatabase(History):
         before_us = self._ring_start_us(now_us)
         if before_us is None:
             return 0
-        return self.database.transact(lambda c: self._prune(c, before_us, rows_max))
+        return self.database.transact(self._fenced(lambda c: self._prune(c, before_us, rows_max)))
 
     def transact(self, fn: Callable[[apsw.Connection], T]) -> T:
         """``fn(connection)`` and one commit: how other rooms write their tables of this world."""
