@@ -18,7 +18,7 @@ from gateway.limits import HOME_LEASE_MS_MAX, NODE_CHARS_MAX
 
 TABLE: Final = """
 CREATE TABLE IF NOT EXISTS home(
-  id INTEGER PRIMARY KEY CHECK(id = 1),
+  id INTEGER PRIMARY KEY,
   fence INTEGER NOT NULL,
   node TEXT NOT NULL,
   holder TEXT NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS home(
 ) STRICT;
 """
 """Made with the first home, so that older folders get it when they are first published to."""
-_READ: Final = "SELECT fence, node, holder, namespace, lease_ms, beat FROM home"
+_READ: Final = "SELECT fence, node, holder, namespace, lease_ms, beat FROM home WHERE id = 1"
 _THERE: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'home'"
 
 
@@ -129,12 +129,12 @@ def check(connection: apsw.Connection, namespace: str, fence: int) -> None:
 
 def beat(connection: apsw.Connection) -> None:
     """A sign of life, where the journal gives none."""
-    connection.execute("UPDATE home SET beat = beat + 1")
+    connection.execute("UPDATE home SET beat = beat + 1 WHERE id = 1")
 
 
 def give_up(connection: apsw.Connection) -> None:
     """Nobody is the home from here on; the fence stays for the next one to raise."""
-    connection.execute("UPDATE home SET lease_ms = 0")
+    connection.execute("UPDATE home SET lease_ms = 0 WHERE id = 1")
 
 
 def address(row: HomeRow) -> str:

@@ -13,7 +13,7 @@ import apsw
 
 from gateway.errors import ForeignSchema, Unprocessable
 
-TABLES: Final = frozenset({"meta", "epochs", "frames", "keyframes", "gaps", "marks", "parts"})
+TABLES: Final = frozenset({"meta", "epochs", "frames", "keyframes", "gaps", "marks", "parts", "home"})
 _COMPUTED: Final = re.compile(r"\b(?:CHECK|GENERATED|AS)\b", re.IGNORECASE)
 """In a definition of ours none of these occurs: something is computed for each row."""
 _EXPRESSION: Final = re.compile(r"\(.*\(|\bWHERE\b", re.IGNORECASE | re.DOTALL)
