@@ -16,8 +16,11 @@ from gateway.errors import NotFound, PreconditionFailed
 from gateway.runtime.gateway import Gateway
 from gateway.wire import MessageStream, decode_control, variant
 from gateway.wire.entities.messages import ENTITIES_TYPE
+from tests.store.standin.fixtures import EACH_STORE
 
 from .conftest import StartGateway, client_of
+
+OVER = EACH_STORE
 
 TOWN = "/v1/worlds/town/entities"
 

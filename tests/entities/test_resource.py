@@ -10,6 +10,9 @@ import httpx
 
 from gateway.limits import ENTITY_STATE_BYTES_MAX
 from gateway.wire import variant
+from tests.store.standin.fixtures import EACH_STORE
+
+OVER = EACH_STORE
 
 BASE = "/v1/worlds/town/entities"
 VARIANT = {"content-type": "application/vnd.godot.variant"}

@@ -8,8 +8,11 @@ from typing import Any
 import httpx
 
 from gateway.runtime.gateway import Gateway
+from tests.store.standin.fixtures import EACH_STORE
 
 from .conftest import StartGateway, client_of
+
+OVER = EACH_STORE
 
 TOWN, FOREST = "/v1/worlds/town/entities", "/v1/worlds/forest/entities"
 

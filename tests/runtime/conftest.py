@@ -48,11 +48,11 @@ StartGateway = Callable[..., Awaitable[Gateway]]
 
 
 @pytest.fixture
-async def start_gateway(tmp_path: Path) -> AsyncIterator[StartGateway]:
+async def start_gateway(tmp_path: Path, backend: dict[str, str]) -> AsyncIterator[StartGateway]:
     running: list[Gateway] = []
 
     async def start(**changes: Any) -> Gateway:
-        running.append(await Gateway.start(settings_in(tmp_path, **changes)))
+        running.append(await Gateway.start(settings_in(tmp_path, **{**backend, **changes})))
         return running[-1]
 
     yield start

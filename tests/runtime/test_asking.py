@@ -16,6 +16,9 @@ from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageWr
 from gateway.store.database import Database
 from gateway.wire import Frame, MessageStream, Record, decode_message, encode_frame
 from tests.runtime.conftest import StartGateway, body, client_of, frame, until
+from tests.store.standin.fixtures import EACH_STORE
+
+OVER = EACH_STORE
 
 
 async def recorded(client: httpx.AsyncClient, world: str = "w") -> None:

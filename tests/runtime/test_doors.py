@@ -21,6 +21,9 @@ from gateway.runtime import certs
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, Frame, MessageStream, Record, decode_message, encode_frame
 from tests.runtime.conftest import StartGateway, until
+from tests.store.standin.fixtures import EACH_STORE
+
+OVER = EACH_STORE
 
 TRUTH = {1: b"one", 2: b"two" * 30, 3: b"three"}
 

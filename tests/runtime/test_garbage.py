@@ -19,6 +19,9 @@ from gateway.runtime.garbage import Collecting
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import settings_in, until
 from tests.quic.serving import open_session
+from tests.store.standin.fixtures import EACH_STORE
+
+OVER = EACH_STORE
 
 DROPPED = 500
 AT_ONCE = 8

@@ -9,6 +9,9 @@ from gateway.errors import Conflict
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.host import WorldHost
 from gateway.wire import Record
+from tests.store.standin.fixtures import EACH_STORE
+
+OVER = EACH_STORE
 
 
 def make_table(connection: apsw.Connection) -> None:

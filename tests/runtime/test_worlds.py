@@ -16,6 +16,9 @@ import websockets
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, Frame, MessageStream, decode_control, decode_frame, decode_message
 from tests.runtime.conftest import FRAMES, StartGateway, body, client_of, frame, until
+from tests.store.standin.fixtures import EACH_STORE
+
+OVER = EACH_STORE
 
 
 async def publish(
