@@ -29,9 +29,12 @@ HEADER = struct.Struct("@PIxxxxPPPPixxxxIxxxx")
 HEADER_BYTES, HEADER_WORDS = 64, 8
 IOVEC = struct.Struct("@PP")
 SEGMENT_CONTROL = struct.Struct("@Pii")
-CONTROL_BYTES = 24
+SEGMENT_BYTES = 24
 """``CMSG_SPACE`` of the two bytes of a segment's size."""
+CONTROL_BYTES = 64
+"""Room for that and for an address of ours before it."""
 SO_TIMESTAMPNS = 35
+IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO = 8, 49, 50
 STAMP_BYTES = 32
 """``CMSG_SPACE`` of a timespec: its head in 16 bytes, then seconds and nanoseconds of the wall clock."""
 WAITED_S_MAX = 1.0
@@ -48,11 +51,17 @@ NOT_SEGMENTED = frozenset((errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOP
 
 
 class Outbox:
-    """Datagrams that leave together. ``family``: of the socket. ``segmentation`` goes False when a
-    route turns out not to take it."""
+    """Datagrams that leave together. ``family``: of the socket. ``local``: each from an address of ours that stands
+    behind the peer's in its ``name`` (see :func:`pack_address`). ``segmentation`` goes False when a route turns out not to
+    take it."""
 
-    def __init__(self, family: int, *, segmentation: bool) -> None:
+    def __init__(self, family: int, *, segmentation: bool, local: bool = False) -> None:
         self.segmentation = segmentation
+        info = PacketInfo(family) if local else None
+        self._name_bytes = NAME_BYTES[family]
+        self._local_bytes = info.address_bytes if info else 0
+        self._local_at = info.address_at if info else 0
+        self._plain_bytes = info.space if info else 0
         self.count = 0
         self._used = 0
         self._runs: list[int] = []
@@ -65,11 +74,17 @@ class Outbox:
         for n in range(count):
             vector, control = vectors_at + n * IOVEC.size, controls + n * CONTROL_BYTES
             name = names + n * NAME_BYTES_MAX
-            HEADER.pack_into(headers, n * HEADER_BYTES, name, NAME_BYTES[family], vector, 1, control, 0, 0, 0)
-            SEGMENT_CONTROL.pack_into(self._controls, n * CONTROL_BYTES, 18, SOL_UDP, UDP_SEGMENT)
+            plain = self._plain_bytes
+            HEADER.pack_into(
+                headers, n * HEADER_BYTES, name, NAME_BYTES[family], vector, 1, control, plain, 0, 0
+            )
+            if info:
+                info.put_head(self._controls, n * CONTROL_BYTES)
+            SEGMENT_CONTROL.pack_into(self._controls, n * CONTROL_BYTES + plain, 18, SOL_UDP, UDP_SEGMENT)
         self._vectors = vectors.cast("P")
         self._headers = headers.cast("P")
         self._sizes = self._controls.cast("H")
+        self._size_at = self._plain_bytes // 2 + 8
         self._send = _libc().sendmmsg
 
     def add(self, data: bytes, name: bytes, segment_bytes: int = 0) -> bool:
@@ -81,13 +96,17 @@ class Outbox:
         if n == limits.QUIC_SEND_BATCH_MAX or stop > limits.QUIC_SEND_BATCH_BYTES:
             return False
         self._data[at:stop] = data
+        if self._local_bytes:
+            where = n * CONTROL_BYTES + self._local_at
+            self._controls[where : where + self._local_bytes] = name[self._name_bytes :]
+            name = name[: self._name_bytes]
         self._names[n * NAME_BYTES_MAX : n * NAME_BYTES_MAX + len(name)] = name
         self._vectors[2 * n] = self._base + at
         self._vectors[2 * n + 1] = size
         if segment_bytes:
             self._runs.append(n)
-            self._headers[n * HEADER_WORDS + CONTROL_LENGTH_AT] = CONTROL_BYTES
-            self._sizes[n * (CONTROL_BYTES // 2) + 8] = segment_bytes
+            self._headers[n * HEADER_WORDS + CONTROL_LENGTH_AT] = self._plain_bytes + SEGMENT_BYTES
+            self._sizes[n * (CONTROL_BYTES // 2) + self._size_at] = segment_bytes
         self.count = n + 1
         self._used = stop
         return True
@@ -117,21 +136,21 @@ class Outbox:
                 dropped += self._segments(at)
             at += 1
         for n in self._runs:
-            self._headers[n * HEADER_WORDS + CONTROL_LENGTH_AT] = 0
+            self._headers[n * HEADER_WORDS + CONTROL_LENGTH_AT] = self._plain_bytes
         self._runs.clear()
         self.count = self._used = 0
         return calls, dropped
 
     def _segments(self, n: int) -> int:
         """How many datagrams the ``n``-th entry is."""
-        if not self._headers[n * HEADER_WORDS + CONTROL_LENGTH_AT]:
+        if self._headers[n * HEADER_WORDS + CONTROL_LENGTH_AT] == self._plain_bytes:
             return 1
-        return -(-self._vectors[2 * n + 1] // self._sizes[n * (CONTROL_BYTES // 2) + 8])
+        return -(-self._vectors[2 * n + 1] // self._sizes[n * (CONTROL_BYTES // 2) + self._size_at])
 
     def _send_one_by_one(self, fd: int, n: int) -> int:
         """The segments of an entry as datagrams of their own; how many were dropped."""
-        self._headers[n * HEADER_WORDS + CONTROL_LENGTH_AT] = 0
-        segment = self._sizes[n * (CONTROL_BYTES // 2) + 8]
+        self._headers[n * HEADER_WORDS + CONTROL_LENGTH_AT] = self._plain_bytes
+        segment = self._sizes[n * (CONTROL_BYTES // 2) + self._size_at]
         dropped = 0
         at, left = self._vectors[2 * n], self._vectors[2 * n + 1]
         while left > 0:
@@ -144,26 +163,35 @@ class Outbox:
 
 class Inbox:
     """Datagrams that are read together from a socket of this family, on which :func:`stamp` was called if
-    ``stamped``: then how long each has waited is known."""
+    ``stamped``: then how long each has waited is known; and :func:`tell_local` if ``local``: then the address of ours
+    that it came to stands behind the peer's."""
 
-    def __init__(self, family: int, *, stamped: bool = False) -> None:
+    def __init__(self, family: int, *, stamped: bool = False, local: bool = False) -> None:
         self._name_bytes = NAME_BYTES[family]
+        info = PacketInfo(family) if local else None
+        self._local_bytes = info.address_bytes if info else 0
+        self._local_at = (STAMP_BYTES if stamped else 0) + (info.address_at if info else 0)
+        self._control_bytes = (STAMP_BYTES if stamped else 0) + (info.space if info else 0)
         count, slot = limits.QUIC_RECEIVE_BATCH_MAX, limits.QUIC_RECEIVE_SLOT_BYTES
         self._data, data = _memory(count * slot)
         self._names, names = _memory(count * NAME_BYTES_MAX)
         vectors, vectors_at = _memory(count * IOVEC.size)
-        stamps, stamps_at = _memory(count * STAMP_BYTES)
+        slot_bytes = self._slot_bytes = STAMP_BYTES + (CONTROL_BYTES if local else 0)
+        self._controls, controls_at = _memory(count * slot_bytes)
         self._headers, self._headers_at = _memory(count * HEADER_BYTES)
         for n in range(count):
             vector, name = vectors_at + n * IOVEC.size, names + n * NAME_BYTES_MAX
-            stamp_at, stamp_bytes = (stamps_at + n * STAMP_BYTES, STAMP_BYTES) if stamped else (0, 0)
+            control_bytes = self._control_bytes
+            control_at = controls_at + n * slot_bytes if control_bytes else 0
             IOVEC.pack_into(vectors, n * IOVEC.size, data + n * slot, slot)
             at = n * HEADER_BYTES
-            HEADER.pack_into(self._headers, at, name, NAME_BYTES_MAX, vector, 1, stamp_at, stamp_bytes, 0, 0)
+            HEADER.pack_into(
+                self._headers, at, name, NAME_BYTES_MAX, vector, 1, control_at, control_bytes, 0, 0
+            )
         self._fresh = self._headers.tobytes()
         self._kept = vectors
         self._lengths = self._headers.cast("I")
-        self._stamps = stamps.cast("q")
+        self._stamps = self._controls.cast("q")
         self._stamped = stamped
         self._offset = 0.0
         self._receive = _libc().recvmmsg
@@ -188,9 +216,18 @@ class Inbox:
             )
             at += slot
             name_at += NAME_BYTES_MAX
+        if self._local_bytes:
+            batch = [(data, name + self._local(n), waited) for n, (data, name, waited) in enumerate(batch)]
         used = count * HEADER_BYTES
         self._headers[:used] = self._fresh[:used]
         return batch
+
+    def _local(self, n: int) -> bytes:
+        """The address of ours that the ``n``-th came to; zeros, which leave it to the kernel, where it does not say."""
+        if self._lengths[16 * n + 2 * CONTROL_LENGTH_AT] < self._control_bytes:
+            return bytes(self._local_bytes)
+        at = n * self._slot_bytes + self._local_at
+        return self._controls[at : at + self._local_bytes].tobytes()
 
     def _waited(self, count: int) -> Sequence[float]:
         """How many seconds each of the first ``count`` has waited."""
@@ -201,8 +238,11 @@ class Inbox:
             return (0.0,) * count
         if not self._stamped:
             return (0.0,) * count
-        stamps = self._stamps[: 4 * count].tolist()
-        waited = [now - whole - nano * 1e-9 for whole, nano in zip(stamps[2::4], stamps[3::4], strict=True)]
+        words = self._slot_bytes // 8
+        stamps = self._stamps[: words * count].tolist()
+        waited = [
+            now - whole - nano * 1e-9 for whole, nano in zip(stamps[2::words], stamps[3::words], strict=True)
+        ]
         if min(waited) < 0.0 or max(waited) > WAITED_S_MAX:
             return [one if 0.0 <= one <= WAITED_S_MAX else 0.0 for one in waited]
         return waited
@@ -217,19 +257,69 @@ def stamp(sock: socket.socket) -> bool:
     return True
 
 
-def pack_address(family: int, address: Any) -> bytes:
-    """A ``sockaddr`` of a numeric address. Raises ``OSError`` or ``ValueError`` if it is none."""
+def tell_local(sock: socket.socket) -> bool:
+    """Have the kernel say which address of ours each datagram came to. False: this one does not.
+
+    Bound to all addresses, a machine with several would else answer from the one that its routes prefer, which
+    the peer has never heard of. On an IPv6 socket IPv4 comes as mapped addresses (ip(7), ipv6(7))."""
+    six = sock.family == socket.AF_INET6
+    try:
+        sock.setsockopt(
+            socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP, IPV6_RECVPKTINFO if six else IP_PKTINFO, 1
+        )
+    except OSError:
+        return False
+    return True
+
+
+class PacketInfo:
+    """The control message that says which address of ours a datagram came to, or is to leave from: ``in_pktinfo`` or
+    ``in6_pktinfo``. ``space``: its bytes with the head; ``address_at``: where the address begins in it."""
+
+    def __init__(self, family: int) -> None:
+        six = family == socket.AF_INET6
+        self.level, self.kind = (41, IPV6_PKTINFO) if six else (0, IP_PKTINFO)
+        self.address_bytes = 16 if six else 4
+        self._bytes = 20 if six else 12
+        self._before = 0 if six else 4
+        self.space = 40 if six else 32
+        self.address_at = 16 + self._before
+
+    def put_head(self, controls: memoryview, at: int) -> None:
+        """Write the head of one, the interface left to the kernel."""
+        SEGMENT_CONTROL.pack_into(controls, at, 16 + self._bytes, self.level, self.kind)
+
+    def address_in(self, data: bytes) -> bytes:
+        """The address in the content of one."""
+        return data[self._before : self._before + self.address_bytes]
+
+    def content(self, address: bytes) -> bytes:
+        """The content of one with this address."""
+        return (bytes(self._before) + address).ljust(self._bytes, b"\0")
+
+
+def pack_address(family: int, address: Any, *, local: bool = False) -> bytes:
+    """A ``sockaddr`` of a numeric address; with ``local`` the address of ours behind it that the last item says.
+    Raises ``OSError`` or ``ValueError`` if it is none."""
+    ours = b""
+    if local:
+        width = 2 if family == socket.AF_INET else 4
+        ours = socket.inet_pton(family, address[width]) if len(address) > width else bytes(4 if width == 2 else 16)
+        address = address[:width]
     host, port = address[0], address[1]
     kind = struct.pack("=H", family)
     if family == socket.AF_INET:
-        return kind + struct.pack("!H4s8x", port, socket.inet_pton(family, host))
+        return kind + struct.pack("!H4s8x", port, socket.inet_pton(family, host)) + ours
     flow, scope = address[2:4] if len(address) == 4 else (0, 0)
     raw = socket.inet_pton(family, host.partition("%")[0])
-    return kind + struct.pack("!HI16s", port, flow, raw) + struct.pack("=I", scope)
+    return kind + struct.pack("!HI16s", port, flow, raw) + struct.pack("=I", scope) + ours
 
 
 def unpack_address(family: int, name: bytes) -> Any:
-    """The address of a ``sockaddr``, as ``socket.recvfrom`` says it."""
+    """The address of a ``sockaddr``, as ``socket.recvfrom`` says it; one of ours behind it is a further item."""
+    size = NAME_BYTES[family]
+    if len(name) > size:
+        return (*unpack_address(family, name[:size]), socket.inet_ntop(family, name[size:]))
     if family == socket.AF_INET:
         port, raw = struct.unpack_from("!H4s", name, 2)
         return socket.inet_ntop(family, raw), port

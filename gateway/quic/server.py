@@ -237,6 +237,6 @@ async def listen(
     ``sock``: a bound UDP socket to take over instead of binding ``host`` and ``port`` (0: any free
     one; see ``.port``). Raises ``OSError`` when the address cannot be had.
     """
-    udp = UdpSocket(sock if sock is not None else bind(host, port), batches=True)
+    udp = UdpSocket(sock if sock is not None else bind(host, port), batches=True, answers=True)
     context = ServerContext(tls, asgi_app, doors, options or QuicOptions())
     return ServerEndpoint(udp, asyncio.get_running_loop(), context)

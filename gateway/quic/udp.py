@@ -21,8 +21,10 @@ from gateway.quic.batch import (
     UDP_SEGMENT,
     Inbox,
     Outbox,
+    PacketInfo,
     pack_address,
     stamp,
+    tell_local,
     unpack_address,
     usable,
 )
@@ -32,6 +34,7 @@ Address = Any
 Datagram = tuple[bytes, Address]
 
 RECEIVE_BYTES = 65_535
+EVERY_ADDRESS = frozenset(("0.0.0.0", "::"))
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 """Beyond ``net.core.wmem_max`` and ``rmem_max``, for whoever has CAP_NET_ADMIN (socket(7))."""
 _SEGMENT = struct.Struct("@H")
@@ -53,9 +56,18 @@ def bind(host: str, port: int) -> socket.socket:
 
 class UdpSocket:
     """A bound UDP socket; takes it over and closes it. ``batches``: for a socket with many peers,
-    several datagrams in one system call both ways, where they can be had."""
+    several datagrams in one system call both ways, where they can be had. ``answers``: what goes to a peer leaves from
+    the address of ours that it spoke to, also where the socket is bound to all: such a socket's addresses have it as
+    their last item."""
 
-    def __init__(self, sock: socket.socket, *, segmentation: bool = True, batches: bool = False) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        segmentation: bool = True,
+        batches: bool = False,
+        answers: bool = False,
+    ) -> None:
         sock.setblocking(False)
         for forced, option in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
             _enlarge(sock, forced, option)
@@ -64,11 +76,13 @@ class UdpSocket:
         self.sends_dropped = 0
         self.send_calls = 0
         self.datagrams_sent = 0
+        self._local = answers and sock.getsockname()[0] in EVERY_ADDRESS and tell_local(sock)
+        self._info = PacketInfo(sock.family) if self._local else None
         self._outbox: Outbox | None = None
         self._inbox: Inbox | None = None
         if batches and usable():
-            self._outbox = Outbox(sock.family, segmentation=self.segmentation)
-            self._inbox = Inbox(sock.family, stamped=stamp(sock))
+            self._outbox = Outbox(sock.family, segmentation=self.segmentation, local=self._local)
+            self._inbox = Inbox(sock.family, stamped=stamp(sock), local=self._local)
         self._names: dict[Address, bytes] = {}
         self._addresses: dict[bytes, Address] = {}
 
@@ -103,7 +117,7 @@ class UdpSocket:
 
     def _receive_one_by_one(self) -> list[tuple[bytes, Address, float]]:
         batch: list[tuple[bytes, Address, float]] = []
-        receive = self.sock.recvfrom
+        receive: Any = self.sock.recvfrom if self._info is None else self._receive_with_local
         for _ in range(limits.QUIC_RECEIVE_BATCH_MAX):
             try:
                 batch.append((*receive(RECEIVE_BYTES), 0.0))
@@ -113,6 +127,15 @@ class UdpSocket:
                 if exc.errno == errno.EBADF:
                     break
         return batch
+
+    def _receive_with_local(self, bytes_max: int) -> tuple[bytes, Address]:
+        assert self._info is not None
+        data, controls, _, address = self.sock.recvmsg(bytes_max, 2 * self._info.space)
+        for level, kind, content in controls:
+            if (level, kind) == (self._info.level, self._info.kind):
+                ours = socket.inet_ntop(self.sock.family, self._info.address_in(content))
+                return data, (*address, ours)
+        return data, address
 
     # -- sending --------------------------------------------------------------------------
 
@@ -188,7 +211,7 @@ class UdpSocket:
         if len(self._names) >= limits.QUIC_ADDRESSES_CACHED_MAX:
             self._names.clear()
         try:
-            name = self._names[address] = pack_address(self.sock.family, address)
+            name = self._names[address] = pack_address(self.sock.family, address, local=self._local)
         except (OSError, ValueError):
             return None
         return name
@@ -214,24 +237,40 @@ class UdpSocket:
     def _send_segments(self, packets: list[bytes], address: Address) -> None:
         """Send packets of one size (the last may be shorter) to one address in one call."""
         self.send_calls += 1
+        address, ours = self._split(address)
         try:
-            self.sock.sendmsg(packets, [(SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(len(packets[0])))], 0, address)
+            segment = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(len(packets[0])))
+            self.sock.sendmsg(packets, [segment, *ours], 0, address)
         except (BlockingIOError, InterruptedError):
             self.sends_dropped += len(packets)
         except OSError as exc:
             if exc.errno in (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP):
                 self.segmentation = False
                 for packet in packets:
-                    self._send_one(packet, address)
+                    self._send_plain(packet, address, ours)
             else:
                 self.sends_dropped += len(packets)
 
     def _send_one(self, data: bytes, address: Address) -> None:
+        self._send_plain(data, *self._split(address))
+
+    def _send_plain(self, data: bytes, address: Address, ours: list[tuple[int, int, bytes]]) -> None:
         self.send_calls += 1
         try:
-            self.sock.sendto(data, address)
+            if ours:
+                self.sock.sendmsg([data], ours, 0, address)
+            else:
+                self.sock.sendto(data, address)
         except OSError:
             self.sends_dropped += 1
+
+    def _split(self, address: Address) -> tuple[Address, list[tuple[int, int, bytes]]]:
+        """A peer's address, and the control message that has the packet leave from ours where that is known."""
+        info, width = self._info, 2 if self.sock.family == socket.AF_INET else 4
+        if info is None or len(address) <= width:
+            return address, []
+        ours = socket.inet_pton(self.sock.family, address[width])
+        return address[:width], [(info.level, info.kind, info.content(ours))]
 
     def close(self) -> None:
         self.sock.close()
