@@ -14,7 +14,8 @@ import apsw
 
 from gateway.client.recordings import MAKE_STATE, Moment, find_mark, open_world
 from gateway.errors import NameTaken, NothingRecorded, Unprocessable
-from gateway.store.base import BlockingStore, Namespace, OverlayBase, Store
+from gateway.store.base import BlockingStore, Store
+from gateway.store.overlays import lay_over
 from gateway.store.world import Recovered, WorldDatabase, reading, schema
 from gateway.store.world.schema import Parent, WorldInfo
 from gateway.wire import world_name
@@ -42,10 +43,8 @@ async def branch(store: Store, parent: str, new: str, moment: Moment, *, now_us:
     world_name(new)
     blocking = store.blocking()
     found = await asyncio.to_thread(find, blocking, parent, moment)
-    info = await store.namespace_info(parent)
-    head = (await store.stat(Namespace(parent))).version
     try:
-        await store.create_namespace(new, OverlayBase(info.ns_id, head))
+        await lay_over(store, parent, new)
     except Unprocessable as error:
         raise NameTaken(f"world {new} exists already; choose another name") from error
     try:

@@ -56,6 +56,11 @@ def empty_first_page(page_size: int) -> bytes:
     return (header + leaf).ljust(page_size, b"\0")
 
 
+def size_of(first_page: bytes) -> int:
+    """How many pages the database has, as its page 0 says; 0 where there is none."""
+    return int(_U32.unpack_from(first_page, _SIZE_START)[0]) if first_page else 0
+
+
 def without_counter(first_page: bytes) -> bytes:
     """Page 0 as it is stored: change counter and version-valid-for zeroed."""
     return first_page[:24] + _ZERO + first_page[28:92] + _ZERO + first_page[96:]
@@ -168,8 +173,7 @@ class Pages:
     @property
     def size_pages(self) -> int:
         """The database's size as page 0's header says."""
-        first = self._dirty.get(0) or self._first_page()
-        return int(_U32.unpack_from(first, _SIZE_START)[0])
+        return size_of(self._dirty.get(0) or self._first_page())
 
     def read(self, page: int) -> bytes:
         """One page as this transaction sees it; zeros where nothing was ever written."""

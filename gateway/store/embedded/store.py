@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ClassVar, ParamSpec, TypeVar
 
-from gateway.limits import STORE_READER_THREADS, STORE_WRITE_PAGES_MAX
+from gateway.limits import STORE_OVERLAY_DEPTH_MAX, STORE_READER_THREADS, STORE_WRITE_PAGES_MAX
 from gateway.store.base import (
     CommitRequest,
     Committed,
@@ -38,6 +38,9 @@ PREPARED_ON_LOOP_PAGES = 4
 
 class EmbeddedStore:
     """A :class:`gateway.store.base.Store` in a folder. Open with :meth:`open`; ``engine`` is the blocking core."""
+
+    overlay_depth: ClassVar[int] = STORE_OVERLAY_DEPTH_MAX
+    """Through how many overlays a page is looked for."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -65,6 +65,8 @@ class RemoteStore:
 
     content_kept_s: ClassVar[float] = limits.STORE_CONTENT_KEPT_S
     """How long content that nothing refers to stays, whenever a collection is asked for."""
+    overlay_depth: ClassVar[int] = 1
+    """Through how many overlays a page is looked for."""
 
     def __init__(
         self,

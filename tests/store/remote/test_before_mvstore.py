@@ -17,6 +17,7 @@ from gateway.client.store import open_store
 from gateway.errors import Conflict, Gone, NotFound, StoreUnavailable, TooLarge
 from gateway.store.base import Namespace, NamespaceCommit, PageRead, PageWrite, Store
 from gateway.store.database import Database
+from gateway.store.overlays import lay_over
 from gateway.store.remote import AdminApi, HttpxTransport, RemoteOptions, RemoteStore
 from gateway.store.world.maintenance import Upkeep, Written
 from gateway.store.world.schema import Retention
@@ -253,13 +254,36 @@ async def test_a_sunken_head_under_a_lock_is_left_to_its_owner(store: Store, ser
         await store.read(ns, [PageRead(0, version)])
 
 
-async def test_a_branch_is_made_of_a_world_with_a_sunken_head(store: Store, served: Served) -> None:
+async def test_a_namespace_with_a_sunken_head_is_forked(store: Store, served: Served) -> None:
     ns, _ = await sunk(served)
-    await get(store, ns, 0)
-    from tests.store.conformance.spaces import fork
+    await lay_over(store, ns.key, "fork")
+    assert await get(store, Namespace("fork"), 1) == B
 
-    child = await fork(store, ns, await head(store, ns))
-    assert await get(store, child, 1) == B
+
+async def test_a_fork_of_a_fork_of_a_fork_has_every_page(store: Store, served: Served) -> None:
+    """mvstore itself looks through one overlay only."""
+
+    def grow(key: str, table: str) -> None:
+        database = Database.open(store.blocking(), Namespace(key), single_writer=True)
+        database.transact(lambda c: c.execute(f"CREATE TABLE {table}(x)"))
+        for n in range(40):
+            database.transact(lambda c, n=n: c.execute(f"INSERT INTO {table} VALUES(zeroblob(9000 + {n}))"))
+        database.close()
+
+    def look(key: str) -> tuple[str, int]:
+        database = Database.open(store.blocking(), Namespace(key), read_only=True)
+        found = database.read(
+            lambda c: (c.execute("PRAGMA integrity_check").get, *c.execute("SELECT count(*) FROM t0"))
+        )
+        database.close()
+        return found[0], found[1][0]
+
+    await served.standin.create("f0")
+    await in_thread(lambda: grow("f0", "t0"))
+    for depth in range(1, 4):
+        await lay_over(store, f"f{depth - 1}", f"f{depth}")
+        await in_thread(lambda depth=depth: grow(f"f{depth}", f"t{depth}"))
+        assert await in_thread(lambda depth=depth: look(f"f{depth}")) == ("ok", 40)
 
 
 # --- what the store below can never take ----------------------------------------------------------------
