@@ -87,6 +87,11 @@ class Outbox:
         self._size_at = self._plain_bytes // 2 + 8
         self._send = _libc().sendmmsg
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for :meth:`send`."""
+        return self._used
+
     def add(self, data: bytes, name: bytes, segment_bytes: int = 0) -> bool:
         """One datagram, or with ``segment_bytes`` several of that size (the last may be shorter), to
         the packed address ``name``. False: there is no room; :meth:`send` first."""

@@ -74,6 +74,10 @@ class Endpoint:
     def connections(self) -> int:
         return len(self.peers)
 
+    def bytes_carried(self) -> dict[str, int]:
+        """Bytes of UDP payloads, ``in`` and ``out``."""
+        return {"in": self.udp.bytes_received, "out": self.udp.bytes_sent}
+
     def packets_sent(self) -> dict[str, int]:
         """Packets sent since the start: built by the fast path, and by aioquic."""
         fast = self._packets_fast_ended + sum(peer.quic.packets_fast for peer in self.peers)

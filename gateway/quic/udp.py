@@ -76,6 +76,9 @@ class UdpSocket:
         self.sends_dropped = 0
         self.send_calls = 0
         self.datagrams_sent = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        """Of UDP payloads; what a full socket buffer dropped counts as sent."""
         self._local = answers and sock.getsockname()[0] in EVERY_ADDRESS and tell_local(sock)
         self._info = PacketInfo(sock.family) if self._local else None
         self._outbox: Outbox | None = None
@@ -101,6 +104,7 @@ class UdpSocket:
         if self._inbox is None:
             return self._receive_one_by_one()
         batch = self._inbox.receive(self.sock.fileno())
+        self.bytes_received += sum([len(data) for data, _, _ in batch])
         addresses = self._addresses
         try:
             return [(data, addresses[name], waited) for data, name, waited in batch]
@@ -126,6 +130,7 @@ class UdpSocket:
             except OSError as exc:
                 if exc.errno == errno.EBADF:
                     break
+        self.bytes_received += sum([len(data) for data, _, _ in batch])
         return batch
 
     def _receive_with_local(self, bytes_max: int) -> tuple[bytes, Address]:
@@ -202,6 +207,7 @@ class UdpSocket:
         """Send what is queued."""
         outbox = self._outbox
         if outbox is not None and outbox.count:
+            self.bytes_sent += outbox.queued_bytes
             calls, dropped = outbox.send(self.sock.fileno())
             self.send_calls += calls
             self.sends_dropped += dropped
@@ -221,6 +227,7 @@ class UdpSocket:
         self.push()
         count = len(datagrams)
         self.datagrams_sent += count
+        self.bytes_sent += sum([len(data) for data, _ in datagrams])
         if count == 1 or not self.segmentation:
             for data, address in datagrams:
                 self._send_one(data, address)

@@ -63,6 +63,8 @@ class Metrics:
         for name, (text, count) in self.counts.items():
             numbers = {what: value for what, value in count().items() if isinstance(value, int | float)}
             yield _labelled(name, "gauge", text, "what", numbers)
+            risen = {what: value for what, value in numbers.items() if what not in STATES}
+            yield _labelled(f"{name}_total", "counter", f"{text}, what only rises", "what", risen)
 
     def _worlds_metrics(self) -> Iterator[Metric]:
         hosts = list(self._worlds.hosts.values())
@@ -166,6 +168,12 @@ class Metrics:
     def _quic_metrics(self) -> Iterator[Metric]:
         if self.quic is not None:
             yield _one("mvgateway_quic_connections", "gauge", "QUIC connections open", self.quic.connections)
+            text = "Bytes carried, by transport and direction; of QUIC without the IP and UDP headers"
+            carried = [
+                Sample(count, {"transport": "quic", "direction": direction})
+                for direction, count in self.quic.bytes_carried().items()
+            ]
+            yield Metric("mvgateway_bytes_total", "counter", text, tuple(carried))
             counters = dict(sorted(self.quic.counters.items()))
             yield _labelled(
                 "mvgateway_quic_events_total", "counter", "What the QUIC endpoint counted", "what", counters
@@ -179,6 +187,18 @@ class Metrics:
             )
 
 
+STATES = frozenset(
+    {
+        "cache_bytes",
+        "cache_bytes_max",
+        "cache_pages",
+        "entity_databases_open",
+        "entity_watchers",
+        "waiting",
+        "wal_pages",
+    }
+)
+"""What of other rooms' counts goes up and down."""
 _WORLD_GAUGES = (
     ("epoch", "epoch", "The publisher's epoch"),
     ("tick", "tick", "Newest tick received"),

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.runtime.conftest import StartGateway, body, client_of, frame
+from gateway.client import Publisher
+from gateway.runtime.gateway import Gateway
+from tests.runtime.conftest import StartGateway, body, client_of, frame, until
 
 DOCS = Path(__file__).parents[2] / "docs" / "METRICS.md"
 
@@ -36,3 +38,18 @@ async def test_a_metric_reads_as_prometheus_expects(client: httpx.AsyncClient) -
     assert 'mvgateway_world_durable_tick{world="w"} 7' in lines
     assert 'mvgateway_world_events_total{world="w",what="received"} 1' in lines
     assert all(re.fullmatch(r"\w+(\{.*\})? -?[\d.e+-]+|# (HELP|TYPE) .+", line) for line in lines)
+
+
+async def test_bytes_are_counted_both_ways_and_what_goes_up_and_down_is_no_counter(
+    gateway: Gateway, client: httpx.AsyncClient
+) -> None:
+    url, ca = f"https://127.0.0.1:{gateway.port}", str(gateway.certificates.ca_path)
+    async with Publisher(url, "w", ca=ca, transport="webtransport") as publisher:
+        publisher.send({1: bytes(700)})
+        await until(lambda: gateway.worlds.hosts["w"].world.counters.received > 0)
+    text = (await client.get("/metrics")).text
+    carried = dict(re.findall(r'mvgateway_bytes_total{transport="quic",direction="(\w+)"} (\d+)', text))
+    assert int(carried["in"]) > 700 + 1_200
+    assert int(carried["out"]) > 1_200
+    assert 'mvgateway_store_total{what="jobs"}' in text
+    assert 'mvgateway_store_total{what="waiting"}' not in text
