@@ -1,5 +1,5 @@
 """For every test: which stores the modules that say ``OVER = EACH_STORE`` run over."""
 
-from tests.store.standin.fixtures import backend, pytest_generate_tests
+from tests.store.standin.fixtures import backend, each_store, pytest_generate_tests
 
-__all__ = ["backend", "pytest_generate_tests"]
+__all__ = ["backend", "each_store", "pytest_generate_tests"]

@@ -13,17 +13,30 @@ import pytest
 from gateway.errors import Gone
 from gateway.store.base import Namespace
 from gateway.store.database import Database, transact_together
-from gateway.store.embedded import Engine
+from gateway.store.embedded import EmbeddedStore, Engine
 from gateway.store.embedded.engine import EmbeddedOptions
+from tests.store.standin.fixtures import EACH_STORE
 
 NS = Namespace("w")
 
 
+OVER = EACH_STORE
+
+
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = Engine(tmp_path / "store", options=EmbeddedOptions(content_grace_s=0, background=False))
+def engine(tmp_path: Path, each_store: Any) -> Iterator[Engine]:
+    """The engine, or the blocking face of a remote store before the stand-in."""
+    if not isinstance(each_store, EmbeddedStore):
+        yield each_store.blocking()
+        return
+    opened = Engine(tmp_path / "own", options=EmbeddedOptions(content_grace_s=0, background=False))
     yield opened
     opened.close()
+
+
+def in_this_process(engine: Engine) -> None:
+    if not isinstance(engine, Engine):
+        pytest.skip("looks into the engine")
 
 
 def table(engine: Engine, **options: Any) -> Database:
@@ -97,6 +110,7 @@ def test_money_moved_between_two_databases_by_many_is_neither_made_nor_lost(engi
 
 
 def test_every_version_is_the_database_of_then_until_it_is_truncated(engine: Engine) -> None:
+    in_this_process(engine)
     writer = table(engine, single_writer=True)
     versions: dict[int, str] = {}
     for i in range(60):
@@ -121,6 +135,7 @@ def test_every_version_is_the_database_of_then_until_it_is_truncated(engine: Eng
 
 
 def test_a_large_database_reads_ahead_instead_of_page_by_page(engine: Engine, monkeypatch: Any) -> None:
+    in_this_process(engine)
     writer = table(engine, single_writer=True)
     writer.transact(
         lambda c: c.execute(
@@ -159,6 +174,7 @@ def test_a_writer_that_followed_a_moving_head_agrees_with_plain_sqlite(engine: E
 def test_in_this_process_a_hundred_pages_go_inside_the_commit_and_cost_no_sync_of_their_own(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    in_this_process(engine)
     ahead: list[int] = []
     write = engine.write
 

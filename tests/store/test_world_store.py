@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import apsw
@@ -25,15 +24,15 @@ from gateway.store.world.maintenance import discard_before
 from gateway.wire import Record
 from gateway.wire.journal import Gap, JournalFrame
 from tests.store.recording import START_US, Recorder, batch, damaged
+from tests.store.standin.fixtures import EACH_STORE
 
+OVER = EACH_STORE
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
-    opened = EmbeddedStore.open(tmp_path / "store")
-    yield opened
-    await opened.aclose()
+def store(each_store: EmbeddedStore) -> EmbeddedStore:
+    return each_store
 
 
 async def open_world(store: EmbeddedStore, name: str = "w", **options: object) -> World:
@@ -295,6 +294,8 @@ async def test_keyframes_too_large_to_go_inside_a_commit_leave_nothing_behind_in
 async def test_a_store_that_is_away_fails_the_append_and_the_same_batch_can_be_given_again(
     store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not isinstance(store, EmbeddedStore):
+        pytest.skip("the answer is lost inside the engine; a remote store's is lost in tests/store/remote")
     world, recorder = await open_world(store), Recorder()
     await world.append(batch(recorder.step()))
     commit = store.engine.commit
