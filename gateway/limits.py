@@ -45,7 +45,7 @@ FRAME_CHAIN_BYTES_MAX: Final = 4 * MIB
 """Bytes of records above which the next recorded row stands alone, so that the codec keeps no more than a few times that."""
 FRAME_CHAIN_KEYS_KEPT_MAX: Final = 32_768
 """The same in keys, for what is written now; older recordings may have more (``FRAME_CHAIN_KEYS_MAX``)."""
-FRAME_CHAIN_LISTED_KEYS_MAX: Final = 65_536
+FRAME_CHAIN_LISTED_KEYS_MAX: Final = 32_768
 """Keys in all lists of keys that a codec knows again, some 150 bytes each."""
 ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
 """What RFC 8878 asks every decoder to take; a larger window would cost memory at a peer's word."""
@@ -61,11 +61,11 @@ FOLLOW_CHARS_MAX: Final = 255
 """An entity's name in a query: one path segment."""
 STATE_UNREAD_BYTES_MAX: Final = 64 * KIB
 """A frame up to here may stay unread beside the state that it renews; a larger one would double what a world holds."""
-RECORDS_PER_WORLD_MAX: Final = 65_536
-"""Default of the setting ``records_per_world_max``: thirty busy zones; some 200 bytes each besides what they hold."""
-WORLD_BYTES_MAX: Final = 16 * MIB
-"""Default of the setting ``world_bytes_max``. A state is in memory about twice over while it is written, and its
-keyframe must stay below ``FRAME_BODY_BYTES_MAX``."""
+RECORDS_PER_WORLD_MAX: Final = 32_768
+"""Default of the setting ``records_per_world_max``: eighteen busy zones; some 200 bytes each besides what they hold."""
+WORLD_BYTES_MAX: Final = 8 * MIB
+"""Default of the setting ``world_bytes_max``: forty busy zones. A state is in memory some four times over while its
+keyframe is packed and written, and a flood must not take more than 64 MiB."""
 RECORD_HELD_BYTES: Final = 12
 """What a record counts for besides its bytes: what stands before them in a keyframe (tick, key, length)."""
 NOTICE_S: Final = 1.0
@@ -228,6 +228,8 @@ STORE_WAL_PAGES: Final = 1_500
 is copied on a busy disk, and a default ring's store (18 MB at 60 Hz of 5 KB) has to stay within three rings."""
 STORE_WAL_PAGES_MAX: Final = 32_000
 """Log pages (128 MiB) at which the writer itself stops to copy them: the background fell behind."""
+CACHED_STATEMENT_BYTES_MAX: Final = 64 * KIB
+"""A statement with longer values is not kept for the next time: it would keep them, a keyframe or two a world."""
 RING_S_DEFAULT: Final = 60
 """Seconds of a world that are kept unless it says otherwise."""
 RING_S_MAX: Final = 7 * 24 * 3600
@@ -571,12 +573,8 @@ UDP_TOKENS_MAX: Final = 4_096
 """Registered publishers of the plain UDP door."""
 UDP_QUEUE_BYTES: Final = 1 * MIB
 """Asked of the kernel for the plain UDP socket: a burst of 10 worlds' frames."""
-MEMORY_LOOK_S: Final = 2.0
-"""How often it is looked whether memory can be given back: what an attacker held is back 5 s after it has left."""
-MEMORY_ENDS_MIN: Final = 256
-"""So many connections and sessions must have ended before a full collection, some 50 ms beside 400 readers."""
-MEMORY_GROWN_BYTES_MIN: Final = 32 * MIB
-"""Or one, where the process has grown by so much; and from there on free pages are given back to the system."""
+DESCRIPTORS_OWN: Final = 128
+"""File descriptors besides TCP connections': the store's files, sockets, the event loop."""
 MEMORY_MAPPED_BYTES_MIN: Final = 512 * KIB
 """Buffers of so many bytes are mapped one by one: 0.1 ms each, and nothing of them stays when they are freed."""
 MEMORY_ARENAS_MAX: Final = 2

@@ -11,6 +11,7 @@ import gc
 from collections.abc import Callable
 
 from gateway import limits
+from gateway.runtime.memory import give_back
 from gateway.runtime.process import memory
 
 
@@ -40,6 +41,7 @@ class Collecting:
             self._resident_before = min(resident, self._resident_before)
             return False
         gc.collect()
+        give_back()
         self.collections += 1
         self._ended_before, self._resident_before = ended, self._resident()
         return True

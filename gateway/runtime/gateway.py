@@ -115,7 +115,7 @@ class Gateway:
         hosts = self.worlds.hosts
         self._operator_watch = Watch(self.events, lambda: {name: host.pump for name, host in hosts.items()})
         self.metrics.loop_lag = LoopLag()
-        self._collecting = Collecting(lambda: int(self.endpoint.counters["connections_ended"]))
+        self._collecting = Collecting(self._ended_connections)
         self.metrics.collections = lambda: self._collecting.collections if self._collecting else 0
         self.metrics.certificate_expires = lambda: self.certificates.current.not_after.timestamp()
         if "://" not in self.settings.store:
@@ -183,6 +183,11 @@ class Gateway:
             connections_per_address_max=self.settings.connections_per_address_max,
             handshakes_per_address_per_s=self.settings.handshakes_per_address_per_s,
         )
+
+    def _ended_connections(self) -> int:
+        """How many connections have ended so far."""
+        tcp = sum(getattr(s, "connections_ended", 0) for s in (self.tls_server, self.plain_server))
+        return tcp + int(self.endpoint.counters["connections_ended"])
 
     # -- facts ----------------------------------------------------------------------------
 

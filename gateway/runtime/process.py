@@ -46,6 +46,16 @@ def descriptors_max() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def raise_descriptors_max() -> tuple[int, int]:
+    """Raise the soft limit on file descriptors to the hard one, as far as the system lets; (before, now)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        pass  # as macOS does for a hard limit without a number
+    return soft, descriptors_max()
+
+
 def started_at() -> float:
     """When the process began, Unix seconds."""
     try:

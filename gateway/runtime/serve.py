@@ -16,7 +16,8 @@ import uvloop
 
 from gateway.config import Settings
 from gateway.errors import GatewayError
-from gateway.runtime import logs
+from gateway.limits import DESCRIPTORS_OWN
+from gateway.runtime import logs, memory, process
 from gateway.runtime.gateway import Gateway
 
 log = logging.getLogger("mvgateway")
@@ -33,6 +34,8 @@ def run(settings: Settings, out: TextIO = sys.stdout, load: Callable[[], Setting
     ``load`` reads the settings again: what SIGHUP does, and it renews certificates.
     """
     logs.set_up(settings.log_level, as_json=settings.json_logs)
+    memory.tune_allocator()
+    raise_descriptors(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, out, load or (lambda: settings)))
 
@@ -85,3 +88,18 @@ def _reload(gateway: Gateway, load: Callable[[], Settings]) -> None:
         gateway.events.note("settings stay as they were", logging.ERROR, why=error.message)
         return
     gateway.reload(settings)
+
+
+def raise_descriptors(settings: Settings) -> None:
+    """Take as many file descriptors as the system gives, and say where that is fewer than the settings need."""
+    had, have = process.raise_descriptors_max()
+    doors = 1 + bool(settings.plain)
+    needed = doors * settings.tcp_connections_max + DESCRIPTORS_OWN
+    if have < needed:
+        log.warning(
+            "%d file descriptors (ulimit -n), and %d may be needed: %d TCP doors with --tcp-connections-max %d and %d "
+            "of the gateway's own; raise the hard limit (LimitNOFILE= in a unit), or lower --tcp-connections-max",
+            have, needed, doors, settings.tcp_connections_max, DESCRIPTORS_OWN,
+        )  # fmt: skip
+    elif have > had:
+        log.debug("file descriptors raised from %d to %d", had, have)

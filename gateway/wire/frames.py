@@ -240,7 +240,7 @@ def decode_frame(message: bytes, *, proportionate: bool = False) -> Frame:
         if records_bytes % unit or records_bytes > unit * records_max:
             check_stride(records_bytes, unit, records_max)
     else:
-        frame._columns = read_records(frame._bytes[frame._start :], frame.ticks, records_max)
+        frame._columns = read_records(frame._bytes, frame.ticks, records_max, frame._start)
         frame._bytes, frame._start = b"", 0
     return frame
 

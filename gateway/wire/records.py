@@ -118,17 +118,20 @@ def read_columns(message: bytes, start: int, stride: int, own_ticks: bool) -> Co
     return Columns(tuple([key for _, key in heads]), values, [tick for tick, _ in heads])
 
 
-def read_records(body: bytes, own_ticks: bool, records_max: int = RECORDS_PER_FRAME_MAX) -> Columns:
-    """Records that carry their own lengths, at most ``records_max``. Raises :class:`MalformedMessage`."""
+def read_records(
+    body: bytes, own_ticks: bool, records_max: int = RECORDS_PER_FRAME_MAX, start: int = 0
+) -> Columns:
+    """Records that carry their own lengths, at most ``records_max``, from ``start`` on. Raises
+    :class:`MalformedMessage`."""
     keys: list[int] = []
     values: list[bytes | None] = []
     ticks: list[int] | None = [] if own_ticks else None
     head = _HEAD_TICKS if own_ticks else _HEAD
-    at, end, head_bytes, unpack = 0, len(body), head.size, head.unpack_from
+    at, end, head_bytes, unpack = start, len(body), head.size, head.unpack_from
     while at < end:
         if at + head_bytes > end:
             raise MalformedMessage(
-                f"the record at byte {at} ends inside its {head_bytes}-byte head; send whole records"
+                f"the record at byte {at - start} ends inside its {head_bytes}-byte head; send whole records"
             )
         if ticks is None:
             key, length = unpack(body, at)

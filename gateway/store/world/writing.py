@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
+from gateway.limits import CACHED_STATEMENT_BYTES_MAX
 from gateway.store.world.reading import RowHead, first_row, keyframe_at_time
 from gateway.store.world.state import live_records, state_hash
 from gateway.wire.framecodec import QUICK, FrameEncoder, pack_quick
@@ -70,10 +71,11 @@ def is_one_statement(batch: PackedBatch) -> bool:
 def write(connection: apsw.Connection, batch: PackedBatch) -> None:
     """Write a batch. Rows that are there already stay as they are."""
     many, frames = connection.executemany, batch.frames
+    small = sum([len(row[7]) for row in frames]) <= CACHED_STATEMENT_BYTES_MAX  # a kept statement keeps its values
     if 0 < len(frames) <= len(_APPEND):
-        connection.execute(_APPEND[len(frames) - 1], tuple(chain.from_iterable(frames)))
+        connection.execute(_APPEND[len(frames) - 1], tuple(chain.from_iterable(frames)), can_cache=small)
     else:
-        many(_APPEND[0], frames)
+        many(_APPEND[0], frames, can_cache=small)
     if batch.keyframes:
         many("INSERT OR IGNORE INTO keyframes VALUES(?, ?, ?, ?, ?, ?)", batch.keyframes)
     if batch.gaps:
