@@ -27,7 +27,8 @@ class Publisher(Live):
 
     ``stride``: every record is exactly so many bytes and starts with its key (u32, little-endian);
     0: any length. ``takeover`` throws another publisher out. ``epoch`` asks for that run's epoch
-    back; a reconnect does so by itself. Further arguments: :class:`gateway.client.live.Live`.
+    back, with ``resume``, its secret, also while another connection holds it; a reconnect does so by itself.
+    ``on_notice`` is called with what the gateway has to say (a world that is full). Further arguments: :class:`gateway.client.live.Live`.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Publisher(Live):
         *,
         stride: int = 0,
         epoch: int | None = None,
+        resume: str | None = None,
         takeover: bool = False,
         clock_us: Callable[[], int] = now_us,
+        on_notice: Callable[[Control], None] | None = None,
         **connection: Any,
     ) -> None:
         super().__init__(url, world, **connection)
@@ -46,6 +49,9 @@ class Publisher(Live):
         self.durable: Mark | None = None
         self._sender = FrameSender(stride, clock_us)
         self._asked_epoch = epoch
+        self.resume = resume
+        """The secret by which this epoch is given back while an older connection still holds it; keep it to yourself."""
+        self._on_notice = on_notice
         self._takeover = takeover
         self._clock_us = clock_us
         self._sent_at: deque[tuple[int, int]] = deque(maxlen=limits.CLIENT_LAG_TICKS_MAX)
@@ -108,7 +114,9 @@ class Publisher(Live):
 
     def path(self) -> str:
         epoch = self.epoch or self._asked_epoch
-        return world_path(self.world, "live", role="publish", epoch=epoch, takeover=self._takeover or None)
+        resume = self.resume if epoch else None
+        takeover = self._takeover or None
+        return world_path(self.world, "live", role="publish", epoch=epoch, resume=resume, takeover=takeover)
 
     def on_welcome(self, link: Link, welcome: Control) -> None:
         epoch = int(welcome.get("epoch") or 0)
@@ -116,6 +124,11 @@ class Publisher(Live):
             self._sent_at.clear()
             if epoch == self._asked_epoch:
                 self.tick = max(self.tick, int(welcome.get("tick") or 0))
+        resume = welcome.get("resume")
+        if isinstance(resume, str):
+            self.resume = resume
+        elif epoch not in (self.epoch, self._asked_epoch):
+            self.resume = None
         self.epoch = self._sender.epoch = epoch
         self._sender.tick = self.tick
         self._takeover = False
@@ -128,6 +141,8 @@ class Publisher(Live):
     def on_control(self, control: Control) -> None:
         if control.type == "durable":
             self._take_durable(control.fields)
+        elif control.type == "notice" and self._on_notice is not None:
+            self._on_notice(control)
 
     def on_acked(self, token: int, count: int = 1) -> None:
         for one in range(token, token + count):

@@ -7,6 +7,7 @@ or a value outside its rule is :class:`BadInput` naming it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -19,6 +20,9 @@ FOCUS_WEIGHT: Final = 4.0
 """The weight of a key that is named without one; keys that are not named have 1."""
 WEIGHT_MAX: Final = 1_000_000.0
 U32_MAX: Final = 0xFFFF_FFFF
+RESUME_HEX_DIGITS: Final = 32
+"""128 bits: nobody guesses them."""
+_SECRETS: Final = re.compile(r"(?i)\b(resume|token)=[^&]*")
 
 
 def parse_live_query(query: str) -> LiveOptions:
@@ -29,7 +33,7 @@ def parse_live_query(query: str) -> LiveOptions:
         )
     except ValueError as error:
         raise BadInput(
-            f"the query {_shown(query)} cannot be read: {error}; write name=value, joined by &"
+            f"the query {_shown(_without_secrets(query))} cannot be read: {error}; write name=value, joined by &"
         ) from None
     values: dict[str, Any] = {}
     for name, text in pairs:
@@ -51,6 +55,11 @@ def parse_weights(entries: list[tuple[int, float]]) -> dict[int, float]:
         if not (math.isfinite(weight) and 0 < weight <= WEIGHT_MAX):
             raise BadInput(f"weight {weight} of key {key} is not above 0 and at most {WEIGHT_MAX:g}")
     return dict(entries)
+
+
+def _without_secrets(query: str) -> str:
+    """For messages, which end up in logs."""
+    return _SECRETS.sub(r"\1=…", query)
 
 
 def _role(name: str, text: str) -> str:
@@ -93,6 +102,12 @@ def _follow(name: str, text: str) -> str:
     return text
 
 
+def _resume(name: str, text: str) -> str:
+    if len(text) != RESUME_HEX_DIGITS or not set(text.lower()) <= set("0123456789abcdef"):
+        raise BadInput(f"{name} is not {RESUME_HEX_DIGITS} hex digits; send what welcome told, or nothing")
+    return text.lower()
+
+
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
@@ -102,6 +117,7 @@ _PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {
     "role": _role,
     "epoch": _number(0, U32_MAX),
     "takeover": _flag,
+    "resume": _resume,
     "zstd": _flag,
     "budget_kbps": _number(1, BUDGET_KBPS_MAX),
     "keys": _keys,

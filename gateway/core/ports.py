@@ -149,6 +149,8 @@ class LiveOptions:
     budget_kbps: int | None = None
     keys: Mapping[int, float] = field(default_factory=dict)
     follow: str | None = None
+    resume: str | None = field(default=None, repr=False)
+    """The secret of the epoch's publisher, 32 hex digits; never shown."""
     conflate: bool = True
     """False: every frame in order, as an ordinary TCP server would; only on links that are not lossy."""
 

@@ -24,6 +24,7 @@ from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Role
 from gateway.core.queueing import QueueingReader
 from gateway.core.rates import Rates
 from gateway.core.reader import Reader
+from gateway.core.seat import Seat
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
 from gateway.errors import MalformedMessage, PublisherPresent
@@ -94,6 +95,7 @@ class World:
         self.last_epoch = last_epoch
         """The epoch handed out last: the only one that can be asked back."""
         self.publisher: PublisherSession | None = None
+        self._seat = Seat()
         self.subscribers: dict[SubscriberSession, Reader] = {}
         self.on_work: Callable[[], None] | None = None
         """Called when :attr:`next_poll` has moved forward, or a batch can be taken."""
@@ -144,20 +146,31 @@ class World:
 
     def reclaim_epoch(self, options: LiveOptions) -> int | None:
         """The epoch that this publisher gets back, or None: allocate the next one. Raises
-        :class:`PublisherPresent` where another one publishes and ``takeover`` is not asked for."""
+        :class:`PublisherPresent` where one publishes and this one neither is it (:mod:`gateway.core.seat`) nor asks
+        for ``takeover``."""
         wanted = options.epoch if options.epoch == self.last_epoch else None
-        if self.publisher is not None and wanted is None and not options.takeover:
+        if self.publisher is None or self._seat.is_proven(wanted, options.resume):
+            return wanted if wanted else None
+        if not options.takeover:
             raise self._present()
-        return wanted if wanted else None
+        return None
 
     def attach_publisher(
-        self, link: Link, epoch: int, mono: float, *, takeover: bool = False
+        self,
+        link: Link,
+        epoch: int,
+        mono: float,
+        *,
+        takeover: bool = False,
+        resume: str | None = None,
+        fresh: str = "",
     ) -> PublisherSession:
         """A publisher with the epoch it was given. One that is still there gets ``bye``: it was taken
-        over, or it is the same one, come back on another connection."""
+        over, or it is the same one, come back on another connection with its secret, ``resume``. ``fresh``: 32 hex
+        digits that nobody can guess, the secret of an epoch that has none."""
         present = self.publisher
         if present is not None:
-            if not takeover and epoch != present.epoch:
+            if not takeover and not self._seat.is_proven(epoch, resume):
                 raise self._present()
             self.publisher = None
             taken = epoch != present.epoch
@@ -170,7 +183,8 @@ class World:
         self._notices.again()
         self.counters.publishers += 1
         self.on_event(SessionOpened(self.name, "publish", link.transport, link.address, epoch))
-        link.control(self._welcome("publish", epoch, link, mono))
+        told = self._seat.taken(epoch, resume, fresh)
+        link.control(self._welcome("publish", epoch, link, mono, **({"resume": told} if told else {})))
         return session
 
     def attach_subscriber(self, link: Link, options: LiveOptions, mono: float) -> SubscriberSession:
@@ -277,11 +291,11 @@ class World:
 
     def _present(self) -> PublisherPresent:
         return PublisherPresent(
-            f"world {self.name} has a publisher; say takeover=1 to replace it, or epoch= with its epoch "
-            "if you are the same one"
+            f"world {self.name} has a publisher; say takeover=1 to replace it, or epoch= and resume= "
+            "as its welcome told them if you are the same one"
         )
 
-    def _welcome(self, role: Role, epoch: int, link: Link, mono: float) -> bytes:
+    def _welcome(self, role: Role, epoch: int, link: Link, mono: float, **more: str) -> bytes:
         durable = self.journal.durable
         return encode_control(
             "welcome",
@@ -292,6 +306,7 @@ class World:
             durable=None if durable is None else {"epoch": durable.epoch, "tick": durable.tick},
             max_datagram=link.message_bytes_max(),
             server_time=self.wall_us(mono),
+            **more,
         )
 
     # --- frames ----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import apsw
 from gateway import limits
 from gateway.config import Settings
 from gateway.core.admission import Refusals
+from gateway.core.options import RESUME_HEX_DIGITS
 from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
 from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
@@ -148,11 +150,18 @@ class WorldHost:
         """Attach a publisher, with an epoch that is in the store before ``welcome`` names it. Raises
         ``WorldHeld`` where another gateway is the world's home, ``PublisherPresent``."""
         async with self.homing.using(takeover=options.takeover), self._attaching:
-            epoch = self.world.reclaim_epoch(options)
+            epoch, resume = self.world.reclaim_epoch(options), options.resume
             if epoch is None:
-                epoch = await self.database.begin_epoch()
+                epoch, resume = await self.database.begin_epoch(), None
             self.homing.check()
-            return self.world.attach_publisher(link, epoch, time.monotonic(), takeover=options.takeover)
+            return self.world.attach_publisher(
+                link,
+                epoch,
+                time.monotonic(),
+                takeover=options.takeover,
+                resume=resume,
+                fresh=secrets.token_hex(RESUME_HEX_DIGITS // 2),
+            )
 
     async def post(self, messages: AsyncIterator[bytes], *, durable: bool) -> Mapping[str, Any]:
         """Take one POST's messages; the publisher behind successive POSTs is one and the same. Raises

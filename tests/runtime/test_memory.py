@@ -13,7 +13,6 @@ import pytest
 from gateway.runtime.process import memory
 from tests.runtime.conftest import StartProcess
 
-
 _FREES = """
 from gateway.runtime.memory import give_back, tune_allocator
 from gateway.runtime.process import memory

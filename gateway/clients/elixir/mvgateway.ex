@@ -88,6 +88,15 @@ defmodule MVGateway do
     end
   end
 
+  @doc """
+  The path and query at which to publish `world`. A publisher that comes back names its `epoch` and its secret, `resume`, as
+  its `welcome` told them; the secret belongs in no log.
+  """
+  def publish_path(world, opts \\ []) do
+    query = for key <- [:epoch, :resume, :takeover], value = opts[key], do: {key, value}
+    "/v1/worlds/#{URI.encode(world)}/live?" <> URI.encode_query([{:role, "publish"} | query])
+  end
+
   defp record(key, nil), do: <<key::little-32, @removed::little-32>>
   defp record(key, data), do: <<key::little-32, byte_size(data)::little-32, data::binary>>
 

@@ -38,6 +38,7 @@ var tick := 0
 var durable := {}          ## {epoch, tick} of the last synced frame, for publishers
 
 var _socket := WebSocketPeer.new()
+var _resume := ""          ## this epoch's secret: the right to come back to it
 var _orders := {}          ## key -> epoch << 32 | tick
 var _gone := {}            ## removed key -> its order
 var _parts := {}           ## keyframe order -> {parts: {}, keys: {}}
@@ -94,6 +95,8 @@ func _connect() -> void:
 	var path := "%s/v1/worlds/%s/live?role=%s" % [url, world.uri_encode(), role]
 	if role == "publish" and epoch > 0:
 		path += "&epoch=%d" % epoch
+		if _resume != "":
+			path += "&resume=" + _resume
 	var tls: TLSOptions = null
 	if ca_file != "":
 		var certificate := X509Certificate.new()
@@ -128,6 +131,8 @@ func _take_control(packet: PackedByteArray) -> void:
 	match message.get("type"):
 		"welcome":
 			_wait = BACKOFF_MIN_S
+			if int(message["epoch"]) != epoch or message.has("resume"):
+				_resume = str(message.get("resume", ""))
 			epoch = int(message["epoch"])
 			if role == "publish" and not records.is_empty():
 				tick += 1

@@ -217,7 +217,9 @@ class Session {
     if (!message.control) { this.take(message, bytes.length); return; }
     const said = message.control;
     if (said.type === "welcome") {
-      this.wait = BACKOFF_MIN_MS; this.epoch = said.epoch;
+      this.wait = BACKOFF_MIN_MS;
+      if (said.resume || said.epoch !== this.epoch) this.resume = said.resume ?? null; // the right to come back to this epoch
+      this.epoch = said.epoch;
       this.first?.resolve(said); this.first = null;
       this.onopen(said);
     } else if (said.type === "resync") this.resetDue = said.reason === "seek";
@@ -252,7 +254,7 @@ export class Subscriber extends Session {
 /** Publishes a world: send(records) with key -> Uint8Array (null removes); never waits. */
 export class Publisher extends Session {
   constructor(url, world, options = {}) { super(url, world, options); this.tick = 0; this.live = new Map(); this.durable = null; }
-  params() { return { role: "publish", ...(this.epoch ? { epoch: this.epoch } : {}), ...this.query }; }
+  params() { return { role: "publish", ...(this.epoch ? { epoch: this.epoch } : {}), ...(this.epoch && this.resume ? { resume: this.resume } : {}), ...this.query }; }
   take() {}
   send(records) {
     this.tick++;

@@ -71,7 +71,9 @@ def is_one_statement(batch: PackedBatch) -> bool:
 def write(connection: apsw.Connection, batch: PackedBatch) -> None:
     """Write a batch. Rows that are there already stay as they are."""
     many, frames = connection.executemany, batch.frames
-    small = sum([len(row[7]) for row in frames]) <= CACHED_STATEMENT_BYTES_MAX  # a kept statement keeps its values
+    small = (
+        sum([len(row[7]) for row in frames]) <= CACHED_STATEMENT_BYTES_MAX
+    )  # a kept statement keeps its values
     if 0 < len(frames) <= len(_APPEND):
         connection.execute(_APPEND[len(frames) - 1], tuple(chain.from_iterable(frames)), can_cache=small)
     else:
