@@ -61,10 +61,10 @@ FOLLOW_CHARS_MAX: Final = 255
 """An entity's name in a query: one path segment."""
 STATE_UNREAD_BYTES_MAX: Final = 64 * KIB
 """A frame up to here may stay unread beside the state that it renews; a larger one would double what a world holds."""
-RECORDS_PER_WORLD_MAX: Final = 32_768
-"""Default of the setting ``records_per_world_max``: eighteen busy zones; some 200 bytes each besides what they hold."""
-WORLD_BYTES_MAX: Final = 8 * MIB
-"""Default of the setting ``world_bytes_max``: forty busy zones. A state is in memory some four times over while its
+RECORDS_PER_WORLD_MAX: Final = 40_960
+"""Default of the setting ``records_per_world_max``: more than twenty busy zones; some 200 bytes each besides what they hold."""
+WORLD_BYTES_MAX: Final = 6 * MIB
+"""Default of the setting ``world_bytes_max``: thirty busy zones. A state is in memory some four times over while its
 keyframe is packed and written, and a flood must not take more than 64 MiB."""
 RECORD_HELD_BYTES: Final = 12
 """What a record counts for besides its bytes: what stands before them in a keyframe (tick, key, length)."""
@@ -600,11 +600,11 @@ believed without another look, so that many who ask cost no more than one."""
 DELETED_WORLDS_WAIT_S: Final = 2.0
 """How long deleting a world waits for its sessions to end."""
 
-GARBAGE_LOOK_S: Final = 5.0
+GARBAGE_LOOK_S: Final = 2.5
 """How often a gateway asks whether a full collection of cycles is worth its pause, some 10 ms with 400 readers."""
 GARBAGE_ENDED_MAX: Final = 1_024
 """Ended connections after which it is: what little each may have left behind adds up to some tens of MiB."""
-GARBAGE_GROWTH_BYTES_MAX: Final = 64 * MIB
+GARBAGE_GROWTH_BYTES_MAX: Final = 32 * MIB
 """Growth of the resident memory after which it is, whatever made it grow."""
 LOOP_LOOK_S: Final = 0.1
 """How often the event loop's lateness is measured: ten timers a second cost nothing, and find a pause of any length."""

@@ -56,15 +56,21 @@ class KeyframeCache:
         """A keyframe in messages of at most 65,535 bytes (Godot's bound), not older than :data:`SHARE_S`."""
         cached = self._cached.get(zstd)
         if cached is None or mono - cached.made_at > SHARE_S or cached.order >> 32 != self._state.epoch:
-            cached = self._cached[zstd] = self._make(mono, zstd)
+            cached = self._renewed(mono, zstd)
         return cached
 
     def fresh(self, mono: float, *, zstd: bool = False) -> SharedKeyframe:
         """A keyframe of the state as it is now."""
         cached = self._cached.get(zstd)
         if cached is None or cached.revision != self._state.revision or cached.order != self._state.order:
-            cached = self._cached[zstd] = self._make(mono, zstd)
+            cached = self._renewed(mono, zstd)
         return cached
+
+    def _renewed(self, mono: float, zstd: bool) -> SharedKeyframe:
+        """The old one goes first: each is as large as the state."""
+        self._cached.pop(zstd, None)
+        made = self._cached[zstd] = self._make(mono, zstd)
+        return made
 
     def forget(self) -> None:
         """Let no later joiner share what was made until now."""

@@ -18,6 +18,7 @@ from gateway.core.counters import Counters
 from gateway.core.events import Event, PublisherReplaced, SessionOpened, ignored
 from gateway.core.fanout import FanOut
 from gateway.core.journal import JournalBuffer
+from gateway.core.keyframes import SharedKeyframe
 from gateway.core.notices import DurableNotices
 from gateway.core.outgoing import Outgoing, only
 from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Role
@@ -122,7 +123,7 @@ class World:
 
     def _journal_from(self, next_seq: int, durable: Mark | None) -> None:
         self.journal = JournalBuffer(
-            self._fanout.keyframes.fresh,
+            self._fresh_keyframe,
             self.counters,
             next_seq=next_seq,
             durable=durable,
@@ -406,6 +407,13 @@ class World:
             self._wake()
         elif must_wake:
             self._wake()
+
+    def _fresh_keyframe(self, mono: float) -> SharedKeyframe:
+        """For the journal. Where nobody reads there is nobody to share it with, and it is as large as the state."""
+        made = self._fanout.keyframes.fresh(mono)
+        if not self.subscribers:
+            self._fanout.keyframes.forget()
+        return made
 
     def _offer(self) -> None:
         """Everybody is offered what was taken since the last time."""

@@ -44,15 +44,20 @@ def pack(
         encoder.restart()
     rows, keyframes = [], []
     for seq, epoch, tick, received_at_us, sent_at_us, is_keyframe, messages in frames:
+        if is_keyframe:
+            keyframes.append((seq, epoch, tick, received_at_us, *_counted(messages)))
         codec, body = encoder.encode(messages, fresh=alone or is_keyframe)
         rows.append([seq, epoch, tick, received_at_us, sent_at_us, int(is_keyframe), codec, body])
-        if is_keyframe:
-            records = live_records(messages)
-            keyframes.append((seq, epoch, tick, received_at_us, len(records), state_hash(records)))
     if alone:
         encoder.restart()
     told: list[tuple[int, int, int, str]] = [(g.epoch, g.from_tick, g.to_tick, g.reason) for g in gaps]
     return PackedBatch(rows, keyframes, told)
+
+
+def _counted(messages: Sequence[bytes]) -> tuple[int, bytes]:
+    """How many records a keyframe has, and their hash. They are let go before it is packed: each is a copy."""
+    records = live_records(messages)
+    return len(records), state_hash(records)
 
 
 def finish(batches: Sequence[PackedBatch]) -> None:
