@@ -30,10 +30,9 @@ class Seat:
 
     def taken(self, epoch: int, claim: str | None, fresh: str) -> str | None:
         """Somebody sits down with ``epoch``; answers the secret to tell, None where that is another's. ``fresh``:
-        random bits for an epoch that has none yet; of an epoch from before the gateway's start what its
-        publisher claims is believed, since it comes first."""
+        random bits for an epoch that has none yet; of an epoch that was given back but is not known here (the
+        gateway was started anew, or another handed it out) what its publisher claims is believed, since it comes first."""
         if epoch != self._epoch:
-            is_old = self._epoch == 0 and claim is not None
-            self._epoch, self._secret = epoch, claim if is_old and claim else fresh
+            self._epoch, self._secret = epoch, claim or fresh
             return self._secret or None
         return self._secret if self.is_proven(epoch, claim) else None

@@ -309,7 +309,11 @@ def pack_address(family: int, address: Any, *, local: bool = False) -> bytes:
     ours = b""
     if local:
         width = 2 if family == socket.AF_INET else 4
-        ours = socket.inet_pton(family, address[width]) if len(address) > width else bytes(4 if width == 2 else 16)
+        ours = (
+            socket.inet_pton(family, address[width])
+            if len(address) > width
+            else bytes(4 if width == 2 else 16)
+        )
         address = address[:width]
     host, port = address[0], address[1]
     kind = struct.pack("=H", family)
