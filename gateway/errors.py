@@ -206,6 +206,8 @@ class WorldDeleted(Gone):
     code = "world_deleted"
     title = "World deleted"
     retry = True
+    source: object | None = None
+    """What noticed it: of the database that was open, so that no other of that name is taken for it."""
 
 
 class Overloaded(GatewayError):

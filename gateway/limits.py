@@ -579,6 +579,14 @@ MEMORY_MAPPED_BYTES_MIN: Final = 512 * KIB
 """Buffers of so many bytes are mapped one by one: 0.1 ms each, and nothing of them stays when they are freed."""
 MEMORY_ARENAS_MAX: Final = 2
 """Heaps of the allocator: what one thread frees another can use. The interpreter's lock lets one run at a time."""
+CATALOGUE_LOOK_S: Final = 1.0
+"""How often a gateway over a shared store looks whether names mean what is open here: one request for all of
+them, and the longest that a reader can be shown a world that another gateway has deleted."""
+NAMESPACE_LOOK_S: Final = 10.0
+"""How often it looks whether the namespaces that it writes are still there: a request for each, for what mvstore
+would go on taking for 120 s after its own tools have deleted it."""
+REAP_S: Final = 60.0
+"""How often it looks for deleted worlds whose namespaces can go."""
 HOUSEKEEPING_S: Final = 1.0
 """How often an open world looks after its silent publishers."""
 MAINTAIN_S: Final = 5.0

@@ -40,12 +40,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _import(store: BlockingStore, args: argparse.Namespace, name: _pages.Named) -> int:
-    from gateway.store.world.files import import_file
+    import time
+
+    from gateway.store.world.files import import_file, new_identity
 
     ns = _pages.namespace(name)
-    _check_new(store, ns)
+    if new_identity(store, ns.key).key == ns.key:
+        _check_new(store, ns)
     return import_file(
-        store, ns, args.file, new_key=lambda: os.urandom(16), progress=_pages.progress(name.key)
+        store,
+        ns,
+        args.file,
+        new_key=lambda: os.urandom(16),
+        progress=_pages.progress(name.key),
+        now_us=time.time_ns() // 1_000,
     )
 
 

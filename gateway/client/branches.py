@@ -7,16 +7,18 @@ after the moment is cut off in the branch alone. Changing one never shows in the
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import apsw
 
-from gateway.client.recordings import MAKE_STATE, Moment, find_mark, open_world
-from gateway.errors import NameTaken, NothingRecorded, Unprocessable
-from gateway.store.base import BlockingStore, Store
+from gateway.client.recordings import Moment, find_mark, open_world
+from gateway.errors import GatewayError, NothingRecorded
+from gateway.store.base import BlockingStore, Namespace, Store
+from gateway.store.database import Database
 from gateway.store.overlays import lay_over
-from gateway.store.world import Recovered, WorldDatabase, reading, schema
+from gateway.store.world import Recovered, naming, reading, schema
 from gateway.store.world.schema import Parent, WorldInfo
 from gateway.wire import world_name
 
@@ -43,15 +45,17 @@ async def branch(store: Store, parent: str, new: str, moment: Moment, *, now_us:
     world_name(new)
     blocking = store.blocking()
     found = await asyncio.to_thread(find, blocking, parent, moment)
+    key = (await asyncio.to_thread(naming.resolve, blocking, parent)).key
+    await asyncio.to_thread(naming.vacant, blocking, new)
+    made = naming.half_made_key(now_us)
+    await lay_over(store, key, made)
     try:
-        await lay_over(store, parent, new)
-    except Unprocessable as error:
-        raise NameTaken(f"world {new} exists already; choose another name") from error
-    try:
-        await asyncio.to_thread(_cut, blocking, parent, new, found, now_us)
+        await asyncio.to_thread(_cut, blocking, parent, made, new, found, now_us)
     except BaseException:
-        await store.delete_namespace(new)
+        with suppress(GatewayError):
+            await store.delete_namespace(made)
         raise
+    await asyncio.to_thread(naming.give, blocking, made, new, now_us)
     return Branched(new, parent, found.epoch, found.tick)
 
 
@@ -75,12 +79,13 @@ def find(store: BlockingStore, parent: str, moment: Moment) -> Recovered:
         world.close()
 
 
-def _cut(store: BlockingStore, parent: str, new: str, found: Recovered, now_us: int) -> None:
-    world, _ = WorldDatabase.create(store, new, make_state=MAKE_STATE, now_us=now_us)
+def _cut(store: BlockingStore, parent: str, made: str, new: str, found: Recovered, now_us: int) -> None:
+    """Cut off what came after, before the branch bears its name: nobody sees it with its parent's rest."""
+    database = Database.open(store, Namespace(made), single_writer=True)
     try:
-        world.transact(lambda connection: _cut_after(connection, parent, new, found, now_us))
+        database.transact(lambda connection: _cut_after(connection, parent, new, found, now_us))
     finally:
-        world.close()
+        database.close()
 
 
 def _cut_after(connection: apsw.Connection, parent: str, new: str, found: Recovered, now_us: int) -> None:
@@ -98,3 +103,4 @@ def _cut_after(connection: apsw.Connection, parent: str, new: str, found: Recove
     old = schema.read_info(connection)
     info = WorldInfo(new, old.stride, old.retention, now_us, Parent(parent, found.epoch, found.tick))
     schema.write_info(connection, info)
+    connection.execute("DELETE FROM meta WHERE name = 'deleted_at'")  # its parent's end is not its own

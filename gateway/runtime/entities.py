@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import apsw
 
 from gateway.core.entities import Changes, Outcome, Place
 from gateway.core.ports import Link, LiveOptions, Session
-from gateway.errors import BadInput, GatewayError, NothingRecorded, TooLarge
+from gateway.errors import BadInput, GatewayError, NothingRecorded, TooLarge, WorldDeleted
 from gateway.limits import ENTITY_BATCH_BYTES_MAX, ENTITY_RETRY_S, LEASE_TTL_MS
 from gateway.runtime.entities_awake import Awake
 from gateway.runtime.entities_database import EntityDatabase
@@ -34,9 +35,27 @@ from gateway.wire.entities.trades import Trade
 from gateway.wire.entities.transfers import Offer, Transfer
 from gateway.wire.entities.values import Actor, Delete, Entity, Filter, Get, Operation, Patch, Put
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def _clock_us() -> int:
     return time.time_ns() // 1_000
+
+
+def _once_more(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Where what was asked was deleted meanwhile, by another gateway: ask what its name means now."""
+
+    @wraps(method)
+    async def ask(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except WorldDeleted as error:
+            service: Any = args[0]
+            service.registry.gone_by(error)
+        return await method(*args, **kwargs)
+
+    return ask
 
 
 class EntityService:
@@ -56,6 +75,7 @@ class EntityService:
 
     # --- one entity --------------------------------------------------------------------------
 
+    @_once_more
     async def get(self, place: Place, entity_id: str, at: str | None = None) -> Entity:
         database = await self._database(place)
         missing: Entity | None = None
@@ -65,25 +85,30 @@ class EntityService:
             raise NothingRecorded(f"{place.name} held no entities then") if at else rows.nowhere(entity_id)
         return entity
 
+    @_once_more
     async def put(self, place: Place, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
         database = await self._database(place)
         return await database.write(lambda c, now_us: rows.put(c, wanted, actor, now_us), len(wanted.state))
 
+    @_once_more
     async def patch(self, place: Place, wanted: Patch, actor: Actor) -> Entity:
         database = await self._database(place)
         return await database.write(lambda c, now_us: rows.patch(c, wanted, actor, now_us))
 
+    @_once_more
     async def delete(self, place: Place, wanted: Delete, actor: Actor) -> int:
         database = await self._database(place)
         return await database.write(lambda c, now_us: rows.delete(c, wanted, actor, now_us))
 
     # --- many ---------------------------------------------------------------------------------
 
+    @_once_more
     async def batch(self, place: Place, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
         database = await self._database(place)
         size_bytes = sum(len(one.state) for one in operations if isinstance(one, Put))
         return await database.write(lambda c, now_us: _batch(c, operations, actor, now_us), size_bytes)
 
+    @_once_more
     async def page(
         self, place: Place, wanted: Filter, limit: int, at: str | None = None
     ) -> tuple[list[Entity], bool, int]:
@@ -94,6 +119,7 @@ class EntityService:
             lambda c: (*queries.page(c, wanted, limit), queries.revision(c)), empty, version
         )
 
+    @_once_more
     async def stream(self, place: Place, wanted: Filter) -> AsyncIterator[bytes]:
         return await (await self._database(place)).scans.open(wanted)
 
@@ -102,14 +128,17 @@ class EntityService:
 
     # --- live records ---------------------------------------------------------------------------
 
+    @_once_more
     async def hibernate(self, world: str, wanted: Put, key: int, actor: Actor) -> tuple[Entity, bool]:
         return await self._awake.hibernate(world, wanted, key, actor)
 
+    @_once_more
     async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
         return await self._awake.wake(world, entity_id, key, actor)
 
     # --- ownership ------------------------------------------------------------------------------
 
+    @_once_more
     async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, Any]:
         database = await self._database(Place("world", world))
         ttl_us = LEASE_TTL_MS * 1000
@@ -123,29 +152,36 @@ class EntityService:
         expires_us = await database.write(work)
         return {"owner": owner, "lease": held, "expires_us": expires_us, "ttl_ms": LEASE_TTL_MS}
 
+    @_once_more
     async def release(self, world: str, owner: str, token: str) -> None:
         database = await self._database(Place("world", world))
         await database.write(lambda c, now_us: leases.renew(c, owner, token, now_us, 0))
 
     # --- transfers and trades ---------------------------------------------------------------------
 
+    @_once_more
     async def offer(self, wanted: Offer, actor: Actor) -> Transfer:
         return await self._transfers.offer(wanted, actor)
 
+    @_once_more
     async def accept(self, ticket: str, owner: str | None, actor: Actor) -> tuple[Transfer, list[Entity]]:
         return await self._transfers.accept(ticket, owner, actor)
 
+    @_once_more
     async def cancel(self, ticket: str, actor: Actor) -> Transfer:
         return await self._transfers.cancel(ticket, actor)
 
+    @_once_more
     async def transfer(self, ticket: str) -> Transfer:
         return await self._transfers.get(ticket)
 
+    @_once_more
     async def transfers(
         self, world: str, *, entity: str | None, state: str | None, limit: int
     ) -> list[Transfer]:
         return await self._transfers.list(world, entity=entity, state=state, limit=limit)
 
+    @_once_more
     async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, Any]]:
         places = [Place("inventory", owner) for owner in wanted.owners]
         databases = [await self._database(place) for place in places]

@@ -25,6 +25,7 @@ from gateway.runtime.entities_scan import Scans
 from gateway.runtime.entities_writer import Snapshots, Writer, together
 from gateway.store.base import BlockingStore
 from gateway.store.entities import queries, schema, transfers
+from gateway.store.world.identity import Identity
 from gateway.wire.entities.values import Change
 
 T = TypeVar("T")
@@ -48,6 +49,9 @@ class _Done:
     revision: int
 
 
+def _nothing() -> None: ...
+
+
 class EntityDatabase:
     """Made by the registry; ended by :meth:`close`."""
 
@@ -55,10 +59,12 @@ class EntityDatabase:
         self, store: BlockingStore, writer: Writer, executor: Executor, *, clock_us: Callable[[], int]
     ) -> None:
         self.writer = writer
-        self.snapshots = Snapshots(store, writer.key, executor)
+        self.snapshots = Snapshots(store, writer.key, executor, writer.guard)
         self.feed = Feed(self.snapshots)
         self.scans = Scans(self.snapshots)
         self.commits = 0
+        self.on_gone: Callable[[], None] = _nothing
+        """What to do where it turns out that the database was deleted."""
         self.last_used = 0.0
         self._executor = executor
         self._clock_us = clock_us
@@ -66,6 +72,11 @@ class EntityDatabase:
         self._waiting_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._closed = False
+
+    @property
+    def identity(self) -> Identity:
+        """What its name meant when it was opened."""
+        return self.writer.identity
 
     @property
     def busy(self) -> bool:
@@ -148,6 +159,10 @@ class EntityDatabase:
         transfers.settle(connection, now_us)
         outcomes = [_attempt(connection, work, now_us) for work in works]
         return _Done(outcomes, *news(connection, known))
+
+    def fail(self, error: GatewayError) -> None:
+        """It is no more: tell who watches it."""
+        self.feed.fail(error)
 
     async def close(self) -> None:
         """Let the writes that wait end, then close. Idempotent."""

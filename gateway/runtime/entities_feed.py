@@ -15,7 +15,7 @@ from contextlib import suppress
 import apsw
 
 from gateway.core.entities import Changes
-from gateway.errors import Overloaded
+from gateway.errors import GatewayError, Overloaded
 from gateway.limits import (
     ENTITY_FEED_BYTES_MAX,
     ENTITY_FEED_CHANGES_MAX,
@@ -39,6 +39,7 @@ class Feed:
         self._changed = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
         self._fetching: asyncio.Future[None] | None = None
+        self._failure: GatewayError | None = None
         self.revision = -1
         self.watchers = 0
 
@@ -79,6 +80,8 @@ class Feed:
             first = True
             while True:
                 changed = self._changed
+                if self._failure is not None:
+                    raise self._failure
                 news = await self._after(cursor)
                 if news.revision > cursor or news.reset or first:
                     yield news
@@ -89,6 +92,11 @@ class Feed:
             self.watchers -= 1
             if not self.watched:
                 self._end()
+
+    def fail(self, error: GatewayError) -> None:
+        """End every watch by this."""
+        self._failure = error
+        self._changed.set()
 
     async def _begin(self) -> None:
         if self.revision < 0:

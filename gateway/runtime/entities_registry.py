@@ -7,15 +7,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
 
 from gateway.core.entities import Place
+from gateway.errors import WorldDeleted
 from gateway.limits import ENTITY_DATABASES_MAX
 from gateway.runtime.entities_database import EntityDatabase
-from gateway.runtime.entities_writer import OwnWriter, Writer
+from gateway.runtime.entities_writer import OwnWriter, Writer, in_thread
 from gateway.runtime.host import WorldHost
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
 from gateway.store.database import Database
+from gateway.store.world import naming, retiring
+from gateway.store.world.identity import Guard, Identity
 
 INVENTORY_PREFIX = "inv~"
 """An inventory's namespace: no world's name has a tilde."""
@@ -32,7 +37,15 @@ class WorldWriter:
 
     @property
     def key(self) -> str:
-        return self.host.name
+        return self.host.identity.key
+
+    @property
+    def identity(self) -> Identity:
+        return self.host.identity
+
+    @property
+    def guard(self) -> Guard:
+        return self.host.guard
 
     def exclusive(self) -> AbstractAsyncContextManager[Database]:
         """In turn with the journal's commits."""
@@ -51,29 +64,69 @@ class Registry:
         self._clock_us = clock_us
         self._open: dict[Place, EntityDatabase] = {}
         self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="entities")
+        worlds.kept.append(lambda: self._open.values())
+        worlds.on_gone.append(self._world_gone)
 
     async def get(self, place: Place) -> EntityDatabase:
         """The database of ``place``. Raises ``UnknownWorld`` for a world that is not there."""
         host = await self._worlds.host(place.name) if place.kind == "world" else None
         found = self._open.get(place)
-        if found is not None and host is not None and found.writer.host is not host:  # type: ignore[attr-defined]
-            del self._open[place]
-            asyncio.ensure_future(found.close()).add_done_callback(_ignore)
+        if found is not None and host is not None and found.writer.guard is not host.guard:
+            self._drop(place, found)
             found = None
         if found is None:
-            found = self._open[place] = self._make(place, host)
+            writer = WorldWriter(host) if host is not None else await self._own_writer(place)
+            found = self._open.get(place) or self._make(place, writer)
             self._close_idle()
         found.last_used = time.monotonic()
         return found
 
-    def _make(self, place: Place, host: WorldHost | None) -> EntityDatabase:
-        store = self._store.blocking()
-        writer: Writer
-        if host is not None:
-            writer = WorldWriter(host)
-        else:
-            writer = OwnWriter(store, INVENTORY_PREFIX + place.name, self.executor, create=True)
-        return EntityDatabase(store, writer, self.executor, clock_us=self._clock_us)
+    async def _own_writer(self, place: Place) -> OwnWriter:
+        store, name = self._store.blocking(), INVENTORY_PREFIX + place.name
+        identity = await in_thread(self.executor, lambda: naming.expected(store, name))
+        return OwnWriter(store, identity, self.executor, clock_us=self._clock_us)
+
+    def _make(self, place: Place, writer: Writer) -> EntityDatabase:
+        made = EntityDatabase(self._store.blocking(), writer, self.executor, clock_us=self._clock_us)
+        made.on_gone = partial(self._gone, place, made)
+        self._open[place] = made
+        self._worlds.keeper.begin()
+        return made
+
+    # --- deleted meanwhile -------------------------------------------------------------------
+
+    def gone_by(self, error: WorldDeleted) -> None:
+        """Let go of what has raised this, so that the next who asks finds what its name means now."""
+        self._worlds.gone_by(error)
+        for place, found in list(self._open.items()):
+            if found.writer.guard is error.source:
+                self._gone(place, found)
+
+    def _gone(self, place: Place, found: EntityDatabase) -> None:
+        if isinstance(found.writer, WorldWriter):
+            self._worlds.gone(found.writer.host)
+        if self._open.get(place) is found:
+            self._drop(place, found)
+            self._settle(found)
+
+    def _world_gone(self, host: WorldHost) -> None:
+        place = Place("world", host.name)
+        found = self._open.get(place)
+        if found is not None and found.writer.guard is host.guard:
+            found.fail(host.guard.gone())
+            self._drop(place, found)
+
+    def _settle(self, found: EntityDatabase) -> None:
+        """An inventory that is not there any more gets another namespace with its next write."""
+        if isinstance(found.writer, OwnWriter):
+            found.fail(found.writer.guard.gone())
+            store, identity = self._store.blocking(), found.identity
+            work = in_thread(self.executor, lambda: retiring.settle(store, identity, self._clock_us()))
+            asyncio.ensure_future(work).add_done_callback(_ignore)
+
+    def _drop(self, place: Place, found: EntityDatabase) -> None:
+        del self._open[place]
+        asyncio.ensure_future(found.close()).add_done_callback(_ignore)
 
     def _close_idle(self) -> None:
         if len(self._open) <= ENTITY_DATABASES_MAX:
@@ -95,5 +148,5 @@ class Registry:
         self.executor.shutdown(wait=False)
 
 
-def _ignore(task: asyncio.Future[None]) -> None:
+def _ignore(task: asyncio.Future[Any]) -> None:
     task.cancelled() or task.exception()

@@ -14,9 +14,11 @@ from typing import Protocol, TypeVar
 
 import apsw
 
-from gateway.errors import NotFound, Unprocessable
+from gateway.errors import NotFound, WorldDeleted
 from gateway.store.base import BlockingStore, Namespace, Version
 from gateway.store.database import Database, transact_together
+from gateway.store.world import naming
+from gateway.store.world.identity import Guard, Identity
 from gateway.store.world.soundness import check_writable
 
 T = TypeVar("T")
@@ -35,40 +37,75 @@ class Writer(Protocol):
     def key(self) -> str:
         """The database's namespace."""
 
+    @property
+    def identity(self) -> Identity:
+        """What its name meant when it was opened."""
+
+    @property
+    def guard(self) -> Guard | Presence:
+        """What tells that it is still the same."""
+
     def exclusive(self) -> AbstractAsyncContextManager[Database]:
         """The database, while nothing else uses its connection."""
 
     async def close(self) -> None: ...
 
 
-class OwnWriter:
-    """A connection of our own: for inventories, whose databases hold nothing else."""
+class Presence:
+    """The guard of a database that holds nothing but entities: once it was there, it must not be missing."""
 
-    def __init__(self, store: BlockingStore, key: str, executor: Executor, *, create: bool) -> None:
-        self._database = Database.open(store, Namespace(key))
-        self._database.guard = check_writable
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_made = False
+
+    def __call__(self, connection: apsw.Connection) -> None:
+        """Nothing in it tells one from another."""
+
+    def gone(self) -> WorldDeleted:
+        """The error of who still works on it."""
+        error = WorldDeleted(f"{self.name} was deleted meanwhile; ask again")
+        error.source = self
+        return error
+
+    def of(self, error: BaseException) -> BaseException:
+        """What an error of the store means."""
+        return self.gone() if self.is_made and type(error) is NotFound else error
+
+
+class OwnWriter:
+    """A connection of our own: for inventories, whose databases hold nothing else, and which are made with
+    their first write. ``identity``: what its name was expected to mean."""
+
+    def __init__(
+        self, store: BlockingStore, identity: Identity, executor: Executor, *, clock_us: Callable[[], int]
+    ) -> None:
+        self.identity = identity
+        self.guard = Presence(identity.name)
+        self._database = Database.open(store, Namespace(identity.key))
+        self._database.guard, self._database.meaning = check_writable, self.guard.of
         self._store = store
-        self._create = create
+        self._clock_us = clock_us
         self._executor = executor
         self._lock = asyncio.Lock()
 
     @property
     def key(self) -> str:
-        return self._database.namespace.key
+        return self.identity.key
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[Database]:
         async with self._lock:
-            if self._create:
+            if not self.guard.is_made:
                 await in_thread(self._executor, self._make)
-                self._create = False
             yield self._database
 
     def _make(self) -> None:
-        try:
-            self._store.create_namespace(self.key)
-        except Unprocessable:
-            return
+        """Raises ``WorldDeleted`` where the name has come to mean another meanwhile."""
+        now_us = self._clock_us()
+        claimed = naming.claim(self._store, self.identity.name, now_us)
+        if claimed.key != self.key or not naming.confirm(self._store, claimed, now_us):
+            raise self.guard.gone()
+        self.identity, self.guard.is_made = claimed, True
 
     async def close(self) -> None:
         async with self._lock:
@@ -117,11 +154,15 @@ async def together(
 class Snapshots:
     """Reads of one database: at its head by a connection that is kept, or at a version."""
 
-    def __init__(self, store: BlockingStore, key: str, executor: Executor) -> None:
+    def __init__(
+        self, store: BlockingStore, key: str, executor: Executor, guard: Guard | Presence | None = None
+    ) -> None:
         self._store = store
         self._key = key
         self._executor = executor
         self._database = Database.open(store, Namespace(key), read_only=True)
+        if guard is not None:
+            self._database.guard, self._database.meaning = guard, guard.of
         self._lock = asyncio.Lock()
 
     async def read(self, fn: Callable[[apsw.Connection], T], empty: T, at: Version | None = None) -> T:

@@ -14,7 +14,7 @@ from typing import cast
 from gateway.core.ports import Mark
 from gateway.core.state import WorldState
 from gateway.core.world import World
-from gateway.errors import GatewayError, WorldHeld
+from gateway.errors import GatewayError, WorldDeleted, WorldHeld
 from gateway.limits import HOME_BEAT_S
 from gateway.runtime.homes import Home
 from gateway.runtime.recording import Recording
@@ -30,6 +30,8 @@ class Homing:
         self.home = home
         self.on_lost: Callable[[WorldHeld], None] = lambda error: None
         """Called when another gateway has become the home, after everybody was told."""
+        self.on_deleted: Callable[[WorldDeleted], None] = lambda error: None
+        """Called where it turns out that the world was deleted."""
         self.on_adopted: Callable[[int | None], None] = lambda received_us: None
         """Called when the rules start from what another has recorded: when the newest frame of it was received."""
         self.wrote_at = float("-inf")
@@ -98,7 +100,7 @@ class Homing:
             return
         try:
             await self.home.until_free()
-        except WorldHeld:
+        except (WorldHeld, WorldDeleted):
             raise
         except GatewayError as error:
             log.debug("world %s: its home was not looked at: %s", self.home.name, error.message)
@@ -106,15 +108,20 @@ class Homing:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """What others have recorded since is known on return; nothing changes while the store does not answer."""
+        """What others have recorded since is known on return; nothing changes while the store does not answer.
+        Raises ``WorldDeleted``."""
         asked = time.monotonic()
         async with self._changing:
             if self.held or self._refreshed_at > asked:
                 return
             began = time.monotonic()
-            with suppress(GatewayError):
+            try:
                 await self._adopt(await self.home.look())
                 self._refreshed_at = began
+            except WorldDeleted:
+                raise
+            except GatewayError as error:
+                log.debug("world %s: what others recorded is not known: %s", self.home.name, error.message)
 
     async def _adopt(self, sign: Sign) -> None:
         """Bring the rules up to what the store holds."""
@@ -159,6 +166,8 @@ class Homing:
                     await self._look_after_readers()
             except WorldHeld as error:
                 self.lost(error)
+            except WorldDeleted as error:
+                self.on_deleted(error)
             except GatewayError as error:
                 log.debug("world %s: no word of its home: %s", self.home.name, error.message)
             except Exception:

@@ -45,6 +45,9 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
+def _nothing() -> None: ...
+
+
 class WorldHost:
     """Made by :meth:`open`, ended by :meth:`close`."""
 
@@ -63,6 +66,13 @@ class WorldHost:
         self.homing = Homing(world, database, home, settings.linger_ms / 1_000)
         self.pump = JournalPump(world, database, rounds, self.homing)
         self.homing.on_adopted = self._adopted
+        self.identity = database.world.identity
+        self.guard = database.world.guard
+        self.pump.meaning_of = self.guard.of
+        self.is_gone = False
+        """True once the world was deleted: nothing can be written to it any more."""
+        self.on_gone: Callable[[], None] = _nothing
+        """What to do where it turns out that the world was deleted."""
         self.last_used = time.monotonic()
         self._arriving = 0
         self._closed = False
@@ -130,8 +140,10 @@ class WorldHost:
         return await self.database.last()
 
     async def open_session(self, options: LiveOptions, link: Link) -> Session:
-        """Attach a publisher or a subscriber."""
+        """Attach a publisher or a subscriber. Raises ``WorldDeleted``, and as the rules do."""
         self.last_used = time.monotonic()
+        if self.is_gone:
+            raise self.guard.gone()
         if options.role == "publish":
             return await self.attach_publisher(options, link)
         self._arriving += 1
@@ -194,6 +206,11 @@ class WorldHost:
         return {**self.world.facts(time.monotonic()), "home": self.homing.home.url}
 
     @property
+    def commits(self) -> int:
+        """How many commits the journal has made."""
+        return self.pump.commits
+
+    @property
     def is_quiet(self) -> bool:
         """True where nobody is attached: it may be closed and opened again unnoticed."""
         is_busy = self._attaching.locked() or self.homing.in_use or self._arriving > 0
@@ -226,7 +243,7 @@ class WorldHost:
         """Flush the journal and close the database. False: the last frames were not taken in time."""
         self._closed = True
         self._housekeeping.cancel()
-        flushed = await self.pump.flush(timeout_s)
+        flushed = self.is_gone or await self.pump.flush(timeout_s)
         if not flushed:
             log.warning("world %s: the store did not take the last frames in time", self.name)
         await self.homing.stop(timeout_s)

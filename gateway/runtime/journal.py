@@ -16,7 +16,7 @@ import apsw
 
 from gateway.core.ports import Mark
 from gateway.core.world import World
-from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable, WorldHeld
+from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable, WorldDeleted, WorldHeld
 from gateway.limits import JOURNAL_ALONE_S, JOURNAL_PATIENCE_S, JOURNAL_ROUND_BATCH_BYTES_MAX
 from gateway.runtime.companions import Companion, Companions
 from gateway.runtime.lags import Lags
@@ -109,6 +109,10 @@ class JournalPump:
         self.times_left_behind = 0
         """How often rounds of other worlds went on without this one."""
         self._alone: asyncio.Task[None] | None = None
+        self.meaning_of: Callable[[BaseException], BaseException] = lambda error: error
+        """What an error of the store means for this world."""
+        self.on_deleted: Callable[[WorldDeleted], None] | None = None
+        """Called where a commit found that the world was deleted."""
         world.on_work = self.wake
         if homing is not None:
             homing.on_lost = self._refuse_who_waits
@@ -250,6 +254,9 @@ class JournalPump:
             await self._homing.become()
         except WorldHeld as error:
             self._homing.forgo(error)
+        except WorldDeleted as error:
+            self.give_up(error)
+            return False
         except Exception as error:
             self._count_failure(error)
             self.is_failing = True
@@ -291,10 +298,23 @@ class JournalPump:
 
     def _failed(self, batch: Batch, error: BaseException) -> None:
         self._world.failed(batch, time.monotonic())
-        if isinstance(error, Exception):
+        error = self.meaning_of(error)
+        if isinstance(error, WorldDeleted):
+            self.give_up(error)
+        elif isinstance(error, Exception):
             self._stay_alone()
             self._count_failure(error)
             self.is_failing = True
+
+    def give_up(self, error: WorldDeleted) -> None:
+        """Nothing will be written any more: tell who waits for it."""
+        waiting, self._waiters = self._waiters, []
+        told = [waiter for _, waiter in waiting] + [one.told for one in self._companions]
+        for future in told:
+            if not future.done():
+                future.set_exception(error)
+        if self.on_deleted is not None:
+            self.on_deleted(error)
 
     def _companions_of(self, batch: Batch) -> Companions:
         if not self._companions or not batch.frames:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from gateway import limits
 from gateway.client.branches import branch
@@ -15,11 +15,14 @@ from gateway.core.ports import Link, Session
 from gateway.core.replay import parse_query
 from gateway.errors import BadInput, BadName, Overloaded, TooLarge
 from gateway.http.queries import time_us
+from gateway.runtime.host import WorldHost
 from gateway.runtime.replaying import ReplaySession
 from gateway.runtime.worlds import Worlds
 from gateway.store.world import History
 from gateway.store.world.lanes import World
 from gateway.wire import encode_control
+
+T = TypeVar("T")
 
 
 class Recordings:
@@ -28,26 +31,28 @@ class Recordings:
     def __init__(self, worlds: Worlds) -> None:
         self._worlds = worlds
 
-    async def _world(self, name: str) -> World:
-        return (await self._worlds.host(name)).database.world
+    async def _ask(self, name: str, question: Callable[[World], Awaitable[T]]) -> T:
+        return await self._worlds.with_host(name, lambda host: question(host.database.world))
 
     async def summary(self, name: str) -> Mapping[str, Any]:
         """What can be got back, and to when."""
-        return await (await self._world(name)).summary()
+        return await self._ask(name, lambda world: world.summary())
 
     async def gaps(self, name: str) -> list[dict[str, Any]]:
         """``{epoch, from, to, reason}``, oldest first."""
-        gaps = await (await self._world(name)).history(lambda history: history.gaps())
+        gaps = await self._ask(name, lambda world: world.history(lambda history: history.gaps()))
         return [{"epoch": g.epoch, "from": g.from_tick, "to": g.to_tick, "reason": g.reason} for g in gaps]
 
     async def marks(self, name: str) -> list[dict[str, Any]]:
         """``{name, epoch, tick, at_us, data}`` in order; ``data`` is the JSON value that was given."""
-        marks = await (await self._world(name)).history(lambda history: history.marks())
+        marks = await self._ask(name, lambda world: world.history(lambda history: history.marks()))
         return [{**mark, "data": _value(mark["data"])} for mark in marks]
 
     async def verify(self, name: str) -> Mapping[str, Any]:
         """Whether the recording adds up; one stretch at a time, so that other readers get their turns."""
-        world = await self._world(name)
+        return await self._ask(name, self._verified)
+
+    async def _verified(self, world: World) -> Mapping[str, Any]:
         verifier = await world.history(Verifier)
         stretches = verifier.stretches()
 
@@ -62,11 +67,15 @@ class Recordings:
     async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """Set a mark at ``tick`` of ``epoch``, or now. Raises :class:`BadName`, :class:`BadInput`."""
         mark, data = _mark_name(fields.get("name")), _mark_data(fields)
-        host = await self._worlds.host(name)
+        return await self._worlds.with_host(name, lambda host: self._set_mark(host, mark, data, fields))
+
+    async def _set_mark(
+        self, host: WorldHost, mark: str, data: str | None, fields: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
         world = host.database.world
         count = await world.history(_count_marks)
         if count >= limits.MARKS_MAX:
-            raise Overloaded(f"world {name} has {count} marks, which is the bound; move one instead")
+            raise Overloaded(f"world {host.name} has {count} marks, which is the bound; move one instead")
         state = host.world.state
         epoch, tick = _whole(fields, "epoch", state.epoch), _whole(fields, "tick", state.tick)
         at_us = time.time_ns() // 1_000
@@ -86,8 +95,10 @@ class Recordings:
             None if at is None else time_us(str(at), now_us),
             fields.get("mark"),
         )
-        await self._worlds.host(name)
-        made = await branch(self._worlds.store, name, str(fields.get("name")), moment, now_us=now_us)
+        new = str(fields.get("name"))
+        made = await self._worlds.with_host(
+            name, lambda host: branch(self._worlds.store, host.name, new, moment, now_us=now_us)
+        )
         return made.as_json()
 
     async def open_replay(self, name: str, query: str, headers: Mapping[str, str], link: Link) -> Session:

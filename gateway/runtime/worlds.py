@@ -6,27 +6,49 @@ Implements :class:`gateway.core.ports.Worlds`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from itertools import chain
+from typing import Any, TypeVar
+
+import apsw
 
 from gateway import limits
 from gateway.config import Settings
 from gateway.core.admission import Refusals
 from gateway.core.events import Event, ignored
 from gateway.core.ports import Link, LiveOptions, Session
-from gateway.errors import BadInput, NotFound, Overloaded, ShuttingDown, UnknownWorld, Unprocessable
+from gateway.errors import (
+    BadInput,
+    Conflict,
+    GatewayError,
+    NotFound,
+    Overloaded,
+    ShuttingDown,
+    StoreUnavailable,
+    UnknownWorld,
+    Unprocessable,
+    WorldDeleted,
+)
 from gateway.runtime.homes import HomeCounts, holder_of
-from gateway.runtime.host import WorldHost
+from gateway.runtime.host import WorldHost, now_us
+from gateway.runtime.keeping import Keeper, Kept
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.uploads import from_first_frame
 from gateway.store.base import GroupStore, Store
+from gateway.store.world import retiring
 from gateway.store.world.commits import AtOnce, InGroups
 from gateway.store.world.listing import WorldNames
 from gateway.wire import world_name
 
+log = logging.getLogger("mvgateway.world")
+
+T = TypeVar("T")
+DELETED = "world deleted"
 OPTION_NAMES = ("stride", "retention", "ring_s")
 
 
@@ -59,6 +81,12 @@ class Worlds:
         self.udp: UdpDoor | None = None
         self.hosts: dict[str, WorldHost] = {}
         self._names = WorldNames(store)
+        self.kept: list[Callable[[], Iterable[Kept]]] = [lambda: self.hosts.values()]
+        """What is open here under names of the store; other parts add theirs."""
+        self.keeper = Keeper(store, lambda: chain.from_iterable([more() for more in self.kept]))
+        self.on_gone: list[Callable[[WorldHost], None]] = []
+        """Called with a world that was deleted, whoever did it."""
+        self._going: dict[str, asyncio.Task[None]] = {}
         self.draining = False
         self._turns: dict[str, _Turn] = {}
         self._room = asyncio.Lock()
@@ -71,15 +99,21 @@ class Worlds:
 
     async def host(self, name: str, *, create: Mapping[str, Any] | None = None) -> WorldHost:
         """The open world of that name. ``create``: its options if it may be made; else ``UnknownWorld``."""
-        if self.draining:
-            raise ShuttingDown("the gateway is stopping; connect again in a second", reconnect_after_ms=1_000)
+        self._refuse_when_draining()
         host = self.hosts.get(name)
         if host is None:
             host = await self._open(world_name(name), create)
         host.last_used = time.monotonic()
         return host
 
+    def _refuse_when_draining(self) -> None:
+        if self.draining:
+            raise ShuttingDown("the gateway is stopping; connect again in a second", reconnect_after_ms=1_000)
+
     async def _open(self, name: str, create: Mapping[str, Any] | None) -> WorldHost:
+        self.keeper.begin()
+        if name in self._going:
+            await asyncio.wait([self._going[name]])
         async with self._alone(name):
             host = self.hosts.get(name)
             if host is None:
@@ -97,6 +131,8 @@ class Worlds:
                         refusals=self.refusals,
                     )
                     host.world.on_event = self._on_event
+                    host.on_gone = partial(self.gone, host)
+                    host.pump.on_deleted = host.homing.on_deleted = self.gone_by
                     self.hosts[name] = host
                 finally:
                     self._opening -= 1
@@ -139,16 +175,58 @@ class Worlds:
             if self.hosts.pop(host.name, None) is not None:
                 await host.close(limits.DELETED_WORLDS_WAIT_S)
 
+    # -- deleted meanwhile ----------------------------------------------------------------
+
+    async def with_host(
+        self, name: str, work: Callable[[WorldHost], Awaitable[T]], *, create: Mapping[str, Any] | None = None
+    ) -> T:
+        """``work`` with the open world of that name; where it turns out to be deleted, by another gateway,
+        once more with what the name means now."""
+        host = await self.host(name, create=create)
+        try:
+            return await work(host)
+        except WorldDeleted as error:
+            self.gone_by(error)
+        return await work(await self.host(name, create=create))
+
+    def gone_by(self, error: WorldDeleted) -> None:
+        """Let go of the world whose database has raised this, if it is open."""
+        for host in list(self.hosts.values()):
+            if host.guard is error.source:
+                self.gone(host)
+
+    def gone(self, host: WorldHost) -> None:
+        """It was deleted elsewhere: end its sessions, and let the next one who asks find what its name means."""
+        if self.hosts.get(host.name) is not host:
+            return
+        self._forget(host)
+        task = asyncio.get_running_loop().create_task(self._end(host))
+        self._going[host.name] = task
+        task.add_done_callback(lambda _: self._going.pop(host.name))
+
+    def _forget(self, host: WorldHost) -> None:
+        self.hosts.pop(host.name, None)
+        host.is_gone = True
+        host.pump.give_up(host.guard.gone())
+        host.shut_down(DELETED, 0)
+        for tell in self.on_gone:
+            tell(host)
+
+    async def _end(self, host: WorldHost) -> None:
+        async with self._alone(host.name):
+            await host.close(0.0)
+            with suppress(GatewayError):  # the store is away: whoever opens it next finds out
+                await asyncio.to_thread(retiring.settle, self.store.blocking(), host.identity, now_us())
+
     # -- ports.Worlds ---------------------------------------------------------------------
 
     async def create(self, name: str, options: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
         wanted = checked_options(options, OPTION_NAMES)
         world_name(name)
         try:
-            host, created = await self.host(name), False
+            info, created = await self.info(name), False
         except UnknownWorld:
-            host, created = await self.host(name, create=wanted), True
-        info = await host.info()
+            info, created = await self.with_host(name, lambda host: host.info(), create=wanted), True
         if "stride" in wanted and wanted["stride"] != info["stride"]:
             raise Unprocessable(
                 f"world {name} exists with stride {info['stride']}; a stride of {wanted['stride']} needs another world"
@@ -156,60 +234,103 @@ class Worlds:
         return info, created
 
     async def info(self, name: str) -> Mapping[str, Any]:
-        return await (await self.host(name)).info()
+        return await self.with_host(name, lambda host: host.info())
 
     async def list(self) -> list[Mapping[str, Any]]:
         return [self._short(name) for name in await self._names.all(self.hosts)]
 
     def _short(self, name: str) -> Mapping[str, Any]:
         host = self.hosts.get(name)
-        return {"world": name, "open": False} if host is None else {**host.facts(), "open": True}
+        if host is not None:
+            return {**host.facts(), "open": True}
+        error = self._names.errors.get(name)
+        return {"world": name, "open": False, **({} if error is None else {"error": error})}
 
     async def patch(self, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         wanted = checked_options(options, ("retention", "ring_s"))
         if not wanted:
             raise BadInput('nothing to change; send {"retention": "ring" | "record"} or {"ring_s": seconds}')
-        host = await self.host(name)
-        await host.database.set_options(wanted)
-        return await host.info()
+
+        async def change(host: WorldHost) -> Mapping[str, Any]:
+            await host.database.set_options(wanted)
+            return await host.info()
+
+        return await self.with_host(name, change)
 
     async def delete(self, name: str) -> None:
-        host = await self.host(name)
-        host.shut_down("world deleted", 0)
-        await self._close(host)
+        self._refuse_when_draining()
+        self.keeper.begin()
+        async with self._alone(world_name(name)):
+            host = self.hosts.get(name)
+            if host is None:
+                await asyncio.to_thread(retiring.delete_world, self.store.blocking(), name, now_us())
+            else:
+                await self._delete_open(host)
+        with suppress(GatewayError):  # its name is free; what is left can wait
+            await self.keeper.reap()
+
+    async def _delete_open(self, host: WorldHost) -> None:
         try:
-            await self.store.delete_namespace(name)
-        except NotFound:
-            raise UnknownWorld(f"world {name} was deleted by another meanwhile") from None
+            await host.database.world.retire(now_us())
+        except (WorldDeleted, UnknownWorld):
+            self.gone(host)
+            raise UnknownWorld(f"world {host.name} was deleted by another meanwhile") from None
+        except (StoreUnavailable, Conflict):
+            raise
+        except (GatewayError, apsw.Error) as error:
+            log.warning("world %s is deleted though it cannot be written: %s", host.name, error)
+            await asyncio.to_thread(retiring.retire, self.store.blocking(), host.identity, now_us())
+        self._forget(host)
+        await host.close(0.0)
 
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
-        host = await self.host(name, create={} if options.role == "publish" else None)
-        return await host.open_session(options, link)
+        create: Mapping[str, Any] | None = {} if options.role == "publish" else None
+        return await self.with_host(name, lambda host: host.open_session(options, link), create=create)
 
     async def post_frames(
         self, name: str, messages: AsyncIterator[bytes], *, durable: bool
     ) -> Mapping[str, Any]:
         frames = await from_first_frame(messages)
-        return await (await self.host(name, create={})).post(frames, durable=durable)
+        begun: list[bytes] = []
+
+        async def noted() -> AsyncIterator[bytes]:
+            async for message in frames:
+                begun[:] = [message]
+                yield message
+
+        async def post(host: WorldHost) -> Mapping[str, Any]:
+            try:
+                return await host.post(noted(), durable=durable)
+            except WorldDeleted as error:
+                if begun:  # the frames are gone: only their sender has them
+                    self.gone_by(error)
+                    raise Conflict(error.message) from None
+                raise
+
+        return await self.with_host(name, post, create={})
 
     async def last_synced(self, name: str) -> Mapping[str, Any]:
-        return await (await self.host(name)).last_synced()
+        return await self.with_host(name, lambda host: host.last_synced())
 
     async def state_at(
         self, name: str, *, epoch: int | None = None, tick: int | None = None, at_us: int | None = None
     ) -> Mapping[str, Any]:
-        return await (await self.host(name)).database.state_at(epoch=epoch, tick=tick, at_us=at_us)
+        return await self.with_host(
+            name, lambda host: host.database.state_at(epoch=epoch, tick=tick, at_us=at_us)
+        )
 
     async def history(
         self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None
     ) -> AsyncIterator[bytes]:
-        host = await self.host(name)
-        return host.database.frames(epoch=epoch, from_tick=from_tick, to_tick=to_tick)
+        return await self.with_host(
+            name,
+            lambda host: _begun(host.database.frames(epoch=epoch, from_tick=from_tick, to_tick=to_tick)),
+        )
 
     async def udp_token(self, name: str) -> Mapping[str, Any]:
         if self.udp is None:
             raise NotFound("the plain UDP door is closed; start the gateway with --udp 127.0.0.1:4434")
-        return await self.udp.register(await self.host(name, create={}))
+        return await self.with_host(name, self.udp.register, create={})
 
     # -- the end --------------------------------------------------------------------------
 
@@ -229,11 +350,32 @@ class Worlds:
     async def aclose(self, timeout_s: float) -> bool:
         """Flush every journal (together within ``timeout_s``) and close every world. False: some
         frames were not taken by the store."""
+        await self.keeper.stop()
         hosts, self.hosts = list(self.hosts.values()), {}
+        await asyncio.gather(*self._going.values(), return_exceptions=True)
         ends = await asyncio.gather(*(host.close(timeout_s) for host in hosts), return_exceptions=True)
         if self.rounds is not None:
             self.rounds.close()
         return all(end is True for end in ends)
+
+
+async def _begun(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, its first message read already: what is wrong with it shows before anything is answered."""
+    first = [message async for message in _at_most_one(messages)]
+
+    async def whole() -> AsyncIterator[bytes]:
+        for message in first:
+            yield message
+        async for message in messages:
+            yield message
+
+    return whole()
+
+
+async def _at_most_one(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for message in messages:
+        yield message
+        return
 
 
 def checked_options(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import apsw
 
-from gateway.errors import BadInput, Conflict, Unprocessable
+from gateway.errors import BadInput, Conflict, NotFound, Unprocessable
 from gateway.limits import (
     HEAD_TRUSTED_S,
     SQL_WORK_S_MAX,
@@ -79,6 +79,8 @@ class Database:
         self.guard: Callable[[apsw.Connection], None] | None = None
         """Looks, before anything else is read or written, whether this is still what was opened. Called
         within the transaction; where the head is trusted, after each time when it was not."""
+        self.meaning: Callable[[BaseException], BaseException] | None = None
+        """What an error of the store means for what was opened."""
         self._guarded = False
         self._refused = False
         """The guard raised: what it saw is not to be kept."""
@@ -145,9 +147,11 @@ class Database:
 
     def renew(self) -> None:
         """Drop what is known where somebody else has committed since: a single writer does not ask by itself."""
-        known = self.version
-        if known is not None and self.store.stat(self.namespace).version != known:
-            self.throw_away()
+        try:
+            if self.version is not None and self.store.stat(self.namespace).version != self.version:
+                self.throw_away()
+        except NotFound as error:
+            raise self.meaning_of(error) from None
 
     @property
     def connection(self) -> apsw.Connection:
@@ -182,7 +186,11 @@ class Database:
             file.failure = None
         if failure is None and isinstance(error, apsw.InterruptError) and self._deadline.is_over:
             return self._deadline.error(self.pages.ns.key)
-        return failure or error
+        return error if failure is None else self.meaning_of(failure)
+
+    def meaning_of(self, error: BaseException) -> BaseException:
+        """What an error of the store means here."""
+        return error if self.meaning is None else self.meaning(error)
 
     def read(self, fn: Callable[[apsw.Connection], T]) -> T:
         """``fn(connection)`` within one read transaction: one snapshot throughout."""
@@ -235,8 +243,7 @@ class Database:
         is kept for longer than that, so that it is not written to when its key reaches nothing good."""
         now_s = self._monotonic()
         if self._guarded and now_s - self._trusted_at_s > HEAD_TRUSTED_S:
-            if self.store.stat(self.namespace).version != self.version:
-                self.throw_away()
+            self.renew()
             self._trusted_at_s = now_s
 
     def hold(
@@ -371,9 +378,11 @@ def commit_held(databases: Sequence[Database]) -> None:
     try:
         first = databases[0]
         commit_together(first.store, [database.pages for database in databases], first.new_key())
-    except BaseException:
+    except BaseException as error:
         for database in databases:
             database.throw_away()
-        raise
+        raise next(
+            (told for one in databases if (told := one.meaning_of(error)) is not error), error
+        ) from None
     for database in databases:
         database._kept()

@@ -11,14 +11,15 @@ Every method blocks. ``docs/STORE.md``, "Names", describes the tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final, Literal, NamedTuple, TypeVar, cast
 
 import apsw
 
-from gateway.errors import Forbidden, NotFound, StoreUnavailable, Unprocessable
-from gateway.store.base import AdministeredStore, BlockingStore, Namespace
+from gateway.errors import NotFound, StoreUnavailable, Unprocessable
+from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database, transact_together
+from gateway.store.world.namespaces import is_in_process, ns_id_of, reaches
 
 T = TypeVar("T")
 
@@ -89,19 +90,6 @@ def _is_there(store: BlockingStore) -> bool:
     return not is_in_process(store) or ns_id_of(store, CATALOGUE_KEY) is not None
 
 
-def is_in_process(store: BlockingStore) -> bool:
-    """Whether the store is in this process: then nobody else has it, and a deleted namespace is gone at once."""
-    return bool(getattr(store, "in_process", False))
-
-
-def ns_id_of(store: BlockingStore, key: str) -> str | None:
-    """The id of the namespace of that key; None where there is none, or it cannot be told."""
-    with suppress(NotFound, Forbidden):
-        if isinstance(store, AdministeredStore):
-            return store.namespace_info(key).ns_id
-    return None
-
-
 def entry_of(store: BlockingStore, name: str) -> Entry | None:
     """The name's row; None: it means its own key."""
     return read(store, lambda connection: find(connection, name), None)
@@ -135,15 +123,6 @@ def _writable(store: BlockingStore) -> Iterator[Database]:
         yield database
     finally:
         database.close()
-
-
-def reaches(store: BlockingStore, key: str) -> bool:
-    """False where the data plane still serves another namespace under ``key``, which was deleted or renamed:
-    no namespace's head is older than itself. True also where that cannot be told."""
-    if is_in_process(store):
-        return True
-    ns_id = ns_id_of(store, key)
-    return ns_id is None or store.stat(Namespace(key)).version >= ns_id
 
 
 def change(store: BlockingStore, fn: Callable[[apsw.Connection], T]) -> T:

@@ -16,9 +16,9 @@ from gateway.errors import Conflict, NotFound, WorldDeleted
 from gateway.limits import NAME_ATTEMPTS_MAX, RING_PRUNE_EVERY_S, RING_PRUNE_ROWS_MAX, RING_QUICK_BYTES_MAX
 from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
 from gateway.store.database import Database
-from gateway.store.world import home, naming, reading, schema, soundness, writing
+from gateway.store.world import home, naming, reading, retiring, schema, soundness, writing
 from gateway.store.world.history import History
-from gateway.store.world.naming import Guard, Identity
+from gateway.store.world.identity import Guard, Identity, deleted, unknown
 from gateway.store.world.schema import Part, Retention, WorldInfo
 from gateway.store.world.state import MakeState
 from gateway.wire.framecodec import LEVEL, FrameEncoder
@@ -56,6 +56,7 @@ class WorldDatabase(History):
         self.identity = identity
         self.guard = guard
         database.guard = guard if database.pages.read_only else self._look
+        database.meaning = guard.of
         self._encoder = FrameEncoder(level)
         self.fence = home.Fence()
         self._fenced_at: tuple[int, int] | None = None
@@ -90,7 +91,7 @@ class WorldDatabase(History):
                 if naming.confirm(store, identity, now_us):
                     return world, opened
             except WorldDeleted:
-                naming.bury(store, identity, now_us)
+                retiring.bury(store, identity, now_us)
             except NotFound:  # deleted in this moment: look again
                 pass
             except BaseException:
@@ -118,7 +119,7 @@ class WorldDatabase(History):
         created = False
         if not self.database.read(lambda c: schema.is_world(c) and schema.is_current(c, parts)):
             if info is None and not self.database.read(schema.is_world):
-                raise naming.deleted(self.identity.name)
+                raise deleted(self.identity.name)
             created = self.database.transact(lambda connection: _make(connection, info, parts))
         opened = self.database.read(_opened)
         self.guard.born_us = opened.info.created_at_us
@@ -150,7 +151,7 @@ class WorldDatabase(History):
             before, identity = identity, naming.resolve(store, name)
             if identity == before:
                 break
-        raise naming.unknown(name)
+        raise unknown(name)
 
     @classmethod
     def read_again(
@@ -177,7 +178,7 @@ class WorldDatabase(History):
             return world, world._open(None, parts)
         except NotFound:
             world.close()
-            raise naming.deleted(identity.name) from None
+            raise deleted(identity.name) from None
         except BaseException:
             world.close()
             raise

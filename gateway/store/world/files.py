@@ -13,13 +13,15 @@ from typing import TypeVar
 
 import apsw
 
-from gateway.errors import BadInput, StoreUnavailable, Unprocessable
+from gateway.errors import BadInput, NameTaken, StoreUnavailable, Unprocessable
 from gateway.limits import IMPORT_PAGES_PER_COMMIT
 from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database
 from gateway.store.hardening import harden
 from gateway.store.pages import PAGE_SIZES, Pages
-from gateway.store.world import schema
+from gateway.store.world import naming, schema
+from gateway.store.world.identity import Identity
+from gateway.wire.names import is_world_name
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -112,15 +114,17 @@ def import_file(
     *,
     new_key: Callable[[], bytes],
     progress: Progress | None = None,
+    now_us: int = 0,
 ) -> int:
     """Put an ordinary SQLite file into a new namespace, page by page; answers the pages.
 
     Page 0 goes last, so until it is whole the namespace is an empty database. A world takes the
-    namespace's name. Raises ``Unprocessable``: not SQLite, damaged, or the namespace exists.
+    namespace's name; a name that was deleted gets a namespace never used before. Raises ``Unprocessable``:
+    not SQLite, damaged, or the namespace exists.
     """
     file = SqliteFile(path)
     try:
-        return file.read(lambda connection: _import(connection, store, ns, path, new_key, progress))
+        return file.read(lambda connection: _import(connection, store, ns, path, new_key, progress, now_us))
     finally:
         file.close()
 
@@ -132,6 +136,7 @@ def _import(
     path: Path,
     new_key: Callable[[], bytes],
     progress: Progress | None,
+    now_us: int,
 ) -> int:
     """Within a read transaction on the file, so that nobody changes it meanwhile."""
     page_size, total = connection.execute("PRAGMA page_size").get, connection.execute("PRAGMA page_count").get
@@ -142,12 +147,30 @@ def _import(
             f"{path} has page size {page_size} or is in WAL mode; run PRAGMA journal_mode=DELETE, "
             "PRAGMA page_size=8192 and VACUUM on it first"
         )
-    store.create_namespace(ns.key)
-    pages = Pages(store, ns, new_key=new_key, page_size=page_size, follow_head=False, cache_bytes=0)
+    identity = new_identity(store, ns.key)
+    target = Namespace(identity.key, ns.proof)
+    try:
+        store.create_namespace(target.key)
+    except Unprocessable:  # an empty one that was made by use, or left by an import that broke off
+        if identity.generation == 1:
+            raise
+    pages = Pages(store, target, new_key=new_key, page_size=page_size, follow_head=False, cache_bytes=0)
     _copy_pages(pages, path, total, progress)
     if connection.execute("PRAGMA application_id").get == schema.APPLICATION_ID:
-        _rename_world(store, ns)
+        _rename_world(store, target, ns.key)
+    naming.publish(store, identity, now_us)
     return int(total)
+
+
+def new_identity(store: BlockingStore, key: str) -> Identity:
+    """What a new database of that name will be; a key that is no name of a world means itself. Raises
+    ``Unprocessable`` where there is one."""
+    if not is_world_name(key):
+        return Identity(key)
+    try:
+        return naming.vacant(store, key)
+    except NameTaken:
+        raise Unprocessable(f"{key!r} exists and is not empty; choose another name") from None
 
 
 def _copy_pages(pages: Pages, path: Path, total: int, progress: Progress | None) -> None:
@@ -172,9 +195,14 @@ def _with_size(first_page: bytes, pages: int) -> bytes:
     return first_page[:28] + pages.to_bytes(4, "big") + first_page[32:]
 
 
-def _rename_world(store: BlockingStore, ns: Namespace) -> None:
+def _rename_world(store: BlockingStore, ns: Namespace, name: str) -> None:
     database = Database.open(store, ns)
     try:
-        database.transact(lambda c: c.execute("UPDATE meta SET value = ? WHERE name = 'world'", (ns.key,)))
+        database.transact(lambda connection: _name(connection, name))
     finally:
         database.close()
+
+
+def _name(connection: apsw.Connection, name: str) -> None:
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'world'", (name,))
+    connection.execute("DELETE FROM meta WHERE name = 'deleted_at'")

@@ -1,7 +1,7 @@
-"""From a world's name to the namespace that it means: found, made, given up. Room: store. Blocks.
+"""From a world's name to the namespace that it means: found, or made. Room: store. Blocks.
 
 The one place where that is decided; the rows are those of :mod:`gateway.store.world.catalogue`. Whoever
-has opened a world keeps to the namespace that he found, with a :class:`Guard` that tells when the name has
+has opened a world keeps to the namespace that he found, with a guard that tells when the name has
 come to mean another one: deleting a world writes so into the world itself, in the commit that changes the
 catalogue, so that a writer's next commit conflicts, whatever it believes.
 """
@@ -11,93 +11,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 import apsw
 
-from gateway.errors import (
-    Conflict,
-    Forbidden,
-    GatewayError,
-    NameTaken,
-    NotFound,
-    StoreUnavailable,
-    UnknownWorld,
-    Unprocessable,
-    WorldDeleted,
-)
-from gateway.limits import HALF_MADE_S, NAME_ATTEMPTS_MAX, NAME_FORGOTTEN_S
-from gateway.store.base import AdministeredStore, BlockingStore, Namespace, PageRead
+from gateway.errors import Conflict, GatewayError, Unprocessable
+from gateway.limits import NAME_ATTEMPTS_MAX
+from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database
 from gateway.store.world import catalogue
-from gateway.store.world.catalogue import (
-    Entry,
-    EntryState,
-    Retired,
-    is_in_process,
-    key_of,
-    ns_id_of,
-    reaches,
-)
+from gateway.store.world.catalogue import Entry
+from gateway.store.world.identity import Identity, mark_deleted, taken, unknown
+from gateway.store.world.namespaces import administered, is_occupied, is_served, is_there, reaches
 from gateway.store.world.schema import APPLICATION_ID
 
 HALF_MADE: Final = "mvgateway~making~"
 """Before the keys of what is not yet ready to bear its name."""
-
-
-class Identity(NamedTuple):
-    """What a name means: its generation (1, 2, …), and what the catalogue says of it (None: nothing)."""
-
-    name: str
-    generation: int = 1
-    state: EntryState | None = None
-
-    @property
-    def key(self) -> str:
-        """The namespace."""
-        return key_of(self.name, self.generation)
-
-    @property
-    def entry(self) -> Entry | None:
-        """Its row."""
-        return None if self.state is None else Entry(self.generation, self.state)
-
-
-class Guard:
-    """Tells whether a database is still the world that was opened. Called within a transaction."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.born_us: int | None = None
-        """When the world was made (µs, Unix), once known: tells it from another under the same key."""
-
-    def __call__(self, connection: apsw.Connection) -> None:
-        """Raises :class:`WorldDeleted`."""
-        facts = _facts(connection)
-        born_us = facts.get("created_at")
-        if "deleted_at" in facts or (self.born_us is not None and born_us != self.born_us):
-            raise deleted(self.name)
-        self.born_us = born_us
-
-
-def _facts(connection: apsw.Connection) -> dict[str, int]:
-    query = "SELECT name, value FROM meta WHERE name IN ('created_at', 'deleted_at')"
-    try:
-        return dict(connection.execute(query))
-    except apsw.SQLError:  # no such table: nothing was made here yet
-        return {}
-
-
-def deleted(name: str) -> WorldDeleted:
-    """The error of who still works on a world that is no more."""
-    return WorldDeleted(f"world {name} was deleted meanwhile; ask again for the one of that name now, if any")
-
-
-def unknown(name: str) -> UnknownWorld:
-    """The error for a name that means nothing."""
-    return UnknownWorld(
-        f"there is no world {name!r} in this store; GET /v1/worlds or `mvgateway worlds` lists those there are"
-    )
 
 
 # --- found ----------------------------------------------------------------------------------
@@ -112,18 +41,19 @@ def resolve(store: BlockingStore, name: str) -> Identity:
     return identity
 
 
+def expected(store: BlockingStore, name: str) -> Identity:
+    """What ``name`` means, or will mean once it is made: for databases that are made with the first write."""
+    identity = _identity(name, catalogue.entry_of(store, name))
+    return _later(identity) if identity.state == "deleted" else identity
+
+
 def holds(store: BlockingStore, identity: Identity) -> bool:
     """Whether its name still means it."""
-    entry = catalogue.entry_of(store, identity.name)
-    return _is_at(entry, identity) and (entry is None or entry.state != "deleted")
+    return identity.is_of(catalogue.entry_of(store, identity.name))
 
 
 def _identity(name: str, entry: Entry | None) -> Identity:
     return Identity(name) if entry is None else Identity(name, *entry)
-
-
-def _is_at(entry: Entry | None, identity: Identity) -> bool:
-    return (1 if entry is None else entry.generation) == identity.generation
 
 
 # --- made -----------------------------------------------------------------------------------
@@ -190,11 +120,6 @@ def vacant(store: BlockingStore, name: str) -> Identity:
 
 def _later(identity: Identity) -> Identity:
     return identity._replace(generation=identity.generation + 1)
-
-
-def taken(name: str) -> NameTaken:
-    """The error of who comes second."""
-    return NameTaken(f"world {name} exists already; choose another name")
 
 
 def publish(store: BlockingStore, identity: Identity, now_us: int, over: Sequence[Database] = ()) -> None:
@@ -270,130 +195,3 @@ def _publish_over(store: BlockingStore, identity: Identity, now_us: int) -> None
     finally:
         for database in over:
             database.close()
-
-
-# --- given up -------------------------------------------------------------------------------
-
-
-def mark_deleted(connection: apsw.Connection, now_us: int) -> None:
-    """Write into a world that it is no more. Within a transaction."""
-    connection.execute("REPLACE INTO meta(name, value) VALUES('deleted_at', ?)", (now_us,))
-
-
-def retire(store: BlockingStore, identity: Identity, now_us: int, world: Database | None = None) -> None:
-    """Its name means nothing any more; the namespace goes later, by :func:`reap`. ``world``: its database,
-    where it can be written: both in one commit. Raises ``UnknownWorld`` where another was first."""
-    ns_id = ns_id_of(store, identity.key)
-
-    def change(connections: Sequence[apsw.Connection]) -> None:
-        entry = catalogue.find(connections[0], identity.name)
-        if not _is_at(entry, identity) or (entry is not None and entry.state == "deleted"):
-            raise unknown(identity.name)
-        catalogue.put(connections[0], identity.name, Entry(identity.generation, "deleted"), now_us)
-        catalogue.put_retired(connections[0], Retired(identity.key, ns_id, now_us))
-        for connection in connections[1:]:
-            mark_deleted(connection, now_us)
-
-    catalogue.change_with(store, [] if world is None else [world], change)
-
-
-def bury(store: BlockingStore, identity: Identity, now_us: int) -> None:
-    """Its namespace was taken away behind the catalogue's back: the name means nothing, until the next."""
-
-    def change(connection: apsw.Connection) -> None:
-        entry = catalogue.find(connection, identity.name)
-        if _is_at(entry, identity) and (entry is None or entry.state != "deleted"):
-            catalogue.put(connection, identity.name, Entry(identity.generation, "deleted"), now_us)
-
-    catalogue.change(store, change)
-
-
-def reap(store: BlockingStore, now_us: int, wait_s: float) -> float | None:
-    """Delete the namespaces that were given up ``wait_s`` seconds ago; in how many seconds the next one is
-    due (None: there is none). One that branches are laid over stays until they are gone."""
-    gone: list[str] = []
-    left: list[float] = []
-    for old in catalogue.retired(store):
-        due_s = old.retired_at_us / 1e6 + wait_s - now_us / 1e6
-        if due_s > 0:
-            left.append(due_s)
-        elif _remove(store, old):
-            gone.append(old.key)
-    if gone:
-        before_us = now_us - int(NAME_FORGOTTEN_S * 1e6)
-        catalogue.change(store, lambda connection: catalogue.forget(connection, gone, before_us))
-    return min(left, default=None)
-
-
-def _remove(store: BlockingStore, old: Retired) -> bool:
-    try:
-        admin = administered(store)
-        if old.ns_id is None or admin.namespace_info(old.key).ns_id == old.ns_id:
-            admin.delete_namespace(old.key)
-    except NotFound:
-        return True
-    except (Conflict, Forbidden):  # branches on it, or no admin API
-        return False
-    return True
-
-
-def reap_half_made(store: BlockingStore, now_us: int) -> None:
-    """Remove what processes that died have left half made. Raises :class:`Forbidden` without an admin API."""
-    admin = administered(store)
-    for info in admin.list_namespaces(HALF_MADE):
-        began_s = info.key.removeprefix(HALF_MADE).partition("~")[0]
-        if began_s.isdigit() and int(began_s) < now_us / 1e6 - HALF_MADE_S:
-            with suppress(NotFound, Conflict):
-                admin.delete_namespace(info.key)
-
-
-# --- what a namespace holds -----------------------------------------------------------------
-
-
-def is_there(store: BlockingStore, key: str) -> bool:
-    """Whether there is such a namespace. Where namespaces are made by use, asking may make it."""
-    if is_in_process(store):
-        return ns_id_of(store, key) is not None
-    try:
-        store.stat(Namespace(key))
-    except NotFound:
-        return False
-    return True
-
-
-def is_occupied(store: BlockingStore, key: str) -> bool:
-    """Whether anything was ever written to it. What cannot be read counts as something."""
-    ns = Namespace(key)
-    try:
-        return is_there(store, key) and bool(store.read(ns, [PageRead(0, store.stat(ns).version)])[0].data)
-    except NotFound:
-        return False
-    except StoreUnavailable:
-        raise
-    except GatewayError:
-        return True
-
-
-def is_served(store: BlockingStore, key: str) -> bool:
-    """False where the data plane serves a namespace under ``key`` which is not the store's of that key (any
-    more). True also where there is none, or where it cannot be told."""
-    if is_in_process(store) or not _can_tell(store):
-        return True
-    if ns_id_of(store, key) is None and not is_there(store, key):  # which may make it, by use
-        return True
-    return ns_id_of(store, key) is not None and reaches(store, key)
-
-
-def _can_tell(store: BlockingStore) -> bool:
-    try:
-        administered(store).list_namespaces(catalogue.CATALOGUE_KEY)
-    except Forbidden:
-        return False
-    return True
-
-
-def administered(store: BlockingStore) -> AdministeredStore:
-    """The store, where its namespaces can be changed. Raises :class:`Forbidden`."""
-    if isinstance(store, AdministeredStore):
-        return store
-    raise Forbidden("this store's namespaces cannot be renamed or deleted")

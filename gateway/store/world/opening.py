@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gateway.store.base import BlockingStore
 from gateway.store.world.database import Opened, WorldDatabase
 from gateway.store.world.home import Fence
-from gateway.store.world.naming import Guard, Identity
+from gateway.store.world.identity import Guard, Identity
 from gateway.store.world.schema import Part, Retention
 from gateway.store.world.state import MakeState
 from gateway.wire.framecodec import LEVEL

@@ -21,6 +21,9 @@ APPLICATION_ID: Final = 0x6D76_6777
 
 USER_VERSION: Final = 1
 
+_APPLICATION_ID_AT: Final = slice(68, 72)
+"""The file format, section 1.3: ``application_id``, big-endian."""
+
 _TABLES: Final = """
 CREATE TABLE meta(
   name TEXT PRIMARY KEY,
@@ -138,6 +141,11 @@ def is_world(connection: apsw.Connection) -> bool:
         )
     soundness.check_readable(connection)
     return True
+
+
+def is_worlds_page(first_page: bytes) -> bool:
+    """Whether a database's first page is a world's."""
+    return int.from_bytes(first_page[_APPLICATION_ID_AT], "big") == APPLICATION_ID
 
 
 def create(connection: apsw.Connection, info: WorldInfo) -> None:

@@ -1,0 +1,146 @@
+"""Keeps what is open here true to its name: others over the same store may delete it and make it again. Room: runtime.
+
+A writer learns that by its next commit, whatever happens (:mod:`gateway.store.world.identity`). This is for
+those who only read, and for namespaces that were taken away without the catalogue's knowledge, of which a
+real mvstore goes on taking commits for a while. It also removes what was deleted, when its time has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.errors import Forbidden, GatewayError, NotFound
+from gateway.limits import CATALOGUE_LOOK_S, NAMESPACE_LOOK_S, REAP_S, RETIRED_S
+from gateway.store.base import Namespace, Store, Version
+from gateway.store.world import catalogue, retiring
+from gateway.store.world.identity import Identity
+from gateway.store.world.namespaces import is_in_process
+
+log = logging.getLogger("mvgateway.world")
+
+
+class Kept(Protocol):
+    """Something that is open here."""
+
+    @property
+    def identity(self) -> Identity:
+        """What it was opened as."""
+
+    @property
+    def commits(self) -> int:
+        """How many commits went to it from here."""
+
+    def on_gone(self) -> None:
+        """Its name means another one now, or its namespace is not there any more."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is known of a namespace that is open: its id, and the commits by which it was last looked at."""
+
+    ns_id: str | None = None
+    commits: int = -1
+
+
+class Keeper:
+    """``kept``: what is open now. :meth:`begin` it when something is, :meth:`stop` it at the end."""
+
+    def __init__(self, store: Store, kept: Callable[[], Iterable[Kept]]) -> None:
+        self._store = store
+        self._kept = kept
+        self._here = is_in_process(store.blocking())
+        self._task: asyncio.Task[None] | None = None
+        self._version: Version | None = None
+        self._seen: dict[Kept, _Seen] = {}
+        self._has_admin = True
+        self._look_at_s = self._reap_at_s = 0.0
+
+    def begin(self) -> None:
+        """Idempotent."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Idempotent."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        """Where the store is in this process nobody else has it: nothing but the rest of old deletions to do."""
+        while True:
+            with suppress(GatewayError):  # the store is away: the next time tells
+                await self.look()
+            await asyncio.sleep(REAP_S if self._here else CATALOGUE_LOOK_S)
+
+    async def look(self) -> None:
+        """One round, of what is due by now."""
+        now_s = time.monotonic()
+        if not self._here:
+            await self._look_at_names()
+            if self._has_admin and now_s >= self._look_at_s:
+                self._look_at_s = now_s + NAMESPACE_LOOK_S
+                await self._look_at_namespaces()
+        if now_s >= self._reap_at_s:
+            await self.reap()
+
+    async def reap(self) -> None:
+        """Remove the namespaces of deleted worlds that nobody can reach any more."""
+        self._reap_at_s = time.monotonic() + REAP_S
+        store, now_us = self._store.blocking(), time.time_ns() // 1_000
+        with suppress(Forbidden):  # without an admin API they stay
+            await asyncio.to_thread(retiring.reap, store, now_us, 0.0 if self._here else RETIRED_S)
+            await asyncio.to_thread(retiring.reap_half_made, store, now_us)
+
+    # --- names -------------------------------------------------------------------------------
+
+    async def _look_at_names(self) -> None:
+        """One request, as long as nobody has deleted anything."""
+        try:
+            version = (await self._store.stat(Namespace(catalogue.CATALOGUE_KEY))).version
+        except NotFound:
+            return
+        if version == self._version:
+            return
+        entries = await asyncio.to_thread(catalogue.entries, self._store.blocking())
+        self._version = version
+        for one in list(self._kept()):
+            if not one.identity.is_of(entries.get(one.identity.name)):
+                one.on_gone()
+
+    # --- namespaces --------------------------------------------------------------------------
+
+    async def _look_at_namespaces(self) -> None:
+        """Of those that were written to since: is it still the same one that its key leads to?"""
+        kept = list(self._kept())
+        self._seen = {one: self._seen.get(one, _Seen()) for one in kept}
+        for one, seen in self._seen.items():
+            commits = one.commits
+            if commits != seen.commits:
+                await self._look_at(one, seen)
+                seen.commits = commits
+
+    async def _look_at(self, one: Kept, seen: _Seen) -> None:
+        try:
+            ns_id = (await self._store.namespace_info(one.identity.key)).ns_id
+        except Forbidden:
+            self._has_admin = False
+            return
+        except NotFound:
+            ns_id = ""
+        if ns_id == (seen.ns_id or ns_id) != "":
+            seen.ns_id = ns_id
+            return
+        log.warning(
+            "world %s: its namespace %s was deleted or replaced without this gateway; what was written to it "
+            "since is gone with it",
+            one.identity.name,
+            one.identity.key,
+        )
+        one.on_gone()
