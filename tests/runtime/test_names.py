@@ -154,7 +154,7 @@ async def controls(link: websockets.ClientConnection) -> AsyncIterator[Control]:
 async def test_readers_of_a_world_that_another_gateway_deletes_are_told(
     a: httpx.AsyncClient, b: httpx.AsyncClient
 ) -> None:
-    await publish(b, "zed", b"old")
+    await b.put("/v1/worlds/zed")
     plain = gateway_of(a).plain_server
     assert plain is not None
     async with websockets.connect(f"ws://127.0.0.1:{plain.port}/v1/worlds/zed/live") as reader:
