@@ -75,6 +75,14 @@ class Settings:
         "or * for all; repeatable, or with commas",
         flag="--allow-origin",
     )
+    page_plane: str = _setting(
+        "loopback",
+        "where /stat, /batch/*, /time2version and /nslock/* answer: on loopback addresses, or everywhere",
+        choices=("loopback", "public"),
+    )
+    admin_api: str = _setting(
+        "", "loopback ADDRESS:PORT for the admin API of the gateway's own store; empty: none"
+    )
     retry: str = _setting(
         "auto", "QUIC address validation: auto is on beyond loopback", choices=("auto", "on", "off")
     )
@@ -311,7 +319,7 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError(
             "--cert and --key belong together: give both, or neither to have the gateway make its own"
         )
-    for name in ("plain", "udp"):
+    for name in ("plain", "udp", "admin_api"):
         text = getattr(settings, name)
         if text and not is_loopback(split_address(text, flag_of(name))[0]):
             raise ConfigError(

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway import limits
 from gateway.errors import BadInput, GatewayError, TooLarge
+from gateway.http.planes import check_page_plane
 from gateway.store.base import Namespace
 
 logger = logging.getLogger(__name__)
@@ -180,6 +181,7 @@ class Endpoint:
 
     async def _guarded(self, call: Call) -> None:
         try:
+            check_page_plane(call._scope)
             await self._handler(call)
         except GatewayError as error:
             await call.refuse(error)

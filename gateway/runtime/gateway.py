@@ -22,10 +22,11 @@ from gateway.config import SETTINGS, Settings, is_loopback, reloadable, split_ad
 from gateway.core.admission import Refusals
 from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
-from gateway.http import dataplane
+from gateway.http import admin, dataplane
 from gateway.http.access import AccessLog
 from gateway.http.app import Application, build_app
 from gateway.http.entities import entity_routes
+from gateway.http.planes import WithoutPagePlane
 from gateway.http.recordings import recording_routes
 from gateway.http.server import TcpServer, hypercorn_config
 from gateway.quic import QuicOptions, ServerTls, listen
@@ -78,6 +79,7 @@ class Gateway:
         self.endpoint: Any = None
         self.tls_server: TcpServer | None = None
         self.plain_server: TcpServer | None = None
+        self.admin_server: TcpServer | None = None
         self._tls = ServerTls(certificates.current.cert_pem, certificates.current.key_pem)
         self._watch: asyncio.Task[None] | None = None
         self._operator_watch: Watch | None = None
@@ -144,8 +146,11 @@ class Gateway:
     async def _open_doors(self, sockets: Sockets) -> None:
         settings = self.settings
         port = sockets.tls.getsockname()[1]
+        outside = self._served
+        if settings.page_plane == "loopback" and not is_loopback(settings.host):
+            outside = WithoutPagePlane(outside)
         self.tls_server = TcpServer(
-            self._served,
+            outside,
             hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes),
             lambda: self.certificates.context,
         )
@@ -154,7 +159,7 @@ class Gateway:
             settings.host,
             port,
             tls=self._tls,
-            asgi_app=self._served,
+            asgi_app=outside,
             doors=self.doors,
             sock=sockets.quic,
             options=self._quic_options(),
@@ -165,6 +170,12 @@ class Gateway:
                 self._served, hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes)
             )
             await self.plain_server.listen(sockets.plain)
+        if sockets.admin is not None:
+            self.admin_server = servers["admin"] = TcpServer(
+                Application(admin.routes(self.store), self.origins, self.refusals),
+                hypercorn_config(None, settings.max_message_bytes),
+            )
+            await self.admin_server.listen(sockets.admin)
         if sockets.udp is not None:
             self.worlds.udp = UdpDoor(UDP_LINGER_S)
             await self.worlds.udp.listen(sockets.udp)
@@ -184,9 +195,14 @@ class Gateway:
             handshakes_per_address_per_s=self.settings.handshakes_per_address_per_s,
         )
 
+    def _tcp_servers(self) -> list[TcpServer]:
+        """Those that are open."""
+        servers = (self.tls_server, self.plain_server, self.admin_server)
+        return [server for server in servers if server is not None]
+
     def _ended_connections(self) -> int:
         """How many connections have ended so far."""
-        tcp = sum(getattr(s, "connections_ended", 0) for s in (self.tls_server, self.plain_server))
+        tcp = sum(getattr(server, "connections_ended", 0) for server in self._tcp_servers())
         return tcp + int(self.endpoint.counters["connections_ended"])
 
     # -- facts ----------------------------------------------------------------------------
@@ -210,6 +226,11 @@ class Gateway:
             plain_host = split_address(self.settings.plain, "--plain")[0]
             facts["plain"] = (
                 f"http://{plain_host}:{self.plain_server.port} (HTTP/1.1 and h2c, this machine only)"
+            )
+        if self.admin_server is not None:
+            admin_host = split_address(self.settings.admin_api, "--admin-api")[0]
+            facts["admin"] = (
+                f"http://{admin_host}:{self.admin_server.port} (the store's admin API, this machine only)"
             )
         if self.worlds.udp is not None:
             facts["udp"] = f"{self.worlds.udp.address[0]}:{self.worlds.udp.address[1]} (plain UDP publishers)"
@@ -277,9 +298,8 @@ class Gateway:
         if self._watch is not None:
             self._watch.cancel()
         self.events.note("draining", sessions=self.worlds.sessions, seconds_at_most=timeout_s)
-        for server in (self.tls_server, self.plain_server):
-            if server is not None:
-                server.stop_accepting()
+        for server in self._tcp_servers():
+            server.stop_accepting()
         self.worlds.shut_down("the gateway is stopping", RECONNECT_AFTER_MS)
         if self.worlds.udp is not None:
             self.worlds.udp.close()
@@ -298,7 +318,7 @@ class Gateway:
         return closed.done() and flushed.done() and flushed.result()
 
     def _closing_doors(self, timeout_s: float) -> list[asyncio.Future[None]]:
-        closing = [s.aclose(timeout_s) for s in (self.tls_server, self.plain_server) if s is not None]
+        closing = [server.aclose(timeout_s) for server in self._tcp_servers()]
         if self.endpoint is not None:
             closing.append(self._close_endpoint(timeout_s))
         return [asyncio.ensure_future(one) for one in closing]

@@ -33,6 +33,7 @@ class Sockets(NamedTuple):
     tls: socket.socket
     plain: socket.socket | None
     udp: socket.socket | None
+    admin: socket.socket | None
 
     def close(self) -> None:
         """Close those that nobody has taken over."""
@@ -46,17 +47,21 @@ def bind_all(settings: Settings) -> Sockets:
     bound: list[socket.socket | None] = []
     try:
         bound += bind_both(settings.host, settings.port)
-        for bind, address, flag in ((bind_tcp, settings.plain, "--plain"), (bind_udp, settings.udp, "--udp")):
+        for bind, address, flag in (
+            (bind_tcp, settings.plain, "--plain"),
+            (bind_udp, settings.udp, "--udp"),
+            (bind_tcp, settings.admin_api, "--admin-api"),
+        ):
             bound.append(named(bind, *split_address(address, flag), flag) if address else None)
     except ConfigError:
         for sock in bound:
             if sock is not None:
                 sock.close()
         raise
-    quic, tls, plain, udp = bound
+    quic, tls, plain, udp, admin_api = bound
     assert quic is not None
     assert tls is not None
-    return Sockets(quic, tls, plain, udp)
+    return Sockets(quic, tls, plain, udp, admin_api)
 
 
 def bind_both(host: str, port: int) -> tuple[socket.socket, socket.socket]:
