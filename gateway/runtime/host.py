@@ -227,6 +227,8 @@ class WorldHost:
             if time.monotonic() - maintained < limits.MAINTAIN_S:
                 continue
             maintained = time.monotonic()
+            if not self.homing.held and self.homing.home.elsewhere:
+                continue  # the home asks for upkeep, and nobody else
             try:
                 await self.database.maintain(as_home=self.homing.held)
             except GatewayError as error:

@@ -22,6 +22,7 @@ from gateway.store.base import (
     Committed,
     Namespace,
     NamespaceCommit,
+    NamespaceInfo,
     Stat,
     Version,
 )
@@ -32,16 +33,16 @@ ASSUMED_VERSION: Final = "assumed-version"
 
 AskStat = Callable[[NamespaceCommit, str | None], Awaitable[tuple[Stat, bool]]]
 """``/stat`` since the part's assumed version, as the lock's owner: what it says, and whether the store checks by itself."""
-AskId = Callable[[str], Awaitable[Version]]
-"""The id of the namespace that a key names now. Raises ``NotFound``."""
+AskInfo = Callable[[str], Awaitable[NamespaceInfo]]
+"""The namespace that a key names now. Raises ``NotFound``."""
 
 
 class AssumedVersions:
-    """``ask_id``: None where no admin API is known."""
+    """``ask_info``: None where no admin API is known."""
 
-    def __init__(self, ask_stat: AskStat, ask_id: AskId | None) -> None:
+    def __init__(self, ask_stat: AskStat, ask_info: AskInfo | None) -> None:
         self._ask_stat = ask_stat
-        self._ask_id = ask_id
+        self._ask_info = ask_info
         self._committed: OrderedDict[str, Version] = OrderedDict()
         self._store_checks = False
 
@@ -100,10 +101,10 @@ class AssumedVersions:
 
     async def _id_of(self, ns: Namespace) -> Version | None:
         """None where it can't be told: no admin API, or none that answers."""
-        if self._ask_id is None:
+        if self._ask_info is None:
             return None
         try:
-            return await self._ask_id(ns.key)
+            return (await self._ask_info(ns.key)).ns_id
         except NotFound:
             raise
         except StoreUnavailable:

@@ -11,13 +11,12 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
-from urllib.parse import urlencode
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from gateway import limits
-from gateway.errors import BadInput, Conflict, Forbidden, Gone, NotFound, TooLarge
+from gateway.errors import BadInput, Forbidden, NotFound
 from gateway.store.base import (
     BlockingStore,
     CommitRequest,
@@ -35,15 +34,15 @@ from gateway.store.base import (
 from gateway.store.remote import bodies
 from gateway.store.remote.addresses import Addresses
 from gateway.store.remote.admin import AdminApi, AdminNeeded
-from gateway.store.remote.asking import Asker, Incomplete, bears, real_sleep
+from gateway.store.remote.asking import Asker, real_sleep
 from gateway.store.remote.assumed import ASSUMED_VERSION, CHECKS, AssumedVersions
 from gateway.store.remote.blocking import BlockingBridge
+from gateway.store.remote.committing import Committing
+from gateway.store.remote.reading import Reading
+from gateway.store.remote.requests import ask_for, ask_stat, cut, ignored, side_by_side
 from gateway.store.remote.sunken import SunkenHeads
-from gateway.store.remote.transport import Answer, Ask, StoreFailed, Transport
+from gateway.store.remote.transport import Transport
 from gateway.wire.mvstore import version_of
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +75,24 @@ class RemoteStore:
         options: RemoteOptions | None = None,
     ) -> None:
         options = options or RemoteOptions()
-        self._options = options
         self._admin = admin
         self.takes_any_version = options.check_assumed
         self._loop = asyncio.get_running_loop()
-        self._assumed = AssumedVersions(
-            self._stat_since, None if admin is None else lambda key: self._id_of(admin, key)
-        )
-        self._sunken = SunkenHeads(
-            self._head_of, self.commit, None if admin is None else admin.namespace_info
-        )
         self._asker = Asker(
             Addresses(transports, options.uniform),
             deadline_s=options.deadline_s,
             clock=options.clock,
             sleep=options.sleep,
             uniform=options.uniform,
+        )
+        info = None if admin is None else admin.namespace_info
+        self._reading = Reading(self._asker, SunkenHeads(self._head_of, self.commit, info), options.clock)
+        self._committing = Committing(
+            self._asker,
+            AssumedVersions(self._stat_since, info),
+            self.write,
+            inline_pages=options.inline_pages,
+            check=options.check_assumed,
         )
 
     @property
@@ -116,70 +117,28 @@ class RemoteStore:
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None
     ) -> Stat:
         """``GET /stat``."""
-        ask = _ask_stat(ns, from_version, lock_owner)
+        ask = ask_stat(ns, from_version, lock_owner)
         return await self._asker.ask(lambda _: ask, bodies.take_stat)
 
     async def _stat_since(self, part: NamespaceCommit, lock_owner: str | None) -> tuple[Stat, bool]:
-        ask = _ask_stat(part.namespace, part.version, lock_owner)
+        ask = ask_stat(part.namespace, part.version, lock_owner)
         return await self._asker.ask(
             lambda _: ask,
             lambda a, url: (bodies.take_stat(a, url), a.headers.get(CHECKS) == ASSUMED_VERSION),
         )
 
     async def _head_of(self, ns: Namespace) -> Version:
-        ask = _ask_stat(ns, None, None)
+        ask = ask_stat(ns, None, None)
         stat = await self._asker.ask(lambda _: ask, bodies.take_stat, bears=lambda _: False)
         return stat.version
 
-    async def _id_of(self, admin: AdminApi, key: str) -> Version:
-        return (await admin.namespace_info(key)).ns_id
-
     async def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
-        """``POST /batch/read``, 200 pages a request."""
-        for read in reads:
-            if read.hash is None:
-                version_of(read.version)
-        batches = await _side_by_side(
-            lambda batch: self._read_batch(ns, batch), _cut(reads, limits.STORE_READ_PAGES_MAX)
-        )
-        return [page for batch in batches for page in batch]
-
-    async def _read_batch(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
-        began = self._options.clock()
-        try:
-            return await self._read_once(ns, reads, early_ends=limits.STORE_EARLY_ENDS)
-        except Incomplete:
-            mark = await self._sunken.mark(ns.key)
-        at = [read.version for read in reads if read.hash is None]
-        below = [version for version in at if version < (mark or "")]
-        if below and await self._sunken.lift(ns, below[0], mark):
-            return await self._read_once(ns, reads)
-        if below:
-            raise bodies.truncated(below[0], mark)
-        try:
-            return await self._read_once(ns, reads, more_s=began - self._options.clock())
-        except Incomplete as error:
-            if mark is None and at and await self._sunken.lift(ns, at[0], mark):
-                return await self._read_once(ns, reads)
-            raise bodies.unreadable(error) from error
-
-    async def _read_once(
-        self, ns: Namespace, reads: Sequence[PageRead], *, early_ends: int = 1 << 30, more_s: float = 0.0
-    ) -> list[PageContent]:
-        """Asked until the deadline, or until so many answers have ended early (:class:`Incomplete`)."""
-        reads = self._sunken.moved(ns.key, reads)
-        bytes_max = len(reads) * limits.STORE_ANSWER_FRAME_BYTES_MAX + limits.STORE_SMALL_ANSWER_BYTES_MAX
-        ask = _ask("POST", "/batch/read", ns, bodies.read_body(reads), bytes_max, replayable=True)
-        return await self._asker.ask(
-            lambda _: ask,
-            lambda a, url: bodies.take_pages(a, url, reads),
-            bears=bears(Incomplete, early_ends),
-            more_s=more_s,
-        )
+        """``POST /batch/read``, 200 pages a request. Raises :class:`Gone` for what can't be had."""
+        return await self._reading.read(ns, reads)
 
     async def time2version(self, t: int) -> TimeBounds:
         """``GET /time2version``."""
-        ask = _ask("GET", f"/time2version?t={t}", None, replayable=True)
+        ask = ask_for("GET", f"/time2version?t={t}", None, replayable=True)
         return await self._asker.ask(lambda _: ask, bodies.take_bounds)
 
     # -- writing ------------------------------------------------------------------------------
@@ -188,58 +147,21 @@ class RemoteStore:
         """``POST /batch/write``, 50 pages a request."""
         for page in pages:
             bodies.check_page(page)
-        batches = await _side_by_side(
-            lambda batch: self._write_batch(ns, batch), _cut(pages, limits.STORE_WRITE_AHEAD_PAGES)
+        batches = await side_by_side(
+            lambda batch: self._write_batch(ns, batch), cut(pages, limits.STORE_WRITE_AHEAD_PAGES)
         )
         return [digest for batch in batches for digest in batch]
 
     async def _write_batch(self, ns: Namespace, pages: Sequence[bytes]) -> list[bytes]:
-        ask = _ask("POST", "/batch/write", ns, bodies.write_body(pages))
+        ask = ask_for("POST", "/batch/write", ns, bodies.write_body(pages))
         return await self._asker.ask(lambda _: ask, lambda a, url: bodies.take_hashes(a, url, len(pages)))
 
     async def commit(self, request: CommitRequest) -> Committed:
         """``POST /batch/commit``; where it carries many pages, their content goes ahead.
 
         Raises :class:`Conflict` too where the namespace is not the one any more that the assumed version is of,
-        though mvstore would take the commit."""
-        if self._options.check_assumed:
-            await self._assumed.check(request)
-        inline = bodies.inline_pages(request)
-        if inline > self._options.inline_pages:
-            request = replace(request, namespaces=[await self._ahead(p) for p in request.namespaces])
-        later = bodies.commit_body(request, first=False)
-        first = bodies.commit_body(request, first=True) if request.first_attempt else later
-
-        def make(attempt: int) -> Ask:
-            return _ask("POST", "/batch/commit", None, later if attempt else first)
-
-        pages, failures = sum(len(part.pages) for part in request.namespaces), 1 << 30
-        if pages > limits.STORE_TRANSACTION_PAGES:
-            failures = limits.STORE_TRANSACTION_FAILURES
-        try:
-            done = await self._asker.ask(
-                make,
-                bodies.take_committed,
-                bears=bears(StoreFailed, failures),
-                more_s=pages * limits.STORE_COMMIT_PAGE_S,
-            )
-        except StoreFailed as error:
-            if pages <= limits.STORE_TRANSACTION_PAGES:
-                raise
-            raise TooLarge(
-                f"a commit of {pages} pages is more than the store below takes in one transaction, however often it is "
-                f"sent ({error.message}); up to {limits.STORE_TRANSACTION_PAGES} pages have been seen to go: commit in smaller steps"
-            ) from error
-        except Gone as error:
-            if request.lock_owner is None and any(part.anchored for part in request.namespaces):
-                raise Conflict(f"what the namespace held is not there any more: {error.message}") from error
-            raise
-        self._assumed.learn(request, done)
-        return done
-
-    async def _ahead(self, part: NamespaceCommit) -> NamespaceCommit:
-        await self.write(part.namespace, [page.data for page in part.pages if page.data is not None])
-        return bodies.without_data(part)
+        though mvstore would take the commit, and :class:`TooLarge` for what the store below never takes."""
+        return await self._committing.commit(request)
 
     # -- locks --------------------------------------------------------------------------------
 
@@ -257,7 +179,7 @@ class RemoteStore:
         await self._post_json("/nslock/release", ns, value)
 
     async def _post_json(self, path: str, ns: Namespace, value: dict[str, str]) -> None:
-        ask = _ask("POST", path, ns, json.dumps(value).encode())
+        ask = ask_for("POST", path, ns, json.dumps(value).encode())
         await self._asker.ask(lambda _: ask, ignored)
 
     # -- namespaces ---------------------------------------------------------------------------
@@ -329,55 +251,3 @@ class RemoteStore:
             await transport.aclose()
         if self._admin is not None:
             await self._admin.aclose()
-
-
-def _ask(
-    method: str,
-    path: str,
-    ns: Namespace | None,
-    body: bytes = b"",
-    answer_bytes_max: int = limits.STORE_SMALL_ANSWER_BYTES_MAX,
-    *,
-    replayable: bool = False,
-) -> Ask:
-    headers = {}
-    if ns is not None:
-        headers["x-namespace-key"] = ns.key
-        if ns.proof is not None:
-            headers["x-namespace-hashproof"] = ns.proof
-    return Ask(method, path, headers, body, answer_bytes_max, replayable)
-
-
-def _ask_stat(ns: Namespace, from_version: Version | None, lock_owner: str | None) -> Ask:
-    if from_version:
-        version_of(from_version)
-    fields = {"from_version": from_version, "lock_owner": lock_owner}
-    query = urlencode({name: value for name, value in fields.items() if value is not None})
-    return _ask("GET", "/stat" + (f"?{query}" if query else ""), ns, replayable=True)
-
-
-def _cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    return [items[at : at + size] for at in range(0, len(items), size)]
-
-
-async def _side_by_side(work: Callable[[T], Awaitable[U]], parts: Iterable[T]) -> list[U]:
-    """``work`` over all parts, a few at once; the first failure ends the others."""
-    parts = list(parts)
-    if len(parts) == 1:
-        return [await work(parts[0])]
-    places = asyncio.Semaphore(limits.STORE_REQUESTS_AT_ONCE)
-
-    async def one(part: T) -> U:
-        async with places:
-            return await work(part)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(part)) for part in parts]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
-def ignored(answer: Answer, url: str) -> None:
-    """Takes a good answer that says nothing."""
