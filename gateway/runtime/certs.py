@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import os
 import ssl
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +29,8 @@ from gateway.config import Settings
 from gateway.errors import ConfigError
 
 CA_CERT, CA_KEY, LEAF_CERT, LEAF_KEY = "ca.pem", "ca.key", "leaf.pem", "leaf.key"
+log = logging.getLogger("mvgateway.certs")
+
 CA_DAYS = 3_650
 
 
@@ -201,7 +205,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _write(path: Path, data: bytes, mode: int) -> None:
     """All or nothing, and a key never readable by others."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
     part.replace(path)
@@ -235,8 +239,17 @@ class Certificates:
         self._folder = folder
         self.on_change: Callable[[Certificate], None] = lambda certificate: None
         self.current = self._load()
+        self._say_who_reads_the_key()
         self.context = tls_context(self.cert_path, self.key_path)
         self._seen = self._stamp()
+
+    def _say_who_reads_the_key(self) -> None:
+        keys = [self.key_path, *([self._folder / CA_KEY] if self._own else ())]
+        for path in keys:
+            if path.exists() and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+                log.warning(
+                    "the private key %s is open to other users of this machine (%o): chmod 600 it", path, mode
+                )
 
     def _load(self) -> Certificate:
         now = self._clock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -354,21 +355,27 @@ async def open_the_store(settings: Settings) -> Store:
 
 
 def reset_key(folder: Path) -> bytes:
-    """32 bytes kept beside the certificates, so that clients of a killed run learn at once that it is gone."""
+    """32 bytes kept beside the certificates, so that clients of a killed run learn at once that it is gone.
+    Neither read nor written through a link. Raises :class:`ConfigError`."""
     path = folder / RESET_KEY_FILE
     try:
-        key = path.read_bytes()
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            key = file.read(33)
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                log.warning("%s is open to other users of this machine: chmod 600 it", path)
         if len(key) == 32:
             return key
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise ConfigError(f"--certs {folder}: {path}: {error.strerror}") from None
+        raise ConfigError(
+            f"--certs {folder}: {path}: {error.strerror}; remove it, or name another folder"
+        ) from None
     key = os.urandom(32)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
             file.write(key)
     except OSError:
         log.warning("--certs %s cannot be written: clients notice a crash later than they could", folder)

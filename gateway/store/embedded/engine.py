@@ -74,10 +74,12 @@ class Engine(Administration):
         self.auto_create = auto_create
         self._lock = FolderLock(self.folder)
         try:
+            self._lock.keep_to_owner()
             with failures.translated(self.path):
                 self.pool = Pool(self.path)
                 self.registry = Registry(self.pool)
                 self.writer = Writer(self.path, self.registry, clock)
+            self._lock.keep_to_owner()
             self._lock.sync()
         except BaseException:
             self._lock.release()

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from gateway.errors import ConfigError
 
+log = logging.getLogger("mvgateway.store")
+
 LOCK_NAME: Final = "LOCK"
+FILE_NAME: Final = "store.sqlite"
+_OTHERS: Final = 0o077
+"""What group and others may do."""
 
 
 class FolderInUse(ConfigError):
@@ -27,9 +35,15 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            self._fd = os.open(folder / LOCK_NAME, flags, 0o600)
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ConfigError(
+                    f"{folder / LOCK_NAME} is a link, which would have another file written to; remove it, "
+                    "or name another folder with --store"
+                ) from error
             raise ConfigError(
                 f"the store folder {folder} cannot be written ({error.strerror}); "
                 "make it writable or name another with --store"
@@ -53,6 +67,21 @@ class FolderLock:
             # A full disk: the number is only for the other process's message.
             return
 
+    def keep_to_owner(self) -> None:
+        """Let nobody but the owner read the store: it holds whole worlds. What this process may not change is said."""
+        entries = sorted(self.folder.iterdir())
+        ours = [path for path in entries if path.name == LOCK_NAME or path.name.startswith(FILE_NAME)]
+        if len(ours) == len(entries):
+            _keep_to_owner(self.folder, 0o700)
+        elif self.folder.stat().st_mode & _OTHERS:
+            log.warning(
+                "the store folder %s is open to other users and holds other files as well, so its mode stays; give the "
+                "store a folder of its own with --store",
+                self.folder,
+            )
+        for path in ours:
+            _keep_to_owner(path, 0o600)
+
     def sync(self) -> None:
         """Make the names in the folder (and the folder's own) durable."""
         for path in (self.folder, self.folder.parent):
@@ -75,3 +104,17 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _keep_to_owner(path: Path, mode: int) -> None:
+    """Take group's and others' rights away, not through a link."""
+    try:
+        before = path.lstat().st_mode
+        if stat.S_ISLNK(before) or not before & _OTHERS:
+            return
+        path.chmod(mode)
+        log.info("%s was open to other users (%o), and is no more", path, stat.S_IMODE(before))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("%s is open to other users, and its mode cannot be changed (%s)", path, error.strerror)
