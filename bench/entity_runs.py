@@ -158,7 +158,7 @@ async def _reckon(fleet: Fleet, workers: int, result: Handover) -> None:
         for world in WORLDS:
             query = f"world={world}&entity={name}&limit=1000"
             for record in (await fleet.insist("GET", f"/v1/transfers?{query}")).json()["transfers"]:
-                ways.setdefault(record["ticket"], set()).add(record["state"])
+                ways.setdefault(record["id"], set()).add(record["state"])
         for ticket, states in ways.items():
             if len(states) != 1 or states & {"offered"}:
                 result.wrong.append(f"{ticket} ended as {sorted(states)}")

@@ -92,8 +92,17 @@ class Entities(Protocol):
         """The record as it stands."""
 
     async def transfers(
-        self, world: str, *, entity: str | None, state: str | None, limit: int
-    ) -> list[Transfer]: ...
+        self,
+        world: str,
+        *,
+        entity: str | None,
+        state: str | None,
+        limit: int,
+        actor: Actor,
+        resume: str | None,
+    ) -> list[tuple[Transfer, bool]]:
+        """A world's newest records, and whether each may be shown with its ticket: to its maker, who holds its owner's
+        lease (``actor``), and to the publisher of its destination, who knows that epoch's secret (``resume``)."""
 
     async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, Any]]: ...
 

@@ -26,7 +26,13 @@ class Seat:
             return False
         if not self._secret:
             return True  # whoever drives the rules gave no random bits: there are no secrets here
-        return claim is not None and hmac.compare_digest(self._secret.encode(), claim.encode())
+        return self.knows(claim)
+
+    def knows(self, claim: str | None) -> bool:
+        """Whether ``claim`` is the secret, where there is one."""
+        if not self._secret or claim is None:
+            return False
+        return hmac.compare_digest(self._secret.encode(), claim.encode())
 
     def taken(self, epoch: int, claim: str | None, fresh: str) -> str | None:
         """Somebody sits down with ``epoch``; answers the secret to tell, None where that is another's. ``fresh``:

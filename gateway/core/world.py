@@ -290,6 +290,10 @@ class World:
         """True while a publisher that went away may come back unnoticed."""
         return self._linger_until is not None
 
+    def is_publishers(self, resume: str | None) -> bool:
+        """Whether ``resume`` is the secret of the publisher that is attached."""
+        return self.publisher is not None and self._seat.knows(resume)
+
     def _present(self) -> PublisherPresent:
         return PublisherPresent(
             f"world {self.name} has a publisher; say takeover=1 to replace it, or epoch= and resume= "

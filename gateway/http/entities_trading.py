@@ -15,6 +15,9 @@ from gateway.wire.entities.checks import check_name, check_place, optional_name
 from gateway.wire.entities.trades import parse_trade
 from gateway.wire.entities.transfers import parse_offer
 
+RESUME_HEADER = "x-publisher-resume"
+"""The secret of a destination's publisher, as its ``welcome`` told it: a header stands in no log."""
+
 
 class TradingRoutes:
     """Whatever concerns two places, or who owns."""
@@ -62,8 +65,10 @@ class TradingRoutes:
             entity=query.get("entity"),
             state=query.get("state"),
             limit=limit_of(request, 100, 1000),
+            actor=actor_of(request),
+            resume=request.headers.get(RESUME_HEADER),
         )
-        return JSONResponse({"transfers": [transfer.facts() for transfer in found]})
+        return JSONResponse({"transfers": [one.facts(shows_ticket=shows) for one, shows in found]})
 
     async def acquire(self, request: Request) -> Response:
         members = await read_json(request)

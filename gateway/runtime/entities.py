@@ -177,9 +177,22 @@ class EntityService:
 
     @_once_more
     async def transfers(
-        self, world: str, *, entity: str | None, state: str | None, limit: int
-    ) -> list[Transfer]:
-        return await self._transfers.list(world, entity=entity, state=state, limit=limit)
+        self,
+        world: str,
+        *,
+        entity: str | None,
+        state: str | None,
+        limit: int,
+        actor: Actor,
+        resume: str | None,
+    ) -> list[tuple[Transfer, bool]]:
+        def is_publisher(destination: str) -> bool:
+            host = self._worlds.hosts.get(destination)
+            return host is not None and host.world.is_publishers(resume)
+
+        found = await self._transfers.list(world, entity=entity, state=state, limit=limit)
+        mine = await self._transfers.owned_by(world, {t.by_owner for t in found}, actor)
+        return [(one, one.by_owner in mine or is_publisher(one.destination)) for one in found]
 
     @_once_more
     async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, Any]]:

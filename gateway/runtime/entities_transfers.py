@@ -14,7 +14,7 @@ from gateway.limits import ENTITY_RETRY_S
 from gateway.runtime.entities_database import EntityDatabase
 from gateway.runtime.entities_registry import Registry
 from gateway.runtime.entities_writer import together
-from gateway.store.entities import transfers
+from gateway.store.entities import leases, transfers
 from gateway.wire.entities.transfers import CANCELLED, Offer, Transfer, make_ticket, source_of
 from gateway.wire.entities.values import Actor, Entity
 
@@ -104,6 +104,16 @@ class Transfers:
         none: list[Transfer] = []
         return await database.snapshots.read(
             lambda c: list(transfers.records(c, entity=entity, state=state, limit=limit)), none
+        )
+
+    async def owned_by(self, world: str, owners: set[str], actor: Actor) -> set[str]:
+        """Those of ``owners`` whose living lease in ``world`` the actor holds."""
+        if actor.lease is None:
+            return set()
+        none: set[str] = set()
+        database, now_us, token = await self._world(world), self._clock_us(), actor.lease
+        return await database.snapshots.read(
+            lambda c: {owner for owner in owners if leases.holds(c, owner, token, now_us)}, none
         )
 
     async def aclose(self) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 
 import httpx
 
+from gateway.core.ports import LiveOptions
 from gateway.runtime.gateway import Gateway
+from gateway.runtime.local import LocalLink
+from gateway.wire import decode_control
 from tests.store.standin.fixtures import EACH_STORE
 
 from .conftest import StartGateway, client_of
@@ -116,7 +119,42 @@ async def test_records_tell_who_from_where_and_how_it_ended(http: httpx.AsyncCli
     assert (told[0]["from"], told[0]["to"], told[0]["owner"]) == ("town", "forest", "srv1")
     assert told[0]["offered_us"] <= told[0]["ended_us"]
     seen_there = (await http.get("/v1/transfers", params={"world": "forest"})).json()["transfers"]
-    assert [one["ticket"] for one in seen_there] == [told[0]["ticket"]]
+    assert [one["id"] for one in seen_there] == [told[0]["id"]]
+
+
+async def test_a_list_shows_a_ticket_to_its_maker_and_to_the_destinations_publisher_alone(
+    http: httpx.AsyncClient, gateway: Gateway
+) -> None:
+    await http.put(f"{TOWN}/a", content=b"s", headers={"x-entity-owner": "srv1"})
+    lease = (await http.post("/v1/worlds/town/leases", json={"owner": "srv1"})).json()["lease"]
+    other = (await http.post("/v1/worlds/town/leases", json={"owner": "srv2"})).json()["lease"]
+    made = await offer(http, "a", lease=lease, expires_ms=5_000)
+    ticket = made.json()["ticket"]
+
+    async def listed(world: str = "town", **headers: str) -> str:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return (await http.get("/v1/transfers", params={"world": world}, headers=named)).text
+
+    link = LocalLink("local")
+    host = await gateway.worlds.host("forest")
+    told: list[bytes] = []
+    link.control = told.append  # type: ignore[method-assign]
+    session = await host.attach_publisher(LiveOptions(role="publish"), link)
+    resume = str(decode_control(told[0])["resume"])
+    for strangers in (
+        await listed(),
+        await listed("forest"),
+        await listed(x_owner_lease=other),
+        await listed(x_publisher_resume="0" * 32),
+    ):
+        assert ticket not in strangers
+        assert ticket.partition("~")[2] not in strangers
+    assert made.json()["id"] in await listed()
+    assert ticket in await listed(x_owner_lease=lease)
+    assert ticket in await listed(x_publisher_resume=resume)
+    assert (await http.get(f"/v1/transfers/{ticket}")).json()["ticket"] == ticket
+    session.on_closed(0.0)
+    assert ticket not in await listed(x_publisher_resume=resume)
 
 
 async def test_only_the_owner_writes_while_its_lease_lives(http: httpx.AsyncClient) -> None:

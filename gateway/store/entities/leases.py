@@ -42,6 +42,12 @@ def must_own(connection: apsw.Connection, owner: str, actor: Actor, now_us: int)
         )
 
 
+def holds(connection: apsw.Connection, owner: str, token: str | None, now_us: int) -> bool:
+    """Whether ``token`` is the living lease of ``owner``."""
+    lease = _live(connection, owner, now_us) if owner and token else None
+    return lease is not None and hmac.compare_digest(_hash(token or ""), lease[0])
+
+
 def acquire(
     connection: apsw.Connection, owner: str, token: str, now_us: int, ttl_us: int, *, takeover: bool
 ) -> int:

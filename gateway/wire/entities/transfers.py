@@ -7,6 +7,7 @@ store lets only one of two such commits through. Times are microseconds since th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -77,9 +78,16 @@ class Transfer:
     state: str = OFFERED
     ended_us: int | None = None
 
-    def facts(self) -> dict[str, Any]:
+    @property
+    def id(self) -> str:
+        """Names the transfer without being the right to accept it."""
+        return hashlib.sha256(self.ticket.encode()).hexdigest()[:_SECRET_CHARS]
+
+    def facts(self, *, shows_ticket: bool = True) -> dict[str, Any]:
+        """JSON-ready. The ticket is for who made the transfer and for its destination's publisher; else it is None."""
         return {
-            "ticket": self.ticket,
+            "id": self.id,
+            "ticket": self.ticket if shows_ticket else None,
             "from": self.source,
             "to": self.destination,
             "entities": list(self.entities),
