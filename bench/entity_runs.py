@@ -37,10 +37,10 @@ class Handover:
 
 
 class Fleet:
-    """Two gateways over one store, and who calls them."""
+    """Two gateways over one store (``store``; by default one of our own), and who calls them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = StoreChild(folder)
+    def __init__(self, folder: Path, store: StoreChild | None = None) -> None:
+        self.store = store or StoreChild(folder)
         self.folder = folder
         self.gateways: list[GatewayChild] = []
         self.http = httpx.AsyncClient(timeout=CALL_S, limits=httpx.Limits(max_connections=200))
@@ -75,13 +75,20 @@ class Fleet:
 
 
 async def handover(
-    folder: Path, *, transfers: int, workers: int, kills: int, kill_store: bool = False, seed: int = 1
+    folder: Path,
+    *,
+    transfers: int,
+    workers: int,
+    kills: int,
+    kill_store: bool = False,
+    seed: int = 1,
+    store: StoreChild | None = None,
 ) -> Handover:
     """``workers`` carry an entity each back and forth, offered at one gateway and accepted at the
     other, until ``transfers`` were accepted; meanwhile ``kills`` processes die at random."""
     result = Handover()
     dice = random.Random(seed)
-    async with Fleet(folder) as fleet:
+    async with Fleet(folder, store) as fleet:
         for world in WORLDS:
             (await fleet.insist("PUT", f"/v1/worlds/{world}")).raise_for_status()
         for n in range(workers):
