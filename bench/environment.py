@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.cores import described
 
-PACKAGES = ("aioquic", "apsw", "cryptography", "hypercorn", "httpx", "uvloop", "zstandard")
+PACKAGES = ("aioquic", "apsw", "cryptography", "h11", "h2", "httpx", "uvloop", "wsproto", "zstandard")
 
 
 def environment() -> dict[str, Any]:

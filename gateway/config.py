@@ -136,7 +136,7 @@ class Settings:
     )
     handshakes_per_address_per_s: int = _setting(
         limits.HANDSHAKES_PER_ADDRESS_PER_S,
-        "new connections of one address a second, QUIC and TCP each; ten seconds' worth at once",
+        "new connections of one address a second, QUIC and TLS each; ten seconds' worth at once",
         low=1,
         high=1_000_000,
     )

@@ -440,7 +440,7 @@ the update waits while another is still settling."""
 QUIC_TICKETS_MAX: Final = 4_096
 """Session tickets kept for resumption; the oldest goes first. Each some 500 bytes."""
 H3_HEADER_BYTES_MAX: Final = 16 * KIB
-"""One encoded header section: hypercorn's and nginx's order of magnitude."""
+"""One encoded header section: nginx's order of magnitude."""
 H3_KNOWN_HEADS_MAX: Final = 256
 """Header sections of requests, and of responses, that an endpoint need not code again; then it starts anew."""
 H3_KNOWN_HEAD_BYTES_MAX: Final = 512
@@ -493,18 +493,113 @@ LINK_POLL_S: Final = 0.005
 """How soon a blocked TCP link is looked at again at the earliest: below a tick, and 160 bytes at 256 kbit/s."""
 LINK_POLL_S_MAX: Final = 0.05
 """And at the latest, however slowly it has drained so far."""
+SESSIONS_PER_CONNECTION_MAX: Final = 64
+"""Live sessions on one HTTP/2 connection, each of which may hold a world open: a quarter of ``worlds_max``'s default."""
+LINK_LAST_WORDS_S: Final = 2.0
+"""How long a session's last messages may take to go out; then its peer is left behind."""
+SSE_COMMENT_S: Final = 20.0
+"""An event stream says something at least this often: proxies cut at 30 to 60 s of silence."""
 HTTP_IDLE_S_MAX: Final = 75.0
 """A connection with no request under way is closed after this, as other servers do."""
 HTTP_HANDSHAKE_S_MAX: Final = 10.0
 """A TLS handshake takes three round trips; one that takes longer holds a slot for nothing."""
 HTTP_HEADER_BYTES_MAX: Final = 32 * KIB
-"""A request's head: hypercorn's and nginx's order of magnitude."""
+"""A request's head: nginx's order of magnitude."""
 HTTP_APP_QUEUE_ITEMS_MAX: Final = 64
 """Body pieces and messages (each at most 64 KiB read) that wait for a handler; then reading stops."""
 HTTP_H2_STREAMS_MAX: Final = 256
 """Concurrent requests on one HTTP/2 connection: mvSQLite clients run some dozens."""
 HTTP_BODY_S_MAX: Final = 30.0
-"""A body that is taken whole has come by then: 64 MiB at 20 Mbit/s."""
+"""A body that is taken whole has come by then (64 MiB at 20 Mbit/s), and one that streams has not paused for longer."""
+HTTP_MESSAGE_BYTES_PER_S_MIN: Final = 256 * KIB
+"""A message inside a streamed body may take longer than that by its size at 2 Mbit/s."""
+HTTP_UNFINISHED_BYTES_MAX: Final = 20 * MIB
+"""Bytes of bodies and messages that are not whole yet, of all peers: one of the largest, and a quarter of another."""
+HTTP_UNFINISHED_SMALL_BYTES: Final = 16 * KIB
+"""A body up to here is taken until there are twice as many: large ones cannot keep small ones out."""
+HTTP_UNTAKEN_BYTES_MAX: Final = 16 * MIB
+"""Bytes of answers that their readers have not taken, of all peers: then the one that has not moved for longest goes."""
+HTTP_HEAD_S_MAX: Final = 10.0
+"""A request's head has come by then, from its first byte on: it fits some dozen packets."""
+HTTP_STALL_S_MAX: Final = 30.0
+"""An answer of which nothing has gone out for so long is given up, as TCP itself gives up a silent peer."""
+HTTP_LINGER_S_MAX: Final = 1.0
+"""How long what still comes is dropped after the last words, before the connection is closed."""
+HTTP_LINGER_BYTES_MAX: Final = 64 * MIB
+"""And how much: dropping costs nothing but the reading."""
+HTTP_INBOX_BYTES_MAX: Final = 64 * KIB
+"""Requests that were sent before the answer to the one under way: then reading stops."""
+HTTP_BODY_BUFFER_BYTES_MAX: Final = 64 * KIB
+"""Bytes of a body that wait for a handler: then reading stops."""
+HTTP_PIECE_BYTES_MAX: Final = 64 * KIB
+"""An answer is written in pieces of this size, each when the one before has nearly gone."""
+TLS_HELLO_BYTES_MAX: Final = 32 * KIB
+"""A ClientHello has 200 bytes to 2 KB, with post-quantum keys."""
+TCP_BACKLOG: Final = 1_024
+"""Connections that the kernel holds until they are accepted: a crowd that comes at one moment."""
+TCP_ACCEPTS_PER_TURN: Final = 32
+"""Connections accepted in one turn of the loop: some milliseconds of setting them up."""
+TCP_ACCEPT_REST_S: Final = 0.1
+"""How long accepting rests after the system has refused a descriptor."""
+TCP_DESCRIPTORS_SPARE: Final = 64
+"""Descriptors that connections leave to the store, the listening sockets and the log."""
+TCP_SHED_AT_ONCE: Final = 16
+"""Idle connections ended when descriptors have run out: half a turn's worth of new ones."""
+TCP_LOOK_S: Final = 0.5
+"""How often the deadlines of connections are looked at: a millisecond for some thousands."""
+TCP_EVENTS_PER_TURN: Final = 64
+"""Pieces of a body or of WebSocket messages that one connection has parsed in a turn: a millisecond."""
+TCP_TURN_S: Final = 0.002
+"""How long one HTTP/2 connection may parse in a turn: a tenth of a tick, so that others' frames go in between."""
+LOG_QUIET_S: Final = 10.0
+"""What may happen with every packet is written down this often at most."""
+H2_FRAMES_PER_PULL: Final = 16
+"""Frames given to the parser at once: half a millisecond."""
+H2_CONTROL_FRAMES_BURST: Final = 200
+"""Frames that carry nothing for a request (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty ones), at once: browsers begin
+with a dozen. Each frame of data earns two more."""
+H2_CONTROL_FRAMES_PER_S: Final = 50
+"""And a second, on top: 2 ms of a core."""
+H2_RESETS_BURST: Final = 320
+"""Requests taken back at once: all that may be open, and a quarter."""
+H2_RESETS_PER_S: Final = 20
+"""And a second: a request that is served to its end earns one more."""
+H2_SETTINGS_MAX: Final = 32
+"""Settings in one frame: seven are known."""
+H2_BLOCK_FRAMES_MAX: Final = 16
+"""Frames of one header block: two carry the largest, and an empty one costs as much as a full one."""
+H2_CLOSED_STREAMS_KEPT: Final = 1_024
+"""Streams of which it is remembered how they ended: frames for them may still be on their way. 100 bytes each."""
+H2_HEADER_TABLE_BYTES_MAX: Final = 4_096
+"""Our side's compression table, whatever the peer would allow (RFC 7541 section 4.2): its own default."""
+H2_REPLIES_BYTES_MAX: Final = 64 * KIB
+"""Answers to control frames that wait for a peer that does not read: then it is not read from either."""
+H2_FRAME_BYTES_MAX: Final = 16 * KIB
+"""One DATA frame: streams take turns by the frame."""
+H2_UNANSWERED_OPEN: Final = 16
+"""Requests of a connection at the application and unanswered: so many at least, where its windows are open."""
+H2_UNANSWERED_SHUT: Final = 2
+"""And so many where they are shut: answers would only be held."""
+H2_ANSWER_BYTES: Final = 4 * KIB
+"""And one more for so much of window: a client that wants many answers at once leaves room for them."""
+H2_UNTAKEN_BYTES_MAX: Final = MIB
+"""Bytes of answers that one connection does not take before its next requests wait."""
+H2_LOOK_S: Final = 1.0
+"""How often the streams of a connection are looked at."""
+WEBSOCKET_PING_S: Final = 20.0
+"""Silence after which a session's peer is asked whether it is there: proxies cut at 30 to 60 s."""
+WEBSOCKET_PONG_S: Final = 15.0
+"""And so much later it is gone: an engine that loads a level may not answer for some seconds."""
+WEBSOCKET_CLOSE_S: Final = 1.0
+"""How long the peer's Close is waited for: some round trips of any path."""
+WEBSOCKET_LAST_WORD_S: Final = 0.1
+"""Between the last message and the Close: an engine that finds both in one poll may drop the message (a poll a tick at 10 Hz)."""
+WEBSOCKET_FRAGMENTS_MAX: Final = 1_024
+"""Fragments of one message: 16 KiB each make the largest."""
+WEBSOCKET_CONTROL_BURST: Final = 100
+"""Pings and pongs of one session at once."""
+WEBSOCKET_CONTROL_PER_S: Final = 20
+"""And a second."""
 HTTP_DISCARD_BYTES_MAX: Final = 8 * MIB
 """A refused body is read this far, so that the refusal arrives before the connection ends."""
 HTTP_UPLOAD_DISCARD_BYTES_MAX: Final = 256 * MIB

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 import uvloop
 from starlette.routing import BaseRoute
 
-from gateway import __version__, limits
+from gateway import __version__
 from gateway.config import is_loopback
 from gateway.core.origins import Origins
 from gateway.errors import ConfigError
 from gateway.http import admin, dataplane
 from gateway.http.app import Application
-from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
 
@@ -63,7 +63,7 @@ async def _listen(
 
 async def _server(routes: Sequence[BaseRoute], sock: socket.socket, allowed: Sequence[str]) -> TcpServer:
     origins = Origins(allowed, clear_loopback=is_loopback(sock.getsockname()[0]))
-    server = TcpServer(Application(routes, origins), hypercorn_config(None, limits.STREAM_MESSAGE_BYTES_MAX))
+    server = TcpServer(Application(routes, origins), TcpOptions())
     await server.listen(sock)
     return server
 

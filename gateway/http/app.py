@@ -24,6 +24,7 @@ from gateway.core.admission import Refusals
 from gateway.core.origins import Origins
 from gateway.core.ports import Doors, Worlds
 from gateway.errors import GatewayError
+from gateway.http.budget import ByteBudget
 from gateway.http.metrics import CONTENT_TYPE, Metric, render
 from gateway.http.origins import OriginGuard
 from gateway.http.problems import on_gateway_error, on_http_exception, status_response
@@ -33,6 +34,8 @@ from gateway.http.worlds import NO_STORE, WorldRoutes
 
 log = logging.getLogger("mvgateway.http")
 
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""On every answer: what a peer stored is never taken for a script or a page."""
 WEB_FILES = {"/": ("index.html", "text/html; charset=utf-8")}
 
 
@@ -47,6 +50,8 @@ class Application:
     ) -> None:
         self.refusals = Refusals() if refusals is None else refusals
         self.answers: dict[int, int] = {}
+        self.unfinished = ByteBudget()
+        """What all bodies that are not whole yet may hold together."""
         self.failures = 0
         inner = Router(routes, redirect_slashes=False)
         handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: self._on_gateway_error}
@@ -63,6 +68,7 @@ class Application:
             await _lifespan(receive, send)
             return
         scope["app"] = self
+        scope["unfinished"] = self.unfinished
         if scope["type"] == "websocket":
             await self._guarded(scope, receive, send, None)
             return
@@ -75,6 +81,7 @@ class Application:
                 status = message["status"]
                 self.answers[status] = self.answers.get(status, 0) + 1
                 body.answered = True
+                message = {**message, "headers": [*message.get("headers", ()), NOSNIFF]}
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 await body.discard()
             await send(message)
@@ -110,7 +117,7 @@ class _Body:
 
     async def discard(self) -> None:
         """Read the rest of the body before the answer ends, to a bound: else a refusal may be lost to
-        a reset, and hypercorn drops an HTTP/2 connection on which more comes for an ended stream."""
+        a reset."""
         left = limits.HTTP_DISCARD_BYTES_MAX
         try:
             async with asyncio.timeout(2.0):
@@ -162,7 +169,7 @@ def build_app(
         headers = {**NO_STORE, "access-control-allow-origin": "*"}
         return Response(digest + "\n", headers=headers, media_type="text/plain")
 
-    return Application(
+    app = Application(
         [
             *WorldRoutes(worlds, message_bytes_max=message_bytes_max).routes(),
             *extra_routes,
@@ -177,6 +184,8 @@ def build_app(
         origins,
         refusals,
     )
+    app.unfinished.bytes_max = max(app.unfinished.bytes_max, message_bytes_max * 5 // 4)
+    return app
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Any]:
@@ -184,7 +193,8 @@ def _file(name: str, kind: str) -> Callable[[Request], Any]:
         body = (resources.files("gateway.web") / name).read_bytes()
         headers = {
             "cache-control": "no-cache",
-            "content-security-policy": "default-src 'self' 'unsafe-inline'",
+            "content-security-policy": "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'; "
+            "base-uri 'none'; form-action 'none'",
         }
         return Response(body, headers=headers, media_type=kind)
 

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from gateway import limits
 from gateway.core.ports import CloseCode
 
 
@@ -55,9 +56,10 @@ class AsgiSink:
 
     async def drained(self) -> None:
         """Wait until all was sent (a few seconds at most: a peer that does not read is left behind)."""
-        if self._task is not None:
-            await asyncio.wait((self._task,), timeout=2.0)
-            self._task.cancel()
+        task = self._task
+        if task is not None:
+            await asyncio.wait((task,), timeout=limits.LINK_LAST_WORDS_S)
+            task.cancel()
 
     def _pump_if_idle(self) -> None:
         if self._started and self._queue and self._task is None:

@@ -16,7 +16,16 @@ from starlette.requests import ClientDisconnect, Request
 
 from gateway import limits
 from gateway.errors import BadInput, TooLarge, Unsupported
+from gateway.http.budget import ByteBudget, Lease
 from gateway.wire import MessageStream
+
+
+class SlowBody(BadInput):
+    """A body that does not come."""
+
+    code = "slow_body"
+    status = 408
+    title = "Request timeout"
 
 
 def check_declared(request: Request, bytes_max: int) -> None:
@@ -30,17 +39,29 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     """The whole body. Raises :class:`TooLarge`, or :class:`BadInput` if it does not come in time."""
     check_declared(request, bytes_max)
     body = bytearray()
+    lease = _lease(request)
     try:
         async with asyncio.timeout(limits.HTTP_BODY_S_MAX):
             async for piece in request.stream():
                 body += piece
                 if len(body) > bytes_max:
                     raise TooLarge(f"a body of over {bytes_max} bytes is not taken", limit_bytes=bytes_max)
+                lease.hold(len(body))
     except TimeoutError:
-        raise BadInput(f"the body did not come within {limits.HTTP_BODY_S_MAX:.0f} s") from None
+        raise SlowBody(f"the body did not come within {limits.HTTP_BODY_S_MAX:.0f} s") from None
     except ClientDisconnect:
         raise BadInput("the connection ended inside the body") from None
-    return bytes(body)
+    else:
+        return bytes(body)
+    finally:
+        body.clear()  # an error's traceback would keep it for as long as the refusal is under way
+        lease.release()
+
+
+def _lease(request: Request) -> Lease:
+    """Of the budget that all bodies share, where the app has one."""
+    budget: ByteBudget = request.scope.get("unfinished") or ByteBudget()
+    return budget.lease()
 
 
 async def read_json(request: Request) -> Mapping[str, Any]:
@@ -66,14 +87,42 @@ async def messages(request: Request, message_bytes_max: int) -> AsyncIterator[by
     Raises :class:`MalformedMessage` where the body ends inside one.
     """
     stream = MessageStream(message_bytes_max)
+    lease = _lease(request)
+    pieces = aiter(request.stream())
     try:
-        async for piece in request.stream():
+        async for piece in _in_time(pieces, stream):
             stream.feed(piece)
             for message in stream:
                 yield message
+            lease.hold(stream.buffered_bytes)
     except ClientDisconnect:
         raise BadInput("the connection ended inside the body") from None
-    stream.finish()
+    else:
+        stream.finish()
+    finally:
+        stream.clear()  # an error's traceback would keep it for as long as the refusal is under way
+        lease.release()
+
+
+async def _in_time(pieces: AsyncIterator[bytes], stream: MessageStream) -> AsyncIterator[bytes]:
+    """The pieces, as long as they come: a body may stream for ever, a message in it may not. Raises :class:`SlowBody`."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        while True:
+            size = stream.buffered_bytes
+            now = loop.time()
+            began = began if size else now
+            allowed_s = limits.HTTP_BODY_S_MAX + size / limits.HTTP_MESSAGE_BYTES_PER_S_MIN
+            async with asyncio.timeout(min(limits.HTTP_BODY_S_MAX, began + allowed_s - now)):
+                piece = await anext(pieces)
+            yield piece
+    except StopAsyncIteration:
+        return
+    except TimeoutError:
+        raise SlowBody(
+            f"nothing of the body came for {limits.HTTP_BODY_S_MAX:.0f} s, or one message took far longer"
+        ) from None
 
 
 async def discard_upload(request: Request) -> None:

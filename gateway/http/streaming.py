@@ -17,14 +17,16 @@ from starlette.types import Receive, Scope, Send
 
 from gateway import limits
 from gateway.core.events import address_text
-from gateway.core.ports import Doors, Session
+from gateway.core.ports import Doors
 from gateway.http.asgi_sink import AsgiSink
 from gateway.http.links import TcpLink
 from gateway.http.problems import FRAMES_TYPE
-from gateway.http.server import Wire
+from gateway.http.tcp.wire import Wire, session_on
 from gateway.wire import Control, Frame, decode_message, prefix
 
 EVENTS_TYPE = "text/event-stream"
+COMMENT = b": still here\n\n"
+"""A line that event streams pass over (WHATWG HTML section 9.2.6); in a sink's queue an empty message stands for it."""
 
 
 def as_event(message: bytes) -> bytes:
@@ -56,12 +58,17 @@ class StreamingDoor:
         self._doors = doors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wire = scope.get("state", {}).get("wire")
+        with session_on(wire if isinstance(wire, Wire) else None):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         events = EVENTS_TYPE in request.headers.get("accept", "")
         ended = asyncio.Event()
 
         async def send_message(message: bytes) -> None:
-            body = as_event(message) if events else prefix(message)
+            body = (as_event(message) if message else COMMENT) if events else prefix(message)
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
         wire = scope.get("state", {}).get("wire")
@@ -74,7 +81,7 @@ class StreamingDoor:
         try:
             await _begin(send, EVENTS_TYPE if events else FRAMES_TYPE)
             sink.start()
-            await _until_over(session, receive, ended)
+            await _until_over(receive, ended, sink if events else None)
         finally:
             link.gone()
             session.on_closed(time.monotonic())
@@ -96,14 +103,22 @@ async def _begin(send: Send, media_type: str) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": True})
 
 
-async def _until_over(session: Session, receive: Receive, ended: asyncio.Event) -> None:
+async def _until_over(receive: Receive, ended: asyncio.Event, events: AsgiSink | None) -> None:
+    """Wait for either side's end. An event stream says something now and then, so that proxies keep it."""
+
     async def disconnected() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
     waiting = [asyncio.ensure_future(disconnected()), asyncio.ensure_future(ended.wait())]
+    every_s = None if events is None else limits.SSE_COMMENT_S
     try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        while True:
+            done, _ = await asyncio.wait(waiting, timeout=every_s, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
+            if events is not None and not events.pending_bytes():
+                events.write(b"")
     finally:
         for task in waiting:
             task.cancel()

@@ -15,23 +15,15 @@ from starlette.types import Receive, Scope, Send
 from gateway import limits
 from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, Doors, Session
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, TooMany
 from gateway.http.asgi_sink import AsgiSink
 from gateway.http.links import Sink, TcpLink
 from gateway.http.problems import close_code
-from gateway.http.server import Wire
+from gateway.http.tcp.websocket import frame_head
+from gateway.http.tcp.wire import Wire, session_on
 from gateway.wire import encode_error
 
-_BINARY_FINAL = 0x82
-
-
-def binary_head(length: int) -> bytes:
-    """The head of one unmasked, unfragmented binary frame."""
-    if length < 126:
-        return bytes((_BINARY_FINAL, length))
-    if length < 65_536:
-        return bytes((_BINARY_FINAL, 126)) + length.to_bytes(2, "big")
-    return bytes((_BINARY_FINAL, 127)) + length.to_bytes(8, "big")
+_BINARY = 0x2
 
 
 class WebSocketSink:
@@ -44,7 +36,7 @@ class WebSocketSink:
 
     def write(self, message: bytes) -> None:
         if not self._wire.app.is_closing():
-            self._wire.app.write(binary_head(len(message)) + message)
+            self._wire.app.write(frame_head(_BINARY, len(message)) + message)
 
     def pending_bytes(self) -> int:
         return self._wire.unsent_bytes()
@@ -75,6 +67,14 @@ class WebSocketDoor:
         sink = _sink(scope, send, ended)
         link = TcpLink("websocket", limits.WEBSOCKET_MESSAGE_BYTES_MAX, sink)
         link.address = address_text(*(scope.get("client") or ("", 0)))
+        try:
+            with session_on(scope.get("state", {}).get("wire")):
+                await self._attend(scope, link, receive, ended)
+        except TooMany as error:
+            _refuse(link, error)
+        await _finish(sink, send)
+
+    async def _attend(self, scope: Scope, link: TcpLink, receive: Receive, ended: asyncio.Event) -> None:
         session = await self._open(scope, link)
         if session is not None:
             link.attach(session)
@@ -83,7 +83,6 @@ class WebSocketDoor:
             finally:
                 link.gone()
                 session.on_closed(time.monotonic())
-        await _finish(sink, send)
 
     async def _open(self, scope: Scope, link: TcpLink) -> Session | None:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
@@ -91,8 +90,7 @@ class WebSocketDoor:
         try:
             return await self._doors.open_at(scope["path"], query, headers, link)
         except GatewayError as error:
-            link.control(encode_error(error))
-            link.close(close_code(error), error.title)
+            _refuse(link, error)
             return None
 
     async def _converse(self, session: Session, receive: Receive, ended: asyncio.Event) -> None:
@@ -106,6 +104,12 @@ class WebSocketDoor:
             await asyncio.gather(reading, closing, return_exceptions=True)
         if not reading.cancelled():
             reading.result()  # what no session foresaw is told by the guard, and counted
+
+
+def _refuse(link: TcpLink, error: GatewayError) -> None:
+    """Say why, and close."""
+    link.control(encode_error(error))
+    link.close(close_code(error), error.title)
 
 
 async def _read(session: Session, receive: Receive) -> None:

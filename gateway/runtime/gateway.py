@@ -29,7 +29,7 @@ from gateway.http.app import Application, build_app
 from gateway.http.entities import entity_routes
 from gateway.http.planes import WithoutPagePlane
 from gateway.http.recordings import recording_routes
-from gateway.http.server import TcpServer, hypercorn_config
+from gateway.http.server import TcpOptions, TcpServer
 from gateway.quic import QuicOptions, ServerTls, listen
 from gateway.quic.options import QuicPath
 from gateway.runtime import logs
@@ -147,12 +147,13 @@ class Gateway:
     async def _open_doors(self, sockets: Sockets) -> None:
         settings = self.settings
         port = sockets.tls.getsockname()[1]
+        options = self._tcp_options(port)
         outside = self._served
         if settings.page_plane == "loopback" and not is_loopback(settings.host):
             outside = WithoutPagePlane(outside)
         self.tls_server = TcpServer(
             outside,
-            hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes),
+            options,
             lambda: self.certificates.context,
         )
         await self.tls_server.listen(sockets.tls)
@@ -167,20 +168,28 @@ class Gateway:
         )
         servers = {"tls": self.tls_server}
         if sockets.plain is not None:
-            self.plain_server = servers["plain"] = TcpServer(
-                self._served, hypercorn_config(f'h3=":{port}"; ma=86400', settings.max_message_bytes)
-            )
+            self.plain_server = servers["plain"] = TcpServer(self._served, options)
             await self.plain_server.listen(sockets.plain)
         if sockets.admin is not None:
             self.admin_server = servers["admin"] = TcpServer(
                 Application(admin.routes(self.store), self.origins, self.refusals),
-                hypercorn_config(None, settings.max_message_bytes),
+                replace(options, alt_svc=None),
             )
             await self.admin_server.listen(sockets.admin)
         if sockets.udp is not None:
             self.worlds.udp = UdpDoor(UDP_LINGER_S)
             await self.worlds.udp.listen(sockets.udp)
         self.metrics.tcp, self.metrics.quic = servers, self.endpoint
+
+    def _tcp_options(self, port: int) -> TcpOptions:
+        return TcpOptions(
+            alt_svc=f'h3=":{port}"; ma=86400',
+            message_bytes_max=self.settings.max_message_bytes,
+            connections_max=self.settings.tcp_connections_max,
+            connections_per_address_max=self.settings.connections_per_address_max,
+            handshakes_per_address_per_s=self.settings.handshakes_per_address_per_s,
+            unfinished=self.app.unfinished,
+        )
 
     def _quic_options(self) -> QuicOptions:
         retry = self.settings.retry == "on" or (

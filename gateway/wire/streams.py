@@ -44,6 +44,11 @@ class MessageStream:
         """Take the next bytes of the stream."""
         self._buffer += data
 
+    def clear(self) -> None:
+        """Forget what was fed and not pulled: the stream is given up."""
+        self._buffer = bytearray()
+        self._start = 0
+
     def __iter__(self) -> Iterator[bytes]:
         return self
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from starlette.types import ASGIApp
 
-from gateway import limits
-from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from gateway.runtime import certs
 
 
@@ -41,11 +41,13 @@ def certs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def serve(certs_folder: Path) -> AsyncIterator[Serve]:
     servers: list[TcpServer] = []
 
-    async def start(app: ASGIApp, *, tls: bool = True) -> Served:
+    async def start(
+        app: ASGIApp, *, tls: bool = True, sock: socket.socket | None = None, **more: Any
+    ) -> Served:
         context = certs.tls_context(certs_folder / certs.LEAF_CERT, certs_folder / certs.LEAF_KEY)
-        config = hypercorn_config('h3=":4433"; ma=86400', limits.STREAM_MESSAGE_BYTES_MAX)
-        server = TcpServer(app, config, (lambda: context) if tls else None)
-        await server.listen(bind_tcp("127.0.0.1", 0))
+        options = TcpOptions(**{"alt_svc": 'h3=":4433"; ma=86400', **more})
+        server = TcpServer(app, options, (lambda: context) if tls else None)
+        await server.listen(sock or bind_tcp("127.0.0.1", 0))
         servers.append(server)
         ca = certs_folder / certs.CA_CERT
         return Served(server, server.port, tls, ca, ssl.create_default_context(cafile=str(ca)))

@@ -234,4 +234,4 @@ async def publish_past_a_stuck_reader(gateway: Gateway, tls: bool) -> None:
 def waiting_bytes(gateway: Gateway) -> int:
     """What all TCP transports of the gateway hold that has not gone to the kernel."""
     servers = [server for server in (gateway.tls_server, gateway.plain_server) if server is not None]
-    return sum(raw.get_write_buffer_size() for server in servers for raw in server._tasks.values())
+    return sum(raw.get_write_buffer_size() for server in servers for raw in server.transports())

@@ -7,7 +7,7 @@ import socket
 
 from gateway import limits
 from gateway.http.linkwindow import LinkWindow
-from gateway.http.server import TcpServer, Wire, bind_tcp, hypercorn_config, kernel_unsent_bytes
+from gateway.http.server import TcpOptions, TcpServer, Wire, bind_tcp, kernel_unsent_bytes
 
 
 class Pipe:
@@ -96,7 +96,7 @@ async def test_what_waits_in_a_connection_counts_the_kernels_part() -> None:
         asked.set()
         await over.wait()
 
-    server = TcpServer(app, hypercorn_config(None, 1 << 20))  # type: ignore[arg-type]
+    server = TcpServer(app, TcpOptions(message_bytes_max=1 << 20))  # type: ignore[arg-type]
     sock = bind_tcp("127.0.0.1", 0)
     await server.listen(sock)
     try:

@@ -16,12 +16,11 @@ import httpx
 import msgpack
 from blake3 import blake3
 
-from gateway import limits
 from gateway.client.trust import Trust
 from gateway.config import Settings
 from gateway.http import admin, dataplane
 from gateway.http.app import Application
-from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from gateway.quic import connect
 from gateway.runtime.gateway import Gateway
 from gateway.store.base import Store
@@ -236,7 +235,7 @@ async def _start(stack: contextlib.AsyncExitStack, folder: Path, **changes: Any)
 
 
 async def _server(stack: contextlib.AsyncExitStack, routes: Any) -> TcpServer:
-    server = TcpServer(Application(routes), hypercorn_config(None, limits.STREAM_MESSAGE_BYTES_MAX))
+    server = TcpServer(Application(routes), TcpOptions())
     await server.listen(bind_tcp("127.0.0.1", 0))
     stack.push_async_callback(server.aclose, 0.5)
     return server

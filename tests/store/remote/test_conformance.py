@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway import limits
 from gateway.client.store import open_store
 from gateway.client.store_h3 import H3Transport
 from gateway.client.trust import Trust
 from gateway.http import admin, dataplane
 from gateway.http.app import Application
-from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from gateway.quic import ServerTls, listen
 from gateway.runtime.certs import ensure_own
 from gateway.store.base import Store
@@ -40,7 +39,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[EmbeddedStore, str, str]]:
 
 
 async def started(routes: list) -> TcpServer:
-    server = TcpServer(Application(routes), hypercorn_config(None, limits.STREAM_MESSAGE_BYTES_MAX))
+    server = TcpServer(Application(routes), TcpOptions())
     await server.listen(bind_tcp("127.0.0.1", 0))
     return server
 

@@ -18,7 +18,7 @@ from gateway.client.trust import Trust
 from gateway.errors import StoreUnavailable
 from gateway.http import dataplane
 from gateway.http.app import Application
-from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from gateway.quic import ServerTls, listen
 from gateway.runtime.certs import LEAF_CERT, LEAF_KEY, ensure_own, tls_context
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageContent, PageRead, PageWrite
@@ -71,9 +71,7 @@ class Place:
 
     async def open_tcp(self) -> None:
         context = tls_context(self.certs / LEAF_CERT, self.certs / LEAF_KEY)
-        self.tcp = TcpServer(
-            self.app, hypercorn_config(None, limits.STREAM_MESSAGE_BYTES_MAX), lambda: context
-        )
+        self.tcp = TcpServer(self.app, TcpOptions(), lambda: context)
         await self.tcp.listen(bind_tcp("127.0.0.1", self.port))
         self.port = self.tcp.port
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.http.server import TcpServer, bind_tcp, hypercorn_config
+from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from tests.store.standin.adminapi import AdminApi
 from tests.store.standin.dataplane import DataPlane
 from tests.store.standin.http import app
@@ -64,7 +64,7 @@ async def serving(
 
 
 async def _listening(stack: contextlib.AsyncExitStack, served: Any, port: int) -> str:
-    server = TcpServer(served, hypercorn_config(None, MESSAGE_BYTES_MAX))
+    server = TcpServer(served, TcpOptions(message_bytes_max=MESSAGE_BYTES_MAX))
     await server.listen(bind_tcp("127.0.0.1", port))
     stack.push_async_callback(server.aclose, 0.5)
     return f"http://127.0.0.1:{server.port}"

@@ -1,0 +1,103 @@
+"""How many bytes peers may make the gateway hold, all together. Room: http. Pure.
+
+:class:`ByteBudget` is for what comes in and is not whole yet; :class:`Backlog` for answers that
+their readers have not taken: there, whoever has not moved for longest gives way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Protocol
+
+from gateway import limits
+from gateway.errors import GatewayError
+
+
+class Crowded(GatewayError):
+    """More bodies are under way than the gateway holds at a time."""
+
+    code = "crowded"
+    status = 503
+    title = "Too many bodies under way"
+    retry = True
+
+
+class ByteBudget:
+    """Bytes of unfinished bodies and messages, of all peers together."""
+
+    def __init__(self, bytes_max: int = limits.HTTP_UNFINISHED_BYTES_MAX) -> None:
+        self.bytes_max = bytes_max
+        self.held = 0
+        self.refused = 0
+
+    def lease(self) -> Lease:
+        """What one body or message takes of it."""
+        return Lease(self)
+
+    def room_for(self, size: int) -> int:
+        """How many bytes may be held in all where a holder has ``size``: small ones find room for longer."""
+        return self.bytes_max if size > limits.HTTP_UNFINISHED_SMALL_BYTES else 2 * self.bytes_max
+
+
+class Lease:
+    """One holder's part."""
+
+    __slots__ = ("_budget", "_taken")
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self._taken = 0
+
+    def hold(self, size: int) -> None:
+        """The holder has ``size`` bytes now. Raises :class:`Crowded` if that is more than there is room for."""
+        more = size - self._taken
+        budget = self._budget
+        if more > 0 and budget.held + more > budget.room_for(size):
+            budget.refused += 1
+            raise Crowded(
+                f"unfinished bodies and messages hold {budget.held} bytes of at most {budget.bytes_max}; "
+                "try again when they are through, or send smaller ones",
+                bound="unfinished bodies",
+                limit_bytes=budget.bytes_max,
+            )
+        budget.held += more
+        self._taken = size
+
+    def release(self) -> None:
+        """Nothing is held any more. Idempotent."""
+        self._budget.held -= self._taken
+        self._taken = 0
+
+
+class Holder(Protocol):
+    """Whoever holds bytes of an answer."""
+
+    def shed(self) -> None:
+        """Give the answer up, and :meth:`Backlog.set` to 0."""
+
+
+class Backlog:
+    """Bytes of answers that their readers have not taken yet. Over the bound, the answer that has not moved
+    for longest is given up: its reader has the least use for it."""
+
+    def __init__(self, bytes_max: int = limits.HTTP_UNTAKEN_BYTES_MAX) -> None:
+        self.bytes_max = bytes_max
+        self.held = 0
+        self.shed = 0
+        self._holders: OrderedDict[Holder, int] = OrderedDict()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether whoever holds something already may ask for more."""
+        return self.held < self.bytes_max // 2
+
+    def set(self, holder: Holder, size: int) -> None:
+        """``holder`` has moved, and holds ``size`` bytes now."""
+        self.held += size - self._holders.pop(holder, 0)
+        if size:
+            self._holders[holder] = size
+        while self.held > self.bytes_max and len(self._holders) > 1:
+            stuck = next(iter(self._holders))
+            self.held -= self._holders.pop(stuck)
+            self.shed += 1
+            stuck.shed()

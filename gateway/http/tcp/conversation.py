@@ -1,0 +1,138 @@
+"""What HTTP/1.1 and HTTP/2 connections have in common: writing, pausing, and the end. Room: http."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+from gateway import limits
+from gateway.http.tcp.service import Service
+from gateway.http.tcp.slots import Slot
+from gateway.http.tcp.wire import Wire
+
+
+class Conversation(asyncio.Protocol):
+    """An :class:`gateway.http.tcp.slots.Occupant`. ``deadline`` is in seconds of the loop's clock."""
+
+    def __init__(self, service: Service, slot: Slot) -> None:
+        self.service = service
+        self.slot = slot
+        self.loop = asyncio.get_running_loop()
+        self.deadline = self.loop.time() + limits.HTTP_HANDSHAKE_S_MAX
+        self.is_paused = False
+        """The transport's buffer is over its limit."""
+        self.is_ending = False
+        """Nothing is read any more: what comes is dropped until the peer hangs up."""
+        self.transport: asyncio.Transport
+        self.common: dict[str, Any] = {}
+        """What every scope of this connection says."""
+        self._dropped = 0
+        self._is_reading = True
+
+    @property
+    def is_idle(self) -> bool:
+        raise NotImplementedError
+
+    def expire(self, now: float) -> None:
+        raise NotImplementedError
+
+    def go_away(self) -> None:
+        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        assert self.slot.raw is not None
+        self.slot.occupant = self
+        tls = self.transport is not self.slot.raw
+        self.common = {
+            "scheme": "https" if tls else "http",
+            "client": _address(transport.get_extra_info("peername")),
+            "server": _address(transport.get_extra_info("sockname")),
+            "state": {"wire": Wire(self.transport, self.slot.raw)},
+        }
+
+    def data_received(self, data: bytes) -> None:
+        self.guarded(self.take, data)
+
+    def guarded(self, call: Callable[..., None], *args: Any) -> None:
+        """Whatever a peer sends, and whatever a parser makes of it, ends that peer's connection at most."""
+        try:
+            call(*args)
+        except Exception:
+            self.service.failed(self.transport.get_extra_info("peername"))
+            self.abort()
+
+    def take(self, data: bytes) -> None:
+        """What has come."""
+        raise NotImplementedError
+
+    def pause_writing(self) -> None:
+        self.is_paused = True
+
+    def resume_writing(self) -> None:
+        self.is_paused = False
+        self.on_writable()
+
+    def on_writable(self) -> None:
+        """The transport takes more."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_ending = True
+        self.on_lost()
+        self.slot.leave()
+
+    def on_lost(self) -> None:
+        """The connection is gone: tell who is served by it."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Hand to the transport, if it still takes anything."""
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def read_more(self, more: bool) -> None:
+        """Let the transport read on, or not."""
+        if more is self._is_reading or self.transport.is_closing():
+            return
+        self._is_reading = more
+        if more:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def hang_up(self) -> None:
+        """End after what was written. What the peer still sends is dropped for a moment: closing a socket that
+        has unread bytes resets it, and the last words would be lost (RFC 9112 section 9.6)."""
+        if self.is_ending:
+            return
+        self.is_ending = True
+        self.deadline = self.loop.time() + limits.HTTP_LINGER_S_MAX
+        self.read_more(True)
+        if self.transport.can_write_eof():
+            try:
+                self.transport.write_eof()
+            except (OSError, RuntimeError):
+                self.abort()
+
+    def close(self) -> None:
+        """End after what was written, at once as far as that goes."""
+        self.is_ending = True
+        self.deadline = self.loop.time() + limits.HTTP_LINGER_S_MAX
+        self.transport.close()
+
+    def drop(self, data: bytes) -> None:
+        """What comes after the end."""
+        self._dropped += len(data)
+        if self._dropped > limits.HTTP_LINGER_BYTES_MAX:
+            self.abort()
+
+    def abort(self) -> None:
+        self.is_ending = True
+        self.deadline = math.inf
+        if self.slot.raw is not None:
+            self.slot.raw.abort()
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) >= 2 else None

@@ -1,0 +1,466 @@
+"""One HTTP/1.1 connection: requests one after the other, or a WebSocket. Room: http.
+
+h11 parses and frames; what comes is fed to it only when its turn has come, so that a head is checked
+strictly (:mod:`heads`) before h11's lenient reading, and a body is read only as far as the
+application takes it. Sources: RFC 9110, RFC 9112, RFC 6455 section 4.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import h11
+from h11._receivebuffer import ReceiveBuffer
+
+from gateway import limits
+from gateway.http.tcp import handshake
+from gateway.http.tcp.channel import OutQueue
+from gateway.http.tcp.conversation import Conversation
+from gateway.http.tcp.exchange import HttpExchange
+from gateway.http.tcp.heads import (
+    BadHead,
+    Headers,
+    check_framing,
+    check_lines,
+    http_scope,
+    split_target,
+    websocket_scope,
+    with_host,
+)
+from gateway.http.tcp.refusals import head_problem
+from gateway.http.tcp.service import Service
+from gateway.http.tcp.slots import Slot
+from gateway.http.tcp.websocket import WebSocketExchange
+
+
+class Phase(Enum):
+    """What the connection is at."""
+
+    IDLE = auto()
+    """No request has begun."""
+    HEAD = auto()
+    """A head has begun to come."""
+    EXCHANGE = auto()
+    """A request is served; its body may still come."""
+    TUNNEL = auto()
+    """A WebSocket."""
+
+
+_SECONDS = {
+    Phase.IDLE: limits.HTTP_IDLE_S_MAX,
+    Phase.HEAD: limits.HTTP_HEAD_S_MAX,
+    Phase.EXCHANGE: math.inf,
+    Phase.TUNNEL: math.inf,
+}
+"""How long a phase may take; a body and an answer have times of their own."""
+
+
+class NotHttp(Exception):
+    """A first line without a version: another protocol's beginning, to which HTTP/1.1 has no answer."""
+
+
+class _StrictLines(ReceiveBuffer):
+    """h11's buffer, which takes a bare LF for a line's end in trailers: here it is refused (RFC 9112 section 2.2)."""
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        if self._data[:2] == b"\r\n":
+            return super().maybe_extract_lines()
+        end = self._data.find(b"\r\n\r\n")
+        try:
+            check_lines(self._data[: end + 4] if end >= 0 else self._data)
+        except BadHead as error:
+            raise h11.RemoteProtocolError(error.detail) from None
+        return super().maybe_extract_lines() if end >= 0 else None
+
+
+class Http1(Conversation):
+    """Implements :class:`gateway.http.tcp.channel.Channel` for its requests, and
+    :class:`gateway.http.tcp.websocket.Pipe` for a WebSocket."""
+
+    version: ClassVar[str] = "1.1"
+
+    def __init__(self, service: Service, slot: Slot) -> None:
+        super().__init__(service, slot)
+        self._h11 = self._new_parser()
+        self._inbox = bytearray()
+        self._searched = 0
+        self._phase = Phase.IDLE
+        self._exchange: HttpExchange | None = None
+        self._socket: WebSocketExchange | None = None
+        self._out = OutQueue(service.options.untaken, self._on_shed)
+        self._head: list[bytes] = []
+        self._peer_ended = False
+        self._is_pulling = False
+
+    def _new_parser(self) -> h11.Connection:
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEADER_BYTES_MAX)
+        parser._receive_buffer = _StrictLines()
+        return parser
+
+    @property
+    def is_idle(self) -> bool:
+        return self._phase in (Phase.IDLE, Phase.HEAD)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self.deadline = self.loop.time() + _SECONDS[phase]
+
+    # -- what comes -----------------------------------------------------------------------
+
+    def take(self, data: bytes) -> None:
+        if self.is_ending:
+            self.drop(data)
+        elif self._socket is not None:
+            self._socket.feed(data)
+        else:
+            self._inbox += data
+            if self._phase is Phase.EXCHANGE:
+                self._pull()
+            else:
+                self._read_head()
+
+    def eof_received(self) -> bool:
+        self._peer_ended = True
+        if self._phase is Phase.EXCHANGE and not self.is_ending and self._exchange is not None:
+            if self._exchange.body_ended:
+                self._exchange.half_disconnect()
+                return True  # it has asked and still reads: RFC 9112 section 9.6
+            self._exchange.disconnect()
+        return self._phase is Phase.IDLE and bool(self._inbox)  # the next request is about to be read
+
+    def on_lost(self) -> None:
+        self._out.lose()
+        if self._exchange is not None:
+            self._exchange.disconnect()
+        if self._socket is not None:
+            self._socket.disconnect()
+
+    def _read_head(self) -> None:
+        while self._inbox[:2] == b"\r\n":
+            del self._inbox[:2]  # RFC 9112 section 2.2: empty lines before a request
+        if not self._inbox:
+            return
+        if self._phase is Phase.IDLE:
+            self._enter(Phase.HEAD)
+        try:
+            head = self._whole_head()
+            if head is not None:
+                self._searched = 0
+                self._begin(head)
+        except NotHttp:
+            self.service.count("no_http")
+            self.close()
+        except BadHead as error:
+            self._refuse(error)
+        except h11.RemoteProtocolError as error:
+            self._refuse(BadHead(str(error), error.error_status_hint))
+
+    def _whole_head(self) -> bytes | None:
+        inbox = self._inbox
+        end = inbox.find(b"\r\n\r\n", max(0, self._searched - 3))
+        size = len(inbox) if end < 0 else end + 4
+        if inbox[0] < 0x21:
+            raise BadHead("this is no HTTP request")
+        if size > limits.HTTP_HEADER_BYTES_MAX:
+            raise BadHead(f"a request's head is at most {limits.HTTP_HEADER_BYTES_MAX} bytes", 431)
+        check_lines(inbox[:size] if end >= 0 else inbox, self._searched)
+        self._searched = size
+        if end < 0:
+            return None
+        if b" HTTP/" not in inbox[: inbox.find(b"\r\n")]:
+            raise NotHttp
+        head = bytes(inbox[:size])
+        del inbox[:size]
+        return head
+
+    def _begin(self, head: bytes) -> None:
+        self._h11.receive_data(head)
+        request = self._h11.next_event()
+        if not isinstance(request, h11.Request):
+            raise BadHead("this is no HTTP request")
+        headers: Headers = list(request.headers)
+        check_framing(headers, request.http_version)
+        path, query, authority = split_target(request.target, request.method)
+        if authority is not None:
+            headers = with_host(headers, authority)
+        self._enter(Phase.EXCHANGE)
+        if request.method == b"GET" and request.http_version == b"1.1" and handshake.is_asked(headers):
+            self._shake_hands(path, query, headers)
+            return
+        version = request.http_version.decode("ascii")
+        scope = http_scope(version, request.method, path, query, headers, self.common)
+        exchange = self._exchange = HttpExchange(self, scope)
+        self._pull()
+        if not self.is_ending:
+            self.service.keep(exchange.run(self.service.app))
+
+    def _pull(self) -> None:
+        """Take from h11 what the application has room for, so much a turn."""
+        exchange = self._exchange
+        if exchange is None or self.is_ending:
+            return
+        try:
+            for _ in range(limits.TCP_EVENTS_PER_TURN):
+                if exchange.buffered >= limits.HTTP_BODY_BUFFER_BYTES_MAX or not self._pull_one(exchange):
+                    break
+            else:
+                self._pull_soon()
+        except h11.RemoteProtocolError as error:
+            self._break_body(exchange, error)
+            return
+        full = exchange.buffered >= limits.HTTP_BODY_BUFFER_BYTES_MAX
+        self.read_more(not self._is_pulling and not full and len(self._inbox) < limits.HTTP_INBOX_BYTES_MAX)
+
+    def _pull_one(self, exchange: HttpExchange) -> bool:
+        """Take one event, feeding h11 as it needs it. False: there is none."""
+        if exchange.body_ended:
+            return False
+        event = self._h11.next_event()
+        if event is h11.NEED_DATA and self._inbox:
+            self._h11.receive_data(bytes(self._inbox[: limits.HTTP_PIECE_BYTES_MAX]))
+            del self._inbox[: limits.HTTP_PIECE_BYTES_MAX]
+            return True
+        if isinstance(event, h11.Data):
+            exchange.feed(bytes(event.data), len(event.data))
+            return True
+        if isinstance(event, h11.EndOfMessage):
+            exchange.feed_end()
+            self._inbox[:0] = self._h11.trailing_data[0]
+        return False
+
+    def _pull_soon(self) -> None:
+        if not self._is_pulling:
+            self._is_pulling = True
+            self.loop.call_soon(self.guarded, self._pull_on)
+
+    def _pull_on(self) -> None:
+        self._is_pulling = False
+        self._pull()
+
+    def _break_body(self, exchange: HttpExchange, error: h11.RemoteProtocolError) -> None:
+        self.service.count("bad_body")
+        exchange.disconnect()
+        if exchange.is_started:
+            self.abort()
+        else:
+            self._exchange = None
+            self._refuse(BadHead(str(error), error.error_status_hint))
+
+    def _refuse(self, error: BadHead) -> None:
+        """Answer by itself, and hang up."""
+        self.service.count("bad_request")
+        headers, body = head_problem(error)
+        lines = [(b"connection", b"close"), *headers, *self.service.common_headers()]
+        self.write(plain_head(error.status, lines) + body)
+        self.hang_up()
+
+    # -- Channel --------------------------------------------------------------------------
+
+    def send_head(self, status: int, headers: Headers) -> None:
+        if self.service.is_closing or (self._peer_ended and not self._inbox):
+            headers = [*headers, (b"connection", b"close")]
+        response = h11.Response(status_code=status, headers=[*headers, *self.service.common_headers()])
+        self._head = self._frame(response)
+
+    def send_body(self, data: bytes, *, end: bool) -> None:
+        pieces, self._head = self._head, []
+        if data:
+            pieces += self._frame(h11.Data(data=data))
+        if end:
+            pieces += self._frame(h11.EndOfMessage())
+        if sum(map(len, pieces)) <= limits.HTTP_PIECE_BYTES_MAX:
+            pieces = [b"".join(pieces)]
+        for piece in pieces:
+            self._out.put(piece)
+        self._pump()
+
+    def _frame(self, event: Any) -> list[bytes]:
+        try:
+            return self._h11.send_with_data_passthrough(event) or []
+        except h11.LocalProtocolError as error:
+            self.abort()
+            raise ValueError(f"the response is not what its head said: {error}") from None
+
+    def _pump(self) -> None:
+        """Write as much as the transport takes."""
+        out = self._out
+        while out.pieces and not self.is_paused:
+            piece = out.pieces[0][: limits.HTTP_PIECE_BYTES_MAX]
+            self.write(piece)
+            out.took(len(piece))
+            out.moved()
+        out.settle(not out.size and not self.is_paused)
+        if self.is_paused:
+            self.deadline = min(self.deadline, self.loop.time() + limits.HTTP_STALL_S_MAX)
+
+    def on_writable(self) -> None:
+        if self._phase in (Phase.EXCHANGE, Phase.TUNNEL) and not self.is_ending:
+            self.deadline = self._socket.due if self._socket is not None else math.inf
+        self._pump()
+
+    async def drained(self) -> None:
+        await self._out.drained()
+
+    def wants_body(self) -> None:
+        if self._h11.they_are_waiting_for_100_continue and not self._head:
+            go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            self.write(b"".join(self._frame(go_on)))
+        self.deadline = self.loop.time() + limits.HTTP_BODY_S_MAX
+        self._pull()
+
+    def consumed(self, size: int) -> None:
+        self.deadline = math.inf
+        if self._exchange is not None and self._exchange.buffered < limits.HTTP_BODY_BUFFER_BYTES_MAX // 2:
+            self._pull_soon()
+
+    def _on_shed(self) -> None:
+        self.service.count("untaken")
+        self.abort()
+
+    def give_up(self) -> None:
+        self.abort()
+
+    def finished(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if self.is_ending or exchange is None:
+            return
+        parser = self._h11
+        if parser.their_state is not h11.DONE and parser.our_state is not h11.MUST_CLOSE:
+            self.hang_up()
+        elif parser.our_state is not h11.DONE or self.service.is_closing:
+            self._end_softly()
+        else:
+            self._next()
+
+    def _end_softly(self) -> None:
+        if self._h11.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED) and not self._inbox:
+            self.close()
+        else:
+            self.hang_up()
+
+    def _next(self) -> None:
+        """The connection is free for another request, which may have come already."""
+        if self._h11.trailing_data[0]:
+            self._h11 = self._new_parser()
+        else:
+            self._h11.start_next_cycle()
+        self._enter(Phase.IDLE)
+        self.read_more(True)
+        if self._inbox:
+            self.loop.call_soon(self.guarded, self._read_next)
+        elif self._peer_ended:
+            self.close()
+
+    def _read_next(self) -> None:
+        if self.is_ending:
+            return
+        self._read_head()
+        if self._peer_ended and self._phase in (Phase.IDLE, Phase.HEAD):
+            self.close()
+
+    # -- WebSocket ------------------------------------------------------------------------
+
+    def _shake_hands(self, path: bytes, query: bytes, headers: Headers) -> None:
+        if not isinstance(self._h11.next_event(), h11.EndOfMessage):
+            raise BadHead("a WebSocket handshake has no body")
+        refusal = handshake.refusal(headers)
+        if refusal is not None:
+            status, more, detail = refusal
+            self.service.count("websocket_version" if status == 426 else "bad_request")
+            fields, body = head_problem(BadHead(detail, status))
+            self.write(plain_head(status, [*more, *fields, *self.service.common_headers()]) + body)
+            self.hang_up()
+            return
+        self._phase = Phase.TUNNEL
+        scope = websocket_scope(self.version, path, query, headers, self.common)
+        self._socket = WebSocketExchange(self, self.service, scope)
+        if self._inbox:
+            self._socket.feed(bytes(self._inbox))
+            self._inbox.clear()
+        self.service.keep(self._socket.run(self.service.app))
+
+    def accept(self, headers: Headers, scope_headers: Headers) -> None:
+        """Switch protocols."""
+        answer = handshake.accepted(scope_headers)
+        self.write(plain_head(101, [*answer, *headers, *self.service.common_headers()]))
+
+    def deny(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer the handshake as any request, and hang up."""
+        kept = [pair for pair in headers if pair[0] != b"content-length"]
+        length = (b"content-length", b"%d" % len(body))
+        lines = [*kept, length, (b"connection", b"close"), *self.service.common_headers()]
+        self.write(plain_head(status, lines) + body)
+        self.hang_up()
+
+    def send(self, data: bytes) -> None:
+        """Bytes of the WebSocket."""
+        self.write(data)
+        self._out.settle(not self.is_paused)
+
+    def read_on(self, more: bool) -> None:
+        """Whether the WebSocket has room for more."""
+        self.read_more(more)
+
+    def end(self) -> None:
+        """The WebSocket is over."""
+        self.close()
+
+    def wake_at(self, deadline: float) -> None:
+        """When the WebSocket wants to be looked at."""
+        self.deadline = deadline
+
+    # -- Occupant -------------------------------------------------------------------------
+
+    def expire(self, now: float) -> None:
+        self.deadline = math.inf
+        if self.is_ending:
+            self._expire_end(now)
+        elif self.is_paused and self._socket is None:
+            self.service.count("slow_answer")
+            self.abort()
+        elif self._socket is not None:
+            self._socket.expire(now)
+        elif self._phase is Phase.EXCHANGE:
+            self._expire_body()
+        elif self._phase is Phase.HEAD:
+            self._refuse(BadHead(f"the head did not come within {limits.HTTP_HEAD_S_MAX:.0f} s", 408))
+        else:
+            self.close()
+
+    def _expire_end(self, now: float) -> None:
+        if self.transport.is_closing():
+            self.abort()
+        else:
+            self.transport.close()
+            self.deadline = now + limits.HTTP_LINGER_S_MAX
+
+    def _expire_body(self) -> None:
+        exchange = self._exchange
+        if exchange is None or exchange.body_ended or not exchange.is_waiting:
+            return
+        self.service.count("slow_body")
+        exchange.disconnect()
+        if exchange.is_started:
+            self.abort()
+        else:
+            self._exchange = None
+            seconds = f"{limits.HTTP_BODY_S_MAX:.0f} s"
+            self._refuse(BadHead(f"nothing of the body came for {seconds}", 408))
+
+    def go_away(self) -> None:
+        if self._phase in (Phase.IDLE, Phase.HEAD):
+            self.close()
+
+
+def plain_head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A response's head, of headers that are the door's own or were checked by the application."""
+    lines = [
+        b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()),
+        *(b"\r\n%s: %s" % pair for pair in headers),
+        b"\r\n\r\n",
+    ]
+    return b"".join(lines)

@@ -1,0 +1,288 @@
+"""Whatever comes, one byte at a time or mangled: a TCP conversation ends in order and keeps nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.http.tcp.conversation import Conversation
+from gateway.http.tcp.http1 import Http1
+from gateway.http.tcp.http2 import Http2
+from gateway.http.tcp.service import Service, TcpOptions
+from gateway.http.tcp.slots import Slot
+from tests.abuse.attackers import (
+    CONTINUATION,
+    DATA,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    PRIORITY,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    h2_frame,
+    h2_request,
+    h2_settings,
+    ws_frame,
+)
+
+ROUNDS = 100_000 if os.environ.get("MVGATEWAY_FUZZ") == "long" else 400
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written; at random it takes no more."""
+
+    def __init__(self, dice: random.Random | None = None) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.closing = False
+        self.dice = dice
+        self.conversation: Conversation | None = None
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 1) if name in ("peername", "sockname") else default
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closing
+        self.written += data
+        if self.dice is not None and self.conversation is not None and self.dice.random() < 0.1:
+            self.conversation.pause_writing()
+            asyncio.get_running_loop().call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self.conversation is not None and self.conversation.is_paused:
+            self.conversation.resume_writing()
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers a request with its body, a WebSocket message with itself."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "bytes": event.get("bytes") or b"", "text": None})
+        return
+    body, more = b"", True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return
+        body += event["body"]
+        more = event["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body or b"nothing"})
+
+
+def talk(
+    kind: type[Conversation], service: Service, dice: random.Random | None = None
+) -> tuple[Conversation, Transport]:
+    slot, transport = Slot("127.0.0.1", lambda slot: None), Transport(dice)
+    slot.raw = transport
+    conversation = kind(service, slot)
+    transport.conversation = conversation
+    conversation.connection_made(transport)
+    return conversation, transport
+
+
+async def said_to(
+    kind: type[Conversation], pieces: list[bytes], service: Service, dice: random.Random | None
+) -> bytes:
+    """What the conversation answers to these pieces; then the peer is gone, and nothing may be left."""
+    conversation, transport = talk(kind, service, dice)
+    for piece in pieces:
+        if transport.closing:
+            break
+        conversation.data_received(piece)
+        if dice is not None and dice.random() < 0.3:
+            await asyncio.sleep(0)
+    for _ in range(60):
+        await asyncio.sleep(0)
+    said = bytes(transport.written)
+    transport.conversation = None
+    transport.closing = True
+    conversation.connection_lost(None)
+    async with asyncio.timeout(10):
+        while service.tasks:
+            await asyncio.wait(list(service.tasks))
+    assert service.options.unfinished.held == 0
+    assert service.options.untaken.held == 0
+    assert not service.refused.get("failed")
+    return said
+
+
+def cut(data: bytes, dice: random.Random) -> list[bytes]:
+    """The data in pieces of random sizes."""
+    pieces, at = [], 0
+    while at < len(data):
+        size = dice.choice((1, 1, 2, 5, 9, 40, 300))
+        pieces.append(data[at : at + size])
+        at += size
+    return pieces
+
+
+def mangled(data: bytes, dice: random.Random) -> bytes:
+    out = bytearray(data)
+    for _ in range(dice.choice((0, 1, 1, 2, 5))):
+        at = dice.randrange(len(out) + 1)
+        match dice.randrange(4):
+            case 0:
+                out[at:at] = dice.randbytes(dice.randrange(1, 8))
+            case 1:
+                del out[at : at + dice.randrange(1, 8)]
+            case 2 if at < len(out):
+                out[at] = dice.randrange(256)
+            case _:
+                del out[at:]
+    return bytes(out)
+
+
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+HTTP1 = [
+    b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n" * 3,
+    b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello" * 2,
+    b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nT: v\r\n\r\n"
+    * 2,
+    b"HEAD http://h/a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab",
+    UPGRADE
+    + ws_frame(2, b"abc")
+    + ws_frame(9, b"p")
+    + ws_frame(2, b"d", fin=False)
+    + ws_frame(0, b"e")
+    + ws_frame(8, b""),
+]
+
+
+def h2_tunnel() -> bytes:
+    more = ((":protocol", "websocket"), ("sec-websocket-version", "13"))
+    import hpack
+
+    head = [(":method", "CONNECT"), (":scheme", "http"), (":path", "/ws"), (":authority", "h"), *more]
+    block = hpack.Encoder().encode(head, huffman=False)
+    frames = ws_frame(2, b"abc") + ws_frame(9, b"p") + ws_frame(8, b"")
+    return h2_frame(HEADERS, 4, 1, block) + h2_frame(DATA, 0, 1, frames)
+
+
+HTTP2 = [
+    PREFACE + h2_settings({4: 100_000}) + b"".join(h2_request(n, "/a") for n in (1, 3, 5)),
+    PREFACE
+    + h2_settings()
+    + h2_request(1, "/a", method="POST", end=False)
+    + h2_frame(DATA, 0, 1, b"abc")
+    + h2_frame(PING, 0, 0, bytes(8))
+    + h2_frame(WINDOW_UPDATE, 0, 0, b"\0\0\1\0")
+    + h2_frame(DATA, 9, 1, b"\x01de\x00"),
+    PREFACE
+    + h2_settings({4: 1})
+    + h2_request(1, "/a")
+    + h2_frame(RST_STREAM, 0, 1, bytes(4))
+    + h2_request(3, "/a"),
+    PREFACE
+    + h2_settings({1: 0, 3: 5, 5: 20_000, 77: 7})
+    + h2_frame(PRIORITY, 0, 9, bytes(5))
+    + h2_frame(SETTINGS, 1, 0)
+    + h2_frame(HEADERS, 1, 1, h2_request(1, "/a")[9:14])
+    + h2_frame(CONTINUATION, 4, 1, h2_request(1, "/a")[14:])
+    + h2_frame(GOAWAY, 0, 0, bytes(8)),
+    PREFACE + h2_settings() + h2_tunnel() + h2_frame(DATA, 1, 1),
+]
+
+
+def service(app: ASGIApp = echo) -> Service:
+    return Service(app, TcpOptions())
+
+
+@pytest.mark.parametrize("data", [data for data in HTTP1 if b"100-continue" not in data])
+async def test_http_1_says_the_same_one_byte_at_a_time(data: bytes) -> None:
+    whole = await said_to(Http1, [data], service(), None)
+    single = await said_to(Http1, [bytes([b]) for b in data], service(), None)
+    assert whole == single
+    assert whole.startswith(b"HTTP/1.1 ")
+
+
+@pytest.mark.parametrize("data", HTTP2)
+async def test_http_2_takes_one_byte_at_a_time(data: bytes) -> None:
+    whole = await said_to(Http2, [data], service(), None)
+    single = await said_to(Http2, [bytes([b]) for b in data], service(), None)
+    assert sorted(_frames(whole)) == sorted(_frames(single))
+
+
+def _frames(data: bytes) -> list[tuple[int, int, int]]:
+    """(type, flags, stream) of each frame."""
+    frames, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 3], "big")
+        frames.append((data[at + 3], data[at + 4], int.from_bytes(data[at + 5 : at + 9], "big")))
+        at += 9 + size
+    assert at == len(data), "only whole frames"
+    return frames
+
+
+@pytest.mark.parametrize("kind", [Http1, Http2])
+async def test_fuzz_a_mangled_conversation_ends_in_order_and_keeps_nothing(kind: type[Conversation]) -> None:
+    dice = random.Random(11)
+    for _ in range(ROUNDS):
+        data = mangled(dice.choice(HTTP1 if kind is Http1 else HTTP2), dice)
+        if dice.random() < 0.2:
+            data += dice.randbytes(dice.randrange(200))
+        said = await said_to(kind, cut(data, dice), service(), dice)
+        if kind is Http2:
+            _frames(said)
+
+
+async def test_fuzz_frames_of_every_kind_in_every_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = random.Random(12)
+    kinds = (
+        DATA,
+        HEADERS,
+        PRIORITY,
+        RST_STREAM,
+        SETTINGS,
+        5,
+        PING,
+        GOAWAY,
+        WINDOW_UPDATE,
+        CONTINUATION,
+        10,
+        200,
+    )
+    for _ in range(ROUNDS):
+        frames = [
+            h2_request(dice.choice((1, 3, 5, 7)), "/a", end=dice.random() < 0.5)
+            if dice.random() < 0.4
+            else h2_frame(
+                dice.choice(kinds),
+                dice.choice((0, 1, 4, 5, 8, 32, 255)),
+                dice.choice((0, 1, 1, 2, 3, 5, 2**31 - 1)),
+                dice.randbytes(dice.choice((0, 1, 4, 5, 6, 8, 12, 50))),
+            )
+            for _ in range(12)
+        ]
+        said = await said_to(Http2, cut(PREFACE + h2_settings() + b"".join(frames), dice), service(), dice)
+        _frames(said)
