@@ -244,6 +244,8 @@ class Gateway:
             )
         if self.worlds.udp is not None:
             facts["udp"] = f"{self.worlds.udp.address[0]}:{self.worlds.udp.address[1]} (plain UDP publishers)"
+        if self.settings.node:
+            facts["node"] = self.worlds.holder.node
         facts["certificate_sha256"] = current.sha256
         facts["certificate_expires"] = f"{current.not_after:%Y-%m-%d %H:%M} UTC"
         if self.certificates.ca_path is not None:

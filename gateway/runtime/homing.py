@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import cast
 
@@ -23,6 +23,9 @@ from gateway.store.world.home import Sign
 log = logging.getLogger("mvgateway.home")
 
 
+async def _nothing() -> None: ...
+
+
 class Homing:
     """Made with the world's host, ended by :meth:`stop`. ``linger_s``: how long a home without a publisher stays one."""
 
@@ -34,6 +37,8 @@ class Homing:
         """Called where it turns out that the world was deleted."""
         self.on_adopted: Callable[[int | None], None] = lambda received_us: None
         """Called when the rules start from what another has recorded: when the newest frame of it was received."""
+        self.before_given_up: Callable[[], Awaitable[None]] = _nothing
+        """What the home still has to write before it is none any more: afterwards the store refuses it."""
         self.wrote_at = float("-inf")
         """When the journal last gave a sign of life (``time.monotonic``); told by the pump."""
         self._world = world
@@ -191,6 +196,7 @@ class Homing:
         async with self._changing:
             if not self.held or (self._is_wanted() and not closing):
                 return
+            await self.before_given_up()
             self._known = (self._world.journal.next_seq - 1, self._world.last_epoch)
             await self.home.give_up()
 

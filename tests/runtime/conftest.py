@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -77,20 +78,24 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
 
 
 class GatewayProcess:
-    """``mvgateway serve`` as a child: real signals, a real death."""
+    """``mvgateway serve`` as a child: real signals, a real death. ``log``: a file for its standard error, where it
+    may say more than a pipe holds that nobody reads."""
 
-    def __init__(self, folder: Path, *flags: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *flags: str, environ: dict[str, str] | None = None, log: Path | None = None
+    ) -> None:
         self.folder = folder
         command = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", "--plain", "127.0.0.1:0"]
         command += ["--store", str(folder / "store"), "--certs", str(folder / "certs"), "--json-logs", *flags]
         ours = {name: value for name, value in os.environ.items() if not name.startswith("MVGATEWAY_")}
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**ours, **(environ or {})},
-        )
+        with contextlib.ExitStack() as files:
+            self.process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if log is None else files.enter_context(log.open("w")),
+                text=True,
+                env={**ours, **(environ or {})},
+            )
         self.facts: dict[str, Any] = {}
 
     def wait_ready(self) -> GatewayProcess:
