@@ -686,17 +686,20 @@ HOUSEKEEPING_S: Final = 1.0
 """How often an open world looks after its silent publishers."""
 MAINTAIN_S: Final = 5.0
 """How often an open world lets go of old history and old versions: a twelfth of the default ring."""
-HOME_LEASE_MS: Final = 3_000
+HOME_LEASE_MS: Final = 2_500
 """A home that shows no sign of life for so long is taken for dead by others: three beats, and another gateway
 publishes within 5 s of a crash."""
 HOME_LEASE_MS_MAX: Final = 60_000
 """What is believed of another home's lease: no row in a store keeps a world from being published for longer."""
 NODE_CHARS_MAX: Final = 512
 """The URL at which other gateways and their readers reach a gateway: it stands in every refusal."""
-HOME_BEAT_S: Final = 1.0
+HOME_BEAT_S: Final = 0.75
 """How often a home whose journal has nothing to write gives a sign of life, while somebody publishes there."""
 HOME_POLL_S: Final = 0.1
 """How often another home is looked at while somebody waits to hear whether it lives."""
+HOME_UNSEEN_S: Final = 1.5
+"""A home that was not looked at for longer may have been unable to give a sign, since the store was away: its lease
+is counted from the next look."""
 HOME_ALIVE_S: Final = 0.5
 """A sign of life proves that a home lives if it came between two looks so close together; for as long it is
 believed without another look, so that many who ask cost no more than one."""

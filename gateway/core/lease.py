@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from gateway.limits import HOME_ALIVE_S
+from gateway.limits import HOME_ALIVE_S, HOME_UNSEEN_S
 
 
 class Verdict(Enum):
@@ -22,20 +22,23 @@ class Verdict(Enum):
 class Watch:
     """Looks at one thing's ``trace`` (any value that changes with each sign of life). ``mono``: seconds."""
 
-    __slots__ = ("_alive_at", "_looked_at", "_since", "_trace")
+    __slots__ = ("_alive_at", "_changed_at", "_looked_at", "_since", "_trace")
 
     def __init__(self) -> None:
         self._trace: object = None
         self._since = float("-inf")
         self._looked_at = float("-inf")
+        self._changed_at = float("-inf")
         self._alive_at = float("-inf")
 
     def look(self, trace: object, lease_s: float, mono: float, *, attended: bool = False) -> Verdict:
-        """What this look says. ``attended``: whoever looks has looked before, and waited for a change. A change
+        """What this look says. Only what was looked at all the while is taken for dead. ``attended``: whoever looks has looked before, and waited for a change. A change
         since a look that was long ago proves nothing: it may have been long ago too."""
+        if mono - self._looked_at > HOME_UNSEEN_S:
+            self._since = mono
         if trace != self._trace:
             known = self._trace is not None
-            self._trace, self._since = trace, mono
+            self._trace, self._since, self._changed_at = trace, mono, mono
             if known and (attended or mono - self._looked_at <= HOME_ALIVE_S):
                 self._alive_at = mono
         self._looked_at = mono
@@ -49,7 +52,7 @@ class Watch:
 
     def stirred_within(self, seconds: float, mono: float) -> bool:
         """True where the trace changed, or was first seen, so recently."""
-        return mono - self._since < seconds
+        return mono - self._changed_at < seconds
 
     def forget(self) -> None:
         """What was seen was of another."""

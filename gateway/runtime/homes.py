@@ -7,28 +7,23 @@ stands here decides only who asks for the home and when, and whom the others are
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import os
 import secrets
 import socket
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from gateway.config import Settings
 from gateway.core.lease import Verdict, Watch
 from gateway.errors import WorldHeld
 from gateway.limits import HOME_BEAT_S, HOME_LEASE_MS, HOME_POLL_S
+from gateway.runtime import places
 from gateway.store.base import Store
 from gateway.store.world import home
 from gateway.store.world.home import Holder, Sign
 from gateway.store.world.lanes import World
 
 log = logging.getLogger("mvgateway.home")
-
-EMBEDDED_PLACE = "embedded"
-"""The place of whoever has the store in its own process: its folder is locked, so there is but one."""
 
 
 @dataclass(slots=True)
@@ -48,9 +43,7 @@ class HomeCounts:
 
 def holder_of(settings: Settings, store: Store, port: int) -> Holder:
     """This process as a home: others reach it at ``--node``, or where it listens."""
-    blocking = store.blocking()
-    in_process = getattr(blocking, "in_process", False)
-    place = EMBEDDED_PLACE if in_process else _address_place(settings.host, port)
+    place = places.own(in_process_store=getattr(store.blocking(), "in_process", False))
     return Holder(settings.node.rstrip("/") or _own_url(settings.host, port), place, secrets.token_hex(16))
 
 
@@ -58,17 +51,6 @@ def _own_url(host: str, port: int) -> str:
     if host in ("0.0.0.0", "::", ""):
         host = socket.gethostname()
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-
-
-def _address_place(host: str, port: int) -> str:
-    """An address in a network namespace of a running machine: whoever listens there is the only one who does, and who
-    did before is gone. Where the system does not tell them apart, nothing is assumed of an earlier run."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-        namespace = os.readlink("/proc/self/ns/net")
-    except OSError:
-        return secrets.token_hex(16)
-    return hashlib.sha256("\n".join((boot, namespace, host, str(port))).encode()).hexdigest()[:32]
 
 
 class Home:
@@ -106,9 +88,9 @@ class Home:
         return sign
 
     def _judge(self, sign: Sign, *, attended: bool = False) -> Verdict:
-        """``DEAD`` also where there is no home, or it was an earlier run of this process's own."""
+        """``DEAD`` also where there is no home, and where its process is known to have ended."""
         row, now = sign.row, time.monotonic()
-        if row is None or home.is_free(row, self._world.identity.key) or self._is_ours(row):
+        if row is None or home.is_free(row, self._world.identity.key) or self._is_gone(row):
             self.elsewhere, self._held = "", None
             self._watch.forget()
             return Verdict.DEAD
@@ -117,8 +99,11 @@ class Home:
         self._held = None if verdict is Verdict.DEAD else WorldHeld.at(self.name, row.node, row.fence)
         return verdict
 
-    def _is_ours(self, row: home.HomeRow) -> bool:
-        return row.holder.partition("/")[0] == self._holder.place
+    def _is_gone(self, row: home.HomeRow) -> bool:
+        """True where its process is known to have ended, or is this one, which has closed the world since."""
+        if row.holder == self._holder.text:
+            return True
+        return places.is_gone(row.holder.partition("/")[0], self._holder.place)
 
     @property
     def stirred(self) -> bool:
@@ -170,10 +155,10 @@ class Home:
             return
         self._counts.taken_over += 1
         why = "of which nothing was seen for as long as its lease"
-        if self._is_ours(row):
-            why = "an earlier run of this gateway's own"
-        elif by_force:
+        if by_force:
             why = "as its publisher asked"
+        elif self._is_gone(row):
+            why = "whose process has ended"
         log.info(
             "world %s: this gateway is its home now, fence %d, taken over from %s, %s",
             self.name,

@@ -10,10 +10,14 @@ from gateway.limits import HOME_ALIVE_S
 LEASE_S = 3.0
 
 
+def looks(watch: Watch, trace: str, first: float, last: float) -> set[Verdict]:
+    """What is said by looks ten times a second."""
+    return {watch.look(trace, LEASE_S, mono / 10) for mono in range(round(first * 10), round(last * 10) + 1)}
+
+
 def test_who_is_seen_for_the_first_time_is_given_its_whole_lease() -> None:
     watch = Watch()
-    assert watch.look("a", LEASE_S, 100.0) is Verdict.SILENT
-    assert watch.look("a", LEASE_S, 102.9) is Verdict.SILENT
+    assert looks(watch, "a", 100.0, 102.9) == {Verdict.SILENT}
     assert watch.look("a", LEASE_S, 103.0) is Verdict.DEAD
 
 
@@ -28,9 +32,16 @@ def test_a_change_between_two_close_looks_proves_life() -> None:
 def test_a_change_since_a_look_long_ago_proves_nothing_and_starts_the_lease_anew() -> None:
     watch = Watch()
     watch.look("a", LEASE_S, 100.0)
-    assert watch.look("b", LEASE_S, 200.0) is Verdict.SILENT
-    assert watch.look("b", LEASE_S, 202.9) is Verdict.SILENT
+    assert looks(watch, "b", 200.0, 202.9) == {Verdict.SILENT}
     assert watch.look("b", LEASE_S, 203.0) is Verdict.DEAD
+
+
+def test_nobody_is_taken_for_dead_for_a_time_when_nobody_could_look() -> None:
+    """The store may have been away for both of them."""
+    watch = Watch()
+    watch.look("a", LEASE_S, 100.0)
+    assert looks(watch, "a", 110.0, 112.9) == {Verdict.SILENT}
+    assert watch.look("a", LEASE_S, 113.0) is Verdict.DEAD
 
 
 def test_who_waited_for_a_change_believes_it_however_slow_the_looks_were() -> None:
