@@ -440,7 +440,8 @@ the update waits while another is still settling."""
 QUIC_TICKETS_MAX: Final = 4_096
 """Session tickets kept for resumption; the oldest goes first. Each some 500 bytes."""
 H3_HEADER_BYTES_MAX: Final = 16 * KIB
-"""One encoded header section: nginx's order of magnitude."""
+"""One field section, encoded as well as decoded (RFC 9114 section 4.2.2), announced as SETTINGS_MAX_FIELD_SECTION_SIZE:
+nginx's order of magnitude."""
 H3_KNOWN_HEADS_MAX: Final = 256
 """Header sections of requests, and of responses, that an endpoint need not code again; then it starts anew."""
 H3_KNOWN_HEAD_BYTES_MAX: Final = 512

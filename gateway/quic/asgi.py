@@ -96,7 +96,7 @@ def _scope_of(headers: RawHeaders) -> dict[str, Any]:
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "3",
         "method": method.decode("ascii", "replace").upper(),
-        "scheme": pseudo.get(b":scheme", b"https").decode("ascii", "replace"),
+        "scheme": "https",  # what the connection is, not what the peer calls it: rules for loopback ask
         "path": unquote_to_bytes(raw_path).decode("utf-8", "replace"),
         "raw_path": raw_path,
         "query_string": query,

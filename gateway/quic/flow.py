@@ -48,6 +48,11 @@ class FlowControlled(Guarded):
         """Whether the peer lets another unidirectional stream begin now."""
         return self._local_next_stream_id_uni // 4 < self._remote_max_streams_uni
 
+    def is_within_limit(self, stream_id: int) -> bool:
+        """Whether a client may have opened this two-way stream of its own."""
+        opened = self._remote_max_streams_bidi if self._is_client else self._local_max_streams_bidi.value
+        return stream_id // 4 < opened
+
     def unsent_bytes(self, stream_id: int) -> int:
         """Bytes of a stream that are not acknowledged yet; 0 once it is done or gone."""
         stream = self._streams.get(stream_id)

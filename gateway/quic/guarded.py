@@ -9,17 +9,23 @@ from __future__ import annotations
 from typing import Any
 
 from aioquic import tls
-from aioquic._buffer import Buffer
-from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicReceiveContext
+from aioquic._buffer import Buffer, BufferReadError
+from aioquic.quic.connection import EPOCHS, QuicConnection, QuicConnectionError, QuicReceiveContext
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.stream import QuicStream
 
 from gateway import limits
+from gateway.quic import partial
 from gateway.quic.ranges import bound_stream
 
 
 class Guarded(QuicConnection):
     """aioquic's connection with these bounds and rules."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        handlers: Any = self._QuicConnection__frame_handlers  # type: ignore[attr-defined]
+        handlers[partial.RESET_STREAM_AT] = (self._handle_reset_stream_at_frame, EPOCHS("01"))
 
     def close_for(self, error: QuicConnectionError) -> None:
         """Close the connection with what the peer did."""
@@ -67,6 +73,25 @@ class Guarded(QuicConnection):
             )
         super()._handle_crypto_frame(context, frame_type, buf)
 
+    # -- transport parameters -------------------------------------------------------------
+
+    def _serialize_transport_parameters(self) -> bytes:
+        return super()._serialize_transport_parameters() + partial.ANNOUNCED
+
+    def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
+        if not from_session_ticket and _says_twice(data):
+            raise QuicConnectionError(
+                error_code=QuicErrorCode.TRANSPORT_PARAMETER_ERROR,
+                frame_type=QuicFrameType.CRYPTO,
+                reason_phrase="a transport parameter is there twice",
+            )
+        super()._parse_transport_parameters(data, from_session_ticket)
+
+    def _handle_reset_stream_at_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        partial.handle(self, context, frame_type, buf)
+
     # -- acknowledgements -----------------------------------------------------------------
 
     def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
@@ -96,6 +121,21 @@ def never_sent(number: int) -> QuicConnectionError:
         frame_type=QuicFrameType.ACK,
         reason_phrase=f"packet {number} was never sent",
     )
+
+
+def _says_twice(parameters: bytes) -> bool:
+    """Whether one of them is there twice (section 7.4). What cannot be read is for aioquic to refuse."""
+    buf, seen = Buffer(data=parameters), set()
+    try:
+        while not buf.eof():
+            number = buf.pull_uint_var()
+            if number in seen:
+                return True
+            seen.add(number)
+            buf.pull_bytes(buf.pull_uint_var())
+    except BufferReadError:
+        pass
+    return False
 
 
 _EPOCHS: Any = (tls.Epoch.INITIAL, tls.Epoch.HANDSHAKE, tls.Epoch.ONE_RTT)

@@ -7,6 +7,9 @@ small sections only, a bounded number of them, and starts anew when it is full.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 from gateway import limits
@@ -26,13 +29,14 @@ class KnownHeaders(list[tuple[bytes, bytes]]):
 
 
 class Heads:
-    """Requests by the bytes of their stream, and responses' frames by their headers."""
+    """Requests by the bytes of their stream, and responses' field sections by their headers."""
 
-    __slots__ = ("_frames", "_requests")
+    __slots__ = ("_requests", "_sections", "date")
 
     def __init__(self) -> None:
         self._requests: dict[bytes, KnownHeaders] = {}
-        self._frames: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self._sections: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self.date = DateLine()
 
     def request(self, content: bytes) -> KnownHeaders | None:
         """The headers of a request whose stream holds ``content`` and no more, if they are known."""
@@ -46,15 +50,35 @@ class Heads:
             self._requests[content] = known
         return known
 
-    def frame(self, headers: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
-        """The HEADERS frame of a response, if it is known."""
-        return self._frames.get(headers)
+    def section(self, headers: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
+        """The encoded field section of a response, if it is known; without ``date``."""
+        return self._sections.get(headers)
 
-    def know_frame(self, headers: tuple[tuple[bytes, bytes], ...], frame: bytes) -> None:
-        """Remember a response's HEADERS frame."""
-        if len(frame) <= limits.H3_KNOWN_HEAD_BYTES_MAX and len(headers) <= limits.H3_KNOWN_HEAD_FIELDS_MAX:
-            _make_room(self._frames)
-            self._frames[headers] = frame
+    def know_section(self, headers: tuple[tuple[bytes, bytes], ...], section: bytes) -> None:
+        """Remember a response's encoded field section."""
+        if len(section) <= limits.H3_KNOWN_HEAD_BYTES_MAX and len(headers) <= limits.H3_KNOWN_HEAD_FIELDS_MAX:
+            _make_room(self._sections)
+            self._sections[headers] = section
+
+
+class DateLine:
+    """The ``date`` of responses as a line of a field section, made once a second: a literal with the name of the static
+    table's entry 6 (RFC 9110 section 6.6.1; RFC 9204 section 4.5.4). ``clock``: seconds since the Unix epoch."""
+
+    __slots__ = ("_clock", "_line", "_second")
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._second = -1
+        self._line = b""
+
+    def line(self) -> bytes:
+        """The line for now, to follow a section's last one."""
+        second = int(self._clock())
+        if second != self._second:
+            value = formatdate(second, usegmt=True).encode()
+            self._second, self._line = second, bytes((0x56, len(value))) + value
+        return self._line
 
 
 def _make_room(known: dict[Any, Any]) -> None:

@@ -24,6 +24,7 @@ from aioquic.quic.connection import NetworkAddress, stream_is_unidirectional
 
 from gateway.quic.connection import QUIET, Connection
 from gateway.quic.h3 import Http3
+from gateway.quic.rules import MessageRefused
 from gateway.quic.webtransport import WebTransportLink, WtError
 
 logger = logging.getLogger(__name__)
@@ -192,6 +193,20 @@ class Peer:
                 self.on_data(event.stream_id, event.data, event.stream_ended)
         elif isinstance(event, HeadersReceived):
             self.on_headers(event.stream_id, event.headers, event.stream_ended)
+        elif isinstance(event, MessageRefused):
+            self._on_refused(event)
+
+    def _on_refused(self, event: MessageRefused) -> None:
+        """A message that is not sound ends its own stream alone."""
+        self.hub.counters["refused"] += 1
+        session = self.sessions.get(event.stream_id)
+        if session is not None:
+            session.on_connection_over(event.reason)
+        elif event.too_large:
+            self.on_too_large(event.stream_id, event.reason)
+        else:
+            self.on_reset(event.stream_id, receiving=True)
+        self.hub.mark(self)
 
     def on_datagram(self, data: bytes) -> None:
         """A DATAGRAM frame: a session's quarter stream ID, then the payload (RFC 9297 section 2.1)."""
@@ -206,7 +221,11 @@ class Peer:
             self.quic.close(error_code=ErrorCode.H3_DATAGRAM_ERROR, reason_phrase="no quarter stream ID")
             return
         link = self.sessions.get(session_id)
-        if link is None:
+        if session_id >= 1 << 62:
+            self.quic.close(error_code=ErrorCode.H3_DATAGRAM_ERROR, reason_phrase="no stream has this number")
+        elif not self.quic.is_within_limit(session_id):
+            self.quic.close(error_code=ErrorCode.H3_ID_ERROR, reason_phrase="a stream beyond the limit")
+        elif link is None:
             self.hub.counters["datagrams_unknown_session"] += 1
         else:
             link.on_datagram(data[buf.tell() :])
@@ -271,6 +290,9 @@ class Peer:
 
     def on_headers(self, stream_id: int, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
         """A header section: a request's, a response's, or trailers."""
+
+    def on_too_large(self, stream_id: int, why: str) -> None:
+        """A request's field section is beyond the bound (servers only)."""
 
     def on_data(self, stream_id: int, data: bytes, ended: bool) -> None:
         """Content of a request or response."""

@@ -20,7 +20,8 @@ from aioquic.quic.packet import (
     encode_quic_retry,
     encode_quic_version_negotiation,
 )
-from aioquic.quic.retry import QuicRetryTokenHandler
+from aioquic.quic.retry import NONCE_LENGTH, QuicRetryTokenHandler
+from cryptography.exceptions import InvalidTag
 
 from gateway.core.ports import Doors
 from gateway.quic.admission import Admission, Verdict
@@ -130,9 +131,10 @@ class ServerEndpoint(Endpoint):
 
     def _admit(self, header: QuicHeader, data: bytes, addr: Address, now: float) -> None:
         original_cid, retry_cid = header.destination_cid, None
-        if header.token and (proven := self._proven(header, addr, now)):
+        proven = self._proven(header, addr, now) if header.token else None
+        if proven:
             original_cid, retry_cid = proven, header.destination_cid
-        elif header.token and self.context.options.retry:
+        elif proven is not None and self.context.options.retry:
             self._refuse(header, addr, QuicErrorCode.INVALID_TOKEN, "the token is not valid here, or too old")
             return
         admission, is_proven = self.context.admission, retry_cid is not None
@@ -151,13 +153,15 @@ class ServerEndpoint(Endpoint):
         peer.receive(data, addr, now)
 
     def _proven(self, header: QuicHeader, addr: Address, now: float) -> bytes | None:
-        """The connection ID that a Retry of ours answered, if the token is of one to this address."""
+        """The connection ID that a Retry of ours answered, if the token is of one to this address; empty if it is not
+        good for this one, or too old. None: no token of ours, which counts for nothing (RFC 9000 section 8.1.3)."""
         try:
             return self._retry.validate_token(
                 address=addr, destination_cid=header.destination_cid, token=header.token, now=now
             )
-        except ValueError:
-            return None
+        except ValueError as exc:
+            unknown = isinstance(exc.__cause__, InvalidTag) or len(header.token) < NONCE_LENGTH
+            return None if unknown else b""
 
     def make_peer(self, quic: Connection) -> ServerPeer:
         return ServerPeer(quic, self, self.context)

@@ -43,6 +43,14 @@ class NotImplementedHere(BadInput):
     title = "Unsupported protocol"
 
 
+class FieldsTooLong(BadInput):
+    """A request's field section is longer than is announced to be taken."""
+
+    code = "headers_too_large"
+    status = 431
+    title = "Headers too large"
+
+
 class TooEarly(GatewayError):
     """A request that must not be replayed came in 0-RTT."""
 
@@ -113,8 +121,14 @@ class ServerPeer(Peer):
         if self.quic.can_send_on(stream_id):
             self.h3.send_headers(stream_id, headers)
             self.h3.send_data(stream_id, body, end_stream=True)
+        else:
+            self.h3.forget(stream_id)
         self.quic.abandon_receiving(stream_id, ErrorCode.H3_NO_ERROR)
         self.hub.mark(self)
+
+    def on_too_large(self, stream_id: int, why: str) -> None:
+        self._next_request = max(self._next_request, stream_id + 4)
+        self._refuse(stream_id, FieldsTooLong(f"{why}; send fewer or shorter headers"))
 
     def on_data(self, stream_id: int, data: bytes, ended: bool) -> None:
         exchange = self._exchanges.get(stream_id)

@@ -19,6 +19,7 @@ from gateway import limits
 from gateway.core.bundle import Burst
 from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, Session, Transport, send_each
+from gateway.quic.credit import CAPSULES, SessionCredit
 from gateway.quic.framing import framing_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class WebTransportLink:
         self._next_handle = 1
         self._streams: dict[int, int] = {}
         self._waiting: dict[int, bytes] = {}
+        self._credit: SessionCredit | None = None
+        self._unfed: dict[int, tuple[bytes, bool]] = {}
 
     # -- Link -----------------------------------------------------------------------------
 
@@ -147,6 +150,7 @@ class WebTransportLink:
         self._waiting.pop(handle, None)
         stream_id = self._streams.pop(handle, None)
         if stream_id is not None:
+            self._unfed.pop(stream_id, None)
             self.peer.give_up_stream(stream_id, stream_error(0))
 
     def stream_done(self, handle: int) -> bool:
@@ -166,16 +170,17 @@ class WebTransportLink:
         self.accept()
         data = _LENGTH.pack(len(message)) + message
         if self._control_stream is None:
-            if not self.peer.quic.can_open_uni_stream():
+            if not self._may_open():
                 self.close(CloseCode.TOO_SLOW, "no unidirectional stream allowed for control messages")
                 return
             self._control_stream = self._open_stream()
         if not self.peer.quic.can_send_on(self._control_stream):
             self.close(CloseCode.ERROR, "the control stream was stopped")
             return
-        self.peer.quic.send_stream_data(self._control_stream, data)
+        self._write(self._control_stream, data, end=False)
         self.peer.hub.mark(self.peer)
-        if self.peer.quic.unsent_bytes(self._control_stream) > limits.WT_CONTROL_BYTES_MAX:
+        unfed = len(self._unfed.get(self._control_stream, (b"", False))[0])
+        if self.peer.quic.unsent_bytes(self._control_stream) + unfed > limits.WT_CONTROL_BYTES_MAX:
             self.close(CloseCode.TOO_SLOW, "control messages were not read")
 
     def close(self, code: CloseCode, reason: str) -> None:
@@ -293,6 +298,10 @@ class WebTransportLink:
             body = bytes(self._capsules[start : start + length])
             self._end(int.from_bytes(body[:4], "big"), body[4:].decode("utf-8", "replace"))
             return True
+        if kind in CAPSULES and length <= 8:
+            if len(self._capsules) < start + length:
+                return False
+            self._on_credit(kind, bytes(self._capsules[start : start + length]))
         available = len(self._capsules) - start
         self._capsule_skip = max(0, length - available)
         del self._capsules[: start + min(length, available)]
@@ -326,6 +335,7 @@ class WebTransportLink:
         self.closed_code, self.closed_reason = code, reason
         self._closing = self._closing or (code, reason)
         self._waiting.clear()
+        self._unfed.clear()
         for handle in list(self._streams):
             if not self.stream_done(handle):
                 self.reset_stream(handle)
@@ -346,15 +356,53 @@ class WebTransportLink:
 
     def _open_stream(self) -> int:
         assert self.peer.h3 is not None
+        if self._credit is not None:
+            self._credit.opened()
         return self.peer.h3.create_webtransport_stream(self.session_id, is_unidirectional=True)
+
+    def _may_open(self) -> bool:
+        """Whether QUIC and, where it has one, the session's own flow control let another stream begin now."""
+        if self._credit is None and self.peer.h3 is not None and (found := self.peer.h3.session_limits()):
+            credit = SessionCredit(*found)
+            self._credit = credit if credit.is_bounded else None
+        return self.peer.quic.can_open_uni_stream() and (self._credit is None or self._credit.may_open())
+
+    def _write(self, stream_id: int, data: bytes, *, end: bool) -> None:
+        """Onto a stream, as far as the session's credit goes; the rest when there is more."""
+        quic = self.peer.quic
+        if self._credit is None:
+            quic.send_stream_data(stream_id, data, end_stream=end)
+            return
+        before, _ = self._unfed.pop(stream_id, (b"", False))
+        data = before + data
+        taken = self._credit.take(len(data))
+        if taken < len(data):
+            self._unfed[stream_id] = data[taken:], end
+            end = False
+        if taken or end:
+            quic.send_stream_data(stream_id, data[:taken], end_stream=end)
+
+    def _on_credit(self, capsule: int, content: bytes) -> None:
+        """The peer raised a limit of the session's own flow control."""
+        if self._credit is None:
+            return
+        self._credit.raised(capsule, content)
+        for stream_id, (data, end) in list(self._unfed.items()):
+            if self.peer.quic.can_send_on(stream_id):
+                del self._unfed[stream_id]
+                self._write(stream_id, data, end=end)
+            else:
+                del self._unfed[stream_id]
+        self._start_waiting()
+        self.peer.hub.mark(self.peer)
 
     def _start_waiting(self) -> None:
         quic = self.peer.quic
         started = False
-        while self._waiting and not quic.is_ended and quic.can_open_uni_stream():
+        while self._waiting and not quic.is_ended and self._may_open():
             handle = next(iter(self._waiting))
             stream_id = self._open_stream()
-            quic.send_stream_data(stream_id, self._waiting.pop(handle), end_stream=True)
+            self._write(stream_id, self._waiting.pop(handle), end=True)
             self._streams[handle] = stream_id
             started = True
         if started:

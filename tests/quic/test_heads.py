@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aioquic.buffer import encode_uint_var
-from aioquic.h3.connection import FrameType, encode_frame
 
 from gateway import limits
 from gateway.quic import RequestFailed
@@ -69,14 +68,14 @@ def test_what_is_remembered_is_bounded_in_number_and_size() -> None:
     heads = Heads()
     for n in range(3 * limits.H3_KNOWN_HEADS_MAX):
         heads.know_request(b"%d" % n, [(b":path", b"/%d" % n)])
-        heads.know_frame(((b":status", b"%d" % n),), encode_frame(FrameType.HEADERS, encode_uint_var(n)))
+        heads.know_section(((b":status", b"%d" % n),), encode_uint_var(n))
     assert 0 < len(heads._requests) <= limits.H3_KNOWN_HEADS_MAX
-    assert 0 < len(heads._frames) <= limits.H3_KNOWN_HEADS_MAX
+    assert 0 < len(heads._sections) <= limits.H3_KNOWN_HEADS_MAX
     long = bytes(limits.H3_KNOWN_HEAD_BYTES_MAX + 1)
     fields = [(b"x", b"%d" % n) for n in range(limits.H3_KNOWN_HEAD_FIELDS_MAX + 1)]
     heads.know_request(long, [])
     heads.know_request(b"many", fields)
-    heads.know_frame(tuple(fields), b"many")
+    heads.know_section(tuple(fields), b"many")
     assert heads.request(long) is None
     assert heads.request(b"many") is None
-    assert heads.frame(tuple(fields)) is None
+    assert heads.section(tuple(fields)) is None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 
 import pytest
 
 from gateway import limits
 from gateway.quic import ConnectFailed, RequestFailed, Trust
 from tests.quic.conftest import Identity, make_identity
-from tests.quic.serving import Served, serving, until
+from tests.quic.serving import Served, open_session, serving, until
 
 
 @pytest.fixture
@@ -123,12 +125,49 @@ async def test_a_connect_for_another_protocol_is_refused(served: Served) -> None
         assert response.status == 501
 
 
-async def test_an_oversized_header_section_ends_the_connection_not_the_server(served: Served) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [b"v" * 2 * limits.H3_HEADER_BYTES_MAX, b"x" * limits.H3_HEADER_BYTES_MAX, bytes(range(32, 127)) * 200],
+)
+async def test_an_oversized_field_section_is_answered_431_and_the_connection_goes_on(
+    served: Served, value: bytes
+) -> None:
     async with await served.connect() as client:
-        with pytest.raises(RequestFailed):
-            await client.request("GET", "/hello", [(b"x-large", b"v" * 2 * limits.H3_HEADER_BYTES_MAX)])
+        await open_session(client)
+        waiting = asyncio.create_task(client.request("GET", "/wait"))
+        await until(lambda: len(served.app.scopes) == 1)
+        for body in (b"", b"x" * 300_000):
+            response = await client.request("POST", "/hello", [(b"x-large", value)], body)
+            assert response.status == 431
+            assert b"headers_too_large" in await response.read()
+        just = limits.H3_HEADER_BYTES_MAX - 400
+        response = await client.request("GET", "/hello", [(b"x-large", b"v" * just)])
+        assert response.status == 200
+        (peer,) = served.endpoint.peers
+        await until(lambda: len(peer.quic._streams) < 14)
+        assert not peer.h3._refused or len(peer.h3._refused) < 3
+        assert not waiting.done()
+        assert served.doors.sessions[0].closed == 0
+        waiting.cancel()
+
+
+async def test_what_is_taken_is_announced(served: Served) -> None:
     async with await served.connect() as client:
-        assert (await client.request("GET", "/hello")).status == 200
+        await client.request("GET", "/hello")
+        settings = client.peer.h3.received_settings
+        assert settings is not None
+        assert settings[0x06] == limits.H3_HEADER_BYTES_MAX
+
+
+async def test_every_response_has_a_date(served: Served) -> None:
+    async with await served.connect() as client:
+        for method, path in (("GET", "/hello"), ("GET", "/none"), ("GET", "/break"), ("CONNECT", "/x")):
+            for _ in range(2):
+                response = await client.request(method, path)
+                (date,) = [value for name, value in response.headers if name == b"date"]
+                assert abs(parsedate_to_datetime(date.decode()).timestamp() - time.time()) < 3
+                assert len(date) == 29
+                assert date.endswith(b" GMT")
 
 
 async def test_a_session_is_resumed_and_safe_requests_go_in_0_rtt(served: Served) -> None:

@@ -1,0 +1,107 @@
+"""Readers and publishers of other QUIC stacks, on loopback and over a link that loses: every byte, every keyframe.
+
+The clients check each record against what its key and tick say it must be, and that every stream ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.gateway import Gateway
+from bench.link import Direction, Network, unavailable_because
+from bench.link import Path as LinkPath
+from tests.interop.clients import NotBuilt, Running, build_go, build_rust
+
+CLIENTS: dict[str, Callable[[Path], Path]] = {
+    "webtransport-go 0.10": lambda folder: build_go("draft02", folder),
+    "webtransport-go 0.13": lambda folder: build_go("current", folder),
+    "wtransport": build_rust,
+}
+LINK = LinkPath.symmetric(Direction(delay_ms=5.0, loss=0.01))
+NO_LINK = unavailable_because()
+SIZES = [1_000, 20_000, 180_000]
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A client's program, built once; where it cannot be built the test is skipped, but not in CI."""
+    folder = tmp_path_factory.mktemp("interop")
+    built: dict[str, Path | NotBuilt] = {}
+
+    def get(name: str) -> Path:
+        if name not in built:
+            try:
+                built[name] = CLIENTS[name](folder)
+            except NotBuilt as error:
+                built[name] = error
+        found = built[name]
+        if isinstance(found, NotBuilt):
+            if os.environ.get("CI") == "true":
+                raise found
+            pytest.skip(str(found))
+        return found
+
+    return get
+
+
+def _play(
+    folder: Path,
+    reader: Path,
+    publisher: Path,
+    size: int,
+    frames: int,
+    interval_ms: int,
+    network: Network | None = None,
+) -> dict[str, Any]:
+    """Frames of ``size`` bytes from one client to the other; what the reader saw."""
+    home, here, there = network.hosts if network is not None else (None, None, None)
+    host = home.address if home is not None else "127.0.0.1"
+    prefixes = [tuple(one.command([])) if one is not None else () for one in (home, here, there)]
+    with ExitStack() as stack:
+        gateway = stack.enter_context(Gateway(folder, host, prefix=prefixes[0]))
+        words = (gateway.certificate_sha256, size, frames, interval_ms)
+        live = f"{gateway.url}/v1/worlds/plaza/live"
+        sends = stack.enter_context(
+            Running(publisher, "publish", (f"{live}?role=publish", *words), prefixes[1])
+        )
+        sends.wait_ready()
+        reads = stack.enter_context(Running(reader, "read", (live, *words), prefixes[2]))
+        reads.wait_ready()
+        sends.go_on()
+        return reads.answer()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_foreign_reader_gets_what_a_foreign_publisher_sent(
+    name: str, size: int, program: Callable[[str], Path], tmp_path: Path
+) -> None:
+    saw = _play(tmp_path, program(name), program(name), size, 60, 30)
+    assert saw["error"] == ""
+    assert saw["welcome"]
+    assert saw["messages"] > 30
+    assert saw["streams_begun"] == saw["streams_ended"] + saw["streams_reset"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(NO_LINK is not None, reason=f"no lossy link: {NO_LINK}")
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_hundred_keyframes_are_each_complete_over_a_link_that_loses(
+    name: str, size: int, program: Callable[[str], Path], tmp_path: Path
+) -> None:
+    interval_ms = 250 if size > 100_000 else 60
+    with Network([LINK, LINK], seed=11) as network:
+        saw = _play(tmp_path, program(name), program(name), size, 100, interval_ms, network)
+    assert network.report["dropped_loss"] > 3, "the link lost nothing, so nothing was shown"
+    assert saw["error"] == ""
+    assert saw["streams_begun"] == saw["streams_ended"] + saw["streams_reset"]
+    if size > 100_000:
+        assert saw["streams_reset"] == 0
+        assert saw["complete"] >= 99, "the first may come with what the reader joined to"
