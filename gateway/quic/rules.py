@@ -42,16 +42,18 @@ class MessageRefused(H3Event):
 def check_request(fields: Fields) -> None:
     """What aioquic does not ask of a request's field section. Raises ``MessageError``."""
     pseudo = {name: value for name, value in fields if name[:1] == b":"}
-    authority = pseudo.get(b":authority", b"")
     if pseudo.get(b":method") != b"CONNECT" or b":protocol" in pseudo:
         for name in (b":scheme", b":path"):
             if not pseudo.get(name):
                 raise MessageError(f"a request has {name.decode()}")
-    for name, value in fields:
-        if name == b"host" and value.lower() != authority.lower():
-            raise MessageError("host and :authority differ")
-        if not name:
-            raise MessageError("a field has a name")
+    if any(not name for name, _ in fields):
+        raise MessageError("a field has a name")
+
+
+def names_two_hosts(fields: Fields) -> bool:
+    """Whether Host says something else than :authority, or than itself (RFC 9114 section 4.3.1)."""
+    named = {value.lower() for name, value in fields if name in (b"host", b":authority")}
+    return len(named) > 1
 
 
 class GoingAway:

@@ -9,6 +9,7 @@ from aioquic.h3.connection import ErrorCode
 from aioquic.quic import events
 
 from gateway import limits
+from gateway.core.origins import Misdirected
 from gateway.core.ports import CloseCode
 from gateway.errors import (
     BadInput,
@@ -24,6 +25,7 @@ from gateway.quic.connection import Connection
 from gateway.quic.h3 import Http3
 from gateway.quic.heads import RawHeaders
 from gateway.quic.peer import Hub, Peer
+from gateway.quic.rules import names_two_hosts
 from gateway.quic.webtransport import WebTransportLink
 from gateway.wire import encode_error
 
@@ -97,6 +99,8 @@ class ServerPeer(Peer):
     def _on_request(self, stream_id: int, headers: RawHeaders, ended: bool) -> None:
         if self._going_away:
             raise ShuttingDown("the gateway is shutting down; connect again")
+        if names_two_hosts(headers):
+            raise Misdirected("Host differs from :authority; send one of them, or both alike")
         scope = request_scope(headers, self._client_address(), self._server.address)
         if not self.handshake_done and not self._is_replayable(scope):
             raise TooEarly(f"{scope['method']} is not served before the handshake is complete; send it again")
