@@ -1,7 +1,8 @@
 """``POST /batch/read``: pages, and what becomes of a body that ends early. Room: store.
 
 A store does not say why it ends a body. It may be a hiccup, so that it is asked again; after the second time the
-admin API is asked for the truncation mark. A head below its mark is lifted; any other version below it is gone.
+admin API is asked for the truncation mark, and the store for the head. A head below its mark is lifted; any other
+version below it is gone; what is wanted above the head is served as the head is, which our own engine does too.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ class Reading:
         try:
             return await self._read_once(ns, reads, early_ends=limits.STORE_EARLY_ENDS)
         except Incomplete:
-            mark = await self._sunken.mark(ns.key)
+            mark, head = await self._sunken.mark(ns.key), await self._sunken.head(ns)
         at = [read.version for read in reads if read.hash is None]
         below = [version for version in at if version < (mark or "")]
         if below and await self._sunken.lift(ns, below[0], mark):
             return await self._read_once(ns, reads)
         if below:
             raise bodies.truncated(below[0], mark)
+        if head is not None and any(version > head for version in at):
+            reads = [read if read.hash else read._replace(version=min(read.version, head)) for read in reads]
         try:
             return await self._read_once(ns, reads, more_s=began - self._clock())
         except Incomplete as error:

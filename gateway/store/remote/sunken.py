@@ -65,6 +65,13 @@ class SunkenHeads:
         except GatewayError:
             return None
 
+    async def head(self, ns: Namespace) -> Version | None:
+        """The namespace's head; None where it is not told now."""
+        try:
+            return await self._ask_head(ns)
+        except GatewayError:
+            return None
+
     async def lift(self, ns: Namespace, version: Version, mark: Version | None) -> bool:
         """Lift the head if it is ``version``, which cannot be read; whether :meth:`moved` helps now."""
         async with self._alone(ns.key):

@@ -247,6 +247,18 @@ async def test_an_older_version_below_the_mark_stays_gone_and_is_so_at_once(
     assert served.standin.counts.commits == commits
 
 
+async def test_a_time_after_the_last_commit_is_read_at_the_head(store: Store, served: Served) -> None:
+    """The time keeper's points stand above the head of a namespace that nobody writes to."""
+    ns = await new_namespace(store)
+    await put(store, ns, {0: A})
+    await served.standin.advance(60.0)
+    after = (await store.time2version(int(served.standin.clock()) - 10)).after
+    assert after is not None
+    assert after.version > await head(store, ns)
+    async with asyncio.timeout(limits.STORE_DEADLINE_S / 2):
+        assert await get(store, ns, 0, after.version) == A
+
+
 async def test_a_sunken_head_under_a_lock_is_left_to_its_owner(store: Store, served: Served) -> None:
     ns, version = await sunk(served)
     await store.lock(ns, "me")

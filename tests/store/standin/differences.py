@@ -18,12 +18,7 @@ KINDER: Final[Mapping[str, Sequence[str]]] = {
         "test_deleted_namespace_is_gone_and_its_key_free",
         "test_version_of_a_namespace_that_another_was_renamed_over_conflicts",
     ),
-    "A read above the head serves the newest version": (
-        "test_rollback_removes_what_came_after_the_snapshot",
-        "test_lock_at_an_older_version_rolls_back_to_it",
-        "test_every_version_stays_readable",
-        "test_namespaces_do_not_see_each_other",
-    ),
+    "A read above the head serves the newest version": (),
     "A retry is known for a day": (
         "test_retry_after_an_unrelated_commit_is_still_recognised",
         "test_retry_does_not_put_old_content_over_new",

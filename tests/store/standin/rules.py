@@ -109,6 +109,7 @@ class StandIn:
         store = EmbeddedStore.open(folder, clock=clock, options=options)
         self = cls(store, folder, clock, knobs)
         store.engine.keep_time = self.keep_time  # type: ignore[method-assign]
+        await asyncio.to_thread(self.keep_time)
         for info in await store.list_namespaces():
             if info.key.startswith(GONE):
                 await store.delete_namespace(info.key)
