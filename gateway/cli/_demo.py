@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.cli._child import GatewayChild
 from gateway.cli._publish import paced
 from gateway.client import FetchedState, Publisher, ReceivedFrame, Subscriber, fetch_last
-from gateway.client.counts import percentile
+from gateway.client.counts import EverySample, percentile
 from gateway.client.motion import Avatars
 from gateway.client.xrgrid import PACKET_BYTES
 from gateway.core.ports import Mark
@@ -62,13 +62,14 @@ class Sent:
     frames: int = 0
     motion_tick: int = 0
     states: dict[Mark, dict[int, bytes]] = field(default_factory=dict)
-    durable_lag_ms: list[float] = field(default_factory=list)
-    durable_lag_ticks: list[float] = field(default_factory=list)
+    durable_lag_ms: EverySample = field(default_factory=EverySample)
+    durable_lag_ticks: EverySample = field(default_factory=EverySample)
 
     def close(self, publisher: Publisher) -> None:
-        """A publisher's run is over: keep its figures."""
-        self.durable_lag_ms += publisher.counts.durable_lag.samples()
-        self.durable_lag_ticks += publisher.counts.durable_lag_ticks.samples()
+        """A publisher's run is over: keep its figures, of every frame."""
+        ms, ticks = publisher.lags()
+        self.durable_lag_ms.merge(ms)
+        self.durable_lag_ticks.merge(ticks)
 
 
 class Demo:
@@ -181,7 +182,7 @@ class Demo:
             "frames_sent": self.sent.frames,
             "delivered": {name: self._delivered(name) for name in READERS},
             "latency_ms": _percentiles(latencies),
-            "durable_lag_ms": _percentiles(self.sent.durable_lag_ms),
+            "durable_lag_ms": self.sent.durable_lag_ms.summary(),
             "crash": self.crash.as_json(),
         }
 
@@ -199,7 +200,7 @@ class Demo:
         if self.as_json:
             print(json.dumps(results), flush=True)
             return
-        crash, lag_ticks = self.crash, _percentiles(self.sent.durable_lag_ticks)
+        crash, lag_ticks = self.crash, self.sent.durable_lag_ticks.summary()
         equal = "byte for byte equal" if crash.recovered_equal else "NOT EQUAL"
         agree = self.publisher is not None and all(
             r.records() == self.publisher.records() for r in self.readers

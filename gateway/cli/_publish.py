@@ -143,15 +143,27 @@ def _tell(args: argparse.Namespace, publisher: Publisher) -> None:
         "epoch": publisher.epoch,
         "tick": publisher.tick,
         "durable": _mark(publisher),
-        **publisher.counts.as_json(),
+        **publisher.facts(),
     }
     if args.json:
         print(json.dumps(facts), flush=True)
     else:
         print(
             f"sent {facts['frames']} frames to {args.world} (epoch {facts['epoch']}, tick {facts['tick']}) "
-            f"over {facts['transport']}; durable up to {facts['durable']}"
+            f"over {facts['transport']}; durable up to {facts['durable']}, "
+            f"{facts['not_durable']} frames are not yet{_dropped(facts['dropped_frames'])}; "
+            f"durable lag {_lag(facts['durable_lag_ms'])}"
         )
+
+
+def _dropped(frames: int) -> str:
+    return f", {frames} never will be (the store was too slow)" if frames else ""
+
+
+def _lag(summary: Mapping[str, float | None]) -> str:
+    if summary["p50"] is None:
+        return "unknown"
+    return f"p50 {summary['p50']:g} ms, p99 {summary['p99']:g} ms, every frame counted"
 
 
 def _mark(publisher: Publisher) -> dict[str, int] | None:

@@ -5,7 +5,7 @@ Room: client. Pure: time comes in as an argument.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,37 @@ class Latencies:
 
     def samples(self) -> list[float]:
         return list(self._samples)
+
+
+class EverySample:
+    """All samples of a quantity ever, to three significant digits, and their percentiles: a bad minute of a
+    long day is still in them."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[float] = Counter()
+
+    def __len__(self) -> int:
+        return self._counts.total()
+
+    def add(self, value: float) -> None:
+        self._counts[float(f"{max(value, 0.0):.3g}")] += 1
+
+    def merge(self, other: EverySample) -> None:
+        """Take the other's samples, too."""
+        self._counts.update(other._counts)
+
+    def percentile(self, percent: float) -> float | None:
+        """As :meth:`Latencies.percentile`."""
+        rank, seen = max(1, -(-len(self) * percent // 100)), 0
+        for value in sorted(self._counts):
+            seen += self._counts[value]
+            if seen >= rank:
+                return value
+        return None
+
+    def summary(self) -> dict[str, float | None]:
+        """``{p50, p99}``."""
+        return {"p50": self.percentile(50), "p99": self.percentile(99)}
 
 
 def percentile(samples: deque[float] | list[float], percent: float) -> float | None:

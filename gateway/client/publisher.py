@@ -7,17 +7,19 @@ whether or not a gateway is there.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway import limits
 from gateway.client.address import world_path
+from gateway.client.counts import EverySample
+from gateway.client.lags import FrameLags
 from gateway.client.live import Live, now_us
 from gateway.client.sender import FrameSender, PublisherCounts
 from gateway.core.ports import Link, Mark
 from gateway.errors import BadInput, TooLarge
-from gateway.wire import Control
+from gateway.wire import Control, encode_control
 
 _MESSAGE_OVERHEAD_BYTES = 64
 
@@ -53,8 +55,7 @@ class Publisher(Live):
         """The secret by which this epoch is given back while an older connection still holds it; keep it to yourself."""
         self._on_notice = on_notice
         self._takeover = takeover
-        self._clock_us = clock_us
-        self._sent_at: deque[tuple[int, int]] = deque(maxlen=limits.CLIENT_LAG_TICKS_MAX)
+        self._lags = FrameLags(self.counts.durable_lag, self.counts.durable_lag_ticks)
         self._durable_moved = asyncio.Event()
         self._repair_due: asyncio.TimerHandle | None = None
 
@@ -77,7 +78,7 @@ class Publisher(Live):
         self._check(records)
         self.tick = self._sender.tick = self._next_tick(tick)
         self.counts.frames += 1
-        self._sent_at.append((self.tick, self._clock_us()))
+        self._lags.sent(self.tick, time.monotonic())
         outbox = self._sender.outbox
         (outbox.replace if keyframe else outbox.put)(records, self.tick)
         if self.link is None:
@@ -102,6 +103,17 @@ class Publisher(Live):
             await self._durable_moved.wait()
         return self.durable
 
+    def facts(self) -> dict[str, Any]:
+        """The counts, JSON-ready, as they stand now: frames that are not known to be stored count in the lags
+        with what they have waited, and ``not_durable`` says how many they are."""
+        ms, ticks = self._lags.so_far(time.monotonic())
+        lags = {"durable_lag_ms": ms.summary(), "durable_lag_ticks": ticks.summary()}
+        return {**self.counts.as_json(), "not_durable": len(self._lags), **lags}
+
+    def lags(self) -> tuple[EverySample, EverySample]:
+        """(milliseconds, ticks) from sending each frame to its being stored, or to now where it is not."""
+        return self._lags.so_far(time.monotonic())
+
     def durable_order(self) -> tuple[int, int]:
         """(epoch, tick) up to which everything is in the store; (0, 0) before anything is known."""
         return (self.durable.epoch, self.durable.tick) if self.durable else (0, 0)
@@ -121,7 +133,7 @@ class Publisher(Live):
     def on_welcome(self, link: Link, welcome: Control) -> None:
         epoch = int(welcome.get("epoch") or 0)
         if epoch != self.epoch:
-            self._sent_at.clear()
+            self._lags.settle(time.monotonic())
             if epoch == self._asked_epoch:
                 self.tick = max(self.tick, int(welcome.get("tick") or 0))
         resume = welcome.get("resume")
@@ -135,6 +147,8 @@ class Publisher(Live):
         self._take_durable(welcome.get("durable"))
 
     def on_connected(self) -> None:
+        if self.link is not None:
+            self.link.control(encode_control("lags"))
         if self.counts.frames:
             self.keyframe()
 
@@ -201,12 +215,5 @@ class Publisher(Live):
         self.durable = mark
         self._durable_moved.set()
         if mark.epoch == self.epoch:
-            self._count_lag(mark.tick)
-
-    def _count_lag(self, tick: int) -> None:
-        sent_us = None
-        while self._sent_at and self._sent_at[0][0] <= tick:
-            sent_us = self._sent_at.popleft()[1]
-        if sent_us is not None:
-            self.counts.durable_lag.add((self._clock_us() - sent_us) / 1000)
-            self.counts.durable_lag_ticks.add(self.tick - tick)
+            self._lags.stored(mark.tick, fields, time.monotonic())
+            self.counts.dropped_frames = self._lags.dropped

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import limits
-from gateway.client.counts import Latencies
+from gateway.client.counts import EverySample
 from gateway.client.outbox import Outbox, Value
 from gateway.core.ports import Link
 from gateway.wire import Frame, Record, split
@@ -25,7 +25,8 @@ _STREAM_PART_BYTES = 64 * limits.KIB
 
 @dataclass(slots=True)
 class PublisherCounts:
-    """What a publisher counts. ``durable_lag``: from sending a tick to hearing that it is stored."""
+    """What a publisher counts. ``durable_lag``: from sending a frame to its being in the store, of every frame
+    that is; ``dropped_frames``: ticks that the gateway says are not, and will not be."""
 
     frames: int = 0
     unsent_frames: int = 0
@@ -34,8 +35,9 @@ class PublisherCounts:
     streams: int = 0
     lost_datagrams: int = 0
     repaired_records: int = 0
-    durable_lag: Latencies = field(default_factory=Latencies)
-    durable_lag_ticks: Latencies = field(default_factory=Latencies)
+    dropped_frames: int = 0
+    durable_lag: EverySample = field(default_factory=EverySample)
+    durable_lag_ticks: EverySample = field(default_factory=EverySample)
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready; the two lags as ``{p50, p99}``, in milliseconds and in ticks."""
@@ -47,6 +49,7 @@ class PublisherCounts:
             "streams": self.streams,
             "lost_datagrams": self.lost_datagrams,
             "repaired_records": self.repaired_records,
+            "dropped_frames": self.dropped_frames,
             "durable_lag_ms": self.durable_lag.summary(),
             "durable_lag_ticks": self.durable_lag_ticks.summary(),
         }
