@@ -627,6 +627,8 @@ CLIENT_FRAMES_WAITING_MAX: Final = 1_024
 """Frames that an async iterator may leave untaken (17 s at 60 Hz); older ones are dropped and counted."""
 CLIENT_TOKENS_MAX: Final = 4_096
 """Datagrams whose fate a publisher still awaits: over a second at 60 Hz and 64 datagrams a frame."""
+CLIENT_LATENCY_MS_MAX: Final = 60_000.0
+"""A frame is not under way for longer than a minute: then the publisher's clock is another."""
 CLIENT_LATENCIES_MAX: Final = 8_192
 """Latency samples kept for percentiles: the last two minutes at 60 Hz."""
 CLIENT_STREAM_BYTES_MIN: Final = 8 * 1_100
@@ -715,6 +717,21 @@ GARBAGE_GROWTH_BYTES_MAX: Final = 32 * MIB
 """Growth of the resident memory after which it is, whatever made it grow."""
 LOOP_LOOK_S: Final = 0.1
 """How often the event loop's lateness is measured: ten timers a second cost nothing, and find a pause of any length."""
+HEALTH_LATE_S: Final = 1.0
+"""A frame that waits for the store for so long is late: ten times what a journal rests at most."""
+HEALTH_NAMED_MAX: Final = 16
+"""Late worlds that health names: the latest; a store that fails has all of them."""
+STORE_LOOK_S: Final = 5.0
+"""How often a store elsewhere is asked whether it is there, and how long for: as long as any request to it."""
+STORE_LOOK_FAILING_S: Final = 1.0
+"""And while it is not."""
+STORE_LOOK_FIRST_S: Final = 0.5
+"""How long a start waits to tell whether it is: below what starting takes anyway."""
+SESSION_OPEN_S_MAX: Final = 3.5
+"""Opening a session waits so long for the store, then the refusal says so: below the 5 s after which clients
+take a silent gateway for none."""
+WORLD_OPEN_S_MAX: Final = 8.0
+"""The same for a request, whose clients wait longer: longer than one request to a store elsewhere is tried."""
 OPERATOR_LOOK_S: Final = 1.0
 """How often a running gateway is looked at for what its operator should be told."""
 DESCRIPTORS_SHORT_SHARE: Final = 0.9
@@ -789,6 +806,8 @@ TRADE_MOVES_MAX: Final = 64
 # --- replay ------------------------------------------------------------------------------
 REPLAY_SPEED_MAX: Final = 64.0
 """Fastest paced replay, either way; beyond it ``max`` gives every frame as fast as it is taken."""
+REPLAY_WAIT_US_MAX: Final = 2_000_000
+"""A frame that came so much later than the one before was late by its ticks, too, or a clock was set."""
 REPLAY_STEP_TICKS_MAX: Final = 10_000
 """Ticks of one step: reading them back is a scan of as many rows."""
 REPLAY_BATCH_BYTES_MAX: Final = 512 * KIB

@@ -128,12 +128,16 @@ def _progress(args: argparse.Namespace, publisher: Publisher) -> Any:
     def line() -> Text:
         counts, durable = publisher.counts, publisher.durable
         return Text(
-            f"{args.world}  {publisher.transport or 'connecting …'}  epoch {publisher.epoch}  "
+            f"{args.world}  {publisher.transport or _not_connected(publisher)}  epoch {publisher.epoch}  "
             f"tick {publisher.tick}  durable {durable.tick if durable else '-'}  "
             f"lost {counts.lost_datagrams}  repaired {counts.repaired_records}"
         )
 
     return Live(get_renderable=line, console=Console(stderr=True), refresh_per_second=8, transient=True)
+
+
+def _not_connected(publisher: Publisher) -> str:
+    return "connecting …" if publisher.refusal is None else f"connecting … ({publisher.refusal.message})"
 
 
 def _tell(args: argparse.Namespace, publisher: Publisher) -> None:

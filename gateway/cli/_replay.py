@@ -20,6 +20,7 @@ from gateway.client import Publisher
 from gateway.client.live import now_us
 from gateway.client.recordings import Recording
 from gateway.core.replay import Pace
+from gateway.core.steady import SteadyTime
 from gateway.errors import ConfigError
 from gateway.limits import REPLAY_SPEED_MAX
 from gateway.wire import decode_frame, encode_control, prefix
@@ -92,13 +93,15 @@ async def _play(
     marks = await recording.marks()
     sink.begin(span)
     pace: Pace | None = None
+    steady = SteadyTime()
     with _time_line(args, span, marks) as line:
         async for item in rows_of(recording, span):
             if isinstance(item, Gap):
                 gaps += 1
             else:
                 frames += 1
-                media_us = item.sent_at_us or item.received_at_us
+                place = (item.epoch, item.tick)
+                media_us = steady.follow(place, item.sent_at_us or item.received_at_us)
                 pace = pace or Pace(media_us, time.monotonic(), speed)
                 wait = pace.due(media_us) - time.monotonic()
                 if wait > 0 or frames % 256 == 0:

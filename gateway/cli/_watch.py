@@ -88,8 +88,12 @@ class Meter:
             f"{sub.world}  {sub.transport or 'connecting …'}  epoch {sub.epoch}  tick {sub.tick}  "
             f"{self.tick_rate:.1f}/s  {self.kbps:.0f} kbit/s  {len(sub.state)} records  "
             f"lost {counts.ticks.lost}  repaired {counts.repaired_records}  late {counts.late_messages}  "
-            f"latency {p50:.1f}/{p99:.1f} ms (p50/p99)"
+            f"latency {p50:.1f}/{p99:.1f} ms (p50/p99){_clocks(counts.clock.ms)}"
         )
+
+
+def _clocks(offset_ms: float) -> str:
+    return f"  clocks differ by {-offset_ms / 1e3:+.1f} s" if offset_ms else ""
 
 
 def _live(args: argparse.Namespace, meter: Meter) -> AbstractContextManager[Any]:

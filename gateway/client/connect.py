@@ -20,6 +20,10 @@ from gateway.quic import Client, ConnectFailed, RequestFailed, SessionRefused, c
 TransportChoice = Literal["auto", "webtransport", "websocket"]
 
 
+class Unanswered(StoreUnavailable):
+    """No gateway answers: what is said of it is said here, not there."""
+
+
 @dataclass(slots=True)
 class OpenSession:
     """A session under way and the QUIC connection below it (None: TCP)."""
@@ -117,7 +121,7 @@ async def _open_websocket(address: Address, path: str, trust: Trust, end: LiveEn
             "give --ca the gateway's ca.pem, or --certificate-sha256"
         ) from error
     except (OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"no gateway answers at {address.base_url}: {error or 'time-out'}") from error
+        raise Unanswered(f"no gateway answers at {address.base_url}: {error or 'time-out'}") from error
     session = link.session
     assert isinstance(session, LiveSession)
     try:
@@ -137,7 +141,7 @@ async def _welcome(session: LiveSession) -> None:
         for task in waiting:
             task.cancel()
     if not session.welcomed.is_set():
-        raise session.ended_by or StoreUnavailable("the session ended or stayed silent before its welcome")
+        raise session.ended_by or Unanswered("the session ended or stayed silent before its welcome")
 
 
 def _refusal(refused: SessionRefused) -> GatewayError:

@@ -86,6 +86,21 @@ class Latencies:
         return list(self._samples)
 
 
+class ClockOffset:
+    """One-way times between two clocks that need not agree. A time below zero or over a minute is taken for
+    a step of either clock: from then on times are told from there."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        """What is taken off: 0 while the clocks agree as far as can be seen."""
+
+    def corrected_ms(self, raw_ms: float) -> float:
+        """The time without what the clocks differ by."""
+        if not 0 <= raw_ms - self.ms <= limits.CLIENT_LATENCY_MS_MAX:
+            self.ms = 0.0 if 0 <= raw_ms <= limits.CLIENT_LATENCY_MS_MAX else raw_ms
+        return raw_ms - self.ms
+
+
 class EverySample:
     """All samples of a quantity ever, to three significant digits, and their percentiles: a bad minute of a
     long day is still in them."""
@@ -132,7 +147,8 @@ def _rounded(value: float | None) -> float | None:
 
 @dataclass(slots=True)
 class ReaderCounts:
-    """Everything that a subscriber counts. ``latency``: publisher's clock to here, in milliseconds."""
+    """Everything that a subscriber counts. ``latency``: publisher's clock to here, in milliseconds, without
+    ``clock``, what the two differ by."""
 
     messages: int = 0
     bytes: int = 0
@@ -145,6 +161,7 @@ class ReaderCounts:
     connects: int = 0
     ticks: Ticks = field(default_factory=Ticks)
     latency: Latencies = field(default_factory=Latencies)
+    clock: ClockOffset = field(default_factory=ClockOffset)
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready, one level deep but for ``latency_ms``."""
@@ -161,4 +178,5 @@ class ReaderCounts:
             "dropped_frames": self.dropped_frames,
             "connects": self.connects,
             "latency_ms": self.latency.summary(),
+            "clock_offset_ms": round(self.clock.ms, 1),
         }

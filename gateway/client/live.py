@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from gateway import limits
 from gateway.client.address import Address
-from gateway.client.connect import OpenSession, TransportChoice, open_session
+from gateway.client.connect import OpenSession, TransportChoice, Unanswered, open_session
 from gateway.client.trust import Trust
 from gateway.core.ports import Link
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable, WorldHeld
+from gateway.quic import ConnectFailed, RequestFailed
 from gateway.wire import Control, Frame
 
 
@@ -50,6 +51,8 @@ class Live:
         """The gateway that is asked next: the one that was given, or the home of the world that it named."""
         self.world = world
         self.error: GatewayError | None = None
+        self.refusal: GatewayError | None = None
+        """Why the newest attempt to connect failed; None while connected."""
         self.epoch = 0
         self.tick = 0
         self.connects = 0
@@ -61,7 +64,6 @@ class Live:
         self._udp_answered = False
         self._given = self.address
         self._hops = 0
-        self._refusal: GatewayError | None = None
         self._first = asyncio.Event()
         self._over = asyncio.Event()
 
@@ -95,11 +97,18 @@ class Live:
             for task in waiting:
                 task.cancel()
         if not self._first.is_set():
-            error = self.error or self._refusal
+            error = self.error or self._not_opened()
             await self.aclose()
-            raise error or StoreUnavailable(
-                f"no gateway answered at {self.address.base_url} within {self._connect_timeout_s:g} s"
-            )
+            raise error
+
+    def _not_opened(self) -> GatewayError:
+        """In the gateway's own words, where there is one."""
+        refusal = self.refusal
+        if refusal is not None and not isinstance(refusal, (Unanswered, ConnectFailed, RequestFailed)):
+            return refusal
+        last = f"; the last attempt: {refusal.message}" if refusal is not None else ""
+        waited = f"{self._connect_timeout_s:g} s"
+        return Unanswered(f"no gateway answered at {self.address.base_url} within {waited}{last}")
 
     async def aclose(self) -> None:
         """End the session and let go of the connection. Idempotent."""
@@ -203,7 +212,7 @@ class Live:
         except GatewayError as error:
             self._refused(error)
             return 0.0
-        self._open = session
+        self._open, self.refusal = session, None
         self._udp_answered = session.client is not None
         self._first.set()
         self.on_connected()
@@ -217,7 +226,7 @@ class Live:
 
     def _refused(self, error: GatewayError) -> None:
         """Go where the world is, try again, or give up with :attr:`error`."""
-        self._refusal = error
+        self.refusal = error
         if self.follows and isinstance(error, WorldHeld):
             self.follow(str(error.facts.get("url") or ""))
         elif self.address != self._given and isinstance(error, ConfigError):

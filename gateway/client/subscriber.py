@@ -159,7 +159,7 @@ class Subscriber(Live):
             counts.repaired_records += changed
             return
         counts.ticks.see(frame.epoch, frame.tick)
-        counts.latency.add((now - frame.sent_at) / 1000)
+        counts.latency.add(counts.clock.corrected_ms((now - frame.sent_at) / 1000))
         counts.late_messages += not changed and bool(frame.keys)
 
     def _give(self, frame: Frame, records: dict[int, bytes | None], now: int) -> None:

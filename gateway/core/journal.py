@@ -58,6 +58,8 @@ class JournalBuffer:
         """``epoch << 32 | tick`` of the newest message that was dropped, -1 before the first."""
         self._in_flight: Batch | None = None
         self._retry: Batch | None = None
+        self._since: float | None = None
+        self._in_flight_since: float | None = None
         self._keyframe_at = float("-inf")
         self._keyframe_due = True
         self._tracker = GapTracker(0)
@@ -77,6 +79,12 @@ class JournalBuffer:
     def empty(self) -> bool:
         """True when nothing waits and nothing is in flight: the store has everything."""
         return self._in_flight is None and not self.ready
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest message came that the store has not (``mono``); None where it has all. Those that
+        were dropped count until their gap is recorded."""
+        return self._since if self._in_flight_since is None else self._in_flight_since
 
     def has_room(self, message_bytes: int) -> bool:
         """True where a message of this length would be kept: who can wait with it waits until then. An
@@ -109,6 +117,8 @@ class JournalBuffer:
         if order > newest:
             self._newest = order
         self._counters.journal_frames += 1
+        if self._since is None:
+            self._since = mono
         size_bytes = self.size_bytes + len(message) + ROW_OVERHEAD_BYTES
         if (size_bytes > self._bytes_max and self.size_bytes) or self._dropped:
             self._drop(epoch, tick)
@@ -184,6 +194,7 @@ class JournalBuffer:
             self._dropped.clear()
         if self._newest >= 0 and (self._keyframe_due or mono - self._keyframe_at >= self._interval_s):
             self._add_keyframe(mono, now_us)
+        self._in_flight_since, self._since = self._since, None
         self._in_flight = self._batch(tuple(self._rows), (*self._gaps, *dropped))
         self._rows, self._gaps, self.size_bytes = [], [], self._in_flight.size_bytes
         return self._in_flight
@@ -212,6 +223,7 @@ class JournalBuffer:
     def committed(self, batch: Batch) -> None:
         """The store has it for good: the durable mark moves."""
         self._settle(batch)
+        self._in_flight_since = None
         self.size_bytes -= batch.size_bytes
         if batch.epoch is None or batch.tick is None:
             return

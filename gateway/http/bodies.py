@@ -129,7 +129,9 @@ async def discard_upload(request: Request) -> None:
     """Read what is left of an upload that was given up half way, within bounds: who sends it all before
     reading learns how far it came."""
     left = limits.HTTP_UPLOAD_DISCARD_BYTES_MAX
-    with suppress(TimeoutError, ClientDisconnect):
+    with suppress(
+        TimeoutError, ClientDisconnect, RuntimeError
+    ):  # the last: starlette's, where nothing is left
         async with asyncio.timeout(limits.HTTP_UPLOAD_DISCARD_S_MAX):
             async for piece in request.stream():
                 left -= len(piece)

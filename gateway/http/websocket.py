@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway import limits
 from gateway.core.events import address_text
@@ -75,14 +75,41 @@ class WebSocketDoor:
         await _finish(sink, send)
 
     async def _attend(self, scope: Scope, link: TcpLink, receive: Receive, ended: asyncio.Event) -> None:
-        session = await self._open(scope, link)
-        if session is not None:
-            link.attach(session)
-            try:
-                await self._converse(session, receive, ended)
-            finally:
-                link.gone()
-                session.on_closed(time.monotonic())
+        early = asyncio.ensure_future(receive())
+        try:
+            session = await self._open_unless_left(scope, link, early)
+            if session is not None:
+                await self._attended(session, link, _from(early, receive), ended)
+        finally:
+            early.cancel()
+
+    async def _attended(
+        self, session: Session, link: TcpLink, receive: Receive, ended: asyncio.Event
+    ) -> None:
+        link.attach(session)
+        try:
+            await self._converse(session, receive, ended)
+        finally:
+            link.gone()
+            session.on_closed(time.monotonic())
+
+    async def _open_unless_left(
+        self, scope: Scope, link: TcpLink, early: asyncio.Future[Message]
+    ) -> Session | None:
+        """Who leaves before the session is open gets no role: whoever comes next would find it taken."""
+        opening = asyncio.ensure_future(self._open(scope, link))
+        try:
+            await asyncio.wait((opening, early), return_when=asyncio.FIRST_COMPLETED)
+            has_left = (
+                early.done() and not early.cancelled() and early.result()["type"] == "websocket.disconnect"
+            )
+            if has_left and not opening.done():
+                return None
+            return await opening
+        finally:
+            if not opening.done():
+                opening.cancel()
+                await asyncio.gather(opening, return_exceptions=True)
 
     async def _open(self, scope: Scope, link: TcpLink) -> Session | None:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
@@ -110,6 +137,16 @@ def _refuse(link: TcpLink, error: GatewayError) -> None:
     """Say why, and close."""
     link.control(encode_error(error))
     link.close(close_code(error), error.title)
+
+
+def _from(early: asyncio.Future[Message], receive: Receive) -> Receive:
+    """``receive``, after what it had given already."""
+    waiting = [early]
+
+    async def following() -> Message:
+        return await (waiting.pop() if waiting else receive())
+
+    return following
 
 
 async def _read(session: Session, receive: Receive) -> None:

@@ -32,6 +32,8 @@ CA_CERT, CA_KEY, LEAF_CERT, LEAF_KEY = "ca.pem", "ca.key", "leaf.pem", "leaf.key
 log = logging.getLogger("mvgateway.certs")
 
 CA_DAYS = 3_650
+CA_BEGUN = timedelta(days=30)
+"""How long before it was made it begins: clients have its file, and a clock that was ahead is to cost them nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Certificate:
     """Hex digest of the leaf's DER form: what a browser is given."""
     not_after: datetime
     names: tuple[str, ...]
+    not_before: datetime
 
 
 def names_for(host: str) -> tuple[str, ...]:
@@ -81,7 +84,8 @@ def read_pair(cert_path: Path, key_path: Path, now: datetime, flags: str = "--ce
 
 def _described(cert_pem: bytes, key_pem: bytes, leaf: x509.Certificate) -> Certificate:
     digest = hashlib.sha256(leaf.public_bytes(serialization.Encoding.DER)).hexdigest()
-    return Certificate(cert_pem, key_pem, digest, leaf.not_valid_after_utc, _names_of(leaf))
+    valid = leaf.not_valid_after_utc, leaf.not_valid_before_utc
+    return Certificate(cert_pem, key_pem, digest, valid[0], _names_of(leaf), valid[1])
 
 
 def _names_of(leaf: x509.Certificate) -> tuple[str, ...]:
@@ -113,7 +117,8 @@ def _present(folder: Path, host: str, now: datetime) -> Certificate | None:
     except ConfigError:
         return None
     fresh = own.not_after - now > timedelta(days=limits.CERTIFICATE_RENEW_DAYS)
-    return own if fresh and set(names_for(host)) <= set(own.names) else None
+    begun = own.not_before <= now  # not so where it was made while the clock was ahead
+    return own if fresh and begun and set(names_for(host)) <= set(own.names) else None
 
 
 def _make_leaf(folder: Path, host: str, now: datetime) -> Certificate:
@@ -142,7 +147,9 @@ def _ensure_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.Ellipt
     try:
         ca = x509.load_pem_x509_certificate((folder / CA_CERT).read_bytes())
         ca_key = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
-        lasts = ca.not_valid_after_utc > now + timedelta(days=limits.CERTIFICATE_DAYS)
+        lasts = (
+            ca.not_valid_before_utc <= now < ca.not_valid_after_utc - timedelta(days=limits.CERTIFICATE_DAYS)
+        )
         if (
             lasts
             and isinstance(ca_key, ec.EllipticCurvePrivateKey)
@@ -159,7 +166,7 @@ def _make_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.Elliptic
     name = "mvgateway local CA"
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     ca = (
-        _builder(name, _name(name), key, now, timedelta(days=CA_DAYS))
+        _builder(name, _name(name), key, now, timedelta(days=CA_DAYS), begun=CA_BEGUN)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -171,9 +178,15 @@ def _make_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.Elliptic
 
 
 def _builder(
-    subject: str, issuer: x509.Name, key: CertificateIssuerPrivateKeyTypes, now: datetime, life: timedelta
+    subject: str,
+    issuer: x509.Name,
+    key: CertificateIssuerPrivateKeyTypes,
+    now: datetime,
+    life: timedelta,
+    *,
+    begun: timedelta = timedelta(minutes=5),
 ) -> x509.CertificateBuilder:
-    start = now - timedelta(minutes=5)
+    start = now - begun
     return (
         x509.CertificateBuilder()
         .subject_name(_name(subject))
@@ -268,8 +281,10 @@ class Certificates:
 
         Raises :class:`ConfigError` where the changed files are unusable: the old one stays in use.
         """
-        left = self.current.not_after - self._clock()
-        due = self._own and left < timedelta(days=limits.CERTIFICATE_RENEW_DAYS)
+        now = self._clock()
+        left = self.current.not_after - now
+        runs_out = left < timedelta(days=limits.CERTIFICATE_RENEW_DAYS)
+        due = self._own and (runs_out or self.current.not_before > now)  # made while the clock was ahead
         try:
             stamp = self._stamp()
         except OSError:

@@ -38,10 +38,13 @@ from gateway.runtime.doors import Doors
 from gateway.runtime.entities import EntityService
 from gateway.runtime.events import EventLog
 from gateway.runtime.garbage import Collecting
+from gateway.runtime.health import Health
+from gateway.runtime.journal import JournalPump
 from gateway.runtime.looplag import LoopLag
 from gateway.runtime.metrics import Metrics
 from gateway.runtime.recordings import Recordings
 from gateway.runtime.sockets import Sockets, bind_all
+from gateway.runtime.storelook import StoreLook
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.watch import Watch
 from gateway.runtime.worlds import Worlds
@@ -66,7 +69,10 @@ class Gateway:
         self.certificates = certificates
         self.events = EventLog(log)
         self.refusals = Refusals()
-        self.worlds = Worlds(store, settings, self.events.session, self.refusals, port)
+        is_elsewhere = "://" in settings.store
+        self.store_look = StoreLook(store, settings.store, self.events) if is_elsewhere else None
+        self.worlds = Worlds(store, settings, self.events.session, self.refusals, port, self._store_failure)
+        self._health = Health(self._journals, self._store_failure)
         self.origins = origins
         self.doors = Doors(self.worlds, origins, self.refusals, self.events)
         self.entities = EntityService(store, self.worlds)
@@ -111,12 +117,16 @@ class Gateway:
             await gateway.drain(0.5)
             raise
         gateway._watch = asyncio.get_running_loop().create_task(gateway._watch_certificates())
-        gateway._watch_over()
+        await gateway._watch_over()
         return gateway
 
-    def _watch_over(self) -> None:
-        hosts = self.worlds.hosts
-        self._operator_watch = Watch(self.events, lambda: {name: host.pump for name, host in hosts.items()})
+    def _journals(self) -> dict[str, JournalPump]:
+        return {name: host.pump for name, host in self.worlds.hosts.items()}
+
+    async def _watch_over(self) -> None:
+        if self.store_look is not None:
+            await self.store_look.begin()
+        self._operator_watch = Watch(self.events, self._journals)
         self.metrics.loop_lag = LoopLag()
         self._collecting = Collecting(self._ended_connections)
         self.metrics.collections = lambda: self._collecting.collections if self._collecting else 0
@@ -229,7 +239,7 @@ class Gateway:
         current = self.certificates.current
         facts: dict[str, Any] = {
             "version": __version__,
-            "store": self.settings.store,
+            "store": self._store_told(),
             "https": f"https://{host}:{self.port} (HTTP/3 on UDP; HTTP/2, HTTP/1.1, WebSocket on TCP)",
         }
         if self.plain_server is not None:
@@ -252,22 +262,28 @@ class Gateway:
             facts["certificate_authority"] = str(self.certificates.ca_path)
         return facts
 
+    def _store_told(self) -> str:
+        failure = self._store_failure()
+        return self.settings.store if failure is None else f"{failure}; it is tried again"
+
     def health(self) -> Mapping[str, Any]:
         """What ``/healthz`` tells."""
-        hosts = self.worlds.hosts.values()
         return {
             "status": "draining" if self.worlds.draining else "ok",
-            "store": "failing" if any(host.pump.is_failing for host in hosts) else "ok",
+            **self._health.facts(),
             "version": __version__,
-            "worlds_open": len(hosts),
+            "worlds_open": len(self.worlds.hosts),
         }
+
+    def _store_failure(self) -> str | None:
+        return None if self.store_look is None else self.store_look.failure
 
     def ready(self) -> Mapping[str, Any]:
         """What ``/readyz`` tells: whether new sessions should be sent here, and if not, why."""
         missing = []
         if self.is_lame_duck or self.worlds.draining:
             missing.append("the gateway is stopping")
-        if self.health()["store"] != "ok":
+        if self.health()["store"] == "failing":
             missing.append("the store does not take what is written")
         return {"ready": not missing, "missing": missing}
 
@@ -323,6 +339,8 @@ class Gateway:
         await asyncio.wait([closed], timeout=timeout_s * 0.2)
         if self._operator_watch is not None:
             self._operator_watch.stop()
+        if self.store_look is not None:
+            self.store_look.stop()
         if self._collecting is not None:
             self._collecting.stop()
         if self.metrics.loop_lag is not None:

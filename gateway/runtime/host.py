@@ -21,7 +21,7 @@ from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
 from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.errors import Conflict, GatewayError, PublisherPresent, ShuttingDown, WorldFull
+from gateway.errors import Conflict, GatewayError, PublisherPresent, ShuttingDown, StoreUnavailable, WorldFull
 from gateway.runtime.homes import Home, HomeCounts
 from gateway.runtime.homing import Homing
 from gateway.runtime.journal import JournalPump
@@ -139,13 +139,16 @@ class WorldHost:
             return self.database.shaped(state, state.epoch, state.tick, received_us)
         return await self.database.last()
 
-    async def open_session(self, options: LiveOptions, link: Link) -> Session:
-        """Attach a publisher or a subscriber. Raises ``WorldDeleted``, and as the rules do."""
+    async def open_session(
+        self, options: LiveOptions, link: Link, wanted: Callable[[], bool] = lambda: True
+    ) -> Session:
+        """Attach a publisher or a subscriber. ``wanted``: whether anybody waits for it still. Raises
+        ``WorldDeleted``, and as the rules do."""
         self.last_used = time.monotonic()
         if self.is_gone:
             raise self.guard.gone()
         if options.role == "publish":
-            return await self.attach_publisher(options, link)
+            return await self.attach_publisher(options, link, wanted)
         self._arriving += 1
         try:
             await self.homing.admit_reader()
@@ -158,7 +161,9 @@ class WorldHost:
     def _adopted(self, received_us: int | None) -> None:
         self.pump.newest_received_us = received_us
 
-    async def attach_publisher(self, options: LiveOptions, link: Link) -> PublisherSession:
+    async def attach_publisher(
+        self, options: LiveOptions, link: Link, wanted: Callable[[], bool] = lambda: True
+    ) -> PublisherSession:
         """Attach a publisher, with an epoch that is in the store before ``welcome`` names it. Raises
         ``WorldHeld`` where another gateway is the world's home, ``PublisherPresent``."""
         async with self.homing.using(takeover=options.takeover), self._attaching:
@@ -166,6 +171,8 @@ class WorldHost:
             if epoch is None:
                 epoch, resume = await self.database.begin_epoch(), None
             self.homing.check()
+            if not wanted():
+                raise StoreUnavailable(f"world {self.name}: whoever wanted to publish has given up meanwhile")
             return self.world.attach_publisher(
                 link,
                 epoch,

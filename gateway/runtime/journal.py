@@ -17,7 +17,7 @@ import apsw
 from gateway.core.ports import Mark
 from gateway.core.world import World
 from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable, WorldDeleted, WorldHeld
-from gateway.limits import JOURNAL_ALONE_S, JOURNAL_PATIENCE_S, JOURNAL_ROUND_BATCH_BYTES_MAX
+from gateway.limits import HEALTH_LATE_S, JOURNAL_ALONE_S, JOURNAL_PATIENCE_S, JOURNAL_ROUND_BATCH_BYTES_MAX
 from gateway.runtime.companions import Companion, Companions
 from gateway.runtime.lags import Lags
 from gateway.runtime.rounds import Rounds
@@ -95,8 +95,11 @@ class JournalPump:
         self.lags = Lags()
         self.newest_received_us: int | None = None
         """When the newest committed frame was received (µs since the Unix epoch)."""
-        self.is_failing = False
-        """True while the newest commit has failed."""
+        self._has_failed = False
+        self.failure = ""
+        """Why it did; empty after one that did not."""
+        self.newest_commit = float("-inf")
+        """When the newest one was (``time.monotonic``)."""
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
@@ -203,6 +206,7 @@ class JournalPump:
     def left_behind(self) -> None:
         """Its database took so long that the round went on: for a while it holds up nobody."""
         self._stay_alone()
+        self.failure = f"its database takes over {JOURNAL_PATIENCE_S * 1e3:.0f} ms"
         self.times_left_behind += 1
         if is_told(self.times_left_behind):
             log.warning(
@@ -212,6 +216,16 @@ class JournalPump:
                 JOURNAL_PATIENCE_S * 1e3,
                 self.times_left_behind,
             )
+
+    @property
+    def is_failing(self) -> bool:
+        """True while the newest commit has failed, or a frame waits for too long."""
+        return self._has_failed or self.waiting_s(time.monotonic()) >= HEALTH_LATE_S
+
+    def waiting_s(self, mono: float) -> float:
+        """The age of the oldest frame that is not in the store; 0 where all are."""
+        oldest = self._world.journal.oldest
+        return 0.0 if oldest is None else max(0.0, mono - oldest)
 
     def _stay_alone(self) -> None:
         self._alone_until = time.monotonic() + JOURNAL_ALONE_S
@@ -259,7 +273,8 @@ class JournalPump:
             return False
         except Exception as error:
             self._count_failure(error)
-            self.is_failing = True
+            self._has_failed = True
+            self.failure = error.message if isinstance(error, GatewayError) else repr(error)
             return False
         return True
 
@@ -283,8 +298,8 @@ class JournalPump:
         return True
 
     def _succeeded(self, batch: Batch, began: float) -> None:
-        now = time.monotonic()
-        self.is_failing = False
+        now = self.newest_commit = time.monotonic()
+        self._has_failed, self.failure = False, ""
         if batch.frames:
             self.newest_received_us = batch.frames[-1].received_at_us
             if self._homing is not None:
@@ -304,7 +319,8 @@ class JournalPump:
         elif isinstance(error, Exception):
             self._stay_alone()
             self._count_failure(error)
-            self.is_failing = True
+            self._has_failed = True
+            self.failure = error.message if isinstance(error, GatewayError) else repr(error)
 
     def give_up(self, error: WorldDeleted) -> None:
         """Nothing will be written any more: tell who waits for it."""

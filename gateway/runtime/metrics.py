@@ -83,6 +83,10 @@ class Metrics:
         )
         durable = {world: f["durable"]["tick"] for world, f in facts.items() if f["durable"]}
         yield _labelled("mvgateway_world_durable_tick", "gauge", "Newest tick in the store", "world", durable)
+        now = time.monotonic()
+        waiting = {host.name: host.pump.waiting_s(now) for host in hosts}
+        text = "Age of the oldest frame not in the store"
+        yield _labelled("mvgateway_world_waiting_seconds", "gauge", text, "world", waiting)
         for name, attribute, text in _PUMP_COUNTERS:
             values = {host.name: getattr(host.pump, attribute) for host in hosts}
             yield _labelled(f"mvgateway_journal_{name}", "counter", text, "world", values)

@@ -12,6 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Any, cast
 
 from gateway import limits
@@ -19,6 +20,7 @@ from gateway.core.inbox import Inbox
 from gateway.core.ports import CloseCode, Link, LiveOptions, Session
 from gateway.core.replay import Command, CountingLink, Pace, parse_command
 from gateway.core.state import WorldState
+from gateway.core.steady import SteadyTime
 from gateway.errors import BadInput, GatewayError, NothingRecorded
 from gateway.http.queries import time_us
 from gateway.runtime.rewinding import Shown, beginning, keyframe_messages, neighbour, states_before
@@ -46,7 +48,13 @@ class ReplaySession:
         self._place = (0, 0)
         self._media_us = 0
         self._cursor: FrameCursor | None = None
-        self._rows: deque[JournalFrame | Gap] = deque()
+        self._rows: deque[tuple[JournalFrame | Gap, int]] = deque()
+        """What comes next, and the steady time of each."""
+        self._read = SteadyTime()
+        """The time of what was read last, without the steps of clocks."""
+        self._paced_us = 0
+        """That of what was shown last."""
+        self._is_backwards = False
         self._past: list[Shown] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -138,7 +146,8 @@ class ReplaySession:
                 return
             await self._leave_live()
             if command.kind == "play":
-                self.pace = Pace(self._media_us, time.monotonic(), command.speed)
+                self._turn_round(command.speed)
+                self.pace = Pace(self._paced_us, time.monotonic(), command.speed)
             elif command.kind == "pause":
                 self.pace = None
             if command.kind == "step":
@@ -174,12 +183,23 @@ class ReplaySession:
 
     async def _show_state(self, shown: Shown, *, tell: bool = False) -> None:
         self._place, self._media_us = shown.place, shown.media_us
-        self._cursor, self._past = None, []
-        self._rows.clear()
+        self._begin_here()
         if self.pace is not None:
-            self.pace = Pace(self._media_us, time.monotonic(), self.pace.speed)
+            self.pace = Pace(self._paced_us, time.monotonic(), self.pace.speed)
         last = [self._position()] if tell else []
         await self._put([encode_control("resync", reason="seek"), *shown.messages, *last])
+
+    def _begin_here(self) -> None:
+        """What was read ahead is nothing any more, forwards and backwards."""
+        self._cursor, self._past = None, []
+        self._rows.clear()
+        self._read.start(self._place, self._media_us)
+        self._paced_us = self._media_us
+
+    def _turn_round(self, speed: float) -> None:
+        if self._is_backwards != (speed < 0):
+            self._is_backwards = speed < 0
+            self._begin_here()
 
     async def _forward(self) -> None:
         pace = self.pace
@@ -189,23 +209,39 @@ class ReplaySession:
             await self._tell(ended=True)
             return
         now = time.monotonic()
-        wait = pace.due(_media_of(self._rows[0], self._media_us)) - now
+        wait = pace.due(self._rows[0][1]) - now
         if wait > 0:
             await self._pause_until(wait)
         elif -wait > limits.REPLAY_BEHIND_S_MAX and math.isfinite(pace.speed):
-            at_us = pace.position_us(now)
-            await self._show(await self.world.history(lambda history: history.state_at_time(at_us)))
+            await self._catch_up(pace, now)
         else:
             await self._put(self._due(pace, now))
+
+    async def _catch_up(self, pace: Pace, now: float) -> None:
+        """The state of the moment instead of every frame until it: by its time, or, where a clock was set, by
+        going through what is left out."""
+        if not self._read.shift_us:
+            at_us = pace.position_us(now)
+            await self._show(await self.world.history(lambda history: history.state_at_time(at_us)))
+            return
+        place = self._place
+        while self._rows and pace.due(self._rows[0][1]) <= now:
+            item = self._rows.popleft()[0]
+            if isinstance(item, JournalFrame):
+                place = max(place, (item.epoch, item.tick))
+            if not self._rows:
+                await self._fill()
+        await self._show(await self.world.history(lambda history: history.state_at_tick(*place, exact=False)))
 
     def _due(self, pace: Pace, now: float) -> list[bytes]:
         messages: list[bytes] = []
         size = 0
         while self._rows and size < limits.REPLAY_BATCH_BYTES_MAX:
-            item = self._rows[0]
-            if pace.due(_media_of(item, self._media_us)) > now:
+            item, steady_us = self._rows[0]
+            if pace.due(steady_us) > now:
                 break
             self._rows.popleft()
+            self._paced_us = steady_us
             if isinstance(item, Gap):
                 messages.append(gap_message(item))
                 continue
@@ -222,8 +258,13 @@ class ReplaySession:
             self._cursor.history = history
             return self._cursor.next()
 
-        self._rows.extend(await self.world.history(page))
+        self._rows.extend((item, self._steady_us(item)) for item in await self.world.history(page))
         return bool(self._rows)
+
+    def _steady_us(self, item: JournalFrame | Gap) -> int:
+        if isinstance(item, Gap):
+            return self._read.now_us
+        return self._read.follow((item.epoch, item.tick), item.received_at_us)
 
     async def _backward(self) -> None:
         pace, place = self.pace, self._place
@@ -234,15 +275,19 @@ class ReplaySession:
             self.pace = None
             await self._tell(ended=True)
             return
-        wait = pace.due(self._past[-1].media_us) - time.monotonic()
+        shown = self._past[-1]
+        steady_us = copy(self._read).follow(shown.place, shown.media_us, backwards=True)
+        wait = pace.due(steady_us) - time.monotonic()
         if wait > 0 and await self._pause_until(wait):
             return
-        if -wait > limits.REPLAY_BEHIND_S_MAX and math.isfinite(pace.speed):
+        if -wait > limits.REPLAY_BEHIND_S_MAX and math.isfinite(pace.speed) and not self._read.shift_us:
             await self._show(await self._at_or_first(pace.position_us(time.monotonic())))
             return
-        shown, past = self._past.pop(), self._past
+        self._read.follow(shown.place, shown.media_us, backwards=True)
+        self._past.pop()
+        past, read = self._past, copy(self._read)
         await self._show_state(shown)
-        self._past = past
+        self._past, self._read, self._paced_us = past, read, steady_us
         self.pace = pace
 
     async def _at_or_first(self, at_us: int) -> Recovered:
@@ -318,10 +363,6 @@ def gap_message(gap: Gap) -> bytes:
     return encode_control(
         "gap", epoch=gap.epoch, **{"from": gap.from_tick, "to": gap.to_tick}, reason=gap.reason
     )
-
-
-def _media_of(item: JournalFrame | Gap, last_us: int) -> int:
-    return last_us if isinstance(item, Gap) else item.received_at_us
 
 
 def _mark(history: History, name: str) -> tuple[int, int]:

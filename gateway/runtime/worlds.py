@@ -36,6 +36,7 @@ from gateway.errors import (
 from gateway.runtime.homes import HomeCounts, holder_of
 from gateway.runtime.host import WorldHost, now_us
 from gateway.runtime.keeping import Keeper, Kept
+from gateway.runtime.patiently import Patiently, is_gone
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.uploads import from_first_frame
@@ -70,6 +71,7 @@ class Worlds:
         on_event: Callable[[Event], None] = ignored,
         refusals: Refusals | None = None,
         port: int = 0,
+        store_failure: Callable[[], str | None] = lambda: None,
     ) -> None:
         """``port``: where the gateway listens, UDP and TCP."""
         self.store = store
@@ -91,18 +93,29 @@ class Worlds:
         self._turns: dict[str, _Turn] = {}
         self._room = asyncio.Lock()
         self._opening = 0
+        self._patiently = Patiently(settings.store, store_failure)
         blocking = store.blocking()
         loop = asyncio.get_running_loop()
         self.rounds = Rounds(AtOnce(blocking) if isinstance(blocking, GroupStore) else InGroups(store, loop))
 
     # -- opening and closing --------------------------------------------------------------
 
-    async def host(self, name: str, *, create: Mapping[str, Any] | None = None) -> WorldHost:
-        """The open world of that name. ``create``: its options if it may be made; else ``UnknownWorld``."""
+    async def host(
+        self,
+        name: str,
+        *,
+        create: Mapping[str, Any] | None = None,
+        patience_s: float = limits.WORLD_OPEN_S_MAX,
+    ) -> WorldHost:
+        """The open world of that name. ``create``: its options if it may be made; else ``UnknownWorld``.
+        ``StoreUnavailable`` where the store is silent for ``patience_s``."""
         self._refuse_when_draining()
         host = self.hosts.get(name)
         if host is None:
-            host = await self._open(world_name(name), create)
+            key = (world_name(name), create is None)
+            host = await self._patiently.shared(
+                key, f"world {name}", lambda: self._open(name, create), patience_s
+            )
         host.last_used = time.monotonic()
         return host
 
@@ -285,7 +298,15 @@ class Worlds:
 
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
         create: Mapping[str, Any] | None = {} if options.role == "publish" else None
-        return await self.with_host(name, lambda host: host.open_session(options, link), create=create)
+        return await self._patiently.session(
+            f"a session of world {name}",
+            lambda wanted: self.with_host(
+                name,
+                lambda host: host.open_session(options, link, lambda: wanted() and not is_gone(link)),
+                create=create,
+            ),
+            limits.SESSION_OPEN_S_MAX,
+        )
 
     async def post_frames(
         self, name: str, messages: AsyncIterator[bytes], *, durable: bool

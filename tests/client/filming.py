@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,9 +33,17 @@ class Filmed:
 
 
 def film(
-    folder: Path, *, world: str = "w", epochs: int = 2, ticks: int = 120, seed: int = 1, loss: float = 0.05
+    folder: Path,
+    *,
+    world: str = "w",
+    epochs: int = 2,
+    ticks: int = 120,
+    seed: int = 1,
+    loss: float = 0.05,
+    steps: Mapping[int, int] | None = None,
 ) -> Filmed:
-    """Random records set and removed at 60 Hz, with restarts, gaps and a keyframe every 30 rows."""
+    """Random records set and removed at 60 Hz, with restarts, gaps and a keyframe every 30 rows. ``steps``:
+    before these ticks somebody sets the clock, so many microseconds ahead."""
     draw, made = random.Random(seed), Filmed(world)
     store = EmbeddedStore.open(folder, auto_create=True)
     database, _ = WorldDatabase.create(
@@ -46,7 +55,7 @@ def film(
         frames: list[JournalFrame] = []
         gaps: list[Gap] = []
         for tick in range(1, ticks + 1):
-            at_us += 16_667
+            at_us += 16_667 + (steps or {}).get(tick, 0)
             if draw.random() < loss:
                 gaps.append(Gap(epoch, tick, tick, "unseen"))
                 continue

@@ -78,6 +78,28 @@ def test_the_leaf_is_renewed_before_it_runs_out_and_without_a_restart(tmp_path: 
     assert held.current.not_after > clock.now + timedelta(days=12)
 
 
+@pytest.mark.parametrize(
+    "ahead", [timedelta(minutes=7), timedelta(hours=1), timedelta(days=5), timedelta(days=400)]
+)
+def test_what_was_made_while_the_clock_was_ahead_is_made_again_without_a_restart(
+    tmp_path: Path, ahead: timedelta
+) -> None:
+    clock, heard = Clock(), []
+    clock.now = NOW + ahead
+    held = certs.Certificates(settings_in(tmp_path), clock)
+    held.on_change = heard.append
+    before = (tmp_path / "certs" / "ca.pem").read_bytes()
+    clock.now = NOW
+    assert held.refresh()
+    assert heard == [held.current]
+    assert held.current.not_before <= NOW < held.current.not_after
+    chain = x509.load_pem_x509_certificates(held.current.cert_pem)
+    assert all(each.not_valid_before_utc <= NOW for each in chain)
+    chain[0].verify_directly_issued_by(chain[1])
+    assert ((tmp_path / "certs" / "ca.pem").read_bytes() == before) == (ahead < certs.CA_BEGUN)
+    assert not held.refresh()
+
+
 def test_the_users_own_files_are_read_again_when_they_change(tmp_path: Path) -> None:
     own = tmp_path / "own"
     first = certs.ensure_own(own, "127.0.0.1", NOW)

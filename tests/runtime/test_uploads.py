@@ -48,7 +48,7 @@ def held(gateway: Gateway) -> Iterator[threading.Event]:
 
 
 def large(tick: int, size: int = MIB) -> bytes:
-    return encode_frame(Frame(0, tick, [Record(tick, tick.to_bytes(4, "little") * (size // 4))]))
+    return encode_frame(Frame(0, tick, [Record(1, tick.to_bytes(4, "little") * (size // 4))]))
 
 
 async def recorded(client: httpx.AsyncClient, world: str) -> tuple[set[int], list[tuple[int, int]]]:

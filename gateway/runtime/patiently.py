@@ -1,0 +1,80 @@
+"""Opening things with a store that may be silent: who waits is told in time, and why. Room: runtime.
+
+Threads cannot be called back from a store that does not answer: what was begun goes on, and whoever asks
+again finds it further on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, TypeVar
+
+from gateway.core.ports import Link, Session
+from gateway.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+
+class Patiently:
+    """``store``: as the settings name it; ``failure``: why it does not answer, where that is known."""
+
+    def __init__(self, store: str, failure: Callable[[], str | None]) -> None:
+        self._store = store
+        self._failure = failure
+        self._under_way: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def shared(
+        self, key: Hashable, what: str, begin: Callable[[], Awaitable[T]], patience_s: float
+    ) -> T:
+        """``begin()``, or what was begun for this key before. Raises :class:`StoreUnavailable` in time."""
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.ensure_future(_of(begin()))
+            task.add_done_callback(lambda done: self._forget(key, done))
+        await asyncio.wait([task], timeout=patience_s)
+        if not task.done():
+            raise self._too_late(what)
+        result: T = task.result()
+        return result
+
+    async def session(
+        self, what: str, begin: Callable[[Callable[[], bool]], Awaitable[Session]], patience_s: float
+    ) -> Session:
+        """``begin(wanted)``, which asks ``wanted()`` before it gives anybody a role: what opens too late, or for
+        somebody who is gone, is not. Raises :class:`StoreUnavailable` in time."""
+        is_wanted = True
+        task = asyncio.ensure_future(_of(begin(lambda: is_wanted)))
+        try:
+            await asyncio.wait([task], timeout=patience_s)
+        finally:
+            if not task.done():
+                is_wanted = False
+                task.add_done_callback(_end)
+        if not task.done():
+            raise self._too_late(what)
+        return task.result()
+
+    def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; where nobody did, nobody is told
+
+    def _too_late(self, what: str) -> StoreUnavailable:
+        why = self._failure() or f"{self._store}, or the gateway that had it before, has said nothing so far"
+        return StoreUnavailable(f"{what} cannot be opened yet: {why}; it is tried on, ask again")
+
+
+def is_gone(link: Link) -> bool:
+    """True where the peer has left before its session was open, as far as its transport knows by then."""
+    return getattr(link, "closed_code", None) is not None
+
+
+async def _of(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+def _end(task: asyncio.Task[Session]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().on_closed(time.monotonic())
