@@ -268,8 +268,9 @@ REPLAYED_FRAMES_WAITING_MAX: Final = 64
 """Frames of different keys that wait for one that makes them void: a second or two of what moves."""
 RECOVERED_GAPS_MAX: Final = 100
 """Gaps told beside a recovered state: a screenful, the newest ones."""
-IMPORT_PAGES_PER_COMMIT: Final = 10_000
-"""Pages of an imported file in one commit: a fifth of mvstore's bound, 80 MiB of 8 KiB pages."""
+IMPORT_PAGES_PER_COMMIT: Final = 2_000
+"""Pages of an imported file in one commit: half a second of the five that FoundationDB gives a transaction, and a
+tenth of its bytes; 16 MiB of 8 KiB pages."""
 LISTED_JUDGED_MAX: Final = 16_384
 """Namespaces of which it is remembered whether they are worlds, and looked at for one list: 2 MB, and some
 seconds of a remote store, once."""
