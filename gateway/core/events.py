@@ -46,7 +46,37 @@ class PublisherReplaced:
     address: str
 
 
-Event = SessionOpened | SessionClosed | PublisherReplaced
+@dataclass(frozen=True, slots=True)
+class HomeTaken:
+    """This gateway records the world from now on. ``over``: the URL of the gateway that did, empty where none; ``why`` it does
+    no more."""
+
+    world: str
+    fence: int
+    over: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HomeLost:
+    """The gateway at ``url`` (empty where that is not known) records it, under ``by_fence``: what was not durable under
+    ``fence`` is dropped."""
+
+    world: str
+    fence: int
+    by_fence: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class HomeGivenUp:
+    """This gateway records the world no more, and others may at once."""
+
+    world: str
+    fence: int
+
+
+Event = SessionOpened | SessionClosed | PublisherReplaced | HomeTaken | HomeLost | HomeGivenUp
 
 
 def address_text(host: str, port: int) -> str:

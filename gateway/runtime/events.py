@@ -11,7 +11,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gateway.core.events import Event, PublisherReplaced, SessionClosed, SessionOpened
+from gateway.core.events import (
+    Event,
+    HomeGivenUp,
+    HomeLost,
+    HomeTaken,
+    PublisherReplaced,
+    SessionClosed,
+    SessionOpened,
+)
 from gateway.limits import EVENT_KINDS_MAX, EVENT_LINES_MAX, EVENT_WINDOW_S
 
 FACTS: Final = "facts"
@@ -88,3 +96,13 @@ class EventLog:
         elif isinstance(event, PublisherReplaced) and event.epoch != event.by_epoch:
             self.note("publisher taken over", logging.WARNING, world=event.world, epoch=event.epoch,
                       by_epoch=event.by_epoch, address=event.address)  # fmt: skip
+        elif isinstance(event, HomeTaken):
+            level = logging.INFO if event.over else logging.DEBUG
+            self.note(
+                "home taken", level, world=event.world, fence=event.fence, over=event.over, why=event.why
+            )
+        elif isinstance(event, HomeLost):
+            self.note("home lost", logging.WARNING, world=event.world, fence=event.fence,
+                      by_fence=event.by_fence, url=event.url)  # fmt: skip
+        elif isinstance(event, HomeGivenUp):
+            self.note("home given up", logging.DEBUG, world=event.world, fence=event.fence)

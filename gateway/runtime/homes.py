@@ -7,13 +7,14 @@ stands here decides only who asks for the home and when, and whom the others are
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.config import Settings
+from gateway.core.events import Event, HomeGivenUp, HomeLost, HomeTaken, ignored
 from gateway.core.lease import Verdict, Watch
 from gateway.errors import WorldHeld
 from gateway.limits import HOME_BEAT_S, HOME_LEASE_MS, HOME_POLL_S
@@ -22,8 +23,6 @@ from gateway.store.base import Store
 from gateway.store.world import home
 from gateway.store.world.home import Holder, Sign
 from gateway.store.world.lanes import World
-
-log = logging.getLogger("mvgateway.home")
 
 
 @dataclass(slots=True)
@@ -62,12 +61,16 @@ class Home:
         """The fence under which this process is the home; 0: it is not."""
         self.elsewhere = ""
         """Where the world's home is, as far as was seen; "" where there is none, or it is here."""
+        self.on_event: Callable[[Event], None] = ignored
+        """Told when this process becomes the home, or is it no more."""
         self._world = world
         self._holder = holder
         self._counts = counts
         self._watch = Watch()
         self._held: WorldHeld | None = None
         self._looking = asyncio.Lock()
+        self._found_free = (float("-inf"), Sign(None, -1, 0))
+        """When it was last begun to look for a home with nobody found, and what was found."""
 
     @property
     def held(self) -> bool:
@@ -114,12 +117,20 @@ class Home:
         """Look until it is certain that no other home lives: what there was to be seen then. Raises
         :class:`WorldHeld` as soon as it is certain that one does, and what the store raises."""
         self._refuse_if_alive()
+        asked = time.monotonic()
         async with self._looking:
+            began, free = self._found_free
+            if began >= asked:
+                return (
+                    free  # by who asked just before: a thousand readers come at once, where a gateway is back
+                )
             attended = False
             while True:
                 self._refuse_if_alive()
+                began = time.monotonic()
                 sign = await self._world.home_sign()
                 if self.held or self._judge(sign, attended=attended) is Verdict.DEAD:
+                    self._found_free = (began, sign)
                     return sign
                 self._refuse_if_alive()
                 attended = True
@@ -151,21 +162,15 @@ class Home:
         row = before.row
         if row is None or home.is_free(row, self._world.identity.key):
             self._counts.taken += 1
-            log.debug("world %s: this gateway is its home now, fence %d", self.name, self.fence)
+            self.on_event(HomeTaken(self.name, self.fence))
             return
         self._counts.taken_over += 1
-        why = "of which nothing was seen for as long as its lease"
+        why = "nothing was seen of it for as long as its lease"
         if by_force:
-            why = "as its publisher asked"
+            why = "its publisher asked for it"
         elif self._is_gone(row):
-            why = "whose process has ended"
-        log.info(
-            "world %s: this gateway is its home now, fence %d, taken over from %s, %s",
-            self.name,
-            self.fence,
-            row.node,
-            why,
-        )
+            why = "its process has ended"
+        self.on_event(HomeTaken(self.name, self.fence, home.address(row), why))
 
     async def beat(self) -> None:
         """A sign of life. Raises :class:`WorldHeld`, and what the store raises."""
@@ -182,7 +187,7 @@ class Home:
             self.fence = fence
             raise
         self._counts.given_up += 1
-        log.debug("world %s: given up as its home, fence %d", self.name, fence)
+        self.on_event(HomeGivenUp(self.name, fence))
 
     def lose(self, error: WorldHeld) -> None:
         """The store has told that another is the home."""
@@ -192,13 +197,8 @@ class Home:
         self._world.lose_home()
         self._counts.lost += 1
         self.elsewhere = str(error.facts.get("url") or "")
-        log.warning(
-            "world %s: lost to the gateway at %s, which took it over with fence %s; what was not durable under fence %d is dropped",
-            self.name,
-            self.elsewhere or "(not known)",
-            error.facts.get("fence"),
-            fence,
-        )
+        by_fence = int(error.facts.get("fence") or 0)
+        self.on_event(HomeLost(self.name, fence, by_fence, self.elsewhere))
 
     def named(self, error: WorldHeld) -> WorldHeld:
         """The store's refusal, with the world's own name."""

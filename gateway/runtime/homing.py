@@ -42,6 +42,7 @@ class Homing:
         self.wrote_at = float("-inf")
         """When the journal last gave a sign of life (``time.monotonic``); told by the pump."""
         self._world = world
+        home.on_event = lambda event: world.on_event(event)
         self._recording = recording
         self._linger_s = linger_s
         self._known: tuple[int, int] | None = (recording.opened.last_seq, recording.opened.epoch)

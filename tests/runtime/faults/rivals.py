@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -24,7 +23,6 @@ HZ = 120.0
 PATIENCE_S = 60.0
 CONNECT_S = 3.0
 KEY = 1
-HOME_LINE = re.compile(r"is its home now, fence (\d+)")
 
 
 @dataclass
@@ -83,8 +81,9 @@ class Arena:
         for log in self.folder.glob("*.log"):
             for line in log.read_text().splitlines():
                 with suppress(ValueError):
-                    if match := HOME_LINE.search(json.loads(line)["event"]):
-                        found.append(int(match[1]))
+                    told = json.loads(line)
+                    if told["event"] == "home taken":
+                        found.append(told["fence"])
         return found
 
     def end(self) -> None:
