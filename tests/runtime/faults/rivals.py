@@ -145,13 +145,13 @@ class Rival:
             while not listening.done():
                 tick = run.sent_tick + 1
                 frame = Frame(0, tick, [Record(KEY, run.data(tick))], keyframe=tick == run.first_tick)
+                run.sent_tick = tick  # it may be on its way already when the link ends
                 sending = asyncio.ensure_future(link.send(encode_frame(frame)))
                 await asyncio.wait((sending, listening), return_when=asyncio.FIRST_COMPLETED)
                 if not sending.done():
                     sending.cancel()
                     await asyncio.gather(sending, return_exceptions=True)
                     return
-                run.sent_tick = tick
                 sending.result()
                 await asyncio.sleep(1 / HZ)
         finally:
@@ -210,7 +210,8 @@ def judge(runs: list[Run], epoch: int, found: list[tuple[int, bytes]]) -> None:
         run.data(tick): (run, tick) for run in mine for tick in range(run.first_tick, run.sent_tick + 1)
     }
     written = [by_data.get(data) for _, data in found]
-    assert None not in written, f"epoch {epoch} holds what nobody sent"
+    strange = [data for _, data in found if data not in by_data]
+    assert not strange, f"epoch {epoch} holds what nobody sent: {strange[:3]}, sent were {mine}"
     order = [(run.number, tick) for run, tick in filter(None, written)]
     assert order == sorted(order), f"epoch {epoch}: a run went on after another had begun"
     assert [tick for _, tick in order] == [tick for tick, _ in found]
