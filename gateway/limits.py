@@ -455,6 +455,12 @@ H3_SEND_BUFFER_BYTES_MIN: Final = 64 * KIB
 """Unacknowledged response bytes per stream that never wait: a piece of a body; 8 MiB if all streams of a connection do."""
 H3_SEND_BUFFER_BYTES_MAX: Final = 2 * MIB
 """Of all writers of a connection together, and no more than two congestion windows: 20 MB/s at 50 ms."""
+H3_ANSWER_REST_BYTES: Final = 16 * KIB
+"""A large answer counts as taken once no more of it is unacknowledged: what every other stream may leave behind."""
+H3_UNSENT_BYTES_MAX: Final = MIB
+"""Answers of one connection that its peer has not acknowledged when it asks for another one: sixteen pieces."""
+H3_UNSENT_ALL_BYTES_MAX: Final = 32 * MIB
+"""The same of all connections together: beyond it those that hold more than a piece are told to take that first."""
 WT_SESSIONS_PER_CONNECTION_MAX: Final = 16
 """Browsers pool a few sessions on one connection at most."""
 WT_STREAMS_PER_SESSION_MAX: Final = 32
@@ -608,6 +614,26 @@ HTTP_UPLOAD_DISCARD_BYTES_MAX: Final = 256 * MIB
 """What is read and thrown away of an upload that the store did not take: it would have been read anyway."""
 HTTP_UPLOAD_DISCARD_S_MAX: Final = 10.0
 """And no longer: as long as it waited for the store."""
+ANSWERS_AT_ONCE_MAX: Final = 4
+"""Whole states and lists that are made at the same time, in all: some 20 ms of a core and 10 MiB each."""
+ANSWERS_BYTES_MAX: Final = 32 * MIB
+"""Of them that wait for their peers to take them when another one is begun: half of what a flood may take."""
+ANSWERS_PEER_BYTES_MAX: Final = 8 * MIB
+"""The same of one address: one or two of the largest states."""
+ANSWERS_STREAM_BYTES: Final = 256 * KIB
+"""What a streamed answer counts for: the pieces that it holds."""
+ANSWERS_WAITING_MAX: Final = 1_024
+"""Requests that wait for their turn, before anything is made: some 10 KiB each."""
+ANSWERS_WAITING_PER_PEER_MAX: Final = 256
+"""The same of one address: every request of one HTTP/2 connection."""
+ANSWERS_PATIENCE_S: Final = 10.0
+"""How long a request waits for its turn before it is told to come back."""
+ANSWER_PIECE_BYTES: Final = 64 * KIB
+"""A whole body is handed to the transport in pieces of this size, as the peer takes them."""
+ANSWER_STALL_S_MAX: Final = 10.0
+"""A peer that takes no such piece for so long (50 kbit/s) is given up: what it asked for is held for it."""
+WORKS_AT_ONCE_MAX: Final = 2
+"""Recordings verified and worlds branched at the same time, one of each address: each keeps a thread busy."""
 JSON_BODY_BYTES_MAX: Final = 64 * KIB
 """Options of a world are a hundred bytes."""
 SSE_EVENT_BYTES_MAX: Final = 4 * MIB
@@ -765,6 +791,8 @@ ENTITY_BATCH_BYTES_MAX: Final = 16 * MIB
 """All operations of one batch: they wait in memory for their one commit."""
 ENTITY_PAGE_MAX: Final = 1_000
 """Entities of one page of a list."""
+ENTITY_PAGE_BYTES_MAX: Final = 4 * MIB
+"""States of one page of a list, besides its last entity's: the rest comes with the next page."""
 ENTITY_SCAN_ROWS: Final = 64
 """Entities read at once for a stream: small enough that the first ones leave at once."""
 ENTITY_SCAN_PIECE_BYTES: Final = 256 * KIB

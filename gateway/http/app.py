@@ -24,6 +24,7 @@ from gateway.core.admission import Refusals
 from gateway.core.origins import Origins
 from gateway.core.ports import Doors, Worlds
 from gateway.errors import GatewayError
+from gateway.http.answers import AnswerBudget
 from gateway.http.budget import ByteBudget
 from gateway.http.metrics import CONTENT_TYPE, Metric, render
 from gateway.http.origins import OriginGuard
@@ -146,6 +147,7 @@ def build_app(
     message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
     origins: Origins | None = None,
     refusals: Refusals | None = None,
+    answers: AnswerBudget | None = None,
 ) -> Application:
     """The app. ``health`` answers ``{"status": "ok" | ...}`` (anything else than ok: 503), ``ready``
     ``{"ready": bool, ...}`` (false: 503, with what is missing);
@@ -171,7 +173,7 @@ def build_app(
 
     app = Application(
         [
-            *WorldRoutes(worlds, message_bytes_max=message_bytes_max).routes(),
+            *WorldRoutes(worlds, message_bytes_max=message_bytes_max, answers=answers).routes(),
             *extra_routes,
             Route("/v1/worlds/{world}/live", StreamingDoor(doors), methods=["GET"]),
             Route("/healthz", healthz),

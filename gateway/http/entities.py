@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from gateway.core.entities import Entities
 from gateway.errors import BadInput, NotFound
+from gateway.http.answers import ANSWERS, AnswerBudget, Costly
 from gateway.http.bodies import read_body, read_json
 from gateway.http.entities_batch import BatchRoutes
 from gateway.http.entities_lists import ListRoutes
@@ -42,14 +43,16 @@ from gateway.wire.entities.values import CONTENT_TYPES, Delete, Put, etag
 BASES = ("/v1/worlds/{world}/entities", "/v1/inventories/{owner}/items")
 
 
-def entity_routes(service: Entities) -> list[Route]:
-    """Every route of entities; ``live`` before ``{id}``, which would match it too."""
+def entity_routes(service: Entities, answers: AnswerBudget | None = None) -> list[Route]:
+    """Every route of entities; ``live`` before ``{id}``, which would match it too. ``answers``: the budget of whole
+    answers, shared with other routes."""
+    answers = answers or AnswerBudget(ANSWERS)
     one, batch = EntityRoutes(service), BatchRoutes(service)
     lists, trading = ListRoutes(service), TradingRoutes(service)
     routes = list(trading.routes())
     for base in BASES:
         routes += [
-            Route(base, lists.list, methods=["GET"]),
+            Route(base, Costly(lists.list, answers), methods=["GET"]),
             Route(base + ":batch", batch.post, methods=["POST"]),
             Route(base + "/live", lists.live, methods=["GET"]),
             Route(base + "/{id}", one.handle, methods=["GET", "PUT", "PATCH", "DELETE", "POST"]),

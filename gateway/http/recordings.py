@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.core.ports import Doors
+from gateway.http.answers import ANSWERS, WORKS, AnswerBudget, Costly
 from gateway.http.bodies import read_json
 from gateway.http.queries import check_keys
 from gateway.http.streaming import StreamingDoor
@@ -38,8 +39,11 @@ class RecordingService(Protocol):
     async def branch(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]: ...
 
 
-def recording_routes(service: RecordingService, doors: Doors) -> list[Route]:
-    """All of them, to mount."""
+def recording_routes(
+    service: RecordingService, doors: Doors, answers: AnswerBudget | None = None
+) -> list[Route]:
+    """All of them, to mount. ``answers``: the budget of whole answers, shared with other routes."""
+    answers, works = answers or AnswerBudget(ANSWERS), AnswerBudget(WORKS)
 
     async def recording(request: Request) -> Response:
         check_keys(request.query_params, ())
@@ -67,10 +71,10 @@ def recording_routes(service: RecordingService, doors: Doors) -> list[Route]:
 
     return [
         Route("/v1/worlds/{world}/recording", recording, methods=["GET"]),
-        Route("/v1/worlds/{world}/gaps", gaps, methods=["GET"]),
-        Route("/v1/worlds/{world}/marks", marks, methods=["GET", "POST"]),
-        Route("/v1/worlds/{world}/verify", verify, methods=["GET"]),
-        Route("/v1/worlds/{world}/branch", branch, methods=["POST"]),
+        Route("/v1/worlds/{world}/gaps", Costly(gaps, answers), methods=["GET"]),
+        Route("/v1/worlds/{world}/marks", Costly(marks, answers, ("GET", "HEAD")), methods=["GET", "POST"]),
+        Route("/v1/worlds/{world}/verify", Costly(verify, works), methods=["GET"]),
+        Route("/v1/worlds/{world}/branch", Costly(branch, works), methods=["POST"]),
         Route("/v1/worlds/{world}/replay", StreamingDoor(doors), methods=["GET"]),
     ]
 

@@ -5,6 +5,7 @@ The routes are documented in ``docs/API.md``.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from gateway import limits
 from gateway.core.ports import Worlds
 from gateway.errors import BadInput, StoreUnavailable, Unsupported
+from gateway.http.answers import ANSWERS, AnswerBudget, Costly
 from gateway.http.bodies import discard_upload, messages, read_json
 from gateway.http.problems import FRAMES_TYPE
 from gateway.http.queries import check_keys, flag, time_us, u32
@@ -38,18 +40,24 @@ class WorldRoutes:
         *,
         message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
         clock: Callable[[], float] = time.time,
+        answers: AnswerBudget | None = None,
     ) -> None:
         self._worlds = worlds
         self._message_bytes_max = message_bytes_max
         self._clock = clock
+        self._answers = answers or AnswerBudget(ANSWERS)
 
     def routes(self) -> list[Route]:
         """All of them, to mount."""
         return [
             Route("/v1/worlds", self.list, methods=["GET"]),
             Route("/v1/worlds/{world}", self.world, methods=["GET", "PUT", "PATCH", "DELETE"]),
-            Route("/v1/worlds/{world}/frames", self.frames, methods=["GET", "POST"]),
-            Route("/v1/worlds/{world}/frames/last", self.last, methods=["GET"]),
+            Route(
+                "/v1/worlds/{world}/frames",
+                Costly(self.frames, self._answers, ("GET", "HEAD")),
+                methods=["GET", "POST"],
+            ),
+            Route("/v1/worlds/{world}/frames/last", Costly(self.last, self._answers), methods=["GET"]),
             Route("/v1/worlds/{world}/udp", self.udp, methods=["POST"]),
         ]
 
@@ -99,7 +107,7 @@ class WorldRoutes:
             at = query.get("at")
             at_us = None if at is None else time_us(at, round(self._clock() * 1_000_000))
             state = await self._worlds.state_at(name, epoch=epoch, tick=u32(query, "tick"), at_us=at_us)
-            return state_response(request, state)
+            return await state_response(request, state)
         first, last = u32(query, "from"), u32(query, "to")
         if first is not None and last is not None and first > last:
             raise BadInput(f"from={first} is after to={last}; give the smaller tick as from")
@@ -108,27 +116,38 @@ class WorldRoutes:
 
     async def last(self, request: Request) -> Response:
         check_keys(request.query_params, ())
-        return state_response(request, await self._worlds.last_synced(_name(request)))
+        return await state_response(request, await self._worlds.last_synced(_name(request)))
 
     async def udp(self, request: Request) -> Response:
         check_keys(request.query_params, ())
         return JSONResponse(dict(await self._worlds.udp_token(_name(request))), 201, headers=NO_STORE)
 
 
-def state_response(request: Request, state: Mapping[str, Any]) -> Response:
-    """A recorded state: length-prefixed keyframe messages, or JSON where Accept asks for it."""
+async def state_response(request: Request, state: Mapping[str, Any]) -> Response:
+    """A recorded state: length-prefixed keyframe messages, or JSON where Accept asks for it. A large one is put
+    together in a thread."""
     facts = {
         "x-epoch": str(state["epoch"]),
         "x-tick": str(state["tick"]),
         "x-durable-at": str(state["durable_at"]),
     }
-    if "application/json" in request.headers.get("accept", ""):
-        records = {str(key): base64.b64encode(data).decode() for key, data in state["records"].items()}
-        head = {name: state[name] for name in ("epoch", "tick", "durable_at", "stride")}
-        body = json.dumps({**head, "records": records}).encode()
-        return Response(body, headers={**facts, **NO_STORE}, media_type="application/json")
-    body = b"".join(map(prefix, state["messages"]))
-    return Response(body, headers={**facts, **NO_STORE}, media_type=FRAMES_TYPE)
+    as_json = "application/json" in request.headers.get("accept", "")
+    size = sum(map(len, state["messages"]))
+    make = _state_json if as_json else _state_messages
+    body = make(state) if size <= limits.ANSWER_PIECE_BYTES else await asyncio.to_thread(make, state)
+    return Response(
+        body, headers={**facts, **NO_STORE}, media_type="application/json" if as_json else FRAMES_TYPE
+    )
+
+
+def _state_messages(state: Mapping[str, Any]) -> bytes:
+    return b"".join(map(prefix, state["messages"]))
+
+
+def _state_json(state: Mapping[str, Any]) -> bytes:
+    records = {str(key): base64.b64encode(data).decode() for key, data in state["records"].items()}
+    head = {name: state[name] for name in ("epoch", "tick", "durable_at", "stride")}
+    return json.dumps({**head, "records": records}).encode()
 
 
 def _check_moment(query: QueryParams) -> None:

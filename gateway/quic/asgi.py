@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from aioquic.h3.connection import ErrorCode
 
+from gateway import limits
 from gateway.errors import GatewayError
 from gateway.quic.heads import KnownHeaders, RawHeaders
 
@@ -30,6 +31,8 @@ AsgiApp = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
     Awaitable[None],
 ]
+BULK = "bulk"
+"""A scope's mark for an answer that is large however it is cut: its peer must take it in time."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 CONNECTION_SPECIFIC = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
@@ -109,7 +112,10 @@ def _scope_of(headers: RawHeaders) -> dict[str, Any]:
 class Exchange:
     """One request and its response. The peer feeds it, the application drives it."""
 
-    def __init__(self, peer: Peer, stream_id: int, scope: dict[str, Any], ended: bool) -> None:
+    def __init__(
+        self, peer: Peer, stream_id: int, scope: dict[str, Any], ended: bool, sent: Callable[[int], None]
+    ) -> None:
+        """``sent`` is told of the bytes that were handed to the stream."""
         self.peer = peer
         self.stream_id = stream_id
         self.scope = scope
@@ -123,6 +129,7 @@ class Exchange:
         self._started = False
         self._finished = False
         self._task: asyncio.Task[None] | None = None
+        self._sent = sent
 
     def run(self, app: AsgiApp) -> None:
         """Begin to serve it, as a task of the hub."""
@@ -220,14 +227,39 @@ class Exchange:
         self._started = True
         if self.scope["method"] == "HEAD":
             body = b""
+        is_bulk = len(body) > 2 * limits.ANSWER_PIECE_BYTES or BULK in self.scope
+        if is_bulk:
+            pieces = range(0, len(body), limits.ANSWER_PIECE_BYTES)
+            for at in pieces[:-1]:
+                self._send_piece(start, body[at : at + limits.ANSWER_PIECE_BYTES], end=False)
+                await self._taken()
+                start = None
+            body = body[pieces[-1] :] if pieces else body
         if not more:
             self._finished = True
             self._wake()
-        if not self._send_now(start, body, end=not more):
+        self._send_piece(start, body, end=not more)
+        if is_bulk:
+            await self._taken(whole=not more)
+        elif more:
+            await self.peer.drained(self.stream_id)
+
+    def _send_piece(self, headers: RawHeaders | None, body: bytes, *, end: bool) -> None:
+        if not self._send_now(headers, body, end=end):
             self._gone = True
             raise ClientGone("the client no longer wants the response")
-        if more:
-            await self.peer.drained(self.stream_id)
+
+    async def _taken(self, *, whole: bool = False) -> None:
+        """Wait until the peer has taken enough of a large answer for the next piece, or all of it. A peer that takes
+        nothing for long is given up: its answer, and what it was made of, are held for nobody else."""
+        try:
+            async with asyncio.timeout(limits.ANSWER_STALL_S_MAX):
+                await self.peer.drained(self.stream_id, whole=whole)
+        except TimeoutError:
+            self.peer.hub.counters["answers_stalled"] += 1
+            self.peer.give_up_stream(self.stream_id, ErrorCode.H3_REQUEST_CANCELLED)
+            self._gone = True
+            raise ClientGone("the client did not take the response in time") from None
 
     def _send_now(self, headers: RawHeaders | None, body: bytes, *, end: bool) -> bool:
         """False: the stream takes no more."""
@@ -238,6 +270,7 @@ class Exchange:
             peer.h3.respond(self.stream_id, headers, body, end=end)
         elif body or end:
             peer.h3.send_data(self.stream_id, body, end_stream=end)
+        self._sent(len(body))
         peer.hub.mark(peer)
         return True
 

@@ -60,6 +60,21 @@ class FlowControlled(Guarded):
             return 0
         return stream.sender._buffer_stop - stream.sender._buffer_start
 
+    def unsent_total(self) -> int:
+        """Bytes of all streams that are not acknowledged yet."""
+        return sum([self.unsent_bytes(stream_id) for stream_id in self._streams])
+
+    def acked_total(self) -> int:
+        """Bytes acknowledged on the streams that are open."""
+        return sum([stream.sender._buffer_start for stream in self._streams.values()])
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """As aioquic's, and what was still to be sent is let go: nothing of it is sent again."""
+        super().reset_stream(stream_id, error_code)
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.sender._reset_error_code is not None:
+            stream.sender._buffer = bytearray()
+
     def send_buffer_bytes(self, writers: int) -> int:
         """How many unacknowledged bytes of one stream its writer need not wait for, when so many writers
         wait: two windows between them, so that the window can double in the next round trip."""

@@ -22,6 +22,7 @@ from aioquic.h3.events import (
 from aioquic.quic import events
 from aioquic.quic.connection import NetworkAddress, stream_is_unidirectional
 
+from gateway import limits
 from gateway.quic.connection import QUIET, Connection
 from gateway.quic.h3 import Http3
 from gateway.quic.rules import MessageRefused
@@ -351,11 +352,11 @@ class Peer:
             self.quic.release(stream_id, size)
             self.hub.mark(self)
 
-    async def drained(self, stream_id: int) -> None:
-        """Wait until a stream's unacknowledged bytes are below the bound, or it is over."""
+    async def drained(self, stream_id: int, *, whole: bool = False) -> None:
+        """Wait until a stream's unacknowledged bytes are below the bound (``whole``: few), or it is over."""
         quic = self.quic
-        while (
-            quic.unsent_bytes(stream_id) > quic.send_buffer_bytes(len(self._draining)) and self.ended is None
+        while self.ended is None and quic.unsent_bytes(stream_id) > (
+            limits.H3_ANSWER_REST_BYTES if whole else quic.send_buffer_bytes(len(self._draining))
         ):
             waiter = self._draining.get(stream_id)
             if waiter is None:

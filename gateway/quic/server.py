@@ -32,11 +32,13 @@ from gateway.quic.connection import Connection, reset_token
 from gateway.quic.endpoint import CID_BYTES, Endpoint, random_cid
 from gateway.quic.heads import Heads
 from gateway.quic.options import QuicOptions
+from gateway.quic.peer import Peer
 from gateway.quic.refusal import encode_refusal
 from gateway.quic.selftest import connection_class, usable_path
 from gateway.quic.serverpeer import ServerPeer
 from gateway.quic.tls import ServerTls
 from gateway.quic.udp import Address, UdpSocket, bind
+from gateway.quic.unsent import Unsent
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,9 @@ class ServerContext:
         self.reset_key = options.reset_key or os.urandom(32)
         self.admission = Admission(options)
         self.heads = Heads()
+        self.unsent = Unsent()
+        self.peers: set[Peer] = set()
+        """Those of the endpoint."""
 
     def connection(self, original_cid: bytes, retry_cid: bytes | None) -> Connection:
         """A new connection's state machine."""
@@ -93,6 +98,7 @@ class ServerEndpoint(Endpoint):
     def __init__(self, udp: UdpSocket, loop: asyncio.AbstractEventLoop, context: ServerContext) -> None:
         self.context = context
         super().__init__(udp, loop)
+        context.peers = self.peers
         context.address = (str(udp.address[0]), self.port)
         self.is_draining = False
         self.path = context.path

@@ -108,7 +108,10 @@ class ServerPeer(Peer):
             protocol = next((value for name, value in headers if name == b":protocol"), None)
             self._on_connect(stream_id, protocol, scope)
             return
-        exchange = self._exchanges[stream_id] = Exchange(self, stream_id, scope, ended)
+        self._server.unsent.check(self, self._server.peers, self.hub.time())
+        exchange = self._exchanges[stream_id] = Exchange(
+            self, stream_id, scope, ended, self._server.unsent.add
+        )
         exchange.run(self._server.app)
 
     def _is_replayable(self, scope: dict[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
 from gateway.http import admin, dataplane
 from gateway.http.access import AccessLog
+from gateway.http.answers import ANSWERS, AnswerBudget
 from gateway.http.app import Application, build_app
 from gateway.http.entities import entity_routes
 from gateway.http.planes import WithoutPagePlane
@@ -135,12 +136,13 @@ class Gateway:
             self.metrics.store_folder = Path(self.settings.store)
 
     def _build_app(self) -> Application:
+        answers = AnswerBudget(ANSWERS)
         app = build_app(
             self.worlds,
             self.doors,
             extra_routes=[
-                *entity_routes(self.entities),
-                *recording_routes(self.recordings, self.doors),
+                *entity_routes(self.entities, answers),
+                *recording_routes(self.recordings, self.doors, answers),
                 *dataplane.routes(self.store, auto_create=True, wire_zstd=True),
             ],
             metrics=self.metrics.gather,
@@ -150,6 +152,7 @@ class Gateway:
             message_bytes_max=self.settings.max_message_bytes,
             origins=self.origins,
             refusals=self.refusals,
+            answers=answers,
         )
         self.metrics.app = app
         return app

@@ -136,7 +136,7 @@ class WorldHost:
             await self.pump.flush(limits.LAST_SYNCED_WAIT_S)
         received_us, state = self.pump.newest_received_us, self.world.state
         if received_us is not None and self.world.journal.empty:
-            return self.database.shaped(state, state.epoch, state.tick, received_us)
+            return await self.database.shaped(state, state.epoch, state.tick, received_us)
         return await self.database.last()
 
     async def open_session(

@@ -5,6 +5,7 @@ Room: runtime. SQLite runs on threads of the world's own (:mod:`gateway.store.wo
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
@@ -96,24 +97,29 @@ class Recording:
         found = await self.recover()
         if found is None:
             raise NothingRecorded(f"nothing was recorded of world {self.name} yet; publish to it first")
-        return self._recovered(found)
+        return await self._recovered(found)
 
     async def state_at(self, *, epoch: int | None, tick: int | None, at_us: int | None) -> Mapping[str, Any]:
         """The state at a tick (of the newest epoch unless one is named), or at a time."""
-        return self._recovered(await self.world.state_at(epoch=epoch, tick=tick, at_us=at_us))
+        return await self._recovered(await self.world.state_at(epoch=epoch, tick=tick, at_us=at_us))
 
-    def _recovered(self, found: Recovered) -> Mapping[str, Any]:
-        return self.shaped(cast(WorldState, found.state), found.epoch, found.tick, found.received_at_us)
+    async def _recovered(self, found: Recovered) -> Mapping[str, Any]:
+        return await self.shaped(cast(WorldState, found.state), found.epoch, found.tick, found.received_at_us)
 
-    def shaped(self, state: WorldState, epoch: int, tick: int, durable_at_us: int) -> Mapping[str, Any]:
-        """A state as ``last_synced`` answers it."""
+    async def shaped(self, state: WorldState, epoch: int, tick: int, durable_at_us: int) -> Mapping[str, Any]:
+        """A state as ``last_synced`` answers it. A large one is cut into messages in a thread."""
+        records, keyframe = state.snapshot(), state.keyframe()
+        if len(records) * state.record_bytes <= limits.ANSWER_PIECE_BYTES:
+            messages = split(keyframe, limits.WEBSOCKET_MESSAGE_BYTES_MAX)
+        else:
+            messages = await asyncio.to_thread(split, keyframe, limits.WEBSOCKET_MESSAGE_BYTES_MAX)
         return {
             "epoch": epoch,
             "tick": tick,
             "durable_at": durable_at_us,
             "stride": self.world.info.stride or state.stride,
-            "records": state.snapshot(),
-            "messages": split(state.keyframe(), limits.WEBSOCKET_MESSAGE_BYTES_MAX),
+            "records": records,
+            "messages": messages,
         }
 
     async def frames(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import apsw
 
-from gateway.limits import ENTITY_BATCH_BYTES_MAX, ENTITY_FEED_BYTES_MAX
+from gateway.limits import ENTITY_FEED_BYTES_MAX, ENTITY_PAGE_BYTES_MAX
 from gateway.store.entities.rows import COLUMNS, entity_of
 from gateway.store.entities.schema import FORGOTTEN, REVISION, is_there, meta
 from gateway.wire.entities.values import Change, Entity, Filter, Removal
 
 
 def page(
-    connection: apsw.Connection, wanted: Filter, limit: int, bytes_max: int = ENTITY_BATCH_BYTES_MAX
+    connection: apsw.Connection, wanted: Filter, limit: int, bytes_max: int = ENTITY_PAGE_BYTES_MAX
 ) -> tuple[list[Entity], bool]:
     """Up to ``limit`` entities by rising id after ``wanted.after``, at least one but not many more
     than ``bytes_max`` bytes of states; and whether there are more."""
