@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gateway.core.state import WorldState
-from gateway.errors import WorldHeld
+from gateway.errors import Conflict, WorldHeld
 from gateway.store.base import Namespace
-from gateway.store.database import Database
+from gateway.store.database import Database, commit_held, run_held
 from gateway.store.embedded import EmbeddedStore, Engine
 from gateway.store.embedded.engine import EmbeddedOptions
-from gateway.store.world import WorldDatabase
+from gateway.store.world import WorldDatabase, home
 from gateway.store.world.home import Fence, Holder, HomeRow, Sign, is_free
 from gateway.store.world.lanes import World
 from gateway.store.world.together import append_each
@@ -39,8 +39,6 @@ def connect(engine: Engine, name: str = "w") -> WorldDatabase:
 
 
 def seen(world: WorldDatabase) -> Sign:
-    from gateway.store.world import home
-
     world.database.renew()
     return world.read(home.sign)
 
@@ -163,6 +161,40 @@ def test_another_gateways_commit_to_other_tables_costs_the_home_nothing(engine: 
         b.transact(lambda c, at=turn: c.execute("REPLACE INTO marks VALUES('m', 1, ?, 0, NULL)", (at,)))  # type: ignore[misc]
         a.append(one_row(recorder))
     assert ticks(engine) == [1, 2, 3, 4, 5]
+
+
+def test_a_busy_home_cannot_hold_off_who_takes_it_over(engine: Engine) -> None:
+    """Its commits between the other's reading and committing are no conflict for the store; the other's is one for it."""
+    a, b, recorder = connect(engine), connect(engine), Recorder()
+    a.take_home(A, LEASE_MS, seen(a))
+    a.append(one_row(recorder))
+    database = b._seizing()
+    try:
+        held = run_held([database], lambda connections: home.seize(connections[0], B, "w", LEASE_MS))
+        for _ in range(5):
+            a.append(one_row(recorder))
+        commit_held([database])
+    finally:
+        database.close()
+    assert held == 2
+    assert ticks(engine) == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(WorldHeld):
+        a.append(one_row(recorder))
+
+
+def test_two_that_take_over_at_once_get_two_fences(engine: Engine) -> None:
+    a, b, c = connect(engine), connect(engine), connect(engine)
+    a.take_home(A, LEASE_MS, seen(a))
+    first, second = b._seizing(), c._seizing()
+    try:
+        run_held([first], lambda connections: home.seize(connections[0], B, "w", LEASE_MS))
+        run_held([second], lambda connections: home.seize(connections[0], B, "w", LEASE_MS))
+        commit_held([first])
+        with pytest.raises(Conflict):
+            commit_held([second])
+    finally:
+        first.close()
+        second.close()
 
 
 def test_a_home_that_was_given_up_is_free_at_once(engine: Engine) -> None:

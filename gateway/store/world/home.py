@@ -120,6 +120,18 @@ def take(
     return known + 1
 
 
+def seize(connection: apsw.Connection, holder: Holder, namespace: str, lease_ms: int) -> int | None:
+    """:func:`take` over whoever has it, by its row alone; None where there is none."""
+    row = read(connection)
+    if row is None:
+        return None
+    connection.execute(
+        "UPDATE home SET fence = ?, node = ?, holder = ?, namespace = ?, lease_ms = ?, beat = 0 WHERE id = 1",
+        (row.fence + 1, holder.node, holder.text, namespace, lease_ms),
+    )
+    return row.fence + 1
+
+
 def check(connection: apsw.Connection, namespace: str, fence: int) -> None:
     """Raise :class:`WorldHeld` where ``fence`` is not that of the world's home (any more)."""
     row = read(connection)

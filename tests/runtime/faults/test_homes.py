@@ -68,7 +68,7 @@ async def test_one_home_at_every_moment_whatever_dies_and_whatever_stops(
             await until(lambda before=promised: sum(run.durable_tick for run in runs) > before, PATIENCE_S)  # type: ignore[misc]
             await strike(arena, dice, struck)
             newest = max(run.epoch for run in runs)
-            for epoch in range(max(1, judged), newest):
+            for epoch in range(judged + 1, newest):
                 judge(runs, epoch, await recorded(arena, epoch))
                 judged = epoch
         promised = sum(run.durable_tick for run in runs)
