@@ -67,6 +67,10 @@ class TcpServer:
         """Connections and requests refused or ended by the door itself, by reason."""
         return self._service.refused
 
+    def bytes_carried(self) -> dict[str, int]:
+        """Bytes of all connections, ``in`` and ``out``, below TLS and TCP."""
+        return {"in": self._service.carried.received, "out": self._service.carried.sent}
+
     @property
     def connections(self) -> int:
         """Connections open now."""

@@ -35,8 +35,7 @@ class WebSocketSink:
         self.close: tuple[CloseCode, str] | None = None
 
     def write(self, message: bytes) -> None:
-        if not self._wire.app.is_closing():
-            self._wire.app.write(frame_head(_BINARY, len(message)) + message)
+        self._wire.write(frame_head(_BINARY, len(message)) + message)
 
     def pending_bytes(self) -> int:
         return self._wire.unsent_bytes()

@@ -286,9 +286,12 @@ class Gateway:
         missing = []
         if self.is_lame_duck or self.worlds.draining:
             missing.append("the gateway is stopping")
-        if self.health()["store"] == "failing":
+        facts, oldest_ms = self.health(), round(self._health.oldest_s() * 1e3)
+        if facts["store"] == "failing":
             missing.append("the store does not take what is written")
-        return {"ready": not missing, "missing": missing}
+        elif oldest_ms > self.settings.ready_lag_ms:
+            missing.append(f"a frame has waited {oldest_ms} ms for the store")
+        return {"ready": not missing, "missing": missing, "oldest_waiting_ms": oldest_ms}
 
     def reload(self, settings: Settings) -> None:
         """Take anew what may change while running: certificates, and the settings that say so."""

@@ -32,10 +32,17 @@ class Health:
         self._store_failure = store_failure
         self._clock = clock
 
+    def _waiting(self) -> dict[str, float]:
+        now = self._clock()
+        return {name: journal.waiting_s(now) for name, journal in self._journals().items()}
+
+    def oldest_s(self) -> float:
+        """The age of the oldest frame of all that is not in the store; 0 where all are."""
+        return max(self._waiting().values(), default=0.0)
+
     def late(self) -> dict[str, float]:
         """Worlds with a frame that waits for too long, and how long (seconds); the latest first."""
-        now = self._clock()
-        waiting = {name: journal.waiting_s(now) for name, journal in self._journals().items()}
+        waiting = self._waiting()
         late = [(seconds, name) for name, seconds in waiting.items() if seconds >= HEALTH_LATE_S]
         return {name: seconds for seconds, name in sorted(late, reverse=True)}
 

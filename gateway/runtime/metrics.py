@@ -50,6 +50,7 @@ class Metrics:
         yield from self._worlds_metrics()
         yield from self._http_metrics()
         yield from self._quic_metrics()
+        yield self._bytes_carried()
         yield self._refused()
         if (udp := self._worlds.udp) is not None:
             counts = {
@@ -161,6 +162,16 @@ class Metrics:
             values = {door: getattr(server, attribute) for door, server in self.tcp.items()}
             yield _labelled(f"mvgateway_tcp_{name}", kind, text, "door", values)
 
+    def _bytes_carried(self) -> Metric:
+        doors = {**self.tcp, **({} if self.quic is None else {"quic": self.quic})}
+        samples = [
+            Sample(count, {"door": name, "direction": direction})
+            for name, door in doors.items()
+            for direction, count in door.bytes_carried().items()
+        ]
+        text = "Bytes carried, without what TLS and the headers of TCP, UDP and IP add"
+        return Metric("mvgateway_bytes_total", "counter", text, tuple(samples))
+
     def _refused(self) -> Metric:
         """By bound, from all who refuse: what requests and sessions raised, and the doors before there is any."""
         counts = Counter(self._refusals.counts)
@@ -172,12 +183,6 @@ class Metrics:
     def _quic_metrics(self) -> Iterator[Metric]:
         if self.quic is not None:
             yield _one("mvgateway_quic_connections", "gauge", "QUIC connections open", self.quic.connections)
-            text = "Bytes carried, by transport and direction; of QUIC without the IP and UDP headers"
-            carried = [
-                Sample(count, {"transport": "quic", "direction": direction})
-                for direction, count in self.quic.bytes_carried().items()
-            ]
-            yield Metric("mvgateway_bytes_total", "counter", text, tuple(carried))
             counters = dict(sorted(self.quic.counters.items()))
             yield _labelled(
                 "mvgateway_quic_events_total", "counter", "What the QUIC endpoint counted", "what", counters

@@ -48,8 +48,13 @@ async def test_bytes_are_counted_both_ways_and_what_goes_up_and_down_is_no_count
         publisher.send({1: bytes(700)})
         await until(lambda: gateway.worlds.hosts["w"].world.counters.received > 0)
     text = (await client.get("/metrics")).text
-    carried = dict(re.findall(r'mvgateway_bytes_total{transport="quic",direction="(\w+)"} (\d+)', text))
+    carried = dict(re.findall(r'mvgateway_bytes_total{door="quic",direction="(\w+)"} (\d+)', text))
     assert int(carried["in"]) > 700 + 1_200
     assert int(carried["out"]) > 1_200
+    plain = dict(re.findall(r'mvgateway_bytes_total{door="plain",direction="(\w+)"} (\d+)', text))
+    assert int(plain["in"]) >= len("GET /metrics HTTP/1.1\r\n\r\n")
+    again = (await client.get("/metrics")).text
+    plain_again = dict(re.findall(r'mvgateway_bytes_total{door="plain",direction="(\w+)"} (\d+)', again))
+    assert int(plain_again["out"]) - int(plain["out"]) >= len(text)
     assert 'mvgateway_store_total{what="jobs"}' in text
     assert 'mvgateway_store_total{what="waiting"}' not in text

@@ -46,14 +46,16 @@ class Conversation(asyncio.Protocol):
         assert self.slot.raw is not None
         self.slot.occupant = self
         tls = self.transport is not self.slot.raw
+        self.wire = Wire(self.transport, self.slot.raw, carried=self.service.carried)
         self.common = {
             "scheme": "https" if tls else "http",
             "client": _address(transport.get_extra_info("peername")),
             "server": _address(transport.get_extra_info("sockname")),
-            "state": {"wire": Wire(self.transport, self.slot.raw)},
+            "state": {"wire": self.wire},
         }
 
     def data_received(self, data: bytes) -> None:
+        self.service.carried.received += len(data)
         self.guarded(self.take, data)
 
     def guarded(self, call: Callable[..., None], *args: Any) -> None:
@@ -88,8 +90,8 @@ class Conversation(asyncio.Protocol):
 
     def write(self, data: bytes | memoryview) -> None:
         """Hand to the transport, if it still takes anything."""
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
+        if data:
+            self.wire.write(data)
 
     def read_more(self, more: bool) -> None:
         """Let the transport read on, or not."""

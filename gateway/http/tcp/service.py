@@ -16,6 +16,7 @@ from gateway.core.admission import Held, PeerRates
 from gateway.http.budget import Backlog, ByteBudget
 from gateway.http.tcp.heads import Headers
 from gateway.http.tcp.slots import Slot
+from gateway.http.tcp.wire import Carried
 
 log = logging.getLogger("mvgateway.tcp")
 
@@ -42,6 +43,7 @@ class Service:
         self.options = options
         self.refused: dict[str, int] = {}
         """Refusals and broken connections by reason."""
+        self.carried = Carried()
         self.is_closing = False
         self.slots: dict[Slot, None] = {}
         self.held = Held(

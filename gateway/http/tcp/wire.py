@@ -8,13 +8,21 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway import limits
 from gateway.errors import TooMany
 
 SIOCOUTQNSD = 0x894B
 """Linux's ioctl for the unsent bytes of a TCP socket (linux/sockios.h)."""
+
+
+@dataclass(slots=True)
+class Carried:
+    """Bytes of all connections of a door, without TLS's own and TCP's headers."""
+
+    received: int = 0
+    sent: int = 0
 
 
 @dataclass(slots=True)
@@ -25,6 +33,13 @@ class Wire:
     raw: asyncio.Transport
     sessions: int = 0
     """Live sessions on this connection: HTTP/2 carries several."""
+    carried: Carried = field(default_factory=Carried)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Hand to the transport, if it still takes anything."""
+        if not self.app.is_closing():
+            self.app.write(data)
+            self.carried.sent += len(data)
 
     def pending_bytes(self) -> int:
         """Bytes written and not yet handed to the kernel; 0 once the connection is closing."""
