@@ -234,14 +234,18 @@ class WorldHost:
             if time.monotonic() - maintained < limits.MAINTAIN_S:
                 continue
             maintained = time.monotonic()
-            if not self.homing.held and self.homing.home.elsewhere:
-                continue  # the home asks for upkeep, and nobody else
             try:
-                await self.database.maintain(as_home=self.homing.held)
+                await self.tidy()
             except GatewayError as error:
                 failures += 1
                 if failures & (failures - 1) == 0:
                     log.warning("world %s: old history stays for now: %s", self.name, error.message)
+
+    async def tidy(self) -> None:
+        """Let go of old history and old versions, as far as that is due. The home asks the store for it, and nobody
+        else while there is one: two that ask pay for the same work twice."""
+        if self.homing.held or not self.homing.home.elsewhere:
+            await self.database.maintain(as_home=self.homing.held)
 
     def shut_down(self, reason: str, reconnect_after_ms: int) -> None:
         """Say ``bye`` to every session."""
