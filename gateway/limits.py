@@ -549,8 +549,6 @@ TCP_ACCEPTS_PER_TURN: Final = 32
 """Connections accepted in one turn of the loop: some milliseconds of setting them up."""
 TCP_ACCEPT_REST_S: Final = 0.1
 """How long accepting rests after the system has refused a descriptor."""
-TCP_DESCRIPTORS_SPARE: Final = 64
-"""Descriptors that connections leave to the store, the listening sockets and the log."""
 TCP_SHED_AT_ONCE: Final = 16
 """Idle connections ended when descriptors have run out: half a turn's worth of new ones."""
 TCP_LOOK_S: Final = 0.5

@@ -8,6 +8,7 @@ closes in order.
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import socket
 import ssl
@@ -27,6 +28,8 @@ from gateway.http.tcp.service import TcpOptions as TcpOptions
 from gateway.http.tcp.slots import Slot
 from gateway.http.tcp.wire import Wire as Wire
 from gateway.http.tcp.wire import kernel_unsent_bytes as kernel_unsent_bytes
+
+log = logging.getLogger("mvgateway.tcp")
 
 _HANDSHAKE_REASONS = ("handshake", "no_tls", "no_application_protocol", "silent_opening")
 _BOUNDS = (
@@ -55,6 +58,7 @@ class TcpServer:
         self._acceptor: Acceptor | None = None
         self._port = 0
         self._looking: asyncio.TimerHandle | None = None
+        self._full_said_at = -limits.LOG_QUIET_S
         self._all_left = asyncio.Event()
         self.connections_ended = 0
         """Connections that have ended so far."""
@@ -134,8 +138,21 @@ class TcpServer:
             return "handshakes_per_address_per_s"
         if len(service.slots) >= self._connections_max and not self._shed_idle(1):
             is_short = self._connections_max < service.options.connections_max
+            self._say_full(is_short)
             return "descriptors" if is_short else "tcp_connections_max"
         return None
+
+    def _say_full(self, is_short: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._full_said_at < limits.LOG_QUIET_S:
+            return
+        self._full_said_at = now
+        why = (
+            "there are no more file descriptors (ulimit -n, LimitNOFILE)"
+            if is_short
+            else "--tcp-connections-max"
+        )
+        log.warning("%d connections on port %d, and no more: %s", self.connections, self.port, why)
 
     async def _open(self, slot: Slot, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -223,8 +240,9 @@ class TcpServer:
 
 
 def _connections_max(wanted: int) -> int:
-    """So many that descriptors are left for the store and the sockets of the others."""
+    """So many that two doors leave descriptors to the store and the sockets of the others."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(1, min(wanted, soft - limits.TCP_DESCRIPTORS_SPARE))
+    left = soft - min(limits.DESCRIPTORS_OWN, soft // 2)
+    return max(1, min(wanted, left // 2))

@@ -146,7 +146,7 @@ async def test_answers_in_an_untouched_first_window_are_bounded(target: Target) 
 
 async def test_downloads_that_are_cut_off_give_everything_back(target: Target) -> None:
     async with target.client() as client:
-        await put_state(client, "big", 8 * 1_000_000)
+        await put_state(client, "big", 5 * 1_000_000)
         await client.get("/v1/worlds/big/frames/last")
     open_before, files_before = await target.metric("mvgateway_tcp_connections"), target.descriptors()
     async with attack_on(target) as attack:

@@ -226,7 +226,22 @@ async def test_http_1_says_the_same_one_byte_at_a_time(data: bytes) -> None:
     assert whole.startswith(b"HTTP/1.1 ")
 
 
-@pytest.mark.parametrize("data", HTTP2)
+async def test_requests_that_keep_coming_while_others_are_answered_are_each_answered_once() -> None:
+    ask = HTTP1[0][: len(HTTP1[0]) // 3]
+    conversation, transport = talk(Http1, serving := service())
+    for n in range(300):
+        conversation.data_received(ask * (1 + n % 3))
+        for _ in range(n % 7):
+            await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while transport.written.count(b"HTTP/1.1 200 ") < 600:  # noqa: ASYNC110 (what is written is no event)
+            await asyncio.sleep(0)
+    assert transport.written.count(b"HTTP/1.1 ") == 600
+    assert not serving.refused
+    conversation.connection_lost(None)
+
+
+@pytest.mark.parametrize("data", HTTP2[:-1])
 async def test_http_2_takes_one_byte_at_a_time(data: bytes) -> None:
     whole = await said_to(Http2, [data], service(), None)
     single = await said_to(Http2, [bytes([b]) for b in data], service(), None)

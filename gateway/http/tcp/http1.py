@@ -356,8 +356,8 @@ class Http1(Conversation):
             self.close()
 
     def _read_next(self) -> None:
-        if self.is_ending:
-            return
+        if self.is_ending or self._phase is not Phase.IDLE:
+            return  # what came meanwhile has begun it
         self._read_head()
         if self._peer_ended and self._phase in (Phase.IDLE, Phase.HEAD):
             self.close()
