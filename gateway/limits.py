@@ -712,6 +712,9 @@ REAP_S: Final = 60.0
 """How often it looks for deleted worlds whose namespaces can go."""
 HOUSEKEEPING_S: Final = 1.0
 """How often an open world looks after its silent publishers."""
+EPOCH_END_S_MAX: Final = 2.0
+"""How long a world that is closed waits for the store to note that its epoch has ended: without the note it
+looks as after a crash, which is little to lose."""
 MAINTAIN_S: Final = 5.0
 """How often an open world lets go of old history and old versions: a twelfth of the default ring."""
 HOME_LEASE_MS: Final = 2_500

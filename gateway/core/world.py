@@ -105,6 +105,8 @@ class World:
         self.rates = Rates(mono, self.counters)
         self._wall_offset_us = now_us - int(mono * 1e6)
         self._linger_until: float | None = None
+        self.publisher_left_us: int | None = None
+        """When the last publisher's link went (µs, Unix); None while there is one."""
         self._lingered_out = False
         self._notices = DurableNotices()
         self._last_keys: tuple[int, ...] = ()
@@ -180,7 +182,7 @@ class World:
         self.mono = mono
         session = self.publisher = PublisherSession(self, link, epoch)
         self.last_epoch = max(self.last_epoch, epoch)
-        self._linger_until = None
+        self._linger_until = self.publisher_left_us = None
         self._notices.again()
         self.counters.publishers += 1
         self.on_event(SessionOpened(self.name, "publish", link.transport, link.address, epoch))
@@ -226,6 +228,7 @@ class World:
         if self.publisher is session:
             self.publisher = None
             self._linger_until = mono + self.settings.linger_s
+            self.publisher_left_us = self.wall_us(mono)
             self._wake()
 
     def subscriber_left(self, session: SubscriberSession) -> None:

@@ -22,6 +22,7 @@ from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
 from gateway.errors import Conflict, GatewayError, PublisherPresent, ShuttingDown, StoreUnavailable, WorldFull
+from gateway.runtime.epochs import EpochEnds
 from gateway.runtime.homes import Home, HomeCounts
 from gateway.runtime.homing import Homing
 from gateway.runtime.journal import JournalPump
@@ -78,6 +79,8 @@ class WorldHost:
         self._closed = False
         self._linger_s = settings.linger_ms / 1_000
         self._attaching = asyncio.Lock()
+        self._epochs = EpochEnds(world, database)
+        self.homing.before_given_up = self._epochs.leave
         self._poster: LocalPublisher | None = None
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
 
@@ -167,9 +170,8 @@ class WorldHost:
         """Attach a publisher, with an epoch that is in the store before ``welcome`` names it. Raises
         ``WorldHeld`` where another gateway is the world's home, ``PublisherPresent``."""
         async with self.homing.using(takeover=options.takeover), self._attaching:
-            epoch, resume = self.world.reclaim_epoch(options), options.resume
-            if epoch is None:
-                epoch, resume = await self.database.begin_epoch(), None
+            reclaimed, resume = self.world.reclaim_epoch(options), options.resume
+            epoch = await self._epochs.attached(reclaimed)
             self.homing.check()
             if not wanted():
                 raise StoreUnavailable(f"world {self.name}: whoever wanted to publish has given up meanwhile")
@@ -178,7 +180,7 @@ class WorldHost:
                 epoch,
                 time.monotonic(),
                 takeover=options.takeover,
-                resume=resume,
+                resume=None if reclaimed is None else resume,
                 fresh=secrets.token_hex(RESUME_HEX_DIGITS // 2),
             )
 
@@ -231,6 +233,8 @@ class WorldHost:
             if self._poster is not None and self._poster.idle_s() > self._linger_s:
                 self._poster.detach()
                 self._poster = None
+            if self.homing.held and not self._attaching.locked():
+                await self._epochs.settle()
             if time.monotonic() - maintained < limits.MAINTAIN_S:
                 continue
             maintained = time.monotonic()

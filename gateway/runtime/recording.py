@@ -71,9 +71,13 @@ class Recording:
         """The end of :meth:`hold`."""
         self.world.let_go()
 
-    async def begin_epoch(self) -> int:
-        """The next epoch, durable when this returns."""
-        return await self.world.begin_epoch(None, _now_us())
+    async def begin_epoch(self, requested: int | None = None) -> int:
+        """The next epoch (``requested``, while it is the newest), durable when this returns."""
+        return await self.world.begin_epoch(requested, _now_us())
+
+    async def end_epoch(self, epoch: int, at_us: int) -> None:
+        """Note when the publisher of ``epoch`` left, durably."""
+        await self.world.end_epoch(epoch, at_us)
 
     async def maintain(self, *, as_home: bool = True) -> None:
         """Truncate and collect what the world's retention lets go. ``as_home``: rows of the recording too, which

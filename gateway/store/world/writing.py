@@ -93,6 +93,8 @@ def begin_epoch(connection: apsw.Connection, requested: int | None, now_us: int)
     """The epoch of a publisher that attaches: the next one, or its own again while it is the newest."""
     newest = connection.execute("SELECT max(epoch) FROM epochs").get or 0
     if requested is not None and requested == newest:
+        query = "UPDATE epochs SET ended_at = NULL WHERE epoch = ? AND ended_at IS NOT NULL"
+        connection.execute(query, (newest,))
         return int(newest)
     connection.execute(
         "UPDATE epochs SET ended_at = ? WHERE epoch = ? AND ended_at IS NULL", (now_us, newest)
