@@ -20,7 +20,7 @@ import apsw
 from gateway import limits
 from gateway.client.address import world_path
 from gateway.core.state import WorldState
-from gateway.errors import NotFound, NothingRecorded, Unprocessable
+from gateway.errors import BadInput, NotFound, NothingRecorded, Unprocessable
 from gateway.limits import HISTORY_PAGE_ROWS
 from gateway.store.base import BlockingStore
 from gateway.store.hardening import harden
@@ -194,27 +194,42 @@ class RemoteRecording:
     async def rows(
         self, start: tuple[int, int] | None = None, end: tuple[int, int] | None = None
     ) -> AsyncIterator[JournalFrame | Gap]:
-        """Times are the publisher's (``sent_at``): a gateway's history does not tell when it received."""
+        """A gateway of an earlier release does not tell when it received: then it is as if it had been at once."""
         epoch = start[0] if start else (end[0] if end else None)
         span = {"from": start[1] if start else None, "to": end[1] if end else None}
-        path = world_path(self.name, "frames", epoch=epoch, **span)
-        stream = MessageStream()
+        messages = self._messages(world_path(self.name, "frames", epoch=epoch, **span, rows=1))
+        try:
+            first = await anext(messages, None)
+        except BadInput as error:
+            if isinstance(error, NotFound):
+                raise
+            messages = self._messages(world_path(self.name, "frames", epoch=epoch, **span))
+            first = await anext(messages, None)
         grouping = Grouping()
-        async for chunk in self._client.stream(path):
-            stream.feed(chunk)
-            for message in stream:
-                for item in grouping.take(message):
-                    yield item
-        stream.finish()
+        for item in () if first is None else grouping.take(first):
+            yield item
+        async for message in messages:
+            for item in grouping.take(message):
+                yield item
         for item in grouping.end():
             yield item
 
+    async def _messages(self, path: str) -> AsyncIterator[bytes]:
+        stream = MessageStream()
+        async for chunk in self._client.stream(path):
+            stream.feed(chunk)
+            for message in stream:
+                yield message
+        stream.finish()
+
 
 class Grouping:
-    """Messages of a history back into frames: those of one (epoch, tick) belong together."""
+    """Messages of a history back into frames: by the ``row`` before each, or, where none is told, those of one
+    (epoch, tick) together."""
 
     def __init__(self) -> None:
         self._head: Frame | None = None
+        self._row: Control | None = None
         self._messages: list[bytes] = []
         self._seq = 0
 
@@ -225,25 +240,34 @@ class Grouping:
             yield from self.end()
             if decoded.type == "gap":
                 yield Gap(decoded["epoch"], decoded["from"], decoded["to"], decoded["reason"])
+            elif decoded.type == "row":
+                self._row = decoded
             return
-        head = self._head
-        if head is None or (head.epoch, head.tick, head.keyframe) != (
-            decoded.epoch,
-            decoded.tick,
-            decoded.keyframe,
-        ):
+        if self._row is None and not self._belongs(decoded):
             yield from self.end()
-            self._head = decoded
+        self._head = self._head or decoded
         self._messages.append(message)
+
+    def _belongs(self, frame: Frame) -> bool:
+        head = self._head
+        return head is not None and (head.epoch, head.tick, head.keyframe) == (
+            frame.epoch,
+            frame.tick,
+            frame.keyframe,
+        )
 
     def end(self) -> Iterator[JournalFrame]:
         """The frame under way, if there is one."""
         head, self._head = self._head, None
+        row, self._row = self._row, None
         if head is not None:
             self._seq += 1
             messages, self._messages = tuple(self._messages), []
+            received_us, sent_us = head.sent_at, head.sent_at
+            if row is not None:
+                received_us, sent_us = row["received_at"], row["sent_at"]
             yield JournalFrame(
-                self._seq, head.epoch, head.tick, head.sent_at, head.sent_at, head.keyframe, messages
+                self._seq, head.epoch, head.tick, received_us, sent_us, head.keyframe, messages
             )
 
 

@@ -197,9 +197,10 @@ class Worlds(Protocol):
         """The recorded state at a tick, or at a time (microseconds since the Unix epoch): as ``last_synced``."""
 
     async def history(
-        self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None
+        self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None, rows: bool = False
     ) -> AsyncIterator[bytes]:
-        """The recorded messages in order, gaps as control messages of type ``gap``."""
+        """The recorded messages in order, gaps as control messages of type ``gap``. ``rows``: before the
+        messages of each recorded row one of type ``row``, with its number and times."""
 
     async def udp_token(self, name: str) -> Mapping[str, Any]:
         """Register a plain UDP publisher: ``{token (16 hex digits), host, port, epoch}``."""

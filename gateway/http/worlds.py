@@ -100,7 +100,7 @@ class WorldRoutes:
 
     async def _history(self, request: Request) -> Response:
         name, query = _name(request), request.query_params
-        check_keys(query, ("epoch", "from", "to", "at", "tick"))
+        check_keys(query, ("epoch", "from", "to", "at", "tick", "rows"))
         epoch = u32(query, "epoch")
         if "at" in query or "tick" in query:
             _check_moment(query)
@@ -111,7 +111,8 @@ class WorldRoutes:
         first, last = u32(query, "from"), u32(query, "to")
         if first is not None and last is not None and first > last:
             raise BadInput(f"from={first} is after to={last}; give the smaller tick as from")
-        stream = await self._worlds.history(name, epoch=epoch, from_tick=first, to_tick=last)
+        rows = flag(query, "rows")
+        stream = await self._worlds.history(name, epoch=epoch, from_tick=first, to_tick=last, rows=rows)
         return StreamingResponse(_prefixed(stream), media_type=FRAMES_TYPE, headers=NO_STORE)
 
     async def last(self, request: Request) -> Response:
@@ -152,7 +153,7 @@ def _state_json(state: Mapping[str, Any]) -> bytes:
 
 def _check_moment(query: QueryParams) -> None:
     """Raise :class:`BadInput` for keys that say different things of one moment."""
-    for key, others in (("at", ("tick", "epoch", "from", "to")), ("tick", ("from", "to"))):
+    for key, others in (("at", ("tick", "epoch", "from", "to", "rows")), ("tick", ("from", "to", "rows"))):
         for other in others:
             if key in query and other in query:
                 raise BadInput(

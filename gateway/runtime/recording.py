@@ -20,7 +20,7 @@ from gateway.store.world import Recovered, Retention, WorldDatabase
 from gateway.store.world.lanes import World
 from gateway.store.world.state import MakeState
 from gateway.wire import encode_control, split
-from gateway.wire.journal import Batch, Gap
+from gateway.wire.journal import Batch, Gap, JournalFrame
 
 MAKE_STATE = cast(MakeState, WorldState)
 
@@ -127,20 +127,28 @@ class Recording:
         }
 
     async def frames(
-        self, *, epoch: int | None, from_tick: int | None, to_tick: int | None
+        self, *, epoch: int | None, from_tick: int | None, to_tick: int | None, rows: bool = False
     ) -> AsyncIterator[bytes]:
         """The recorded messages in order, gaps as control messages of type ``gap``. Ticks without an
-        epoch are the newest one's; with neither, everything there is."""
+        epoch are the newest one's; with neither, everything there is. ``rows``: each row is told by one of
+        type ``row`` before its messages."""
         async for item in self.world.frames(epoch=epoch, from_tick=from_tick, to_tick=to_tick):
             if isinstance(item, Gap):
                 yield _gap_message(item)
             else:
+                if rows:
+                    yield _row_message(item)
                 for message in item.messages:
                     yield message
 
     async def close(self) -> None:
         """Close the database after what was asked before."""
         await self.world.close()
+
+
+def _row_message(row: JournalFrame) -> bytes:
+    times = {"received_at": row.received_at_us, "sent_at": row.sent_at_us}
+    return encode_control("row", seq=row.seq, epoch=row.epoch, tick=row.tick, **times)
 
 
 def _gap_message(gap: Gap) -> bytes:

@@ -341,12 +341,10 @@ class Worlds:
         )
 
     async def history(
-        self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None
+        self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None, rows: bool = False
     ) -> AsyncIterator[bytes]:
-        return await self.with_host(
-            name,
-            lambda host: _begun(host.database.frames(epoch=epoch, from_tick=from_tick, to_tick=to_tick)),
-        )
+        span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick}
+        return await self.with_host(name, lambda host: _begun(host.database.frames(**span, rows=rows)))
 
     async def udp_token(self, name: str) -> Mapping[str, Any]:
         if self.udp is None:
