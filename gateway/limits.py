@@ -177,6 +177,11 @@ STORE_READ_CONNECTIONS_KEPT: Final = 8
 STORE_SNAPSHOTS_MAX: Final = 100
 """Moments of a folder that one question is asked on, where the writer goes past each: a checkpoint takes a
 second at most and comes after some 1,500 log pages, so the second or third is enough on any disk."""
+SALVAGE_NAMED_MAX: Final = 100
+"""Lost page versions of a namespace that a salvage names; of more it tells how many."""
+SALVAGE_VERSIONS_TRIED_MAX: Final = 64
+"""Versions before the head that are looked at for one where nothing is missing: a second of a world at 60 Hz.
+Each look reads the whole database, and a page that was hit is mostly one that had not changed for long."""
 STORE_READER_THREADS: Final = 4
 """Threads that read for the event loop: reads wait for the disk, not for each other."""
 STORE_QUEUE_JOBS_MAX: Final = 4_096

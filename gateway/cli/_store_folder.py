@@ -1,4 +1,7 @@
-"""``mvgateway store check | stat | backup``: works on a store's folder, also while it is in use. Room: cli."""
+"""``mvgateway store check | stat | backup | salvage``: works on a store's folder. Room: cli.
+
+The first three also while it is in use; a salvage is for one that nobody can use any more.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from typing import Any
 from gateway.cli import EXIT_FAILED
 from gateway.errors import ConfigError
 from gateway.store import embedded
+
+SHOWN = 10
+"""Lost page versions of a namespace that are listed on the screen."""
 
 
 def check(args: argparse.Namespace) -> int:
@@ -26,6 +32,8 @@ def check(args: argparse.Namespace) -> int:
         print(
             f"{good} ok, {report.damaged} damaged ({report.contents} pages, {report.references} references)"
         )
+    if report.damaged:
+        print(f"`mvgateway store salvage {args.path} --to NEWDIR` gets out what can be read", file=sys.stderr)
     return EXIT_FAILED if report.damaged else 0
 
 
@@ -58,6 +66,29 @@ def backup(args: argparse.Namespace) -> int:
     size = embedded.backup(args.path, args.file)
     print(f"{args.file}: {size:,} bytes; to restore, put it into an empty folder as store.sqlite")
     return 0
+
+
+def salvage(args: argparse.Namespace) -> int:
+    """Get out what can be read. Answers 1 where anything is lost."""
+    from gateway.store.salvage import salvage as salvaged
+
+    _need_folder(args.path)
+    report = salvaged(args.path, args.to, lambda line: None if args.json else print(line, file=sys.stderr))
+    if args.json:
+        print(json.dumps(report.as_json()))
+        return 0 if report.is_whole else EXIT_FAILED
+    for each in report.namespaces:
+        state = "" if each.database == "none" else f", database {each.database}"
+        print(
+            f"{each.name}: {each.ok} ok, {each.lost} lost{state}{f' ({each.detail})' if each.detail else ''}"
+        )
+        for missing in each.missing[:SHOWN]:
+            page, version = (missing[name] or "unknown" for name in ("page", "version"))
+            print(f"  lost page {page} at version {version}")
+        if each.lost > SHOWN:
+            print(f"  … and {each.lost - SHOWN} more (the first {len(each.missing)} with --json)")
+    print(f"{args.to}: {report.ok} page versions ok, {report.lost} lost, {len(report.namespaces)} namespaces")
+    return 0 if report.is_whole else EXIT_FAILED
 
 
 def _need_folder(path: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 
 NAME = "store"
-HELP = "run the embedded store as a stand-alone mvstore, or check, describe or back up one"
+HELP = "run the embedded store as a stand-alone mvstore, or check, describe, back up or salvage one"
 EXAMPLE = """
 mvgateway store --data-plane 127.0.0.1:7000 --admin-api 127.0.0.1:7001 --path ./pages --auto-create-namespace
 mvgateway store check ./pages
 mvgateway store stat ./pages --json
 mvgateway store backup ./pages ./pages-today.backup
+mvgateway store salvage ./pages --to ./pages-salvaged
 """
 
 
@@ -41,14 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="let web pages of this origin use the store (repeatable; * for all)",
     )
-    works = parser.add_subparsers(dest="work", metavar="check|stat|backup", title="on a store's folder")
+    works = parser.add_subparsers(
+        dest="work", metavar="check|stat|backup|salvage", title="on a store's folder"
+    )
     check = works.add_parser("check", help="verify every page's hash and every reference; exit 1 on damage")
     stat = works.add_parser("stat", help="sizes and counts")
     backup = works.add_parser("backup", help="copy a store to one file, also while it is in use")
-    for work in (check, stat, backup):
+    salvage = works.add_parser(
+        "salvage", help="get out of a damaged store what can be read, into a new folder; exit 1 if not all"
+    )
+    for work in (check, stat, backup, salvage):
         work.add_argument("path", metavar="DIR", help="the store's folder")
     backup.add_argument("file", metavar="FILE", help="the copy; must not exist")
-    for work in (check, stat):
+    salvage.add_argument("--to", metavar="NEWDIR", required=True, help="the new folder; must be empty")
+    for work in (check, stat, salvage):
         work.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -60,5 +67,10 @@ def run(args: argparse.Namespace) -> int:
         return _store_server.run(args)
     from gateway.cli import _store_folder
 
-    works = {"check": _store_folder.check, "stat": _store_folder.stat, "backup": _store_folder.backup}
+    works = {
+        "check": _store_folder.check,
+        "stat": _store_folder.stat,
+        "backup": _store_folder.backup,
+        "salvage": _store_folder.salvage,
+    }
     return works[str(args.work)](args)

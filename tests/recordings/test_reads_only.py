@@ -167,11 +167,11 @@ def test_a_read_only_mount_is_enough(how: str, clean: Path, dead: tuple[Path, in
     mount = tmp_path / "mount"
     mount.mkdir()
     prepare = 'mount --bind "$0" "$1" && mount -o remount,ro,bind "$1" && ! touch "$1/x" 2>/dev/null && shift && exec "$@"'
-    command = [
-        sys.executable,
-        "-c",
-        all_of([[*verb, "--store", str(mount)] for verb in verbs(world, tmp_path)]),
-    ]
+    commands = [[*verb, "--store", str(mount)] for verb in verbs(world, tmp_path)]
+    commands += [["store", work, str(mount)] for work in ("check", "stat")]
+    commands.append(["store", "backup", str(mount), str(tmp_path / "backup")])
+    commands.append(["store", "salvage", str(mount), "--to", str(tmp_path / "salvaged")])
+    command = [sys.executable, "-c", all_of(commands)]
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", prepare, str(folder), str(mount), *command],
         capture_output=True,

@@ -18,6 +18,7 @@ from gateway.errors import ConfigError, StoreDamaged
 from gateway.store.embedded import schema
 from gateway.store.embedded.content import unpack
 from gateway.store.embedded.failures import translated
+from gateway.store.embedded.snapshot import Snapshot
 from gateway.store.embedded.sql import ask
 
 BACKUP_STEP_PAGES: Final = 4_096
@@ -108,14 +109,31 @@ def _opened(folder: Path | str) -> Iterator[apsw.Connection]:
         raise ConfigError(
             f"there is no store in {folder}: {schema.FILE_NAME} is missing; name its folder with --store"
         )
-    with translated(path):
+    with translated(path), _connected(path) as con:
+        schema.verify(con, path)
+        con.execute("BEGIN")
+        yield con
+
+
+@contextlib.contextmanager
+def _connected(path: Path) -> Iterator[apsw.Connection]:
+    """As any other reader where SQLite may note that somebody reads, which holds the writer's copying back
+    however long that takes; else, on a read-only mount, by a snapshot."""
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         con = schema.open_reader(path)
         try:
-            schema.verify(con, path)
-            con.execute("BEGIN")
             yield con
         finally:
             con.close(True)
+        return
+    try:
+        snapshot = Snapshot(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        yield snapshot.connection
+    finally:
+        snapshot.close()
 
 
 def _one(con: apsw.Connection, query: str) -> Any:

@@ -72,7 +72,10 @@ def create_or_verify(con: apsw.Connection, path: Path) -> None:
 def verify(con: apsw.Connection, path: Path) -> None:
     """Raises :class:`ConfigError` for a file that is not a store of ours, or not of this format."""
     if ask(con, "PRAGMA application_id")[0][0] != APPLICATION_ID:
-        raise ConfigError(f"{path} is a SQLite file but not a store; name another folder with --store")
+        raise ConfigError(
+            f"{path} is a SQLite file but not a store; name another folder with --store, or, if it was one, get "
+            "out what can be read with `mvgateway store salvage DIR --to NEWDIR`"
+        )
     version = ask(con, "PRAGMA user_version")[0][0]
     if version != FORMAT:
         raise ConfigError(

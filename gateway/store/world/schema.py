@@ -188,8 +188,11 @@ def write_info(connection: apsw.Connection, info: WorldInfo) -> None:
 
 
 def read_info(connection: apsw.Connection) -> WorldInfo:
-    """What ``meta`` says."""
+    """What ``meta`` says. Raises ``Unprocessable`` where it does not say all that it must."""
     meta = dict(connection.execute("SELECT name, value FROM meta"))
+    missing = [name for name in ("world", "stride", "retention", "ring_s", "created_at") if name not in meta]
+    if missing:
+        raise Unprocessable(f"this world's table meta lacks {', '.join(missing)}; it is damaged")
     parent = None
     if meta.get("parent"):
         parent = Parent(meta["parent"], meta["parent_epoch"], meta["parent_tick"])
