@@ -64,6 +64,18 @@ def namespace(name: Named) -> Namespace:
     return Namespace(name.key, name.proof)
 
 
+def namespace_meant(store: BlockingStore, name: Named) -> Namespace:
+    """The namespace that a world's name means now: of one that was deleted and made again another than the plain
+    one. Any other name means itself. Raises ``UnknownWorld`` for a deleted one."""
+    from gateway.store.base import Namespace
+    from gateway.store.world import naming
+    from gateway.wire import is_world_name
+
+    if name.proof is not None or not is_world_name(name.key):
+        return namespace(name)
+    return Namespace(naming.resolve(store, name.key).key)
+
+
 def with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T], *, read_only: bool = False) -> T:
     """``work`` in a thread, with the store that the flags name; ``read_only``: a folder is not locked or
     written to, and may be in use."""

@@ -40,7 +40,7 @@ def _export(store: BlockingStore, args: argparse.Namespace, name: _pages.Named) 
     from gateway.store.database import Database
     from gateway.store.world.files import export
 
-    ns = _pages.namespace(name)
+    ns = _pages.namespace_meant(store, name)
     version = _pages.version_at(store, name, args.at) or store.stat(ns).version
     database = Database.open(store, ns, version=version)
     try:

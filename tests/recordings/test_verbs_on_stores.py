@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from gateway.cli import main
-from tests.recordings.once import fill
+from gateway.store.embedded import EmbeddedStore
+from gateway.store.world import retiring
+from tests.recordings.once import BEGIN_US, fill, write_once
 from tests.recordings.stores import STORES, Flags, copied
 
 SIZE = 300
@@ -129,3 +131,24 @@ def test_import(verbs: Verbs) -> None:
     verbs.run("export", WORLD, verbs.out / "all.sqlite")
     verbs.run("import", "imported", verbs.out / "all.sqlite")
     assert verbs.json("recover", "imported")["records"] == SIZE
+
+
+def test_a_world_that_was_deleted_and_made_again_is_the_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under its name lies another namespace by then, for every verb."""
+    folder = tmp_path / "store"
+    fill(folder, (SIZE,))
+    store = EmbeddedStore.open(folder)
+    retiring.delete_world(store.engine, WORLD, BEGIN_US)
+    write_once(store.engine, WORLD, 7)
+    store.close()
+    verbs = Verbs(["--store", str(folder)], capsys, tmp_path)
+    assert verbs.json("recover", WORLD)["records"] == 7
+    assert [row["rows"] for row in verbs.json("recover", "--list")["worlds"]] == [7]
+    assert json.loads(verbs.run("sql", WORLD, "SELECT count(*) AS n FROM frames", "--json")) == [{"n": 7}]
+    verbs.run("export", WORLD, tmp_path / "all.sqlite")
+    assert count(tmp_path / "all.sqlite") == 7
+    assert verbs.json("verify", WORLD)["rows"] == 7
+    assert verbs.json("branch", WORLD, "b", "--tick", "3", "--epoch", "1")["parent"]["tick"] == 3
+    assert verbs.json("recover", "b")["records"] == 3
