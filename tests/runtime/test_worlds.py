@@ -357,7 +357,8 @@ async def test_too_many_worlds_in_use_are_refused_and_quiet_ones_give_way(
             assert (await client.put(f"/v1/worlds/{name}")).status_code == 201
         base = f"ws://127.0.0.1:{gateway.plain_server.port}/v1/worlds"
         async with websockets.connect(f"{base}/a/live"), websockets.connect(f"{base}/b/live"):
-            await until(lambda: all(not host.is_quiet for host in gateway.worlds.hosts.values()))
+            hosts = gateway.worlds.hosts
+            await until(lambda: {name for name, host in hosts.items() if not host.is_quiet} == {"a", "b"})
             refused = await client.get("/v1/worlds/c")
             assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
             assert "--worlds-max" in refused.json()["detail"]
