@@ -110,6 +110,34 @@ class Settings:
         5_000, "how long a publisher that went away may come back unnoticed", low=0, high=600_000, reload=True
     )
     worlds_max: int = _setting(256, "worlds that are open at the same time", low=1, high=100_000, reload=True)
+    worlds_per_address_max: int = _setting(
+        limits.WORLDS_PER_ADDRESS_MAX,
+        "worlds in which one address has sessions at the same time",
+        low=1,
+        high=100_000,
+    )
+    worlds_made_per_address_per_min: int = _setting(
+        limits.WORLDS_MADE_PER_ADDRESS_PER_MIN,
+        "worlds that one address makes (or opens to publish) a minute; a minute's worth at once",
+        low=1,
+        high=1_000_000,
+    )
+    readers_per_world_max: int = _setting(
+        limits.READERS_PER_WORLD_MAX, "subscribers of one world", low=1, high=1_000_000
+    )
+    replays_max: int = _setting(
+        limits.REPLAYS_MAX,
+        "replay sessions in all; one address may have a quarter of them",
+        low=1,
+        high=100_000,
+    )
+    marks_per_world_max: int = _setting(limits.MARKS_MAX, "marks of one world", low=1, high=1_000_000)
+    requests_per_address_per_s: int = _setting(
+        limits.REQUESTS_PER_ADDRESS_PER_S,
+        "HTTP requests of one address a second, the page plane's apart; ten seconds' worth at once",
+        low=1,
+        high=10_000_000,
+    )
     records_per_world_max: int = _setting(
         limits.RECORDS_PER_WORLD_MAX, "records that one world's state holds", low=1, high=10_000_000
     )

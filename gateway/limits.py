@@ -140,8 +140,20 @@ REPAIRS_SHARED_MAX: Final = 64
 
 ADDRESSES_COUNTED_MAX: Final = 65_536
 """Addresses whose rates are remembered, some 200 bytes each; then those that have rested longest are forgotten."""
+PEERS_CACHED_MAX: Final = 8_192
+"""Addresses whose peer need not be worked out again, 3 us each."""
 RATE_BURST_S: Final = 10.0
 """A rate a second may be spent so far ahead: a crowd behind one address joins at one moment."""
+WORLDS_PER_ADDRESS_MAX: Final = 128
+"""Default of ``worlds_per_address_max``: half of all, so that no single machine keeps the others out."""
+WORLDS_MADE_PER_ADDRESS_PER_MIN: Final = 600
+"""Default of ``worlds_made_per_address_per_min``: each is a database, some 30 KiB on disk and 5 ms."""
+READERS_PER_WORLD_MAX: Final = 4_096
+"""Default of ``readers_per_world_max``: as many as connections; a core serves some 400 at 60 Hz."""
+REPLAYS_MAX: Final = 64
+"""Default of ``replays_max``: each has a state and a decoder of its own, and a thread's time."""
+REQUESTS_PER_ADDRESS_PER_S: Final = 1_000
+"""Default of ``requests_per_address_per_s``: some 40 % of what a core answers."""
 CONNECTIONS_PER_ADDRESS_MAX: Final = 1_024
 """Of one IPv4 address or IPv6 /64, at each kind of door: a quarter of all, and as many as share a carrier's address."""
 HANDSHAKES_PER_ADDRESS_PER_S: Final = 100
@@ -855,6 +867,8 @@ REPLAY_SETTLE_S_MAX: Final = 1.0
 """How long datagrams of the live world may be under way before the past is shown after them."""
 REPLAY_COMMANDS_WAITING_MAX: Final = 64
 """Commands of one viewer that wait for their turn; a viewer that sends faster is told so."""
+REPLAY_SEEK_S_MIN: Final = 0.02
+"""From one seek of a viewer to its next: 50 a second look like a film, and each may read a whole state back."""
 REPLAY_LOOK_S: Final = 0.004
 """How often a stream under way is looked at: a quarter of a tick at 60 Hz."""
 MARKS_MAX: Final = 10_000

@@ -6,12 +6,14 @@ A peer is told by its address: one IPv4 address, or the /64 that an IPv6 host ha
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from gateway.errors import GatewayError, TooMany
-from gateway.limits import ADDRESSES_COUNTED_MAX, RATE_BURST_S
+from gateway.limits import ADDRESSES_COUNTED_MAX, PEERS_CACHED_MAX, RATE_BURST_S
 
 
+@lru_cache(PEERS_CACHED_MAX)
 def peer_of(host: str) -> str:
     """Whom an address counts for: ``198.51.100.7`` itself, ``2001:db8::7`` as ``2001:db8::/64``, an IPv4
     address in IPv6 clothes (``::ffff:198.51.100.7``) as the IPv4 address. What is no address stands for itself."""

@@ -166,8 +166,10 @@ class Mark:
 class Worlds(Protocol):
     """What the doors ask of the gateway. All raise only classes of :mod:`gateway.errors`."""
 
-    async def create(self, name: str, options: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-        """Create a world (idempotent). ``options``: ``stride``, ``retention``. Answers (info, created)."""
+    async def create(
+        self, name: str, options: Mapping[str, Any], *, by: str = ""
+    ) -> tuple[Mapping[str, Any], bool]:
+        """Here and below ``by`` is the peer that a new world counts for (:func:`gateway.core.admission.peer_of`). Create a world (idempotent). ``options``: ``stride``, ``retention``. Answers (info, created)."""
 
     async def info(self, name: str) -> Mapping[str, Any]:
         """``world, stride, epoch, tick, durable, publisher, readers, rates, records, retention``."""
@@ -178,7 +180,7 @@ class Worlds(Protocol):
         """Attach a publisher or a subscriber. ``welcome`` has been given to the link on return."""
 
     async def post_frames(
-        self, name: str, messages: AsyncIterator[bytes], *, durable: bool
+        self, name: str, messages: AsyncIterator[bytes], *, durable: bool, by: str = ""
     ) -> Mapping[str, Any]:
         """Take length-prefixed messages' contents; answers ``{epoch, tick, frames, durable}``."""
 
@@ -202,7 +204,7 @@ class Worlds(Protocol):
         """The recorded messages in order, gaps as control messages of type ``gap``. ``rows``: before the
         messages of each recorded row one of type ``row``, with its number and times."""
 
-    async def udp_token(self, name: str) -> Mapping[str, Any]:
+    async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, Any]:
         """Register a plain UDP publisher: ``{token (16 hex digits), host, port, epoch}``."""
 
 

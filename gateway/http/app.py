@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -20,14 +21,14 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
-from gateway.core.admission import Refusals
+from gateway.core.admission import PeerRates, Refusals
 from gateway.core.origins import Origins
 from gateway.core.ports import Doors, Worlds
-from gateway.errors import GatewayError
-from gateway.http.answers import AnswerBudget
+from gateway.errors import GatewayError, TooMany
+from gateway.http.answers import AnswerBudget, peer_of_scope
 from gateway.http.budget import ByteBudget
 from gateway.http.metrics import CONTENT_TYPE, Metric, render
-from gateway.http.origins import OriginGuard
+from gateway.http.origins import OriginGuard, refuse
 from gateway.http.problems import on_gateway_error, on_http_exception, status_response
 from gateway.http.streaming import StreamingDoor
 from gateway.http.websocket import WebSocketDoor
@@ -37,6 +38,7 @@ log = logging.getLogger("mvgateway.http")
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 """On every answer: what a peer stored is never taken for a script or a page."""
+PAGE_PLANE = ("/stat", "/batch/", "/time2version", "/nslock/")
 WEB_FILES = {"/": ("index.html", "text/html; charset=utf-8")}
 
 
@@ -54,10 +56,18 @@ class Application:
         self.unfinished = ByteBudget()
         """What all bodies that are not whole yet may hold together."""
         self.failures = 0
+        self.rates: PeerRates | None = None
+        """How fast each peer may ask; None: as it likes."""
         inner = Router(routes, redirect_slashes=False)
         handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: self._on_gateway_error}
         app = ExceptionMiddleware(inner, handlers=handlers)
         self._app: ASGIApp = app if origins is None else OriginGuard(app, origins)
+
+    def _check_rate(self, scope: Scope) -> None:
+        """Raise :class:`TooMany` where this peer asks faster than it may. The page plane's clients ask thousands a
+        second, on loopback, and have bounds of their own."""
+        if self.rates is not None and not scope["path"].startswith(PAGE_PLANE):
+            self.rates.take(peer_of_scope(scope), time.monotonic())
 
     async def _on_gateway_error(self, request: Request, error: Exception) -> Response:
         if isinstance(error, GatewayError):
@@ -70,11 +80,17 @@ class Application:
             return
         scope["app"] = self
         scope["unfinished"] = self.unfinished
+        app = self._app
+        try:
+            self._check_rate(scope)
+        except TooMany as error:
+            self.refusals.note(error)
+            app = _refusing(error)
         if scope["type"] == "websocket":
-            await self._guarded(scope, receive, send, None)
+            await self._guarded(app, scope, receive, send, None)
             return
         body = _Body(receive)
-        await self._guarded(scope, body.receive, self._answering(body, send), body)
+        await self._guarded(app, scope, body.receive, self._answering(body, send), body)
 
     def _answering(self, body: _Body, send: Send) -> Send:
         async def answer(message: Message) -> None:
@@ -89,9 +105,11 @@ class Application:
 
         return answer
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send, body: _Body | None) -> None:
+    async def _guarded(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, body: _Body | None
+    ) -> None:
         try:
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
         except (OSError, asyncio.CancelledError):
             raise
         except Exception:
@@ -100,6 +118,15 @@ class Application:
             if body is not None and not body.answered:
                 response = status_response(500, "the gateway failed at this request; its log says why")
                 await response(scope, receive, send)
+
+
+def _refusing(error: GatewayError) -> ASGIApp:
+    """An app that says no to everything."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await refuse(error, scope, receive, send)
+
+    return app
 
 
 class _Body:

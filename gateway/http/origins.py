@@ -47,7 +47,7 @@ class OriginGuard:
             self._origins.check(scope["scheme"], host.decode("latin-1"), named)
             self._origins.check_fetch(_fetch_of(headers), named, page=scope["path"] in PAGES)
         except GatewayError as error:
-            await _refuse(error, scope, receive, send)
+            await refuse(error, scope, receive, send)
             return
         if origin is None:
             await self._app(scope, receive, send)
@@ -73,7 +73,8 @@ def _value(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return b", ".join(values) if values else None
 
 
-async def _refuse(error: GatewayError, scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(error: GatewayError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request, or a WebSocket's opening, with a problem document."""
     if scope["type"] == "websocket":
         await receive()
         if "websocket.http.response" not in scope.get("extensions", {}):

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from gateway import limits
 from gateway.core.ports import Worlds
 from gateway.errors import BadInput, StoreUnavailable, Unsupported
-from gateway.http.answers import ANSWERS, AnswerBudget, Costly
+from gateway.http.answers import ANSWERS, AnswerBudget, Costly, peer_of_scope
 from gateway.http.bodies import discard_upload, messages, read_json
 from gateway.http.problems import FRAMES_TYPE
 from gateway.http.queries import check_keys, flag, time_us, u32
@@ -69,7 +69,9 @@ class WorldRoutes:
         name = _name(request)
         check_keys(request.query_params, ())
         if request.method == "PUT":
-            info, created = await self._worlds.create(name, await read_json(request))
+            info, created = await self._worlds.create(
+                name, await read_json(request), by=peer_of_scope(request.scope)
+            )
             return JSONResponse(dict(info), 201 if created else 200, headers=NO_STORE)
         if request.method == "PATCH":
             return JSONResponse(
@@ -92,7 +94,9 @@ class WorldRoutes:
             raise Unsupported(f"a body of type {kind} is not taken here; send {FRAMES_TYPE}")
         body = messages(request, self._message_bytes_max)
         try:
-            answer = await self._worlds.post_frames(name, body, durable=durable)
+            answer = await self._worlds.post_frames(
+                name, body, durable=durable, by=peer_of_scope(request.scope)
+            )
         except StoreUnavailable:
             await discard_upload(request)
             raise
@@ -121,7 +125,8 @@ class WorldRoutes:
 
     async def udp(self, request: Request) -> Response:
         check_keys(request.query_params, ())
-        return JSONResponse(dict(await self._worlds.udp_token(_name(request))), 201, headers=NO_STORE)
+        token = await self._worlds.udp_token(_name(request), by=peer_of_scope(request.scope))
+        return JSONResponse(dict(token), 201, headers=NO_STORE)
 
 
 async def state_response(request: Request, state: Mapping[str, Any]) -> Response:

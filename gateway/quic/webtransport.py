@@ -59,6 +59,7 @@ class WebTransportLink:
         self.prefix = encode_uint_var(session_id // 4)
         self.closed_code: int | None = None
         self.closed_reason = ""
+        self._address = ""
         self.is_accepted = False
         self._session: Session | None = None
         self.on_acked: Callable[[int, int], None] = _nobody
@@ -80,8 +81,11 @@ class WebTransportLink:
 
     @property
     def address(self) -> str:
-        peer_address = self.peer.quic.get_peer_address()
-        return address_text(*peer_address[:2]) if peer_address else ""
+        """As it was when it was first asked for: what is counted by it must be given back by it."""
+        if not self._address:
+            peer_address = self.peer.quic.get_peer_address()
+            self._address = address_text(*peer_address[:2]) if peer_address else ""
+        return self._address
 
     def message_bytes_max(self) -> int:
         size = self.peer.quic.datagram_bytes_max() - len(self.prefix)

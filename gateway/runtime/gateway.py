@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__, limits
 from gateway.config import SETTINGS, Settings, is_loopback, reloadable, split_address
-from gateway.core.admission import Refusals
+from gateway.core.admission import PeerRates, Refusals
 from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
 from gateway.http import admin, dataplane
@@ -154,6 +154,8 @@ class Gateway:
             refusals=self.refusals,
             answers=answers,
         )
+        per_s = float(self.settings.requests_per_address_per_s)
+        app.rates = PeerRates(per_s, "requests", "--requests-per-address-per-s")
         self.metrics.app = app
         return app
 

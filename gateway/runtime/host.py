@@ -16,12 +16,21 @@ import apsw
 from gateway import limits
 from gateway.config import Settings
 from gateway.core.admission import Refusals
+from gateway.core.events import address_text
 from gateway.core.options import RESUME_HEX_DIGITS
 from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
 from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.errors import Conflict, GatewayError, PublisherPresent, ShuttingDown, StoreUnavailable, WorldFull
+from gateway.errors import (
+    Conflict,
+    GatewayError,
+    Overloaded,
+    PublisherPresent,
+    ShuttingDown,
+    StoreUnavailable,
+    WorldFull,
+)
 from gateway.runtime.epochs import EpochEnds
 from gateway.runtime.homes import Home, HomeCounts
 from gateway.runtime.homing import Homing
@@ -78,6 +87,7 @@ class WorldHost:
         self._arriving = 0
         self._closed = False
         self._linger_s = settings.linger_ms / 1_000
+        self._readers_max = settings.readers_per_world_max
         self._attaching = asyncio.Lock()
         self._epochs = EpochEnds(world, database)
         self.homing.before_given_up = self._epochs.leave
@@ -159,6 +169,12 @@ class WorldHost:
             self._arriving -= 1
         if self._closed:
             raise ShuttingDown(f"world {self.name} is being closed; connect again", reconnect_after_ms=500)
+        if len(self.world.subscribers) >= self._readers_max:
+            raise Overloaded(
+                f"world {self.name} has {self._readers_max} subscribers, which is the bound; raise --readers-per-world-max",
+                bound="--readers-per-world-max",
+                limit=self._readers_max,
+            )
         return self.world.attach_subscriber(link, options, time.monotonic())
 
     def _adopted(self, received_us: int | None) -> None:
@@ -184,11 +200,11 @@ class WorldHost:
                 fresh=secrets.token_hex(RESUME_HEX_DIGITS // 2),
             )
 
-    async def post(self, messages: AsyncIterator[bytes], *, durable: bool) -> Mapping[str, Any]:
+    async def post(self, messages: AsyncIterator[bytes], *, durable: bool, by: str = "") -> Mapping[str, Any]:
         """Take one POST's messages; the publisher behind successive POSTs is one and the same. Raises
         :class:`WorldFull` where some of its records found no room: the others were taken."""
         if self._poster is None or self._poster.ended:
-            self._poster = await LocalPublisher.attach(self, "http")
+            self._poster = await LocalPublisher.attach(self, "http", by)
         upload = Upload(self, self._poster, durable=durable, patience_s=DURABLE_S_MAX)
         refused = self.world.counters.records_refused
         answer = await upload.take(messages)
@@ -281,9 +297,9 @@ class LocalPublisher:
         self._detached = False
 
     @classmethod
-    async def attach(cls, host: WorldHost, transport: Transport) -> LocalPublisher:
-        """Raises ``PublisherPresent`` where another publishes."""
-        link = LocalLink(transport)
+    async def attach(cls, host: WorldHost, transport: Transport, by: str = "") -> LocalPublisher:
+        """``by``: the peer for whom it publishes. Raises ``PublisherPresent`` where another publishes."""
+        link = LocalLink(transport, address_text(by, 0) if by else "")
         try:
             session = await host.attach_publisher(LiveOptions(role="publish"), link)
         except PublisherPresent:

@@ -16,8 +16,9 @@ class LocalLink(OneByOne):
 
     lossy = False
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, address: str = "") -> None:
         self.transport: Transport = transport
+        self.address = address
         self.closed: tuple[CloseCode, str] | None = None
 
     def message_bytes_max(self) -> int:

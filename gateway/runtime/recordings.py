@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from gateway import limits
 from gateway.client.branches import branch
 from gateway.client.recordings import Moment
 from gateway.client.verifying import Verifier
+from gateway.core.admission import host_of, peer_of
 from gateway.core.ports import Link, Session
-from gateway.core.replay import parse_query
+from gateway.core.replay import Command, parse_query
 from gateway.errors import BadInput, BadName, Overloaded, TooLarge
 from gateway.http.queries import time_us
 from gateway.runtime.host import WorldHost
@@ -30,6 +32,7 @@ class Recordings:
 
     def __init__(self, worlds: Worlds) -> None:
         self._worlds = worlds
+        self._replays = 0
 
     async def _ask(self, name: str, question: Callable[[World], Awaitable[T]]) -> T:
         return await self._worlds.with_host(name, lambda host: question(host.database.world))
@@ -74,8 +77,14 @@ class Recordings:
     ) -> Mapping[str, Any]:
         world = host.database.world
         count = await world.history(_count_marks)
-        if count >= limits.MARKS_MAX:
-            raise Overloaded(f"world {host.name} has {count} marks, which is the bound; move one instead")
+        marks_max = self._worlds.settings.marks_per_world_max
+        if count >= marks_max:
+            raise Overloaded(
+                f"world {host.name} has {count} marks, which is the bound; move one instead, or raise "
+                "--marks-per-world-max",
+                bound="--marks-per-world-max",
+                limit=marks_max,
+            )
         state = host.world.state
         epoch, tick = _whole(fields, "epoch", state.epoch), _whole(fields, "tick", state.tick)
         at_us = time.time_ns() // 1_000
@@ -104,6 +113,32 @@ class Recordings:
     async def open_replay(self, name: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
         """A viewer's session at ``…/replay``; ``welcome`` has been given to the link on return."""
         seek, play = parse_query(query)
+        peer = peer_of(host_of(link.address))
+        self._take_replay(peer)
+        try:
+            return await self._open_replay(name, peer, seek, play, link)
+        except BaseException:
+            self._replay_over(peer)
+            raise
+
+    def _take_replay(self, peer: str) -> None:
+        most = self._worlds.settings.replays_max
+        if self._replays >= most:
+            raise Overloaded(
+                f"{self._replays} replays are running, which is the bound; come back later, or raise --replays-max",
+                bound="--replays-max",
+                limit=most,
+            )
+        self._worlds.shares.replays.take(peer)
+        self._replays += 1
+
+    def _replay_over(self, peer: str) -> None:
+        self._worlds.shares.replays.give_back(peer)
+        self._replays -= 1
+
+    async def _open_replay(
+        self, name: str, peer: str, seek: Command | None, play: Command | None, link: Link
+    ) -> Session:
         host = await self._worlds.host(name)
         state, durable = host.world.state, host.world.journal.durable
         welcome = {
@@ -117,7 +152,10 @@ class Recordings:
         }
         link.control(encode_control("welcome", **welcome))
         session = ReplaySession(
-            host.database.world, link, lambda options, lent: self._worlds.open_session(name, options, lent)
+            host.database.world,
+            link,
+            lambda options, lent: self._worlds.open_session(name, options, lent),
+            partial(self._replay_over, peer),
         )
         session.start(seek, play)
         return session

@@ -35,11 +35,16 @@ OpenLive = Callable[[LiveOptions, Link], Awaitable[Session]]
 class ReplaySession:
     """One viewer. Implements :class:`gateway.core.ports.Session`; :meth:`start` begins."""
 
-    def __init__(self, world: World, link: Link, open_live: OpenLive) -> None:
+    def __init__(
+        self, world: World, link: Link, open_live: OpenLive, on_over: Callable[[], None] = lambda: None
+    ) -> None:
+        """``on_over`` is called once, when the viewer is gone."""
         self.world = world
         self.link = link
         self.pace: Pace | None = None
         self._open_live = open_live
+        self._on_over = on_over
+        self._seek_at = 0.0
         self._inbox = Inbox(limits.CONTROL_MESSAGE_BYTES_MAX)
         self._commands: deque[Command] = deque()
         self._wake = asyncio.Event()
@@ -98,6 +103,7 @@ class ReplaySession:
             self._live.on_writable(mono)
 
     def on_closed(self, mono: float) -> None:
+        self._on_over()
         if self._task is not None:
             self._task.cancel()
         live, self._live = self._live, None
@@ -162,6 +168,8 @@ class ReplaySession:
             await self._put([encode_control("refused", command=command.kind, **facts)])
 
     async def _seek(self, command: Command) -> None:
+        await asyncio.sleep(max(0.0, self._seek_at - time.monotonic()))
+        self._seek_at = time.monotonic() + limits.REPLAY_SEEK_S_MIN
         now_us = time.time_ns() // 1_000
         at_us = None if command.at is None else time_us(command.at, now_us)
 

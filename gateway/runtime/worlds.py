@@ -18,7 +18,7 @@ import apsw
 
 from gateway import limits
 from gateway.config import Settings
-from gateway.core.admission import Refusals
+from gateway.core.admission import Refusals, host_of, peer_of
 from gateway.core.events import Event, ignored
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import (
@@ -38,6 +38,7 @@ from gateway.runtime.host import WorldHost, now_us
 from gateway.runtime.keeping import Keeper, Kept
 from gateway.runtime.patiently import Patiently, is_gone
 from gateway.runtime.rounds import Rounds
+from gateway.runtime.shares import Shares
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.uploads import from_first_frame
 from gateway.store.base import GroupStore, Store
@@ -78,6 +79,7 @@ class Worlds:
         self.settings = settings
         self._on_event = on_event
         self.refusals = Refusals() if refusals is None else refusals
+        self.shares = Shares(settings)
         self.holder = holder_of(settings, store, port or settings.port)
         self.home_counts = HomeCounts()
         self.udp: UdpDoor | None = None
@@ -106,18 +108,26 @@ class Worlds:
         *,
         create: Mapping[str, Any] | None = None,
         patience_s: float = limits.WORLD_OPEN_S_MAX,
+        by: str = "",
     ) -> WorldHost:
-        """The open world of that name. ``create``: its options if it may be made; else ``UnknownWorld``.
+        """The open world of that name. ``create``: its options if it may be made, which counts for the peer ``by``;
+        else ``UnknownWorld``.
         ``StoreUnavailable`` where the store is silent for ``patience_s``."""
         self._refuse_when_draining()
         host = self.hosts.get(name)
         if host is None:
+            if create is not None:
+                self.shares.check_made(by)
             key = (world_name(name), create is None)
             host = await self._patiently.shared(
                 key, f"world {name}", lambda: self._open(name, create), patience_s
             )
         host.last_used = time.monotonic()
         return host
+
+    def _saw(self, event: Event) -> None:
+        self.shares.saw(event)
+        self._on_event(event)
 
     def _refuse_when_draining(self) -> None:
         if self.draining:
@@ -143,7 +153,7 @@ class Worlds:
                         rounds=self.rounds,
                         refusals=self.refusals,
                     )
-                    host.world.on_event = self._on_event
+                    host.world.on_event = self._saw
                     host.on_gone = partial(self.gone, host)
                     host.pump.on_deleted = host.homing.on_deleted = self.gone_by
                     self.hosts[name] = host
@@ -179,7 +189,9 @@ class Worlds:
         quiet = [host for host in self.hosts.values() if host.is_quiet]
         if not quiet:
             raise Overloaded(
-                f"{len(self.hosts)} worlds are in use, which is the bound; raise --worlds-max or leave one"
+                f"{len(self.hosts)} worlds are in use, which is the bound; raise --worlds-max or leave one",
+                bound="--worlds-max",
+                limit=self.settings.worlds_max,
             )
         await self._close(min(quiet, key=lambda host: host.last_used))
 
@@ -191,11 +203,16 @@ class Worlds:
     # -- deleted meanwhile ----------------------------------------------------------------
 
     async def with_host(
-        self, name: str, work: Callable[[WorldHost], Awaitable[T]], *, create: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        work: Callable[[WorldHost], Awaitable[T]],
+        *,
+        create: Mapping[str, Any] | None = None,
+        by: str = "",
     ) -> T:
         """``work`` with the open world of that name; where it turns out to be deleted, by another gateway,
         once more with what the name means now."""
-        host = await self.host(name, create=create)
+        host = await self.host(name, create=create, by=by)
         try:
             return await work(host)
         except WorldDeleted as error:
@@ -233,13 +250,15 @@ class Worlds:
 
     # -- ports.Worlds ---------------------------------------------------------------------
 
-    async def create(self, name: str, options: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    async def create(
+        self, name: str, options: Mapping[str, Any], *, by: str = ""
+    ) -> tuple[Mapping[str, Any], bool]:
         wanted = checked_options(options, OPTION_NAMES)
         world_name(name)
         try:
             info, created = await self.info(name), False
         except UnknownWorld:
-            info, created = await self.with_host(name, lambda host: host.info(), create=wanted), True
+            info, created = await self.with_host(name, lambda host: host.info(), create=wanted, by=by), True
         if "stride" in wanted and wanted["stride"] != info["stride"]:
             raise Unprocessable(
                 f"world {name} exists with stride {info['stride']}; a stride of {wanted['stride']} needs another world"
@@ -298,19 +317,23 @@ class Worlds:
 
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
         create: Mapping[str, Any] | None = {} if options.role == "publish" else None
+        peer = peer_of(host_of(link.address))
+        self.shares.check_world(peer, name)
         return await self._patiently.session(
             f"a session of world {name}",
             lambda wanted: self.with_host(
                 name,
                 lambda host: host.open_session(options, link, lambda: wanted() and not is_gone(link)),
                 create=create,
+                by=peer,
             ),
             limits.SESSION_OPEN_S_MAX,
         )
 
     async def post_frames(
-        self, name: str, messages: AsyncIterator[bytes], *, durable: bool
+        self, name: str, messages: AsyncIterator[bytes], *, durable: bool, by: str = ""
     ) -> Mapping[str, Any]:
+        self.shares.check_world(by, name)
         frames = await from_first_frame(messages)
         begun: list[bytes] = []
 
@@ -321,14 +344,14 @@ class Worlds:
 
         async def post(host: WorldHost) -> Mapping[str, Any]:
             try:
-                return await host.post(noted(), durable=durable)
+                return await host.post(noted(), durable=durable, by=by)
             except WorldDeleted as error:
                 if begun:  # the frames are gone: only their sender has them
                     self.gone_by(error)
                     raise Conflict(error.message) from None
                 raise
 
-        return await self.with_host(name, post, create={})
+        return await self.with_host(name, post, create={}, by=by)
 
     async def last_synced(self, name: str) -> Mapping[str, Any]:
         return await self.with_host(name, lambda host: host.last_synced())
@@ -346,10 +369,10 @@ class Worlds:
         span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick}
         return await self.with_host(name, lambda host: _begun(host.database.frames(**span, rows=rows)))
 
-    async def udp_token(self, name: str) -> Mapping[str, Any]:
+    async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, Any]:
         if self.udp is None:
             raise NotFound("the plain UDP door is closed; start the gateway with --udp 127.0.0.1:4434")
-        return await self.with_host(name, self.udp.register, create={})
+        return await self.with_host(name, self.udp.register, create={}, by=by)
 
     # -- the end --------------------------------------------------------------------------
 
