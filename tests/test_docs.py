@@ -126,3 +126,14 @@ def test_every_make_target_and_module_that_a_page_names_exists(page: Path) -> No
     for module in set(re.findall(r"python -m ((?:bench|gateway)[\w.]*)", text)):
         path = ROOT.joinpath(*module.split("."))
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_every_promise_of_security_names_a_test_that_exists() -> None:
+    rows = [line for line in doc("SECURITY.md").splitlines() if line.startswith("| ")]
+    promises = [row for row in rows if row not in ("| promise | test |", "| --- | --- |")]
+    assert len(promises) > 20
+    for row in promises:
+        named = re.findall(r"`(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`", row)
+        assert named, f"no test: {row}"
+        for path, name in named:
+            assert re.search(rf"^(?:async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), name
