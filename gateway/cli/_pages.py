@@ -43,6 +43,11 @@ def add_store_flags(parser: argparse.ArgumentParser) -> None:
     add_trust_flags(parser)
 
 
+def now_us() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1_000
+
+
 def named(text: str) -> Named:
     """Take ``NAME[:HASH.PROOF][@VERSION]`` apart. Raises :class:`ConfigError`."""
     rest, at, version = text.rpartition("@")
@@ -58,22 +63,26 @@ def named(text: str) -> Named:
 
 
 def namespace(name: Named) -> Namespace:
-    """The namespace of a name."""
+    """The namespace of a key."""
     from gateway.store.base import Namespace
 
     return Namespace(name.key, name.proof)
 
 
-def namespace_meant(store: BlockingStore, name: Named) -> Namespace:
-    """The namespace that a world's name means now: of one that was deleted and made again another than the plain
-    one. Any other name means itself. Raises ``UnknownWorld`` for a deleted one."""
+def namespace_meant(store: BlockingStore, name: Named, *, create: bool = False) -> Namespace:
+    """The namespace that a name means in this store: of a world that was deleted and made again, the newest.
+    Raises ``UnknownWorld`` for one that was deleted, unless it is to be made."""
     from gateway.store.base import Namespace
     from gateway.store.world import naming
     from gateway.wire import is_world_name
 
     if name.proof is not None or not is_world_name(name.key):
         return namespace(name)
-    return Namespace(naming.resolve(store, name.key).key)
+    if not create:
+        return Namespace(naming.resolve(store, name.key).key, name.proof)
+    identity = naming.claim(store, name.key, now_us())
+    naming.confirm(store, identity, now_us())
+    return Namespace(identity.key, name.proof)
 
 
 def with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T], *, read_only: bool = False) -> T:
@@ -115,7 +124,7 @@ def version_at(store: BlockingStore, name: Named, at: str | None) -> Version | N
         return at.lower()
     from gateway.cli._times import parse_time
 
-    seconds = parse_time(at, time.time_ns() // 1_000) // 1_000_000
+    seconds = parse_time(at, now_us()) // 1_000_000
     before = store.time2version(max(seconds + 1, 1)).after
     if before is None:
         raise NothingRecorded(f"the store has recorded no moment before {at}; --at now is the newest")

@@ -34,27 +34,26 @@ def run(args: argparse.Namespace) -> int:
     name = _pages.named(args.world)
     if name.version is not None:
         raise ConfigError("a file goes into a new world, not into a moment of one; leave out @VERSION")
-    pages = _pages.with_store(args, lambda store: _import(store, args, name))
-    print(f"{name.key}: {pages:,} pages")
+    pages, key = _pages.with_store(args, lambda store: _import(store, args, name))
+    print(f"{name.key}: {pages:,} pages" + ("" if key == name.key else f", in the namespace {key}"))
     return 0
 
 
-def _import(store: BlockingStore, args: argparse.Namespace, name: _pages.Named) -> int:
-    import time
-
+def _import(store: BlockingStore, args: argparse.Namespace, name: _pages.Named) -> tuple[int, str]:
     from gateway.store.world.files import import_file, new_identity
 
     ns = _pages.namespace(name)
     if new_identity(store, ns.key).key == ns.key:
         _check_new(store, ns)
-    return import_file(
+    pages = import_file(
         store,
         ns,
         args.file,
         new_key=lambda: os.urandom(16),
         progress=_pages.progress(name.key),
-        now_us=time.time_ns() // 1_000,
+        now_us=_pages.now_us(),
     )
+    return pages, _pages.namespace_meant(store, name).key
 
 
 def _check_new(store: BlockingStore, ns: Namespace) -> None:

@@ -70,7 +70,7 @@ def _run(store: BlockingStore, args: argparse.Namespace, name: _pages.Named, sql
     version = _pages.version_at(store, name, args.at)
     database = Database.open(
         store,
-        _pages.namespace_meant(store, name),
+        _pages.namespace_meant(store, name, create=args.write),
         version=version,
         read_only=not args.write,
         create=args.write,

@@ -13,9 +13,10 @@ from typing import Any
 
 from starlette.routing import Route
 
-from gateway.errors import BadInput, GatewayError, NotFound
+from gateway.errors import BadInput, Conflict, GatewayError, NotFound
 from gateway.http.dataplane_call import Call, Endpoint
 from gateway.store.base import NamespaceInfo, OverlayBase, Store
+from gateway.store.world.catalogue import CATALOGUE_KEY
 from gateway.wire import mvstore
 
 logger = logging.getLogger(__name__)
@@ -57,12 +58,16 @@ class Admin:
     async def rename(self, call: Call) -> None:
         """``{old_key, new_key}``: 200, 404, 422 where the new one exists."""
         body = await call.json()
-        await self._store.rename_namespace(_key(body, "old_key"), _key(body, "new_key"))
+        old_key = _key(body, "old_key")
+        _refuse_catalogue(old_key, "renamed")
+        await self._store.rename_namespace(old_key, _key(body, "new_key"))
         await call.answer(200, b"renamed\n", _TEXT)
 
     async def delete(self, call: Call) -> None:
         """``{key}``: 200, 404, 409 with overlay children."""
-        await self._store.delete_namespace(_key(await call.json(), "key"))
+        key = _key(await call.json(), "key")
+        _refuse_catalogue(key, "deleted")
+        await self._store.delete_namespace(key)
         await call.answer(200, b"deleted\n", _TEXT)
 
     async def truncate(self, call: Call) -> None:
@@ -110,6 +115,14 @@ async def _progress(call: Call, lines: AsyncIterator[str]) -> None:
         last = b"ERROR\n"
     await call.stream(last, _TEXT)
     await call.end()
+
+
+def _refuse_catalogue(key: str, what: str) -> None:
+    if key == CATALOGUE_KEY:
+        raise Conflict(
+            f"{key} says which namespaces the names of worlds mean, so it is not {what}: "
+            "worlds that were deleted and made again would be found no more"
+        )
 
 
 def _key(body: dict[str, Any], name: str) -> str:

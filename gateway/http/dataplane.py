@@ -18,7 +18,7 @@ from gateway import limits
 from gateway.errors import BadInput, GatewayError, NotFound, StoreUnavailable, Unprocessable
 from gateway.http.dataplane_call import Call, Endpoint, Headers
 from gateway.http.dataplane_commit import read_commit
-from gateway.store.base import MAX_VERSION, Namespace, PageContent, PageRead, Store, TimePoint
+from gateway.store.base import MAX_VERSION, OWN_KEYS, Namespace, PageContent, PageRead, Store, TimePoint
 from gateway.wire import mvstore
 from gateway.wire.mvstore import FrameReader, ReadMessage
 
@@ -76,7 +76,8 @@ class DataPlane:
         try:
             return await work()
         except NotFound:
-            if not self._auto_create or not mvstore.proof_ok(ns.key, ns.proof):
+            by_use = self._auto_create and not ns.key.startswith(OWN_KEYS)
+            if not by_use or not mvstore.proof_ok(ns.key, ns.proof):
                 raise
         try:
             await self._store.create_namespace(ns.key)

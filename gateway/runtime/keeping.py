@@ -21,6 +21,7 @@ from gateway.store.base import Namespace, Store, Version
 from gateway.store.world import catalogue, retiring
 from gateway.store.world.identity import Identity
 from gateway.store.world.namespaces import is_in_process
+from gateway.store.world.rebuilding import rebuild
 
 log = logging.getLogger("mvgateway.world")
 
@@ -59,6 +60,8 @@ class Keeper:
         self._version: Version | None = None
         self._seen: dict[Kept, _Seen] = {}
         self._has_admin = True
+        self._has_catalogue = False
+        self._looked_for_lost = False
         self._look_at_s = self._reap_at_s = 0.0
 
     def begin(self) -> None:
@@ -102,9 +105,15 @@ class Keeper:
 
     async def _look_at_names(self) -> None:
         """One request, as long as nobody has deleted anything."""
+        if not self._has_catalogue:
+            if await asyncio.to_thread(catalogue.is_missing, self._store.blocking()):
+                await self._rebuild()
+                return
+            self._has_catalogue = True
         try:
             version = (await self._store.stat(Namespace(catalogue.CATALOGUE_KEY))).version
         except NotFound:
+            self._has_catalogue = self._looked_for_lost = False
             return
         if version == self._version:
             return
@@ -113,6 +122,21 @@ class Keeper:
         for one in list(self._kept()):
             if not one.identity.is_of(entries.get(one.identity.name)):
                 one.on_gone()
+
+    async def _rebuild(self) -> None:
+        """Once: that there is none is how it should be where no name was ever used again."""
+        if self._looked_for_lost:
+            return
+        with suppress(Forbidden):
+            names = await asyncio.to_thread(rebuild, self._store.blocking(), time.time_ns() // 1_000)
+            if names:
+                log.warning(
+                    "the store's catalogue of names (%s) was deleted; found again: %s%s",
+                    catalogue.CATALOGUE_KEY,
+                    ", ".join(names[:20]),
+                    "" if len(names) <= 20 else f" and {len(names) - 20} more",
+                )
+        self._looked_for_lost = True
 
     # --- namespaces --------------------------------------------------------------------------
 

@@ -22,6 +22,9 @@ from gateway.errors import GatewayError
 Version = str
 """20 lower-case hex digits: 8 bytes commit version big-endian, 2 bytes order within it."""
 
+OWN_KEYS = "mvgateway~"
+"""Before the keys of the gateway's own namespaces. They are made on purpose, never by use."""
+
 ZERO_VERSION: Version = "0" * 20
 MAX_VERSION: Version = "f" * 20
 

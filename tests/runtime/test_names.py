@@ -238,14 +238,17 @@ async def test_a_branch_can_be_made_again_under_the_name_of_one_that_was_deleted
     a: httpx.AsyncClient, mvstore: Served
 ) -> None:
     await publish(a, "zed", b"parent")
+    await publish(a, "zed", b"what the branch has not", 2)
+    wanted = {"name": "b", "epoch": 1, "tick": 1}
     for life in range(3):
-        made = await a.post("/v1/worlds/zed/branch", json={"name": "b"})
+        made = await a.post("/v1/worlds/zed/branch", json=wanted)
         assert made.status_code in (200, 201), made.text
-        assert (await a.post("/v1/worlds/zed/branch", json={"name": "b"})).status_code == 409
+        assert await state(a, "b") == {1: b"parent"}
+        assert (await a.post("/v1/worlds/zed/branch", json=wanted)).status_code == 409
         await publish(a, "b", b"branch %d" % life, 5)
         assert await state(a, "b") == {1: b"branch %d" % life}
         await delete(a, "b")
-    assert (await a.post("/v1/worlds/zed/branch", json={"name": "b"})).status_code in (200, 201)
+    assert (await a.post("/v1/worlds/zed/branch", json=wanted)).status_code in (200, 201)
     await mvstore.standin.advance(130)
     assert await state(a, "b") == {1: b"parent"}
     assert await listed(a) == ["b", "zed"]

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from gateway.errors import GatewayError, Gone
 from gateway.limits import STORE_COMMIT_INLINE_PAGES_MAX, STORE_PAGE_BYTES_MAX
 from gateway.store.base import (
+    OWN_KEYS,
     CommitRequest,
     Committed,
     Namespace,
@@ -234,7 +235,7 @@ class Engine(Administration):
         return [each.hash for each in packed]
 
     def _state(self, ns: Namespace) -> NsState:
-        if not self.auto_create:
+        if not self.auto_create or ns.key.startswith(OWN_KEYS):
             return self.registry.get(ns)
         check_proof(ns)
         state = self.registry.find(ns.key)

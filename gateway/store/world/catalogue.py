@@ -16,14 +16,14 @@ from typing import Final, Literal, NamedTuple, TypeVar, cast
 
 import apsw
 
-from gateway.errors import NotFound, StoreUnavailable, Unprocessable
-from gateway.store.base import BlockingStore, Namespace
+from gateway.errors import GatewayError, NotFound, StoreUnavailable, Unprocessable
+from gateway.store.base import OWN_KEYS, AdministeredStore, BlockingStore, Namespace
 from gateway.store.database import Database, transact_together
-from gateway.store.world.namespaces import is_in_process, ns_id_of, reaches
+from gateway.store.world.namespaces import reaches
 
 T = TypeVar("T")
 
-CATALOGUE_KEY: Final = "mvgateway~catalogue"
+CATALOGUE_KEY: Final = f"{OWN_KEYS}catalogue"
 """The namespace of the catalogue itself. Never deleted: what it says cannot be told from elsewhere."""
 
 APPLICATION_ID: Final = 0x6D76_6763
@@ -73,7 +73,7 @@ def key_of(name: str, generation: int) -> str:
 
 def read(store: BlockingStore, fn: Callable[[apsw.Connection], T], empty: T) -> T:
     """``fn(connection)`` on the catalogue; ``empty`` where there is none yet."""
-    if not _is_there(store):
+    if is_missing(store):
         return empty
     database = Database.open(store, Namespace(CATALOGUE_KEY), read_only=True)
     try:
@@ -84,10 +84,17 @@ def read(store: BlockingStore, fn: Callable[[apsw.Connection], T], empty: T) -> 
         database.close()
 
 
-def _is_there(store: BlockingStore) -> bool:
-    """False where it is known that there is none: asking for a page would make it, where namespaces are
-    made by use."""
-    return not is_in_process(store) or ns_id_of(store, CATALOGUE_KEY) is not None
+def is_missing(store: BlockingStore) -> bool:
+    """True where it is certain that there is none: asking for a page would make it, where namespaces are made
+    by use."""
+    try:
+        if isinstance(store, AdministeredStore):
+            store.namespace_info(CATALOGUE_KEY)
+    except NotFound:
+        return True
+    except GatewayError:  # the admin API is away, or none was given: the page tells
+        pass
+    return False
 
 
 def entry_of(store: BlockingStore, name: str) -> Entry | None:

@@ -17,7 +17,7 @@ import apsw
 
 from gateway.errors import Conflict, GatewayError, Unprocessable
 from gateway.limits import NAME_ATTEMPTS_MAX
-from gateway.store.base import BlockingStore, Namespace
+from gateway.store.base import OWN_KEYS, BlockingStore, Namespace
 from gateway.store.database import Database
 from gateway.store.world import catalogue
 from gateway.store.world.catalogue import Entry
@@ -25,7 +25,7 @@ from gateway.store.world.identity import Identity, mark_deleted, taken, unknown
 from gateway.store.world.namespaces import administered, is_occupied, is_served, is_there, reaches
 from gateway.store.world.schema import APPLICATION_ID
 
-HALF_MADE: Final = "mvgateway~making~"
+HALF_MADE: Final = f"{OWN_KEYS}making~"
 """Before the keys of what is not yet ready to bear its name."""
 
 
