@@ -722,9 +722,6 @@ MEMORY_ARENAS_MAX: Final = 2
 CATALOGUE_LOOK_S: Final = 1.0
 """How often a gateway over a shared store looks whether names mean what is open here: one request for all of
 them, and the longest that a reader can be shown a world that another gateway has deleted."""
-NAMESPACE_LOOK_S: Final = 10.0
-"""How often it looks whether the namespaces that it writes are still there: a request for each, for what mvstore
-would go on taking for 120 s after its own tools have deleted it."""
 REAP_S: Final = 60.0
 """How often it looks for deleted worlds whose namespaces can go."""
 HOUSEKEEPING_S: Final = 1.0

@@ -64,6 +64,7 @@ class Registry:
         self._clock_us = clock_us
         self._open: dict[Place, EntityDatabase] = {}
         self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="entities")
+        self._settling: dict[Place, asyncio.Future[None]] = {}
         worlds.kept.append(lambda: self._open.values())
         worlds.on_gone.append(self._world_gone)
 
@@ -82,6 +83,8 @@ class Registry:
         return found
 
     async def _own_writer(self, place: Place) -> OwnWriter:
+        if place in self._settling:
+            await asyncio.wait([self._settling[place]])
         store, name = self._store.blocking(), INVENTORY_PREFIX + place.name
         identity = await in_thread(self.executor, lambda: naming.expected(store, name))
         return OwnWriter(store, identity, self.executor, clock_us=self._clock_us)
@@ -107,7 +110,7 @@ class Registry:
             self._worlds.gone(found.writer.host)
         if self._open.get(place) is found:
             self._drop(place, found)
-            self._settle(found)
+            self._settle(place, found)
 
     def _world_gone(self, host: WorldHost) -> None:
         place = Place("world", host.name)
@@ -116,13 +119,15 @@ class Registry:
             found.fail(host.guard.gone())
             self._drop(place, found)
 
-    def _settle(self, found: EntityDatabase) -> None:
+    def _settle(self, place: Place, found: EntityDatabase) -> None:
         """An inventory that is not there any more gets another namespace with its next write."""
         if isinstance(found.writer, OwnWriter):
             found.fail(found.writer.guard.gone())
             store, identity = self._store.blocking(), found.identity
             work = in_thread(self.executor, lambda: retiring.settle(store, identity, self._clock_us()))
-            asyncio.ensure_future(work).add_done_callback(_ignore)
+            task = self._settling[place] = asyncio.ensure_future(work)
+            task.add_done_callback(_ignore)
+            task.add_done_callback(lambda _: self._settling.pop(place, None))
 
     def _drop(self, place: Place, found: EntityDatabase) -> None:
         del self._open[place]

@@ -17,6 +17,7 @@ import apsw
 from gateway.errors import NotFound, WorldDeleted
 from gateway.store.base import BlockingStore, Namespace, Version
 from gateway.store.database import Database, transact_together
+from gateway.store.entities import schema
 from gateway.store.world import naming
 from gateway.store.world.identity import Guard, Identity
 from gateway.store.world.soundness import check_writable
@@ -57,9 +58,14 @@ class Presence:
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_made = False
+        self._has_tables = False
 
     def __call__(self, connection: apsw.Connection) -> None:
-        """Nothing in it tells one from another."""
+        """Raises ``WorldDeleted`` where there is nothing of what was there."""
+        has_tables = schema.is_there(connection)
+        if self._has_tables and not has_tables:
+            raise self.gone()
+        self._has_tables = has_tables
 
     def gone(self) -> WorldDeleted:
         """The error of who still works on it."""
@@ -82,7 +88,7 @@ class OwnWriter:
         self.identity = identity
         self.guard = Presence(identity.name)
         self._database = Database.open(store, Namespace(identity.key))
-        self._database.guard, self._database.meaning = check_writable, self.guard.of
+        self._database.guard, self._database.meaning = self._look, self.guard.of
         self._store = store
         self._clock_us = clock_us
         self._executor = executor
@@ -91,6 +97,10 @@ class OwnWriter:
     @property
     def key(self) -> str:
         return self.identity.key
+
+    def _look(self, connection: apsw.Connection) -> None:
+        self.guard(connection)
+        check_writable(connection)
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[Database]:

@@ -231,11 +231,6 @@ class WorldHost:
         return {**self.world.facts(time.monotonic()), "home": self.homing.home.url}
 
     @property
-    def commits(self) -> int:
-        """How many commits the journal has made."""
-        return self.pump.commits
-
-    @property
     def is_quiet(self) -> bool:
         """True where nobody is attached: it may be closed and opened again unnoticed."""
         is_busy = self._attaching.locked() or self.homing.in_use or self._arriving > 0

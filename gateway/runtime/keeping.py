@@ -1,8 +1,7 @@
 """Keeps what is open here true to its name: others over the same store may delete it and make it again. Room: runtime.
 
 A writer learns that by its next commit, whatever happens (:mod:`gateway.store.world.identity`). This is for
-those who only read, and for namespaces that were taken away without the catalogue's knowledge, of which a
-real mvstore goes on taking commits for a while. It also removes what was deleted, when its time has come.
+those who only read. It also removes what was deleted, when its time has come.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.errors import Forbidden, GatewayError, NotFound
-from gateway.limits import CATALOGUE_LOOK_S, NAMESPACE_LOOK_S, REAP_S, RETIRED_S
+from gateway.limits import CATALOGUE_LOOK_S, REAP_S, RETIRED_S
 from gateway.store.base import Namespace, Store, Version
 from gateway.store.world import catalogue, retiring
 from gateway.store.world.identity import Identity
@@ -33,20 +31,8 @@ class Kept(Protocol):
     def identity(self) -> Identity:
         """What it was opened as."""
 
-    @property
-    def commits(self) -> int:
-        """How many commits went to it from here."""
-
     def on_gone(self) -> None:
-        """Its name means another one now, or its namespace is not there any more."""
-
-
-@dataclass(slots=True)
-class _Seen:
-    """What is known of a namespace that is open: its id, and the commits by which it was last looked at."""
-
-    ns_id: str | None = None
-    commits: int = -1
+        """Its name means another one now."""
 
 
 class Keeper:
@@ -58,11 +44,9 @@ class Keeper:
         self._here = is_in_process(store.blocking())
         self._task: asyncio.Task[None] | None = None
         self._version: Version | None = None
-        self._seen: dict[Kept, _Seen] = {}
-        self._has_admin = True
         self._has_catalogue = False
         self._looked_for_lost = False
-        self._look_at_s = self._reap_at_s = 0.0
+        self._reap_at_s = 0.0
 
     def begin(self) -> None:
         """Idempotent."""
@@ -87,9 +71,6 @@ class Keeper:
         now_s = time.monotonic()
         if not self._here:
             await self._look_at_names()
-            if self._has_admin and now_s >= self._look_at_s:
-                self._look_at_s = now_s + NAMESPACE_LOOK_S
-                await self._look_at_namespaces()
         if now_s >= self._reap_at_s:
             await self.reap()
 
@@ -137,34 +118,3 @@ class Keeper:
                     "" if len(names) <= 20 else f" and {len(names) - 20} more",
                 )
         self._looked_for_lost = True
-
-    # --- namespaces --------------------------------------------------------------------------
-
-    async def _look_at_namespaces(self) -> None:
-        """Of those that were written to since: is it still the same one that its key leads to?"""
-        kept = list(self._kept())
-        self._seen = {one: self._seen.get(one, _Seen()) for one in kept}
-        for one, seen in self._seen.items():
-            commits = one.commits
-            if commits != seen.commits:
-                await self._look_at(one, seen)
-                seen.commits = commits
-
-    async def _look_at(self, one: Kept, seen: _Seen) -> None:
-        try:
-            ns_id = (await self._store.namespace_info(one.identity.key)).ns_id
-        except Forbidden:
-            self._has_admin = False
-            return
-        except NotFound:
-            ns_id = ""
-        if ns_id == (seen.ns_id or ns_id) != "":
-            seen.ns_id = ns_id
-            return
-        log.warning(
-            "world %s: its namespace %s was deleted or replaced without this gateway; what was written to it "
-            "since is gone with it",
-            one.identity.name,
-            one.identity.key,
-        )
-        one.on_gone()

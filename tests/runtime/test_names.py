@@ -21,7 +21,7 @@ from gateway.runtime.gateway import Gateway
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageWrite
 from gateway.store.world import catalogue, retiring
 from gateway.wire import Control, decode_message
-from tests.runtime.conftest import StartGateway, body, client_of, frame, until
+from tests.runtime.conftest import StartGateway, body, client_of, frame
 from tests.store.standin import Served, serving
 
 Start = Callable[[], Awaitable[httpx.AsyncClient]]
@@ -319,10 +319,6 @@ async def test_an_inventory_taken_away_by_mvstores_tools_can_be_filled_again(
 ) -> None:
     await put(a, "inventories/bob/items", "sword", b"old")
     await mvstore.standin.delete("inv~bob")
-    keeper = gateway_of(a).worlds.keeper
-    keeper._look_at_s = 0.0
-    registry = gateway_of(a).entities.registry
-    await until(lambda: not registry.databases)
     await put(a, "inventories/bob/items", "shield", b"new")
     await mvstore.standin.advance(130)
     for client in (a, b):
