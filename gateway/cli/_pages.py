@@ -71,11 +71,15 @@ def namespace(name: Named) -> Namespace:
 
 def namespace_meant(store: BlockingStore, name: Named, *, create: bool = False) -> Namespace:
     """The namespace that a name means in this store: of a world that was deleted and made again, the newest.
-    Raises ``UnknownWorld`` for one that was deleted, unless it is to be made."""
+    A key means itself, and ``NAME~1`` the first of that name, whose key is the plain name. Raises ``UnknownWorld``
+    for one that was deleted, unless it is to be made."""
     from gateway.store.base import Namespace
     from gateway.store.world import naming
     from gateway.wire import is_world_name
 
+    first = name.key.removesuffix("~1")
+    if first != name.key and is_world_name(first):
+        return Namespace(first, name.proof)
     if name.proof is not None or not is_world_name(name.key):
         return namespace(name)
     if not create:

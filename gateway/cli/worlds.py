@@ -117,11 +117,12 @@ def _table(worlds: list[Mapping[str, Any]]) -> None:
     if not worlds:
         print("no worlds yet; mvgateway publish WORLD makes one")
         return
+    columns = (*COLUMNS, "error") if any("error" in world for world in worlds) else COLUMNS
     table = Table(box=None, header_style="bold")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "world" else "right")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("world", "error") else "right")
     for world in worlds:
-        table.add_row(*(_cell(world.get(column)) for column in COLUMNS))
+        table.add_row(*(_cell(world.get(column)) for column in columns))
     Console().print(table)
 
 

@@ -316,6 +316,8 @@ def test_every_verb_finds_the_newest_world_of_a_name(
     assert exported.execute("SELECT count(*) FROM frames").get == newest.seq
     exported.close()
     assert run(capsys, "sql", "w~2", "SELECT 1", *where)[0] == 0, "by its key, too"
+    first = json.loads(run(capsys, "sql", "w~1", "SELECT max(tick) AS tick FROM frames", *where, "--json")[1])
+    assert first == [{"tick": 10}]
     assert run(capsys, "branch", "w", "b", *where)[0] == 0
     assert run(capsys, "archive", "w", str(tmp_path / "archive"), *where)[0] == 0
     opened = EmbeddedStore.open(folder)
