@@ -21,6 +21,7 @@ from gateway.store.entities import schema
 from gateway.store.world import naming
 from gateway.store.world.identity import Guard, Identity
 from gateway.store.world.soundness import check_writable
+from gateway.store.world.turns import to_the_end
 
 T = TypeVar("T")
 
@@ -125,11 +126,7 @@ class OwnWriter:
 async def in_thread(executor: Executor, fn: Callable[[], T]) -> T:
     """``fn()`` in a thread; a cancelled caller still waits until the thread is done with it."""
     future = asyncio.get_running_loop().run_in_executor(executor, fn)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.gather(future, return_exceptions=True)
-        raise
+    return await to_the_end(future)
 
 
 async def together(

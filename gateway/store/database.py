@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Final, TypeVar
 
 import apsw
@@ -41,6 +42,8 @@ _HARMLESS: Final = (
     apsw.ReadOnlyError,
 )
 """Errors of the statement alone: after them the connection is as good as before."""
+_NAMES: Final = count(1)
+"""Never the same twice: SQLite finds a VFS by its name, and one whose database was dropped may be there for a while."""
 _PAUSE_S: Final = 0.001
 _PAUSE_S_MAX: Final = 0.05
 
@@ -162,7 +165,7 @@ class Database:
 
     def _connect(self) -> apsw.Connection:
         if self._vfs is None:
-            self._vfs = PagesVFS(f"mvpages-{id(self):x}", self.pages)
+            self._vfs = PagesVFS(f"mvpages-{next(_NAMES)}", self.pages)
         flags = apsw.SQLITE_OPEN_READONLY if self.pages.read_only else apsw.SQLITE_OPEN_READWRITE
         try:
             connection = apsw.Connection(self.pages.ns.key, flags=flags, vfs=self._vfs.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gateway.store.embedded import Engine
 from gateway.store.embedded.engine import EmbeddedOptions
 from gateway.store.world import WorldDatabase
 from gateway.store.world.together import append_each
-from gateway.store.world.turns import Turn
+from gateway.store.world.turns import Turn, to_the_end
 from gateway.wire.journal import Batch
 from tests.store.recording import START_US, Recorder
 
@@ -111,3 +112,28 @@ async def test_a_turn_goes_to_those_who_wait_in_their_order_and_past_those_who_g
     await asyncio.gather(*tasks, return_exceptions=True)
     assert order == ["c"]
     assert turn.take_now()
+
+
+async def test_who_is_cancelled_again_and_again_still_waits_for_the_thread_that_has_the_database() -> None:
+    gate, ended = threading.Event(), list[str]()
+
+    def work() -> None:
+        gate.wait(30)
+        ended.append("thread")
+
+    async def call() -> None:
+        try:
+            await to_the_end(asyncio.get_running_loop().run_in_executor(None, work))
+        finally:
+            ended.append("caller")
+
+    task = asyncio.create_task(call())
+    for _ in range(5):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    assert ended == []
+    gate.set()
+    await asyncio.gather(task, return_exceptions=True)
+    assert ended == ["thread", "caller"]
+    assert task.cancelled()

@@ -26,7 +26,7 @@ from gateway.store.world.maintenance import Upkeep, Written
 from gateway.store.world.opening import Opening
 from gateway.store.world.schema import Part, Retention, WorldInfo
 from gateway.store.world.state import MakeState, Recovered
-from gateway.store.world.turns import Turn
+from gateway.store.world.turns import Turn, to_the_end
 from gateway.wire.framecodec import LEVEL
 from gateway.wire.journal import Batch, Gap, JournalFrame
 
@@ -83,10 +83,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._executor, fn)
         try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+            return await to_the_end(future)
         finally:
             self._used_at = loop.time()
             if self._timer is None and not self._closed:

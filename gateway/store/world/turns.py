@@ -1,10 +1,27 @@
-"""Whose turn it is: a lock for the event loop that can also be taken without waiting. Room: store."""
+"""Whose turn it is: a lock for the event loop that can also be taken without waiting; and the end of a turn that
+a thread has. Room: store."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def to_the_end(future: asyncio.Future[T]) -> T:
+    """What a thread answers. Who is cancelled waits all the same until the thread is done, however often it is
+    cancelled: two threads in one database are the end of the process."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        raise
 
 
 class Turn:
