@@ -47,6 +47,7 @@ class Homing:
         self._linger_s = linger_s
         self._known: tuple[int, int] | None = (recording.opened.last_seq, recording.opened.epoch)
         self._changing = asyncio.Lock()
+        self._begun = False
         self._users = 0
         self._used_at = time.monotonic()
         self._refreshed_at = float("-inf")
@@ -54,8 +55,9 @@ class Homing:
 
     @property
     def held(self) -> bool:
-        """True while this gateway is the world's home."""
-        return self.home.held
+        """True while this gateway is the world's home, and its rules start from what the store holds: before that, what
+        is published would be forgotten when they do."""
+        return self.home.held and self._begun
 
     @property
     def in_use(self) -> bool:
@@ -85,10 +87,12 @@ class Homing:
         async with self._changing:
             if self.held:
                 return
+            self._begun = False
             sign = await self.home.take(judged)
             self.wrote_at = time.monotonic()
             try:
                 await self._adopt(sign)
+                self._begun = True
             except BaseException:
                 with suppress(Exception):
                     await self.home.give_up()
@@ -149,7 +153,7 @@ class Homing:
 
     def lost(self, error: WorldHeld) -> None:
         """The store refused what was written here: another gateway is the home. Everybody is told; idempotent."""
-        if self.held:
+        if self.home.held:
             self.home.lose(self.home.named(error))
             self.forgo(error)
 
