@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from gateway import __version__
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, StoreDamaged
 
 __all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "Verb", "build_parser", "main", "verb_names"]
 
@@ -105,5 +105,12 @@ def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except GatewayError as error:
-        print(f"mvgateway {args.verb}: {error.message}", file=sys.stderr)
+        print(f"mvgateway {args.verb}: {error.message}{_way_out(error)}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+
+
+def _way_out(error: GatewayError) -> str:
+    """Damage on disk has one way out, whoever meets it."""
+    if not isinstance(error, StoreDamaged) or "salvage" in error.message:
+        return ""
+    return "; `mvgateway store salvage DIR --to NEWDIR` gets out of the store's folder what can be read"

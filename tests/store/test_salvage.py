@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -203,3 +204,34 @@ def test_a_store_that_is_hit_where_the_names_are_keeps_its_pages(wreck: Wreck, t
     assert not report.is_whole
     assert report.ok > len([place for place in wreck.hashes if place[0] == WORLDS[0]]) / 2
     assert WORLDS[0] in {each.name for each in report.namespaces}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_hit_all_over_gives_nothing_that_never_was(wreck: Wreck, seed: int, tmp_path: Path) -> None:
+    dice = random.Random(seed)
+    shutil.copytree(wreck.folder, tmp_path / "hurt")
+    for path in (tmp_path / "hurt").glob("store.sqlite*"):
+        data = bytearray(path.read_bytes())
+        for _ in range(3 * 10 ** (seed % 3)):
+            data[dice.randrange(len(data))] ^= dice.randrange(1, 256)
+        path.write_bytes(data)
+    report = salvage(tmp_path / "hurt", tmp_path / "out")
+    assert not report.is_whole
+    found = versions_in(tmp_path / "out")
+    assert all(digest == wreck.hashes.get(place, digest) for place, digest in found.items())
+    for each in report.namespaces:
+        if each.name in WORLDS and each.database not in ("damaged", "gone", "none"):
+            for place, records in states_of(tmp_path / "out", each.name).items():
+                assert records == wreck.states[each.name][place], (each.name, each.database, place)
+
+
+@pytest.mark.parametrize("left", [b"", b"not a database at all" * 400, bytes(50_000)])
+def test_of_a_file_that_is_no_store_any_more_nothing_comes_and_nothing_fails(
+    left: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "hurt").mkdir()
+    (tmp_path / "hurt" / "store.sqlite").write_bytes(left)
+    report = salvage(tmp_path / "hurt", tmp_path / "out")
+    assert (report.ok, report.namespaces) == (0, [])
+    assert report.damage
+    assert check(tmp_path / "out").damaged == 0

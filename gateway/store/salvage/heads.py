@@ -30,9 +30,6 @@ def mend(engine: Engine, found: list[Salvaged], tell: Callable[[str], object], *
     """Look at every database and say in ``found`` what became of it. ``hurt``: the file was damaged, so one
     that is empty may not have been."""
     for each in found:
-        if hurt and not each.ok and not each.lost:
-            each.database, each.detail = "gone", "no page of it is left, if it had any"
-            continue
         try:
             _mend(engine, each, hurt=hurt or bool(each.lost))
         except (GatewayError, apsw.Error) as error:
@@ -49,7 +46,11 @@ def opened(folder: str) -> Engine:
 def _mend(engine: Engine, each: Salvaged, *, hurt: bool) -> None:
     ns = Namespace(each.name)
     state = engine.registry.require(each.name)
-    if not _holds_a_database(engine, ns, each.rid, overlay=bool(state.chain)):
+    if not state.chain and not _has_pages(engine, each.rid):
+        if hurt:
+            each.database, each.detail = "gone", "no page of it is left, if it had any"
+        return
+    if not _holds_a_database(engine, ns):
         return
     wrong = _wrong(engine, ns, None, hurt=hurt)
     if wrong is None:
@@ -82,11 +83,13 @@ def _rows_at(engine: Engine, ns: Namespace, version: str) -> int:
         database.close()
 
 
-def _holds_a_database(engine: Engine, ns: Namespace, rid: int, *, overlay: bool) -> bool:
-    """Whether it holds a SQLite database, or what is left of one."""
+def _has_pages(engine: Engine, rid: int) -> bool:
     with engine.pool.cursor() as cursor:
-        if not overlay and not ask(cursor, "SELECT 1 FROM page WHERE ns = ? LIMIT 1", (rid,)):
-            return False
+        return bool(ask(cursor, "SELECT 1 FROM page WHERE ns = ? LIMIT 1", (rid,)))
+
+
+def _holds_a_database(engine: Engine, ns: Namespace) -> bool:
+    """Whether it holds a SQLite database, or what is left of one."""
     try:
         first = engine.read(ns, [PageRead(0, engine.stat(ns).version)])[0].data
     except GatewayError:
