@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway import limits
 from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.http2 import Http2
@@ -239,6 +240,26 @@ async def test_requests_that_keep_coming_while_others_are_answered_are_each_answ
     assert transport.written.count(b"HTTP/1.1 ") == 600
     assert not serving.refused
     conversation.connection_lost(None)
+
+
+async def test_a_body_of_tiny_chunks_leaves_the_loop_to_others_after_a_few() -> None:
+    taken = most = 0
+
+    async def count(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal taken
+        while (await receive())["type"] == "http.request":
+            taken += 1
+
+    conversation, _ = talk(Http1, serving := service(count))
+    head = b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    conversation.data_received(head + b"1\r\na\r\n" * 30_000)
+    while taken < 30_000:
+        before = taken
+        await asyncio.sleep(0)
+        most = max(most, taken - before)
+    assert most <= 3 * limits.TCP_EVENTS_PER_TURN
+    conversation.connection_lost(None)
+    await asyncio.wait(list(serving.tasks))
 
 
 @pytest.mark.parametrize("data", HTTP2[:-1])

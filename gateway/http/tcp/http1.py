@@ -310,7 +310,8 @@ class Http1(Conversation):
             go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             self.write(b"".join(self._frame(go_on)))
         self.deadline = self.loop.time() + limits.HTTP_BODY_S_MAX
-        self._pull()
+        if not self._is_pulling:
+            self._pull()  # else this turn of the loop has had its share
 
     def consumed(self, size: int) -> None:
         self.deadline = math.inf
