@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gateway import limits
+from gateway.errors import StoreUnavailable
 from gateway.store.base import Namespace, PageContent, PageRead
 from gateway.store.remote import bodies
 from gateway.store.remote.asking import Asker, Incomplete, bears
@@ -52,9 +53,11 @@ class Reading:
             reads = [read if read.hash else read._replace(version=min(read.version, head)) for read in reads]
         try:
             return await self._read_once(ns, reads, more_s=began - self._clock())
-        except Incomplete as error:
+        except StoreUnavailable as error:
             if mark is None and at and await self._sunken.lift(ns, at[0], mark):
                 return await self._read_once(ns, reads)
+            if not isinstance(error, Incomplete):
+                raise
             raise bodies.unreadable(error) from error
 
     async def _read_once(

@@ -224,7 +224,7 @@ async def test_many_readers_lift_a_head_once(store: Store, served: Served) -> No
 async def test_a_head_is_lifted_without_an_admin_api_too(served: Served) -> None:
     ns, version = await sunk(served)
     bare = RemoteStore(
-        [HttpxTransport(served.url)], options=RemoteOptions(deadline_s=0.5, check_assumed=True)
+        [HttpxTransport(served.url)], options=RemoteOptions(deadline_s=2.0, check_assumed=True)
     )
     assert (await bare.read(ns, [PageRead(0, version)]))[0].data == A
     await bare.aclose()
