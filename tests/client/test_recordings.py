@@ -19,6 +19,7 @@ from gateway.client.verifying import Verifier
 from gateway.errors import Conflict, NotFound, NothingRecorded, Unprocessable
 from gateway.store.embedded import EmbeddedStore
 from tests.client.filming import Filmed, film
+from tests.recordings.once import write_once
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any]:
@@ -199,3 +200,24 @@ def test_a_recording_is_drawn_with_its_gaps_and_marks(tmp_path: Path) -> None:
     drawn = ElementTree.fromstring(out.read_text())
     assert drawn.tag.endswith("svg")
     assert ">gap<" in out.read_text()
+
+
+def test_damage_before_the_first_keyframe_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = EmbeddedStore.open(tmp_path / "store")
+    store.engine.create_namespace("w")
+    write_once(store.engine, "w", 40, keyframe_ticks=(30,))
+    store.close()
+    flags = ("--store", tmp_path / "store")
+    assert run(capsys, "verify", "w", *flags)[1]["rows"] == 41
+    assert main(["sql", "w", "DELETE FROM frames WHERE seq = 12", "--write", *map(str, flags)]) == 0
+    capsys.readouterr()
+    code, report = run(capsys, "verify", "w", *flags)
+    assert (code, report["ok"]) == (1, 1)
+    assert "row 12 is missing" in report["damaged"][0]["why"]
+    assert main(["sql", "w", "DELETE FROM frames WHERE seq < 12", "--write", *map(str, flags)]) == 0
+    capsys.readouterr()
+    code, report = run(capsys, "verify", "w", *flags)
+    assert code == 1
+    assert "row 13 is the first" in report["damaged"][0]["why"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from gateway.cli import main
 from gateway.client import HttpClient, Trust
@@ -78,3 +81,12 @@ def test_a_film_from_a_gateway_has_both_times(serving: GatewayProcess, tmp_path:
         rows = plain.execute("SELECT tick, received_at, sent_at FROM frames WHERE keyframe = 0").fetchall()
     assert len(rows) == SIZE - 1
     assert all(received == BEGIN_US + tick * TICK_US == sent + 500 for tick, received, sent in rows)
+
+
+def test_a_gateway_verifies_the_rows_before_the_first_keyframe_too(
+    serving: GatewayProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_url = ["--url", url_of(serving), "--ca", str(ca_of(serving))]
+    assert main(["verify", WORLD, *by_url, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["rows"], report["ok"], report["damaged"]) == (SIZE, 1, [])
