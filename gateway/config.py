@@ -132,6 +132,12 @@ class Settings:
         high=100_000,
     )
     marks_per_world_max: int = _setting(limits.MARKS_MAX, "marks of one world", low=1, high=1_000_000)
+    entities_per_world_max: int = _setting(
+        limits.ENTITIES_PER_WORLD_MAX,
+        "entities of one world, and items of one inventory",
+        low=1,
+        high=10_000_000,
+    )
     requests_per_address_per_s: int = _setting(
         limits.REQUESTS_PER_ADDRESS_PER_S,
         "HTTP requests of one address a second, the page plane's apart; ten seconds' worth at once",

@@ -806,6 +806,8 @@ ENTITY_BATCH_BYTES_MAX: Final = 16 * MIB
 """All operations of one batch: they wait in memory for their one commit."""
 ENTITY_PAGE_MAX: Final = 1_000
 """Entities of one page of a list."""
+ENTITIES_PER_WORLD_MAX: Final = 100_000
+"""Default of ``entities_per_world_max``: counted in a millisecond, and a list of them has a hundred pages."""
 ENTITY_PAGE_BYTES_MAX: Final = 4 * MIB
 """States of one page of a list, besides its last entity's: the rest comes with the next page."""
 ENTITY_SCAN_ROWS: Final = 64

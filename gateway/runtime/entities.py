@@ -88,7 +88,10 @@ class EntityService:
     @_once_more
     async def put(self, place: Place, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
         database = await self._database(place)
-        return await database.write(lambda c, now_us: rows.put(c, wanted, actor, now_us), len(wanted.state))
+        most = self._worlds.settings.entities_per_world_max
+        return await database.write(
+            lambda c, now_us: rows.put(c, wanted, actor, now_us, most), len(wanted.state)
+        )
 
     @_once_more
     async def patch(self, place: Place, wanted: Patch, actor: Actor) -> Entity:
@@ -106,7 +109,8 @@ class EntityService:
     async def batch(self, place: Place, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
         database = await self._database(place)
         size_bytes = sum(len(one.state) for one in operations if isinstance(one, Put))
-        return await database.write(lambda c, now_us: _batch(c, operations, actor, now_us), size_bytes)
+        most = self._worlds.settings.entities_per_world_max
+        return await database.write(lambda c, now_us: _batch(c, operations, actor, now_us, most), size_bytes)
 
     @_once_more
     async def page(
@@ -261,7 +265,11 @@ class EntityService:
 
 
 def _batch(
-    connection: apsw.Connection, operations: Sequence[Operation], actor: Actor, now_us: int
+    connection: apsw.Connection,
+    operations: Sequence[Operation],
+    actor: Actor,
+    now_us: int,
+    entities_max: int,
 ) -> list[Outcome]:
     """All operations, or :class:`BatchRefused` (the caller's savepoint undoes what was done)."""
     outcomes: list[Outcome] = []
@@ -269,7 +277,7 @@ def _batch(
     got_bytes = 0
     for index, operation in enumerate(operations):
         try:
-            outcomes.append(_operate(connection, operation, actor, now_us))
+            outcomes.append(_operate(connection, operation, actor, now_us, entities_max))
             found = outcomes[-1].entity if isinstance(operation, Get) else None
             got_bytes += 0 if found is None else len(found.state)
             if got_bytes > ENTITY_BATCH_BYTES_MAX:
@@ -283,9 +291,11 @@ def _batch(
     return outcomes
 
 
-def _operate(connection: apsw.Connection, operation: Operation, actor: Actor, now_us: int) -> Outcome:
+def _operate(
+    connection: apsw.Connection, operation: Operation, actor: Actor, now_us: int, entities_max: int
+) -> Outcome:
     if isinstance(operation, Put):
-        entity, created = rows.put(connection, operation, actor, now_us)
+        entity, created = rows.put(connection, operation, actor, now_us, entities_max)
         return Outcome(operation, entity, entity.revision, created)
     if isinstance(operation, Delete):
         return Outcome(operation, revision=rows.delete(connection, operation, actor, now_us))

@@ -74,6 +74,12 @@ async def ask(gateway: Gateway, stack: AsyncExitStack, n: int) -> str:
     return told
 
 
+async def put_entity(gateway: Gateway, stack: AsyncExitStack, n: int) -> str:
+    if n:  # to replace what is there is no more of it
+        assert await answered(gateway, "PUT", "/v1/inventories/ann/items/e0", content=b"y") == ""
+    return await answered(gateway, "PUT", f"/v1/inventories/ann/items/e{n}", content=b"x")
+
+
 async def put_record(gateway: Gateway, stack: AsyncExitStack, n: int) -> str:
     return await answered(
         gateway, "POST", "/v1/worlds/w/frames", content=body(frame(n + 1, {n: os.urandom(500)}))
@@ -100,6 +106,7 @@ BOUNDS: list[tuple[str, dict[str, int], int, Work]] = [
     ("readers_per_world_max", {"readers_per_world_max": 3}, 3, read),
     ("replays_max", {"replays_max": 4}, 1, replay),
     ("marks_per_world_max", {"marks_per_world_max": 2}, 2, mark),
+    ("entities_per_world_max", {"entities_per_world_max": 3}, 3, put_entity),
     ("requests_per_address_per_s", {"requests_per_address_per_s": 1}, 10, ask),
     ("records_per_world_max", {"records_per_world_max": 4}, 4, put_record),
     ("world_bytes_max", {"world_bytes_max": 3_300}, 3, put_bytes),

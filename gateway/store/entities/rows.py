@@ -9,9 +9,10 @@ from typing import Any, Final
 import apsw
 
 from gateway.errors import Conflict, NotFound
-from gateway.limits import ENTITY_TOMBSTONES_MAX
+from gateway.limits import ENTITIES_PER_WORLD_MAX, ENTITY_TOMBSTONES_MAX
 from gateway.store.entities.leases import must_own
 from gateway.store.entities.schema import FORGOTTEN, is_there, next_revision, set_meta
+from gateway.wire.entities.refusals import Full
 from gateway.wire.entities.transfers import InTransfer
 from gateway.wire.entities.values import Actor, Delete, Entity, Patch, Put
 
@@ -74,8 +75,15 @@ def writable(connection: apsw.Connection, entity: Entity, actor: Actor, now_us: 
     must_own(connection, entity.owner, actor, now_us)
 
 
-def put(connection: apsw.Connection, wanted: Put, actor: Actor, now_us: int) -> tuple[Entity, bool]:
-    """Create or replace. Answers (the entity as stored, created)."""
+def put(
+    connection: apsw.Connection,
+    wanted: Put,
+    actor: Actor,
+    now_us: int,
+    entities_max: int = ENTITIES_PER_WORLD_MAX,
+) -> tuple[Entity, bool]:
+    """Create or replace. Answers (the entity as stored, created). Raises :class:`Full` where a new one would be one
+    more than ``entities_max``; what comes by transfer or trade was made elsewhere, and is let in."""
     old = find(connection, wanted.id)
     wanted.when.check(wanted.id, None if old is None else old.revision)
     if old is not None:
@@ -98,8 +106,21 @@ def put(connection: apsw.Connection, wanted: Put, actor: Actor, now_us: int) -> 
         revision=next_revision(connection),
         quantity=base.quantity if wanted.quantity is None else wanted.quantity,
     )
+    if old is None and entity.revision > entities_max:  # each of them has had a revision of its own
+        _check_room(connection, entities_max)
     save(connection, entity, old)
     return entity, old is None
+
+
+def _check_room(connection: apsw.Connection, entities_max: int) -> None:
+    sql = "SELECT count(*) FROM (SELECT 1 FROM entities LIMIT ?)"
+    if connection.execute(sql, (entities_max,)).get >= entities_max:
+        raise Full(
+            f"there are {entities_max} entities here, which is the bound; delete some, or start the gateway with a higher "
+            "--entities-per-world-max",
+            bound="--entities-per-world-max",
+            limit=entities_max,
+        )
 
 
 def patch(connection: apsw.Connection, wanted: Patch, actor: Actor, now_us: int) -> Entity:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.errors import Conflict, Forbidden, GatewayError, NotFound, Unprocessable
+from gateway.errors import Conflict, Forbidden, GatewayError, NotFound, TooLarge, Unprocessable
+
+
+class Full(TooLarge):
+    """A world has as many entities, or an inventory as many items, as it may."""
+
+    code = "full"
+    title = "Full"
 
 
 class NotOwner(Forbidden):
