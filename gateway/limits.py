@@ -63,8 +63,8 @@ STATE_UNREAD_BYTES_MAX: Final = 64 * KIB
 """A frame up to here may stay unread beside the state that it renews; a larger one would double what a world holds."""
 RECORDS_PER_WORLD_MAX: Final = 40_960
 """Default of the setting ``records_per_world_max``: more than twenty busy zones; some 200 bytes each besides what they hold."""
-WORLD_BYTES_MAX: Final = 6 * MIB
-"""Default of the setting ``world_bytes_max``: thirty busy zones. A state is in memory some four times over while its
+WORLD_BYTES_MAX: Final = 5 * MIB
+"""Default of the setting ``world_bytes_max``: twenty-five busy zones. A state is in memory some four times over while its
 keyframe is packed and written, and a flood must not take more than 64 MiB."""
 RECORD_HELD_BYTES: Final = 12
 """What a record counts for besides its bytes: what stands before them in a keyframe (tick, key, length)."""
