@@ -15,6 +15,12 @@ WORLD_NAME_CHARS_MAX: Final = 63
 """One DNS label, and far below mvstore's namespace key bound."""
 
 # --- wire/frames -------------------------------------------------------------------------
+FRAME_CHAIN_RUNS_MAX: Final = 64
+"""Lists of keys whose values stay joined, in one chain: a frame of 64 messages."""
+VARIANT_HASHED_KEY_BYTES_MAX: Final = 4096
+"""A key longer than this is hashed by its ends and length only: nested keys must not cost depth x size."""
+VARIANT_REPR_CHARS_MAX: Final = 10_000
+"""A container prints at most about this much of itself: enough for a screen, bounded for a log."""
 DATAGRAM_SAFE_BYTES: Final = 1_100
 """Always fits one QUIC datagram: 1,200 (RFC 9000 section 14) less packet and session overhead."""
 STREAM_MESSAGE_BYTES_MAX: Final = 16 * MIB
@@ -51,6 +57,18 @@ ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
 """What RFC 8878 asks every decoder to take; a larger window would cost memory at a peer's word."""
 
 # --- core --------------------------------------------------------------------------------
+WEIGHT_MAX: Final = 1_000_000.0
+"""A million times as much as a key that nobody named: more is a mistake."""
+STREAM_PATIENCE_S_MAX: Final = 60.0
+"""How long a stream under way is waited for at the most, however often it was given up before."""
+CAPACITY_RECOUNT_MESSAGES: Final = 64
+"""Messages that may come to a state that is nearly full before it is counted anew: some milliseconds' work."""
+STALE_DROPPED_MIN: Final = 256
+"""Slots that have been served are cut off a queue's front when so many, and most of it, are."""
+JOURNAL_ROW_MESSAGES_MAX: Final = 64
+"""Parts that share a row; a larger frame takes several."""
+ORIGIN_SHOWN_CHARS_MAX: Final = 128
+"""A refusal repeats no more than this of what it refuses."""
 QUERY_FIELDS_MAX: Final = 32
 """A live session's query has eight keys."""
 BUDGET_KBPS_MAX: Final = 10_000_000
@@ -182,6 +200,18 @@ VFS_DEADLINE_S: Final = 5.0
 """How long a transaction is run again before its caller hears of it: nothing waits longer without telling."""
 
 # --- store/embedded ----------------------------------------------------------------------
+STORE_WAL_KEEP_BYTES: Final = 64 * 1024 * 1024
+"""What the log file keeps on disk when it starts again: half of its bound."""
+STORE_BUSY_TIMEOUT_MS: Final = 5_000
+"""How long SQLite waits for another process that copies the log or makes a backup."""
+STORE_READER_CACHE_KIB: Final = 4 * 1024
+"""The same of each reading connection."""
+STORE_WRITER_CACHE_KIB: Final = 8 * 1024
+"""The cache of the one writing connection: the inner pages of some gigabytes, and a batch."""
+STORE_BACKUP_STEP_PAGES: Final = 4_096
+"""Pages copied in one step of a backup: 16 MiB, after which writers get their turn."""
+STORE_STRUCTURE_FINDINGS_MAX: Final = 100
+"""Damage of a store that is told line by line: a screenful or two."""
 STORE_NAMESPACES_CACHED_MAX: Final = 4_096
 """Namespaces whose head and lock are held in memory, half a KiB each; the others are looked up."""
 STORE_READ_CONNECTIONS_KEPT: Final = 8
@@ -395,6 +425,22 @@ STORE_CACHE_BATCHES_AT_ONCE: Final = 4
 """Upstream batches under way at once; what is wanted meanwhile travels together in the next."""
 
 # --- quic --------------------------------------------------------------------------------
+H3_CONTROL_FRAME_BYTES_MAX: Final = 4_096
+"""A frame of the control stream: SETTINGS have some hundred bytes."""
+H3_RESPONSE_BYTES_MAX: Final = 64 * MIB
+"""A whole response that a client takes into memory: a page batch is 6.5 MB, a large state 16."""
+H3_UNSENT_FEW_STREAMS: Final = 4
+"""So many streams hold little enough without a look."""
+QUIC_LOOKED_UP_MAX: Final = 32
+"""Packet numbers of a range that are looked up one by one, rather than found in a list of all in flight."""
+WT_CLOSE_WAIT_S: Final = 1.0
+"""How long a session's last control messages may take before the close capsule follows."""
+QUIC_REFUSAL_REASON_BYTES_MAX: Final = 64
+"""Said in one small packet, to an address that may be forged."""
+QUIC_ACK_RANGES_MAX: Final = 512
+"""More ranges than fit any packet of ours: such an ACK is left to aioquic."""
+QUIC_RESETS_PER_S_MAX: Final = 1_000
+"""Stateless resets answered a second: enough for every reader of a crashed run, no use as an amplifier."""
 QUIC_CONNECTIONS_MAX: Final = 4_096
 """Default of the setting ``quic_connections_max``. One costs some 100 KiB: this many stay below half a gigabyte."""
 QUIC_HALF_OPEN_MAX: Final = 512
@@ -703,6 +749,22 @@ CLIENT_HTTP_BODY_BYTES_MAX: Final = 256 * MIB
 """A state of a million records of 100 bytes with their heads is 112 MB."""
 
 # --- runtime -----------------------------------------------------------------------------
+UDP_LINGER_S: Final = 30.0
+"""How long a plain UDP publisher may be silent before its world is free."""
+JOURNAL_RETRY_S_MAX: Final = 1.0
+"""Longest such wait: an outage that ends is noticed within a second."""
+JOURNAL_RETRY_S_MIN: Final = 0.05
+"""First wait before a journal asks a store again that did not answer."""
+PORT_TRIES_MAX: Final = 32
+"""Ports tried until one is free for UDP and TCP alike."""
+REPLAYS_PEER_SHARE: Final = 4
+"""One address may have a quarter of all replays."""
+DURABLE_S_MAX: Final = 10.0
+"""How long a POST waits for a store that takes nothing."""
+ENTITY_SCAN_KEPT_S: Final = 10.0
+"""How long: clients that start together after a crash or a change of level come within it."""
+ENTITY_SCANS_KEPT_MAX: Final = 4
+"""Different filters whose newest scan is kept."""
 CERTIFICATE_DAYS: Final = 13
 """Browsers pin a self-signed certificate by hash only if it is valid for under 14 days."""
 CERTIFICATE_RENEW_DAYS: Final = 3

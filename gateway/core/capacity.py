@@ -8,14 +8,10 @@ bound. Near the bound each record is weighed, and the count made anew every so m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-from gateway.limits import RECORD_HELD_BYTES
+from gateway.limits import CAPACITY_RECOUNT_MESSAGES, RECORD_HELD_BYTES
 
 Records = Mapping[int, tuple[int, bytes]]
-
-RECOUNT_MESSAGES: Final = 64
-"""Messages that may come to a state that is nearly full before it is counted anew: some milliseconds' work."""
 
 
 class Capacity:
@@ -30,7 +26,7 @@ class Capacity:
         """Whether the last record that was refused was so for its bytes, and not for being one more."""
         self._bytes = 0
         self._is_near = False
-        self._since = RECOUNT_MESSAGES
+        self._since = CAPACITY_RECOUNT_MESSAGES
 
     def misfits(
         self, records: Records, keys: Sequence[int], values: Sequence[bytes | None]
@@ -65,7 +61,7 @@ class Capacity:
         """One record after the other. What makes the state no larger always fits; what makes it smaller gives
         room once the state is counted anew, for it may turn out to come too late."""
         self._since += 1
-        if self._since > RECOUNT_MESSAGES:
+        if self._since > CAPACITY_RECOUNT_MESSAGES:
             self._recount(records)
         count, misfits = len(records), []
         seen: dict[int, int] = {}

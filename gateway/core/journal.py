@@ -16,13 +16,11 @@ from gateway.core.counters import Counters
 from gateway.core.gaps import GapTracker
 from gateway.core.keyframes import SharedKeyframe
 from gateway.core.ports import Mark
-from gateway.limits import JOURNAL_GAPS_MAX, JOURNAL_LET_GO_TOLD_MAX
+from gateway.limits import JOURNAL_GAPS_MAX, JOURNAL_LET_GO_TOLD_MAX, JOURNAL_ROW_MESSAGES_MAX
 from gateway.wire.journal import Batch, Gap, JournalFrame
 
 ROW_OVERHEAD_BYTES = 200
 """What one buffered message costs besides its bytes."""
-ROW_MESSAGES_MAX = 64
-"""Parts that share a row; a larger frame takes several."""
 _TICK_MASK: Final = 0xFFFF_FFFF
 _row: Final[Any] = partial(tuple.__new__, JournalFrame)
 """A row of a tuple of its fields, in their order: one is made for every message."""
@@ -145,7 +143,7 @@ class JournalBuffer:
         if (
             (last.epoch, last.tick) != (epoch, tick)
             or last.keyframe
-            or len(last.messages) >= ROW_MESSAGES_MAX
+            or len(last.messages) >= JOURNAL_ROW_MESSAGES_MAX
         ):
             return False
         self._rows[-1] = last._replace(messages=(*last.messages, message))

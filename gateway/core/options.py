@@ -14,11 +14,10 @@ from urllib.parse import parse_qsl
 
 from gateway.core.ports import LiveOptions
 from gateway.errors import BadInput
-from gateway.limits import BUDGET_KBPS_MAX, FOCUS_KEYS_MAX, FOLLOW_CHARS_MAX, QUERY_FIELDS_MAX
+from gateway.limits import BUDGET_KBPS_MAX, FOCUS_KEYS_MAX, FOLLOW_CHARS_MAX, QUERY_FIELDS_MAX, WEIGHT_MAX
 
 FOCUS_WEIGHT: Final = 4.0
 """The weight of a key that is named without one; keys that are not named have 1."""
-WEIGHT_MAX: Final = 1_000_000.0
 U32_MAX: Final = 0xFFFF_FFFF
 RESUME_HEX_DIGITS: Final = 32
 """128 bits: nobody guesses them."""

@@ -20,11 +20,10 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
 
 from gateway.errors import ConfigError, Forbidden, GatewayError
+from gateway.limits import ORIGIN_SHOWN_CHARS_MAX
 
 ANY = "*"
 FLAG = "--allow-origin"
-SHOWN_CHARS_MAX = 128
-"""A refusal repeats no more than this of what it refuses."""
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
 _AUTHORITY = re.compile(r"([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::[0-9]{0,5})?")
@@ -81,7 +80,7 @@ class Origins:
         if loopback and authority and not self._any:
             self._check_name(authority)
         if origin is not None and not self._is_served(scheme, authority, origin, loopback):
-            shown = origin[:SHOWN_CHARS_MAX]
+            shown = origin[:ORIGIN_SHOWN_CHARS_MAX]
             raise OriginRefused(
                 f"pages of {shown} may not use this gateway; start it with {FLAG} {shown} to let them"
                 if normal(origin)
@@ -123,7 +122,7 @@ class Origins:
             return
         if host and any(_names(name, host) for name in self._names()):
             return
-        shown = authority[:SHOWN_CHARS_MAX]
+        shown = authority[:ORIGIN_SHOWN_CHARS_MAX]
         raise Misdirected(
             f"{shown} is no name of this gateway, which is for this machine only; address it as 127.0.0.1 or "
             f"localhost, or start it with {FLAG} https://{shown} if that is its name",

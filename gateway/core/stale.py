@@ -19,12 +19,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from gateway.core.slots import Slots, bits_of, numbers_of
-from gateway.limits import STALE_MOVED_MAX
+from gateway.limits import STALE_DROPPED_MIN, STALE_MOVED_MAX
 
 WEIGHT_EXPONENT_MAX: Final = 6
 """Weights count from 1/64 to 64: thirteen classes at most."""
-_DROPPED_MIN: Final = 256
-"""Slots that have been served are cut off a queue's front when so many, and most of it, are."""
 
 
 def weight_class(weight: float) -> int:
@@ -66,7 +64,7 @@ class _Queue:
         """The oldest ``count`` wait no longer; answers them."""
         dropped = self.first(count)
         self.head += count
-        if self.head >= _DROPPED_MIN and self.head * 2 >= len(self.slots):
+        if self.head >= STALE_DROPPED_MIN and self.head * 2 >= len(self.slots):
             del self.slots[: self.head]
             self.head = 0
         return dropped

@@ -13,9 +13,9 @@ from typing import Final
 from gateway.core.ports import Link
 from gateway.core.state import WorldState
 from gateway.core.window import Keys, SentWindow
+from gateway.limits import STREAM_PATIENCE_S_MAX
 
 PATIENCE_S: Final = 0.25
-PATIENCE_S_MAX: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class OpenStreams:
                 self._window.acked(stream.token)
                 self._patience_s = PATIENCE_S
             elif mono - stream.since > self._patience_s and self._overtaken(stream):
-                self._patience_s = min(self._patience_s * 2, PATIENCE_S_MAX)
+                self._patience_s = min(self._patience_s * 2, STREAM_PATIENCE_S_MAX)
                 self._open.remove(stream)
                 self._link.reset_stream(stream.handle)
                 self._window.lost(stream.token)

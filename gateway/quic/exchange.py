@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from aioquic.h3.connection import ErrorCode
 
-from gateway import limits
 from gateway.errors import GatewayError, StoreUnavailable, TooLarge
+from gateway.limits import H3_RESPONSE_BYTES_MAX
 
 if TYPE_CHECKING:
     from gateway.quic.clientpeer import ClientPeer
-
-RESPONSE_BYTES_MAX = 64 * limits.MIB
 
 
 class ConnectFailed(StoreUnavailable):
@@ -65,7 +63,7 @@ class Response:
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.aiter_bytes()
 
-    async def read(self, bytes_max: int = RESPONSE_BYTES_MAX) -> bytes:
+    async def read(self, bytes_max: int = H3_RESPONSE_BYTES_MAX) -> bytes:
         """The whole body. Raises :class:`TooLarge` beyond ``bytes_max``."""
         parts: list[bytes] = []
         size = 0

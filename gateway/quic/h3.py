@@ -32,6 +32,7 @@ from aioquic.quic.connection import stream_is_client_initiated
 from aioquic.quic.events import StreamDataReceived
 
 from gateway import limits
+from gateway.limits import H3_CONTROL_FRAME_BYTES_MAX
 from gateway.quic.connection import Connection
 from gateway.quic.heads import Heads
 from gateway.quic.rules import (
@@ -59,7 +60,6 @@ WT_UNBOUNDED: Final = {
 """As much as can be said: QUIC's own flow control bounds a connection, so that a session's need not be raised."""
 DECODED_FRAMES: Final = (FrameType.SETTINGS, FrameType.MAX_PUSH_ID, FrameType.GOAWAY, FrameType.CANCEL_PUSH)
 """Frames of the control stream that are looked into."""
-CONTROL_FRAME_BYTES_MAX: Final = 4_096
 
 
 class Http3(H3Connection):
@@ -223,7 +223,7 @@ class Http3(H3Connection):
                 stream.frame_type, stream.frame_size = kind[0], size[0]
                 buffer = buffer[kind[1] + size[1] :]
                 self._check_control_frame_type(kind[0])
-                if kind[0] in DECODED_FRAMES and size[0] > CONTROL_FRAME_BYTES_MAX:
+                if kind[0] in DECODED_FRAMES and size[0] > H3_CONTROL_FRAME_BYTES_MAX:
                     raise ExcessiveLoad(f"a control frame of {size[0]} bytes")
             if stream.frame_type in DECODED_FRAMES:
                 if len(buffer) < stream.frame_size:

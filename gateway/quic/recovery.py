@@ -22,6 +22,7 @@ from aioquic.quic.recovery import (
     QuicPacketSpace,
 )
 
+from gateway.limits import QUIC_LOOKED_UP_MAX
 from gateway.quic.shortpacket import Ranges
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ BURST_PACKETS = 10
 """The pacer lets as much out at once as an initial window holds (RFC 9002 section 7.7)."""
 PACING_TURN_S = 0.002
 """A fast flow's burst: what its rate is in two turns of a timer that is fine to 1 ms, or the timer would be the limit."""
-LOOKED_UP_MAX = 32
-"""Packet numbers of a range that are looked up one by one, rather than found in a list of all in flight."""
 _ACKED = QuicDeliveryState.ACKED
 
 
@@ -221,7 +220,7 @@ def _among(sent: dict[int, Any], ranges: Ranges) -> list[int]:
             start = oldest
         if stop > end:
             stop = end
-        if stop - start <= LOOKED_UP_MAX:
+        if stop - start <= QUIC_LOOKED_UP_MAX:
             found += [number for number in range(start, stop) if number in sent]
         else:
             numbers = numbers or tuple(sent)

@@ -8,14 +8,13 @@ from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicHeader, QuicPacketType
 from aioquic.quic.packet_builder import QuicPacketBuilder
 
-REASON_BYTES_MAX = 64
-"""Said in one small packet, to an address that may be forged."""
+from gateway.limits import QUIC_REFUSAL_REASON_BYTES_MAX
 
 
 def encode_refusal(header: QuicHeader, error_code: QuicErrorCode, reason: str = "") -> bytes:
     """An Initial packet that closes the connection which ``header`` asks for (RFC 9000 sections 5.2.2, 8.1.3).
     ``reason``: a bound's name, or a few words."""
-    phrase = reason.encode()[:REASON_BYTES_MAX]
+    phrase = reason.encode()[:QUIC_REFUSAL_REASON_BYTES_MAX]
     version = header.version or 0
     crypto = CryptoPair()
     crypto.setup_initial(cid=header.destination_cid, is_client=False, version=version)

@@ -24,6 +24,7 @@ from aioquic.quic.retry import NONCE_LENGTH, QuicRetryTokenHandler
 from cryptography.exceptions import InvalidTag
 
 from gateway.core.ports import Doors
+from gateway.limits import QUIC_RESETS_PER_S_MAX
 from gateway.quic.admission import Admission, Verdict
 from gateway.quic.asgi import (
     AsgiApp,
@@ -42,8 +43,6 @@ from gateway.quic.unsent import Unsent
 
 logger = logging.getLogger(__name__)
 
-RESETS_PER_SECOND_MAX = 1_000
-"""Stateless resets answered a second: enough for every reader of a crashed run, no use as an amplifier."""
 RESET_BYTES = 22 + CID_BYTES
 RESET_BYTES_MIN = 21
 """The shortest that a peer takes for one; each is shorter than what it answers, so that two ends never loop."""
@@ -106,7 +105,7 @@ class ServerEndpoint(Endpoint):
             self.counters["path_fallbacks"] += 1
             logger.warning("QUIC goes the stock way: %s", context.path_reason)
         self._retry = QuicRetryTokenHandler()
-        self._resets_left = RESETS_PER_SECOND_MAX
+        self._resets_left = QUIC_RESETS_PER_S_MAX
         self._resets_since = 0.0
 
     # -- packets of no connection ---------------------------------------------------------
@@ -197,7 +196,7 @@ class ServerEndpoint(Endpoint):
         if size < RESET_BYTES_MIN:
             return
         if now - self._resets_since >= 1.0:
-            self._resets_since, self._resets_left = now, RESETS_PER_SECOND_MAX
+            self._resets_since, self._resets_left = now, QUIC_RESETS_PER_S_MAX
         if self._resets_left <= 0:
             return
         self._resets_left -= 1

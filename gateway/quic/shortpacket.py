@@ -11,8 +11,8 @@ from typing import Any
 
 from aioquic.buffer import encode_uint_var
 
-ACK_RANGES_MAX = 512
-"""More ranges than fit any packet of ours: such an ACK is left to aioquic."""
+from gateway.limits import QUIC_ACK_RANGES_MAX
+
 PACKET_NUMBER_BYTES = 2
 """Of the packets that are built here."""
 SAMPLE_AT = 4 - PACKET_NUMBER_BYTES
@@ -205,7 +205,7 @@ def parse_ack(plain: bytes, at: int) -> tuple[Ranges, int, int]:
     first, at = varint(plain, at)
     start = largest - first
     ranges = [(start, largest + 1)]
-    if count > ACK_RANGES_MAX:
+    if count > QUIC_ACK_RANGES_MAX:
         raise ValueError("too many ranges")
     for _ in range(count):
         gap, at = varint(plain, at)

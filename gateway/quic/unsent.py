@@ -14,12 +14,10 @@ from aioquic.h3.connection import ErrorCode
 
 from gateway import limits
 from gateway.errors import Overloaded, TooMany
+from gateway.limits import H3_UNSENT_FEW_STREAMS
 
 if TYPE_CHECKING:
     from gateway.quic.peer import Peer
-
-FEW_STREAMS = 4
-"""So many streams hold little enough without a look."""
 
 
 class Unsent:
@@ -38,7 +36,7 @@ class Unsent:
         """``peer`` asks for something. Raises :class:`TooMany` where it holds too much itself, :class:`Overloaded`
         where it holds some and all together hold too much."""
         quic = peer.quic
-        own = quic.unsent_total() if len(quic._streams) > FEW_STREAMS else 0
+        own = quic.unsent_total() if len(quic._streams) > H3_UNSENT_FEW_STREAMS else 0
         if own > limits.H3_UNSENT_BYTES_MAX:
             raise TooMany(
                 f"{own} bytes of answers on this connection are not acknowledged, and the bound is "

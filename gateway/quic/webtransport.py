@@ -19,6 +19,7 @@ from gateway import limits
 from gateway.core.bundle import Burst
 from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, Session, Transport, send_each
+from gateway.limits import WT_CLOSE_WAIT_S
 from gateway.quic.credit import CAPSULES, SessionCredit
 from gateway.quic.framing import framing_of
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from gateway.quic.peer import Peer
 
 CLOSE_CAPSULE = 0x2843
-CLOSE_WAIT_S = 1.0
-"""How long a session's last control messages may take before the close capsule follows."""
 _LENGTH = struct.Struct("<I")
 _APPLICATION_ERROR_FIRST = 0x52E4A40FA8DB
 
@@ -197,7 +196,7 @@ class WebTransportLink:
             return
         self.peer.finish_stream(self._control_stream)
         self.peer.waiting.add(self)
-        self.peer.hub.later(CLOSE_WAIT_S, self._finish_closing)
+        self.peer.hub.later(WT_CLOSE_WAIT_S, self._finish_closing)
 
     # -- the opening ----------------------------------------------------------------------
 

@@ -12,19 +12,19 @@ from dataclasses import replace
 
 import apsw
 
-from gateway.limits import ENTITY_SCAN_BYTES_MAX, ENTITY_SCAN_PIECE_BYTES, ENTITY_SCAN_ROWS
+from gateway.limits import (
+    ENTITY_SCAN_BYTES_MAX,
+    ENTITY_SCAN_KEPT_S,
+    ENTITY_SCAN_PIECE_BYTES,
+    ENTITY_SCAN_ROWS,
+    ENTITY_SCANS_KEPT_MAX,
+)
 from gateway.runtime.entities_writer import ReadAt, Snapshots
 from gateway.store.base import Version
 from gateway.store.entities import queries
 from gateway.wire import encode_control, prefix
 from gateway.wire.entities.messages import encode_entity
 from gateway.wire.entities.values import Entity, Filter, head_of
-
-KEPT_SCANS = 4
-"""Different filters whose newest scan is kept."""
-
-KEPT_S = 10.0
-"""How long: clients that start together after a crash or a change of level come within it."""
 
 
 def entity_message(entity: Entity) -> bytes:
@@ -138,8 +138,8 @@ class Scans:
             return kept
         self.started += 1
         scan = self._kept[wanted] = Scan(self._snapshots, wanted, revision, version)
-        asyncio.get_running_loop().call_later(KEPT_S, self._forget, wanted, scan)
-        while len(self._kept) > KEPT_SCANS:
+        asyncio.get_running_loop().call_later(ENTITY_SCAN_KEPT_S, self._forget, wanted, scan)
+        while len(self._kept) > ENTITY_SCANS_KEPT_MAX:
             self._kept.pop(next(iter(self._kept)))
         return scan
 

@@ -31,6 +31,7 @@ from gateway.http.entities import entity_routes
 from gateway.http.planes import WithoutPagePlane
 from gateway.http.recordings import recording_routes
 from gateway.http.server import TcpOptions, TcpServer
+from gateway.limits import UDP_LINGER_S
 from gateway.quic import QuicOptions, ServerTls, listen
 from gateway.quic.options import QuicPath
 from gateway.runtime import logs
@@ -56,7 +57,6 @@ log = logging.getLogger("mvgateway")
 
 RESET_KEY_FILE = "reset.key"
 RECONNECT_AFTER_MS = 500
-UDP_LINGER_S = 30.0
 
 
 class Gateway:

@@ -31,6 +31,7 @@ from gateway.errors import (
     StoreUnavailable,
     WorldFull,
 )
+from gateway.limits import DURABLE_S_MAX
 from gateway.runtime.epochs import EpochEnds
 from gateway.runtime.homes import Home, HomeCounts
 from gateway.runtime.homing import Homing
@@ -45,9 +46,6 @@ from gateway.wire import Record
 
 log = logging.getLogger("mvgateway.world")
 T = TypeVar("T")
-
-DURABLE_S_MAX = 10.0
-"""How long a POST waits for a store that takes nothing."""
 
 
 def now_us() -> int:

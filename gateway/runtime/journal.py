@@ -17,7 +17,14 @@ import apsw
 from gateway.core.ports import Mark
 from gateway.core.world import World
 from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable, WorldDeleted, WorldHeld
-from gateway.limits import HEALTH_LATE_S, JOURNAL_ALONE_S, JOURNAL_PATIENCE_S, JOURNAL_ROUND_BATCH_BYTES_MAX
+from gateway.limits import (
+    HEALTH_LATE_S,
+    JOURNAL_ALONE_S,
+    JOURNAL_PATIENCE_S,
+    JOURNAL_RETRY_S_MAX,
+    JOURNAL_RETRY_S_MIN,
+    JOURNAL_ROUND_BATCH_BYTES_MAX,
+)
 from gateway.runtime.companions import Companion, Companions
 from gateway.runtime.lags import Lags
 from gateway.runtime.rounds import Rounds
@@ -28,8 +35,6 @@ from gateway.wire.journal import Batch
 log = logging.getLogger("mvgateway.journal")
 
 T = TypeVar("T")
-RETRY_S_MIN = 0.05
-RETRY_S_MAX = 1.0
 
 
 class Homing(Protocol):
@@ -201,7 +206,7 @@ class JournalPump:
             self._go_alone(batch)
         else:
             self._failed(batch, error)
-            self._go_alone(None, RETRY_S_MIN)
+            self._go_alone(None, JOURNAL_RETRY_S_MIN)
 
     def left_behind(self) -> None:
         """Its database took so long that the round went on: for a while it holds up nobody."""
@@ -244,7 +249,7 @@ class JournalPump:
                 if pause_s:
                     await asyncio.sleep(pause_s)
                 if not await self._has_home():
-                    pause_s = min(RETRY_S_MAX, max(RETRY_S_MIN, pause_s * 2))
+                    pause_s = min(JOURNAL_RETRY_S_MAX, max(JOURNAL_RETRY_S_MIN, pause_s * 2))
                     continue
                 batch = batch or self._world.take_batch(time.monotonic())
                 if batch is None:
@@ -254,7 +259,7 @@ class JournalPump:
                     if self._rounds is not None and not self._is_awaited:
                         return
                 else:
-                    pause_s = min(RETRY_S_MAX, max(RETRY_S_MIN, pause_s * 2))
+                    pause_s = min(JOURNAL_RETRY_S_MAX, max(JOURNAL_RETRY_S_MIN, pause_s * 2))
                 batch = None
         finally:
             self._alone = None

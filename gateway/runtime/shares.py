@@ -9,12 +9,11 @@ from gateway.config import Settings
 from gateway.core.admission import Held, PeerRates, host_of, peer_of
 from gateway.core.events import Event, SessionClosed, SessionOpened
 from gateway.errors import TooMany
+from gateway.limits import REPLAYS_PEER_SHARE
 
 WORLDS_FLAG = "--worlds-per-address-max"
 MADE_FLAG = "--worlds-made-per-address-per-min"
 REPLAYS_FLAG = "--replays-max"
-REPLAYS_SHARE = 4
-"""One address may have a quarter of all replays."""
 
 
 class Shares:
@@ -28,7 +27,7 @@ class Shares:
             settings.worlds_made_per_address_per_min / 60, "new worlds", MADE_FLAG, burst_s=60.0
         )
         self._clock = clock
-        self.replays = Held(max(1, settings.replays_max // REPLAYS_SHARE), "replays", REPLAYS_FLAG)
+        self.replays = Held(max(1, settings.replays_max // REPLAYS_PEER_SHARE), "replays", REPLAYS_FLAG)
 
     def saw(self, event: Event) -> None:
         """A session began or ended."""

@@ -10,8 +10,7 @@ from typing import NamedTuple
 from gateway.config import Settings, split_address
 from gateway.errors import ConfigError
 from gateway.http.server import bind_tcp
-
-PORT_TRIES = 32
+from gateway.limits import PORT_TRIES_MAX
 
 
 def bind_udp(host: str, port: int) -> socket.socket:
@@ -66,7 +65,7 @@ def bind_all(settings: Settings) -> Sockets:
 
 def bind_both(host: str, port: int) -> tuple[socket.socket, socket.socket]:
     """(UDP, TCP) on the same port; with port 0 on one that is free for both. Raises :class:`ConfigError`."""
-    for _ in range(PORT_TRIES):
+    for _ in range(PORT_TRIES_MAX):
         tcp = named(bind_tcp, host, port, "--port")
         chosen = tcp.getsockname()[1]
         try:

@@ -10,7 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from gateway.errors import MalformedMessage
-from gateway.limits import FRAME_CHAIN_BYTES_MAX, FRAME_CHAIN_KEYS_KEPT_MAX, FRAME_CHAIN_LISTED_KEYS_MAX
+from gateway.limits import (
+    FRAME_CHAIN_BYTES_MAX,
+    FRAME_CHAIN_KEYS_KEPT_MAX,
+    FRAME_CHAIN_LISTED_KEYS_MAX,
+    FRAME_CHAIN_RUNS_MAX,
+)
 from gateway.wire.frames import FLAG_TICKS, FLAG_ZSTD, FLAGS_KNOWN, HEADER_BYTES, TYPE_FRAME
 from gateway.wire.records import Columns
 
@@ -21,7 +26,6 @@ _HEAD: Final = struct.Struct("<IBBHHHIIQ")
 """A message's length and its header, see :mod:`gateway.wire.frames`."""
 _PART: Final = struct.Struct("<I2xHH18x")
 """Of the same, what differs between the parts of a frame: length, part, parts."""
-_RUNS_MAX: Final = 64
 
 
 def join(messages: Sequence[bytes]) -> bytes:
@@ -92,7 +96,7 @@ class KeyLists:
 
     def _keep(self, columns: bytes, steps: bytes, keys: list[int]) -> KeyList:
         self._keys += len(keys)
-        if len(self._by_columns) >= 4 * _RUNS_MAX or self._keys > FRAME_CHAIN_LISTED_KEYS_MAX:
+        if len(self._by_columns) >= 4 * FRAME_CHAIN_RUNS_MAX or self._keys > FRAME_CHAIN_LISTED_KEYS_MAX:
             self._by_columns.clear()
             self._by_steps.clear()
             self._keys = len(keys)
@@ -357,7 +361,7 @@ class Chain:
         """Runs that share a key with ``keys`` become values by key; at most so many runs stay."""
         for run in [run for run in self._runs if not run.members.isdisjoint(keys.members)]:
             self._dissolve_run(run)
-        if len(self._runs) >= _RUNS_MAX:
+        if len(self._runs) >= FRAME_CHAIN_RUNS_MAX:
             self._dissolve_run(next(iter(self._runs)))
 
     def _dissolve_run(self, run: KeyList) -> None:

@@ -10,19 +10,17 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import apsw
 
 from gateway.errors import ConfigError, StoreDamaged
+from gateway.limits import STORE_BACKUP_STEP_PAGES, STORE_STRUCTURE_FINDINGS_MAX
 from gateway.store.embedded import schema
 from gateway.store.embedded.content import unpack
 from gateway.store.embedded.failures import translated
 from gateway.store.embedded.snapshot import Snapshot
 from gateway.store.embedded.sql import ask
-
-BACKUP_STEP_PAGES: Final = 4_096
-STRUCTURE_FINDINGS_MAX: Final = 100
 
 
 @dataclass(slots=True)
@@ -142,7 +140,7 @@ def _one(con: apsw.Connection, query: str) -> Any:
 
 def _check_structure(con: apsw.Connection, damaged: Callable[[str], None]) -> None:
     try:
-        findings = [row[0] for row in con.execute(f"PRAGMA integrity_check({STRUCTURE_FINDINGS_MAX})")]
+        findings = [row[0] for row in con.execute(f"PRAGMA integrity_check({STORE_STRUCTURE_FINDINGS_MAX})")]
     except apsw.Error as error:
         findings = [str(error)]
     for finding in findings:
@@ -228,7 +226,7 @@ def _copy(source: apsw.Connection, part: Path, on_progress: Callable[[int, int],
         target.execute("PRAGMA synchronous=FULL")
         with target.backup("main", source, "main") as copying:
             while not copying.done:
-                copying.step(BACKUP_STEP_PAGES)
+                copying.step(STORE_BACKUP_STEP_PAGES)
                 if on_progress is not None:
                     on_progress(copying.page_count - copying.remaining, copying.page_count)
     finally:

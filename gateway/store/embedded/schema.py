@@ -23,6 +23,12 @@ from typing import Final
 import apsw
 
 from gateway.errors import ConfigError
+from gateway.limits import (
+    STORE_BUSY_TIMEOUT_MS,
+    STORE_READER_CACHE_KIB,
+    STORE_WAL_KEEP_BYTES,
+    STORE_WRITER_CACHE_KIB,
+)
 from gateway.store.embedded.sql import ask
 
 FILE_NAME: Final = "store.sqlite"
@@ -30,10 +36,6 @@ APPLICATION_ID: Final = 0x6D767374
 """``mvst``, in SQLite's header: tells a store from any other SQLite file."""
 FORMAT: Final = 1
 
-BUSY_TIMEOUT_MS: Final = 5_000
-WRITER_CACHE_KIB: Final = 8 * 1024
-READER_CACHE_KIB: Final = 4 * 1024
-WAL_KEEP_BYTES: Final = 64 * 1024 * 1024
 
 _TABLES: Final = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -86,20 +88,20 @@ def verify(con: apsw.Connection, path: Path) -> None:
 def open_writer(path: Path) -> apsw.Connection:
     """The one connection that writes: WAL, every commit synced, checkpoints left to the background."""
     con = apsw.Connection(str(path))
-    con.set_busy_timeout(BUSY_TIMEOUT_MS)
+    con.set_busy_timeout(STORE_BUSY_TIMEOUT_MS)
     con.execute("PRAGMA page_size=4096")
     con.execute("PRAGMA journal_mode=WAL")
     con.execute("PRAGMA synchronous=FULL")
     con.execute("PRAGMA wal_autocheckpoint=0")
-    con.execute(f"PRAGMA journal_size_limit={WAL_KEEP_BYTES}")
-    con.execute(f"PRAGMA cache_size=-{WRITER_CACHE_KIB}")
+    con.execute(f"PRAGMA journal_size_limit={STORE_WAL_KEEP_BYTES}")
+    con.execute(f"PRAGMA cache_size=-{STORE_WRITER_CACHE_KIB}")
     return con
 
 
 def open_reader(path: Path) -> apsw.Connection:
     """A connection that only reads; in WAL mode it neither waits for the writer nor holds it up."""
     con = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    con.set_busy_timeout(BUSY_TIMEOUT_MS)
+    con.set_busy_timeout(STORE_BUSY_TIMEOUT_MS)
     con.execute("PRAGMA query_only=1")
-    con.execute(f"PRAGMA cache_size=-{READER_CACHE_KIB}")
+    con.execute(f"PRAGMA cache_size=-{STORE_READER_CACHE_KIB}")
     return con

@@ -9,7 +9,7 @@ Source: godotengine/godot, ``core/io/marshalls.cpp``, ``decode_variant``.
 from __future__ import annotations
 
 from gateway.errors import Unprocessable
-from gateway.limits import VARIANT_DEPTH_MAX
+from gateway.limits import VARIANT_DEPTH_MAX, VARIANT_HASHED_KEY_BYTES_MAX
 from gateway.wire.variant.cursor import Cursor
 from gateway.wire.variant.layout import (
     COUNT_MASK,
@@ -31,9 +31,6 @@ from gateway.wire.variant.values import (
     Value,
     key_identity,
 )
-
-_HASHED_KEY_BYTES_MAX = 4096
-"""A key longer than this is hashed by its ends and length only: nested keys must not cost depth x size."""
 
 
 def decode(data: bytes) -> Value:
@@ -180,7 +177,7 @@ class _RawKey:
 
     def __hash__(self) -> int:
         size = self.end - self.start
-        if size <= _HASHED_KEY_BYTES_MAX:
+        if size <= VARIANT_HASHED_KEY_BYTES_MAX:
             return hash(self.data[self.start : self.end])
         return hash((size, self.data[self.start : self.start + 512], self.data[self.end - 512 : self.end]))
 

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from gateway.limits import VARIANT_REPR_CHARS_MAX
+
 Value = Any
 """Whatever :func:`gateway.wire.variant.decode` answers and ``encode`` takes."""
 
 BUILTIN: Final = 1
 CLASS_NAME: Final = 2
 SCRIPT: Final = 3
-
-REPR_CHARS_MAX: Final = 10_000
-"""A container prints at most about this much of itself: enough for a screen, bounded for a log."""
 
 
 class ContainerType(NamedTuple):
@@ -107,7 +106,7 @@ class Container:
     def __repr__(self) -> str:
         from gateway.wire.variant.show import show
 
-        return show(self, REPR_CHARS_MAX)
+        return show(self, VARIANT_REPR_CHARS_MAX)
 
 
 class Array(Container):
