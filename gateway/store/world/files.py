@@ -92,6 +92,7 @@ def export(database: Database, path: Path, progress: Progress | None = None) -> 
 
 def _back_up(source: apsw.Connection, path: Path, progress: Progress | None) -> None:
     target = apsw.Connection(str(path))
+    harden(target)
     try:
         with target.backup("main", source, "main") as backup:
             while not backup.done:
