@@ -95,8 +95,9 @@ class Upload:
             if done is None
             else f"tick {done.tick} of epoch {done.epoch} is the last in it"
         )
+        why = f" ({self._host.pump.failure})" if self._host.pump.failure else ""
         return StoreUnavailable(
-            f"world {self._host.name}: the store took nothing more for {self._patience_s:g} s; {reached}; {kept}",
+            f"world {self._host.name}: the store took nothing more for {self._patience_s:g} s{why}; {reached}; {kept}",
             **self._down(),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from gateway.store.database import Database
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote.blocking import BlockingBridge
 from gateway.wire import Record
-from tests.runtime.conftest import until
+from tests.runtime.conftest import StartGateway, body, client_of, frame, until
 
 PATIENCE_S = 10.0
 
@@ -224,3 +225,36 @@ async def test_a_world_that_another_wrote_to_fails_no_other_of_its_group(served:
     assert [host.database.world.foreign_commits for host in (first, *others)] == [1, 0, 0, 0, 0]
     for host in (first, *others):
         assert (await host.database.last())["records"] == {1: b"1"}
+
+
+async def test_a_world_that_was_poisoned_before_is_served_to_readers_and_refuses_publishers(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    first = await start_gateway()
+    async with client_of(first) as client:
+        for tick in range(1, 6):
+            await client.post("/v1/worlds/w/frames?durable=1", content=body(frame(tick, {1: b"%d" % tick})))
+    await first.drain(2.0)
+    store = EmbeddedStore.open(tmp_path / "store")
+    database = Database.open(store.blocking(), Namespace("w"), own_code=True)
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    for table, event in (("frames", "INSERT"), ("epochs", "INSERT"), ("meta", "UPDATE")):
+        database.transact(
+            lambda c, table=table, event=event: c.execute(
+                f"CREATE TRIGGER slow_{table} AFTER {event} ON {table} BEGIN {endless}; END"
+            )
+        )
+    database.close()
+    await store.aclose()
+    second = await start_gateway()
+    async with client_of(second) as client:
+        last = await client.get("/v1/worlds/w/frames/last")
+        assert (last.status_code, last.headers["x-tick"]) == (200, "5")
+        assert (await client.get("/v1/worlds/w/frames?tick=3")).status_code == 200
+        assert len((await client.get("/v1/worlds/w/frames")).content) > 5 * 24
+        assert (await client.get("/v1/worlds/w")).json()["tick"] == 5
+        refused = await client.post("/v1/worlds/w/frames?durable=1", content=body(frame(1, {1: b"x"})))
+        assert (refused.status_code, refused.json()["code"]) == (422, "foreign_schema")
+        assert "slow_frames" in refused.json()["detail"]
+        taken = await client.post("/v1/worlds/v/frames?durable=1", content=body(frame(1, {1: b"x"})))
+        assert taken.status_code == 200
