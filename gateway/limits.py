@@ -399,6 +399,10 @@ STORE_ADMIN_SILENCE_S_MAX: Final = 60.0
 """Background work on a large namespace says something at least this often."""
 STORE_CONTENT_KEPT_S: Final = 3_600
 """How long mvstore keeps content that nothing refers to before a collection deletes it, by default."""
+STORE_ADMIN_LOOK_S: Final = 1.0
+"""How long a commit waits for the admin API to say which namespace has its key; without an answer it goes by ``/stat`` alone."""
+STORE_ADMIN_SILENT_S: Final = 10.0
+"""... and how long the admin API is not asked so again."""
 STORE_ADDRESSES_MAX: Final = 16
 """Addresses of one remote store: as many as anyone runs side by side."""
 STORE_H3_PATIENCE_S: Final = 1.0

@@ -69,7 +69,10 @@ async def test_a_span_is_told_in_order_with_a_marker_where_ticks_are_missing(
         ("at=yesterday", "'yesterday' is no time; write 2026-11-20T21:14:03Z"),
         ("at=999999999d-ago", "'999999999d-ago' is before 1970"),
         ("at=0001-01-01T00:00:00Z", "'0001-01-01T00:00:00Z' is before 1970"),
-        ("tock=3", "query key 'tock' is unknown; this request takes the keys at, epoch, from, rows, tick, to"),
+        (
+            "tock=3",
+            "query key 'tock' is unknown; this request takes the keys at, epoch, from, rows, tick, to",
+        ),
     ],
 )
 async def test_a_slip_in_the_query_is_answered_with_the_value_and_the_way_out(

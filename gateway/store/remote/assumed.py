@@ -45,6 +45,7 @@ class AssumedVersions:
         self._ask_info = ask_info
         self._committed: OrderedDict[str, Version] = OrderedDict()
         self._store_checks = False
+        self._silent_until = 0.0
 
     def learn(self, request: CommitRequest, done: Committed) -> None:
         """A commit was answered: its version is no namespace's id, so whoever has it as head was written to."""
@@ -100,14 +101,18 @@ class AssumedVersions:
         return part.version == ns_id or (not request.first_attempt and part.version > ns_id)
 
     async def _id_of(self, ns: Namespace) -> Version | None:
-        """None where it can't be told: no admin API, or none that answers."""
-        if self._ask_info is None:
+        """None where it can't be told: no admin API, or none that answers soon. Then it is let be for a while, so
+        that no commit waits for an admin API that is away."""
+        now = asyncio.get_running_loop().time
+        if self._ask_info is None or now() < self._silent_until:
             return None
         try:
-            return (await self._ask_info(ns.key)).ns_id
+            async with asyncio.timeout(limits.STORE_ADMIN_LOOK_S):
+                return (await self._ask_info(ns.key)).ns_id
         except NotFound:
             raise
-        except StoreUnavailable:
+        except (StoreUnavailable, TimeoutError):
+            self._silent_until = now() + limits.STORE_ADMIN_SILENT_S
             return None
 
 

@@ -117,6 +117,24 @@ async def test_a_commit_without_an_admin_api_is_checked_as_far_as_it_goes(served
     await store.aclose()
 
 
+async def test_an_admin_api_that_is_silent_holds_commits_up_once_and_briefly(served: Served) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    store = await open_store(served.url, admin_url=f"http://127.0.0.1:{port}", cache_bytes=0)
+    namespaces = [Namespace(f"n{n}") for n in range(8)]
+    for ns in namespaces:
+        await served.standin.create(ns.key)
+    async with asyncio.timeout(2 * limits.STORE_ADMIN_LOOK_S + 2.0):
+        for ns in namespaces:
+            await put(store, ns, {0: A})
+    await store.aclose()
+    listener.close()
+
+
 async def test_a_writer_whose_namespace_was_made_again_is_refused_without_a_question(
     store: Store, served: Served
 ) -> None:
