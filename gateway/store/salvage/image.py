@@ -84,7 +84,7 @@ class _Log:
     def _read_frames(self, salts: tuple[int, int], before: tuple[int, int]) -> None:
         size = self._image.page_size + _FRAME.size
         held: dict[int, int] = {}
-        damaged, sound = 0, True
+        damaged, sound, torn = 0, True, False
         at = _HEADER.size
         while len(frame := os.pread(self._wal, size, at)) == size:
             page, pages, salt_1, salt_2, *sums = _FRAME.unpack_from(frame)
@@ -95,13 +95,16 @@ class _Log:
                 held[page] = at + _FRAME.size
                 if pages:
                     self._image.put(held, pages)
-                    held = {}
+                    held, torn = {}, False
             damaged += ours and not proven
+            torn = torn or (ours and not proven and held != {})
             before, sound = (sums[0], sums[1]), proven
             at += size
         if damaged:
             self._image.damage.append(f"{damaged} frames of the log are damaged, or follow one that is")
-        if held:
+        if held and torn:  # it was hit within its last transaction, whose end may have been told
+            self._image.put(held, max(self._image.pages, *held))
+        elif held:
             self._image.damage.append(f"the log ends inside a transaction of {len(held)} pages or more")
         if frame and (not any(frame) or _FRAME.unpack_from(frame.ljust(_FRAME.size, b"\0"))[2:4] == salts):
             self._image.damage.append("the log ends within a page: what it went on with is lost, if it did")
