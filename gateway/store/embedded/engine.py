@@ -80,7 +80,7 @@ class Engine(Administration):
                 self.pool = Pool(self.path)
                 self.registry = Registry(self.pool)
                 self.writer = Writer(self.path, self.registry, clock)
-            self._lock.keep_to_owner()
+            self._lock.keep_to_owner(are_new=True)
             self._lock.sync()
         except BaseException:
             self._lock.release()

@@ -67,20 +67,21 @@ class FolderLock:
             # A full disk: the number is only for the other process's message.
             return
 
-    def keep_to_owner(self) -> None:
-        """Let nobody but the owner read the store: it holds whole worlds. What this process may not change is said."""
+    def keep_to_owner(self, *, are_new: bool = False) -> None:
+        """Let nobody but the owner read the store: it holds whole worlds. What this process may not change is said, and
+        what it changes, unless ``are_new``: files that were just made."""
         entries = sorted(self.folder.iterdir())
         ours = [path for path in entries if path.name == LOCK_NAME or path.name.startswith(FILE_NAME)]
         if len(ours) == len(entries):
-            _keep_to_owner(self.folder, 0o700)
-        elif self.folder.stat().st_mode & _OTHERS:
+            _keep_to_owner(self.folder, 0o700, are_new)
+        elif self.folder.stat().st_mode & _OTHERS and not are_new:
             log.warning(
                 "the store folder %s is open to other users and holds other files as well, so its mode stays; give the "
                 "store a folder of its own with --store",
                 self.folder,
             )
         for path in ours:
-            _keep_to_owner(path, 0o600)
+            _keep_to_owner(path, 0o600, are_new)
 
     def sync(self) -> None:
         """Make the names in the folder (and the folder's own) durable."""
@@ -106,14 +107,15 @@ class FolderLock:
         self.release()
 
 
-def _keep_to_owner(path: Path, mode: int) -> None:
+def _keep_to_owner(path: Path, mode: int, is_new: bool) -> None:
     """Take group's and others' rights away, not through a link."""
     try:
         before = path.lstat().st_mode
         if stat.S_ISLNK(before) or not before & _OTHERS:
             return
         path.chmod(mode)
-        log.info("%s was open to other users (%o), and is no more", path, stat.S_IMODE(before))
+        if not is_new:
+            log.info("%s was open to other users (%o), and is no more", path, stat.S_IMODE(before))
     except FileNotFoundError:
         return
     except OSError as error:
