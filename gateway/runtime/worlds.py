@@ -14,8 +14,6 @@ from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
-import apsw
-
 from gateway import limits
 from gateway.config import Settings
 from gateway.core.admission import Refusals, host_of, peer_of
@@ -28,7 +26,6 @@ from gateway.errors import (
     NotFound,
     Overloaded,
     ShuttingDown,
-    StoreUnavailable,
     UnknownWorld,
     Unprocessable,
     WorldDeleted,
@@ -294,26 +291,17 @@ class Worlds:
         self.keeper.begin()
         async with self._alone(world_name(name)):
             host = self.hosts.get(name)
-            if host is None:
+            try:
                 await asyncio.to_thread(retiring.delete_world, self.store.blocking(), name, now_us())
-            else:
-                await self._delete_open(host)
+            except UnknownWorld:
+                if host is not None:
+                    self.gone(host)  # another was first
+                raise
+            if host is not None and self.hosts.get(name) is host:
+                self._forget(host)
+                await host.close(0.0)
         with suppress(GatewayError):  # its name is free; what is left can wait
             await self.keeper.reap()
-
-    async def _delete_open(self, host: WorldHost) -> None:
-        try:
-            await host.database.world.retire(now_us())
-        except (WorldDeleted, UnknownWorld):
-            self.gone(host)
-            raise UnknownWorld(f"world {host.name} was deleted by another meanwhile") from None
-        except (StoreUnavailable, Conflict):
-            raise
-        except (GatewayError, apsw.Error) as error:
-            log.warning("world %s is deleted though it cannot be written: %s", host.name, error)
-            await asyncio.to_thread(retiring.retire, self.store.blocking(), host.identity, now_us())
-        self._forget(host)
-        await host.close(0.0)
 
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
         create: Mapping[str, Any] | None = {} if options.role == "publish" else None

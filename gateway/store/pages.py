@@ -102,6 +102,9 @@ class Pages:
         self._fixed = version is not None
         self._follow = follow_head and version is None
         self.head: Version | None = version
+        self.beside_others = False
+        """True: a commit that leaves page 0 alone does not mind that others write it. For a change within pages
+        that nobody else changes, in a database to which others write all the time."""
         self.hold = False
         """True: COMMIT leaves the dirty pages in place for :func:`commit_together`."""
         self.committed: Committed | None = None
@@ -291,6 +294,8 @@ class Pages:
         writes = [PageWrite(page, blake3(data).digest(), data) for page, data in self._dirty.items()]
         writes += [PageWrite(page, content) for page, content in self._ahead.items()]
         read_set = None if self._read_set is None else frozenset(self._read_set)
+        if read_set is not None and self.beside_others and not any(write.page == 0 for write in writes):
+            read_set -= {0}
         anchored = self._weigh_anchor(writes)
         return NamespaceCommit(self.ns, self._version(), writes, read_set, anchored=anchored)
 

@@ -151,6 +151,34 @@ async def controls(link: websockets.ClientConnection) -> AsyncIterator[Control]:
                 yield message
 
 
+async def test_a_world_can_be_deleted_elsewhere_while_it_is_published_fast(
+    a: httpx.AsyncClient, b: httpx.AsyncClient
+) -> None:
+    plain = gateway_of(a).plain_server
+    assert plain is not None
+    url = f"ws://127.0.0.1:{plain.port}/v1/worlds/zed/live?role=publish"
+    for life in range(3):
+        async with websockets.connect(url) as link:
+            sending = asyncio.ensure_future(send_fast(link, life))
+            told = controls(link)
+            async for message in told:
+                if message.type == "durable" and message["tick"] >= 20:
+                    break
+            await delete(b, "zed")
+            assert [m["reason"] async for m in told if m.type == "bye"] == ["world deleted"]
+            await sending
+        assert (await b.get("/v1/worlds/zed")).status_code == 404
+    await publish(b, "zed", b"last")
+    assert await state(a, "zed") == {1: b"last"}
+
+
+async def send_fast(link: websockets.ClientConnection, life: int) -> None:
+    with suppress(websockets.ConnectionClosed):
+        for tick in range(1, 1 << 20):
+            await link.send(frame(tick, {tick % 50: b"life %d" % life}))
+            await asyncio.sleep(0.004)
+
+
 async def test_readers_of_a_world_that_another_gateway_deletes_are_told(
     a: httpx.AsyncClient, b: httpx.AsyncClient
 ) -> None:
@@ -158,8 +186,10 @@ async def test_readers_of_a_world_that_another_gateway_deletes_are_told(
     plain = gateway_of(a).plain_server
     assert plain is not None
     async with websockets.connect(f"ws://127.0.0.1:{plain.port}/v1/worlds/zed/live") as reader:
+        told = controls(reader)
+        assert (await anext(told)).type == "welcome"
         await delete(b, "zed")
-        assert [m["reason"] async for m in controls(reader) if m.type == "bye"] == ["world deleted"]
+        assert [message["reason"] async for message in told if message.type == "bye"] == ["world deleted"]
     assert (await a.get("/v1/worlds/zed")).status_code == 404
 
 

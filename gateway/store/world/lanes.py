@@ -19,7 +19,7 @@ from gateway.errors import BadInput, ForeignSchema, ShuttingDown
 from gateway.limits import WORLD_IDLE_S
 from gateway.store.base import Store, Version
 from gateway.store.database import Database
-from gateway.store.world import home, retiring
+from gateway.store.world import home
 from gateway.store.world.database import WorldDatabase
 from gateway.store.world.history import FrameCursor, History
 from gateway.store.world.maintenance import Upkeep, Written
@@ -263,18 +263,6 @@ class World:
         Take several worlds in the order of their names."""
         async with self._writer.exclusive() as world:
             yield world.database
-
-    async def retire(self, now_us: int) -> None:
-        """Delete the world: its name means nothing from here on, and nothing more is written to it. Raises
-        ``WorldDeleted`` or ``UnknownWorld`` where another was first."""
-
-        def run(world: WorldDatabase) -> None:
-            try:
-                retiring.retire(self.store.blocking(), self.identity, now_us, world.database)
-            finally:
-                world.database.throw_away()  # what is written next must find it out
-
-        await self._writer.run(run)
 
     async def maintain(self, now_s: int) -> None:
         """Truncate and collect the store's old versions of this world, as far as enough was written. By its

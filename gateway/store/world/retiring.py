@@ -41,6 +41,7 @@ def delete_world(store: BlockingStore, name: str, now_us: int) -> Identity:
     database = Database.open(store, Namespace(identity.key))
     guard = Guard(name)
     database.guard, database.meaning = guard, guard.of
+    database.pages.beside_others = True  # a row of `meta`, while its publisher writes frames
     try:
         retire(store, identity, now_us, database)
     except (NotFound, WorldDeleted):
