@@ -30,6 +30,14 @@ class FlowControlled(Guarded):
     def is_ended(self) -> bool:
         return self._state in END_STATES
 
+    def idle_timeout_s(self) -> float:
+        """Silence of so many seconds ends the connection: the smaller of what both ends said (RFC 9000 section 10.1)."""
+        return float(self._idle_timeout())
+
+    def silent_s(self, now: float) -> float:
+        """For how long nothing came, nor went out that asks for an answer."""
+        return 0.0 if self._close_at is None else now + self.idle_timeout_s() - self._close_at
+
     def hold(self, stream_id: int, size: int) -> None:
         """Note bytes that the application has been given but not consumed: windows stay shut for them."""
         self._held[stream_id] = self._held.get(stream_id, 0) + size

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from aioquic.h3.connection import ErrorCode
 from aioquic.quic import events
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+KEEP_ALIVE_LOOKS = 6
+"""How often within an idle time-out a connection in use is looked at for silence: two looks are a third of it."""
 WEBTRANSPORT_PROTOCOLS = frozenset({b"webtransport", b"webtransport-h3"})
 
 
@@ -71,6 +75,7 @@ class ServerPeer(Peer):
         self._exchanges: dict[int, Exchange] = {}
         self._next_request = 0
         self._going_away = False
+        self._is_kept_alive = False
 
     def on_negotiated(self) -> None:
         self.h3 = Http3(self.quic, self._server.heads)
@@ -113,6 +118,7 @@ class ServerPeer(Peer):
             self, stream_id, scope, ended, self._server.unsent.add
         )
         exchange.run(self._server.app)
+        self._keep_alive()
 
     def _is_replayable(self, scope: dict[str, Any]) -> bool:
         return scope["method"] in SAFE_METHODS or scope["path"] in self._server.options.early_data_paths
@@ -164,6 +170,7 @@ class ServerPeer(Peer):
             )
         link = WebTransportLink(self, stream_id)
         self.add_session(link)
+        self._keep_alive()
         self.hub.counters["sessions"] += 1
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         query = scope["query_string"].decode("latin-1")
@@ -199,6 +206,31 @@ class ServerPeer(Peer):
         self.h3.send_headers(link.session_id, headers)
         self.hub.mark(self)
 
+    # -- keeping alive --------------------------------------------------------------------
+
+    def _keep_alive(self) -> None:
+        """While anything is under way, be heard within a third of the idle time-out, though nothing happens: clients end
+        silent connections, and few of them ping."""
+        if not self._is_kept_alive:
+            self._is_kept_alive = True
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """In half a third: then silence is answered in time, whenever it began."""
+        self.hub.later(self.quic.idle_timeout_s() / KEEP_ALIVE_LOOKS, partial(_look, ref(self)))
+
+    def look_after_silence(self) -> None:
+        """Ping if nothing was heard since the last look."""
+        self._is_kept_alive = bool(self.sessions or self._exchanges) and not self.quic.is_ended
+        if not self._is_kept_alive:
+            return
+        quic = self.quic
+        if quic.silent_s(self.hub.time()) >= quic.idle_timeout_s() / KEEP_ALIVE_LOOKS:
+            quic.send_ping(0)
+            self.hub.counters["keep_alives"] += 1
+            self.hub.mark(self)
+        self._look_again()
+
     # -- the end --------------------------------------------------------------------------
 
     def on_over(self, event: events.ConnectionTerminated) -> None:
@@ -215,6 +247,13 @@ class ServerPeer(Peer):
     @property
     def is_busy(self) -> bool:
         return bool(self.sessions or self._exchanges) or self.quic.has_unsent()
+
+
+def _look(peer: ref[ServerPeer]) -> None:
+    """A timer does not hold what it is for: the connection may end, and is freed then."""
+    held = peer()
+    if held is not None and held.ended is None:
+        held.look_after_silence()
 
 
 def close_code(error: GatewayError) -> CloseCode:
