@@ -174,6 +174,12 @@ class Settings:
         low=1,
         high=1_000_000,
     )
+    reader_datagrams_max: int = _setting(
+        limits.READER_DATAGRAMS_MAX,
+        "datagrams that a reader is sent in a row: more at once go by a stream",
+        low=1,
+        high=4_096,
+    )
     drain_ms: int = _setting(4_000, "longest time that stopping may take", low=100, high=60_000, reload=True)
     lame_duck_ms: int = _setting(
         0,

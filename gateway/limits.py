@@ -106,6 +106,13 @@ OUTSTANDING_MAX: Final = 2_048
 PIECES_MAX: Final = 32
 """A frame of up to so many datagrams (35 KB) is sent as datagrams: a lost one costs its own records only.
 Above it one stream costs less than the packets' bookkeeping."""
+READER_DATAGRAMS_MAX: Final = 64
+"""Datagrams that a reader is sent in a row; more at once go by a stream. What its QUIC acknowledged its application may
+not have taken: quic-go keeps 128 and drops the rest without a word, Chromium as many as a page's high water mark says."""
+REPAIR_STREAM_BYTES_MAX: Final = 1 * MIB
+"""Newest values that go by one stream when they are too many for datagrams: a large world's; the rest goes with the next."""
+REPAIR_STREAM_MESSAGE_BYTES: Final = 60 * KIB
+"""Each message of such a stream: a reader uses it before the next one is there."""
 GAPS_PENDING_MAX: Final = 64
 """Ticks whose missing parts may still come, per world: a second of a 60 Hz world in which every frame lost a part."""
 JOURNAL_BYTES_MAX: Final = 16 * MIB

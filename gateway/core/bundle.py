@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.core.outgoing import Outgoing, Piece
-from gateway.limits import BURST_SIZES_CACHED_MAX
+from gateway.limits import BURST_SIZES_CACHED_MAX, PIECES_MAX
 
 
 class Burst:
@@ -29,10 +29,15 @@ class Burst:
 class Bundle:
     """The messages of one moment, oldest first, and the bursts that readers get of them."""
 
-    __slots__ = ("_cut", "_whole", "outs")
+    __slots__ = ("_cut", "_whole", "is_large", "outs")
 
     def __init__(self, outs: Sequence[Outgoing]) -> None:
         self.outs = outs
+        self.is_large = outs[0].parts > PIECES_MAX or (
+            len(outs) > PIECES_MAX
+            and (outs[0].tick == outs[-1].tick or max(o.parts for o in outs) > PIECES_MAX)
+        )
+        """Whether it belongs to a frame that came as more datagrams than a frame should go out as."""
         self._whole: list[Burst | None] = [None, None]
         self._cut: dict[tuple[bool, int], Burst | None] = {}
 

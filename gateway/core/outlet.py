@@ -21,7 +21,7 @@ _UNLIMITED: Final = float("inf")
 class Outlet:
     """One link, what is on its way over it, and the budget of its reader."""
 
-    __slots__ = ("_given_up", "_lossy", "blocked_since", "budget", "link", "messages", "streams", "window")
+    __slots__ = ("_given_up", "blocked_since", "budget", "link", "lossy", "messages", "streams", "window")
 
     def __init__(
         self, state: WorldState, link: Link, budget: Budget | None, given_up: Callable[[Keys], None]
@@ -35,7 +35,7 @@ class Outlet:
         """Since when (``mono``) nothing at all could be sent though something was there, or None."""
         self.messages = 0
         """Given to the link so far."""
-        self._lossy = link.lossy
+        self.lossy = link.lossy
         self._given_up = given_up
 
     def let_go(self) -> None:
@@ -63,7 +63,7 @@ class Outlet:
         if len(message) <= self.link.message_bytes_max():
             if len(message) <= self.link.room_bytes():
                 return self.send(message, keys)
-            if self._lossy:
+            if self.lossy:
                 return False
         return self.send_stream([message], keys, len(message), mono)
 
@@ -80,7 +80,7 @@ class Outlet:
     def remember_all(self, keys: tuple[Keys, ...]) -> None:
         """Messages of the fast path were sent, and carry these keys one by one."""
         self.messages += len(keys)
-        if self._lossy:
+        if self.lossy:
             self.window.add_all(keys)
             while len(self.window) > OUTSTANDING_MAX:
                 self._give_up_oldest()
@@ -88,7 +88,7 @@ class Outlet:
     def remember(self, keys: Keys) -> None:
         """A message of the fast path was sent and carries ``keys``."""
         self.messages += 1
-        if self._lossy:
+        if self.lossy:
             self.window.add(keys)
             if len(self.window) > OUTSTANDING_MAX:
                 self._give_up_oldest()

@@ -7,7 +7,8 @@ nothing ever waits in a queue, and a slow reader costs a set of keys at most.
 
 Large frames: up to ``PIECES_MAX`` datagrams they are cut into datagrams, which lose little when
 one is lost; above that, and for a record that no datagram holds, they go by a stream of their own
-(:mod:`gateway.core.streams`).
+(:mod:`gateway.core.streams`). So does whatever else would be more datagrams in a row than a reader's queue may hold,
+for what was acknowledged there may yet be dropped: several frames at once, or newest values.
 
 A keyframe is sent on joining, for a new epoch, after the link took nothing at all for the lag
 bound, and when more than half of all records wait and there is room for everything. A reader that
@@ -33,13 +34,22 @@ from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
 from gateway.core.streams import PATIENCE_S
 from gateway.core.window import Keys
-from gateway.limits import DATAGRAM_SAFE_BYTES, PIECES_MAX, REPAIR_MESSAGES_MAX, TCP_REPAIR_BYTES_MAX
+from gateway.limits import (
+    DATAGRAM_SAFE_BYTES,
+    PIECES_MAX,
+    READER_DATAGRAMS_MAX,
+    REPAIR_MESSAGES_MAX,
+    REPAIR_STREAM_BYTES_MAX,
+    REPAIR_STREAM_MESSAGE_BYTES,
+    TCP_REPAIR_BYTES_MAX,
+)
 from gateway.wire.control import encode_control
 
 FLUSH_S: Final = 0.02
 """How soon what is stale is tried again when no frame comes: about one tick."""
 BATCH_S: Final = 0.05
 """A reader that can't have everything gets what its budget earns in so long as one message, on TCP."""
+_UNLIMITED: Final = 1 << 30
 LAG_S: Final = 2.0
 """The default bound on how long a link may take nothing at all before it is given a keyframe."""
 
@@ -50,6 +60,7 @@ class Reader:
     __slots__ = (
         "_behind",
         "_counters",
+        "_datagrams_max",
         "_keyframes",
         "_lag_s",
         "_late",
@@ -58,6 +69,8 @@ class Reader:
         "_outlet",
         "_plain",
         "_repairs",
+        "_row_at",
+        "_row_left",
         "_state",
         "_wanted",
         "_zstd",
@@ -81,6 +94,7 @@ class Reader:
         budget_kbps: int | None = None,
         weights: Mapping[int, float] | None = None,
         lag_s: float = LAG_S,
+        datagrams_max: int = READER_DATAGRAMS_MAX,
         behind: Callable[[], None] | None = None,
     ) -> None:
         """``behind`` is called when something begins to wait: :meth:`poll` is wanted within ``FLUSH_S``."""
@@ -102,6 +116,8 @@ class Reader:
         """Called with the first token of messages that arrived, and their count: the window's own, for there are
         thousands a second."""
         self._lag_s = lag_s
+        self._datagrams_max = datagrams_max if link.lossy else _UNLIMITED
+        self._row_at, self._row_left = mono, self._datagrams_max
         self._behind = behind or _nothing
         self._wanted: str | None = None
         self._plain = budget_kbps is None
@@ -131,6 +147,8 @@ class Reader:
             return False
         outlet = self._outlet
         burst = bundle.whole(self._zstd)
+        if burst.count > self._datagrams_max or (bundle.is_large and self._outlet.lossy):
+            return self._offer_in_a_row(burst, mono)
         sent = self._link.send_burst(burst, outlet.window.next_token)
         if sent == burst.count:
             outlet.remember_all(burst.keys)
@@ -237,14 +255,49 @@ class Reader:
             if self._better_all_at_once():
                 self._wanted = "lagging"
                 self._send_keyframe(mono)
-            for _ in range(REPAIR_MESSAGES_MAX):
-                if not self.stale or not self._flush_one(mono):
-                    break
+            elif self._too_many_wait():
+                self._send_waiting(mono)
+            self._flush_datagrams(mono)
         if self._wanted is None and not self.stale:
             self.held = False
             self._plain = not self.metered
         else:
             self._plain = False
+
+    def _flush_datagrams(self, mono: float) -> None:
+        """Messages of newest values, so many in a turn and in a row."""
+        if mono - self._row_at >= FLUSH_S:
+            self._row_at, self._row_left = mono, self._datagrams_max
+        for _ in range(min(REPAIR_MESSAGES_MAX, self._row_left)):
+            if not self.stale or not self._flush_one(mono):
+                return
+            self._row_left -= 1
+        if self.stale and not self._row_left:
+            self.held = True
+
+    def _too_many_wait(self) -> bool:
+        """More newest values wait than should go as datagrams in a row, and the link takes a stream of them at once."""
+        if self._datagrams_max == _UNLIMITED or self.metered or self._outlet.streams:
+            return False
+        waiting_bytes = len(self.stale) * self._state.record_bytes
+        return (
+            waiting_bytes > self._datagrams_max * self._link.message_bytes_max()
+            and self._link.room_bytes() > 0
+        )
+
+    def _send_waiting(self, mono: float) -> None:
+        """Newest values of what waits by one stream, the most urgent first."""
+        messages: list[bytes] = []
+        keys: list[int] = []
+        size_bytes = 0
+        while self.stale and size_bytes < REPAIR_STREAM_BYTES_MAX:
+            some, message = self._repairs.next(self.stale, REPAIR_STREAM_MESSAGE_BYTES)
+            self.stale.served(some)
+            keys += some
+            messages.append(message)
+            size_bytes += len(message)
+        self._counters.repaired += len(messages)
+        self._outlet.send_stream(messages, tuple(keys), size_bytes, mono)
 
     def _recovered(self, mono: float) -> bool:
         """Catch up if there may be room: True if nothing waits any more, frames may pass again."""
@@ -282,6 +335,8 @@ class Reader:
     def _offer_cut(self, bundle: Bundle, mono: float) -> bool:
         """Messages larger than a datagram: as several, or by streams."""
         burst = bundle.cut(self._zstd, self._link.message_bytes_max())
+        if burst is not None and burst.count > self._datagrams_max:
+            return self._offer_in_a_row(burst, mono)
         if burst is not None:
             return self._offered(burst, self._link.send_burst(burst, self._outlet.window.next_token), mono)
         if len(bundle.outs) == 1:
@@ -292,8 +347,24 @@ class Reader:
         return True
 
     def _offer_stream(self, out: Outgoing, mono: float) -> bool:
-        message = out.packed if self._zstd else out.message
-        if self._link.room_bytes() > 0 and self._outlet.send_stream([message], out.keys, len(message), mono):
+        return self._by_stream([out.packed if self._zstd else out.message], out.keys, mono)
+
+    def _offer_in_a_row(self, burst: Burst, mono: float) -> bool:
+        """More messages than should go as datagrams: one stream of them, where the link takes it at once. A link that is
+        narrower gets what it has room for, in a row if that is short enough, and the rest as newest values."""
+        room = self._link.room_bytes()
+        if room < sum(map(len, burst.messages)):
+            if room > self._datagrams_max * self._link.message_bytes_max():
+                return self._missed(mono)
+            return self._offered(burst, self._link.send_burst(burst, self._outlet.window.next_token), mono)
+        keys = tuple(dict.fromkeys([key for some in burst.keys for key in some]))
+        return self._by_stream(list(burst.messages), keys, mono)
+
+    def _by_stream(self, messages: list[bytes], keys: Keys, mono: float) -> bool:
+        if self._outlet.streams:
+            self._settle_streams(mono)
+        size_bytes = sum(map(len, messages))
+        if self._link.room_bytes() > 0 and self._outlet.send_stream(messages, keys, size_bytes, mono):
             self._counters.streamed += 1
             return True
         return self._missed(mono)

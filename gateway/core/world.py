@@ -33,6 +33,7 @@ from gateway.limits import (
     DRAIN_SPREAD_MS,
     JOURNAL_BYTES_MAX,
     NOTICE_S,
+    READER_DATAGRAMS_MAX,
     RECORD_HELD_BYTES,
     RECORDS_PER_WORLD_MAX,
     STREAM_MESSAGE_BYTES_MAX,
@@ -61,6 +62,7 @@ class WorldSettings:
     linger_s: float = 5.0
     keyframe_interval_s: float = 1.0
     lag_s: float = 2.0
+    reader_datagrams_max: int = READER_DATAGRAMS_MAX
     journal_bytes_max: int = JOURNAL_BYTES_MAX
     message_bytes_max: int = STREAM_MESSAGE_BYTES_MAX
     records_max: int = RECORDS_PER_WORLD_MAX
@@ -206,6 +208,7 @@ class World:
             budget_kbps=options.budget_kbps,
             weights=options.keys,
             lag_s=self.settings.lag_s,
+            datagrams_max=self.settings.reader_datagrams_max,
             behind=self._fanout.behind,
         )
         session = SubscriberSession(self, link, reader, options.follow)

@@ -126,6 +126,7 @@ class WorldHost:
                 message_bytes_max=settings.max_message_bytes,
                 records_max=settings.records_per_world_max,
                 bytes_max=settings.world_bytes_max,
+                reader_datagrams_max=settings.reader_datagrams_max,
             ),
             mono=time.monotonic(),
             now_us=now_us(),

@@ -8,7 +8,7 @@ from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
 from gateway.core.reader import PATIENCE_S, Reader
 from gateway.core.state import WorldState
-from gateway.limits import PIECES_MAX
+from gateway.limits import PIECES_MAX, READER_DATAGRAMS_MAX
 from gateway.wire import Frame, Record, decode_frame, encode_frame
 from tests.core.links import RecordingLink
 
@@ -91,6 +91,74 @@ def test_a_frame_of_very_many_datagrams_goes_by_a_stream() -> None:
     rig.publish({key: bytes(1_000) for key in range(PIECES_MAX + 10)})
     assert not rig.link.sent
     assert len(decode_frame(rig.link.streams[0][0]).keys) == PIECES_MAX + 10
+
+
+def _cut_frame(rig: Rig, datagrams: int, *, parts: int | None = None) -> list[Outgoing]:
+    """A frame that its publisher cut itself, a record of 1,000 bytes in each message."""
+    rig.tick += 1
+    parts = datagrams if parts is None else parts
+    outs = []
+    for part in range(datagrams):
+        frame = Frame(1, rig.tick, [Record(part, bytes(1_000))], part=part, parts=parts)
+        outs.append(Outgoing(frame, encode_frame(frame), rig.state.apply(frame).changed))
+    return outs
+
+
+def test_a_frame_that_came_as_very_many_datagrams_goes_by_a_stream_too() -> None:
+    rig = Rig()
+    for parts in (185, 0):
+        outs = _cut_frame(rig, 185, parts=parts)
+        rig.reader.send(Bundle(outs), 0.0)
+        assert not rig.link.sent
+        assert rig.link.streams[len(rig.link.streams) - 1] == [out.message for out in outs]
+        rig.link.done.add(len(rig.link.streams) - 1)
+
+
+def test_the_parts_of_a_large_frame_that_come_apart_do_not_go_as_datagrams_either() -> None:
+    rig = Rig()
+    outs = _cut_frame(rig, 185)
+    for at in range(0, 185, 20):
+        rig.reader.send(Bundle(outs[at : at + 20]), 0.0)
+    assert len(rig.link.sent) <= READER_DATAGRAMS_MAX
+    for n in range(1, 40):
+        rig.link.done.update(rig.link.streams)
+        before = len(rig.link.sent)
+        rig.reader.poll(n * 0.02)
+        assert len(rig.link.sent) - before <= READER_DATAGRAMS_MAX
+    assert not rig.reader.waiting
+    came = {k for messages in rig.link.streams.values() for m in messages for k in decode_frame(m).keys}
+    assert came | {k for frame in rig.link.frames() for k in frame.keys} == set(range(185))
+
+
+def test_as_many_datagrams_as_a_readers_queue_holds_go_in_a_row_and_the_bound_can_be_set() -> None:
+    for bound in (8, 64):
+        rig = Rig(datagrams_max=bound)
+        for _ in range(3):  # three frames at once, each of so many datagrams that it may go as such
+            rig.reader.send(Bundle(_cut_frame(rig, bound // 4) + _cut_frame(rig, bound // 4)), 0.0)
+        assert not rig.link.streams
+        rig.reader.send(Bundle([out for _ in range(8) for out in _cut_frame(rig, 1 + bound // 4)]), 0.0)
+        assert len(rig.link.streams) == 1
+
+
+def test_newest_values_beyond_the_bound_go_by_a_stream_or_in_rows() -> None:
+    for room in (1 << 30, 150_000):
+        rig = Rig(RecordingLink(room=0))
+        rig.publish({key: bytes(1_000) for key in range(300)})
+        rig.link.room = room
+        rig.reader.on_writable(0.1)
+        for _ in range(20):
+            rig.reader.on_writable(0.1)
+        assert len(rig.link.streams) == 1
+        assert len(rig.link.sent) <= READER_DATAGRAMS_MAX
+
+
+def test_a_stream_that_is_done_makes_way_for_the_next_large_frame_at_once() -> None:
+    rig = Rig()
+    for n in range(5):
+        rig.publish({key: bytes(1_000) for key in range(PIECES_MAX + 10)}, float(n))
+        assert len(rig.link.streams) == n + 1
+        assert not rig.link.sent
+        rig.link.done.add(n)
 
 
 def test_a_record_larger_than_a_datagram_goes_by_a_stream_one_at_a_time() -> None:
