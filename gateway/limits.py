@@ -714,6 +714,10 @@ SSE_EVENT_BYTES_MAX: Final = 4 * MIB
 # --- client ------------------------------------------------------------------------------
 CLIENT_UDP_PATIENCE_S: Final = 1.0
 """UDP that has not answered a handshake by then is taken as blocked, and TCP is tried."""
+CLIENT_UDP_AGAIN_S: Final = 10.0
+"""How long a session stays on TCP before UDP is tried again: a network that was changed, a firewall that was slow."""
+CLIENT_UDP_AGAIN_S_MAX: Final = 300.0
+"""And at last: a handshake in five minutes costs nobody anything."""
 CLIENT_CONNECT_S_MAX: Final = 5.0
 """A TCP connect with TLS and upgrade takes three round trips; over 5 s the peer is not there."""
 CLIENT_BACKOFF_S_MIN: Final = 0.05

@@ -44,10 +44,10 @@ class OpenSession:
         try:
             await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.release()
             for task in watching:
                 task.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
-            self.release()
 
     def release(self) -> None:
         """Close what is still open. Idempotent."""
@@ -142,6 +142,18 @@ async def _welcome(session: LiveSession) -> None:
             task.cancel()
     if not session.welcomed.is_set():
         raise session.ended_by or Unanswered("the session ended or stayed silent before its welcome")
+
+
+async def udp_answers(address: Address, trust: Trust) -> bool:
+    """Whether the gateway can be reached by QUIC now: a handshake, and nothing on it."""
+    try:
+        client = await connect(
+            address.host, address.port, trust=trust.for_quic(), timeout_s=limits.CLIENT_UDP_PATIENCE_S
+        )
+    except GatewayError:
+        return False
+    client.close()
+    return True
 
 
 def _refusal(refused: SessionRefused) -> GatewayError:

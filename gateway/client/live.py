@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from gateway import limits
 from gateway.client.address import Address
-from gateway.client.connect import OpenSession, TransportChoice, Unanswered, open_session
+from gateway.client.connect import OpenSession, TransportChoice, Unanswered, open_session, udp_answers
 from gateway.client.trust import Trust
 from gateway.core.ports import Link
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable, WorldHeld
@@ -62,6 +62,8 @@ class Live:
         self._open: OpenSession | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._udp_answered = False
+        self.udp_again_s = limits.CLIENT_UDP_AGAIN_S
+        """After so long on TCP it is tried whether UDP gets through by now; twice as long the next time."""
         self._given = self.address
         self._hops = 0
         self._first = asyncio.Event()
@@ -93,6 +95,9 @@ class Live:
         waiting = [asyncio.create_task(self._first.wait()), asyncio.create_task(self._over.wait())]
         try:
             await asyncio.wait(waiting, timeout=self._connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            await self.aclose()
+            raise
         finally:
             for task in waiting:
                 task.cancel()
@@ -115,7 +120,11 @@ class Live:
         keeping, self._keeping = self._keeping, None
         if keeping is not None:
             keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            try:
+                await asyncio.gather(keeping, return_exceptions=True)
+            finally:
+                if self._open is not None:
+                    self._open.release()
         self._end()
 
     async def __aenter__(self) -> Self:
@@ -216,13 +225,28 @@ class Live:
         self._udp_answered = session.client is not None
         self._first.set()
         self.on_connected()
+        coming_back = None
+        if session.client is None and self._transport == "auto" and self.address.secure:
+            coming_back = asyncio.create_task(self._back_to_udp(session))
         try:
             await session.wait_closed()
         finally:
             self._open = None
+            if coming_back is not None:
+                coming_back.cancel()
         if session.session.ended_by is not None:
             self._refused(session.session.ended_by)
         return session.session.reconnect_after_s
+
+    async def _back_to_udp(self, session: OpenSession) -> None:
+        """A session by TCP ends once QUIC gets an answer: the next one goes by it. If that does not last, it is asked
+        more and more rarely."""
+        while True:
+            await asyncio.sleep(self.udp_again_s * random.uniform(1.0, 1.25))
+            self.udp_again_s = min(2 * self.udp_again_s, limits.CLIENT_UDP_AGAIN_S_MAX)
+            if await udp_answers(self.address, self._trust):
+                session.release()
+                return
 
     def _refused(self, error: GatewayError) -> None:
         """Go where the world is, try again, or give up with :attr:`error`."""

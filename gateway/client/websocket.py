@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus
@@ -23,6 +25,7 @@ from gateway import limits
 from gateway.client.problems import error_of
 from gateway.core.ports import CloseCode, OneByOne, Session, Transport
 from gateway.errors import StoreUnavailable
+from gateway.quic import first_of, resolve
 
 MakeSession = Callable[["WebSocketLink"], Session]
 _CLOSE_CODE_BASE = 4000
@@ -207,10 +210,11 @@ async def connect_websocket(
     protocol = ClientProtocol(uri, max_size=limits.STREAM_MESSAGE_BYTES_MAX)
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(limits.CLIENT_CONNECT_S_MAX):
+        addresses = await resolve(host, port, socket.SOCK_STREAM)
+        sock = await first_of([partial(_connected, *one) for one in addresses], socket.socket.close)
         transport, link = await loop.create_connection(
             lambda: WebSocketLink(protocol, make_session, headers or {}),
-            host,
-            port,
+            sock=sock,
             ssl=tls,
             server_hostname=host if tls else None,
         )
@@ -220,3 +224,16 @@ async def connect_websocket(
             transport.abort()
             raise
     return link
+
+
+async def _connected(family: int, address: Any) -> socket.socket:
+    """A TCP connection to one address. Nothing is said on it yet, so that of two none is a session too many."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

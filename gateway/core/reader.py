@@ -280,10 +280,8 @@ class Reader:
         if self._datagrams_max == _UNLIMITED or self.metered or self._outlet.streams:
             return False
         waiting_bytes = len(self.stale) * self._state.record_bytes
-        return (
-            waiting_bytes > self._datagrams_max * self._link.message_bytes_max()
-            and self._link.room_bytes() > 0
-        )
+        in_a_row = self._datagrams_max * self._link.message_bytes_max()
+        return in_a_row < waiting_bytes <= self._link.room_bytes()
 
     def _send_waiting(self, mono: float) -> None:
         """Newest values of what waits by one stream, the most urgent first."""

@@ -6,6 +6,7 @@ Room: quic. It speaks to ``core`` through :mod:`gateway.core.ports` and to ``htt
 from gateway.quic.client import Client, connect, connect_webtransport, h3_request
 from gateway.quic.exchange import ConnectFailed, RequestFailed, Response, SessionRefused
 from gateway.quic.options import QuicOptions
+from gateway.quic.race import first_of, resolve
 from gateway.quic.server import ServerEndpoint, listen
 from gateway.quic.tls import ServerTls, TicketStore, Trust
 from gateway.quic.webtransport import WebTransportLink
@@ -24,6 +25,8 @@ __all__ = [
     "WebTransportLink",
     "connect",
     "connect_webtransport",
+    "first_of",
     "h3_request",
     "listen",
+    "resolve",
 ]

@@ -12,6 +12,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 from aioquic.h3.connection import ErrorCode
@@ -24,6 +25,7 @@ from gateway.quic.clientpeer import ClientPeer, RawHeaders
 from gateway.quic.endpoint import Endpoint
 from gateway.quic.exchange import ClientExchange, ConnectFailed, RequestFailed, Response, SessionRefused
 from gateway.quic.options import QuicOptions
+from gateway.quic.race import first_of, resolve
 from gateway.quic.selftest import connection_class, usable_path
 from gateway.quic.tls import Trust
 from gateway.quic.udp import UdpSocket
@@ -140,7 +142,8 @@ class Client:
         Raises :class:`SessionRefused` with the gateway's problem document, :class:`RequestFailed`.
         """
         peer = self.peer
-        await asyncio.wait_for(asyncio.shield(peer.connected), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await asyncio.shield(peer.connected)
         head = self._head("CONNECT", path, headers)
         head[1:1] = [(b":protocol", b"webtransport")]
         head.append((b"sec-webtransport-http3-draft02", b"1"))
@@ -237,20 +240,56 @@ async def connect(
 
     ``ticket``: of an earlier :attr:`Client.ticket`, for a cheaper handshake. ``early_data`` with a
     ticket: answer at once, so that requests go in 0-RTT; without it nothing does. ``sock``: a bound UDP socket, to choose
-    the local address. Raises :class:`ConnectFailed` when nothing
-    answers within ``timeout_s``, when the address does not resolve, or when trust fails.
+    the local address. A name's addresses are tried one after the other, the next a quarter of a second after the one
+    before at the latest. Raises :class:`ConnectFailed` when nothing answers within ``timeout_s``, when the address does not resolve, or when trust fails.
     """
-    loop = asyncio.get_running_loop()
     options = options or QuicOptions()
     if ticket is not None and not early_data:
         ticket = replace(ticket, max_early_data_size=None)
     try:
-        family, _, _, _, address = (await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
-        udp = UdpSocket(sock or local_socket(family))
+        addresses = await resolve(host, port, socket.SOCK_DGRAM)
     except OSError as exc:
         raise ConnectFailed(f"cannot reach {host}:{port}: {exc}") from exc
-    endpoint = Endpoint(udp, loop)
-    name = server_name or host
+    if sock is not None:
+        addresses = [one for one in addresses if one[0] == sock.family][:1] or addresses[:1]
+
+    def begin(family: int, address: Any) -> Client:
+        try:
+            udp = UdpSocket(sock or local_socket(family))
+        except OSError as exc:
+            raise ConnectFailed(f"cannot reach {host}:{port}: {exc}") from exc
+        return _begin(udp, address, server_name or host, port, trust, ticket, options)
+
+    if early_data and ticket is not None:
+        return begin(*addresses[0])
+
+    async def attempt(family: int, address: Any) -> Client:
+        client = begin(family, address)
+        try:
+            await asyncio.shield(client.peer.connected)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await first_of([partial(attempt, *one) for one in addresses], Client.close)
+    except TimeoutError:
+        raise ConnectFailed(f"{host}:{port} does not answer over UDP within {timeout_s:g} s") from None
+
+
+def _begin(
+    udp: UdpSocket,
+    address: Any,
+    name: str,
+    port: int,
+    trust: Trust,
+    ticket: SessionTicket | None,
+    options: QuicOptions,
+) -> Client:
+    """A client whose handshake has begun."""
+    endpoint = Endpoint(udp, asyncio.get_running_loop())
     client: Client
 
     def on_ticket(new: SessionTicket) -> None:
@@ -265,16 +304,6 @@ async def connect(
     endpoint.add_peer(peer, quic.host_cid)
     quic.connect(address, now=endpoint.time())
     endpoint.mark(peer)
-    if early_data and ticket is not None:
-        return client
-    try:
-        await asyncio.wait_for(asyncio.shield(peer.connected), timeout_s)
-    except TimeoutError:
-        client.close()
-        raise ConnectFailed(f"{host}:{port} does not answer over UDP within {timeout_s:g} s") from None
-    except BaseException:
-        client.close()
-        raise
     return client
 
 

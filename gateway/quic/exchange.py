@@ -106,7 +106,8 @@ class ClientExchange:
     async def answer(self, timeout_s: float) -> Response:
         """The response once its header section is there, which from then on holds this and is not held by it.
         Raises ``TimeoutError``, :class:`RequestFailed`."""
-        response = await asyncio.wait_for(asyncio.shield(self.response), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            response = await asyncio.shield(self.response)
         self.response = asyncio.get_running_loop().create_future()
         return response
 

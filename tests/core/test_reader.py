@@ -141,14 +141,14 @@ def test_as_many_datagrams_as_a_readers_queue_holds_go_in_a_row_and_the_bound_ca
 
 
 def test_newest_values_beyond_the_bound_go_by_a_stream_or_in_rows() -> None:
-    for room in (1 << 30, 150_000):
+    for room, streams in ((1 << 30, 1), (150_000, 0)):
         rig = Rig(RecordingLink(room=0))
         rig.publish({key: bytes(1_000) for key in range(300)})
         rig.link.room = room
         rig.reader.on_writable(0.1)
         for _ in range(20):
             rig.reader.on_writable(0.1)
-        assert len(rig.link.streams) == 1
+        assert len(rig.link.streams) == streams
         assert len(rig.link.sent) <= READER_DATAGRAMS_MAX
 
 

@@ -1,0 +1,83 @@
+"""Several addresses of one name, tried in turn and none waited for long: the first that answers is used. Room: quic.
+
+Source: RFC 8305 (Happy Eyeballs), sections 4 and 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain, zip_longest
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Resolved = tuple[int, Any]
+"""A family and a socket address of it."""
+
+HEAD_START_S = 0.25
+"""How long an attempt is alone before the next begins (section 5: 250 ms)."""
+ADDRESSES_MAX = 8
+"""More of one name are not tried."""
+
+
+async def resolve(host: str, port: int, kind: int) -> list[Resolved]:
+    """The addresses of ``host``, the families by turns, as the system prefers them. Raises ``OSError``."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
+    families: dict[int, list[Resolved]] = {}
+    for family, _, _, _, address in found:
+        if (family, address) not in families.setdefault(family, []):
+            families[family].append((family, address))
+    by_turns = chain.from_iterable(zip_longest(*families.values()))
+    return [one for one in by_turns if one is not None][:ADDRESSES_MAX]
+
+
+async def first_of(
+    attempts: Sequence[Callable[[], Awaitable[T]]],
+    discard: Callable[[T], None],
+    *,
+    head_start_s: float = HEAD_START_S,
+) -> T:
+    """What the first attempt to succeed answers; each begins when the one before has failed, or has had its head start.
+
+    The others are cancelled, and what one of them answers all the same goes to ``discard``, also when this is cancelled.
+    Raises the first attempt's exception if all fail.
+    """
+    running: list[asyncio.Task[T]] = []
+    waiting = list(attempts)
+    winner: asyncio.Task[T] | None = None
+    try:
+        while winner is None and (waiting or not all(task.done() for task in running)):
+            if waiting:
+                running.append(asyncio.ensure_future(_run(waiting.pop(0))))
+            pending = [task for task in running if not task.done()]
+            await asyncio.wait(
+                pending, timeout=head_start_s if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            winner = next(filter(_succeeded, running), None)
+    finally:
+        _let_go((task for task in running if task is not winner), discard)
+    if winner is not None:
+        return winner.result()
+    error = running[0].exception()
+    assert error is not None
+    raise error
+
+
+async def _run(attempt: Callable[[], Awaitable[T]]) -> T:
+    return await attempt()
+
+
+def _succeeded(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _let_go(tasks: Iterable[asyncio.Task[T]], discard: Callable[[T], None]) -> None:
+    def drop(task: asyncio.Task[T]) -> None:
+        if _succeeded(task):
+            discard(task.result())
+        elif not task.cancelled():
+            task.exception()
+
+    for task in tasks:
+        task.add_done_callback(drop)
+        task.cancel()
