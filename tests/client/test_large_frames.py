@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from gateway.client import Publisher, Subscriber, fetch_last
-from gateway.limits import QUIC_STREAM_WINDOW_BYTES
-from tests.client.conftest import Served
+from gateway.limits import MIB, QUIC_STREAM_WINDOW_BYTES
+from gateway.runtime.gateway import Gateway
+from tests.client.conftest import Served, settings_in
+
+
+@pytest_asyncio.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    gateway = await Gateway.start(settings_in(tmp_path, world_bytes_max=32 * MIB))
+    try:
+        yield Served(gateway, tmp_path / "certs")
+    finally:
+        await gateway.drain(2.0)
 
 
 @pytest.mark.parametrize(("records", "record_bytes"), [(3_000, 300), (1_500, 8_000)])
