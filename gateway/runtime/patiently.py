@@ -48,11 +48,13 @@ class Patiently:
         task = asyncio.ensure_future(_of(begin(lambda: is_wanted)))
         try:
             await asyncio.wait([task], timeout=patience_s)
-        finally:
-            if not task.done():
-                is_wanted = False
-                task.add_done_callback(_end)
+        except BaseException:  # whoever waited is gone, also where it has just been opened
+            is_wanted = False
+            task.add_done_callback(_end)
+            raise
         if not task.done():
+            is_wanted = False
+            task.add_done_callback(_end)
             raise self._too_late(what)
         return task.result()
 
