@@ -32,7 +32,7 @@ class Gateway:
         if "--store" not in extra:
             argv += ["--store", str(folder / "store")]
         if host != "127.0.0.1":
-            argv.append("--insecure-public")
+            argv += ["--insecure-public", "--page-plane", "public"]
         self.server = Server(argv, prefix)
         facts = "\n".join(self.server.wait_for_line("ready"))
         found = re.search(r"\b[0-9a-f]{64}\b", facts)

@@ -38,7 +38,8 @@ CLOSED_S = 0.05
 async def serve(folder: Path) -> None:
     """The server process: its port, then at each line its CPU seconds and counters."""
     tls = ServerTls.from_files(folder / "cert.pem", folder / "key.pem")
-    endpoint = await listen("127.0.0.1", 0, tls=tls, asgi_app=answer, doors=Doors())
+    crowd = QuicOptions(connections_per_address_max=10_000, handshakes_per_address_per_s=100_000)
+    endpoint = await listen("127.0.0.1", 0, tls=tls, asgi_app=answer, doors=Doors(), options=crowd)
     print(endpoint.port, flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
         counters = endpoint.counters
