@@ -29,15 +29,6 @@ def build_go(variant: str, folder: Path) -> Path:
     return _built([*argv, "."], HERE / "go", program)
 
 
-def build_rust(folder: Path) -> Path:
-    """The client in ``rust/``. Raises :class:`NotBuilt`."""
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        raise NotBuilt("there is no cargo: install Rust to run these")
-    argv = [cargo, "build", "--release", "--locked", "--target-dir", str(folder)]
-    return _built(argv, HERE / "rust", folder / "release" / "interop")
-
-
 def _built(argv: list[str], where: Path, program: Path) -> Path:
     done = subprocess.run(argv, cwd=where, capture_output=True, text=True, timeout=BUILD_S, check=False)
     if done.returncode != 0 or not program.exists():

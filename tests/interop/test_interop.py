@@ -16,12 +16,11 @@ import pytest
 from bench.gateway import Gateway
 from bench.link import Direction, Network, unavailable_because
 from bench.link import Path as LinkPath
-from tests.interop.clients import NotBuilt, Running, build_go, build_rust
+from tests.interop.clients import NotBuilt, Running, build_go
 
 CLIENTS: dict[str, Callable[[Path], Path]] = {
     "webtransport-go 0.10": lambda folder: build_go("draft02", folder),
     "webtransport-go 0.13": lambda folder: build_go("current", folder),
-    "wtransport": build_rust,
 }
 LINK = LinkPath.symmetric(Direction(delay_ms=5.0, loss=0.01))
 NO_LINK = unavailable_because()
