@@ -786,6 +786,12 @@ CERTIFICATE_RENEW_DAYS: Final = 3
 """Renewed this long before it runs out: a browser page that fetched the old hash has days to come back."""
 CERTIFICATE_CHECK_S: Final = 5.0
 """How often the certificate files are looked at for a change."""
+FOLDER_LOCK_S: Final = 15.0
+"""How long a start waits for others that make certificates in the same folder: each takes some 10 ms, on a busy machine 500."""
+FOLDER_LOCK_RUNNING_S: Final = 0.25
+"""The same while running, where everybody waits with it; the next look at the certificates tries again."""
+FOLDER_LOCK_LOOK_S: Final = 0.005
+"""How often a process that waits for a folder looks whether it is free: about as long as one is held."""
 UDP_TOKENS_MAX: Final = 4_096
 """Registered publishers of the plain UDP door."""
 UDP_QUEUE_BYTES: Final = 1 * MIB

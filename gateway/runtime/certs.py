@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
-import os
 import ssl
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,10 +27,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from gateway import limits
 from gateway.config import Settings
 from gateway.errors import ConfigError
+from gateway.runtime.folderlock import locked, write_whole
 
 CA_CERT, CA_KEY, LEAF_CERT, LEAF_KEY = "ca.pem", "ca.key", "leaf.pem", "leaf.key"
 log = logging.getLogger("mvgateway.certs")
 
+_Stamp = tuple[tuple[int, int], ...]
 CA_DAYS = 3_650
 CA_BEGUN = timedelta(days=30)
 """How long before it was made it begins: clients have its file, and a clock that was ahead is to cost them nothing."""
@@ -99,16 +101,38 @@ def _names_of(leaf: x509.Certificate) -> tuple[str, ...]:
 def ensure_own(folder: Path, host: str, now: datetime, *, renew: bool = False) -> Certificate:
     """The gateway's own leaf, made (with its CA) where it is missing, running out, or for another address.
 
-    Raises :class:`ConfigError` naming ``--certs`` where the folder cannot be used.
+    Several processes may do so in one folder at once: one makes what all of them then use. ``renew``: a leaf made after
+    this call began. Raises :class:`ConfigError` naming ``--certs`` where the folder cannot be used.
     """
+    seen = _bytes_of(folder / LEAF_CERT) if renew else None
+    with _own_folder(folder):
+        renewed = renew and _bytes_of(folder / LEAF_CERT) != seen  # by another, while this one waited
+        return _ensure(folder, host, now, renew=renew and not renewed)
+
+
+@contextmanager
+def _own_folder(folder: Path, wait_s: float = limits.FOLDER_LOCK_S) -> Iterator[None]:
+    """Made where it is missing, and locked: nobody else is between writing a key and its certificate."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        present = None if renew else _present(folder, host, now)
-        return present or _make_leaf(folder, host, now)
+        with locked(folder, wait_s):
+            yield
     except OSError as error:
         raise ConfigError(
             f"--certs {folder}: {error.strerror}; name a folder that can be written to"
         ) from None
+
+
+def _ensure(folder: Path, host: str, now: datetime, *, renew: bool = False) -> Certificate:
+    present = None if renew else _present(folder, host, now)
+    return present or _make_leaf(folder, host, now)
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _present(folder: Path, host: str, now: datetime) -> Certificate | None:
@@ -138,8 +162,8 @@ def _make_leaf(folder: Path, host: str, now: datetime) -> Certificate:
     )
     pem = serialization.Encoding.PEM
     cert_pem, key_pem = leaf.public_bytes(pem) + ca.public_bytes(pem), _key_pem(key)
-    _write(folder / LEAF_KEY, key_pem, 0o600)
-    _write(folder / LEAF_CERT, cert_pem, 0o644)
+    write_whole(folder / LEAF_KEY, key_pem, 0o600)
+    write_whole(folder / LEAF_CERT, cert_pem, 0o644)
     return _described(cert_pem, key_pem, leaf)
 
 
@@ -172,8 +196,8 @@ def _make_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.Elliptic
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(folder / CA_KEY, _key_pem(key), 0o600)
-    _write(folder / CA_CERT, ca.public_bytes(serialization.Encoding.PEM), 0o644)
+    write_whole(folder / CA_KEY, _key_pem(key), 0o600)
+    write_whole(folder / CA_CERT, ca.public_bytes(serialization.Encoding.PEM), 0o644)
     return ca, key
 
 
@@ -215,17 +239,8 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """All or nothing, and a key never readable by others."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    part.replace(path)
-
-
-def tls_context(cert_path: Path, key_path: Path) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3 for the TCP side, offering HTTP/2 and HTTP/1.1."""
+def tls_context(cert_path: Path, key_path: Path, flag: str = "--cert") -> ssl.SSLContext:
+    """TLS 1.2 and 1.3 for the TCP side, offering HTTP/2 and HTTP/1.1. Raises :class:`ConfigError` naming ``flag``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -234,7 +249,7 @@ def tls_context(cert_path: Path, key_path: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(cert_path, key_path)
     except (ssl.SSLError, OSError) as error:
-        raise ConfigError(f"--cert {cert_path}: TLS cannot use it: {error}") from None
+        raise ConfigError(f"{flag} {cert_path}: TLS cannot use it: {error}") from None
     return context
 
 
@@ -251,10 +266,8 @@ class Certificates:
         self.key_path = folder / LEAF_KEY if self._own else Path(settings.key)
         self._folder = folder
         self.on_change: Callable[[Certificate], None] = lambda certificate: None
-        self.current = self._load()
+        self.current, self.context, self._seen = self._load(limits.FOLDER_LOCK_S)
         self._say_who_reads_the_key()
-        self.context = tls_context(self.cert_path, self.key_path)
-        self._seen = self._stamp()
 
     def _say_who_reads_the_key(self) -> None:
         keys = [self.key_path, *([self._folder / CA_KEY] if self._own else ())]
@@ -264,16 +277,24 @@ class Certificates:
                     "the private key %s is open to other users of this machine (%o): chmod 600 it", path, mode
                 )
 
-    def _load(self) -> Certificate:
+    def _load(self, wait_s: float) -> tuple[Certificate, ssl.SSLContext, _Stamp]:
+        """Both sides' certificate, and what its files looked like. Of the own folder all three are of one leaf; the
+        user's may change at any time, which the stamp from before then tells at the next look."""
         now = self._clock()
-        return (
-            ensure_own(self._folder, self._host, now)
-            if self._own
-            else read_pair(self.cert_path, self.key_path, now)
-        )
+        if self._own:
+            with _own_folder(self._folder, wait_s):
+                own = _ensure(self._folder, self._host, now)
+                return own, tls_context(self.cert_path, self.key_path, "--certs"), self._stamp()
+        stamp = self._stamp()
+        theirs = read_pair(self.cert_path, self.key_path, now)
+        return theirs, tls_context(self.cert_path, self.key_path), stamp
 
-    def _stamp(self) -> tuple[tuple[int, int], ...]:
-        stats = [path.stat() for path in (self.cert_path, self.key_path)]
+    def _stamp(self) -> _Stamp:
+        """Changes with the files; empty where one is missing."""
+        try:
+            stats = [path.stat() for path in (self.cert_path, self.key_path)]
+        except OSError:
+            return ()
         return tuple((s.st_mtime_ns, s.st_ino) for s in stats)
 
     def refresh(self) -> bool:
@@ -285,16 +306,13 @@ class Certificates:
         left = self.current.not_after - now
         runs_out = left < timedelta(days=limits.CERTIFICATE_RENEW_DAYS)
         due = self._own and (runs_out or self.current.not_before > now)  # made while the clock was ahead
-        try:
-            stamp = self._stamp()
-        except OSError:
-            stamp = self._seen if not self._own else ()
-        if not due and stamp == self._seen:
+        stamp = self._stamp()
+        is_gone = not stamp and not self._own  # the user's own files: what is in use goes on
+        if not due and (is_gone or stamp == self._seen):
             return False
-        fresh = self._load()
-        context = tls_context(self.cert_path, self.key_path)
+        fresh, self.context, self._seen = self._load(limits.FOLDER_LOCK_RUNNING_S)
         changed = fresh.sha256 != self.current.sha256
-        self.current, self.context, self._seen = fresh, context, self._stamp()
+        self.current = fresh
         if changed:
             self.on_change(fresh)
         return changed

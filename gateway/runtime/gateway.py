@@ -39,6 +39,7 @@ from gateway.runtime.certs import Certificate, Certificates
 from gateway.runtime.doors import Doors
 from gateway.runtime.entities import EntityService
 from gateway.runtime.events import EventLog
+from gateway.runtime.folderlock import locked, write_whole
 from gateway.runtime.garbage import Collecting
 from gateway.runtime.health import Health
 from gateway.runtime.journal import JournalPump
@@ -393,27 +394,34 @@ async def open_the_store(settings: Settings) -> Store:
 
 def reset_key(folder: Path) -> bytes:
     """32 bytes kept beside the certificates, so that clients of a killed run learn at once that it is gone.
-    Neither read nor written through a link. Raises :class:`ConfigError`."""
+    Neither read nor written through a link; gateways that share the folder share them. Raises :class:`ConfigError`."""
+    key = _kept_reset_key(folder)
+    if key is not None:
+        return key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            key = _kept_reset_key(folder)  # another may have made it meanwhile
+            if key is None:
+                key = os.urandom(32)
+                write_whole(folder / RESET_KEY_FILE, key, 0o600)
+        return key
+    except OSError:
+        log.warning("--certs %s cannot be written: clients notice a crash later than they could", folder)
+    return key or os.urandom(32)
+
+
+def _kept_reset_key(folder: Path) -> bytes | None:
     path = folder / RESET_KEY_FILE
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             key = file.read(33)
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 log.warning("%s is open to other users of this machine: chmod 600 it", path)
-        if len(key) == 32:
-            return key
     except FileNotFoundError:
-        pass
+        return None
     except OSError as error:
         raise ConfigError(
             f"--certs {folder}: {path}: {error.strerror}; remove it, or name another folder"
         ) from None
-    key = os.urandom(32)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            file.write(key)
-    except OSError:
-        log.warning("--certs %s cannot be written: clients notice a crash later than they could", folder)
-    return key
+    return key if len(key) == 32 else None
