@@ -114,7 +114,11 @@ def test_gateways_that_run_take_a_renewed_leaf_whole_however_often_it_is_renewed
         other.stdin.write(f"{folder}\n" * 200)
         other.stdin.close()
         while other.poll() is None:
-            held.refresh()
+            try:
+                held.refresh()
+            except ConfigError as error:  # it waits for a moment only, and the next look takes it
+                if "another process has held" not in error.message:
+                    raise
     assert other.returncode == 0
     held.refresh()
     assert held.current.cert_pem == held.cert_path.read_bytes()
