@@ -164,6 +164,7 @@ def test_every_bound_has_a_range_and_a_test() -> None:
         "connections_per_address_max": "tests/quic/test_admission.py",
         "handshakes_per_address_per_s": "tests/quic/test_admission.py",
         "tcp_connections_max": "tests/abuse/test_tcp.py",
+        "reader_datagrams_max": "tests/core/test_reader.py",
     }
     bounds = {s.name for s in SETTINGS if s.name.endswith(("_max", "_per_s", "_per_min")) or "max_" in s.name}
     assert bounds == {row[0] for row in BOUNDS} | set(elsewhere)
