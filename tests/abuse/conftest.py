@@ -29,6 +29,8 @@ GROWTH_MIB_MAX = 64.0
 FRAMES_A_SECOND_MIN = 50.0
 GIVEN_BACK_S_MAX = 5.0
 SAMPLE_S = 0.05
+FRAMES_SPAN_S_MIN = 1.0
+"""Frames a second say nothing of a shorter time."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -143,7 +145,19 @@ async def attack_on(target: Target, innocent: Innocent | None = None) -> AsyncIt
         attack.peak_mib = max(attack.peak_mib, target.rss_mib())
         attack.seconds, attack.cpu_s = time.monotonic() - began, target.cpu_s() - cpu
         if innocent is not None:
-            attack.frames_per_s = await asyncio.to_thread(innocent.ask)
+            attack.frames_per_s = await _frames_per_s(innocent)
+
+
+async def _frames_per_s(innocent: Innocent) -> float:
+    """Over a second at least: an attack that is refused at its first packet is over between two frames."""
+    frames = seconds = 0.0
+    while seconds < FRAMES_SPAN_S_MIN:
+        if frames or seconds:
+            await asyncio.sleep(SAMPLE_S)
+        await asyncio.to_thread(innocent.ask)
+        frames += innocent.told["frames"]
+        seconds += innocent.told["seconds"]
+    return frames / seconds
 
 
 async def given_back(target: Target, attack: Attack, also: Callable[[], bool] = lambda: True) -> None:
