@@ -86,4 +86,6 @@ def test_a_job_that_fails_says_why_and_the_next_one_is_served(
     reader.begin("read", {**load, "target": gateway.target("w-lean")})
     reader.wait_ready()
     reader.go()
-    assert reader.result(30)["frames_seen"] == 0
+    assert (
+        reader.result(30)["frames_seen"] <= 1
+    )  # the keyframe of a world that stands still, if it came after "go"

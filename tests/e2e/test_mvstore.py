@@ -167,7 +167,8 @@ async def test_what_was_announced_as_durable_outlives_the_store_s_death_at_rando
 async def test_a_namespace_made_again_behind_the_gateway_s_back_loses_nothing_announced(
     tmp_path: Path, backend: dict[str, str]
 ) -> None:
-    """Its publisher is told no more that frames are durable, and nothing is written over what is there now."""
+    """What its publisher is told to be durable from then on is in a world made for it, and nothing is written over
+    what is there now."""
     async with httpx.AsyncClient(base_url=backend["store_admin"]) as api:
         gateway = await Gateway.start(
             Settings(port=0, plain="127.0.0.1:0", certs=str(tmp_path / "certs"), drain_ms=500, **backend)
@@ -181,11 +182,22 @@ async def test_a_namespace_made_again_behind_the_gateway_s_back_loses_nothing_an
             for path in ("delete_namespace", "create_namespace"):
                 (await api.post(f"/api/{path}", json={"key": key})).raise_for_status()
             made = (await api.post("/api/stat_namespace", json={"key": key})).json()["nsid"]
-            for n in range(30):
-                publisher.send({1: b"%d" % n})
-                await asyncio.sleep(0.01)
-            assert publisher.durable_order() == durable
+            sent = {}
+            async with asyncio.timeout(30):
+                while publisher.durable_order()[1] < 30:
+                    publisher.send({1: b"%d" % (publisher.tick + 1)})
+                    sent[publisher.tick] = publisher.records()
+                    await asyncio.sleep(0.01)
+            promised = publisher.durable_order()
+            assert promised > durable
         await gateway.drain(0.5)
+        again = await Gateway.start(
+            Settings(port=0, plain="127.0.0.1:0", certs=str(tmp_path / "certs"), drain_ms=500, **backend)
+        )
+        found = await fetch_last(f"https://127.0.0.1:{again.port}", "w", ca=ca)
+        await again.drain(0.5)
+        assert (found.epoch, found.tick) >= promised
+        assert found.records == sent[found.tick]
         async with httpx.AsyncClient(base_url=backend["store"]) as data:
             (await api.post("/standin", json={"advance_s": 6.0})).raise_for_status()
             head = (await data.get("/stat", headers={"x-namespace-key": key})).json()["version"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from gateway.store.world import maintenance
 from gateway.wire import Frame, Record, encode_frame
 from tests.runtime.conftest import FRAMES, body, client_of, settings_in
 from tests.store.standin import Served, serving
+from tests.store.standin.names import Clock
+
+STARTED_BEFORE_S = 60.0
 
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(tmp_path / "mvstore") as served:
+    """A store that has kept points of time for a while: one from before a second is needed to name a version by it."""
+    async with serving(tmp_path / "mvstore", clock=Clock(lambda: time.time() - STARTED_BEFORE_S)) as served:
         yield served
 
 
