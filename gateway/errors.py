@@ -109,6 +109,14 @@ class ForeignSchema(Unprocessable):
     title = "Foreign schema"
 
 
+class Unauthorized(BadInput):
+    """No token, or none that counts (RFC 9110 section 15.5.2). ``rule`` says which rule it does not keep."""
+
+    code = "unauthorized"
+    status = 401
+    title = "Unauthorized"
+
+
 class Forbidden(BadInput):
     """Not allowed to this peer."""
 

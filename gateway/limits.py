@@ -75,6 +75,16 @@ BUDGET_KBPS_MAX: Final = 10_000_000
 """10 Gbit/s to one reader: above it a budget is no bound."""
 FOCUS_KEYS_MAX: Final = 4_096
 """Keys with a weight of their own per reader: as many as a 64 KiB ``focus`` message can name."""
+GRANT_PATTERNS_MAX: Final = 64
+"""Patterns of one verb in one grant: each is looked at for each name that is asked for."""
+PATTERN_CHARS_MAX: Final = 255
+"""The longest name that anything here has, and a star."""
+DELAY_S_MAX: Final = 86_400
+"""A day behind live: longer than any tournament; who wants more replays a recording."""
+GRANT_RPS_MAX: Final = 1_000_000
+"""Requests a second of one grant: above it a rate is no bound."""
+GRANT_SESSIONS_MAX: Final = 1_000_000
+"""Sessions at once of one grant: above it a count is no bound."""
 FOLLOW_CHARS_MAX: Final = 255
 """An entity's name in a query: one path segment."""
 STATE_UNREAD_BYTES_MAX: Final = 64 * KIB

@@ -36,6 +36,8 @@ class CloseCode(IntEnum):
     MALFORMED = 5
     TOO_SLOW = 6
     HELD_ELSEWHERE = 7
+    EXPIRED = 8
+    REFUSED = 9
 
 
 class Link(Protocol):

@@ -1,0 +1,223 @@
+"""Grants: patterns, needs, scopes of keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.grants import (
+    EVERYTHING,
+    VERBS,
+    BadGrant,
+    Grant,
+    GrantRefused,
+    Need,
+    Scope,
+    covers,
+    matches,
+)
+from gateway.core.needs import need_of
+
+NAMES = st.text("abz-1.", min_size=1, max_size=6)
+PATTERNS = st.one_of(NAMES, st.text("abz-1.", max_size=6).map(lambda text: text + "*"))
+
+
+def grant_of(claim: Any, key: Any = None, expires_s: float = 1e9) -> Grant:
+    scope = None if key is None else Scope.of(key)
+    return Scope.of(claim).grant(scope, subject="ann", jti="j", kid="k", expires_s=expires_s)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        ("plaza", "plaza", True),
+        ("plaza", "plaza-1", False),
+        ("plaza-*", "plaza-1", True),
+        ("plaza-*", "plaza-", True),
+        ("plaza-*", "plaza", False),
+        ("plaza-*", "xplaza-1", False),
+        ("plaza-*", "Plaza-1", False),
+        ("*", "anything", True),
+        ("*", ":metrics", True),
+        ("plaza-*", ":metrics", False),
+        ("plaza-1", "plaza-10", False),
+    ],
+)
+def test_a_pattern_is_a_name_or_the_beginning_of_names(pattern: str, name: str, fits: bool) -> None:
+    assert matches(pattern, name) is fits
+
+
+@given(PATTERNS, NAMES)
+def test_a_pattern_matches_by_its_letters_alone(pattern: str, name: str) -> None:
+    expected = name[: len(pattern) - 1] == pattern[:-1] if pattern[-1] == "*" else name == pattern
+    assert matches(pattern, name) is expected
+
+
+@given(PATTERNS, PATTERNS, NAMES)
+def test_what_a_covered_pattern_matches_the_covering_one_does(outer: str, inner: str, name: str) -> None:
+    if covers(outer, inner) and matches(inner, name):
+        assert matches(outer, name)
+
+
+@given(PATTERNS, PATTERNS)
+def test_a_pattern_that_is_not_covered_matches_a_name_that_the_other_does_not(outer: str, inner: str) -> None:
+    if not covers(outer, inner):
+        stem = inner.removesuffix("*")
+        witnesses = [stem] if inner == stem else [stem, stem + "q", stem + outer]
+        assert any(not matches(outer, name) for name in witnesses)
+
+
+@pytest.mark.parametrize(
+    "entry", ["", "a*b", "**", "*a", "a b", "a\n", "a\x00", "x" * 300, 7, None, ["a"], {"a": 1}]
+)
+def test_an_entry_that_is_no_pattern_is_refused_with_the_whole_grant(entry: Any) -> None:
+    with pytest.raises(BadGrant):
+        Scope.of({"sub": ["plaza", entry]})
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        None,
+        [],
+        "sub",
+        {"subs": ["*"]},
+        {"sub": "plaza"},
+        {"sub": {"plaza": 1}},
+        {"sub": ["a"] * 65},
+        {"takeover": 1},
+        {"delay_s": -1},
+        {"delay_s": float("nan")},
+        {"delay_s": True},
+        {"delay_s": "3"},
+        {"kbps": 0},
+        {"rps": 1.5},
+        {"sessions": True},
+        {"owner": 7},
+    ],
+)
+def test_a_claim_outside_its_rule_is_no_grant_at_all(claim: Any) -> None:
+    with pytest.raises(BadGrant):
+        Scope.of(claim)
+
+
+def test_what_a_grant_does_not_name_it_does_not_allow() -> None:
+    grant = grant_of({"sub": ["plaza-*"], "pub": ["plaza-7"]})
+    assert grant.allows(Need("sub", ("plaza-1",)))
+    assert grant.allows(Need("pub", ("plaza-7",)))
+    assert not grant.allows(Need("pub", ("plaza-1",)))
+    assert not grant.allows(Need("sub", ("plaza-1", "arena")))
+    assert not grant.allows(Need("admin", ()))
+    assert not grant.allows(Need("no such verb", ()))
+    assert grant.allows(Need("see", ("plaza-3",)))
+    assert not grant.allows(Need("see", ("arena",)))
+    assert grant.allows(Need("any", ()))
+    assert not grant.allows(Need("pub", ("plaza-7",), takeover=True))
+    assert not grant.may_own("server-1")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_without_access_control_everything_is_allowed(verb: str) -> None:
+    assert EVERYTHING.allows(Need(verb, ("x", ":metrics"), takeover=True))
+    assert EVERYTHING.may_own("anybody")
+
+
+def test_a_refusal_names_the_rule_and_never_what_would_have_passed() -> None:
+    grant = grant_of({"sub": ["secret-castle"]})
+    for need, rule in (
+        (Need("sub", ("plaza",)), "name"),
+        (Need("pub", ("plaza",)), "verb"),
+        (Need("sub", ("secret-castle",), takeover=True), "takeover"),
+    ):
+        with pytest.raises(GrantRefused) as caught:
+            grant.check(need)
+        assert caught.value.problem()["rule"] == rule
+        assert "castle" not in str(caught.value.problem())
+
+
+@pytest.mark.parametrize(
+    ("claim", "key", "fits"),
+    [
+        ({"sub": ["plaza-1"]}, {"sub": ["plaza-*"]}, True),
+        ({"sub": ["plaza-*"]}, {"sub": ["plaza-*"]}, True),
+        ({"sub": ["plaza*"]}, {"sub": ["plaza-*"]}, False),
+        ({"sub": ["*"]}, {"sub": ["plaza-*"]}, False),
+        ({"sub": ["plaza-*"]}, {"sub": ["plaza-1"]}, False),
+        ({"pub": ["plaza-1"]}, {"sub": ["*"]}, False),
+        ({"takeover": True}, {"sub": ["*"]}, False),
+        ({"owner": "server-2"}, {"owner": "server-*"}, True),
+        ({"owner": "server-2"}, {"ent": ["*"]}, False),
+        ({"delay_s": 5}, {"delay_s": 30}, False),
+        ({"delay_s": 60}, {"delay_s": 30}, True),
+        ({"kbps": 900}, {"kbps": 512}, False),
+        ({"rps": 5}, {"rps": 5}, True),
+        ({"sessions": 9}, {"sessions": 5}, False),
+    ],
+)
+def test_a_token_that_asks_for_more_than_its_key_is_refused_whole(claim: Any, key: Any, fits: bool) -> None:
+    if fits:
+        grant_of(claim, key)
+        return
+    with pytest.raises(GrantRefused) as caught:
+        grant_of(claim, key)
+    assert caught.value.facts["rule"] == "key_scope"
+
+
+def test_what_a_token_leaves_open_its_key_bounds() -> None:
+    grant = grant_of({"sub": ["a"]}, {"sub": ["*"], "delay_s": 30, "kbps": 64, "rps": 2, "sessions": 3})
+    assert (grant.delay_s, grant.kbps, grant.rps, grant.sessions) == (30.0, 64, 2, 3)
+
+
+@given(st.lists(PATTERNS, max_size=3), st.lists(PATTERNS, max_size=3), NAMES)
+def test_no_token_of_a_scoped_key_reaches_a_name_that_the_key_does_not(
+    wanted: list[str], key: list[str], name: str
+) -> None:
+    try:
+        grant = grant_of({"sub": wanted}, {"sub": key})
+    except GrantRefused:
+        return
+    assert not grant.has("sub", name) or any(matches(pattern, name) for pattern in key)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "need"),
+    [
+        ("GET", "/v1/worlds/plaza/live", "", Need("sub", ("plaza",), is_read=True)),
+        ("GET", "/v1/worlds/plaza/live", "role=publish", Need("pub", ("plaza",))),
+        ("GET", "/v1/worlds/plaza/live", "role=%70ublish&takeover=1", Need("pub", ("plaza",), True)),
+        ("GET", "/v1/worlds/plaza/live", "role=subscribe&role=publish", Need("pub", ("plaza",))),
+        ("HEAD", "/v1/worlds/plaza/frames", "", Need("sub", ("plaza",), is_read=True)),
+        ("POST", "/v1/worlds/plaza/frames", "", Need("pub", ("plaza",))),
+        ("DELETE", "/v1/worlds/plaza", "", Need("admin", ("plaza",))),
+        ("GET", "/v1/worlds/plaza", "", Need("see", ("plaza",))),
+        ("GET", "/v1/worlds", "", Need("any", ())),
+        ("GET", "/v1/transfers", "world=a&world=b", Need("ent", ("a", "b"))),
+        ("POST", "/v1/worlds/a/entities/x:wake", "takeover=1", Need("ent", ("a",), True)),
+        ("GET", "/metrics", "", Need("admin", (":metrics",))),
+        ("GET", "/healthz", "", Need("open", ())),
+    ],
+)
+def test_each_path_says_what_it_needs(method: str, path: str, query: str, need: Need) -> None:
+    assert need_of(method, path, query) == need
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/worlds/plaza/unheard-of"),
+        ("GET", "/v1/worlds/plaza/live/"),
+        ("GET", "/v1/worlds/plaza/live\n"),
+        ("GET", "/v1/worlds//live"),
+        ("GET", "//v1/worlds/plaza/live"),
+        ("GET", "/v1/worlds/a/b/live"),
+        ("GET", "/metrics/"),
+        ("TRACE", "/healthz"),
+        ("CONNECT", "/v1/worlds/plaza/live"),
+        ("POST", "/api/_namespace/x"),
+    ],
+)
+def test_a_path_that_no_rule_knows_has_no_need_that_could_be_met(method: str, path: str) -> None:
+    assert need_of(method, path) is None
