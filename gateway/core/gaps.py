@@ -4,6 +4,9 @@ A frame travels as several messages, any of which may be lost or late. A tick is
 some of its parts never came, *unseen* when its number never came though the publisher counts by
 a smaller step. Both are given :data:`WAIT_S` to come late; then they are gaps. A tick whose parts keep coming, as
 those of a large frame on its stream do for seconds, is not late.
+
+A publisher may count by more than one (every other tick of 60 Hz at 30 frames a second), so what lies between two of
+its first ticks is no gap until its step is known. The durable mark does not wait for that.
 """
 
 from __future__ import annotations
@@ -33,19 +36,28 @@ class _Partial:
 class GapTracker:
     """Watches one epoch's ticks go by; :meth:`take` gives the gaps that have become certain."""
 
-    __slots__ = ("_found", "_newest", "_settled", "_step", "_steps_seen", "epoch", "holes", "partial")
+    __slots__ = (
+        *("_follows_on", "_found", "_newest", "_settled", "_step", "_steps_seen", "_undecided"),
+        *("epoch", "holes", "partial"),
+    )
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, after: int | None = None) -> None:
+        """``after``: the newest tick that the store has of the epoch, if any: what comes next should follow it."""
         self.epoch = epoch
-        self._newest: int | None = None
+        self._newest = after
         self.partial: dict[int, _Partial] = {}
         """Ticks of which parts are missing that may still come."""
         self._settled: dict[int, None] = {}
         self.holes: list[tuple[int, int, float]] = []
         """Ticks that never came yet: first, last, and since when (``mono``)."""
         self._found: list[Gap] = []
-        self._step = 1
+        self._undecided: list[tuple[int, int, float]] = []
+        """Holes that nothing will fill any more, of a publisher whose step is not known."""
+        self._step = 0
+        """By how much the publisher counts; 0: not known yet."""
         self._steps_seen: list[int] = []
+        self._follows_on = after is not None
+        """Until the first tick after what the store has: how far that lies ahead says nothing of the step."""
 
     def saw(self, tick: int, part: int, parts: int, mono: float) -> bool:
         """A message of ``tick`` came: part ``part`` of ``parts`` (0: not known). True: the first of its tick."""
@@ -55,8 +67,6 @@ class GapTracker:
         elif tick > newest:
             if tick - newest != self._step:
                 self._jumped(newest, tick, mono)
-            elif len(self._steps_seen) < STEP_FRAMES:
-                self._steps_seen.append(self._step)
             self._newest = tick
         else:
             is_first = bool(self.holes) and self._fill(tick)
@@ -86,25 +96,42 @@ class GapTracker:
             del self._settled[next(iter(self._settled))]
 
     def _jumped(self, newest: int, tick: int, mono: float) -> None:
-        """More than one step forward, or less: learn the step, and remember what is missing."""
-        if len(self._steps_seen) < STEP_FRAMES:
-            self._steps_seen.append(tick - newest)
-            if len(self._steps_seen) == STEP_FRAMES:
-                self._step = min(self._steps_seen)
-        if tick - newest < self._step:
-            self._step = tick - newest
-        elif tick - newest > self._step:
+        """Forward by more than one step, or by less: learn the step, and remember what is missing."""
+        jump = tick - newest
+        if self._follows_on:
+            self._follows_on = False
+        elif not self._step:
+            self._learn(jump)
+        if self._step and jump <= self._step:
+            self._step = jump
+        elif jump > 1:
             self.holes.append((newest + 1, tick - 1, mono))
-            if len(self.holes) > GAPS_PENDING_MAX:
-                self._close_hole(self.holes.pop(0))
+            self._bound_holes()
+
+    def _learn(self, jump: int) -> None:
+        """The smallest of the first steps is the publisher's; none is smaller than 1."""
+        self._steps_seen.append(jump)
+        if jump == 1 or len(self._steps_seen) == STEP_FRAMES:
+            self._decide()
+
+    def _decide(self) -> None:
+        self._step = min(self._steps_seen) if len(self._steps_seen) > 1 else 1
+        undecided, self._undecided = self._undecided, []
+        for hole in undecided:
+            self._close_hole(hole)
 
     def _fill(self, tick: int) -> bool:
         for at, (first, last, since) in enumerate(self.holes):
             if first <= tick <= last:
                 rest = [(first, tick - 1, since), (tick + 1, last, since)]
                 self.holes[at : at + 1] = [hole for hole in rest if hole[0] <= hole[1]]
+                self._bound_holes()
                 return True
         return False
+
+    def _bound_holes(self) -> None:
+        if len(self.holes) > GAPS_PENDING_MAX:
+            self._close_hole(self.holes.pop(0))
 
     def take(self, mono: float) -> list[Gap]:
         """The gaps that are certain by now, each told once."""
@@ -119,6 +146,8 @@ class GapTracker:
 
     def finish(self) -> list[Gap]:
         """The epoch has ended: what is missing will not come."""
+        if not self._step:
+            self._decide()
         return self.take(float("inf"))
 
     @property
@@ -135,7 +164,11 @@ class GapTracker:
 
     def _close_hole(self, hole: tuple[int, int, float]) -> None:
         first, last, _ = hole
-        if last - first + 1 >= self._step:
+        if not self._step:
+            self._undecided.append(hole)
+            if len(self._undecided) > GAPS_PENDING_MAX:
+                self._decide()
+        elif last - first + 1 >= self._step:
             self._found.append(Gap(self.epoch, first, last, "unseen"))
 
     def _give_up(self, tick: int) -> None:

@@ -60,7 +60,7 @@ class JournalBuffer:
         self._in_flight_since: float | None = None
         self._keyframe_at = float("-inf")
         self._keyframe_due = True
-        self._tracker = GapTracker(0)
+        self._tracker = GapTracker(0) if durable is None else GapTracker(durable.epoch, durable.tick)
         self._newest = -1
         """``epoch << 32 | tick`` of the newest message, -1 before the first."""
 

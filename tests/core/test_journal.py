@@ -358,6 +358,63 @@ def test_a_publisher_that_counts_in_larger_steps_leaves_no_gaps() -> None:
     assert tracker.finish() == [Gap(1, 298, 305, "unseen")]
 
 
+@pytest.mark.parametrize("step", [2, 3, 60])
+@pytest.mark.parametrize("frame_s", [1 / 60, 1 / 20, 1.0])
+def test_before_its_step_is_known_a_publisher_has_no_gaps_and_then_those_that_are(
+    step: int, frame_s: float
+) -> None:
+    tracker, found = GapTracker(1), []
+    for at in range(60):
+        if at != 5:
+            tracker.saw(step * at, 0, 1, at * frame_s)
+        found += tracker.take(at * frame_s)
+    assert found + tracker.finish() == [Gap(1, step * 4 + 1, step * 6 - 1, "unseen")]
+
+
+@pytest.mark.parametrize("lost", [2, 3, 9, 59])
+def test_a_single_tick_that_was_lost_is_a_gap(lost: int) -> None:
+    tracker, found = GapTracker(1), []
+    for tick in range(1, 61):
+        if tick != lost:
+            tracker.saw(tick, 0, 1, tick / 60)
+        found += tracker.take(tick / 60)
+    assert found + tracker.finish() == [Gap(1, lost, lost, "unseen")]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_what_was_lost_with_the_gateway_is_a_gap_of_the_epoch_that_goes_on(step: int) -> None:
+    world = World(
+        "arena", WorldSettings(), mono=0.0, now_us=0, next_seq=9, last_epoch=1, durable=Mark(1, 100)
+    )
+    session = world.attach_publisher(RecordingLink(), 1, 0.0)
+    found: list[Gap] = []
+    for at in range(40):
+        session.take(encode_frame(Frame(1, 130 + at * step, [Record(1, b"x")])), at / 60)
+        batch = world.take_batch(at / 60)
+        if batch is not None:
+            found += batch.gaps
+            world.committed(batch, at / 60)
+    assert found == [Gap(1, 101, 129, "unseen")]
+
+
+@pytest.mark.parametrize("first", [101, 102])
+def test_who_goes_on_where_the_store_stands_leaves_no_gap(first: int) -> None:
+    tracker = GapTracker(1, 100)
+    for at in range(STEP_FRAMES + 2):
+        tracker.saw(first + at * (first - 100), 0, 1, at / 60)
+    assert tracker.finish() == []
+
+
+def test_many_late_ticks_of_one_hole_do_not_split_it_without_bound() -> None:
+    tracker = GapTracker(1)
+    for tick in (0, 1, 1_000_000):
+        tracker.saw(tick, 0, 1, 0.0)
+    for tick in range(3, 20_000, 2):
+        tracker.saw(tick, 0, 1, 0.0)
+        assert len(tracker.holes) <= GAPS_PENDING_MAX
+    assert tracker.finish()
+
+
 def test_the_end_of_an_epoch_settles_what_was_awaited() -> None:
     tracker = GapTracker(4)
     tracker.saw(7, 1, 3, 0.0)

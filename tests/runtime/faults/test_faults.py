@@ -15,11 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway import limits
+from gateway import client, limits
 from gateway.store.embedded import EmbeddedStore
 from gateway.wire import encode_frame
 from tests.runtime.conftest import GatewayProcess, StartProcess, until
 from tests.runtime.faults.driver import (
+    WORLD,
     Publisher,
     Reader,
     Recovered,
@@ -241,3 +242,31 @@ def fill(path: Path) -> None:
 def test_the_driver_knows_what_it_sent() -> None:
     assert state_at(1) == {record.key: record.data for record in frame_at(1).records}
     assert len(state_at(100)) == 12
+
+
+async def test_what_was_lost_with_the_gateway_is_told_as_a_gap_by_the_one_that_goes_on(
+    start_process: StartProcess, tmp_path: Path
+) -> None:
+    """The kit's publisher gets its epoch back, and what was sent and not yet durable is named."""
+    child = start_process().wait_ready()
+    port, ca = child.port("https"), str(tmp_path / "certs" / "ca.pem")
+    async with client.Publisher(f"https://127.0.0.1:{port}", WORLD, ca=ca) as publisher, asyncio.timeout(60):
+
+        async def publish_until_durable(tick: int) -> None:
+            while publisher.durable_order() < (1, tick):
+                publisher.send({1: b"%d" % (publisher.tick + 1)})
+                await asyncio.sleep(0.01)
+
+        await publish_until_durable(30)
+        await asyncio.to_thread(child.kill)
+        for _ in range(30):
+            publisher.send({1: b"%d" % (publisher.tick + 1)})
+        child = (await asyncio.to_thread(start_process, "--port", str(port))).wait_ready()
+        await publish_until_durable(publisher.tick + 60)
+        epoch, durable = publisher.durable_order()
+    found = await Recovered.ask(child.base_url, epoch)
+    assert epoch == 1
+    missing = set(range(1, durable + 1)) - found.ticks
+    assert missing
+    assert missing == {tick for tick in found.gaps if tick <= durable}
+    await asyncio.to_thread(child.terminate)
