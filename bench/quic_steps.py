@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.core.bundle import Burst
 from gateway.quic.connection import Connection, FateSink
-from gateway.quic.fast import FastConnection
-from gateway.quic.framing import Framing, Run
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.framing import Framing, Run
 from gateway.quic.options import QuicOptions
 from gateway.quic.selftest import throwaway_certificate
 from gateway.quic.tls import ServerTls, Trust

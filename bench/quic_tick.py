@@ -20,14 +20,14 @@ from aioquic.tls import Epoch
 from gateway.core.ports import LiveOptions
 from gateway.core.world import World
 from gateway.quic.connection import Connection
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.shortpacket import encode_ack
 from gateway.quic.endpoint import Endpoint
-from gateway.quic.fast import FastConnection
+from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Peer
 from gateway.quic.selftest import throwaway_certificate
-from gateway.quic.shortpacket import encode_ack
 from gateway.quic.tls import ServerTls, Trust
-from gateway.quic.webtransport import WebTransportLink
 from gateway.wire.frames import Frame, Record, encode_frame
 
 SERVER = ("10.1.0.1", 4433)

@@ -21,7 +21,7 @@ from bench.lean.batch import MESSAGES, SOL_UDP, UDP_GRO, Batch, large_buffer
 from bench.payload import messages, records_for
 from bench.quic_paths import Doors, Reader, answer, make_certificate
 from gateway.quic import ServerTls, Trust, listen
-from gateway.quic.shortpacket import datagram_head
+from gateway.quic.connection.shortpacket import datagram_head
 from gateway.quic.udp import UdpSocket
 
 TICKS = 4_000

@@ -15,7 +15,7 @@ from aioquic.buffer import encode_uint_var
 from aioquic.quic.recovery import MAX_ACK_RANGES
 from cryptography.exceptions import InvalidTag
 
-from gateway.quic.shortpacket import BYTES, encode_ack, full_number, keys_of, parse
+from gateway.quic.connection.shortpacket import BYTES, encode_ack, full_number, keys_of, parse
 
 CID_BYTES = 8
 ACK_EVERY = 2

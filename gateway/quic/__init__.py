@@ -4,12 +4,12 @@ Room: quic. It speaks to ``core`` through :mod:`gateway.core.ports` and to ``htt
 """
 
 from gateway.quic.client import Client, connect, connect_webtransport, h3_request
-from gateway.quic.exchange import ConnectFailed, RequestFailed, Response, SessionRefused
+from gateway.quic.h3.exchange import ConnectFailed, RequestFailed, Response, SessionRefused
+from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
-from gateway.quic.race import first_of, resolve
 from gateway.quic.server import ServerEndpoint, listen
 from gateway.quic.tls import ServerTls, TicketStore, Trust
-from gateway.quic.webtransport import WebTransportLink
+from gateway.quic.udp.race import first_of, resolve
 
 __all__ = [
     "Client",

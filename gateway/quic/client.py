@@ -23,13 +23,13 @@ from gateway.core.ports import Session
 from gateway.errors import GatewayError
 from gateway.quic.clientpeer import ClientPeer, RawHeaders
 from gateway.quic.endpoint import Endpoint
-from gateway.quic.exchange import ClientExchange, ConnectFailed, RequestFailed, Response, SessionRefused
+from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed, Response, SessionRefused
+from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
-from gateway.quic.race import first_of, resolve
 from gateway.quic.selftest import connection_class, usable_path
 from gateway.quic.tls import Trust
 from gateway.quic.udp import UdpSocket
-from gateway.quic.webtransport import WebTransportLink
+from gateway.quic.udp.race import first_of, resolve
 
 CONNECT_TIMEOUT_S = 1.0
 REQUEST_TIMEOUT_S = 30.0

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from aioquic.h3.connection import ErrorCode
 from aioquic.quic import events
 
-from gateway.quic.connection import Connection
-from gateway.quic.exchange import ClientExchange, ConnectFailed, RequestFailed
-from gateway.quic.h3 import Http3
+from gateway.quic.connection.base import Connection
+from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed
+from gateway.quic.h3.http3 import Http3
 from gateway.quic.peer import Hub, Peer
 from gateway.quic.tls import Trust
 

@@ -18,14 +18,14 @@ from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
 from gateway.limits import QUIC_RECEIVE_BATCH_MAX, QUIC_RECEIVE_TURN_MAX, QUIC_RECEIVE_TURN_S
-from gateway.quic.coalesce import Watch
-from gateway.quic.fast import FastConnection
-from gateway.quic.fastack import ack_alone
-from gateway.quic.faststate import PTO_S_MIN
-from gateway.quic.framing import Run
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.fastack import ack_alone
+from gateway.quic.connection.faststate import PTO_S_MIN
+from gateway.quic.connection.framing import Run
 from gateway.quic.peer import Peer
 from gateway.quic.timers import SLOTS_PER_SECOND, Timed, TimerWheel
 from gateway.quic.udp import Address, UdpSocket
+from gateway.quic.udp.coalesce import Watch
 
 CID_BYTES = 8
 TIMER_SLACK_S = 0.0005
@@ -36,7 +36,7 @@ class Endpoint:
     """A :class:`gateway.quic.peer.Hub` on a socket. Plain integers in ``counters``."""
 
     coalesces = False
-    """Whether a busy socket is read by the clock (:mod:`gateway.quic.coalesce`): where many peers share it."""
+    """Whether a busy socket is read by the clock (:mod:`gateway.quic.udp.coalesce`): where many peers share it."""
 
     def __init__(self, udp: UdpSocket, loop: asyncio.AbstractEventLoop) -> None:
         self.counters: dict[str, int] = Counter()

@@ -18,7 +18,7 @@ class QuicOptions:
     * ``max_datagram_size``: bytes of one UDP payload; 1,200 passes everywhere (RFC 9000 section 14).
     * ``retry``: address validation before any state is kept (RFC 9000 section 8.1.2).
     * ``path``: ``fast`` builds and reads datagram packets directly, ``stock`` leaves all to aioquic.
-    * ``congestion``: ``realtime`` is ours (:mod:`gateway.quic.congestion`), the others are aioquic's.
+    * ``congestion``: ``realtime`` is ours (:mod:`gateway.quic.connection.congestion`), the others are aioquic's.
     * ``early_data_paths``: requests served from 0-RTT whatever their method, because a replay does no harm.
     * ``connections_max``, ``connections_per_address_max``, ``handshakes_per_address_per_s``: a server's bounds.
     * ``reset_key``: 32 bytes that outlive a restart, so that peers of the last run learn at once

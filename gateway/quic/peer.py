@@ -23,10 +23,10 @@ from aioquic.quic import events
 from aioquic.quic.connection import NetworkAddress, stream_is_unidirectional
 
 from gateway import limits
-from gateway.quic.connection import QUIET, Connection
-from gateway.quic.h3 import Http3
-from gateway.quic.rules import MessageRefused
-from gateway.quic.webtransport import WebTransportLink, WtError
+from gateway.quic.connection.base import QUIET, Connection
+from gateway.quic.h3.http3 import Http3
+from gateway.quic.h3.rules import MessageRefused
+from gateway.quic.h3.webtransport import WebTransportLink, WtError
 
 logger = logging.getLogger(__name__)
 

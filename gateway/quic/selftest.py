@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from gateway.core.bundle import Burst
-from gateway.quic.connection import Connection, FateSink
-from gateway.quic.fast import SUPPORTED_AIOQUIC, FastConnection
-from gateway.quic.framing import Framing, Run
+from gateway.quic.connection.base import Connection, FateSink
+from gateway.quic.connection.fast import SUPPORTED_AIOQUIC, FastConnection
+from gateway.quic.connection.framing import Framing, Run
 from gateway.quic.options import QuicOptions, QuicPath
 from gateway.quic.tls import ServerTls, Trust
 

@@ -26,12 +26,12 @@ from cryptography.exceptions import InvalidTag
 from gateway.core.ports import Doors
 from gateway.limits import QUIC_RESETS_PER_S_MAX
 from gateway.quic.admission import Admission, Verdict
-from gateway.quic.asgi import (
+from gateway.quic.connection.base import Connection, reset_token
+from gateway.quic.endpoint import CID_BYTES, Endpoint, random_cid
+from gateway.quic.h3.asgi import (
     AsgiApp,
 )
-from gateway.quic.connection import Connection, reset_token
-from gateway.quic.endpoint import CID_BYTES, Endpoint, random_cid
-from gateway.quic.heads import Heads
+from gateway.quic.h3.heads import Heads
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Peer
 from gateway.quic.refusal import encode_refusal

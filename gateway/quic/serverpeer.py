@@ -22,13 +22,13 @@ from gateway.errors import (
     ShuttingDown,
     WorldHeld,
 )
-from gateway.quic.asgi import SAFE_METHODS, Exchange, Malformed, problem_response, request_scope
-from gateway.quic.connection import Connection
-from gateway.quic.h3 import Http3
-from gateway.quic.heads import RawHeaders
+from gateway.quic.connection.base import Connection
+from gateway.quic.h3.asgi import SAFE_METHODS, Exchange, Malformed, problem_response, request_scope
+from gateway.quic.h3.heads import RawHeaders
+from gateway.quic.h3.http3 import Http3
+from gateway.quic.h3.rules import names_two_hosts
+from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.peer import Hub, Peer
-from gateway.quic.rules import names_two_hosts
-from gateway.quic.webtransport import WebTransportLink
 from gateway.wire import encode_error
 
 if TYPE_CHECKING:

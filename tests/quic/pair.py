@@ -18,7 +18,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 
 from gateway.quic.connection import Connection, FateSink
-from gateway.quic.framing import Run
+from gateway.quic.connection.framing import Run
 from gateway.quic.options import QuicOptions
 
 CLIENT, SERVER = ("10.0.0.1", 1111), ("10.0.0.2", 4433)

@@ -102,7 +102,7 @@ def _tap(quic: Any) -> list[tuple[str, float, bytes]]:
     tape: list[tuple[str, float, bytes]] = []
     receive, fast, stock = quic.receive_short, quic.fast_packets, quic.datagrams_to_send
 
-    from gateway.quic.framing import Run
+    from gateway.quic.connection.framing import Run
 
     def receiving(data: bytes, addr: Any, now: float) -> Any:
         tape.append(("in", now, data))

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.quic.connection import Connection
-from gateway.quic.fast import ACK_DELAY_S, ACK_EVERY, FastConnection
-from gateway.quic.fastack import ack_alone
-from gateway.quic.fastsend import ACKS_BETWEEN_PINGS
+from gateway.quic.connection.fast import ACK_DELAY_S, ACK_EVERY, FastConnection
+from gateway.quic.connection.fastack import ack_alone
+from gateway.quic.connection.fastsend import ACKS_BETWEEN_PINGS
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, Sink, make_pair
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
+from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, Pair, Sink, make_pair
 

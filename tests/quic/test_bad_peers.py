@@ -15,7 +15,7 @@ from aioquic.buffer import encode_uint_var
 from gateway import limits
 from gateway.quic import RequestFailed
 from gateway.quic.connection import FateSink
-from gateway.quic.fast import FastConnection
+from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from gateway import limits
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
-from gateway.quic.ranges import Ranges
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.ranges import Ranges
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, Pair, Sink, make_pair
 

@@ -9,8 +9,8 @@ import pytest
 
 from gateway import limits
 from gateway.core.bundle import Burst
-from gateway.quic.fast import FastConnection
-from gateway.quic.framing import Framing, Run, framing_of
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.framing import Framing, Run, framing_of
 from gateway.quic.options import QuicOptions
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, Sink

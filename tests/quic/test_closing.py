@@ -10,7 +10,7 @@ import pytest
 
 from gateway.quic import QuicOptions
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
+from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, Pair, Sink, make_pair
 from tests.quic.serving import Served, open_session, serving, until

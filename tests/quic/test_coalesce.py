@@ -16,7 +16,7 @@ from gateway.limits import (
     QUIC_BY_CLOCK_S,
     QUIC_RECEIVE_TURN_MAX,
 )
-from gateway.quic.coalesce import WINDOW_S, Pace, Watch
+from gateway.quic.udp.coalesce import WINDOW_S, Pace, Watch
 
 
 def counted(

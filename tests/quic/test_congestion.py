@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from bench.link.model import Direction, Shaper
-from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.fast import FastConnection
+from gateway.quic.connection.congestion import RealtimeCongestionControl
+from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, Sink, make_pair
 

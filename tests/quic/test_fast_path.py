@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from gateway.quic import QuicOptions, selftest
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
-from gateway.quic.recovery import SentDatagrams
-from gateway.quic.shortpacket import (
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.recovery import SentDatagrams
+from gateway.quic.connection.shortpacket import (
     datagram_head,
     encode_ack,
     full_number,

@@ -12,8 +12,8 @@ from gateway.config import Settings
 from gateway.http.metrics import render
 from gateway.quic import selftest
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
-from gateway.quic.framing import Run
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.framing import Run
 from gateway.runtime.gateway import Gateway
 from tests.quic.conftest import Identity
 from tests.quic.serving import open_session, serving, until

@@ -21,7 +21,7 @@ from aioquic.quic.packet import QuicErrorCode
 from gateway import limits
 from gateway.quic import Client, Trust
 from gateway.quic.connection import Connection, FateSink
-from gateway.quic.fast import FastConnection
+from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import make_pair
 from tests.quic.serving import Served, open_session, serving, until

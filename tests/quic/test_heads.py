@@ -9,7 +9,7 @@ from aioquic.buffer import encode_uint_var
 
 from gateway import limits
 from gateway.quic import RequestFailed
-from gateway.quic.heads import Heads
+from gateway.quic.h3.heads import Heads
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, serving
 

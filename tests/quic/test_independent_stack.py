@@ -17,8 +17,8 @@ from aioquic.tls import CipherSuite
 
 from gateway.core.bundle import Burst
 from gateway.quic import QuicOptions
-from gateway.quic.fast import FastConnection
-from gateway.quic.framing import Framing, Run
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.framing import Framing, Run
 from tests.quic.conftest import Identity
 from tests.quic.opened import AES_128, AES_256, CHACHA20, Opener, log_secret
 from tests.quic.pair import CLIENT, SERVER, Sink

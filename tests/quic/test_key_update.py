@@ -8,7 +8,7 @@ import pytest
 from aioquic.tls import Epoch
 
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
+from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, Pair, Sink, make_pair
 

@@ -16,7 +16,7 @@ from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode
 
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
+from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, Pair, Sink, inject, make_pair
 

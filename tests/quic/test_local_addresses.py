@@ -15,7 +15,7 @@ from bench.gateway import Gateway
 from bench.link import Direction, Network, unavailable_because
 from bench.link import Path as LinkPath
 from gateway.quic import QuicOptions, connect, listen
-from gateway.quic.framing import Run
+from gateway.quic.connection.framing import Run
 from gateway.quic.udp import UdpSocket, bind
 from tests.quic.conftest import App, Identity, RecordingDoors
 from tests.quic.serving import open_session, until

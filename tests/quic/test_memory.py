@@ -14,8 +14,8 @@ from aioquic.quic.connection import MAX_LOCAL_CHALLENGES
 from aioquic.quic.packet import QuicErrorCode
 
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
-from gateway.quic.trim import Challenges, OwnChallenges
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.trim import Challenges, OwnChallenges
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, make_pair
 

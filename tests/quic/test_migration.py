@@ -9,8 +9,8 @@ import pytest
 
 from gateway.core.bundle import Burst
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
-from gateway.quic.framing import Framing
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.framing import Framing
 from tests.quic.conftest import Identity
 from tests.quic.pair import CLIENT, SERVER, Pair, Sink, make_pair
 

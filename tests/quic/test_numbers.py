@@ -6,7 +6,7 @@ from aioquic.quic.recovery import QuicPacketNumberWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.quic.numbers import ALL, SPAN, NumberWindow
+from gateway.quic.connection.numbers import ALL, SPAN, NumberWindow
 
 moves = st.lists(
     st.one_of(st.integers(-3, 3), st.integers(-2 * SPAN, 2 * SPAN), st.integers(0, 2**40)), max_size=80

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
+from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import Sink, make_pair
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from gateway.core.bundle import Burst
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
-from gateway.quic.framing import Framing
-from gateway.quic.numbers import ALL
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.framing import Framing
+from gateway.quic.connection.numbers import ALL
 from tests.quic.conftest import Identity
 from tests.quic.pair import CLIENT, SERVER, End, Pair, Sink, make_pair
 

@@ -12,8 +12,8 @@ from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode
 
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
-from gateway.quic.partial import PARAMETERS, RESET_STREAM_AT
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.partial import PARAMETERS, RESET_STREAM_AT
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, inject, make_pair
 from tests.quic.serving import open_session, serving, until

@@ -16,8 +16,8 @@ from aioquic.tls import Epoch
 
 from gateway.quic import QuicOptions
 from gateway.quic.connection import Connection
-from gateway.quic.fast import FastConnection
-from gateway.quic.recovery import Pacer
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.recovery import Pacer
 from tests.quic.conftest import Identity
 from tests.quic.pair import CLIENT, Pair, Sink
 from tests.quic.recorded import TRACES, Event, load
@@ -27,7 +27,7 @@ START_S, FIRST_NUMBER = 1_000.0, 5_000
 
 class Unpaced(Pacer):
     """Lets all go that the window lets go. The short way keeps a burst's account a little differently
-    from aioquic (see :class:`gateway.quic.recovery.Pacer`), which shows where a window shrinks within it."""
+    from aioquic (see :class:`gateway.quic.connection.recovery.Pacer`), which shows where a window shrinks within it."""
 
     def admit(self, now: float) -> float | None:
         return None

@@ -10,8 +10,8 @@ from aioquic import tls
 from aioquic.buffer import encode_uint_var
 from aioquic.quic.connection import QuicConnectionError, QuicReceiveContext
 
-from gateway.quic.fast import FastConnection
-from gateway.quic.streamframes import take_stream_frames
+from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection.streamframes import take_stream_frames
 from tests.quic.conftest import Identity
 from tests.quic.pair import make_pair
 

@@ -2,7 +2,7 @@
 
 What a publisher that hears nothing back is sent all day. Its integers have fixed lengths, which RFC 9000
 section 16 allows, so that they are written in one call. Whatever else there is to send, or to doubt,
-goes the way of :mod:`gateway.quic.fastsend`.
+goes the way of :mod:`gateway.quic.connection.fastsend`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from gateway.quic.fastsend import ACKS_BETWEEN_PINGS, SHORT_RANGES_MAX
-from gateway.quic.shortpacket import encode_ack
+from gateway.quic.connection.fastsend import ACKS_BETWEEN_PINGS, SHORT_RANGES_MAX
+from gateway.quic.connection.shortpacket import encode_ack
 
 _ACK: Final = struct.Struct(">BIIBH")
 """Type, largest and delay of four bytes, no further ranges, the range's length of two."""

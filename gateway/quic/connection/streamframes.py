@@ -13,7 +13,7 @@ from typing import Any
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicStreamFrame
 
-from gateway.quic.shortpacket import Ranges, parse_ack, varint
+from gateway.quic.connection.shortpacket import Ranges, parse_ack, varint
 
 
 def read_ack(plain: bytes) -> tuple[Ranges, int, int] | None:

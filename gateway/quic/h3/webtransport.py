@@ -20,8 +20,8 @@ from gateway.core.bundle import Burst
 from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, Session, Transport, send_each
 from gateway.limits import WT_CLOSE_WAIT_S
-from gateway.quic.credit import CAPSULES, SessionCredit
-from gateway.quic.framing import framing_of
+from gateway.quic.connection.framing import framing_of
+from gateway.quic.h3.credit import CAPSULES, SessionCredit
 
 if TYPE_CHECKING:
     from gateway.quic.peer import Peer

@@ -15,8 +15,8 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.stream import QuicStream
 
 from gateway import limits
-from gateway.quic import partial
-from gateway.quic.ranges import bound_stream
+from gateway.quic.connection import partial
+from gateway.quic.connection.ranges import bound_stream
 
 
 class Guarded(QuicConnection):

@@ -1,6 +1,6 @@
 """What the short way knows of its connection, and what makes aioquic's own way due. Room: quic.
 
-The base of :class:`gateway.quic.fast.FastConnection`: whatever may give aioquic something to send
+The base of :class:`gateway.quic.connection.fast.FastConnection`: whatever may give aioquic something to send
 besides datagrams, stream data and a delayed ACK, or change keys, paths or connection IDs, is noted
 here, and the short way then stands back.
 """
@@ -15,10 +15,10 @@ from aioquic.quic.connection import NetworkAddress
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
-from gateway.quic.connection import CONNECTED, FRAME_HEAD_BYTES, Connection
-from gateway.quic.faststreams import limits_due, look_over
-from gateway.quic.shortpacket import PACKET_NUMBER_BYTES, keys_of, sealed
-from gateway.quic.trim import share_epochs, share_unused_half, trim
+from gateway.quic.connection.base import CONNECTED, FRAME_HEAD_BYTES, Connection
+from gateway.quic.connection.faststreams import limits_due, look_over
+from gateway.quic.connection.shortpacket import PACKET_NUMBER_BYTES, keys_of, sealed
+from gateway.quic.connection.trim import share_epochs, share_unused_half, trim
 
 CID_BYTES = 8
 PTO_S_MIN = 0.025

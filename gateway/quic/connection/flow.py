@@ -15,7 +15,7 @@ from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from gateway import limits
-from gateway.quic.guarded import Guarded
+from gateway.quic.connection.guarded import Guarded
 
 
 class FlowControlled(Guarded):

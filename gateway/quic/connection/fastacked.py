@@ -9,12 +9,12 @@ from typing import Any
 
 from aioquic.quic.recovery import QuicPacketSpace
 
-from gateway.quic.burst import SentBurst, split_oldest
-from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.fastsend import FastSending
-from gateway.quic.guarded import never_sent
-from gateway.quic.recovery import SentDatagrams, measure_rtt, remove_acked
-from gateway.quic.shortpacket import Ranges
+from gateway.quic.connection.burst import SentBurst, split_oldest
+from gateway.quic.connection.congestion import RealtimeCongestionControl
+from gateway.quic.connection.fastsend import FastSending
+from gateway.quic.connection.guarded import never_sent
+from gateway.quic.connection.recovery import SentDatagrams, measure_rtt, remove_acked
+from gateway.quic.connection.shortpacket import Ranges
 
 
 class AckTaking(FastSending):

@@ -1,6 +1,6 @@
 """The UDP socket of an endpoint: batches in, batches out, never waiting. Room: quic.
 
-What a flush queues leaves in one ``sendmmsg`` (:mod:`gateway.quic.batch`), and ``UDP_SEGMENT`` makes
+What a flush queues leaves in one ``sendmmsg`` (:mod:`gateway.quic.udp.batch`), and ``UDP_SEGMENT`` makes
 several packets for one peer one entry of it. Where the kernel has neither, packets go one by one.
 A full socket buffer drops (QUIC recovers), it never blocks.
 """
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway import limits
-from gateway.quic.batch import (
+from gateway.quic.connection.framing import Run
+from gateway.quic.udp.batch import (
     SOL_UDP,
     UDP_SEGMENT,
     Inbox,
@@ -28,7 +29,6 @@ from gateway.quic.batch import (
     unpack_address,
     usable,
 )
-from gateway.quic.framing import Run
 
 Address = Any
 Datagram = tuple[bytes, Address]

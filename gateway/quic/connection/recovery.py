@@ -23,10 +23,10 @@ from aioquic.quic.recovery import (
 )
 
 from gateway.limits import QUIC_LOOKED_UP_MAX
-from gateway.quic.shortpacket import Ranges
+from gateway.quic.connection.shortpacket import Ranges
 
 if TYPE_CHECKING:
-    from gateway.quic.connection import FateSink
+    from gateway.quic.connection.base import FateSink
 
 BURST_PACKETS = 10
 """The pacer lets as much out at once as an initial window holds (RFC 9002 section 7.7)."""

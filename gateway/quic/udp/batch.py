@@ -2,7 +2,7 @@
 
 The structures that the kernel reads (``mmsghdr``, ``iovec``, ``sockaddr``) are laid out once in memory
 of ours, and each datagram only fills in its bytes, length and address. :func:`usable` tries both calls
-before they are relied on; where they are not to be had, :mod:`gateway.quic.udp` asks for one at a time.
+before they are relied on; where they are not to be had, :mod:`gateway.quic.udp.sockets` asks for one at a time.
 Sources: sendmmsg(2), recvmmsg(2), udp(7); the layout is that of all 64-bit Linux systems.
 """
 

@@ -19,7 +19,7 @@ from aioquic.h3.connection import ErrorCode
 
 from gateway import limits
 from gateway.errors import GatewayError
-from gateway.quic.heads import KnownHeaders, RawHeaders
+from gateway.quic.h3.heads import KnownHeaders, RawHeaders
 
 if TYPE_CHECKING:
     from gateway.quic.peer import Peer

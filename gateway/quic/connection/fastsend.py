@@ -11,13 +11,13 @@ from typing import Any
 
 from aioquic.quic.recovery import QuicPacketSpace
 
-from gateway.quic.burst import BurstSending
-from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.connection import AEAD_TAG_BYTES, FateSink
-from gateway.quic.faststreams import FRAME_BYTES_MIN, sent_packet, write_frames
-from gateway.quic.framing import Run
-from gateway.quic.recovery import SentDatagrams, sent_datagrams
-from gateway.quic.shortpacket import PACKET_NUMBER_BYTES, datagram_head, encode_ack
+from gateway.quic.connection.base import AEAD_TAG_BYTES, FateSink
+from gateway.quic.connection.burst import BurstSending
+from gateway.quic.connection.congestion import RealtimeCongestionControl
+from gateway.quic.connection.faststreams import FRAME_BYTES_MIN, sent_packet, write_frames
+from gateway.quic.connection.framing import Run
+from gateway.quic.connection.recovery import SentDatagrams, sent_datagrams
+from gateway.quic.connection.shortpacket import PACKET_NUMBER_BYTES, datagram_head, encode_ack
 
 ACKS_BETWEEN_PINGS = 32
 """An ACK-only packet is never acknowledged itself: a PING now and then lets old ranges go (section 13.2.4)."""

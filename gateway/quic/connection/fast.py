@@ -1,7 +1,7 @@
 """The short way for packets that carry only datagrams and acknowledgements. Room: quic.
 
 A game's traffic is almost only these: DATAGRAM frames one way, ACK frames the other. This subclass
-builds (:mod:`gateway.quic.fastsend`) and reads such 1-RTT packets directly, and registers them with
+builds (:mod:`gateway.quic.connection.fastsend`) and reads such 1-RTT packets directly, and registers them with
 aioquic's own loss recovery, congestion control and pacing, so that RTT, PTO, loss and window stay
 what aioquic makes them. Everything else, and every doubt, goes through aioquic untouched: a packet
 is parsed to its end before anything of it counts, and whatever this class does not know makes
@@ -22,12 +22,12 @@ from aioquic.quic.connection import NetworkAddress, QuicConnectionError, QuicRec
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from cryptography.exceptions import InvalidTag
 
-from gateway.quic.connection import CONNECTED, QUIET, TAKEN
-from gateway.quic.fastacked import AckTaking
-from gateway.quic.faststate import CID_BYTES, ONE_RTT
-from gateway.quic.numbers import ALL, SPAN, NumberWindow
-from gateway.quic.shortpacket import BYTES, full_number, last_datagram, leading_ack, parse
-from gateway.quic.streamframes import read_ack, take_stream_frames
+from gateway.quic.connection.base import CONNECTED, QUIET, TAKEN
+from gateway.quic.connection.fastacked import AckTaking
+from gateway.quic.connection.faststate import CID_BYTES, ONE_RTT
+from gateway.quic.connection.numbers import ALL, SPAN, NumberWindow
+from gateway.quic.connection.shortpacket import BYTES, full_number, last_datagram, leading_ack, parse
+from gateway.quic.connection.streamframes import read_ack, take_stream_frames
 
 SUPPORTED_AIOQUIC = frozenset({"1.7.2"})
 
@@ -50,7 +50,7 @@ class FastConnection(AckTaking):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.on_ack: Callable[[float], None] | None = None
-        """Told when to acknowledge (:mod:`gateway.quic.fastack`); where it is None, a flush sees to it."""
+        """Told when to acknowledge (:mod:`gateway.quic.connection.fastack`); where it is None, a flush sees to it."""
 
     def receive_short(self, data: bytes, addr: NetworkAddress, now: float) -> int:
         """Take a packet of ACK, DATAGRAM, PING, PADDING and STREAM frames: ``TAKEN``, or ``QUIET``
@@ -177,7 +177,7 @@ class FastConnection(AckTaking):
     def _take_streams(
         self, plain: bytes, space: QuicPacketSpace, number: int, first: int, now: float
     ) -> None:
-        """A packet with stream data, decrypted already. What :mod:`gateway.quic.streamframes` does not
+        """A packet with stream data, decrypted already. What :mod:`gateway.quic.connection.streamframes` does not
         take goes to aioquic's frame handlers, and then what its ``receive_datagram`` does after them."""
         self._stock_doubt = True
         at = 0

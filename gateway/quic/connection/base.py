@@ -32,12 +32,12 @@ from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import limits
-from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.flow import FlowControlled
-from gateway.quic.framing import Framing, Run
-from gateway.quic.keys import UpdatableKeys
-from gateway.quic.recovery import Pacer
-from gateway.quic.shortpacket import PACKET_NUMBER_BYTES
+from gateway.quic.connection.congestion import RealtimeCongestionControl
+from gateway.quic.connection.flow import FlowControlled
+from gateway.quic.connection.framing import Framing, Run
+from gateway.quic.connection.keys import UpdatableKeys
+from gateway.quic.connection.recovery import Pacer
+from gateway.quic.connection.shortpacket import PACKET_NUMBER_BYTES
 
 AEAD_TAG_BYTES = 16
 RESET_TOKEN_BYTES = 16
@@ -175,19 +175,19 @@ class Connection(FlowControlled):
     """After ``fast_packets``: no deadline of its own lies within the next probe timeout at its shortest."""
 
     def receive_short(self, data: bytes, addr: NetworkAddress, now: float) -> int:
-        """See :mod:`gateway.quic.fast`. 0: call ``receive_datagram``."""
+        """See :mod:`gateway.quic.connection.fast`. 0: call ``receive_datagram``."""
         return 0
 
     def fast_packets(self, now: float) -> list[bytes] | Run | None:
-        """See :mod:`gateway.quic.fastsend`. ``None``: call ``datagrams_to_send``."""
+        """See :mod:`gateway.quic.connection.fastsend`. ``None``: call ``datagrams_to_send``."""
         return None
 
     def offer_burst(self, framing: Framing, sink: FateSink, token: int) -> bool:
-        """See :mod:`gateway.quic.burst`. False: offer its messages one by one."""
+        """See :mod:`gateway.quic.connection.burst`. False: offer its messages one by one."""
         return False
 
     def fast_deadline(self) -> float | None:
-        """See :mod:`gateway.quic.faststate`."""
+        """See :mod:`gateway.quic.connection.faststate`."""
         return self.get_timer()
 
     @property

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway import limits
 from gateway.core.bundle import Burst
-from gateway.quic.shortpacket import datagram_head
+from gateway.quic.connection.shortpacket import datagram_head
 
 HEAD_BYTES_MAX = 1 + 20 + 2 + 16
 """What a packet of ours adds at most: first byte, connection ID, packet number, tag."""

@@ -33,9 +33,9 @@ from aioquic.quic.events import StreamDataReceived
 
 from gateway import limits
 from gateway.limits import H3_CONTROL_FRAME_BYTES_MAX
-from gateway.quic.connection import Connection
-from gateway.quic.heads import Heads
-from gateway.quic.rules import (
+from gateway.quic.connection.base import Connection
+from gateway.quic.h3.heads import Heads
+from gateway.quic.h3.rules import (
     ExcessiveLoad,
     FieldsTooLarge,
     GoingAway,

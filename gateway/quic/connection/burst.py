@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 from aioquic.quic.connection import NetworkAddress
 from aioquic.quic.recovery import QuicPacketSpace
 
-from gateway.quic.congestion import RealtimeCongestionControl
-from gateway.quic.connection import AEAD_TAG_BYTES, CONNECTED, QUEUE_BYTES_MAX, FateSink
-from gateway.quic.faststate import FastState
-from gateway.quic.framing import Framing, Run, Shape
-from gateway.quic.recovery import SentDatagrams
-from gateway.quic.shortpacket import PACKET_NUMBER_BYTES
+from gateway.quic.connection.base import AEAD_TAG_BYTES, CONNECTED, QUEUE_BYTES_MAX, FateSink
+from gateway.quic.connection.congestion import RealtimeCongestionControl
+from gateway.quic.connection.faststate import FastState
+from gateway.quic.connection.framing import Framing, Run, Shape
+from gateway.quic.connection.recovery import SentDatagrams
+from gateway.quic.connection.shortpacket import PACKET_NUMBER_BYTES
 
 HEAD_BYTES = 1 + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
 """What a packet has besides its content and the connection ID."""
