@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from gateway import limits
-from gateway.quic import batch
 from gateway.quic.endpoint import Endpoint
 from gateway.quic.timers import TimerWheel
-from gateway.quic.udp import UdpSocket, bind
+from gateway.quic.udp import UdpSocket, batch, bind
 from gateway.quic.udp.batch import usable
 
 SO_NO_CHECK = 11
