@@ -919,6 +919,8 @@ ENTITY_WATCHERS_MAX: Final = 1_024
 """Watchers of one world's entities: each is a task and a cursor."""
 ENTITY_DATABASES_MAX: Final = 64
 """Databases (worlds and inventories) open for entities at once: some 4 MiB of pages each at most."""
+INVENTORIES_TIDIED_MAX: Final = 4_096
+"""Inventories whose commits are counted, so that their old versions go: about 1 KiB each, and more than trade at once."""
 ENTITY_WRITES_WAITING_MAX: Final = 4_096
 """Writes waiting for one database's next commit; beyond it 503, since they could not end in time."""
 ENTITY_WRITES_WAITING_BYTES_MAX: Final = 64 * MIB

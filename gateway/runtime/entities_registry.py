@@ -14,6 +14,7 @@ from gateway.core.entities import Place
 from gateway.errors import WorldDeleted
 from gateway.limits import ENTITY_DATABASES_MAX
 from gateway.runtime.entities_database import EntityDatabase
+from gateway.runtime.entities_upkeep import InventoryUpkeep
 from gateway.runtime.entities_writer import OwnWriter, Writer, in_thread
 from gateway.runtime.host import WorldHost
 from gateway.runtime.worlds import Worlds
@@ -65,6 +66,7 @@ class Registry:
         self._open: dict[Place, EntityDatabase] = {}
         self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="entities")
         self._settling: dict[Place, asyncio.Future[None]] = {}
+        self.upkeep = InventoryUpkeep(store, clock_us)
         worlds.kept.append(lambda: self._open.values())
         worlds.on_gone.append(self._world_gone)
 
@@ -87,7 +89,8 @@ class Registry:
             await asyncio.wait([self._settling[place]])
         store, name = self._store.blocking(), INVENTORY_PREFIX + place.name
         identity = await in_thread(self.executor, lambda: naming.expected(store, name))
-        return OwnWriter(store, identity, self.executor, clock_us=self._clock_us)
+        written = self.upkeep.written(identity.key)
+        return OwnWriter(store, identity, self.executor, clock_us=self._clock_us, written=written)
 
     def _make(self, place: Place, writer: Writer) -> EntityDatabase:
         made = EntityDatabase(self._store.blocking(), writer, self.executor, clock_us=self._clock_us)
@@ -148,6 +151,7 @@ class Registry:
 
     async def aclose(self) -> None:
         """Let all writes end and close everything."""
+        await self.upkeep.aclose()
         closing, self._open = list(self._open.values()), {}
         await asyncio.gather(*(one.close() for one in closing), return_exceptions=True)
         self.executor.shutdown(wait=False)

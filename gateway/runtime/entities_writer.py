@@ -20,6 +20,7 @@ from gateway.store.database import Database, transact_together
 from gateway.store.entities import schema
 from gateway.store.world import naming
 from gateway.store.world.identity import Guard, Identity
+from gateway.store.world.maintenance import Written
 from gateway.store.world.soundness import check_writable
 from gateway.store.world.turns import to_the_end
 
@@ -81,15 +82,22 @@ class Presence:
 
 class OwnWriter:
     """A connection of our own: for inventories, whose databases hold nothing else, and which are made with
-    their first write. ``identity``: what its name was expected to mean."""
+    their first write. ``identity``: what its name was expected to mean. ``written`` counts its commits."""
 
     def __init__(
-        self, store: BlockingStore, identity: Identity, executor: Executor, *, clock_us: Callable[[], int]
+        self,
+        store: BlockingStore,
+        identity: Identity,
+        executor: Executor,
+        *,
+        clock_us: Callable[[], int],
+        written: Written,
     ) -> None:
         self.identity = identity
         self.guard = Presence(identity.name)
         self._database = Database.open(store, Namespace(identity.key))
         self._database.guard, self._database.meaning = self._look, self.guard.of
+        self._database.pages.on_committed = written.committed
         self._store = store
         self._clock_us = clock_us
         self._executor = executor

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import limits
+from gateway.runtime import entities_registry
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.host import WorldHost
 from gateway.store.world import maintenance
@@ -45,7 +46,7 @@ async def start(served: Served, tmp_path: Path) -> AsyncIterator[Callable[[str],
 def due_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was written is old, little is enough, and nothing is done but what the test does."""
     monkeypatch.setattr(limits, "MAINTAIN_S", 1e9)
-    for name in ("VERSIONS_KEPT_S", "UPKEEP_WAIT_S_MAX", "UPKEEP_PAGES_MIN"):
+    for name in ("VERSIONS_KEPT_S", "VERSIONS_KEPT_RECORD_S", "UPKEEP_WAIT_S_MAX", "UPKEEP_PAGES_MIN"):
         monkeypatch.setattr(maintenance, name, 0)
 
 
@@ -93,3 +94,31 @@ async def test_a_world_that_is_not_written_to_is_not_asked_about(
         await served.standin.advance(6.0)
         await host.database.world.maintain(int(served.standin.clock()))
     assert (counts.truncations, counts.collections) <= (before[0] + 1, before[1] + 1)
+
+
+async def write_items(gateway: Gateway, values: range, owner: str = "ann") -> None:
+    async with client_of(gateway) as http:
+        for n in values:
+            path = f"/v1/inventories/{owner}/items/sword"
+            (await http.put(path, json={"state": {"n": n}})).raise_for_status()
+
+
+async def test_old_versions_of_an_inventory_go_also_once_it_is_closed(
+    served: Served,
+    start: Callable[[str], Awaitable[Gateway]],
+    due_at_once: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(entities_registry, "ENTITY_DATABASES_MAX", 1)
+    gateway, counts = await start("a"), served.standin.counts
+    for owner in ("ann", "ben", "cid"):
+        await write_items(gateway, range(5), owner)
+    await served.standin.advance(6.0)
+    upkeep = gateway.entities.registry.upkeep
+    await upkeep.tidy()
+    assert counts.truncations == 3
+    await upkeep.tidy()
+    assert counts.truncations == 3
+    await write_items(gateway, range(5, 6))
+    async with client_of(gateway) as http:
+        assert (await http.get("/v1/inventories/ann/items/sword")).json()["state"] == {"n": 5}
