@@ -880,6 +880,30 @@ EVENT_LINES_MAX: Final = 20
 EVENT_KINDS_MAX: Final = 64
 """Kinds of events: each is a few words in the source; none comes from a peer."""
 
+# --- access control ----------------------------------------------------------------------
+TOKEN_CHARS_MAX: Final = 4_096
+"""A token with sixty patterns has 3,000 characters; with more it would not fit beside other headers."""
+TOKEN_NAME_CHARS_MAX: Final = 128
+"""A key's name, a token's subject and its number: they stand in logs and metrics."""
+TOKEN_LIFETIME_S_MAX: Final = 86_400
+"""What is revoked is remembered until the token would have ended: a day's worth."""
+TOKEN_LEEWAY_S: Final = 30
+"""How far the clocks of who signs and who checks may differ."""
+AUTH_KEYS_MAX: Final = 256
+"""Keys in use together: a studio's backends, each with the old and the new one while they change."""
+AUTH_JWKS_BYTES_MAX: Final = 256 * KIB
+"""A JWK set of so many keys, each with a scope of its own."""
+AUTH_FETCH_S_MAX: Final = 5.0
+"""A JWK set that has not come by then is asked for again later: the keys in use go on."""
+AUTH_FETCH_AGAIN_S: Final = 10.0
+"""After a failure, and at the most so often for tokens that name an unknown key: strangers can name any."""
+AUTH_REFRESH_S: Final = 300.0
+"""How long a JWK set is believed that does not say itself how long (RFC 9111 section 5.2.2.1)."""
+AUTH_REFRESH_S_MIN: Final = 30.0
+"""And at the least: a set with ``no-cache`` is not asked for with every token."""
+AUTH_REFRESH_S_MAX: Final = 3_600.0
+"""And at the most: a key that was taken away does not stay for longer."""
+
 # --- entities ----------------------------------------------------------------------------
 VARIANT_DEPTH_MAX: Final = 1_024
 """Godot's own Variant::MAX_RECURSION_DEPTH: the outermost value is depth 0."""
