@@ -138,6 +138,45 @@ class Settings:
         low=1,
         high=10_000_000,
     )
+    branches_per_world_max: int = _setting(
+        limits.BRANCHES_PER_WORLD_MAX, "branches of one world that are there", low=1, high=100_000
+    )
+    watchers_per_world_max: int = _setting(
+        limits.ENTITY_WATCHERS_MAX,
+        "watchers of one world's entities, or of one inventory's items",
+        low=1,
+        high=1_000_000,
+    )
+    json_body_bytes_max: int = _setting(
+        limits.JSON_BODY_BYTES_MAX, "a request's JSON body, batches apart", low=1_024, high=16 * limits.MIB
+    )
+    entity_bytes_max: int = _setting(
+        limits.ENTITY_STATE_BYTES_MAX,
+        "state of one entity or item",
+        low=1,
+        high=limits.ENTITY_STATE_BYTES_HIGH,
+    )
+    batch_bytes_max: int = _setting(
+        limits.ENTITY_BATCH_BYTES_MAX,
+        "a batch's body, and the states that one gets",
+        low=1_100,
+        high=256 * limits.MIB,
+    )
+    batch_operations_max: int = _setting(
+        limits.ENTITY_BATCH_OPS_MAX, "operations of one batch", low=1, high=100_000
+    )
+    unfinished_bytes_max: int = _setting(
+        limits.HTTP_UNFINISHED_BYTES_MAX,
+        "bytes of bodies and messages that are not whole yet, all together; at least a message and a quarter",
+        low=64 * limits.KIB,
+        high=16 * limits.GIB,
+    )
+    works_at_once_max: int = _setting(
+        limits.WORKS_AT_ONCE_MAX,
+        "recordings verified and worlds branched at the same time, one of each address",
+        low=1,
+        high=64,
+    )
     requests_per_address_per_s: int = _setting(
         limits.REQUESTS_PER_ADDRESS_PER_S,
         "HTTP requests of one address a second, the page plane's apart; ten seconds' worth at once",

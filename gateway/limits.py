@@ -9,6 +9,7 @@ from typing import Final
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
+GIB: Final = 1024 * MIB
 
 # --- names -------------------------------------------------------------------------------
 WORLD_NAME_CHARS_MAX: Final = 63
@@ -913,6 +914,8 @@ ENTITY_TAGS_MAX: Final = 32
 """Tags of one entity: each costs an index row."""
 ENTITY_STATE_BYTES_MAX: Final = 1 * MIB
 """One entity's state: half a minute of inventory, never a level; a level belongs into files."""
+ENTITY_STATE_BYTES_HIGH: Final = 16 * MIB
+"""The most that ``entity_bytes_max`` may be set to: what a client takes in one message."""
 ENTITY_HEAD_BYTES_MAX: Final = 16 * KIB
 """The JSON before a state in an entity message: 32 tags of 64 bytes, escaped, and then some."""
 ENTITY_ASIDE_BYTES: Final = 16 * KIB
@@ -989,6 +992,8 @@ REPLAY_SEEK_S_MIN: Final = 0.02
 """From one seek of a viewer to its next: 50 a second look like a film, and each may read a whole state back."""
 REPLAY_LOOK_S: Final = 0.004
 """How often a stream under way is looked at: a quarter of a tick at 60 Hz."""
+BRANCHES_PER_WORLD_MAX: Final = 256
+"""Default of ``branches_per_world_max``: each keeps the pages of its moment, and its world's namespace, from being freed."""
 MARKS_MAX: Final = 10_000
 """Marks of a world: one every 9 s of a day."""
 MARK_NAME_CHARS_MAX: Final = 128

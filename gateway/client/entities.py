@@ -23,14 +23,14 @@ from gateway.client.connect import TransportChoice
 from gateway.client.http import Answer, HttpClient
 from gateway.client.trust import Trust
 from gateway.errors import GatewayError
-from gateway.limits import CLIENT_BACKOFF_S_MIN, ENTITY_HEAD_BYTES_MAX, ENTITY_STATE_BYTES_MAX
+from gateway.limits import CLIENT_BACKOFF_S_MIN, ENTITY_HEAD_BYTES_MAX, ENTITY_STATE_BYTES_HIGH
 from gateway.quic import ConnectFailed, RequestFailed
 from gateway.wire import MessageStream, decode_control, prefix, variant
 from gateway.wire.entities import refusals, trades, transfers
 from gateway.wire.entities.messages import ENTITIES_TYPE, ENTITY, decode_entity, encode_entity
 from gateway.wire.entities.values import CONTENT_TYPES, HEAD_DEFAULTS
 
-MESSAGE_BYTES_MAX = ENTITY_STATE_BYTES_MAX + ENTITY_HEAD_BYTES_MAX + 8
+MESSAGE_BYTES_MAX = ENTITY_STATE_BYTES_HIGH + ENTITY_HEAD_BYTES_MAX + 8
 KNOWN_ERRORS = (refusals.NotOwner, trades.NotEnough, transfers.TransferEnded)
 """Raised by their own classes because these modules are imported."""
 

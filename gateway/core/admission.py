@@ -120,6 +120,11 @@ class PeerRates:
             )
 
 
+def bound_name(bound: str) -> str:
+    """``--replays-max`` → ``replays_max``: a setting's name, or the words of a bound that has none."""
+    return bound.removeprefix("--").replace("-", "_").replace(" ", "_")
+
+
 class Refusals:
     """How often each bound refused somebody, for the metrics."""
 
@@ -128,7 +133,7 @@ class Refusals:
 
     def count(self, bound: str) -> None:
         """One refusal by ``bound``: a setting's name, or of several words for what has none."""
-        name = bound.removeprefix("--").replace("-", "_")
+        name = bound_name(bound)
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def note(self, error: GatewayError) -> None:

@@ -15,8 +15,9 @@ from gateway.core.ports import CloseCode, Link, Role
 from gateway.core.reader import Reader
 from gateway.errors import BadInput, GatewayError, MalformedMessage
 from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, LATE_RUN_MAX
-from gateway.wire.control import Control, encode_control, encode_error
+from gateway.wire.control import CONTROL_BOUND, Control, encode_control, encode_error
 from gateway.wire.frames import Frame, decode_message
+from gateway.wire.streams import MESSAGE_FLAG
 
 if TYPE_CHECKING:
     from gateway.core.world import World
@@ -28,11 +29,11 @@ class _Session:
     __slots__ = ("_attached_at", "_inbox", "closed", "link", "world")
     role: Role
 
-    def __init__(self, world: World, link: Link, message_bytes_max: int) -> None:
+    def __init__(self, world: World, link: Link, message_bytes_max: int, bound: str = MESSAGE_FLAG) -> None:
         self.world = world
         self.link = link
         self.closed = False
-        self._inbox = Inbox(message_bytes_max)
+        self._inbox = Inbox(message_bytes_max, bound)
         self._attached_at = world.mono
 
     @property
@@ -70,6 +71,7 @@ class _Session:
         """End the session with the reason."""
         if isinstance(error, BadInput):
             self.world.counters.malformed += 1
+        self.world.refusals.note(error)
         code = CloseCode.MALFORMED if isinstance(error, BadInput) else CloseCode.ERROR
         self._end(encode_error(error), code, error.message)
 
@@ -173,7 +175,7 @@ class SubscriberSession(_Session):
     role = "subscribe"
 
     def __init__(self, world: World, link: Link, reader: Reader, follow: str | None = None) -> None:
-        super().__init__(world, link, CONTROL_MESSAGE_BYTES_MAX)
+        super().__init__(world, link, CONTROL_MESSAGE_BYTES_MAX, CONTROL_BOUND)
         self.reader = reader
         self.on_acked = reader.on_acked
         self.follow = follow

@@ -21,6 +21,7 @@ from gateway import limits
 from gateway.core.admission import peer_of
 from gateway.errors import Overloaded, TooMany
 
+WORKS_FLAG = "--works-at-once-max"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -44,10 +45,11 @@ ANSWERS = Bounds(
     limits.ANSWERS_PEER_BYTES_MAX,
 )
 """Whole states and lists."""
-WORKS = Bounds(
-    "works_at_once", limits.WORKS_AT_ONCE_MAX, 1, limits.ANSWERS_BYTES_MAX, limits.ANSWERS_PEER_BYTES_MAX
-)
-"""What reads a whole recording, or makes a world."""
+
+
+def works_of(at_once: int = limits.WORKS_AT_ONCE_MAX) -> Bounds:
+    """What reads a whole recording, or makes a world."""
+    return Bounds(WORKS_FLAG, at_once, 1, limits.ANSWERS_BYTES_MAX, limits.ANSWERS_PEER_BYTES_MAX)
 
 
 class Lease:
@@ -144,12 +146,13 @@ class AnswerBudget:
         ):
             return TooMany(
                 f"{peer or 'this peer'} is asking for more than its share of costly answers at a time "
-                f"({bounds.at_once_per_peer} being made, {bounds.peer_bytes_max} bytes on their way): take those first",
+                f"({bounds.at_once_per_peer} being made, {bounds.peer_bytes_max} bytes on their way; the bound is "
+                f"{bounds.name}): take those first",
                 **facts,
             )
         return Overloaded(
             f"{bounds.at_once} costly answers are being made or {bounds.bytes_max} bytes of them are on their way, which "
-            "is the bound for all together; come back in a second",
+            f"is the bound for all together ({bounds.name}); come back in a second",
             **facts,
         )
 

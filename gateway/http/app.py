@@ -26,6 +26,7 @@ from gateway.core.origins import Origins
 from gateway.core.ports import Doors, Worlds
 from gateway.errors import GatewayError, TooMany
 from gateway.http.answers import AnswerBudget, peer_of_scope
+from gateway.http.bodies import DEFAULT_BOUNDS, BodyBounds
 from gateway.http.budget import ByteBudget
 from gateway.http.metrics import CONTENT_TYPE, Metric, render
 from gateway.http.origins import OriginGuard, refuse
@@ -55,6 +56,8 @@ class Application:
         self.answers: dict[int, int] = {}
         self.unfinished = ByteBudget()
         """What all bodies that are not whole yet may hold together."""
+        self.bodies = DEFAULT_BOUNDS
+        """What a body may hold."""
         self.failures = 0
         self.rates: PeerRates | None = None
         """How fast each peer may ask; None: as it likes."""
@@ -80,6 +83,7 @@ class Application:
             return
         scope["app"] = self
         scope["unfinished"] = self.unfinished
+        scope["bodies"] = self.bodies
         app = self._app
         try:
             self._check_rate(scope)
@@ -172,6 +176,8 @@ def build_app(
     ready: Callable[[], Mapping[str, Any]] = lambda: {"ready": True},
     certificate_sha256: Callable[[], str | None] = lambda: None,
     message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
+    bodies: BodyBounds = DEFAULT_BOUNDS,
+    unfinished_bytes_max: int = limits.HTTP_UNFINISHED_BYTES_MAX,
     origins: Origins | None = None,
     refusals: Refusals | None = None,
     answers: AnswerBudget | None = None,
@@ -213,7 +219,8 @@ def build_app(
         origins,
         refusals,
     )
-    app.unfinished.bytes_max = max(app.unfinished.bytes_max, message_bytes_max * 5 // 4)
+    app.unfinished.bytes_max = max(unfinished_bytes_max, message_bytes_max * 5 // 4)
+    app.bodies = bodies
     return app
 
 

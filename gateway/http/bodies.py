@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +19,7 @@ from gateway import limits
 from gateway.errors import BadInput, TooLarge, Unsupported
 from gateway.http.budget import ByteBudget, Lease
 from gateway.wire import MessageStream
+from gateway.wire.streams import MESSAGE_FLAG
 
 
 class SlowBody(BadInput):
@@ -28,16 +30,44 @@ class SlowBody(BadInput):
     title = "Request timeout"
 
 
-def check_declared(request: Request, bytes_max: int) -> None:
-    """Raise :class:`TooLarge` already on the Content-Length."""
+@dataclass(frozen=True, slots=True)
+class BodyBounds:
+    """What a body may hold: the settings, which the app puts into each request's scope."""
+
+    json_bytes: int = limits.JSON_BODY_BYTES_MAX
+    entity_bytes: int = limits.ENTITY_STATE_BYTES_MAX
+    batch_bytes: int = limits.ENTITY_BATCH_BYTES_MAX
+    batch_operations: int = limits.ENTITY_BATCH_OPS_MAX
+
+
+DEFAULT_BOUNDS = BodyBounds()
+JSON_FLAG = "--json-body-bytes-max"
+ENTITY_FLAG = "--entity-bytes-max"
+BATCH_BYTES_FLAG = "--batch-bytes-max"
+BATCH_OPERATIONS_FLAG = "--batch-operations-max"
+
+
+def bounds_of(request: Request) -> BodyBounds:
+    """Those of the app that serves it."""
+    bounds: BodyBounds = request.scope.get("bodies") or DEFAULT_BOUNDS
+    return bounds
+
+
+def check_declared(request: Request, bytes_max: int, flag: str) -> None:
+    """Raise :class:`TooLarge` already on the Content-Length. ``flag``: of the setting that ``bytes_max`` is."""
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > bytes_max:
-        raise TooLarge(f"a body of {declared} bytes is over the bound of {bytes_max}", limit_bytes=bytes_max)
+    if declared.isascii() and declared.isdigit() and int(declared[:18]) > bytes_max:
+        raise _over(f"of {declared[:18]}", bytes_max, flag)
 
 
-async def read_body(request: Request, bytes_max: int) -> bytes:
+def _over(size: str, bytes_max: int, flag: str) -> TooLarge:
+    text = f"a body {size} bytes is over the bound of {bytes_max}; send less at once, or raise {flag}"
+    return TooLarge(text, bound=flag, limit=bytes_max, limit_bytes=bytes_max)
+
+
+async def read_body(request: Request, bytes_max: int, flag: str) -> bytes:
     """The whole body. Raises :class:`TooLarge`, or :class:`BadInput` if it does not come in time."""
-    check_declared(request, bytes_max)
+    check_declared(request, bytes_max, flag)
     body = bytearray()
     lease = _lease(request)
     try:
@@ -45,7 +75,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
             async for piece in request.stream():
                 body += piece
                 if len(body) > bytes_max:
-                    raise TooLarge(f"a body of over {bytes_max} bytes is not taken", limit_bytes=bytes_max)
+                    raise _over(f"of {len(body)} or more", bytes_max, flag)
                 lease.hold(len(body))
     except TimeoutError:
         raise SlowBody(f"the body did not come within {limits.HTTP_BODY_S_MAX:.0f} s") from None
@@ -66,7 +96,7 @@ def _lease(request: Request) -> Lease:
 
 async def read_json(request: Request) -> Mapping[str, Any]:
     """The body as one JSON object; an empty body is an empty object."""
-    body = await read_body(request, limits.JSON_BODY_BYTES_MAX)
+    body = await read_body(request, bounds_of(request).json_bytes, JSON_FLAG)
     if not body:
         return {}
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
@@ -81,12 +111,15 @@ async def read_json(request: Request) -> Mapping[str, Any]:
     return value
 
 
-async def messages(request: Request, message_bytes_max: int) -> AsyncIterator[bytes]:
-    """The length-prefixed messages of a body, each as soon as it is whole.
+async def messages(
+    request: Request, message_bytes_max: int, flag: str = MESSAGE_FLAG
+) -> AsyncIterator[bytes]:
+    """The length-prefixed messages of a body, each as soon as it is whole. ``flag``: of the setting that
+    bounds one.
 
-    Raises :class:`MalformedMessage` where the body ends inside one.
+    Raises :class:`MalformedMessage` where the body ends inside one, :class:`TooLarge`.
     """
-    stream = MessageStream(message_bytes_max)
+    stream = MessageStream(message_bytes_max, flag)
     lease = _lease(request)
     pieces = aiter(request.stream())
     try:

@@ -12,6 +12,8 @@ from typing import Protocol
 from gateway import limits
 from gateway.errors import GatewayError
 
+UNFINISHED_FLAG = "--unfinished-bytes-max"
+
 
 class Crowded(GatewayError):
     """More bodies are under way than the gateway holds at a time."""
@@ -56,8 +58,9 @@ class Lease:
             budget.refused += 1
             raise Crowded(
                 f"unfinished bodies and messages hold {budget.held} bytes of at most {budget.bytes_max}; "
-                "try again when they are through, or send smaller ones",
-                bound="unfinished bodies",
+                f"try again when they are through, send smaller ones, or raise {UNFINISHED_FLAG}",
+                bound=UNFINISHED_FLAG,
+                limit=budget.bytes_max,
                 limit_bytes=budget.bytes_max,
             )
         budget.held += more

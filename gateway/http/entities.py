@@ -13,7 +13,7 @@ from starlette.routing import Route
 from gateway.core.entities import Entities
 from gateway.errors import BadInput, NotFound
 from gateway.http.answers import ANSWERS, AnswerBudget, Costly
-from gateway.http.bodies import read_body, read_json
+from gateway.http.bodies import ENTITY_FLAG, bounds_of, read_body, read_json
 from gateway.http.entities_batch import BatchRoutes
 from gateway.http.entities_lists import ListRoutes
 from gateway.http.entities_requests import (
@@ -28,7 +28,6 @@ from gateway.http.entities_requests import (
 )
 from gateway.http.entities_trading import TradingRoutes
 from gateway.http.queries import check_keys
-from gateway.limits import ENTITY_STATE_BYTES_MAX
 from gateway.wire.entities.checks import (
     check_id,
     check_tags,
@@ -90,8 +89,11 @@ class EntityRoutes:
     async def put(self, request: Request) -> Response:
         check_id(request.path_params["id"])
         kind = kind_of_body(request)
-        state = await read_body(request, ENTITY_STATE_BYTES_MAX)
-        wanted = await aside(lambda: put_of(request, request.path_params["id"], kind, state), len(state))
+        bytes_max = bounds_of(request).entity_bytes
+        state = await read_body(request, bytes_max, ENTITY_FLAG)
+        wanted = await aside(
+            lambda: put_of(request, request.path_params["id"], kind, state, bytes_max), len(state)
+        )
         entity, created = await self._service.put(place_of(request), wanted, actor_of(request))
         return JSONResponse(entity.facts(), 201 if created else 200, headers={"etag": etag(entity.revision)})
 

@@ -15,15 +15,18 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.core.entities import Entities, Outcome
 from gateway.errors import BadInput, GatewayError, TooLarge
-from gateway.http.bodies import check_declared, messages, read_body
+from gateway.http.bodies import (
+    BATCH_BYTES_FLAG,
+    BATCH_OPERATIONS_FLAG,
+    ENTITY_FLAG,
+    bounds_of,
+    check_declared,
+    messages,
+    read_body,
+)
 from gateway.http.entities_requests import actor_of, aside, operation_of, place_of
 from gateway.http.queries import check_keys
-from gateway.limits import (
-    ENTITY_BATCH_BYTES_MAX,
-    ENTITY_BATCH_OPS_MAX,
-    ENTITY_HEAD_BYTES_MAX,
-    ENTITY_STATE_BYTES_MAX,
-)
+from gateway.limits import ENTITY_HEAD_BYTES_MAX
 from gateway.wire import prefix
 from gateway.wire.entities.checks import entity_json
 from gateway.wire.entities.messages import ENTITIES_TYPE, decode_entity, encode_entity
@@ -40,9 +43,10 @@ class BatchRoutes:
     async def post(self, request: Request) -> Response:
         check_keys(request.query_params, ("takeover",))
         binary = request.headers.get("content-type", "").startswith(ENTITIES_TYPE)
-        check_declared(request, ENTITY_BATCH_BYTES_MAX)
+        bounds = bounds_of(request)
+        check_declared(request, bounds.batch_bytes, BATCH_BYTES_FLAG)
         heads, size = await (_binary_heads(request) if binary else _json_heads(request))
-        operations = await aside(lambda: _parsed(heads), size)
+        operations = await aside(lambda: _parsed(heads, bounds.entity_bytes), size)
         outcomes = await self._service.batch(place_of(request), operations, actor_of(request))
         if binary:
             return StreamingResponse(_messages(outcomes), media_type=ENTITIES_TYPE)
@@ -57,16 +61,25 @@ Head = tuple[dict[str, Any], bytes | None]
 async def _binary_heads(request: Request) -> tuple[list[Head], int]:
     found: list[Head] = []
     size = 0
-    async for message in messages(request, ENTITY_STATE_BYTES_MAX + ENTITY_HEAD_BYTES_MAX + 8):
+    bounds = bounds_of(request)
+    async for message in messages(request, bounds.entity_bytes + ENTITY_HEAD_BYTES_MAX + 8, ENTITY_FLAG):
         size += len(message)
         found.append(decode_entity(message))
-        if len(found) > ENTITY_BATCH_OPS_MAX or size > ENTITY_BATCH_BYTES_MAX:
-            raise _over(len(found), size)
+        _check_count(len(found), bounds.batch_operations)
+        if size > bounds.batch_bytes:
+            raise TooLarge(
+                f"a batch of {size} bytes or more is over the bound of {bounds.batch_bytes}; send several, or raise "
+                f"{BATCH_BYTES_FLAG}",
+                bound=BATCH_BYTES_FLAG,
+                limit=bounds.batch_bytes,
+                limit_bytes=bounds.batch_bytes,
+            )
     return found, size
 
 
 async def _json_heads(request: Request) -> tuple[list[Head], int]:
-    body = await read_body(request, ENTITY_BATCH_BYTES_MAX)
+    bounds = bounds_of(request)
+    body = await read_body(request, bounds.batch_bytes, BATCH_BYTES_FLAG)
     try:
         given = await aside(lambda: json.loads(body), len(body))
     except (ValueError, RecursionError) as error:
@@ -74,26 +87,27 @@ async def _json_heads(request: Request) -> tuple[list[Head], int]:
     heads = given.get("operations") if isinstance(given, dict) else None
     if not isinstance(heads, list) or not all(isinstance(head, dict) for head in heads):
         raise BadInput('a batch is {"operations": [{"op": "put", "id": …}, …]}')
-    if len(heads) > ENTITY_BATCH_OPS_MAX:
-        raise _over(len(heads), len(body))
+    _check_count(len(heads), bounds.batch_operations)
     return [(head, None) for head in heads], len(body)
 
 
-def _over(count: int, size: int) -> TooLarge:
-    return TooLarge(
-        f"a batch of {count} operations and {size} bytes or more is over the bound of "
-        f"{ENTITY_BATCH_OPS_MAX} and {ENTITY_BATCH_BYTES_MAX}; send several",
-        limit_operations=ENTITY_BATCH_OPS_MAX,
-        limit_bytes=ENTITY_BATCH_BYTES_MAX,
-    )
+def _check_count(count: int, most: int) -> None:
+    if count > most:
+        raise TooLarge(
+            f"a batch of {count} operations or more is over the bound of {most}; send several, or raise "
+            f"{BATCH_OPERATIONS_FLAG}",
+            bound=BATCH_OPERATIONS_FLAG,
+            limit=most,
+            limit_operations=most,
+        )
 
 
-def _parsed(heads: Sequence[Head]) -> list[Operation]:
+def _parsed(heads: Sequence[Head], state_bytes_max: int) -> list[Operation]:
     operations: list[Operation] = []
     faults: list[tuple[int, str, GatewayError]] = []
     for index, (head, state) in enumerate(heads):
         try:
-            operations.append(operation_of(head, state))
+            operations.append(operation_of(head, state, state_bytes_max))
         except GatewayError as error:
             faults.append((index, str(head.get("id"))[:64], error))
     if faults:

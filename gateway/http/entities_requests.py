@@ -90,9 +90,9 @@ def precondition_of(request: Request) -> Precondition:
     return Precondition(parse_etags(headers.get("if-match")), parse_etags(headers.get("if-none-match")))
 
 
-def put_of(request: Request, entity_id: str, kind: str, state: bytes) -> Put:
+def put_of(request: Request, entity_id: str, kind: str, state: bytes, state_bytes_max: int) -> Put:
     """A PUT's operation. Raises of :mod:`gateway.errors` for what does not hold."""
-    check_state(kind, state)
+    check_state(kind, state, state_bytes_max)
     return Put(
         check_id(entity_id),
         kind,
@@ -184,7 +184,7 @@ def limit_of(request: Request, default: int, most: int) -> int:
     return int(value)
 
 
-def operation_of(head: Mapping[str, Any], state: bytes | None) -> Operation:
+def operation_of(head: Mapping[str, Any], state: bytes | None, state_bytes_max: int) -> Operation:
     """One operation of a batch: ``op`` put, get or delete. ``state`` is what followed the head of
     a binary message; in JSON it is in the head: ``state`` (JSON form) or ``state_base64``."""
     ident, when = check_id(head.get("id")), _when(head)
@@ -196,7 +196,7 @@ def operation_of(head: Mapping[str, Any], state: bytes | None) -> Operation:
         raise BadInput(f"op is put, get or delete, not {head.get('op')!r}")
     kind = head.get("kind", "bytes" if state is not None else "json")
     body = _state_of(head, kind) if state is None else state
-    check_state(kind, body)
+    check_state(kind, body, state_bytes_max)
     tags, key, quantity = head.get("tags"), head.get("key"), head.get("quantity")
     if tags is not None and not isinstance(tags, list):
         raise BadInput(f"tags is a list of texts, not {tags!r}")

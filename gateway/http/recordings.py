@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.core.ports import Doors
-from gateway.http.answers import ANSWERS, WORKS, AnswerBudget, Costly
+from gateway.http.answers import ANSWERS, AnswerBudget, Costly, peer_of_scope, works_of
 from gateway.http.bodies import read_json
 from gateway.http.queries import check_keys
 from gateway.http.streaming import StreamingDoor
@@ -36,14 +36,18 @@ class RecordingService(Protocol):
 
     async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]: ...
 
-    async def branch(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]: ...
+    async def branch(self, name: str, fields: Mapping[str, Any], *, by: str = "") -> Mapping[str, Any]: ...
 
 
 def recording_routes(
-    service: RecordingService, doors: Doors, answers: AnswerBudget | None = None
+    service: RecordingService,
+    doors: Doors,
+    answers: AnswerBudget | None = None,
+    works: AnswerBudget | None = None,
 ) -> list[Route]:
-    """All of them, to mount. ``answers``: the budget of whole answers, shared with other routes."""
-    answers, works = answers or AnswerBudget(ANSWERS), AnswerBudget(WORKS)
+    """All of them, to mount. ``answers``: the budget of whole answers, shared with other routes; ``works``: that of
+    verifying and branching."""
+    answers, works = answers or AnswerBudget(ANSWERS), works or AnswerBudget(works_of())
 
     async def recording(request: Request) -> Response:
         check_keys(request.query_params, ())
@@ -66,7 +70,7 @@ def recording_routes(
 
     async def branch(request: Request) -> Response:
         check_keys(request.query_params, ())
-        made = await service.branch(_name(request), await read_json(request))
+        made = await service.branch(_name(request), await read_json(request), by=peer_of_scope(request.scope))
         return JSONResponse(dict(made), 201, headers=NO_STORE)
 
     return [

@@ -16,10 +16,11 @@ from typing import Any, ParamSpec, TypeVar
 
 import apsw
 
+from gateway.core.admission import host_of, peer_of
 from gateway.core.entities import Changes, Outcome, Place
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import BadInput, GatewayError, NothingRecorded, TooLarge, WorldDeleted
-from gateway.limits import ENTITY_BATCH_BYTES_MAX, ENTITY_RETRY_S, LEASE_TTL_MS
+from gateway.limits import ENTITY_RETRY_S, LEASE_TTL_MS
 from gateway.runtime.entities_awake import Awake
 from gateway.runtime.entities_database import EntityDatabase
 from gateway.runtime.entities_live import FollowSession, LiveQuery, WatchSession
@@ -35,6 +36,7 @@ from gateway.wire.entities.trades import Trade
 from gateway.wire.entities.transfers import Offer, Transfer
 from gateway.wire.entities.values import Actor, Delete, Entity, Filter, Get, Operation, Patch, Put
 
+BATCH_FLAG = "--batch-bytes-max"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -109,8 +111,11 @@ class EntityService:
     async def batch(self, place: Place, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
         database = await self._database(place)
         size_bytes = sum(len(one.state) for one in operations if isinstance(one, Put))
-        most = self._worlds.settings.entities_per_world_max
-        return await database.write(lambda c, now_us: _batch(c, operations, actor, now_us, most), size_bytes)
+        settings = self._worlds.settings
+        most, bytes_max = settings.entities_per_world_max, settings.batch_bytes_max
+        return await database.write(
+            lambda c, now_us: _batch(c, operations, actor, now_us, most, bytes_max), size_bytes
+        )
 
     @_once_more
     async def page(
@@ -223,7 +228,7 @@ class EntityService:
         """``/v1/worlds/{world}/entities/live`` over WebTransport or WebSocket."""
         asked = LiveQuery.parse(query, headers)
         place = Place("world", world)
-        await self._database(place)
+        (await self._database(place)).feed.check_room()
         lease = None
         if asked.owner is not None:
             lease = dict(await self.lease(world, asked.owner, None, asked.takeover))
@@ -233,6 +238,7 @@ class EntityService:
 
     async def open_following(self, world: str, options: LiveOptions, link: Link) -> Session:
         """``/v1/worlds/{world}/live?follow=ENTITY``: a subscription that goes where the entity goes."""
+        self._worlds.shares.check_world(peer_of(host_of(link.address)), world)
         session = FollowSession(self, self._worlds, world, options, link)
         await session.start()
         self._keep(session)
@@ -270,6 +276,7 @@ def _batch(
     actor: Actor,
     now_us: int,
     entities_max: int,
+    got_bytes_max: int,
 ) -> list[Outcome]:
     """All operations, or :class:`BatchRefused` (the caller's savepoint undoes what was done)."""
     outcomes: list[Outcome] = []
@@ -280,9 +287,11 @@ def _batch(
             outcomes.append(_operate(connection, operation, actor, now_us, entities_max))
             found = outcomes[-1].entity if isinstance(operation, Get) else None
             got_bytes += 0 if found is None else len(found.state)
-            if got_bytes > ENTITY_BATCH_BYTES_MAX:
+            if got_bytes > got_bytes_max:
                 raise TooLarge(
-                    f"the batch gets over {ENTITY_BATCH_BYTES_MAX} bytes of states; get them in several"
+                    f"the batch gets over {got_bytes_max} bytes of states; get them in several, or raise {BATCH_FLAG}",
+                    bound=BATCH_FLAG,
+                    limit=got_bytes_max,
                 )
         except GatewayError as error:
             faults.append((index, operation.id, error))

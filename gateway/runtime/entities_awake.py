@@ -15,6 +15,7 @@ from gateway.runtime.host import WorldHost
 from gateway.runtime.worlds import Worlds
 from gateway.store.entities import rows, schema
 from gateway.wire import Record
+from gateway.wire.entities.checks import check_state
 from gateway.wire.entities.refusals import NoLiveRecord
 from gateway.wire.entities.values import Actor, Delete, Entity, Put
 
@@ -46,10 +47,15 @@ class Awake:
             raise NoLiveRecord(f"world {world} has no live record {key}; publish it first", key=key)
         order, data = held
         put = replace(wanted, state=data, key=key, epoch=order >> 32, tick=order & 0xFFFFFFFF)
-        await self._try(world, lambda c, now_us: rows.put(c, put, actor, now_us))
-        return await self._commit(
-            host, [Record(key, None)], [Record(key, data)], lambda c, now_us: rows.put(c, put, actor, now_us)
-        )
+        settings = self._worlds.settings
+        check_state(put.kind, data, settings.entity_bytes_max)
+        most = settings.entities_per_world_max
+
+        def insert(connection: apsw.Connection, now_us: int) -> tuple[Entity, bool]:
+            return rows.put(connection, put, actor, now_us, most)
+
+        await self._try(world, insert)
+        return await self._commit(host, [Record(key, None)], [Record(key, data)], insert)
 
     async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
         """The state becomes the live record ``key`` (default: the key that it had) and the row goes."""

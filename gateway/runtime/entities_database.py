@@ -16,6 +16,7 @@ from gateway.limits import (
     ENTITY_BATCH_BYTES_MAX,
     ENTITY_PAGE_MAX,
     ENTITY_RETRY_S,
+    ENTITY_WATCHERS_MAX,
     ENTITY_WRITES_PER_COMMIT_MAX,
     ENTITY_WRITES_WAITING_BYTES_MAX,
     ENTITY_WRITES_WAITING_MAX,
@@ -56,11 +57,17 @@ class EntityDatabase:
     """Made by the registry; ended by :meth:`close`."""
 
     def __init__(
-        self, store: BlockingStore, writer: Writer, executor: Executor, *, clock_us: Callable[[], int]
+        self,
+        store: BlockingStore,
+        writer: Writer,
+        executor: Executor,
+        *,
+        clock_us: Callable[[], int],
+        watchers_max: int = ENTITY_WATCHERS_MAX,
     ) -> None:
         self.writer = writer
         self.snapshots = Snapshots(store, writer.key, executor, writer.guard)
-        self.feed = Feed(self.snapshots)
+        self.feed = Feed(self.snapshots, watchers_max)
         self.scans = Scans(self.snapshots)
         self.commits = 0
         self.on_gone: Callable[[], None] = _nothing

@@ -27,12 +27,15 @@ from gateway.runtime.entities_writer import Snapshots
 from gateway.store.entities import queries
 from gateway.wire.entities.values import Change, Entity
 
+WATCHERS_FLAG = "--watchers-per-world-max"
+
 
 class Feed:
     """``revision``: up to where the kept changes go; -1 while nobody watches."""
 
-    def __init__(self, snapshots: Snapshots) -> None:
+    def __init__(self, snapshots: Snapshots, watchers_max: int = ENTITY_WATCHERS_MAX) -> None:
         self._snapshots = snapshots
+        self._watchers_max = watchers_max
         self._kept: deque[Change] = deque()
         self._bytes = 0
         self._start = 0
@@ -69,10 +72,22 @@ class Feed:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def watch(self, since: int | None) -> AsyncIterator[Changes]:
-        """Changes from ``since`` on (None: from now on); the first item comes at once."""
-        if self.watchers >= ENTITY_WATCHERS_MAX:
-            raise Overloaded(f"{self.watchers} watchers are on these entities, which is the bound; try later")
+    def check_room(self) -> None:
+        """Raise :class:`Overloaded` where there is no room for one more watcher."""
+        if self.watchers >= self._watchers_max:
+            raise Overloaded(
+                f"{self.watchers} watchers are on these entities, which is the bound; try later, or raise {WATCHERS_FLAG}",
+                bound=WATCHERS_FLAG,
+                limit=self._watchers_max,
+            )
+
+    def watch(self, since: int | None) -> AsyncIterator[Changes]:
+        """Changes from ``since`` on (None: from now on); the first item comes at once. Raises :class:`Overloaded`."""
+        self.check_room()
+        return self._watched(since)
+
+    async def _watched(self, since: int | None) -> AsyncIterator[Changes]:
+        self.check_room()
         self.watchers += 1
         try:
             await self._begin()

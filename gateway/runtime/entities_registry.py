@@ -93,7 +93,13 @@ class Registry:
         return OwnWriter(store, identity, self.executor, clock_us=self._clock_us, written=written)
 
     def _make(self, place: Place, writer: Writer) -> EntityDatabase:
-        made = EntityDatabase(self._store.blocking(), writer, self.executor, clock_us=self._clock_us)
+        made = EntityDatabase(
+            self._store.blocking(),
+            writer,
+            self.executor,
+            clock_us=self._clock_us,
+            watchers_max=self._worlds.settings.watchers_per_world_max,
+        )
         made.on_gone = partial(self._gone, place, made)
         self._open[place] = made
         self._worlds.keeper.begin()

@@ -25,8 +25,9 @@ from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
 from gateway.http import admin, dataplane
 from gateway.http.access import AccessLog
-from gateway.http.answers import ANSWERS, AnswerBudget
+from gateway.http.answers import ANSWERS, AnswerBudget, works_of
 from gateway.http.app import Application, build_app
+from gateway.http.bodies import BodyBounds
 from gateway.http.entities import entity_routes
 from gateway.http.planes import WithoutPagePlane
 from gateway.http.recordings import recording_routes
@@ -83,6 +84,8 @@ class Gateway:
         self.recordings = Recordings(self.worlds)
         self.doors.add("replay", self.recordings.open_replay)
         self.metrics = Metrics(self.worlds, time.time(), self.refusals)
+        self.works = AnswerBudget(works_of(settings.works_at_once_max))
+        """Turns of who has a recording verified or a world branched."""
         self.app = self._build_app()
         self._served: ASGIApp = AccessLog(self.app) if settings.access_log else self.app
         self.endpoint: Any = None
@@ -137,25 +140,32 @@ class Gateway:
             self.metrics.store_folder = Path(self.settings.store)
 
     def _build_app(self) -> Application:
-        answers = AnswerBudget(ANSWERS)
+        answers, settings = AnswerBudget(ANSWERS), self.settings
         app = build_app(
             self.worlds,
             self.doors,
             extra_routes=[
                 *entity_routes(self.entities, answers),
-                *recording_routes(self.recordings, self.doors, answers),
+                *recording_routes(self.recordings, self.doors, answers, self.works),
                 *dataplane.routes(self.store, auto_create=True, wire_zstd=True),
             ],
             metrics=self.metrics.gather,
             health=self.health,
             ready=self.ready,
             certificate_sha256=lambda: self.certificates.current.sha256,
-            message_bytes_max=self.settings.max_message_bytes,
+            message_bytes_max=settings.max_message_bytes,
+            bodies=BodyBounds(
+                settings.json_body_bytes_max,
+                settings.entity_bytes_max,
+                settings.batch_bytes_max,
+                settings.batch_operations_max,
+            ),
+            unfinished_bytes_max=settings.unfinished_bytes_max,
             origins=self.origins,
             refusals=self.refusals,
             answers=answers,
         )
-        per_s = float(self.settings.requests_per_address_per_s)
+        per_s = float(settings.requests_per_address_per_s)
         app.rates = PeerRates(per_s, "requests", "--requests-per-address-per-s")
         self.metrics.app = app
         return app

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+import apsw
+
 from gateway import limits
-from gateway.client.branches import branch
+from gateway.client.branches import Branched, branch
 from gateway.client.recordings import Moment
 from gateway.client.verifying import Verifier
 from gateway.core.admission import host_of, peer_of
@@ -17,6 +19,7 @@ from gateway.core.ports import Link, Session
 from gateway.core.replay import Command, parse_query
 from gateway.errors import BadInput, BadName, Overloaded, TooLarge
 from gateway.http.queries import time_us
+from gateway.runtime.branches import Branches
 from gateway.runtime.host import WorldHost
 from gateway.runtime.replaying import ReplaySession
 from gateway.runtime.worlds import Worlds
@@ -33,6 +36,7 @@ class Recordings:
     def __init__(self, worlds: Worlds) -> None:
         self._worlds = worlds
         self._replays = 0
+        self._branches = Branches(worlds.store, worlds.settings.branches_per_world_max)
 
     async def _ask(self, name: str, question: Callable[[World], Awaitable[T]]) -> T:
         return await self._worlds.with_host(name, lambda host: question(host.database.world))
@@ -76,9 +80,9 @@ class Recordings:
         self, host: WorldHost, mark: str, data: str | None, fields: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         world = host.database.world
-        count = await world.history(_count_marks)
+        count, is_there = await world.history(lambda history: _count_marks(history, mark))
         marks_max = self._worlds.settings.marks_per_world_max
-        if count >= marks_max:
+        if count >= marks_max and not is_there:
             raise Overloaded(
                 f"world {host.name} has {count} marks, which is the bound; move one instead, or raise "
                 "--marks-per-world-max",
@@ -94,8 +98,9 @@ class Recordings:
         await world.set_mark(mark, epoch, tick, at_us, data)
         return {"name": mark, "epoch": epoch, "tick": tick, "at_us": at_us, "data": _value(data)}
 
-    async def branch(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Make world ``fields["name"]`` from ``name`` as of ``tick``/``epoch``, ``at`` or ``mark``."""
+    async def branch(self, name: str, fields: Mapping[str, Any], *, by: str = "") -> Mapping[str, Any]:
+        """Make world ``fields["name"]`` from ``name`` as of ``tick``/``epoch``, ``at`` or ``mark``. It counts as one
+        more that the peer ``by`` has made."""
         now_us = time.time_ns() // 1_000
         at = fields.get("at")
         moment = Moment(
@@ -105,10 +110,13 @@ class Recordings:
             fields.get("mark"),
         )
         new = str(fields.get("name"))
-        made = await self._worlds.with_host(
-            name, lambda host: branch(self._worlds.store, host.name, new, moment, now_us=now_us)
-        )
-        return made.as_json()
+
+        async def make(host: WorldHost) -> Branched:
+            async with self._branches.room_for_one(host.identity.key, host.name):
+                return await branch(self._worlds.store, host.name, new, moment, now_us=now_us)
+
+        self._worlds.shares.check_made(by)
+        return (await self._worlds.with_host(name, make)).as_json()
 
     async def open_replay(self, name: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
         """A viewer's session at ``…/replay``; ``welcome`` has been given to the link on return."""
@@ -196,5 +204,12 @@ def _whole(fields: Mapping[str, Any], name: str, default: int | None) -> Any:
     return value
 
 
-def _count_marks(history: History) -> int:
-    return history.source.read(lambda connection: int(connection.execute("SELECT count(*) FROM marks").get))
+def _count_marks(history: History, name: str) -> tuple[int, bool]:
+    """How many there are, and whether ``name`` is one of them."""
+
+    def count(connection: apsw.Connection) -> tuple[int, bool]:
+        query = "SELECT count(*), coalesce(max(name = ?), 0) FROM marks"
+        count, is_there = connection.execute(query, (name,)).get
+        return count, bool(is_there)
+
+    return history.source.read(count)

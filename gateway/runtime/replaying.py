@@ -27,6 +27,7 @@ from gateway.runtime.rewinding import Shown, beginning, keyframe_messages, neigh
 from gateway.store.world import FrameCursor, History, Recovered
 from gateway.store.world.lanes import World
 from gateway.wire import Control, decode_message, encode_control, encode_error
+from gateway.wire.control import CONTROL_BOUND
 from gateway.wire.journal import Gap, JournalFrame
 
 OpenLive = Callable[[LiveOptions, Link], Awaitable[Session]]
@@ -45,7 +46,7 @@ class ReplaySession:
         self._open_live = open_live
         self._on_over = on_over
         self._seek_at = 0.0
-        self._inbox = Inbox(limits.CONTROL_MESSAGE_BYTES_MAX)
+        self._inbox = Inbox(limits.CONTROL_MESSAGE_BYTES_MAX, CONTROL_BOUND)
         self._commands: deque[Command] = deque()
         self._wake = asyncio.Event()
         self._live: Session | None = None

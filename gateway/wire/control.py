@@ -13,6 +13,8 @@ from gateway.errors import GatewayError, MalformedMessage, WorldHeld
 from gateway.limits import CONTROL_MESSAGE_BYTES_MAX
 
 TYPE_CONTROL: Final = 16
+CONTROL_BOUND: Final = "control message bytes"
+"""What a refusal names the bound of a control message by."""
 _TYPE_BYTE: Final = bytes([TYPE_CONTROL])
 _encoded: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -55,7 +57,9 @@ def decode_control(message: bytes) -> Control:
     """The control message in ``message`` (its type byte included); raises :class:`MalformedMessage`."""
     if len(message) > CONTROL_MESSAGE_BYTES_MAX:
         raise MalformedMessage(
-            f"a control message of {len(message)} bytes is over the bound of {CONTROL_MESSAGE_BYTES_MAX}; send less in one"
+            f"a control message of {len(message)} bytes is over the bound of {CONTROL_MESSAGE_BYTES_MAX}; send less in one",
+            bound=CONTROL_BOUND,
+            limit=CONTROL_MESSAGE_BYTES_MAX,
         )
     if not message or message[0] != TYPE_CONTROL:
         raise MalformedMessage(f"a control message starts with the byte {TYPE_CONTROL}")

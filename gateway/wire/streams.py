@@ -11,6 +11,8 @@ from typing import Final
 from gateway.errors import MalformedMessage, TooLarge
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
 
+MESSAGE_FLAG: Final = "--max-message-bytes"
+"""The setting that bounds a message, unless another does."""
 _PREFIX_BYTES: Final = 4
 _COMPACT_BYTES: Final = 65_536
 
@@ -28,9 +30,11 @@ class MessageStream:
     beyond what was fed last. After an error the stream is of no use any more.
     """
 
-    __slots__ = ("_buffer", "_message_bytes_max", "_start")
+    __slots__ = ("_bound", "_buffer", "_message_bytes_max", "_start")
 
-    def __init__(self, message_bytes_max: int = STREAM_MESSAGE_BYTES_MAX) -> None:
+    def __init__(self, message_bytes_max: int = STREAM_MESSAGE_BYTES_MAX, bound: str = MESSAGE_FLAG) -> None:
+        """``bound``: what a refusal names it by."""
+        self._bound = bound
         self._buffer = bytearray()
         self._start = 0
         self._message_bytes_max = message_bytes_max
@@ -87,8 +91,13 @@ class MessageStream:
         if length > self._message_bytes_max:
             raise TooLarge(
                 f"a message of {length} bytes on a stream is over the bound of {self._message_bytes_max}; "
-                "split the frame into several messages (whole records, parts counted)"
+                f"split the frame into several messages (whole records, parts counted){self._way_out()}",
+                bound=self._bound,
+                limit=self._message_bytes_max,
             )
+
+    def _way_out(self) -> str:
+        return f", or raise {self._bound}" if self._bound.startswith("--") else ""
 
     def _advance(self, end: int) -> None:
         self._start = end

@@ -73,7 +73,7 @@ class EchoDoors:
 
 
 async def take(request: Request) -> Response:
-    return Response(str(len(await read_body(request, 100_000))))
+    return Response(str(len(await read_body(request, 100_000, "--body"))))
 
 
 async def empty(request: Request) -> Response:

@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
 from gateway import limits
-from gateway.http.budget import ByteBudget, Crowded
+from gateway.http.budget import UNFINISHED_FLAG, ByteBudget, Crowded
 from gateway.http.tcp.rates import Bucket
+from gateway.wire.streams import MESSAGE_FLAG
 
 PROTOCOL_ERROR, POLICY, TOO_BIG, TRY_LATER = 1002, 1008, 1009, 1013
 NO_STATUS = 1005
 
 
 class Breach(Exception):
-    """What a WebSocket may not send. ``code``: of the Close that it gets."""
+    """What a WebSocket may not send. ``code``: of the Close that it gets; ``bound``: the setting that says so."""
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, bound: str = "") -> None:
         super().__init__(reason)
+        self.bound = bound
         self.code = int(code)
         self.reason = reason
 
@@ -83,7 +85,11 @@ class Collector:
         self._size += len(payload) if not isinstance(payload, str) else len(payload.encode())
         self._fragments += frame.frame_finished
         if self._size > self._message_bytes_max:
-            raise Breach(TOO_BIG, f"a message is at most {self._message_bytes_max} bytes")
+            raise Breach(
+                TOO_BIG,
+                f"a message is at most {self._message_bytes_max} bytes ({MESSAGE_FLAG})",
+                MESSAGE_FLAG,
+            )
         if self._fragments > limits.WEBSOCKET_FRAGMENTS_MAX:
             raise Breach(POLICY, f"a message comes in at most {limits.WEBSOCKET_FRAGMENTS_MAX} fragments")
         if frame.message_finished and not self._parts:
@@ -96,7 +102,7 @@ class Collector:
         try:
             self._lease.hold(self._size)
         except Crowded as error:
-            raise Breach(TRY_LATER, error.title) from None
+            raise Breach(TRY_LATER, f"{error.title} ({UNFINISHED_FLAG})", UNFINISHED_FLAG) from None
         if payload:
             self._parts.append(payload if isinstance(payload, str) else bytes(payload))
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Scope
 from wsproto.frame_protocol import Opcode
 
 from gateway import limits
+from gateway.core.admission import bound_name
 from gateway.http.tcp.channel import ClientGone
 from gateway.http.tcp.collector import NO_STATUS, Breach, Collector, Received
 from gateway.http.tcp.heads import Headers
@@ -177,6 +178,8 @@ class WebSocketExchange:
     def _break(self, breach: Breach) -> None:
         """The peer broke the protocol or a bound: it is told, and nothing more of it is parsed."""
         self._service.count(f"websocket_{breach.code}")
+        if breach.bound:
+            self._service.count(bound_name(breach.bound))
         if self._phase in (Phase.OPEN, Phase.LEAVING):
             self._pipe.send(_close_frame(breach.code, breach.reason))
         self._disconnect(breach.code, breach.reason)

@@ -13,6 +13,7 @@ from gateway.limits import ENTITY_ID_BYTES_MAX, ENTITY_STATE_BYTES_MAX, ENTITY_T
 from gateway.wire import variant, world_name
 from gateway.wire.entities.values import CONTENT_TYPES, Entity, Patch, Precondition
 
+STATE_FLAG: Final = "--entity-bytes-max"
 RESERVED_IDS: Final = frozenset({".", "..", "live"})
 
 
@@ -95,7 +96,10 @@ def check_state(kind: Any, state: bytes, bytes_max: int = ENTITY_STATE_BYTES_MAX
         raise Unsupported(f"{kind!r} is no kind of state; it is one of {', '.join(CONTENT_TYPES)}")
     if len(state) > bytes_max:
         raise TooLarge(
-            f"a state of {len(state)} bytes is over the bound of {bytes_max}", limit_bytes=bytes_max
+            f"a state of {len(state)} bytes is over the bound of {bytes_max}; raise {STATE_FLAG}",
+            bound=STATE_FLAG,
+            limit=bytes_max,
+            limit_bytes=bytes_max,
         )
     if kind == "variant":
         variant.decode(state)

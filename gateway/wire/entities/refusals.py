@@ -48,7 +48,11 @@ def batch_refused(faults: list[tuple[int, str, GatewayError]]) -> BatchRefused:
          **({"revision": error.facts["revision"]} if "revision" in error.facts else {})}
         for index, ident, error in faults
     ]  # fmt: skip
+    bounds = (
+        {"bound": e.facts["bound"], "limit": e.facts.get("limit")} for _, _, e in faults if "bound" in e.facts
+    )
     return BatchRefused(
         f"{len(listed)} of the batch's operations cannot be done, so nothing was; the first: {listed[0]['detail']}",
         faults=listed,
+        **next(bounds, {}),
     )
