@@ -16,6 +16,7 @@ from gateway import limits
 from gateway.client.address import world_path
 from gateway.client.counts import ReaderCounts
 from gateway.client.live import Live, now_us
+from gateway.core.options import parse_weights
 from gateway.core.ports import Link
 from gateway.core.state import WorldState
 from gateway.wire import Control, Frame, encode_control
@@ -66,7 +67,7 @@ class Subscriber(Live):
         self.state = WorldState()
         self.counts = ReaderCounts()
         self._query: dict[str, object] = {"zstd": zstd or None, "budget_kbps": budget_kbps, "follow": follow}
-        self._query["keys"] = ",".join(f"{k}:{w:g}" for k, w in keys.items()) if keys else None
+        self._query["keys"] = _weights_text(keys or {})
         self._replay = replay
         self._on_message = on_message
         self._on_event = on_event
@@ -80,8 +81,11 @@ class Subscriber(Live):
         return self.state.snapshot()
 
     def focus(self, keys: Mapping[int, float]) -> None:
-        """Weigh records anew: key → weight (1 is as any other)."""
-        self.control("focus", keys={str(key): weight for key, weight in keys.items()})
+        """Weigh records anew: key → weight (1 is as any other), in the place of the weights before, also after the
+        next connect; {}: all alike. Raises :class:`BadInput` for what the gateway would refuse."""
+        weights = parse_weights([(int(key), float(weight)) for key, weight in keys.items()])
+        self._query["keys"] = _weights_text(keys)
+        self.control("focus", keys=list(weights), weights=list(weights.values()))
 
     def control(self, type: str, **fields: Any) -> None:
         """Send a control message, such as ``play`` or ``seek`` in a replay; nothing while not connected."""
@@ -182,3 +186,8 @@ class Subscriber(Live):
             self._waiting.popleft()
             self.counts.dropped_frames += 1
         self._arrived.set()
+
+
+def _weights_text(keys: Mapping[int, float]) -> str | None:
+    """As ``?keys=`` takes them."""
+    return ",".join(f"{key}:{weight:g}" for key, weight in keys.items()) or None

@@ -183,6 +183,11 @@ class Reader:
         """``focus``: which keys matter more or less to this reader; the others have weight 1."""
         self.stale.set_weights(weights)
 
+    @property
+    def weights(self) -> dict[int, float]:
+        """As they count now: key → weight, of those whose weight is not 1."""
+        return self.stale.weights
+
     def let_go(self) -> None:
         """Its session is over: it is freed with the last that holds it, not with the next collection of cycles."""
         self._outlet.let_go()

@@ -94,6 +94,11 @@ class StaleSet:
         self._queues = list(queues.values())
         self._common = queues[0]
 
+    @property
+    def weights(self) -> dict[int, float]:
+        """key → weight, as rounded, of those whose weight is not 1."""
+        return {key: queue.weight for key, queue in self._placed.items()}
+
     def set_weights(self, weights: Mapping[int, float]) -> None:
         """Replace the weights; what waits goes on waiting."""
         self._renumber()
