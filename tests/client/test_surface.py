@@ -243,6 +243,7 @@ ROWS: Mapping[type, Mapping[str, Act]] = {
         **dict.fromkeys(("aclose", "connected", "link", "start", "transport"), connected),
         **dict.fromkeys(("durable_order", "facts", "lags", "wait_durable"), durable),
         "counts": counts,
+        "follow": follow,
         "keyframe": keyframe,
         "records": publisher_records,
         "send": send,
@@ -250,6 +251,7 @@ ROWS: Mapping[type, Mapping[str, Act]] = {
     Subscriber: {
         **dict.fromkeys(("aclose", "connected", "link", "start", "transport"), connected),
         "control": control,
+        "follow": follow,
         "focus": focus,
         "records": records,
     },
