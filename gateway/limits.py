@@ -58,6 +58,16 @@ ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
 """What RFC 8878 asks every decoder to take; a larger window would cost memory at a peer's word."""
 
 # --- core --------------------------------------------------------------------------------
+DELAY_S_MIN: Final = 1.0
+"""A delayed view shows what the store has. That is there some tens of milliseconds after it came, and is read a quarter
+of a second at a time: a second leaves room for a store that is ten times slower than that."""
+DELAY_S_MAX: Final = 3_600.0
+"""Tournaments ask for minutes. An hour of 60 frames a second is what a recording is looked at without replaying it."""
+DELAY_STEP_US_MIN: Final = 2_000
+"""Clocks are slewed by half a millisecond a second at most (adjtime, NTP); they are looked at once a second, and
+what is more was set."""
+DELAY_STEPS_MAX: Final = 64
+"""Settings of the clock that are remembered, of the last hour: a few bytes each, and more is nobody's clock."""
 WEIGHT_MAX: Final = 1_000_000.0
 """A million times as much as a key that nobody named: more is a mistake."""
 STREAM_PATIENCE_S_MAX: Final = 60.0

@@ -124,7 +124,7 @@ class JournalBuffer:
         self.size_bytes = size_bytes
         rows = self._rows
         is_first = not rows
-        if is_first or order > newest or not self._join(epoch, tick, message):
+        if is_first or order > newest or not self._join(epoch, tick, message, now_us):
             rows.append(_row((self._next_seq, epoch, tick, now_us, sent_at, False, (message,))))
             self._next_seq += 1
         return is_first
@@ -137,8 +137,9 @@ class JournalBuffer:
         if self._tracker.saw(tick, part, parts, mono):
             self._counters.frames += 1
 
-    def _join(self, epoch: int, tick: int, message: bytes) -> bool:
-        """Put another part of the frame that came just before into its row, if it is one and has room there."""
+    def _join(self, epoch: int, tick: int, message: bytes, now_us: int) -> bool:
+        """Put another part of the frame that came just before into its row, if it is one and has room there. The row's
+        time is then this part's: nothing in a row may be younger than it says."""
         last = self._rows[-1]
         if (
             (last.epoch, last.tick) != (epoch, tick)
@@ -146,7 +147,8 @@ class JournalBuffer:
             or len(last.messages) >= JOURNAL_ROW_MESSAGES_MAX
         ):
             return False
-        self._rows[-1] = last._replace(messages=(*last.messages, message))
+        received_us = max(last.received_at_us, now_us)
+        self._rows[-1] = last._replace(messages=(*last.messages, message), received_at_us=received_us)
         return True
 
     def note_gaps(self, mono: float) -> None:

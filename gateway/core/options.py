@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from gateway.core.delay import KEY, parse_delay
 from gateway.core.ports import LiveOptions
 from gateway.errors import BadInput
 from gateway.limits import BUDGET_KBPS_MAX, FOCUS_KEYS_MAX, FOLLOW_CHARS_MAX, QUERY_FIELDS_MAX, WEIGHT_MAX
@@ -41,7 +42,10 @@ def parse_live_query(query: str) -> LiveOptions:
         if name in values:
             raise BadInput(f"query key {name!r} is given twice; give it once")
         values[name] = _PARSERS[name](name, text)
-    return LiveOptions(**values)
+    options = LiveOptions(**values)
+    if options.delay_s and options.role == "publish":
+        raise BadInput("delay_s goes with role=subscribe: a publisher is taken as it comes")
+    return options
 
 
 def parse_weights(entries: list[tuple[int, float]]) -> dict[int, float]:
@@ -122,4 +126,5 @@ _PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {
     "keys": _keys,
     "follow": _follow,
     "conflate": _flag,
+    KEY: lambda name, text: parse_delay(text),
 }

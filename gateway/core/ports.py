@@ -6,6 +6,10 @@ Room: core. Pure: protocols and values only, no asyncio, sockets or clocks. Time
 * :class:`Link` is implemented by ``quic/`` (WebTransport) and ``http/`` (WebSocket, HTTP
   streams, server-sent events); :class:`Session` is implemented by ``core/`` and driven by them.
 * :class:`Worlds` is implemented by ``runtime/`` and called by ``http/`` and by the QUIC doors.
+
+A visitor who may only see what is ``delay_s`` old: the door puts that into the query by
+:func:`gateway.core.delay.at_least`, and everything behind it (``LiveOptions.delay_s``, the ``delay_s=`` of
+:class:`Worlds`) takes it from there.
 """
 
 from __future__ import annotations
@@ -155,6 +159,8 @@ class LiveOptions:
     """The secret of the epoch's publisher, 32 hex digits; never shown."""
     conflate: bool = True
     """False: every frame in order, as an ordinary TCP server would; only on links that are not lossy."""
+    delay_s: float = 0.0
+    """Of a subscriber: nothing that came less than so long ago. 0: the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +172,18 @@ class Mark:
 
 
 class Worlds(Protocol):
-    """What the doors ask of the gateway. All raise only classes of :mod:`gateway.errors`."""
+    """What the doors ask of the gateway. All raise only classes of :mod:`gateway.errors`. ``delay_s``: nothing that
+    was recorded less than so long ago; 0: all there is."""
 
     async def create(
         self, name: str, options: Mapping[str, Any], *, by: str = ""
     ) -> tuple[Mapping[str, Any], bool]:
         """Here and below ``by`` is the peer that a new world counts for (:func:`gateway.core.admission.peer_of`). Create a world (idempotent). ``options``: ``stride``, ``retention``. Answers (info, created)."""
 
-    async def info(self, name: str) -> Mapping[str, Any]:
+    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
         """``world, stride, epoch, tick, durable, publisher, readers, rates, records, retention``."""
 
-    async def list(self) -> list[Mapping[str, Any]]: ...
+    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, Any]]: ...
 
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
         """Attach a publisher or a subscriber. ``welcome`` has been given to the link on return."""
@@ -186,7 +193,7 @@ class Worlds(Protocol):
     ) -> Mapping[str, Any]:
         """Take length-prefixed messages' contents; answers ``{epoch, tick, frames, durable}``."""
 
-    async def last_synced(self, name: str) -> Mapping[str, Any]:
+    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
         """The last synced state, from the store: ``{epoch, tick, durable_at, stride, records: {key: bytes}, messages: [bytes]}``."""
 
     async def patch(self, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -196,12 +203,25 @@ class Worlds(Protocol):
         """End its sessions and delete the world with all its history."""
 
     async def state_at(
-        self, name: str, *, epoch: int | None = None, tick: int | None = None, at_us: int | None = None
+        self,
+        name: str,
+        *,
+        epoch: int | None = None,
+        tick: int | None = None,
+        at_us: int | None = None,
+        delay_s: float = 0.0,
     ) -> Mapping[str, Any]:
         """The recorded state at a tick, or at a time (microseconds since the Unix epoch): as ``last_synced``."""
 
     async def history(
-        self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None, rows: bool = False
+        self,
+        name: str,
+        *,
+        epoch: int | None,
+        from_tick: int | None,
+        to_tick: int | None,
+        rows: bool = False,
+        delay_s: float = 0.0,
     ) -> AsyncIterator[bytes]:
         """The recorded messages in order, gaps as control messages of type ``gap``. ``rows``: before the
         messages of each recorded row one of type ``row``, with its number and times."""

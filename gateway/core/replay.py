@@ -13,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from gateway.core.bundle import Burst
+from gateway.core.delay import KEY as DELAY
 from gateway.core.ports import CloseCode, Link, Transport
 from gateway.errors import BadInput
 from gateway.limits import REPLAY_SPEED_MAX, REPLAY_STEP_TICKS_MAX
@@ -57,10 +58,11 @@ def parse_query(query: str) -> tuple[Command, Command | None]:
     """Where a session begins, and whether it plays at once, from its query: ``tick``, ``epoch``,
     ``at``, ``mark``; ``speed`` (default 1) and ``paused=1``. Raises :class:`BadInput`."""
     fields: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
+    fields.pop(DELAY, None)  # of the whole session, and no part of the commands
     unknown = set(fields) - {"tick", "epoch", "at", "mark", "speed", "paused"}
     if unknown:
         raise BadInput(
-            f"replay takes tick, epoch, at, mark, speed and paused, and not {', '.join(sorted(unknown))}"
+            f"replay takes tick, epoch, at, mark, speed, paused and {DELAY}, and not {', '.join(sorted(unknown))}"
         )
     for name in ("tick", "epoch"):
         if name in fields:

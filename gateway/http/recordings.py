@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway.core.delay import KEY as DELAY
+from gateway.core.delay import delay_of
 from gateway.core.ports import Doors
 from gateway.http.answers import ANSWERS, AnswerBudget, Costly, peer_of_scope, works_of
 from gateway.http.bodies import read_json
@@ -24,15 +26,15 @@ NO_STORE = {"cache-control": "no-store"}
 
 
 class RecordingService(Protocol):
-    """What the routes ask. Raises only classes of :mod:`gateway.errors`."""
+    """What the routes ask. Raises only classes of :mod:`gateway.errors`. ``delay_s``: as it was so long ago."""
 
-    async def summary(self, name: str) -> Mapping[str, Any]: ...
+    async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]: ...
 
-    async def gaps(self, name: str) -> list[dict[str, Any]]: ...
+    async def gaps(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]: ...
 
-    async def marks(self, name: str) -> list[dict[str, Any]]: ...
+    async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]: ...
 
-    async def verify(self, name: str) -> Mapping[str, Any]: ...
+    async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]: ...
 
     async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]: ...
 
@@ -50,23 +52,26 @@ def recording_routes(
     answers, works = answers or AnswerBudget(ANSWERS), works or AnswerBudget(works_of())
 
     async def recording(request: Request) -> Response:
-        check_keys(request.query_params, ())
-        return JSONResponse(dict(await service.summary(_name(request))), headers=NO_STORE)
+        return JSONResponse(
+            dict(await service.summary(_name(request), delay_s=_delay(request))), headers=NO_STORE
+        )
 
     async def gaps(request: Request) -> Response:
-        check_keys(request.query_params, ())
-        return JSONResponse({"gaps": await service.gaps(_name(request))}, headers=NO_STORE)
+        found = await service.gaps(_name(request), delay_s=_delay(request))
+        return JSONResponse({"gaps": found}, headers=NO_STORE)
 
     async def marks(request: Request) -> Response:
-        check_keys(request.query_params, ())
         if request.method == "POST":
+            check_keys(request.query_params, ())
             made = await service.set_mark(_name(request), await read_json(request))
             return JSONResponse(dict(made), 201, headers=NO_STORE)
-        return JSONResponse({"marks": await service.marks(_name(request))}, headers=NO_STORE)
+        found = await service.marks(_name(request), delay_s=_delay(request))
+        return JSONResponse({"marks": found}, headers=NO_STORE)
 
     async def verify(request: Request) -> Response:
-        check_keys(request.query_params, ())
-        return JSONResponse(dict(await service.verify(_name(request))), headers=NO_STORE)
+        return JSONResponse(
+            dict(await service.verify(_name(request), delay_s=_delay(request))), headers=NO_STORE
+        )
 
     async def branch(request: Request) -> Response:
         check_keys(request.query_params, ())
@@ -81,6 +86,11 @@ def recording_routes(
         Route("/v1/worlds/{world}/branch", Costly(branch, works), methods=["POST"]),
         Route("/v1/worlds/{world}/replay", StreamingDoor(doors), methods=["GET"]),
     ]
+
+
+def _delay(request: Request) -> float:
+    check_keys(request.query_params, (DELAY,))
+    return delay_of(request.query_params)
 
 
 def _name(request: Request) -> str:

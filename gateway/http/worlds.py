@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from gateway import limits
+from gateway.core.delay import KEY as DELAY
+from gateway.core.delay import delay_of
 from gateway.core.ports import Worlds
 from gateway.errors import BadInput, StoreUnavailable, Unsupported
 from gateway.http.answers import ANSWERS, AnswerBudget, Costly, peer_of_scope
@@ -62,12 +64,13 @@ class WorldRoutes:
         ]
 
     async def list(self, request: Request) -> Response:
-        check_keys(request.query_params, ())
-        return JSONResponse({"worlds": [dict(w) for w in await self._worlds.list()]}, headers=NO_STORE)
+        check_keys(request.query_params, (DELAY,))
+        worlds = await self._worlds.list(delay_s=delay_of(request.query_params))
+        return JSONResponse({"worlds": [dict(w) for w in worlds]}, headers=NO_STORE)
 
     async def world(self, request: Request) -> Response:
-        name = _name(request)
-        check_keys(request.query_params, ())
+        name, query = _name(request), request.query_params
+        check_keys(query, (DELAY,) if request.method in ("GET", "HEAD") else ())
         if request.method == "PUT":
             info, created = await self._worlds.create(
                 name, await read_json(request), by=peer_of_scope(request.scope)
@@ -80,7 +83,8 @@ class WorldRoutes:
         if request.method == "DELETE":
             await self._worlds.delete(name)
             return JSONResponse({"world": name, "deleted": True})
-        return JSONResponse(dict(await self._worlds.info(name)), headers=NO_STORE)
+        info = await self._worlds.info(name, delay_s=delay_of(query))
+        return JSONResponse(dict(info), headers=NO_STORE)
 
     async def frames(self, request: Request) -> Response:
         return await (self._post(request) if request.method == "POST" else self._history(request))
@@ -104,24 +108,28 @@ class WorldRoutes:
 
     async def _history(self, request: Request) -> Response:
         name, query = _name(request), request.query_params
-        check_keys(query, ("epoch", "from", "to", "at", "tick", "rows"))
-        epoch = u32(query, "epoch")
+        check_keys(query, ("epoch", "from", "to", "at", "tick", "rows", DELAY))
+        epoch, delay_s = u32(query, "epoch"), delay_of(query)
         if "at" in query or "tick" in query:
             _check_moment(query)
             at = query.get("at")
             at_us = None if at is None else time_us(at, round(self._clock() * 1_000_000))
-            state = await self._worlds.state_at(name, epoch=epoch, tick=u32(query, "tick"), at_us=at_us)
+            tick = u32(query, "tick")
+            state = await self._worlds.state_at(name, epoch=epoch, tick=tick, at_us=at_us, delay_s=delay_s)
             return await state_response(request, state)
         first, last = u32(query, "from"), u32(query, "to")
         if first is not None and last is not None and first > last:
             raise BadInput(f"from={first} is after to={last}; give the smaller tick as from")
         rows = flag(query, "rows")
-        stream = await self._worlds.history(name, epoch=epoch, from_tick=first, to_tick=last, rows=rows)
+        stream = await self._worlds.history(
+            name, epoch=epoch, from_tick=first, to_tick=last, rows=rows, delay_s=delay_s
+        )
         return StreamingResponse(_prefixed(stream), media_type=FRAMES_TYPE, headers=NO_STORE)
 
     async def last(self, request: Request) -> Response:
-        check_keys(request.query_params, ())
-        return await state_response(request, await self._worlds.last_synced(_name(request)))
+        check_keys(request.query_params, (DELAY,))
+        delay_s = delay_of(request.query_params)
+        return await state_response(request, await self._worlds.last_synced(_name(request), delay_s=delay_s))
 
     async def udp(self, request: Request) -> Response:
         check_keys(request.query_params, ())

@@ -16,6 +16,7 @@ import apsw
 from gateway import limits
 from gateway.config import Settings
 from gateway.core.admission import Refusals
+from gateway.core.delay import Behind
 from gateway.core.events import address_text
 from gateway.core.options import RESUME_HEX_DIGITS
 from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
@@ -29,6 +30,7 @@ from gateway.errors import (
     PublisherPresent,
     ShuttingDown,
     StoreUnavailable,
+    Unprocessable,
     WorldFull,
 )
 from gateway.limits import DURABLE_S_MAX
@@ -82,6 +84,7 @@ class WorldHost:
         self.on_gone: Callable[[], None] = _nothing
         """What to do where it turns out that the world was deleted."""
         self.last_used = time.monotonic()
+        self._behind = Behind(self.last_used, world.wall_us(self.last_used))
         self._arriving = 0
         self._closed = False
         self._linger_s = settings.linger_ms / 1_000
@@ -161,6 +164,8 @@ class WorldHost:
             raise self.guard.gone()
         if options.role == "publish":
             return await self.attach_publisher(options, link, wanted)
+        if options.delay_s:
+            raise Unprocessable("a delayed view of a live world is not served here; a delayed replay is")
         self._arriving += 1
         try:
             await self.homing.admit_reader()
@@ -175,6 +180,25 @@ class WorldHost:
                 limit=self._readers_max,
             )
         return self.world.attach_subscriber(link, options, time.monotonic())
+
+    def until_us(self, delay_s: float) -> int | None:
+        """What was received after it is less than ``delay_s`` old; None where there is no delay. Raises
+        :class:`Unprocessable` where nothing so old is kept."""
+        if not delay_s:
+            return None
+        kept = self.database.world.info.retention
+        if kept.mode == "ring" and kept.ring_s < delay_s:
+            raise Unprocessable(
+                f"world {self.name} keeps the last {kept.ring_s} s only, and delay_s={delay_s:g} is longer; ask for at "
+                f"most {kept.ring_s}, or have its ring_s raised"
+            )
+        return self._look_at_clock().horizon_us(delay_s)
+
+    def _look_at_clock(self) -> Behind:
+        """Rows are stamped by the world's clock, which hears of a clock that was set when it is polled."""
+        mono = time.monotonic()
+        self._behind.saw(mono, min(now_us(), self.world.wall_us(mono)))
+        return self._behind
 
     def _adopted(self, received_us: int | None) -> None:
         self.pump.newest_received_us = received_us
@@ -225,6 +249,27 @@ class WorldHost:
         await self.homing.refresh()
         return {**self.facts(), **self.database.options()}
 
+    async def info_of_past(self, delay_s: float) -> Mapping[str, Any]:
+        """What :meth:`info` told so long ago, as far as it was recorded: nothing of who is there now."""
+        until_us = self.until_us(delay_s)
+        found = await self.database.world.history(lambda history: history.last(), until_us=until_us)
+        mark = None if found is None else {"epoch": found.epoch, "tick": found.tick}
+        state = None if found is None else cast(WorldState, found.state)
+        return {
+            "world": self.name,
+            "stride": self.world.settings.stride or (state.stride if state else 0),
+            "epoch": mark["epoch"] if mark else 0,
+            "tick": mark["tick"] if mark else 0,
+            "durable": mark,
+            "publisher": None,
+            "readers": 0,
+            "rates": {},
+            "records": len(state) if state else 0,
+            "home": self.homing.home.url,
+            "delay_s": delay_s,
+            **self.database.options(),
+        }
+
     def facts(self) -> Mapping[str, Any]:
         """What the rules tell of the world now."""
         return {**self.world.facts(time.monotonic()), "home": self.homing.home.url}
@@ -240,6 +285,7 @@ class WorldHost:
         failures, maintained = 0, time.monotonic() - random.uniform(0.0, limits.MAINTAIN_S)
         while True:
             await asyncio.sleep(limits.HOUSEKEEPING_S)
+            self._look_at_clock()
             if self._poster is not None and self._poster.idle_s() > self._linger_s:
                 self._poster.detach()
                 self._poster = None

@@ -96,16 +96,20 @@ class Recording:
         wanted = Retention(options.get("retention", now.mode), options.get("ring_s", now.ring_s))
         await self.world.set_retention(wanted)
 
-    async def last(self) -> Mapping[str, Any]:
-        """The last synced state. Raises :class:`NothingRecorded`."""
-        found = await self.recover()
+    async def last(self, until_us: int | None = None) -> Mapping[str, Any]:
+        """The last synced state, of what was received by ``until_us``. Raises :class:`NothingRecorded`."""
+        found = await self.world.history(lambda history: history.last(), until_us=until_us)
         if found is None:
             raise NothingRecorded(f"nothing was recorded of world {self.name} yet; publish to it first")
         return await self._recovered(found)
 
-    async def state_at(self, *, epoch: int | None, tick: int | None, at_us: int | None) -> Mapping[str, Any]:
-        """The state at a tick (of the newest epoch unless one is named), or at a time."""
-        return await self._recovered(await self.world.state_at(epoch=epoch, tick=tick, at_us=at_us))
+    async def state_at(
+        self, *, epoch: int | None, tick: int | None, at_us: int | None, until_us: int | None = None
+    ) -> Mapping[str, Any]:
+        """The state at a tick (of the newest epoch unless one is named), or at a time; of what was received by
+        ``until_us``."""
+        found = await self.world.state_at(epoch=epoch, tick=tick, at_us=at_us, until_us=until_us)
+        return await self._recovered(found)
 
     async def _recovered(self, found: Recovered) -> Mapping[str, Any]:
         return await self.shaped(cast(WorldState, found.state), found.epoch, found.tick, found.received_at_us)
@@ -127,12 +131,19 @@ class Recording:
         }
 
     async def frames(
-        self, *, epoch: int | None, from_tick: int | None, to_tick: int | None, rows: bool = False
+        self,
+        *,
+        epoch: int | None,
+        from_tick: int | None,
+        to_tick: int | None,
+        rows: bool = False,
+        until_us: int | None = None,
     ) -> AsyncIterator[bytes]:
         """The recorded messages in order, gaps as control messages of type ``gap``. Ticks without an
         epoch are the newest one's; with neither, everything there is. ``rows``: each row is told by one of
-        type ``row`` before its messages."""
-        async for item in self.world.frames(epoch=epoch, from_tick=from_tick, to_tick=to_tick):
+        type ``row`` before its messages. ``until_us``: what was received by then."""
+        span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick}
+        async for item in self.world.frames(**span, until_us=until_us):
             if isinstance(item, Gap):
                 yield _gap_message(item)
             else:

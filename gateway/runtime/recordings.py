@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,7 +16,8 @@ from gateway.client.branches import Branched, branch
 from gateway.client.recordings import Moment
 from gateway.client.verifying import Verifier
 from gateway.core.admission import host_of, peer_of
-from gateway.core.ports import Link, Session
+from gateway.core.delay import asked
+from gateway.core.ports import Link, LiveOptions, Session
 from gateway.core.replay import Command, parse_query
 from gateway.errors import BadInput, BadName, Overloaded, TooLarge
 from gateway.http.queries import time_us
@@ -38,36 +40,40 @@ class Recordings:
         self._replays = 0
         self._branches = Branches(worlds.store, worlds.settings.branches_per_world_max)
 
-    async def _ask(self, name: str, question: Callable[[World], Awaitable[T]]) -> T:
-        return await self._worlds.with_host(name, lambda host: question(host.database.world))
+    async def _ask(self, name: str, delay_s: float, question: Callable[[History], T]) -> T:
+        return await self._worlds.with_host(
+            name, lambda host: host.database.world.history(question, until_us=host.until_us(delay_s))
+        )
 
-    async def summary(self, name: str) -> Mapping[str, Any]:
+    async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
         """What can be got back, and to when."""
-        return await self._ask(name, lambda world: world.summary())
+        return await self._ask(name, delay_s, lambda history: history.summary())
 
-    async def gaps(self, name: str) -> list[dict[str, Any]]:
+    async def gaps(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]:
         """``{epoch, from, to, reason}``, oldest first."""
-        gaps = await self._ask(name, lambda world: world.history(lambda history: history.gaps()))
+        gaps = await self._ask(name, delay_s, lambda history: history.gaps())
         return [{"epoch": g.epoch, "from": g.from_tick, "to": g.to_tick, "reason": g.reason} for g in gaps]
 
-    async def marks(self, name: str) -> list[dict[str, Any]]:
+    async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]:
         """``{name, epoch, tick, at_us, data}`` in order; ``data`` is the JSON value that was given."""
-        marks = await self._ask(name, lambda world: world.history(lambda history: history.marks()))
+        marks = await self._ask(name, delay_s, lambda history: history.marks())
         return [{**mark, "data": _value(mark["data"])} for mark in marks]
 
-    async def verify(self, name: str) -> Mapping[str, Any]:
+    async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
         """Whether the recording adds up; one stretch at a time, so that other readers get their turns."""
-        return await self._ask(name, self._verified)
+        return await self._worlds.with_host(
+            name, lambda host: self._verified(host.database.world, host.until_us(delay_s))
+        )
 
-    async def _verified(self, world: World) -> Mapping[str, Any]:
-        verifier = await world.history(Verifier)
+    async def _verified(self, world: World, until_us: int | None) -> Mapping[str, Any]:
+        verifier = await world.history(Verifier, until_us=until_us)
         stretches = verifier.stretches()
 
         def one(history: History) -> bool:
             verifier.history = history
             return next(stretches, None) is not None
 
-        while await world.history(one):
+        while await world.history(one, until_us=until_us):
             pass
         return verifier.report.as_json()
 
@@ -120,11 +126,11 @@ class Recordings:
 
     async def open_replay(self, name: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
         """A viewer's session at ``…/replay``; ``welcome`` has been given to the link on return."""
-        seek, play = parse_query(query)
+        (seek, play), delay_s = parse_query(query), asked(query)
         peer = peer_of(host_of(link.address))
         self._take_replay(peer)
         try:
-            return await self._open_replay(name, peer, seek, play, link)
+            return await self._open_replay(name, peer, seek, play, link, delay_s)
         except BaseException:
             self._replay_over(peer)
             raise
@@ -145,28 +151,48 @@ class Recordings:
         self._replays -= 1
 
     async def _open_replay(
-        self, name: str, peer: str, seek: Command | None, play: Command | None, link: Link
+        self, name: str, peer: str, seek: Command | None, play: Command | None, link: Link, delay_s: float
     ) -> Session:
         host = await self._worlds.host(name)
-        state, durable = host.world.state, host.world.journal.durable
+        seen = Seen(host, delay_s)
         welcome = {
             "world": name,
             "role": "replay",
-            "epoch": state.epoch,
-            "tick": state.tick,
-            "durable": durable and {"epoch": durable.epoch, "tick": durable.tick},
+            **await seen.newest(),
             "max_datagram": link.message_bytes_max(),
             "server_time": time.time_ns() // 1_000,
         }
         link.control(encode_control("welcome", **welcome))
-        session = ReplaySession(
-            host.database.world,
-            link,
-            lambda options, lent: self._worlds.open_session(name, options, lent),
-            partial(self._replay_over, peer),
-        )
+
+        async def open_live(options: LiveOptions, lent: Link) -> Session:
+            return await self._worlds.open_session(name, replace(options, delay_s=delay_s), lent)
+
+        session = ReplaySession(seen, link, open_live, partial(self._replay_over, peer))
         session.start(seek, play)
         return session
+
+
+class Seen:
+    """A world's recording as a viewer may see it: nothing that came less than ``delay_s`` ago."""
+
+    def __init__(self, host: WorldHost, delay_s: float) -> None:
+        self._host = host
+        self._delay_s = delay_s
+
+    async def history(self, fn: Callable[[History], T]) -> T:
+        """As :meth:`gateway.store.world.lanes.World.history`."""
+        return await self._host.database.world.history(fn, until_us=self._host.until_us(self._delay_s))
+
+    async def newest(self) -> dict[str, Any]:
+        """``epoch, tick, durable``, and ``delay_s`` where there is one: how far the recording goes."""
+        if not self._delay_s:
+            state, durable = self._host.world.state, self._host.world.journal.durable
+            mark = None if durable is None else {"epoch": durable.epoch, "tick": durable.tick}
+            return {"epoch": state.epoch, "tick": state.tick, "durable": mark}
+        last = (await self.history(lambda history: history.summary()))["last"]
+        mark = None if last is None else {"epoch": last["epoch"], "tick": last["tick"]}
+        place = mark or {"epoch": 0, "tick": 0}
+        return {**place, "durable": mark, "delay_s": self._delay_s}
 
 
 def _mark_name(name: Any) -> str:

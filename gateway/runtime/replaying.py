@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from copy import copy
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from gateway import limits
 from gateway.core.inbox import Inbox
@@ -25,21 +25,28 @@ from gateway.errors import BadInput, GatewayError, NothingRecorded
 from gateway.http.queries import time_us
 from gateway.runtime.rewinding import Shown, beginning, keyframe_messages, neighbour, states_before
 from gateway.store.world import FrameCursor, History, Recovered
-from gateway.store.world.lanes import World
 from gateway.wire import Control, decode_message, encode_control, encode_error
 from gateway.wire.control import CONTROL_BOUND
 from gateway.wire.journal import Gap, JournalFrame
 
+T = TypeVar("T")
 OpenLive = Callable[[LiveOptions, Link], Awaitable[Session]]
+
+
+class Recorded(Protocol):
+    """What a viewer may see of a world's recording."""
+
+    async def history(self, fn: Callable[[History], T]) -> T:
+        """``fn(history)`` on a reading thread."""
 
 
 class ReplaySession:
     """One viewer. Implements :class:`gateway.core.ports.Session`; :meth:`start` begins."""
 
     def __init__(
-        self, world: World, link: Link, open_live: OpenLive, on_over: Callable[[], None] = lambda: None
+        self, world: Recorded, link: Link, open_live: OpenLive, on_over: Callable[[], None] = lambda: None
     ) -> None:
-        """``on_over`` is called once, when the viewer is gone."""
+        """``open_live`` opens the session that ``live`` goes to; ``on_over`` is called once, when the viewer is gone."""
         self.world = world
         self.link = link
         self.pace: Pace | None = None

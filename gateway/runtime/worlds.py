@@ -262,14 +262,18 @@ class Worlds:
             )
         return info, created
 
-    async def info(self, name: str) -> Mapping[str, Any]:
+    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+        if delay_s:
+            return await self.with_host(name, lambda host: host.info_of_past(delay_s))
         return await self.with_host(name, lambda host: host.info())
 
-    async def list(self) -> list[Mapping[str, Any]]:
-        return [self._short(name) for name in await self._names.all(self.hosts)]
+    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, Any]]:
+        return [self._short(name, is_live=not delay_s) for name in await self._names.all(self.hosts)]
 
-    def _short(self, name: str) -> Mapping[str, Any]:
+    def _short(self, name: str, *, is_live: bool) -> Mapping[str, Any]:
         host = self.hosts.get(name)
+        if host is not None and not is_live:
+            return {"world": name, "open": True}
         if host is not None:
             return {**host.facts(), "open": True}
         error = self._names.errors.get(name)
@@ -341,21 +345,41 @@ class Worlds:
 
         return await self.with_host(name, post, create={}, by=by)
 
-    async def last_synced(self, name: str) -> Mapping[str, Any]:
+    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+        if delay_s:
+            return await self.with_host(name, lambda host: host.database.last(host.until_us(delay_s)))
         return await self.with_host(name, lambda host: host.last_synced())
 
     async def state_at(
-        self, name: str, *, epoch: int | None = None, tick: int | None = None, at_us: int | None = None
+        self,
+        name: str,
+        *,
+        epoch: int | None = None,
+        tick: int | None = None,
+        at_us: int | None = None,
+        delay_s: float = 0.0,
     ) -> Mapping[str, Any]:
         return await self.with_host(
-            name, lambda host: host.database.state_at(epoch=epoch, tick=tick, at_us=at_us)
+            name,
+            lambda host: host.database.state_at(
+                epoch=epoch, tick=tick, at_us=at_us, until_us=host.until_us(delay_s)
+            ),
         )
 
     async def history(
-        self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None, rows: bool = False
+        self,
+        name: str,
+        *,
+        epoch: int | None,
+        from_tick: int | None,
+        to_tick: int | None,
+        rows: bool = False,
+        delay_s: float = 0.0,
     ) -> AsyncIterator[bytes]:
-        span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick}
-        return await self.with_host(name, lambda host: _begun(host.database.frames(**span, rows=rows)))
+        span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick, "rows": rows}
+        return await self.with_host(
+            name, lambda host: _begun(host.database.frames(**span, until_us=host.until_us(delay_s)))
+        )
 
     async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, Any]:
         if self.udp is None:

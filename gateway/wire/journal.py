@@ -21,7 +21,8 @@ class JournalFrame(NamedTuple):
     arrival; a tick may have several rows (parts that came late). The state after a row is the
     newest keyframe row at or before it, and every row after that one, applied by the "newer" rule.
     Writing a row again under the same ``seq`` changes nothing. Times are microseconds since the
-    Unix epoch: ``received_at_us`` by the gateway's clock, ``sent_at_us`` by the publisher's.
+    Unix epoch: ``received_at_us`` by the gateway's clock (of several messages the last one's), ``sent_at_us`` by the
+    publisher's.
     """
 
     seq: int

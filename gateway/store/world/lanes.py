@@ -1,8 +1,8 @@
 """A world's database for the event loop. Room: store.
 
-SQLite never runs on the loop: one world has two lanes, each a thread and a connection of its own,
+SQLite never runs on the loop: one world has a few lanes, each a thread and a connection of its own,
 that start when first needed and end when idle. The writing lane takes one call at a time, in turn;
-the reading lane reads the newest commit and never delays the journal.
+the reading lanes (one for the past as those see it who may not see the present) read the newest commit and never delay the journal.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from gateway.store.world.database import WorldDatabase
 from gateway.store.world.history import FrameCursor, History
 from gateway.store.world.maintenance import Upkeep, Written
 from gateway.store.world.opening import Opening
+from gateway.store.world.past import Past
 from gateway.store.world.schema import Part, Retention, WorldInfo
 from gateway.store.world.state import MakeState, Recovered
 from gateway.store.world.turns import Turn, to_the_end
@@ -131,7 +132,9 @@ class World:
     ``epoch`` (the newest handed out, 0 for none) and ``newest`` (the last row's head or None).
     """
 
-    def __init__(self, store: Store, opening: Opening, writer: Lane, reader: Lane, written: Written) -> None:
+    def __init__(
+        self, store: Store, opening: Opening, writer: Lane, reader: Lane, past: Lane, written: Written
+    ) -> None:
         self.store = store
         self._upkeep = Upkeep(store, opening.identity.key, written)
         self.identity = opening.identity
@@ -146,6 +149,7 @@ class World:
         """Called on the loop when that was noticed (at an own write)."""
         self._writer = writer
         self._reader = reader
+        self._past = past
 
     @classmethod
     async def open(
@@ -180,6 +184,7 @@ class World:
             parts=parts,
         )
         reader = Lane(f"{name}-r", opening.reader, idle_s=idle_s)
+        past = Lane(f"{name}-p", opening.reader, idle_s=idle_s)
         written = Written()
 
         def counted() -> WorldDatabase:
@@ -199,12 +204,12 @@ class World:
             await writer.close()
             await reader.close()
             raise
-        return cls(store, opening, writer, reader, written)
+        return cls(store, opening, writer, reader, past, written)
 
     @property
     def idle(self) -> bool:
         """True while it has no thread."""
-        return self._writer.idle and self._reader.idle
+        return self._writer.idle and self._reader.idle and self._past.idle
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -307,9 +312,14 @@ class World:
         """``fn(connection)`` on the newest commit."""
         return await self._reader.run(lambda world: world.read(fn))
 
-    async def history(self, fn: Callable[[History], T]) -> T:
-        """``fn(history)`` on the reading thread: any question of :class:`History`."""
-        return await self._reader.run(fn)
+    async def history(self, fn: Callable[[History], T], *, until_us: int | None = None) -> T:
+        """``fn(history)`` on a reading thread: any question of :class:`History`. ``until_us``: of what was received
+        by then (µs since 1970) and nothing later."""
+        if until_us is None:
+            return await self._reader.run(fn)
+        return await self._past.run(
+            lambda world: fn(History(Past(world.database, until_us), world.make_state))
+        )
 
     async def last(self) -> Recovered | None:
         """The last synced state; None where nothing was recorded."""
@@ -322,12 +332,16 @@ class World:
         tick: int | None = None,
         at_us: int | None = None,
         exact: bool = True,
+        until_us: int | None = None,
     ) -> Recovered:
         """The state at ``tick`` (of ``epoch``; default the newest recorded one), or at ``at_us``
-        (µs since 1970). Raises ``NothingRecorded``, naming what there is instead."""
+        (µs since 1970). Raises ``NothingRecorded``, naming what there is instead. ``until_us`` as in
+        :meth:`history`."""
         if (tick is None) == (at_us is None):
             raise BadInput("a moment is a tick (and epoch) or a time: give one of the two")
-        return await self._reader.run(lambda world: world.state_at(epoch, tick, at_us, exact=exact))
+        return await self.history(
+            lambda history: history.state_at(epoch, tick, at_us, exact=exact), until_us=until_us
+        )
 
     async def frames(
         self,
@@ -336,28 +350,30 @@ class World:
         from_tick: int | None = None,
         to_tick: int | None = None,
         keyframes: bool = False,
+        until_us: int | None = None,
     ) -> AsyncIterator[JournalFrame | Gap]:
         """Rows and gaps in order, both ends included: of ``epoch`` (None: of the newest one, or
-        everything where no ticks are given either)."""
-        cursor = await self._reader.run(
-            lambda world: FrameCursor(world, *world.bounds(epoch, from_tick, to_tick), keyframes=keyframes)
-        )
-        while items := await self._next(cursor):
+        everything where no ticks are given either). ``until_us`` as in :meth:`history`."""
+
+        def begin(history: History) -> FrameCursor:
+            return FrameCursor(history, *history.bounds(epoch, from_tick, to_tick), keyframes=keyframes)
+
+        cursor = await self.history(begin, until_us=until_us)
+
+        def page(history: History) -> list[JournalFrame | Gap]:
+            cursor.history = history
+            return cursor.next()
+
+        while items := await self.history(page, until_us=until_us):
             for item in items:
                 yield item
 
-    async def _next(self, cursor: FrameCursor) -> list[JournalFrame | Gap]:
-        def page(world: WorldDatabase) -> list[JournalFrame | Gap]:
-            cursor.history = world
-            return cursor.next()
-
-        return await self._reader.run(page)
-
-    async def summary(self) -> dict[str, Any]:
-        """What can be got back, and to when: JSON-ready."""
-        return await self._reader.run(lambda world: world.summary())
+    async def summary(self, *, until_us: int | None = None) -> dict[str, Any]:
+        """What can be got back, and to when: JSON-ready. ``until_us`` as in :meth:`history`."""
+        return await self.history(lambda history: history.summary(), until_us=until_us)
 
     async def close(self) -> None:
         """Finish what is under way and close; idempotent."""
         await self._writer.close()
         await self._reader.close()
+        await self._past.close()
