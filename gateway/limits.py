@@ -90,8 +90,6 @@ GRANT_PATTERNS_MAX: Final = 64
 """Patterns of one verb in one grant: each is looked at for each name that is asked for."""
 PATTERN_CHARS_MAX: Final = 255
 """The longest name that anything here has, and a star."""
-DELAY_S_MAX: Final = 86_400
-"""A day behind live: longer than any tournament; who wants more replays a recording."""
 GRANT_RPS_MAX: Final = 1_000_000
 """Requests a second of one grant: above it a rate is no bound."""
 GRANT_SESSIONS_MAX: Final = 1_000_000
