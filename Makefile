@@ -3,6 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What runs a gateway, and no more: a sixth of what the tests need.
+RUNTIME_LOCK := .ci/runtime.lock
+RUNTIME_STAMP := $(VENV)/.runtime
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" pyproject.toml
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
@@ -11,15 +17,24 @@ ATHERIS := atheris==3.0.0
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(STAMP): requirements.lock pyproject.toml
+$(BIN)/python:
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(VENV); } \
 		|| { rm -rf $(VENV); echo "no virtual environment: install python3-venv or virtualenv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+
+$(RUNTIME_STAMP): $(RUNTIME_LOCK) pyproject.toml | $(BIN)/python
+	@echo "installing what a gateway needs: $$(grep -c == $(RUNTIME_LOCK)) packages, once"
+	@$(PIP) --require-hashes -r $(RUNTIME_LOCK)
+	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
-demo: $(STAMP) ## the main job: publish, fan out, kill -9, recover (about 20 s)
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing what tests and benchmarks need: $$(grep -c == requirements.lock) packages, some minutes, once"
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@touch $(RUNTIME_STAMP) $@
+
+demo: $(RUNTIME_STAMP) ## the main job: publish, fan out, kill -9, recover (about 20 s)
 	$(BIN)/mvgateway demo
 
 system-deps: ## what tests want from the system (Chromium, iproute2, curl), where it can be had
@@ -52,13 +67,13 @@ soak: $(STAMP) ## a day of a world and an hour of its ring on clocks that run fa
 
 fuzz: $(STAMP) ## 1.2 million inputs to the decoders and to a session, and the same by hypothesis
 	MVGATEWAY_FUZZ=long $(BIN)/python -m pytest tests -k "fuzz" --timeout 7200
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(ATHERIS)
+	$(PIP) $(ATHERIS)
 	PYTHONPATH=. $(BIN)/python tests/fuzz/decoders.py -runs=200000
 
-lock: ## write requirements.lock anew from pyproject.toml
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--custom-compile-command "make lock" --extra dev pyproject.toml -o requirements.lock
+lock: | $(BIN)/python ## write both lock files anew from pyproject.toml
+	$(PIP) uv
+	$(COMPILE) --extra dev -o requirements.lock
+	$(COMPILE) --extra build --constraint requirements.lock -o $(RUNTIME_LOCK)
 
 clean: ## remove the environment and what tools left
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

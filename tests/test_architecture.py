@@ -93,3 +93,17 @@ def test_every_module_says_which_room_it_is() -> None:
     for _, path in modules():
         doc = ast.get_docstring(ast.parse(path.read_text()))
         assert doc or not path.read_text().strip(), f"{path.relative_to(ROOT)} has no docstring"
+
+
+def locked(path: str) -> dict[str, str]:
+    """package → version."""
+    lines = (ROOT / path).read_text().splitlines()
+    return dict(line.split(" ")[0].split("==") for line in lines if "==" in line and not line.startswith(" "))  # type: ignore[misc]
+
+
+def test_what_runs_a_gateway_is_locked_as_it_is_for_the_tests() -> None:
+    runtime, every = locked(".ci/runtime.lock"), locked("requirements.lock")
+    assert {name: every.get(name) for name in runtime} == runtime, "run `make lock`"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for wanted in project["dependencies"] + project["optional-dependencies"]["build"]:
+        assert re.split(r"[\[<>=]", wanted)[0] in runtime, "run `make lock`"
