@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
@@ -54,6 +55,29 @@ def test_every_verb_shows_an_example_in_its_help(verb: str) -> None:
     parser = build_parser(verb)
     sub = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     assert f"mvgateway {verb}" in sub.choices[verb].format_help().split("example:")[1]
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The lines of a page that call the program, as they would be pasted."""
+    for block in re.findall(
+        r"^```(?:sh|bash|console)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        for line in block.replace("\\\n", " ").splitlines():
+            if re.match(r"\s*(\$ )?mvgateway [a-z]", line):
+                yield line.strip().removeprefix("$ ")
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_every_command_that_a_page_shows_is_one_that_is_understood(page: Path) -> None:
+    for line in commands(page):
+        words = shlex.split(line, comments=True)[1:]
+        end = next((at for at, word in enumerate(words) if word[0] in "|>&<;"), len(words))
+        try:
+            build_parser().parse_args(words[:end])
+        except SystemExit as ended:
+            pytest.fail(f"{line!r} ends with {ended.code}")
 
 
 def test_every_setting_is_documented() -> None:
