@@ -30,9 +30,8 @@ from typing import cast
 from bench.world_life import Kind, TickLink
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.limits import DATAGRAM_SAFE_BYTES, MAINTAIN_S, STORE_WAL_PAGES
+from gateway.limits import DATAGRAM_SAFE_BYTES, MAINTAIN_S, STORE_MOMENT_S, STORE_SWEEP_S, STORE_WAL_PAGES
 from gateway.store.embedded import EmbeddedStore
-from gateway.store.embedded.background import SWEEP_S, TIME_KEEPER_S
 from gateway.store.world import Retention
 from gateway.store.world.lanes import World as WorldStore
 from gateway.store.world.state import MakeState
@@ -110,9 +109,9 @@ class Ring:
     async def _keep_house(self) -> None:
         """What a gateway and the engine's own thread do each some seconds, by this clock."""
         second = self._tick // self._hz
-        if second % int(TIME_KEEPER_S) == 0:
+        if second % int(STORE_MOMENT_S) == 0:
             await asyncio.to_thread(self.store.engine.keep_time)
-        if second % int(SWEEP_S) == 0:
+        if second % int(STORE_SWEEP_S) == 0:
             await asyncio.to_thread(self.store.engine.sweep)
         if second % int(MAINTAIN_S) == 0:
             await self.rest()

@@ -14,6 +14,8 @@ GIB: Final = 1024 * MIB
 # --- names -------------------------------------------------------------------------------
 WORLD_NAME_CHARS_MAX: Final = 63
 """One DNS label, and far below mvstore's namespace key bound."""
+NAME_SHOWN_CHARS_MAX: Final = 80
+"""What a refusal repeats of a name."""
 
 # --- wire/frames -------------------------------------------------------------------------
 FRAME_CHAIN_RUNS_MAX: Final = 64
@@ -56,6 +58,8 @@ FRAME_CHAIN_LISTED_KEYS_MAX: Final = 32_768
 """Keys in all lists of keys that a codec knows again, some 150 bytes each."""
 ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
 """What RFC 8878 asks every decoder to take; a larger window would cost memory at a peer's word."""
+STREAM_COMPACT_BYTES: Final = 65_536
+"""Bytes already pulled after which a buffer is moved to its front: not for each message, and not never."""
 
 # --- core --------------------------------------------------------------------------------
 DELAY_S_MIN: Final = 1.0
@@ -202,6 +206,51 @@ CONNECTIONS_PER_ADDRESS_MAX: Final = 1_024
 """Of one IPv4 address or IPv6 /64, at each kind of door: a quarter of all, and as many as share a carrier's address."""
 HANDSHAKES_PER_ADDRESS_PER_S: Final = 100
 """New connections of one address a second: 2 to 3 ms of a core each, so a quarter of one."""
+BUDGET_BURST_S: Final = 0.25
+"""What a reader may save up while there is nothing to send, or while the core had no turn for it."""
+BUDGET_DEBT_S_MAX: Final = 1.0
+"""A keyframe on joining may cost this much in advance; more of it is forgiven, or frames would
+stay away for as long as the keyframe is large."""
+FANOUT_SERVE_S: Final = 0.01
+"""Readers that are behind have their turn at most this often: a frame may be a hundred messages."""
+GAP_WAIT_S: Final = 0.25
+"""Longer than any reordering, shorter than what anybody waits for a durable mark."""
+GAP_STEP_FRAMES: Final = 16
+"""After so many frames in order their smallest step is taken for the publisher's."""
+JOURNAL_ROW_OVERHEAD_BYTES: Final = 200
+"""What one buffered message costs besides its bytes."""
+KEYFRAME_SHARE_S: Final = 0.25
+"""A keyframe this old is made anew for the next joiner."""
+DURABLE_NOTICE_S: Final = 0.1
+"""The publisher hears of the durable mark at most this often."""
+DURABLE_PATIENCE_S: Final = 0.025
+"""How much longer the next commit is waited for, which brings a newer mark: over a frame at 60 Hz."""
+DURABLE_BUSY_PATIENCE_S: Final = 0.1
+"""The same while frames are on their way to the store: as long as the journal rests at most."""
+RATES_WINDOW_S: Final = 5.0
+"""What "a second" is averaged over where rates are shown: steady to the eye."""
+RATES_STEP_S: Final = 0.5
+"""How often it is counted: ten counts in all."""
+READER_FLUSH_S: Final = 0.02
+"""How soon what is stale is tried again when no frame comes: about one tick."""
+READER_BATCH_S: Final = 0.05
+"""A reader that can't have everything gets what its budget earns in so long as one message, on TCP."""
+READER_LAG_S: Final = 2.0
+"""The default bound on how long a link may take nothing at all before it is given a keyframe."""
+WEIGHT_EXPONENT_MAX: Final = 6
+"""Weights count from 1/64 to 64: thirteen classes at most."""
+RECORDS_SAMPLED: Final = 16
+"""Records whose length tells that of all, where a keyframe is cut: they are mostly of a kind."""
+STREAM_PATIENCE_S: Final = 0.25
+"""How long a stream may be under way before its content is newer elsewhere and it is given up."""
+STEADY_US: Final = 500_000
+"""A publisher with fewer than two frames a second may well be silent for longer than a wait is taken for."""
+GAP_POLL_S: Final = 0.1
+"""How often gaps that wait are looked at: they wait for a quarter of a second."""
+JOURNAL_ROUND_SHARE: Final = 0.25
+"""Of a core: what the journal's thread takes where rounds are short."""
+JOURNAL_ROUND_LONG_S: Final = 0.007
+"""A round of so much work (some hundred worlds) rests twice as long for it: an eighth of a core."""
 
 # --- store -------------------------------------------------------------------------------
 VFS_INLINE_PAGES_MAX: Final = 10
@@ -224,6 +273,15 @@ SQL_WORK_S_MAX: Final = 5.0
 database that was made to."""
 VFS_DEADLINE_S: Final = 5.0
 """How long a transaction is run again before its caller hears of it: nothing waits longer without telling."""
+DATABASE_PAUSE_S: Final = 0.001
+"""First pause after a lost commit race; twice as long each time."""
+DATABASE_PAUSE_S_MAX: Final = 0.05
+"""And at most: some commits of whoever wins."""
+SQL_STEPS_BETWEEN_LOOKS: Final = 100_000
+"""Virtual machine instructions between two looks at the clock: some milliseconds."""
+SQL_LOOK_S_MAX: Final = 0.05
+"""What counts of the time between two looks: the rest passed outside of SQLite, in whoever takes the rows
+or in a store that was slow."""
 
 # --- store/embedded ----------------------------------------------------------------------
 STORE_WAL_KEEP_BYTES: Final = 64 * 1024 * 1024
@@ -362,12 +420,46 @@ NAME_ATTEMPTS_MAX: Final = 32
 """How often a name is looked up again when others change it meanwhile; each time one of them has got it."""
 HALF_MADE_S: Final = 3_600.0
 """A branch that was not finished by then was left by a process that died: it is removed."""
+STORE_ATTEMPT_BUCKET_S: Final = 3_600
+"""Idempotency keys are forgotten by the bucket: an hour of them at once, in one statement."""
+STORE_MOMENT_S: Final = 5.0
+"""From one point of the time keeper to the next: mvstore's own step."""
+STORE_SWEEP_S: Final = 60.0
+"""How often what nothing refers to is swept."""
+STORE_BACKGROUND_LOOK_S: Final = 1.0
+"""How often the thread looks whether something is due; a full log wakes it."""
+STORE_COPY_PASSES_MAX: Final = 8
+"""Times in a row that the log is copied beside the writer: what it wrote meanwhile is copied with the next."""
+STORE_COPY_REST_PAGES: Final = 64
+"""A rest of so many pages is little enough: a quarter of a MiB."""
+STORE_SNAPSHOT_CACHE_KIB: Final = 4 * 1024
+"""The cache of a connection that reads a folder beside its owner."""
+STORE_PREPARED_ON_LOOP_PAGES: Final = 4
+"""Inline pages hashed and compressed on the loop (10 us each); more go to a thread."""
+STORE_COPY_PAUSES_MAX: Final = 200
+"""A second of pauses: removing goes on, slowly, where copying the log takes longer than that."""
+STORE_SWEEP_ROWS_AT_ONCE: Final = 32
+"""Rows between two looks at the clock: some 0.2 ms."""
+STORE_MOMENTS_TRIM_EVERY: Final = 4_096
+"""Points after which those over the bound go, in one statement."""
+SALVAGE_PAYLOAD_BYTES_MAX: Final = 1 << 26
+"""Far over what a row of ours can have: a length that a flipped bit made is not believed."""
+UPKEEP_COLLECT_SHARE: Final = 4
+"""A collection waits for a quarter of the database's pages to have been replaced, or a day."""
+UPKEEP_COLLECT_ANYWAY_S: Final = 86_400
+"""And a day at most, for what is small."""
+FOREIGN_NAMED_MAX: Final = 3
+"""Triggers and views of others that a refusal names."""
+JOURNAL_ROWS_AT_ONCE: Final = 12
+"""What a busy journal writes at once, mostly: each count is a statement that the connection keeps, of a KiB or two."""
 
 # --- wire/mvstore ------------------------------------------------------------------------
 STORE_FRAME_BYTES_MAX: Final = 40 * KIB
 """mvstore's bound on one request frame."""
 STORE_PAGE_BYTES_MAX: Final = 32_768
 """mvstore's largest page."""
+STORE_PAGE_BYTES_UNPACKED_MAX: Final = 1 * MIB
+"""What a packed page of a store's answer may unpack to: 32 of the largest."""
 STORE_READ_PAGES_MAX: Final = 200
 """mvstore reads at most this many pages a request; what follows is not read."""
 STORE_WRITE_PAGES_MAX: Final = 100
@@ -701,6 +793,8 @@ WEBSOCKET_CONTROL_PER_S: Final = 20
 """And a second."""
 HTTP_DISCARD_BYTES_MAX: Final = 8 * MIB
 """A refused body is read this far, so that the refusal arrives before the connection ends."""
+HTTP_DISCARD_S_MAX: Final = 2.0
+"""And no longer: a refusal waits for a peer that sends first."""
 HTTP_UPLOAD_DISCARD_BYTES_MAX: Final = 256 * MIB
 """What is read and thrown away of an upload that the store did not take: it would have been read anyway."""
 HTTP_UPLOAD_DISCARD_S_MAX: Final = 10.0
@@ -781,6 +875,14 @@ CLIENT_HOPS_MAX: Final = 4
 """Gateways that one connect is sent on to: a world has one home, which may move once or twice meanwhile."""
 CLIENT_HTTP_BODY_BYTES_MAX: Final = 256 * MIB
 """A state of a million records of 100 bytes with their heads is 112 MB."""
+CLIENT_COUNTED_TICKS: Final = 1024
+"""Newest ticks of which it is remembered whether they came: 17 s at 60 Hz."""
+FILM_KEYFRAME_EVERY_US: Final = 1_000_000
+"""A film can be wound to any second."""
+CLIENT_MESSAGE_OVERHEAD_BYTES: Final = 64
+"""What a message may have besides its records: its head (24 bytes) and length, with room to spare."""
+CLIENT_STREAM_PART_BYTES: Final = 64 * KIB
+"""A part of a large frame on a stream: the gateway hands it on before the next one is there."""
 
 # --- runtime -----------------------------------------------------------------------------
 UDP_LINGER_S: Final = 30.0
@@ -794,7 +896,7 @@ PORT_TRIES_MAX: Final = 32
 REPLAYS_PEER_SHARE: Final = 4
 """One address may have a quarter of all replays."""
 DURABLE_S_MAX: Final = 10.0
-"""How long a POST waits for a store that takes nothing."""
+"""How long a POST waits for a store that takes nothing, and a verb for what it published to be durable."""
 ENTITY_SCAN_KEPT_S: Final = 10.0
 """How long: clients that start together after a crash or a change of level come within it."""
 ENTITY_SCANS_KEPT_MAX: Final = 4
@@ -888,6 +990,14 @@ EVENT_LINES_MAX: Final = 20
 """Lines of one kind of event in such a window: a small server's comings and goings are all told."""
 EVENT_KINDS_MAX: Final = 64
 """Kinds of events: each is a few words in the source; none comes from a peer."""
+CERTIFICATE_AUTHORITY_DAYS: Final = 3_650
+"""Ten years: clients keep the file of the authority that the gateway made for itself."""
+ENTITY_STREAM_POLL_S: Final = 0.005
+"""How often a stream that has not arrived yet is looked at; changes gather meanwhile."""
+ENTITY_THREADS: Final = 6
+"""Threads for SQLite work on entities: most of their time is the store's."""
+RECONNECT_AFTER_MS: Final = 500
+"""What a `bye` says: a successor on the same ports is up in about so long."""
 
 # --- access control ----------------------------------------------------------------------
 TOKEN_CHARS_MAX: Final = 4_096
@@ -978,6 +1088,10 @@ TRANSFER_RECORDS_MAX: Final = 100_000
 """Transfer records kept per world, oldest dropped first."""
 TRADE_MOVES_MAX: Final = 64
 """Items of one trade."""
+ENTITY_MESSAGE_BYTES_MAX: Final = ENTITY_STATE_BYTES_HIGH + ENTITY_HEAD_BYTES_MAX + 8
+"""What a client takes of one entity: its length and type, its head, and the largest state that a gateway may allow."""
+VARIANT_JSON_DEPTH_MAX: Final = 4 * VARIANT_DEPTH_MAX
+"""A tagged dictionary takes three JSON levels for one of Variant's."""
 
 # --- replay ------------------------------------------------------------------------------
 REPLAY_SPEED_MAX: Final = 64.0
@@ -1014,7 +1128,29 @@ ARCHIVE_PART_FRAMES_MAX: Final = 3_600
 """Frames of one part: a minute at 60 Hz, so that a cut connection costs at most that much again."""
 ARCHIVE_PART_BYTES_MAX: Final = 32 * MIB
 """Messages of one part: restored in one commit, it stays far below the store's 50,000 pages."""
+ARCHIVE_PAUSE_S: Final = 0.5
+"""The first pause after a transfer that failed."""
 ARCHIVE_TRIES_MAX: Final = 5
 """Tries of one transfer, with doubling pauses from half a second: 8 s of outage are ridden out."""
 ARCHIVE_MANIFEST_BYTES_MAX: Final = 64 * MIB
 """A manifest of a year of minutes has half a million parts of a hundred bytes."""
+
+# --- cli ---------------------------------------------------------------------------------
+CLI_CHILD_READY_S_MAX: Final = 20.0
+"""How long `demo` and `bench` wait for a gateway of their own: on a busy machine a start takes seconds."""
+CLI_DURABLE_S: Final = 2.0
+"""How long `publish` waits at its end for what it sent to be durable; then that is said to be under way."""
+DEMO_SETTLE_S: Final = 5.0
+"""How long the demo waits for its readers to have everything before it tells what is missing."""
+DEMO_SETTLE_LOOK_S: Final = 0.05
+"""How often it looks."""
+RECOVER_GAPS_SHOWN_MAX: Final = 10
+"""Gaps that `recover` lists: with the marks a screenful."""
+RECOVER_MARKS_SHOWN_MAX: Final = 10
+"""Marks that it lists."""
+SALVAGE_SHOWN_MAX: Final = 10
+"""Lost page versions of a namespace that are listed on the screen."""
+VERIFY_FINDINGS_SHOWN_MAX: Final = 20
+"""Findings that `verify` lists: a screenful."""
+SQL_CELL_CHARS_MAX: Final = 60
+"""A value in a table on the screen; `--json` and `--csv` have all of it."""

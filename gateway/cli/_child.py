@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from gateway.errors import GatewayError
+from gateway.limits import CLI_CHILD_READY_S_MAX
 
-READY_S_MAX = 20.0
 _URL = re.compile(r"https://[^\s,]+")
 
 
@@ -47,11 +47,11 @@ class GatewayChild:
             stderr=(self.folder / "gateway.log").open("ab"),
         )
         try:
-            async with asyncio.timeout(READY_S_MAX):
+            async with asyncio.timeout(CLI_CHILD_READY_S_MAX):
                 await self._until_ready()
         except TimeoutError:
             await self.kill()
-            raise ChildFailed(f"the gateway was not ready within {READY_S_MAX:g} s") from None
+            raise ChildFailed(f"the gateway was not ready within {CLI_CHILD_READY_S_MAX:g} s") from None
         self._draining = asyncio.create_task(_discard(self._process.stdout))
 
     async def kill(self) -> None:

@@ -24,6 +24,7 @@ from gateway.client.counts import EverySample, percentile
 from gateway.client.motion import Avatars
 from gateway.client.xrgrid import PACKET_BYTES
 from gateway.core.ports import Mark
+from gateway.limits import DEMO_SETTLE_LOOK_S, DEMO_SETTLE_S
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,8 +33,6 @@ WORLD = "demo"
 HZ = 60.0
 PLAYERS = 10
 READERS = {"webtransport": 20, "websocket": 5}
-SETTLE_S = 5.0
-SETTLE_LOOK_S = 0.05
 
 
 @dataclass(slots=True)
@@ -140,10 +139,10 @@ class Demo:
             self.sent.close(publisher)
 
     async def _settle(self, publisher: Publisher) -> None:
-        for _ in range(int(SETTLE_S / SETTLE_LOOK_S)):
+        for _ in range(int(DEMO_SETTLE_S / DEMO_SETTLE_LOOK_S)):
             if all(reader.records() == publisher.records() for reader in self.readers):
                 return
-            await asyncio.sleep(SETTLE_LOOK_S)
+            await asyncio.sleep(DEMO_SETTLE_LOOK_S)
 
     def _new_publisher(self, child: GatewayChild) -> Publisher:
         self.publisher = Publisher(child.url, WORLD, stride=PACKET_BYTES, ca=child.ca)

@@ -51,7 +51,7 @@ async def _send_all(
         publisher.send(frame[0], keyframe=frame[1])
     if publisher.counts.frames and publisher.connected:
         try:
-            await asyncio.wait_for(publisher.wait_durable(), 2.0)
+            await asyncio.wait_for(publisher.wait_durable(), limits.CLI_DURABLE_S)
         except TimeoutError:
             pass  # the store is behind; the frames are sent all the same
 

@@ -21,13 +21,11 @@ from gateway.client.live import now_us
 from gateway.client.recordings import RemoteRecording, Snapshot
 from gateway.client.xrgrid import EntityPacket
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable
+from gateway.limits import DURABLE_S_MAX, RECOVER_GAPS_SHOWN_MAX, RECOVER_MARKS_SHOWN_MAX
 from gateway.store.base import Store
 from gateway.store.remote import AdminNeeded
 from gateway.store.world.listing import WorldNames
 from gateway.wire import is_world_name, prefix
-
-SHOWN_GAPS = 10
-SHOWN_MARKS = 10
 
 
 async def recover(args: argparse.Namespace) -> int:
@@ -81,10 +79,13 @@ def _show(args: argparse.Namespace, found: Snapshot, facts: dict[str, Any]) -> N
     print(f"time      {facts['at']}, {show_age(facts['age_s'])} ago", file=out)
     print(f"records   {len(found.records)}, {facts['bytes']} bytes", file=out)
     if found.gaps is not None:
-        told = [f"{g.from_tick}-{g.to_tick} ({g.reason})" for g in found.gaps[-SHOWN_GAPS:]]
+        told = [f"{g.from_tick}-{g.to_tick} ({g.reason})" for g in found.gaps[-RECOVER_GAPS_SHOWN_MAX:]]
         print(f"gaps      {', '.join(told) or 'none since its keyframe'}", file=out)
     if facts["marks"]:
-        told = [f"{mark['name']} ({mark['epoch']}:{mark['tick']})" for mark in facts["marks"][-SHOWN_MARKS:]]
+        told = [
+            f"{mark['name']} ({mark['epoch']}:{mark['tick']})"
+            for mark in facts["marks"][-RECOVER_MARKS_SHOWN_MAX:]
+        ]
         print(f"marks     {', '.join(told)}", file=out)
     for name in ("out", "published"):
         if name in facts:
@@ -146,10 +147,10 @@ async def _publish(args: argparse.Namespace, found: Snapshot) -> str:
     ) as publisher:
         tick = publisher.send(dict(found.records), keyframe=True)
         try:
-            await asyncio.wait_for(publisher.wait_durable(tick), 10.0)
+            await asyncio.wait_for(publisher.wait_durable(tick), DURABLE_S_MAX)
         except TimeoutError:
             raise StoreUnavailable(
-                f"{args.to_world} took the state, but the store has not confirmed it within 10 s"
+                f"{args.to_world} took the state, but the store has not confirmed it within {DURABLE_S_MAX:.0f} s"
             ) from None
         return f"world {args.to_world}, epoch {publisher.epoch}, tick {tick}, durable"
 

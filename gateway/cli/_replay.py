@@ -22,7 +22,7 @@ from gateway.client.recordings import Recording
 from gateway.core.replay import Pace
 from gateway.core.steady import SteadyTime
 from gateway.errors import ConfigError
-from gateway.limits import REPLAY_SPEED_MAX
+from gateway.limits import DURABLE_S_MAX, REPLAY_SPEED_MAX
 from gateway.wire import decode_frame, encode_control, prefix
 from gateway.wire.journal import Gap, JournalFrame
 
@@ -135,7 +135,7 @@ async def _sink(args: argparse.Namespace, stride: int) -> AsyncIterator[Sink]:
             args.url, args.to_world, stride=stride, takeover=args.takeover, **connection(args)
         ) as publisher:
             yield WorldSink(publisher)
-            await asyncio.wait_for(publisher.wait_durable(), 10.0)
+            await asyncio.wait_for(publisher.wait_durable(), DURABLE_S_MAX)
         return
     with _file(args.out) as file:
         yield FileSink(file)

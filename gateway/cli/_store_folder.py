@@ -13,10 +13,8 @@ from typing import Any
 
 from gateway.cli import EXIT_FAILED
 from gateway.errors import ConfigError
+from gateway.limits import SALVAGE_SHOWN_MAX
 from gateway.store import embedded
-
-SHOWN = 10
-"""Lost page versions of a namespace that are listed on the screen."""
 
 
 def check(args: argparse.Namespace) -> int:
@@ -82,11 +80,11 @@ def salvage(args: argparse.Namespace) -> int:
         print(
             f"{each.name}: {each.ok} ok, {each.lost} lost{state}{f' ({each.detail})' if each.detail else ''}"
         )
-        for missing in each.missing[:SHOWN]:
+        for missing in each.missing[:SALVAGE_SHOWN_MAX]:
             page, version = (missing[name] or "unknown" for name in ("page", "version"))
             print(f"  lost page {page} at version {version}")
-        if each.lost > SHOWN:
-            print(f"  … and {each.lost - SHOWN} more (the first {len(each.missing)} with --json)")
+        if each.lost > SALVAGE_SHOWN_MAX:
+            print(f"  … and {each.lost - SALVAGE_SHOWN_MAX} more (the first {len(each.missing)} with --json)")
     print(f"{args.to}: {report.ok} page versions ok, {report.lost} lost, {len(report.namespaces)} namespaces")
     return 0 if report.is_whole else EXIT_FAILED
 

@@ -13,8 +13,7 @@ from gateway.cli._source import is_film, open_recording
 from gateway.client.address import world_path
 from gateway.client.recordings import LocalRecording
 from gateway.client.verifying import Verifier
-
-SHOWN = 20
+from gateway.limits import VERIFY_FINDINGS_SHOWN_MAX
 
 
 async def verify(args: argparse.Namespace) -> int:
@@ -50,13 +49,13 @@ def _text(world: str, report: dict[str, Any]) -> str:
         f"{world}: {report['ok']} stretches ok, {len(report['damaged'])} damaged, "
         f"{report['unchecked']} with gaps; {report['rows']} rows, {len(report['gaps'])} gaps"
     ]
-    for stretch in report["damaged"][:SHOWN]:
+    for stretch in report["damaged"][:VERIFY_FINDINGS_SHOWN_MAX]:
         begin, end = stretch["from"], stretch["to"]
         lines.append(
             f"  damaged {begin['epoch']}:{begin['tick']} to {end['epoch']}:{end['tick']}: {stretch['why']}"
         )
     lines += [
         f"  gap     {g['epoch']}:{g['from']} to {g['epoch']}:{g['to']} ({g['reason']})"
-        for g in report["gaps"][:SHOWN]
+        for g in report["gaps"][:VERIFY_FINDINGS_SHOWN_MAX]
     ]
     return "\n".join(lines)

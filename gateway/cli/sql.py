@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.cli import _pages
+from gateway.limits import SQL_CELL_CHARS_MAX
 
 if TYPE_CHECKING:
     import apsw
@@ -25,7 +26,6 @@ mvgateway sql zone-1 "select * from frames order by seq desc limit 5" --at 90s-a
 mvgateway sql zone-1@000001a1fbb3af870000 "select sql from sqlite_schema" --csv
 mvgateway sql notes "create table if not exists n (t text); insert into n values ('hello')" --write
 """
-_SHOWN_CHARS_MAX = 60
 
 
 class Answer(NamedTuple):
@@ -145,8 +145,10 @@ def _cell(value: Any) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, bytes):
-        shown = value[: _SHOWN_CHARS_MAX // 2].hex()
-        return f"x'{shown}'" if len(value) <= _SHOWN_CHARS_MAX // 2 else f"x'{shown}…' ({len(value):,} bytes)"
+        shown = value[: SQL_CELL_CHARS_MAX // 2].hex()
+        return (
+            f"x'{shown}'" if len(value) <= SQL_CELL_CHARS_MAX // 2 else f"x'{shown}…' ({len(value):,} bytes)"
+        )
     return str(value)
 
 

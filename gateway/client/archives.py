@@ -195,7 +195,7 @@ class Place:
                         f"{self.url}/{name}: {error or type(error).__name__} ({attempt + 1} tries); "
                         "run the same command again to resume"
                     ) from error
-                self._sleep(0.5 * 2**attempt)
+                self._sleep(limits.ARCHIVE_PAUSE_S * 2**attempt)
         raise AssertionError("unreachable")
 
 

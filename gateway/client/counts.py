@@ -11,8 +11,6 @@ from typing import Any
 
 from gateway import limits
 
-_WINDOW_TICKS = 1024
-
 
 class Ticks:
     """How many ticks of an epoch came, and how many did not, however they were ordered."""
@@ -40,11 +38,13 @@ class Ticks:
         ahead = tick - self.newest
         if ahead > 0:
             self._window = (
-                ((self._window << ahead) | 1) & ((1 << _WINDOW_TICKS) - 1) if ahead < _WINDOW_TICKS else 1
+                ((self._window << ahead) | 1) & ((1 << limits.CLIENT_COUNTED_TICKS) - 1)
+                if ahead < limits.CLIENT_COUNTED_TICKS
+                else 1
             )
             self.newest = tick
             self.seen += 1
-        elif -ahead < _WINDOW_TICKS and not self._window >> -ahead & 1:
+        elif -ahead < limits.CLIENT_COUNTED_TICKS and not self._window >> -ahead & 1:
             self._window |= 1 << -ahead
             self.seen += 1
 

@@ -23,14 +23,16 @@ from gateway.client.connect import TransportChoice
 from gateway.client.http import Answer, HttpClient
 from gateway.client.trust import Trust
 from gateway.errors import GatewayError
-from gateway.limits import CLIENT_BACKOFF_S_MIN, ENTITY_HEAD_BYTES_MAX, ENTITY_STATE_BYTES_HIGH
+from gateway.limits import (
+    CLIENT_BACKOFF_S_MIN,
+    ENTITY_MESSAGE_BYTES_MAX,
+)
 from gateway.quic import ConnectFailed, RequestFailed
 from gateway.wire import MessageStream, decode_control, prefix, variant
 from gateway.wire.entities import refusals, trades, transfers
 from gateway.wire.entities.messages import ENTITIES_TYPE, ENTITY, decode_entity, encode_entity
 from gateway.wire.entities.values import CONTENT_TYPES, HEAD_DEFAULTS
 
-MESSAGE_BYTES_MAX = ENTITY_STATE_BYTES_HIGH + ENTITY_HEAD_BYTES_MAX + 8
 KNOWN_ERRORS = (refusals.NotOwner, trades.NotEnough, transfers.TransferEnded)
 """Raised by their own classes because these modules are imported."""
 
@@ -165,7 +167,7 @@ class Entities:
         Answers the heads of the results; a got state is under ``state``. Raises ``BatchRefused``."""
         body = b"".join(prefix(encode_entity(head, state)) for head, state in operations)
         answer = await self._request("POST", ":batch", {"content-type": ENTITIES_TYPE}, body)
-        stream = MessageStream(MESSAGE_BYTES_MAX)
+        stream = MessageStream(ENTITY_MESSAGE_BYTES_MAX)
         stream.feed(answer.body)
         return [{**head, "state": state} for head, state in map(decode_entity, stream)]
 
@@ -202,7 +204,7 @@ class Entities:
 
     async def _messages(self, path: str, wanted: Mapping[str, str]) -> AsyncIterator[bytes]:
         query = urlencode({name.rstrip("_"): value for name, value in wanted.items()})
-        stream = MessageStream(MESSAGE_BYTES_MAX)
+        stream = MessageStream(ENTITY_MESSAGE_BYTES_MAX)
         full = f"{self._base}{path}" + (f"?{query}" if query else "")
         async for piece in self._http.stream(full, {"accept": ENTITIES_TYPE}):
             stream.feed(piece)

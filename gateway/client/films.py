@@ -24,8 +24,6 @@ from gateway.wire import decode_frame, split
 from gateway.wire.framecodec import FrameEncoder
 from gateway.wire.journal import Gap, JournalFrame
 
-KEYFRAME_EVERY_US = 1_000_000
-
 
 class FilmFailed(GatewayError):
     """The film could not be written: disk full, or no permission."""
@@ -92,7 +90,7 @@ class FilmWriter:
             return
         for message in item.messages:
             self._state.apply(decode_frame(message))
-        if not self.rows or item.received_at_us - self._keyframe_at_us >= KEYFRAME_EVERY_US:
+        if not self.rows or item.received_at_us - self._keyframe_at_us >= limits.FILM_KEYFRAME_EVERY_US:
             if self.rows:
                 self._put(self._numbered(item))
             self._put(self._keyframe(item.received_at_us))

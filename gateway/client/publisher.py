@@ -21,8 +21,6 @@ from gateway.core.ports import Link, Mark
 from gateway.errors import BadInput, TooLarge
 from gateway.wire import Control, encode_control
 
-_MESSAGE_OVERHEAD_BYTES = 64
-
 
 class Publisher(Live):
     """Publishes one world. ``async with Publisher(url, world) as pub: pub.send({1: b"..."})``.
@@ -196,7 +194,7 @@ class Publisher(Live):
         return tick
 
     def _check(self, records: Mapping[int, bytes | None]) -> None:
-        bytes_max = limits.STREAM_MESSAGE_BYTES_MAX - _MESSAGE_OVERHEAD_BYTES
+        bytes_max = limits.STREAM_MESSAGE_BYTES_MAX - limits.CLIENT_MESSAGE_OVERHEAD_BYTES
         for key, data in records.items():
             if data is None:
                 continue

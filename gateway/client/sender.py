@@ -20,8 +20,6 @@ from gateway.wire.frames import HEADER_BYTES, encode_message
 from gateway.wire.records import record_chunks
 from gateway.wire.split import pack_chunks
 
-_STREAM_PART_BYTES = 64 * limits.KIB
-
 
 @dataclass(slots=True)
 class PublisherCounts:
@@ -158,7 +156,7 @@ class FrameSender:
         )
 
     def _part_bytes(self, link: Link) -> int:
-        return _STREAM_PART_BYTES if link.lossy else link.message_bytes_max()
+        return limits.CLIENT_STREAM_PART_BYTES if link.lossy else link.message_bytes_max()
 
     def _send_stream(self, link: Link, messages: list[bytes]) -> None:
         handle = link.send_stream(messages)

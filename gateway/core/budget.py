@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-BURST_S: Final = 0.25
-"""What a reader may save up while there is nothing to send, or while the core had no turn for it."""
-DEBT_S_MAX: Final = 1.0
-"""A keyframe on joining may cost this much in advance; more of it is forgiven, or frames would
-stay away for as long as the keyframe is large."""
+from gateway.limits import BUDGET_BURST_S, BUDGET_DEBT_S_MAX
 
 
 class Budget:
@@ -19,7 +13,7 @@ class Budget:
     def __init__(self, kbps: int, mono: float, message_bytes: int) -> None:
         """``message_bytes``: where more waits than may go, it goes in messages of about this size."""
         self._bytes_per_s = kbps * 125.0
-        self.level = self._bytes_per_s * BURST_S
+        self.level = self._bytes_per_s * BUDGET_BURST_S
         self._at = mono
         self._worthwhile = min(message_bytes, self.level)
 
@@ -27,7 +21,7 @@ class Budget:
         """Count the time up to ``mono``; answers the level."""
         earned = (mono - self._at) * self._bytes_per_s
         self._at = mono
-        self.level = min(self.level + earned, self._bytes_per_s * BURST_S)
+        self.level = min(self.level + earned, self._bytes_per_s * BUDGET_BURST_S)
         return self.level
 
     def allows(self, mono: float, waiting_bytes: int) -> float:
@@ -41,4 +35,4 @@ class Budget:
         return self._at + max(0.0, short) / self._bytes_per_s
 
     def spend(self, size_bytes: int) -> None:
-        self.level = max(self.level - size_bytes, -self._bytes_per_s * DEBT_S_MAX)
+        self.level = max(self.level - size_bytes, -self._bytes_per_s * BUDGET_DEBT_S_MAX)

@@ -15,13 +15,12 @@ from gateway.core.keyframes import KeyframeCache
 from gateway.core.late import LateLog
 from gateway.core.newest import SharedRepairs
 from gateway.core.outgoing import Outgoing
-from gateway.core.reader import FLUSH_S, Reader
+from gateway.core.reader import Reader
 from gateway.core.slots import Slots
 from gateway.core.state import WorldState
+from gateway.limits import FANOUT_SERVE_S, READER_FLUSH_S
 
 _NEVER: Final = float("inf")
-SERVE_S: Final = 0.01
-"""Readers that are behind have their turn at most this often: a frame may be a hundred messages."""
 
 
 class FanOut:
@@ -89,7 +88,7 @@ class FanOut:
             for out in bundle.outs:
                 self.late.passed(out.keys)
             self._counters.withheld += held * count
-            self._look_at(max(mono, self._served_at + SERVE_S))
+            self._look_at(max(mono, self._served_at + FANOUT_SERVE_S))
         else:
             self.late.passed_all(count)
         delivered *= count
@@ -104,7 +103,7 @@ class FanOut:
 
     def behind(self) -> None:
         """Something began to wait for a reader: look again in about a tick."""
-        self._look_at(self.mono + FLUSH_S)
+        self._look_at(self.mono + READER_FLUSH_S)
 
     def poll(self, mono: float) -> None:
         """Turns, if they are due."""
@@ -133,7 +132,7 @@ class FanOut:
         late.forget(taken)
         late.slots.tidy()
         if soonest < _NEVER:
-            self._look_at(max(soonest, mono + SERVE_S))
+            self._look_at(max(soonest, mono + FANOUT_SERVE_S))
 
     def _look_at(self, at: float) -> None:
         if self.due is None or self.due > at:

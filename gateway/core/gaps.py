@@ -2,7 +2,7 @@
 
 A frame travels as several messages, any of which may be lost or late. A tick is *partial* when
 some of its parts never came, *unseen* when its number never came though the publisher counts by
-a smaller step. Both are given :data:`WAIT_S` to come late; then they are gaps. A tick whose parts keep coming, as
+a smaller step. Both are given :data:`GAP_WAIT_S` to come late; then they are gaps. A tick whose parts keep coming, as
 those of a large frame on its stream do for seconds, is not late.
 
 A publisher may count by more than one (every other tick of 60 Hz at 30 frames a second), so what lies between two of
@@ -11,15 +11,8 @@ its first ticks is no gap until its step is known. The durable mark does not wai
 
 from __future__ import annotations
 
-from typing import Final
-
-from gateway.limits import GAPS_PENDING_MAX
+from gateway.limits import GAP_STEP_FRAMES, GAP_WAIT_S, GAPS_PENDING_MAX
 from gateway.wire.journal import Gap
-
-WAIT_S: Final = 0.25
-"""Longer than any reordering, shorter than what anybody waits for a durable mark."""
-STEP_FRAMES: Final = 16
-"""After so many frames in order their smallest step is taken for the publisher's."""
 
 
 class _Partial:
@@ -111,7 +104,7 @@ class GapTracker:
     def _learn(self, jump: int) -> None:
         """The smallest of the first steps is the publisher's; none is smaller than 1."""
         self._steps_seen.append(jump)
-        if jump == 1 or len(self._steps_seen) == STEP_FRAMES:
+        if jump == 1 or len(self._steps_seen) == GAP_STEP_FRAMES:
             self._decide()
 
     def _decide(self) -> None:
@@ -137,9 +130,9 @@ class GapTracker:
         """The gaps that are certain by now, each told once."""
         if not (self.holes or self.partial or self._found):
             return []
-        while self.holes and mono - self.holes[0][2] > WAIT_S:
+        while self.holes and mono - self.holes[0][2] > GAP_WAIT_S:
             self._close_hole(self.holes.pop(0))
-        for tick in [tick for tick, partial in self.partial.items() if mono - partial.since > WAIT_S]:
+        for tick in [tick for tick, partial in self.partial.items() if mono - partial.since > GAP_WAIT_S]:
             self._give_up(tick)
         found, self._found = self._found, []
         return found

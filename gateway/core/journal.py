@@ -16,11 +16,14 @@ from gateway.core.counters import Counters
 from gateway.core.gaps import GapTracker
 from gateway.core.keyframes import SharedKeyframe
 from gateway.core.ports import Mark
-from gateway.limits import JOURNAL_GAPS_MAX, JOURNAL_LET_GO_TOLD_MAX, JOURNAL_ROW_MESSAGES_MAX
+from gateway.limits import (
+    JOURNAL_GAPS_MAX,
+    JOURNAL_LET_GO_TOLD_MAX,
+    JOURNAL_ROW_MESSAGES_MAX,
+    JOURNAL_ROW_OVERHEAD_BYTES,
+)
 from gateway.wire.journal import Batch, Gap, JournalFrame
 
-ROW_OVERHEAD_BYTES = 200
-"""What one buffered message costs besides its bytes."""
 _TICK_MASK: Final = 0xFFFF_FFFF
 _row: Final[Any] = partial(tuple.__new__, JournalFrame)
 """A row of a tuple of its fields, in their order: one is made for every message."""
@@ -89,7 +92,10 @@ class JournalBuffer:
         empty journal takes any."""
         if self._dropped:
             return False
-        return not self.size_bytes or self.size_bytes + message_bytes + ROW_OVERHEAD_BYTES <= self._bytes_max
+        return (
+            not self.size_bytes
+            or self.size_bytes + message_bytes + JOURNAL_ROW_OVERHEAD_BYTES <= self._bytes_max
+        )
 
     @property
     def awaits(self) -> bool:
@@ -117,7 +123,7 @@ class JournalBuffer:
         self._counters.journal_frames += 1
         if self._since is None:
             self._since = mono
-        size_bytes = self.size_bytes + len(message) + ROW_OVERHEAD_BYTES
+        size_bytes = self.size_bytes + len(message) + JOURNAL_ROW_OVERHEAD_BYTES
         if (size_bytes > self._bytes_max and self.size_bytes) or self._dropped:
             self._drop(epoch, tick)
             return True
@@ -164,7 +170,7 @@ class JournalBuffer:
         """The bound is reached: what is buffered goes, and until the store is back so does what comes."""
         for row in self._rows:
             self._span(row.epoch, row.tick)
-            self.size_bytes -= row.size_bytes + ROW_OVERHEAD_BYTES * len(row.messages)
+            self.size_bytes -= row.size_bytes + JOURNAL_ROW_OVERHEAD_BYTES * len(row.messages)
         self._counters.journal_dropped += len(self._rows) + 1
         if self._rows:
             self._next_seq = self._rows[0].seq  # they never left: the rows in the store stay without a hole
@@ -212,7 +218,7 @@ class JournalBuffer:
         messages = tuple(made.messages)
         place = (self._next_seq, made.order >> 32, made.order & _TICK_MASK)
         self._rows.append(JournalFrame(*place, now_us, made.sent_at, True, messages))
-        self.size_bytes += made.size_bytes + ROW_OVERHEAD_BYTES * len(messages)
+        self.size_bytes += made.size_bytes + JOURNAL_ROW_OVERHEAD_BYTES * len(messages)
         self._next_seq += 1
 
     @property

@@ -1,22 +1,18 @@
 """The keyframe that readers joining together share. Room: core. Pure.
 
 Encoding every record for each joiner would make a hundred joiners cost a hundred encodings. One
-keyframe serves all who come within :data:`SHARE_S`; what changed since it was made is remembered
+keyframe serves all who come within :data:`KEYFRAME_SHARE_S`; what changed since it was made is remembered
 and goes to the later ones as newest values right behind it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from gateway.core.counters import Counters
 from gateway.core.outgoing import Outgoing
 from gateway.core.state import WorldState
-from gateway.limits import WEBSOCKET_MESSAGE_BYTES_MAX
-
-SHARE_S: Final = 0.25
-"""A keyframe this old is made anew for the next joiner."""
+from gateway.limits import KEYFRAME_SHARE_S, WEBSOCKET_MESSAGE_BYTES_MAX
 
 
 @dataclass(slots=True)
@@ -47,15 +43,19 @@ class KeyframeCache:
         """A message changed the state: later takers of a cached keyframe need its keys besides."""
         if self._cached:
             for zstd, cached in list(self._cached.items()):
-                if mono - cached.made_at > SHARE_S:
+                if mono - cached.made_at > KEYFRAME_SHARE_S:
                     del self._cached[zstd]
                 else:
                     cached.changed.update(out.marks)
 
     def get(self, mono: float, *, zstd: bool = False) -> SharedKeyframe:
-        """A keyframe in messages of at most 65,535 bytes (Godot's bound), not older than :data:`SHARE_S`."""
+        """A keyframe in messages of at most 65,535 bytes (Godot's bound), not older than :data:`KEYFRAME_SHARE_S`."""
         cached = self._cached.get(zstd)
-        if cached is None or mono - cached.made_at > SHARE_S or cached.order >> 32 != self._state.epoch:
+        if (
+            cached is None
+            or mono - cached.made_at > KEYFRAME_SHARE_S
+            or cached.order >> 32 != self._state.epoch
+        ):
             cached = self._renewed(mono, zstd)
         return cached
 

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from gateway.core.ports import Link, Mark
-from gateway.limits import NOTICE_COMMITS_MAX
+from gateway.limits import DURABLE_BUSY_PATIENCE_S, DURABLE_NOTICE_S, DURABLE_PATIENCE_S, NOTICE_COMMITS_MAX
 from gateway.wire.control import encode_durable
 from gateway.wire.journal import Gap
-
-NOTICE_S: Final = 0.1
-"""The publisher hears of the durable mark at most this often."""
-PATIENCE_S: Final = 0.025
-"""How much longer the next commit is waited for, which brings a newer mark: over a frame at 60 Hz."""
-BUSY_PATIENCE_S: Final = 0.1
-"""The same while frames are on their way to the store: as long as the journal rests at most."""
 
 
 class DurableNotices:
@@ -28,13 +20,13 @@ class DurableNotices:
         self._commits: list[tuple[Mark, float]] = []
         self._said: Mark | None = None
         self._said_at = float("-inf")
-        self._patience_s = PATIENCE_S
+        self._patience_s = DURABLE_PATIENCE_S
 
     def due(self, mark: Mark | None, epoch: int) -> float | None:
         """When the publisher of ``epoch`` is to be told of ``mark`` if no commit comes before, or None: it knows."""
         if mark is None or mark == self._said or mark.epoch != epoch:
             return None
-        return self._said_at + NOTICE_S + self._patience_s
+        return self._said_at + DURABLE_NOTICE_S + self._patience_s
 
     def is_due(self, mark: Mark | None, epoch: int, mono: float, *, busy: bool, fresh: bool) -> bool:
         """Whether to tell it now. ``fresh``: the mark has just moved. ``busy``: it is about to."""
@@ -44,8 +36,8 @@ class DurableNotices:
         if fresh:
             return mono >= at - self._patience_s
         if mono >= at and busy:
-            self._patience_s = BUSY_PATIENCE_S
-        return mono >= self._said_at + NOTICE_S + self._patience_s
+            self._patience_s = DURABLE_BUSY_PATIENCE_S
+        return mono >= self._said_at + DURABLE_NOTICE_S + self._patience_s
 
     def moved(self, mark: Mark, mono: float) -> None:
         """A commit has moved the mark: the next notice tells when. Of too many the oldest are told as later ones."""
@@ -58,7 +50,7 @@ class DurableNotices:
     ) -> None:
         """Tell it: by a datagram where there are any. ``let_go``: ticks up to the mark that were dropped.
         ``each_commit``: it asked to hear of each commit since the last notice."""
-        self._said_at, self._patience_s = mono, PATIENCE_S
+        self._said_at, self._patience_s = mono, DURABLE_PATIENCE_S
         more = self._since(mark.epoch, mono) if each_commit else {}
         dropped = [[gap.from_tick, gap.to_tick] for gap in let_go if gap.epoch == mark.epoch]
         if dropped:

@@ -12,10 +12,10 @@ from typing import Any
 
 from gateway.core.bundle import Bundle
 from gateway.core.ports import Link
-from gateway.core.reader import FLUSH_S, Reader
+from gateway.core.reader import Reader
 from gateway.core.state import WorldState
 from gateway.core.window import Keys
-from gateway.limits import READER_BACKLOG_BYTES_MAX
+from gateway.limits import READER_BACKLOG_BYTES_MAX, READER_FLUSH_S
 from gateway.wire.control import encode_control
 
 
@@ -76,7 +76,7 @@ class QueueingReader(Reader):
 
     def poll(self, mono: float) -> float | None:
         self.flush(mono)
-        return mono + FLUSH_S if self._wanted is not None else None
+        return mono + READER_FLUSH_S if self._wanted is not None else None
 
     def _queue(self, messages: list[bytes], size_bytes: int) -> None:
         self._outlet.messages += len(messages)

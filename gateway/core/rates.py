@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from gateway.core.counters import Counters
-
-WINDOW_S = 5.0
-STEP_S = 0.5
+from gateway.limits import RATES_STEP_S, RATES_WINDOW_S
 
 
 class Rates:
@@ -27,12 +25,12 @@ class Rates:
         samples, now = self._samples, self._counters
         if mono >= self._due:
             samples.append((mono, now.frames, now.received, now.received_bytes, now.delivered))
-            self._due = mono + STEP_S
-        while len(samples) > 1 and mono - samples[1][0] > WINDOW_S:
+            self._due = mono + RATES_STEP_S
+        while len(samples) > 1 and mono - samples[1][0] > RATES_WINDOW_S:
             samples.popleft()
 
     def as_dict(self, mono: float) -> dict[str, float]:
-        """Per second, over the last :data:`WINDOW_S` or as long as is known."""
+        """Per second, over the last :data:`RATES_WINDOW_S` or as long as is known."""
         self.sample(mono)
         at, frames, messages, size, delivered = self._samples[0]
         seconds, now = max(mono - at, 0.001), self._counters

@@ -32,26 +32,23 @@ from gateway.core.ports import TOO_LARGE, Link
 from gateway.core.slots import Slots
 from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
-from gateway.core.streams import PATIENCE_S
 from gateway.core.window import Keys
 from gateway.limits import (
     DATAGRAM_SAFE_BYTES,
     PIECES_MAX,
+    READER_BATCH_S,
     READER_DATAGRAMS_MAX,
+    READER_FLUSH_S,
+    READER_LAG_S,
     REPAIR_MESSAGES_MAX,
     REPAIR_STREAM_BYTES_MAX,
     REPAIR_STREAM_MESSAGE_BYTES,
+    STREAM_PATIENCE_S,
     TCP_REPAIR_BYTES_MAX,
 )
 from gateway.wire.control import encode_control
 
-FLUSH_S: Final = 0.02
-"""How soon what is stale is tried again when no frame comes: about one tick."""
-BATCH_S: Final = 0.05
-"""A reader that can't have everything gets what its budget earns in so long as one message, on TCP."""
 _UNLIMITED: Final = 1 << 30
-LAG_S: Final = 2.0
-"""The default bound on how long a link may take nothing at all before it is given a keyframe."""
 
 
 class Reader:
@@ -93,11 +90,11 @@ class Reader:
         zstd: bool = False,
         budget_kbps: int | None = None,
         weights: Mapping[int, float] | None = None,
-        lag_s: float = LAG_S,
+        lag_s: float = READER_LAG_S,
         datagrams_max: int = READER_DATAGRAMS_MAX,
         behind: Callable[[], None] | None = None,
     ) -> None:
-        """``behind`` is called when something begins to wait: :meth:`poll` is wanted within ``FLUSH_S``."""
+        """``behind`` is called when something begins to wait: :meth:`poll` is wanted within ``READER_FLUSH_S``."""
         self._late = LateLog(Slots(state)) if late is None else late
         self.stale = StaleSet(self._late.slots, weights)
         self.held = False
@@ -225,18 +222,18 @@ class Reader:
             due = self.due = self._due(mono)
             return due
         self.due = None
-        return mono + PATIENCE_S if outlet.streams else None
+        return mono + STREAM_PATIENCE_S if outlet.streams else None
 
     def _due(self, mono: float) -> float:
         """When what waits may go: when the budget has earned a message, else about a tick from now."""
         outlet = self._outlet
         if outlet.blocked_since is not None:
-            return mono + min(PATIENCE_S, self._lag_s)
+            return mono + min(STREAM_PATIENCE_S, self._lag_s)
         if outlet.budget is not None and self._wanted is None:
             earned_at = outlet.budget.allows_at(len(self.stale) * RECORD_BYTES_LEAST)
             if earned_at > mono:
-                return min(earned_at, mono + PATIENCE_S)
-        return mono + FLUSH_S
+                return min(earned_at, mono + STREAM_PATIENCE_S)
+        return mono + READER_FLUSH_S
 
     @property
     def taken(self) -> int | None:
@@ -271,7 +268,7 @@ class Reader:
 
     def _flush_datagrams(self, mono: float) -> None:
         """Messages of newest values, so many in a turn and in a row."""
-        if mono - self._row_at >= FLUSH_S:
+        if mono - self._row_at >= READER_FLUSH_S:
             self._row_at, self._row_left = mono, self._datagrams_max
         for _ in range(min(REPAIR_MESSAGES_MAX, self._row_left)):
             if not self.stale or not self._flush_one(mono):
@@ -452,7 +449,7 @@ def _budget(kbps: int | None, mono: float, link: Link) -> Budget | None:
     if kbps is None:
         return None
     least = DATAGRAM_SAFE_BYTES
-    return Budget(kbps, mono, least if link.lossy else max(least, int(kbps * 125 * BATCH_S)))
+    return Budget(kbps, mono, least if link.lossy else max(least, int(kbps * 125 * READER_BATCH_S)))
 
 
 def _nothing() -> None:

@@ -16,13 +16,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final
 
 from gateway.core.slots import Slots, bits_of, numbers_of
-from gateway.limits import STALE_DROPPED_MIN, STALE_MOVED_MAX
-
-WEIGHT_EXPONENT_MAX: Final = 6
-"""Weights count from 1/64 to 64: thirteen classes at most."""
+from gateway.limits import STALE_DROPPED_MIN, STALE_MOVED_MAX, WEIGHT_EXPONENT_MAX
 
 
 def weight_class(weight: float) -> int:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from gateway.core.capacity import Capacity
 from gateway.limits import (
     KEYFRAMES_PENDING_MAX,
+    RECORDS_SAMPLED,
     STATE_UNREAD_BYTES_MAX,
     TOMBSTONE_TICKS,
     TOMBSTONES_MAX,
@@ -23,7 +24,6 @@ from gateway.wire.records import Columns
 from gateway.wire.split import split_together
 
 TICK_MASK: Final = 0xFFFF_FFFF
-RECORDS_SAMPLED: Final = 16
 _NOTHING: Final = (-1, b"")
 RECORD_HEAD_BYTES: Final = 12
 """The most that stands before a record's bytes: tick, key, length."""

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.limits import REPLAY_WAIT_US_MAX
+from gateway.limits import REPLAY_WAIT_US_MAX, STEADY_US
 
 _LEARNS: Final = 1 / 16
 """How fast the rate follows: a second of ticks at 16 Hz."""
-_STEADY_US: Final = 500_000
-"""A publisher with fewer than two frames a second may well be silent for longer than a wait is taken for."""
 
 Place = tuple[int, int]
 """(epoch, tick)."""
@@ -62,7 +60,7 @@ class SteadyTime:
                 self._learn(passed_us / ticks)
             return passed_us
         rate_us = self._per_tick_us
-        if rate_us is None or not is_same_epoch or rate_us > _STEADY_US:
+        if rate_us is None or not is_same_epoch or rate_us > STEADY_US:
             return min(max(passed_us, 0), REPLAY_WAIT_US_MAX)
         return min(abs(passed_us), round(rate_us * max(ticks, 0)))
 

@@ -1,6 +1,6 @@
 """The streams on their way to one reader: at most one large frame or keyframe at a time. Room: core. Pure.
 
-A stream that newer state has overtaken is reset once it has had :data:`PATIENCE_S` to get
+A stream that newer state has overtaken is reset once it has had :data:`STREAM_PATIENCE_S` to get
 through; the patience doubles with every reset, so that a link on which every large frame takes
 longer than a tick still gets whole ones.
 """
@@ -8,14 +8,11 @@ longer than a tick still gets whole ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from gateway.core.ports import Link
 from gateway.core.state import WorldState
 from gateway.core.window import Keys, SentWindow
-from gateway.limits import STREAM_PATIENCE_S_MAX
-
-PATIENCE_S: Final = 0.25
+from gateway.limits import STREAM_PATIENCE_S, STREAM_PATIENCE_S_MAX
 
 
 @dataclass(slots=True)
@@ -40,7 +37,7 @@ class OpenStreams:
         self._state = state
         self._window = window
         self._open: list[OpenStream] = []
-        self._patience_s = PATIENCE_S
+        self._patience_s = STREAM_PATIENCE_S
 
     def __len__(self) -> int:
         return len(self._open)
@@ -59,7 +56,7 @@ class OpenStreams:
             if self._link.stream_done(stream.handle):
                 self._open.remove(stream)
                 self._window.acked(stream.token)
-                self._patience_s = PATIENCE_S
+                self._patience_s = STREAM_PATIENCE_S
             elif mono - stream.since > self._patience_s and self._overtaken(stream):
                 self._patience_s = min(self._patience_s * 2, STREAM_PATIENCE_S_MAX)
                 self._open.remove(stream)

@@ -31,6 +31,7 @@ from gateway.core.state import WorldState
 from gateway.errors import MalformedMessage, PublisherPresent
 from gateway.limits import (
     DRAIN_SPREAD_MS,
+    GAP_POLL_S,
     JOURNAL_BYTES_MAX,
     NOTICE_S,
     READER_DATAGRAMS_MAX,
@@ -43,7 +44,6 @@ from gateway.wire.control import encode_control
 from gateway.wire.frames import Frame, Record, decode_frame, encode_frame, with_epoch
 from gateway.wire.journal import Batch
 
-GAP_POLL_S = 0.1
 RECORDS_BOUND = "records_per_world_max"
 BYTES_BOUND = "world_bytes_max"
 Later = Callable[[Callable[[], None]], None]

@@ -152,7 +152,7 @@ class _Body:
         a reset."""
         left = limits.HTTP_DISCARD_BYTES_MAX
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(limits.HTTP_DISCARD_S_MAX):
                 while not self._over and left > 0:
                     left -= len((await self.receive()).get("body", b""))
         except TimeoutError:

@@ -33,7 +33,6 @@ CA_CERT, CA_KEY, LEAF_CERT, LEAF_KEY = "ca.pem", "ca.key", "leaf.pem", "leaf.key
 log = logging.getLogger("mvgateway.certs")
 
 _Stamp = tuple[tuple[int, int], ...]
-CA_DAYS = 3_650
 CA_BEGUN = timedelta(days=30)
 """How long before it was made it begins: clients have its file, and a clock that was ahead is to cost them nothing."""
 
@@ -190,7 +189,9 @@ def _make_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.Elliptic
     name = "mvgateway local CA"
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     ca = (
-        _builder(name, _name(name), key, now, timedelta(days=CA_DAYS), begun=CA_BEGUN)
+        _builder(
+            name, _name(name), key, now, timedelta(days=limits.CERTIFICATE_AUTHORITY_DAYS), begun=CA_BEGUN
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

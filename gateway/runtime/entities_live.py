@@ -13,7 +13,7 @@ from gateway.core.bundle import Burst
 from gateway.core.entities import Changes, Place
 from gateway.core.ports import CloseCode, Link, LiveOptions, Session
 from gateway.errors import BadInput, GatewayError, NotFound
-from gateway.limits import LEASE_RENEW_S
+from gateway.limits import ENTITY_STREAM_POLL_S, LEASE_RENEW_S, RECONNECT_AFTER_MS
 from gateway.runtime.worlds import Worlds
 from gateway.wire import encode_control, encode_error
 from gateway.wire.entities.checks import check_name
@@ -22,9 +22,6 @@ from gateway.wire.entities.values import Change, Filter, Removal, change_head
 
 if TYPE_CHECKING:
     from gateway.runtime.entities import EntityService
-
-STREAM_POLL_S = 0.005
-"""How often a stream that has not arrived yet is looked at; changes gather meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +132,7 @@ class WatchSession(_Quiet):
             self._link.control(encode_error(error))
             self._link.close(CloseCode.ERROR, error.message)
         except asyncio.CancelledError:
-            self._link.control(encode_control("bye", reason="closing", reconnect_after_ms=500))
+            self._link.control(encode_control("bye", reason="closing", reconnect_after_ms=RECONNECT_AFTER_MS))
             self._link.close(CloseCode.SHUTTING_DOWN, "closing")
             raise
         finally:
@@ -148,7 +145,7 @@ class WatchSession(_Quiet):
             most = self._link.message_bytes_max() if bounded else None
             handle = self._link.send_stream(messages_of(item, self._asked.wanted, most))
             while not self._link.stream_done(handle):  # noqa: ASYNC110 - a link tells no other way
-                await asyncio.sleep(STREAM_POLL_S)
+                await asyncio.sleep(ENTITY_STREAM_POLL_S)
 
     async def _renew(self, lease: Mapping[str, Any]) -> None:
         """While this session lives, its owner's lease does; 5 s after it is gone it ends."""

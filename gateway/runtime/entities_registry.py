@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.core.entities import Place
 from gateway.errors import WorldDeleted
-from gateway.limits import ENTITY_DATABASES_MAX
+from gateway.limits import ENTITY_DATABASES_MAX, ENTITY_THREADS
 from gateway.runtime.entities_database import EntityDatabase
 from gateway.runtime.entities_upkeep import InventoryUpkeep
 from gateway.runtime.entities_writer import OwnWriter, Writer, in_thread
@@ -25,9 +25,6 @@ from gateway.store.world.identity import Guard, Identity
 
 INVENTORY_PREFIX = "inv~"
 """An inventory's namespace: no world's name has a tilde."""
-
-THREADS = 6
-"""Threads for SQLite work on entities: most of their time is the store's."""
 
 
 class WorldWriter:
@@ -64,7 +61,7 @@ class Registry:
         self._worlds = worlds
         self._clock_us = clock_us
         self._open: dict[Place, EntityDatabase] = {}
-        self.executor = ThreadPoolExecutor(THREADS, thread_name_prefix="entities")
+        self.executor = ThreadPoolExecutor(ENTITY_THREADS, thread_name_prefix="entities")
         self._settling: dict[Place, asyncio.Future[None]] = {}
         self.upkeep = InventoryUpkeep(store, clock_us)
         worlds.kept.append(lambda: self._open.values())

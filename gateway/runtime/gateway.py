@@ -58,7 +58,6 @@ from gateway.store.embedded import EmbeddedStore
 log = logging.getLogger("mvgateway")
 
 RESET_KEY_FILE = "reset.key"
-RECONNECT_AFTER_MS = 500
 
 
 class Gateway:
@@ -347,7 +346,7 @@ class Gateway:
         self.events.note("draining", sessions=self.worlds.sessions, seconds_at_most=timeout_s)
         for server in self._tcp_servers():
             server.stop_accepting()
-        self.worlds.shut_down("the gateway is stopping", RECONNECT_AFTER_MS)
+        self.worlds.shut_down("the gateway is stopping", limits.RECONNECT_AFTER_MS)
         if self.worlds.udp is not None:
             self.worlds.udp.close()
         await asyncio.wait([asyncio.ensure_future(self.entities.aclose())], timeout=timeout_s * 0.4)

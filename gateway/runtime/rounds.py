@@ -13,12 +13,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Protocol
+from typing import Protocol
 
 from gateway.limits import (
     JOURNAL_PATIENCE_S,
+    JOURNAL_ROUND_LONG_S,
     JOURNAL_ROUND_S_MAX,
     JOURNAL_ROUND_S_MIN,
+    JOURNAL_ROUND_SHARE,
     JOURNAL_ROUND_WORLDS_MAX,
 )
 from gateway.store.world.commits import Commits
@@ -26,15 +28,10 @@ from gateway.store.world.together import End, Round, Write
 
 log = logging.getLogger("mvgateway.journal")
 
-SHARE: Final = 0.25
-"""Of a core: what the journal's thread takes where rounds are short."""
-LONG_S: Final = 0.007
-"""A round of so much work (some hundred worlds) rests twice as long for it: an eighth of a core."""
-
 
 def period_s(worked_s: float) -> float:
     """From the beginning of a round to the next one's, after so much work (seconds of CPU)."""
-    wanted_s = worked_s / SHARE * (1 + worked_s / LONG_S)
+    wanted_s = worked_s / JOURNAL_ROUND_SHARE * (1 + worked_s / JOURNAL_ROUND_LONG_S)
     return min(max(wanted_s, JOURNAL_ROUND_S_MIN), JOURNAL_ROUND_S_MAX)
 
 

@@ -19,6 +19,8 @@ import apsw
 
 from gateway.errors import BadInput, Conflict, NotFound, Unprocessable
 from gateway.limits import (
+    DATABASE_PAUSE_S,
+    DATABASE_PAUSE_S_MAX,
     HEAD_TRUSTED_S,
     SQL_WORK_S_MAX,
     STORE_COMMIT_INLINE_PAGES_MAX,
@@ -44,8 +46,6 @@ _HARMLESS: Final = (
 """Errors of the statement alone: after them the connection is as good as before."""
 _NAMES: Final = count(1)
 """Never the same twice: SQLite finds a VFS by its name, and one whose database was dropped may be there for a while."""
-_PAUSE_S: Final = 0.001
-_PAUSE_S_MAX: Final = 0.05
 
 
 def _new_key() -> bytes:
@@ -359,7 +359,7 @@ def transact_together(
             if attempt == VFS_ATTEMPTS_MAX or monotonic() >= deadline:
                 raise
             databases[0].conflicts += 1
-        sleep(jitter() * min(_PAUSE_S_MAX, _PAUSE_S * 2**attempt))
+        sleep(jitter() * min(DATABASE_PAUSE_S_MAX, DATABASE_PAUSE_S * 2**attempt))
 
 
 def run_held(databases: Sequence[Database], fn: Callable[[Sequence[apsw.Connection]], T]) -> T:

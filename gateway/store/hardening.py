@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
 
 import apsw
 
 from gateway.errors import Unprocessable
-
-_STEPS: Final = 100_000
-"""Virtual machine instructions between two looks at the clock: some milliseconds."""
-_LOOK_S_MAX: Final = 0.05
-"""What counts of the time between two looks: the rest passed outside of SQLite, in whoever takes the rows
-or in a store that was slow."""
+from gateway.limits import SQL_LOOK_S_MAX, SQL_STEPS_BETWEEN_LOOKS
 
 
 def harden(connection: apsw.Connection, *, own_code: bool = False) -> None:
@@ -44,7 +38,7 @@ class Deadline:
 
     def watch(self, connection: apsw.Connection) -> None:
         """From now on long statements of this connection are broken off."""
-        connection.set_progress_handler(self._look, _STEPS)
+        connection.set_progress_handler(self._look, SQL_STEPS_BETWEEN_LOOKS)
 
     def begin(self) -> None:
         """A transaction begins."""
@@ -52,7 +46,7 @@ class Deadline:
 
     def _look(self) -> bool:
         now_s = self._clock()
-        self._worked_s += min(now_s - self._looked_s, _LOOK_S_MAX)
+        self._worked_s += min(now_s - self._looked_s, SQL_LOOK_S_MAX)
         self._looked_s = now_s
         self.is_over = self._worked_s > self.seconds
         return self.is_over

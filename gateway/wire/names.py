@@ -10,10 +10,9 @@ import re
 from typing import Final
 
 from gateway.errors import BadName
-from gateway.limits import WORLD_NAME_CHARS_MAX
+from gateway.limits import NAME_SHOWN_CHARS_MAX, WORLD_NAME_CHARS_MAX
 
 _WORLD_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{WORLD_NAME_CHARS_MAX - 1}}}")
-_SHOWN_CHARS: Final = 80
 
 
 def is_world_name(name: str) -> bool:
@@ -25,7 +24,7 @@ def world_name(name: str) -> str:
     """Answer ``name`` itself, or raise :class:`BadName` naming it and the rule."""
     if is_world_name(name):
         return name
-    shown = name if len(name) <= _SHOWN_CHARS else name[:_SHOWN_CHARS] + "…"
+    shown = name if len(name) <= NAME_SHOWN_CHARS_MAX else name[:NAME_SHOWN_CHARS_MAX] + "…"
     raise BadName(
         f"world name {shown!r} is outside the rule: 1 to {WORLD_NAME_CHARS_MAX} characters of "
         "A-Z a-z 0-9 . _ -, the first a letter or digit; choose another name"

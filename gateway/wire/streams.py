@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.errors import MalformedMessage, TooLarge
-from gateway.limits import STREAM_MESSAGE_BYTES_MAX
+from gateway.limits import STREAM_COMPACT_BYTES, STREAM_MESSAGE_BYTES_MAX
 
 MESSAGE_FLAG: Final = "--max-message-bytes"
 """The setting that bounds a message, unless another does."""
 _PREFIX_BYTES: Final = 4
-_COMPACT_BYTES: Final = 65_536
 
 
 def prefix(message: bytes) -> bytes:
@@ -104,6 +103,6 @@ class MessageStream:
         if end == len(self._buffer):
             self._buffer.clear()
             self._start = 0
-        elif end >= _COMPACT_BYTES:
+        elif end >= STREAM_COMPACT_BYTES:
             del self._buffer[:end]
             self._start = 0

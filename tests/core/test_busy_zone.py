@@ -12,7 +12,7 @@ import tracemalloc
 
 import pytest
 
-from gateway.core.budget import BURST_S
+from gateway import limits
 from gateway.core.ports import LiveOptions
 from gateway.core.world import World, WorldSettings
 from gateway.wire import Frame, Record, decode_frame, split
@@ -172,7 +172,7 @@ def test_turns_that_come_late_slow_everybody_by_the_same_factor(late_s: float) -
         committed(world)
     got = [sum(len(message) for _, message in link.sent) for link in links]
     assert min(got) >= 0.75 * max(got)
-    assert min(got) >= 0.75 * KBPS * 125 * seconds * min(1.0, BURST_S / late_s)
+    assert min(got) >= 0.75 * KBPS * 125 * seconds * min(1.0, limits.BUDGET_BURST_S / late_s)
 
 
 def committed(world: World) -> None:

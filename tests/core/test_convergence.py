@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.reader import FLUSH_S
+from gateway import limits
 from gateway.wire.frames import HEADER_BYTES
 from tests.core.sim import Path, Sim, SimReader
 from tests.core.test_simulation import TICK_S, entity, play
@@ -45,7 +45,7 @@ def round_trip_s(path: Path) -> float:
 
 def rate(path: Path, budget_kbps: int | None) -> float:
     """Bytes a second that the reader can get at most: by its budget, and by its window a round trip."""
-    by_window = path.window_bytes / (round_trip_s(path) + FLUSH_S)
+    by_window = path.window_bytes / (round_trip_s(path) + limits.READER_FLUSH_S)
     return min(by_window, path.bytes_per_s, float("inf") if budget_kbps is None else budget_kbps * 125)
 
 
@@ -55,7 +55,7 @@ def bound_s(path: Path, budget_kbps: int | None) -> float:
     return (
         known_s(path)
         + RECORDS * RECORD_BYTES / rate(path, budget_kbps)
-        + (TICK_S + FLUSH_S)
+        + (TICK_S + limits.READER_FLUSH_S)
         + round_trip_s(path)
     )
 
@@ -105,5 +105,5 @@ def test_a_record_that_then_rests_is_right_a_round_trip_and_a_tick_after_its_los
     sim.publish({key: b"rests"})
     sim.run(0.002)
     reader.link.up = True
-    sim.run(known_s(path) + round_trip_s(path) + TICK_S + FLUSH_S)
+    sim.run(known_s(path) + round_trip_s(path) + TICK_S + limits.READER_FLUSH_S)
     assert reader.state.snapshot()[key] == b"rests"

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.gaps import STEP_FRAMES, WAIT_S, GapTracker
+from gateway import limits
+from gateway.core.gaps import GapTracker
 from gateway.core.journal import _spanning
 from gateway.core.ports import Mark
 from gateway.core.state import WorldState
@@ -135,7 +136,7 @@ def test_parts_that_never_came_are_recorded_as_a_gap() -> None:
     assert first is not None
     assert (first.gaps, first.tick) == ((), 1)
     rig.world.committed(first, rig.mono)
-    rig.mono += WAIT_S + 0.1
+    rig.mono += limits.GAP_WAIT_S + 0.1
     rig.world.poll(rig.mono, 0)
     second = rig.take()
     assert second is not None
@@ -258,7 +259,7 @@ def test_parts_that_come_again_and_bring_little_new_are_not_missing() -> None:
     for part in range(4):
         rig.publish(6, key=part if part != 2 else 9, part=part, parts=4)
     rig.publish(6, key=1, part=1, parts=4)
-    rig.mono += WAIT_S + 0.1
+    rig.mono += limits.GAP_WAIT_S + 0.1
     rig.world.poll(rig.mono, 0)
     batch = rig.take()
     assert batch is not None
@@ -272,7 +273,7 @@ def test_gaps_waiting_for_the_store_are_bounded() -> None:
     assert stuck is not None
     for tick in range(2, 4 * JOURNAL_GAPS_MAX):
         rig.publish(2 * tick)
-        rig.mono += WAIT_S
+        rig.mono += limits.GAP_WAIT_S
         rig.world.poll(rig.mono, 0)
     assert len(rig.world.journal._gaps) <= JOURNAL_GAPS_MAX
 
@@ -323,8 +324,8 @@ def test_a_tick_that_never_came_between_its_neighbours_is_a_gap() -> None:
     for tick in (1, 2, 5, 6):
         tracker.saw(tick, 0, 1, 0.0)
     assert tracker.whole_up_to(6) == 2
-    assert tracker.take(WAIT_S / 2) == []
-    assert tracker.take(WAIT_S * 2) == [Gap(1, 3, 4, "unseen")]
+    assert tracker.take(limits.GAP_WAIT_S / 2) == []
+    assert tracker.take(limits.GAP_WAIT_S * 2) == [Gap(1, 3, 4, "unseen")]
     assert tracker.whole_up_to(6) == 6
 
 
@@ -338,20 +339,20 @@ def test_a_tick_that_was_only_late_is_none() -> None:
 def test_a_tick_whose_parts_keep_coming_is_not_late_and_one_that_stopped_is() -> None:
     tracker = GapTracker(1)
     for part in range(40):
-        tracker.saw(1, part, 41, part * WAIT_S * 0.9)
-        assert not tracker.take(part * WAIT_S * 0.9 + 0.01)
+        tracker.saw(1, part, 41, part * limits.GAP_WAIT_S * 0.9)
+        assert not tracker.take(part * limits.GAP_WAIT_S * 0.9 + 0.01)
         assert tracker.whole_up_to(1) == 0
-    stopped = 39 * WAIT_S * 0.9
-    tracker.saw(1, 3, 41, stopped + WAIT_S * 0.9)
-    assert [gap.reason for gap in tracker.take(stopped + WAIT_S * 1.1)] == ["partial"]
+    stopped = 39 * limits.GAP_WAIT_S * 0.9
+    tracker.saw(1, 3, 41, stopped + limits.GAP_WAIT_S * 0.9)
+    assert [gap.reason for gap in tracker.take(stopped + limits.GAP_WAIT_S * 1.1)] == ["partial"]
 
 
 def test_a_publisher_that_counts_in_larger_steps_leaves_no_gaps() -> None:
     tracker = GapTracker(1)
-    for at in range(STEP_FRAMES + 2):
+    for at in range(limits.GAP_STEP_FRAMES + 2):
         tracker.saw(at * 3, 0, 1, 0.0)
     tracker.finish()
-    for at in range(STEP_FRAMES + 2, 100):
+    for at in range(limits.GAP_STEP_FRAMES + 2, 100):
         tracker.saw(at * 3, 0, 1, 0.0)
     assert tracker.finish() == []
     tracker.saw(306, 0, 1, 0.0)
@@ -400,7 +401,7 @@ def test_what_was_lost_with_the_gateway_is_a_gap_of_the_epoch_that_goes_on(step:
 @pytest.mark.parametrize("first", [101, 102])
 def test_who_goes_on_where_the_store_stands_leaves_no_gap(first: int) -> None:
     tracker = GapTracker(1, 100)
-    for at in range(STEP_FRAMES + 2):
+    for at in range(limits.GAP_STEP_FRAMES + 2):
         tracker.saw(first + at * (first - 100), 0, 1, at / 60)
     assert tracker.finish() == []
 

@@ -6,9 +6,9 @@ import struct
 
 from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
-from gateway.core.reader import PATIENCE_S, Reader
+from gateway.core.reader import Reader
 from gateway.core.state import WorldState
-from gateway.limits import PIECES_MAX, READER_DATAGRAMS_MAX
+from gateway.limits import PIECES_MAX, READER_DATAGRAMS_MAX, STREAM_PATIENCE_S
 from gateway.wire import Frame, Record, decode_frame, encode_frame
 from tests.core.links import RecordingLink
 
@@ -177,7 +177,7 @@ def test_a_stream_that_newer_state_has_overtaken_is_reset_and_the_newest_sent() 
     rig.publish({1: bytes(5_000)}, 0.0)
     rig.publish({1: bytes(5_001)}, 0.1)
     assert not rig.link.reset
-    rig.reader.poll(PATIENCE_S + 0.01)
+    rig.reader.poll(STREAM_PATIENCE_S + 0.01)
     assert rig.link.reset == {0}
     assert len(decode_frame(rig.link.streams[1][0]).records[0].data or b"") == 5_001
 

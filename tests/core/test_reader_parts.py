@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.budget import BURST_S, DEBT_S_MAX, Budget
+from gateway import limits
+from gateway.core.budget import Budget
 from gateway.core.newest import encode_newest, pick
 from gateway.core.outgoing import Outgoing
 from gateway.core.slots import Slots
@@ -118,9 +119,9 @@ def test_weights_are_rounded_to_powers_of_two(weight: float, exponent: int) -> N
 
 def test_a_budget_fills_by_its_rate_up_to_its_burst() -> None:
     budget = Budget(8, 0.0, 1_100)
-    assert budget.refill(10.0) == 1_000 * BURST_S
+    assert budget.refill(10.0) == 1_000 * limits.BUDGET_BURST_S
     budget.spend(600)
-    assert budget.refill(10.25) == pytest.approx(1_000 * (BURST_S + 0.25) - 600)
+    assert budget.refill(10.25) == pytest.approx(1_000 * (limits.BUDGET_BURST_S + 0.25) - 600)
 
 
 def test_a_budget_says_when_it_will_have_earned_a_message_or_all_that_waits() -> None:
@@ -137,7 +138,7 @@ def test_a_budget_says_when_it_will_have_earned_a_message_or_all_that_waits() ->
 def test_debt_is_bounded() -> None:
     budget = Budget(8, 0.0, 1_100)
     budget.spend(1_000_000)
-    assert budget.level == -1_000 * DEBT_S_MAX
+    assert budget.level == -1_000 * limits.BUDGET_DEBT_S_MAX
 
 
 # --- pieces and newest values -----------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from gateway import limits
 from gateway.errors import BadInput, Gone
 from gateway.store.base import (
     CommitRequest,
@@ -349,7 +350,7 @@ def test_removing_waits_while_the_log_is_copied_but_not_for_ever(engine: Engine)
     steps.run(lambda txn: removed.append(len(pauses)) or 1)
     engine.writer.copying = False
     assert removed[0] == 5
-    assert removed[1] - removed[0] > sweep.COPY_PAUSES_MAX
+    assert removed[1] - removed[0] > limits.STORE_COPY_PAUSES_MAX
 
 
 def test_removing_has_a_full_log_copied_also_where_nobody_commits(

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import apsw
 
-from gateway.limits import STORE_ATTEMPT_BUCKET_KEYS_MAX, STORE_ATTEMPT_BUCKETS_MAX, STORE_ATTEMPT_KEPT_S
+from gateway.limits import (
+    STORE_ATTEMPT_BUCKET_KEYS_MAX,
+    STORE_ATTEMPT_BUCKET_S,
+    STORE_ATTEMPT_BUCKETS_MAX,
+    STORE_ATTEMPT_KEPT_S,
+)
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
-
-BUCKET_S = 3_600
 
 
 class Attempts:
@@ -30,7 +33,10 @@ class Attempts:
         """Remember the attempt; an empty key means that it will not be made again."""
         if not attempt:
             return
-        if self._count >= STORE_ATTEMPT_BUCKET_KEYS_MAX or txn.now - self._buckets[-1][1] >= BUCKET_S:
+        if (
+            self._count >= STORE_ATTEMPT_BUCKET_KEYS_MAX
+            or txn.now - self._buckets[-1][1] >= STORE_ATTEMPT_BUCKET_S
+        ):
             self._roll(txn)
         self._count += 1
         txn.put_attempt(self._buckets[-1][0], attempt + rid.to_bytes(8, "big"), version)
@@ -51,7 +57,7 @@ class Attempts:
         return [
             b
             for n, (b, began) in enumerate(self._buckets[:-1])
-            if n < extra or began + BUCKET_S + STORE_ATTEMPT_KEPT_S < now
+            if n < extra or began + STORE_ATTEMPT_BUCKET_S + STORE_ATTEMPT_KEPT_S < now
         ]
 
     def drop(self, txn: WriteTxn, bucket: int, count: int) -> int:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import apsw
 
 from gateway.errors import GatewayError
+from gateway.limits import (
+    STORE_BACKGROUND_LOOK_S,
+    STORE_COPY_PASSES_MAX,
+    STORE_COPY_REST_PAGES,
+    STORE_MOMENT_S,
+    STORE_SWEEP_S,
+)
 from gateway.store.embedded import schema
 
 if TYPE_CHECKING:
     from gateway.store.embedded.engine import Engine
-
-TIME_KEEPER_S: Final = 5.0
-SWEEP_S: Final = 60.0
-LOOK_S: Final = 1.0
-"""How often the thread looks whether something is due; a full log wakes it."""
-COPY_PASSES: Final = 8
-COPY_REST_PAGES: Final = 64
 
 
 class Background:
@@ -39,18 +39,18 @@ class Background:
         self._thread.join()
 
     def _serve(self) -> None:
-        kept = time.monotonic() - TIME_KEEPER_S
+        kept = time.monotonic() - STORE_MOMENT_S
         swept = time.monotonic()
         wal_full = self._engine.writer.wal_full
         while not self._stop.is_set():
             now = time.monotonic()
-            if now - kept >= TIME_KEEPER_S:
+            if now - kept >= STORE_MOMENT_S:
                 kept = now
                 self._try(self._engine.keep_time)
-            if now - swept >= SWEEP_S:
+            if now - swept >= STORE_SWEEP_S:
                 swept = now
                 self._try(self._engine.sweep)
-            if wal_full.wait(LOOK_S):
+            if wal_full.wait(STORE_BACKGROUND_LOOK_S):
                 wal_full.clear()
                 self._try(self._copy_log)
         if self._copier is not None:
@@ -75,9 +75,9 @@ class Background:
             self._copier = schema.open_reader(self._engine.path)
         writer.copying = True
         try:
-            for _ in range(COPY_PASSES):
+            for _ in range(STORE_COPY_PASSES_MAX):
                 pages, copied = self._copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                if pages - copied <= COPY_REST_PAGES:
+                if pages - copied <= STORE_COPY_REST_PAGES:
                     break
         finally:
             writer.copying = False

@@ -23,13 +23,13 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 from gateway.errors import StoreUnavailable
+from gateway.limits import STORE_SNAPSHOT_CACHE_KIB
 
 _WAL_HEADER_BYTES: Final = 32
 _SHM_BYTES: Final = 136
 _SHM_SALTS: Final = slice(32, 40)
 _MX_FRAME: Final = struct.Struct("=16xI")
 _ATTEMPTED: Final = struct.Struct("=128xI")
-CACHE_KIB: Final = 4 * 1024
 
 
 class Moved(StoreUnavailable):
@@ -213,7 +213,7 @@ class Snapshot:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA temp_store=MEMORY; PRAGMA query_only=1")
-        connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size=-{STORE_SNAPSHOT_CACHE_KIB}")
         return connection
 
     @property

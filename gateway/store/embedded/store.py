@@ -14,7 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, ParamSpec, TypeVar
 
-from gateway.limits import STORE_OVERLAY_DEPTH_MAX, STORE_READER_THREADS, STORE_WRITE_PAGES_MAX
+from gateway.limits import (
+    STORE_OVERLAY_DEPTH_MAX,
+    STORE_PREPARED_ON_LOOP_PAGES,
+    STORE_READER_THREADS,
+    STORE_WRITE_PAGES_MAX,
+)
 from gateway.store.base import (
     CommitRequest,
     Committed,
@@ -32,8 +37,6 @@ from gateway.store.embedded.jobs import Job
 
 P = ParamSpec("P")
 T = TypeVar("T")
-PREPARED_ON_LOOP_PAGES = 4
-"""Inline pages hashed and compressed on the loop (10 us each); more go to a thread."""
 
 
 class EmbeddedStore:
@@ -157,7 +160,7 @@ class EmbeddedStore:
             return False
         (only,) = request.namespaces
         return (
-            len(only.pages) <= PREPARED_ON_LOOP_PAGES
+            len(only.pages) <= STORE_PREPARED_ON_LOOP_PAGES
             and self.engine.registry.cached(only.namespace.key) is not None
         )
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
 
-from gateway.limits import STORE_STEP_ROWS_MAX, STORE_STEP_S
+from gateway.limits import STORE_COPY_PAUSES_MAX, STORE_STEP_ROWS_MAX, STORE_STEP_S, STORE_SWEEP_ROWS_AT_ONCE
 from gateway.store.embedded import versions
 from gateway.store.embedded.namespaces import named_row
 from gateway.store.embedded.pool import Pool
@@ -20,8 +19,6 @@ from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 from gateway.store.embedded.writer import Writer
 
-COPY_PAUSES_MAX = 200
-"""A second of pauses: removing goes on, slowly, where copying the log takes longer than that."""
 Row = tuple[int, int]
 """(page, version)"""
 _SCAN = (
@@ -36,8 +33,6 @@ _LOOSE = "SELECT hash, blob FROM content WHERE ns = ? AND refs = 0 AND written <
 _DROP_PAGE = "DELETE FROM page WHERE ns = ? AND page = ? AND version = ? RETURNING hash"
 _DROP_CONTENT = "DELETE FROM content WHERE ns = ? AND hash = ?"
 _DROP_BLOB = "DELETE FROM blob WHERE id = ?"
-_AT_ONCE: Final = 32
-"""Rows between two looks at the clock: some 0.2 ms."""
 _DROP_REFERENCE = "UPDATE content SET refs = refs - 1 WHERE ns = ? AND hash = ?"
 
 
@@ -74,8 +69,8 @@ def drop_pages(rid: int, rows: list[Row]) -> Callable[[WriteTxn], int]:
     def step(txn: WriteTxn) -> int:
         end, count = time.monotonic() + STORE_STEP_S, 0
         while rows:
-            some = [(rid, *row) for row in rows[-_AT_ONCE:]]
-            del rows[-_AT_ONCE:]
+            some = [(rid, *row) for row in rows[-STORE_SWEEP_ROWS_AT_ONCE:]]
+            del rows[-STORE_SWEEP_ROWS_AT_ONCE:]
             digests = txn.cursor.executemany(_DROP_PAGE, some).fetchall()
             txn.cursor.executemany(_DROP_REFERENCE, [(rid, digest) for (digest,) in digests])
             count += len(digests)
@@ -92,7 +87,9 @@ def collect(rid: int, before: int) -> Callable[[WriteTxn], int]:
     def step(txn: WriteTxn) -> int:
         end, count = time.monotonic() + STORE_STEP_S, 0
         rows = ask(txn.cursor, _LOOSE, (rid, before, STORE_STEP_ROWS_MAX))
-        while some := rows[count : count + _AT_ONCE]:  # at least once, however late: 0 says that all is done
+        while some := rows[
+            count : count + STORE_SWEEP_ROWS_AT_ONCE
+        ]:  # at least once, however late: 0 says that all is done
             txn.cursor.executemany(_DROP_CONTENT, [(rid, digest) for digest, _ in some])
             txn.cursor.executemany(_DROP_BLOB, [(blob,) for _, blob in some])
             count += len(some)
@@ -145,7 +142,7 @@ class Steps:
 
     def run(self, step: Callable[[WriteTxn], int]) -> int:
         """One step; what it answered."""
-        for _ in range(COPY_PAUSES_MAX):
+        for _ in range(STORE_COPY_PAUSES_MAX):
             if not self._writer.copying:
                 break
             self._sleep(STORE_STEP_S)

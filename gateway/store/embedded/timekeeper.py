@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.limits import STORE_MOMENTS_MAX, STORE_STEP_ROWS_MAX
+from gateway.limits import STORE_MOMENTS_MAX, STORE_MOMENTS_TRIM_EVERY, STORE_STEP_ROWS_MAX
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 from gateway.store.embedded.writer import Writer
@@ -13,7 +13,6 @@ _TRIM = (
     "DELETE FROM moment WHERE time IN (SELECT time FROM moment ORDER BY time LIMIT "
     "min(?, max(0, (SELECT count(*) FROM moment) - ?)))"
 )
-TRIM_EVERY = 4_096
 
 
 class TimeKeeper:
@@ -33,7 +32,7 @@ class TimeKeeper:
         self._writer.step(_record(now, move=idle and self._still))
         self._jobs, self._still = jobs, idle
         self._calls += 1
-        if self._calls % TRIM_EVERY == 0:
+        if self._calls % STORE_MOMENTS_TRIM_EVERY == 0:
             self._writer.step(
                 lambda txn: txn.cursor.execute(_TRIM, (STORE_STEP_ROWS_MAX * 16, STORE_MOMENTS_MAX))
             )

@@ -27,8 +27,6 @@ from gateway.store.remote.transport import Answer, ended_early
 from gateway.wire import mvstore
 from gateway.wire.mvstore import CommitHead, CommitNamespace, FrameReader
 
-_PAGE_BYTES_UNPACKED_MAX = 1_048_576
-
 
 def frames_of(answer: Answer) -> list[bytes]:
     """The whole frames of an answer's body; what is left over belongs to a frame that broke off."""
@@ -77,7 +75,7 @@ def _page(contents: bytes) -> PageContent:
         return PageContent(answer.version, answer.data)
     try:
         unpacker = zstandard.ZstdDecompressor()
-        data = unpacker.decompress(answer.data, max_output_size=_PAGE_BYTES_UNPACKED_MAX)
+        data = unpacker.decompress(answer.data, max_output_size=limits.STORE_PAGE_BYTES_UNPACKED_MAX)
     except zstandard.ZstdError as error:
         raise BadInput(f"a page that is not zstd: {error}") from error
     return PageContent(answer.version, data)

@@ -13,12 +13,12 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
+from gateway.limits import SALVAGE_PAYLOAD_BYTES_MAX
+
 TABLE: Final = (0x05, 0x0D)
 """Interior and leaf pages of a table with rowids."""
 INDEX: Final = (0x02, 0x0A)
 """Those of an index, or of a table without rowids."""
-PAYLOAD_BYTES_MAX: Final = 1 << 26
-"""Far over what a row of ours can have: a length that a flipped bit made is not believed."""
 _U32: Final = struct.Struct(">I")
 _U16: Final = struct.Struct(">H")
 _INTEGER_BYTES: Final = (0, 1, 2, 3, 4, 6, 8)
@@ -102,7 +102,7 @@ class Walker:
         return Row(number, rowid, record(payload))
 
     def _payload(self, data: bytes, at: int, size: int, *, is_table: bool) -> bytes:
-        if size > PAYLOAD_BYTES_MAX:
+        if size > SALVAGE_PAYLOAD_BYTES_MAX:
             raise Broken(f"its length {size} makes no sense")
         local = local_bytes(size, self.source.page_size, is_table=is_table)
         if at + local > len(data):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from gateway.errors import GatewayError
 from gateway.limits import (
+    UPKEEP_COLLECT_ANYWAY_S,
+    UPKEEP_COLLECT_SHARE,
     UPKEEP_PAGES_MIN,
     UPKEEP_RETRY_S_MAX,
     UPKEEP_RETRY_S_MIN,
@@ -25,10 +27,6 @@ from gateway.limits import (
 )
 from gateway.store.base import Namespace, Store, Version
 from gateway.store.world.schema import Retention
-
-COLLECT_SHARE = 4
-"""A collection waits for a quarter of the database's pages to have been replaced, or a day."""
-COLLECT_ANYWAY_S = 86_400
 
 
 @dataclass(slots=True)
@@ -127,7 +125,9 @@ class Upkeep:
             return bool(ripe)
         assert self._collected_at_s is not None
         waited_s = now_s - self._collected_at_s
-        enough = ripe * COLLECT_SHARE >= self._written.size_pages or waited_s >= COLLECT_ANYWAY_S
+        enough = (
+            ripe * UPKEEP_COLLECT_SHARE >= self._written.size_pages or waited_s >= UPKEEP_COLLECT_ANYWAY_S
+        )
         return enough and waited_s >= self._kept_s
 
     async def _collect(self, now_s: int) -> None:

@@ -12,13 +12,13 @@ from typing import Final
 import apsw
 
 from gateway.errors import ForeignSchema, Unprocessable
+from gateway.limits import FOREIGN_NAMED_MAX
 
 TABLES: Final = frozenset({"meta", "epochs", "frames", "keyframes", "gaps", "marks", "parts", "home"})
 _COMPUTED: Final = re.compile(r"\b(?:CHECK|GENERATED|AS)\b", re.IGNORECASE)
 """In a definition of ours none of these occurs: something is computed for each row."""
 _EXPRESSION: Final = re.compile(r"\(.*\(|\bWHERE\b", re.IGNORECASE | re.DOTALL)
 """In an index: more than a list of columns."""
-_NAMED_MAX: Final = 3
 
 
 def check_readable(connection: apsw.Connection) -> None:
@@ -35,9 +35,9 @@ def check_writable(connection: apsw.Connection) -> None:
     """Raise ``ForeignSchema`` where something would run by itself at each row that is written."""
     found = [_told(*row) for row in _schema(connection) if _runs_by_itself(*row)]
     if found:
-        more = f" and {len(found) - _NAMED_MAX} more" if len(found) > _NAMED_MAX else ""
+        more = f" and {len(found) - FOREIGN_NAMED_MAX} more" if len(found) > FOREIGN_NAMED_MAX else ""
         raise ForeignSchema(
-            f"this database has {', '.join(found[:_NAMED_MAX])}{more}, which would run with what the gateway "
+            f"this database has {', '.join(found[:FOREIGN_NAMED_MAX])}{more}, which would run with what the gateway "
             'writes, so nothing is written to it; it can still be read. `mvgateway sql NAME "DROP …" --write` '
             "takes them away"
         )

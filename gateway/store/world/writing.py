@@ -12,17 +12,15 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
-from gateway.limits import CACHED_STATEMENT_BYTES_MAX
+from gateway.limits import CACHED_STATEMENT_BYTES_MAX, JOURNAL_ROWS_AT_ONCE
 from gateway.store.world.reading import RowHead, first_row, keyframe_at_time
 from gateway.store.world.state import live_records, state_hash
 from gateway.wire.framecodec import QUICK, FrameEncoder, pack_quick
 from gateway.wire.journal import Gap, JournalFrame
 
-_ROWS_AT_ONCE: Final = 12
-"""What a busy journal writes at once, mostly: each count is a statement that the connection keeps, of a KiB or two."""
 _APPEND: Final = [
     "INSERT OR IGNORE INTO frames VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * count)
-    for count in range(1, _ROWS_AT_ONCE + 1)
+    for count in range(1, JOURNAL_ROWS_AT_ONCE + 1)
 ]
 
 

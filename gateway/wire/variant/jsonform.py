@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.errors import Unprocessable
-from gateway.limits import VARIANT_DEPTH_MAX
+from gateway.limits import VARIANT_JSON_DEPTH_MAX
 from gateway.wire.variant.fixed import Fixed
 from gateway.wire.variant.jsonread import on_array, on_object
 from gateway.wire.variant.jsontext import Reader
@@ -37,16 +37,13 @@ from gateway.wire.variant.values import (
     Value,
 )
 
-JSON_DEPTH_MAX = 4 * VARIANT_DEPTH_MAX
-"""A tagged dictionary takes three JSON levels for one of Variant's."""
-
 SAFE_INTEGER = (1 << 53) - 1
 """JavaScript's Number.MAX_SAFE_INTEGER: a larger INT travels as a string."""
 
 
 def from_json(text: str) -> Value:
     """The value whose JSON form is ``text``. Raises ``Unprocessable`` with ``offset`` in characters."""
-    return Reader(text, on_array, on_object, JSON_DEPTH_MAX).read()
+    return Reader(text, on_array, on_object, VARIANT_JSON_DEPTH_MAX).read()
 
 
 def to_json(value: Value) -> str:
