@@ -440,6 +440,11 @@ def split_address(text: str, where: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def in_brackets(host: str) -> str:
+    """A host as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def is_loopback(host: str) -> bool:
     """True for ``localhost``, ``::1`` and 127.0.0.0/8."""
     import ipaddress

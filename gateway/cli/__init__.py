@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from gateway import __version__
+from gateway.cli._parser import Parser
 from gateway.errors import ConfigError, GatewayError, StoreDamaged
 
 __all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "Verb", "build_parser", "main", "verb_names"]
@@ -58,7 +59,7 @@ def load_verb(name: str) -> Verb:
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser with all verbs, or with just the one that is going to run."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mvgateway",
         description="A UDP-based HTTP/3 gateway in front of mvstore: real-time state for multiplayer worlds.",
         epilog="mvgateway VERB --help shows a verb's flags and an example.",

@@ -154,7 +154,7 @@ def _tell(args: argparse.Namespace, publisher: Publisher) -> None:
     else:
         print(
             f"sent {facts['frames']} frames to {args.world} (epoch {facts['epoch']}, tick {facts['tick']}) "
-            f"over {facts['transport']}; durable up to {facts['durable']}, "
+            f"over {facts['transport']}; {_durable(publisher)}, "
             f"{facts['not_durable']} frames are not yet{_dropped(facts['dropped_frames'])}; "
             f"durable lag {_lag(facts['durable_lag_ms'])}"
         )
@@ -168,6 +168,13 @@ def _lag(summary: Mapping[str, float | None]) -> str:
     if summary["p50"] is None:
         return "unknown"
     return f"p50 {summary['p50']:g} ms, p99 {summary['p99']:g} ms, every frame counted"
+
+
+def _durable(publisher: Publisher) -> str:
+    epoch, tick = publisher.durable_order()
+    if not epoch:
+        return "nothing is durable yet"
+    return f"durable up to tick {tick}" + (f" of epoch {epoch}" if epoch != publisher.epoch else "")
 
 
 def _mark(publisher: Publisher) -> dict[str, int] | None:

@@ -26,10 +26,12 @@ async def watch(args: argparse.Namespace) -> int:
     )
     async with subscriber:
         meter = Meter(subscriber)
-        with _live(args, meter):
-            await _until_over(args, subscriber, meter)
-        if not args.json:
-            print(meter.line())
+        try:
+            with _live(args, meter):
+                await _until_over(args, subscriber, meter)
+        finally:  # also at Ctrl-C
+            if not args.json:
+                print(meter.line(), flush=True)
     if subscriber.error is not None:
         raise subscriber.error
     return 0

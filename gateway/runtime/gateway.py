@@ -19,7 +19,7 @@ from typing import Any, cast
 from starlette.types import ASGIApp
 
 from gateway import __version__, limits
-from gateway.config import SETTINGS, Settings, is_loopback, reloadable, split_address
+from gateway.config import SETTINGS, Settings, in_brackets, is_loopback, reloadable, split_address
 from gateway.core.admission import PeerRates, Refusals
 from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
@@ -250,7 +250,7 @@ class Gateway:
 
     def facts(self) -> Mapping[str, Any]:
         """What is printed at start."""
-        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        host, dashboard = in_brackets(self.settings.host), ""
         current = self.certificates.current
         facts: dict[str, Any] = {
             "version": __version__,
@@ -258,19 +258,21 @@ class Gateway:
             "https": f"https://{host}:{self.port} (HTTP/3 on UDP; HTTP/2, HTTP/1.1, WebSocket on TCP)",
         }
         if self.plain_server is not None:
-            plain_host = split_address(self.settings.plain, "--plain")[0]
-            facts["plain"] = (
-                f"http://{plain_host}:{self.plain_server.port} (HTTP/1.1 and h2c, this machine only)"
-            )
+            plain_host = in_brackets(split_address(self.settings.plain, "--plain")[0])
+            dashboard = f"http://{plain_host}:{self.plain_server.port}"
+            facts["plain"] = f"{dashboard} (HTTP/1.1 and h2c, this machine only)"
         if self.admin_server is not None:
-            admin_host = split_address(self.settings.admin_api, "--admin-api")[0]
+            admin_host = in_brackets(split_address(self.settings.admin_api, "--admin-api")[0])
             facts["admin"] = (
                 f"http://{admin_host}:{self.admin_server.port} (the store's admin API, this machine only)"
             )
         if self.worlds.udp is not None:
-            facts["udp"] = f"{self.worlds.udp.address[0]}:{self.worlds.udp.address[1]} (plain UDP publishers)"
+            facts["udp"] = (
+                f"{in_brackets(self.worlds.udp.address[0])}:{self.worlds.udp.address[1]} (plain UDP publishers)"
+            )
         if self.settings.node:
             facts["node"] = self.worlds.holder.node
+        facts["dashboard"] = f"{dashboard or f'https://{host}:{self.port}'}/"
         facts["certificate_sha256"] = current.sha256
         facts["certificate_expires"] = f"{current.not_after:%Y-%m-%d %H:%M} UTC"
         if self.certificates.ca_path is not None:

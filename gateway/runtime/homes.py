@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.config import Settings
+from gateway.config import Settings, in_brackets
 from gateway.core.events import Event, HomeGivenUp, HomeLost, HomeTaken, ignored
 from gateway.core.lease import Verdict, Watch
 from gateway.errors import WorldHeld
@@ -49,7 +49,7 @@ def holder_of(settings: Settings, store: Store, port: int) -> Holder:
 def _own_url(host: str, port: int) -> str:
     if host in ("0.0.0.0", "::", ""):
         host = socket.gethostname()
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return f"https://{in_brackets(host)}:{port}"
 
 
 class Home:

@@ -58,3 +58,26 @@ def test_an_error_becomes_one_line_and_an_exit_code(
     assert cli._guarded(fail, argparse.Namespace(verb="serve")) == code
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == (0 if code == 130 else 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["recoverr", "plaza"], "recover"),
+        (["publish", "plaza", "--takover"], "--takeover"),
+        (["publish", "plaza", "--transport", "websockt"], "websocket"),
+        (["worlds", "lst"], "list"),
+    ],
+)
+def test_a_word_that_is_not_known_gets_the_nearest_that_is(words: list[str], meant: str) -> None:
+    ended = run_cli(*words)
+    assert ended.returncode == 2
+    assert ended.stderr.rstrip().endswith(f"did you mean {meant}?")
+
+
+def test_a_word_like_nothing_else_gets_no_advice() -> None:
+    assert "did you mean" not in run_cli("qqqqqqqq").stderr
+
+
+def test_a_flag_that_a_verb_does_not_know_is_an_error_of_the_verb() -> None:
+    assert "usage: mvgateway verify" in run_cli("verify", "plaza", "--qqqqqq").stderr

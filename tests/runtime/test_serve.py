@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -169,3 +170,26 @@ async def test_the_dashboard_and_health_are_there(start_process: StartProcess) -
         assert (health["status"], health["worlds_open"]) == ("ok", 0)
         await client.post("/v1/worlds/w/frames", content=body(frame(1, {1: b"x"})))
         assert (await client.get("/healthz")).json()["worlds_open"] == 1
+
+
+def test_addresses_are_shown_as_they_can_be_used(start_process: StartProcess) -> None:
+    child = start_process("--host", "::1", "--plain", "[::1]:0").wait_ready()
+    for door in ("https", "plain", "dashboard"):
+        assert re.match(r"https?://\[::1\]:\d+", child.facts[door])
+    assert httpx.get(child.facts["dashboard"]).headers["content-type"].startswith("text/html")
+
+
+def test_watch_says_what_it_saw_also_when_it_is_interrupted(
+    tmp_path: Path, start_process: StartProcess
+) -> None:
+    child = start_process().wait_ready()
+    ca, url = str(tmp_path / "certs" / "ca.pem"), f"https://127.0.0.1:{child.port('https')}"
+    httpx.put(f"{child.base_url}/v1/worlds/w").raise_for_status()
+    command = [sys.executable, "-m", "gateway.cli", "watch", "w", "--url", url, "--ca", ca]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        while not httpx.get(f"{child.base_url}/v1/worlds/w").json()["readers"]:
+            assert watching.poll() is None
+        watching.send_signal(signal.SIGINT)
+        out, _ = watching.communicate(timeout=30)
+    assert watching.returncode == 130
+    assert "0 records" in out

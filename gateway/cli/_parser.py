@@ -1,0 +1,49 @@
+"""The parser of the command line: a word that is not known gets the nearest one that is. Room: cli."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+NEAR = 0.5
+"""How alike two words must be for one to be offered; as for settings (:mod:`gateway.config`)."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Its errors say what was meant, as far as that can be told."""
+
+    def error(self, message: str) -> NoReturn:
+        """Usage, and the error with the nearest word. Ends the process with 2."""
+        super().error(message + self._meant(message))
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As the base, but words left over are an error of the verb that they were given to."""
+        known, left = self.parse_known_args(args, namespace)
+        if left:
+            verb = self._verb(getattr(known, "verb", None)) or self
+            verb.error(f"unrecognized arguments: {' '.join(left)}")
+        return known
+
+    def _verb(self, name: str | None) -> argparse.ArgumentParser | None:
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction) and name in action.choices:
+                found: argparse.ArgumentParser = action.choices[name]
+                return found
+        return None
+
+    def _meant(self, message: str) -> str:
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        if unknown:
+            return _nearest(unknown[1], self._option_string_actions)
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if choice:
+            return _nearest(choice[1], re.findall(r"[\w-]+", choice[2]))
+        return ""
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=NEAR)
+    return f"; did you mean {near[0]}?" if near else ""
