@@ -70,11 +70,12 @@ async def paced(hz: float, seconds: float | None = None) -> AsyncIterator[int]:
 
 
 def _avatars(args: argparse.Namespace) -> Iterator[tuple[Records, bool]]:
+    """The first frame is all there is: who walked here in another run is gone, unless this one goes on with it."""
     avatars = Avatars(args.players, bones=args.bones, hz=args.hz, seed=args.seed)
     tick = 0
     while True:
         tick += 1
-        yield avatars.frame(tick), False
+        yield avatars.frame(tick), tick == 1 and args.epoch is None
 
 
 def frames_of(source: str) -> Iterator[tuple[Records, bool]]:

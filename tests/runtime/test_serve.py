@@ -14,6 +14,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -193,3 +194,28 @@ def test_watch_says_what_it_saw_also_when_it_is_interrupted(
         out, _ = watching.communicate(timeout=30)
     assert watching.returncode == 130
     assert "0 records" in out
+
+
+def test_who_publishes_anew_leaves_no_avatars_of_the_run_before(
+    tmp_path: Path, start_process: StartProcess
+) -> None:
+    child = start_process().wait_ready()
+    ca, url = str(tmp_path / "certs" / "ca.pem"), f"https://127.0.0.1:{child.port('https')}"
+
+    def publish(*flags: str) -> dict[str, Any]:
+        words = ("publish", "w", "--seconds", "0.5", "--json", "--url", url, "--ca", ca, *flags)
+        done = subprocess.run([sys.executable, "-m", "gateway.cli", *words], capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        facts: dict[str, Any] = json.loads(done.stdout)
+        return facts
+
+    def records() -> int:
+        count: int = httpx.get(f"{child.base_url}/v1/worlds/w").json()["records"]
+        return count
+
+    publish("--players", "10")
+    assert records() == 10
+    epoch = publish("--players", "3")["epoch"]
+    assert records() == 3
+    publish("--players", "2", "--epoch", str(epoch))
+    assert records() == 3
