@@ -475,6 +475,8 @@ STORE_TRANSACTION_FAILURES: Final = 2
 """... after so many failures: the first may be of another kind."""
 STORE_COMMIT_PAGE_S: Final = 0.000_5
 """What each page of a commit adds to its deadline; the real store took 0.24 ms a page."""
+STORE_COMMIT_STEP_PAGES: Final = 1_000
+"""Pages of a commit that are put together without a pause: 2 ms in which the event loop does nothing else."""
 STORE_COMMIT_NAMESPACES_MAX: Final = 16
 """mvstore's bound on namespaces of one commit."""
 STORE_LOCK_OWNER_BYTES_MAX: Final = 256
@@ -508,6 +510,14 @@ STORE_ANSWER_FRAME_BYTES_MAX: Final = STORE_PAGE_BYTES_MAX + 256
 """One framed page of an answer: the page, its version and the field names."""
 STORE_SMALL_ANSWER_BYTES_MAX: Final = 1 * MIB
 """Answers that are not pages: statistics, hashes of 100 pages, and changelogs of up to 50,000 pages."""
+STORE_POOL_CONNECTIONS_MAX: Final = 64
+"""Connections to one address of a remote store: as many requests as are under way at once, by HTTP/1.1."""
+STORE_POOL_IDLE_S: Final = 30.0
+"""A connection at rest for longer is closed here, before the server does it just as it is used (75 s at a gateway)."""
+STORE_ANSWER_HEAD_BYTES_MAX: Final = 64 * KIB
+"""The head of a store's answer: ours has some hundred bytes."""
+STORE_JOINED_BYTES_MAX: Final = 64 * KIB
+"""A smaller request body is copied behind its head, and goes out in one write."""
 STORE_H2_BODY_BYTES_MAX: Final = 4 * KIB
 """A larger request body goes by HTTP/1.1 on a connection of its own: httpcore (1.0.9) loses wake-ups where
 several requests of one HTTP/2 connection wait for its window, and they hang."""
@@ -726,6 +736,8 @@ HTTP_BODY_BUFFER_BYTES_MAX: Final = 64 * KIB
 """Bytes of a body that wait for a handler: then reading stops."""
 HTTP_PIECE_BYTES_MAX: Final = 64 * KIB
 """An answer is written in pieces of this size, each when the one before has nearly gone."""
+HTTP_JOINED_BYTES_MAX: Final = 256 * KIB
+"""A smaller piece of an answer is copied behind its head, so that both go out in one call: 30 us of copying at most."""
 TLS_HELLO_BYTES_MAX: Final = 32 * KIB
 """A ClientHello has 200 bytes to 2 KB, with post-quantum keys."""
 TCP_BACKLOG: Final = 1_024

@@ -15,7 +15,7 @@ from gateway.errors import ConfigError
 from gateway.store.base import Store
 from gateway.store.cache import CachedStore
 from gateway.store.embedded import EmbeddedStore, ReadOnlyStore
-from gateway.store.remote import AdminApi, HttpxTransport, RemoteOptions, RemoteStore, Transport
+from gateway.store.remote import AdminApi, HttpxTransport, RemoteOptions, RemoteStore, TcpTransport, Transport
 
 StoreTransport = Literal["auto", "h3", "h2", "h1"]
 
@@ -42,7 +42,7 @@ async def open_store(
     one moment of it, whoever has it open, without a lock or a write).
     ``http://HOST:PORT`` is an mvstore, ``https://HOST:PORT`` a gateway; several addresses of one
     store are separated by commas, and so are those of its admin API (``admin_url``), which are asked in turn. ``transport``: ``auto`` is HTTP/3 with TCP as its fallback for
-    https, and HTTP/2 with HTTP/1.1 as its fallback for http. ``cache_bytes``: pages of a remote
+    https, and HTTP/1.1 for http; over TCP, HTTP/2 is spoken with what speaks nothing else. ``cache_bytes``: pages of a remote
     store kept here (0: none). Raises :class:`ConfigError` for a name that cannot be used.
     """
     if not is_remote(target):
@@ -80,9 +80,11 @@ def _transport(url: str, trust: Trust, choice: StoreTransport) -> Transport:
         return _tcp(url, trust, choice)
     if choice in ("h1", "h2"):
         return _tcp(url, trust, choice)
-    return H3Transport(url, trust=trust, fallback=_tcp(url, trust, "h2") if choice == "auto" else None)
+    return H3Transport(url, trust=trust, fallback=_tcp(url, trust, "auto") if choice == "auto" else None)
 
 
-def _tcp(url: str, trust: Trust, choice: StoreTransport) -> HttpxTransport:
+def _tcp(url: str, trust: Trust, choice: StoreTransport) -> Transport:
     tls = trust.ssl_context() if url.startswith("https://") else None
-    return HttpxTransport(url, tls=tls, http2=choice != "h1")
+    if choice == "h2":
+        return HttpxTransport(url, tls=tls)
+    return TcpTransport(url, tls=tls, http2=choice != "h1")

@@ -17,13 +17,13 @@ from gateway.client.address import Address
 from gateway.client.trust import Trust
 from gateway.errors import StoreUnavailable, TooLarge
 from gateway.quic import Client, ConnectFailed, RequestFailed, connect
-from gateway.store.remote import Answer, Ask, HttpxTransport
+from gateway.store.remote import Answer, Ask, Transport
 
 
 class H3Transport:
     """A :class:`gateway.store.remote.Transport` over QUIC. ``fallback``: the same origin over TCP, if it may be used."""
 
-    def __init__(self, url: str, *, trust: Trust, fallback: HttpxTransport | None = None) -> None:
+    def __init__(self, url: str, *, trust: Trust, fallback: Transport | None = None) -> None:
         self._address = Address.parse(url)
         self._trust = trust
         self._fallback = fallback

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -120,20 +121,50 @@ def inline_pages(request: CommitRequest) -> int:
     return len(inline)
 
 
-def commit_body(request: CommitRequest, *, first: bool) -> bytes:
-    """``/batch/commit``. ``first``: no attempt with this idempotency key was made before."""
-    head = CommitHead(request.idempotency_key, first, len(request.namespaces), request.lock_owner)
-    parts = [mvstore.encode_commit_head(head)]
-    for part in request.namespaces:
-        ns = part.namespace
-        named = CommitNamespace(part.version, ns.key, ns.proof, part.metadata, len(part.pages), part.read_set)
-        parts.append(mvstore.encode_commit_namespace(named))
-        parts.extend(mvstore.encode_commit_page(*page) for page in part.pages)
-    if any(len(part) > limits.STORE_FRAME_BYTES_MAX + mvstore.PREFIX_BYTES for part in parts):
+class CommitBody:
+    """``/batch/commit``: what differs between a first and a later attempt stands in its first frame."""
+
+    __slots__ = ("_head", "_rest")
+
+    def __init__(self, request: CommitRequest, rest: bytes) -> None:
+        self._head = CommitHead(
+            request.idempotency_key, request.first_attempt, len(request.namespaces), request.lock_owner
+        )
+        self._rest = rest
+
+    @classmethod
+    async def of(cls, request: CommitRequest) -> CommitBody:
+        """Made in steps, between which the event loop goes on: a commit may name 50,000 pages."""
+        parts: list[bytes] = []
+        for part in request.namespaces:
+            ns = part.namespace
+            named = CommitNamespace(
+                part.version, ns.key, ns.proof, part.metadata, len(part.pages), part.read_set
+            )
+            parts.append(_framed(mvstore.encode_commit_namespace(named)))
+            for first in range(0, len(part.pages), limits.STORE_COMMIT_STEP_PAGES):
+                if first:
+                    await asyncio.sleep(0)
+                some = part.pages[first : first + limits.STORE_COMMIT_STEP_PAGES]
+                parts.extend(_framed(mvstore.encode_commit_page(*page)) for page in some)
+        return cls(request, b"".join(parts))
+
+    def first(self) -> bytes:
+        """As the request says: it may be the first attempt with its idempotency key."""
+        return _framed(mvstore.encode_commit_head(self._head)) + self._rest
+
+    def later(self) -> bytes:
+        """After an attempt that may have arrived."""
+        head = self._head._replace(allow_skip_idempotency_check=False)
+        return _framed(mvstore.encode_commit_head(head)) + self._rest
+
+
+def _framed(frame: bytes) -> bytes:
+    if len(frame) > limits.STORE_FRAME_BYTES_MAX + mvstore.PREFIX_BYTES:
         raise TooLarge(
             f"a frame of the commit is over {limits.STORE_FRAME_BYTES_MAX} bytes; send no read set"
         )
-    return b"".join(parts)
+    return frame
 
 
 def take_committed(answer: Answer, url: str) -> Committed:

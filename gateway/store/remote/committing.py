@@ -41,11 +41,11 @@ class Committing:
         inline = bodies.inline_pages(request)
         if inline > self._inline_pages:
             request = replace(request, namespaces=[await self._ahead(p) for p in request.namespaces])
-        later = bodies.commit_body(request, first=False)
-        first = bodies.commit_body(request, first=True) if request.first_attempt else later
+        body = await bodies.CommitBody.of(request)
 
         def make(attempt: int) -> Ask:
-            return ask_for("POST", "/batch/commit", None, later if attempt else first)
+            ask = ask_for("POST", "/batch/commit", None, body.later() if attempt else body.first())
+            return ask._replace(again=body.later)
 
         try:
             done = await self._ask(make, sum(len(part.pages) for part in request.namespaces))

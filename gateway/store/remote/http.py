@@ -1,8 +1,9 @@
-"""HTTP/2 and HTTP/1.1 to one origin, by httpx. Room: store.
+"""HTTP/2 and HTTP/1.1 to one origin, by httpx: where HTTP/2 is asked for, or nothing else is spoken. Room: store.
 
 ``http://`` is HTTP/2 with prior knowledge (h2c), which mvstore and the gateway both speak; a
 server that turns out not to is asked by HTTP/1.1 from then on. ``https://`` negotiates by ALPN. Large
-request bodies go by HTTP/1.1, each on a connection of its own.
+request bodies go by HTTP/1.1, each on a connection of its own; one after the other where HTTP/2 is all there is
+(``fallback`` False).
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ _POOL = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive
 class HttpxTransport:
     """A pooled client of one origin (``scheme://host:port``). ``tls``: who is trusted, for https."""
 
-    def __init__(self, url: str, *, tls: ssl.SSLContext | None = None, http2: bool = True) -> None:
+    def __init__(
+        self, url: str, *, tls: ssl.SSLContext | None = None, http2: bool = True, fallback: bool = True
+    ) -> None:
         self._url = url.rstrip("/")
         self._tls = tls
-        self._answered = False
+        self._answered = self._only_h2 = not fallback
+        self._large = asyncio.Lock()
         self._by_h1 = self._new_client(http2=False)
         self._by_h2 = self._new_client(http2=True) if http2 else None
 
@@ -50,7 +54,11 @@ class HttpxTransport:
     async def request(self, ask: Ask, timeout_s: float) -> Answer:
         """Ask once. Raises :class:`StoreUnavailable`."""
         client = self._by_h2
-        if client is None or len(ask.body) > limits.STORE_H2_BODY_BYTES_MAX:
+        is_large = len(ask.body) > limits.STORE_H2_BODY_BYTES_MAX
+        if client is not None and is_large and self._only_h2:
+            async with self._large:
+                return await self._once(client, ask, timeout_s)
+        if client is None or is_large:
             return await self._once(self._by_h1, ask, timeout_s)
         now = asyncio.get_running_loop().time
         until = now() + timeout_s
@@ -60,7 +68,7 @@ class HttpxTransport:
             if self._answered or now() >= until:
                 raise
             # the first request failed by HTTP/2: the server may not speak it in clear text
-            answer = await self._once(self._by_h1, ask, until - now())
+            answer = await self._once(self._by_h1, ask.sent(), until - now())
             self._by_h2 = None
             await client.aclose()
         self._answered = True

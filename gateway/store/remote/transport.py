@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from gateway import errors
@@ -17,7 +17,8 @@ class StoreFailed(StoreUnavailable):
 
 
 class Ask(NamedTuple):
-    """One request. ``replayable``: serving it twice does no harm, so it may go in 0-RTT."""
+    """One request. ``replayable``: serving it twice does no harm, so it may go in 0-RTT. ``again`` makes the body
+    that goes where the first may have arrived; None: there is none that does no harm, or (``replayable``) it is the same."""
 
     method: str
     path: str
@@ -25,6 +26,20 @@ class Ask(NamedTuple):
     body: bytes
     answer_bytes_max: int
     replayable: bool = False
+    again: Callable[[], bytes] | None = None
+
+    @property
+    def may_be_sent_again(self) -> bool:
+        """Whether :meth:`second` does no harm."""
+        return self.replayable or self.again is not None
+
+    def second(self) -> bytes:
+        """The body for another sending of a request that may have been served."""
+        return self.body if self.again is None else self.again()
+
+    def sent(self) -> Ask:
+        """The same request, after it was sent once."""
+        return self if self.again is None else self._replace(body=self.again(), again=None)
 
 
 class Answer(NamedTuple):

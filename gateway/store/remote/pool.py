@@ -1,0 +1,136 @@
+"""Connections to one origin: the one used last is used first, and no more than so many at once. Room: store."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from urllib.parse import urlsplit
+
+from gateway import limits
+from gateway.errors import StoreUnavailable
+from gateway.store.remote.wire import Wire
+
+
+class Pool:
+    """``tls``: who is trusted, for https; None: clear text."""
+
+    def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
+        parts = urlsplit(url)
+        self._url = url
+        self._tls = tls
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if tls is not None else 80)
+        self._idle: list[Wire] = []
+        self._in_use = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @property
+    def connections(self) -> int:
+        """Open ones."""
+        return self._in_use + len(self._idle)
+
+    async def take(self, *, fresh: bool = False) -> tuple[Wire, bool]:
+        """A connection of the caller's own until :meth:`give`, and whether it is new. ``fresh``: those at rest are
+        not to be trusted (the server closed one just now). Raises :class:`StoreUnavailable`; the caller bounds the time."""
+        while self._in_use >= limits.STORE_POOL_CONNECTIONS_MAX:
+            await self._turn()
+        if fresh:
+            self._drop_idle()
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            wire = self._idle.pop()
+            if wire.is_usable and now - wire.idle_since < limits.STORE_POOL_IDLE_S:
+                self._in_use += 1
+                return wire, False
+            wire.close()
+        self._in_use += 1
+        try:
+            return await self._connect(), True
+        except BaseException:
+            self._leave()
+            raise
+
+    async def _turn(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._wake()  # it was this one's turn, and is the next one's now
+            raise
+        finally:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    async def _connect(self) -> Wire:
+        if self._is_closed:
+            raise StoreUnavailable(f"the way to {self._url} was closed")
+        loop = asyncio.get_running_loop()
+        if self._tls is not None:
+            self._tls.set_alpn_protocols(["http/1.1"])
+        try:
+            _, wire = await loop.create_connection(
+                lambda: Wire(self._url, self._lost),
+                self._host,
+                self._port,
+                ssl=self._tls,
+                server_hostname=self._host if self._tls is not None else None,
+            )
+        except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
+            why = str(error) or type(error).__name__
+            raise StoreUnavailable(f"{self._url} cannot be reached: {why}") from error
+        return wire
+
+    def give(self, wire: Wire) -> None:
+        """The caller needs it no more."""
+        if wire.is_usable and not self._is_closed:
+            loop = asyncio.get_running_loop()
+            wire.idle_since = loop.time()
+            self._idle.append(wire)
+            if self._sweep is None:
+                self._sweep = loop.call_later(limits.STORE_POOL_IDLE_S, self._close_idle)
+        else:
+            wire.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._in_use -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def _lost(self, wire: Wire) -> None:
+        if wire in self._idle:
+            self._idle.remove(wire)
+
+    def _close_idle(self) -> None:
+        """Those at rest for long; the oldest stand first."""
+        loop = asyncio.get_running_loop()
+        self._sweep = None
+        old = loop.time() - limits.STORE_POOL_IDLE_S
+        while self._idle and self._idle[0].idle_since <= old:
+            self._idle.pop(0).close()
+        if self._idle:
+            self._sweep = loop.call_at(self._idle[0].idle_since + limits.STORE_POOL_IDLE_S, self._close_idle)
+
+    def _drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for wire in idle:
+            wire.close()
+
+    def close(self) -> None:
+        """Close those at rest; those in use are closed when they are given back. Idempotent."""
+        self._is_closed = True
+        self._drop_idle()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
