@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from gateway.errors import ConfigError, Forbidden, GatewayError
@@ -140,6 +141,7 @@ def normal(origin: str) -> str | None:
     return f"{scheme}://{host}" if port in (None, _PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """True for ``localhost``, 127.0.0.0/8 and ``::1`` (without brackets)."""
     if host == "localhost":

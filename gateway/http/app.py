@@ -28,6 +28,7 @@ from gateway.errors import GatewayError, TooMany
 from gateway.http.answers import AnswerBudget, peer_of_scope
 from gateway.http.bodies import DEFAULT_BOUNDS, BodyBounds
 from gateway.http.budget import ByteBudget
+from gateway.http.dataplane_call import Endpoint
 from gateway.http.metrics import CONTENT_TYPE, Metric, render
 from gateway.http.origins import OriginGuard, refuse
 from gateway.http.problems import on_gateway_error, on_http_exception, status_response
@@ -63,7 +64,7 @@ class Application:
         """How fast each peer may ask; None: as it likes."""
         inner = Router(routes, redirect_slashes=False)
         handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: self._on_gateway_error}
-        app = ExceptionMiddleware(inner, handlers=handlers)
+        app: ASGIApp = _Shortcut(routes, ExceptionMiddleware(inner, handlers=handlers))
         self._app: ASGIApp = app if origins is None else OriginGuard(app, origins)
 
     def _check_rate(self, scope: Scope) -> None:
@@ -124,6 +125,25 @@ class Application:
                 await response(scope, receive, send)
 
 
+class _Shortcut:
+    """ASGI: the page plane by its path alone, before any other route is looked at; its endpoints answer for whatever
+    they raise. All the rest goes to ``app``."""
+
+    def __init__(self, routes: Sequence[BaseRoute], app: ASGIApp) -> None:
+        self._app = app
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        for route in routes:
+            if isinstance(route, Route) and isinstance(route.endpoint, Endpoint):
+                for method in route.methods or ():
+                    self._endpoints.setdefault((method, route.path), route.endpoint)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app: ASGIApp = self._app
+        if scope["type"] == "http":
+            app = self._endpoints.get((scope["method"], scope["path"]), app)
+        await app(scope, receive, send)
+
+
 def _refusing(error: GatewayError) -> ASGIApp:
     """An app that says no to everything."""
 
@@ -150,6 +170,8 @@ class _Body:
     async def discard(self) -> None:
         """Read the rest of the body before the answer ends, to a bound: else a refusal may be lost to
         a reset."""
+        if self._over:
+            return
         left = limits.HTTP_DISCARD_BYTES_MAX
         try:
             async with asyncio.timeout(limits.HTTP_DISCARD_S_MAX):

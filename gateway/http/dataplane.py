@@ -43,14 +43,20 @@ class Counters:
 
 
 def routes(
-    store: Store, *, auto_create: bool = False, wire_zstd: bool = False, counters: Counters | None = None
+    store: Store,
+    *,
+    auto_create: bool = False,
+    wire_zstd: bool = False,
+    near_zstd: bool = True,
+    counters: Counters | None = None,
 ) -> list[Route]:
     """The data plane's routes, for the root of an origin.
 
     ``auto_create``: a namespace that isn't there is made when ``/stat``, ``/batch/read``,
-    ``/batch/write`` or a lock names it. ``wire_zstd``: compress pages for readers that accept it.
+    ``/batch/write`` or a lock names it. ``wire_zstd``: compress pages for readers that accept it;
+    ``near_zstd``: also for those on loopback, whom it costs more time than it saves.
     """
-    plane = DataPlane(store, auto_create, wire_zstd, counters or Counters())
+    plane = DataPlane(store, auto_create, wire_zstd, counters or Counters(), near_zstd=near_zstd)
     return [
         Route("/stat", Endpoint(plane.stat), methods=["GET"]),
         Route("/batch/read", Endpoint(plane.read), methods=["POST"]),
@@ -65,10 +71,14 @@ def routes(
 class DataPlane:
     """The handlers. Each answers its call once, or raises a :class:`GatewayError`."""
 
-    def __init__(self, store: Store, auto_create: bool, wire_zstd: bool, counters: Counters) -> None:
+    def __init__(
+        self, store: Store, auto_create: bool, wire_zstd: bool, counters: Counters, *, near_zstd: bool = True
+    ) -> None:
         self._store = store
         self._auto_create = auto_create
         self._wire_zstd = wire_zstd
+        self._near_zstd = near_zstd
+        self._packer = zstandard.ZstdCompressor(1)
         self.counters = counters
 
     async def _using(self, ns: Namespace, work: Callable[[], Awaitable[T]]) -> T:
@@ -121,7 +131,8 @@ class DataPlane:
             if messages:
                 pages, failed = await self._pages(ns, messages, started=call.started)
                 failure = failed or failure
-                frames = self._page_frames(messages, pages)
+                packs = self._wire_zstd and (self._near_zstd or not call.is_near)
+                frames = self._page_frames(messages, pages, packs=packs)
                 if call.complete and not call.started:
                     self.counters.ended_early += failure is not None
                     await call.answer(200, b"".join(frames), _BYTES + _why(failure))
@@ -166,13 +177,16 @@ class DataPlane:
                     break
         return pages
 
-    def _page_frames(self, messages: list[ReadMessage], pages: list[PageContent]) -> Iterable[bytes]:
+    def _page_frames(
+        self, messages: list[ReadMessage], pages: list[PageContent], *, packs: bool
+    ) -> Iterable[bytes]:
+        """The answers' bytes in pieces, to be joined."""
         for message, page in zip(messages, pages, strict=False):
             version = message.version[:20] if message.hash is not None and page.data else page.version
-            if self._wire_zstd and message.accept_zstd and page.data:
-                yield mvstore.encode_page(version, zstandard.ZstdCompressor(1).compress(page.data), True)
+            if packs and message.accept_zstd and page.data:
+                yield from mvstore.page_pieces(version, self._packer.compress(page.data), True)
             else:
-                yield mvstore.encode_page(version, page.data)
+                yield from mvstore.page_pieces(version, page.data)
 
     # -- /batch/write -------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from gateway import limits
+from gateway.core.origins import is_loopback
 from gateway.errors import BadInput, GatewayError, TooLarge
 from gateway.http.planes import check_page_plane
 from gateway.store.base import Namespace
@@ -60,6 +61,12 @@ class Call:
     def query(self) -> dict[str, str]:
         """The query's fields; the last of a name counts."""
         return dict(parse_qsl(self._scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+    @property
+    def is_near(self) -> bool:
+        """Whether who asks is on this machine."""
+        client = self._scope.get("client")
+        return client is not None and is_loopback(client[0])
 
     @property
     def complete(self) -> bool:

@@ -146,7 +146,7 @@ class Gateway:
             extra_routes=[
                 *entity_routes(self.entities, answers),
                 *recording_routes(self.recordings, self.doors, answers, self.works),
-                *dataplane.routes(self.store, auto_create=True, wire_zstd=True),
+                *dataplane.routes(self.store, auto_create=True, wire_zstd=True, near_zstd=False),
             ],
             metrics=self.metrics.gather,
             health=self.health,

@@ -113,13 +113,15 @@ class PageCache:
                     return entry.content
         return None
 
-    def put(self, key: str, read: PageRead, content: PageContent) -> None:
-        """Keep what a read answered."""
+    def put(self, key: str, reads: Sequence[PageRead], contents: Sequence[PageContent]) -> None:
+        """Keep what reads answered."""
         with self._lock:
             space = self._spaces.get(key)
-            if space is None or read.hash is not None or read.version > space.head:
+            if space is None:
                 return
-            self._hold(space, read.page, content, read.version)
+            for read, content in zip(reads, contents, strict=True):
+                if read.hash is None and read.version <= space.head:
+                    self._hold(space, read.page, content, read.version)
 
     def _hold(self, space: _Space, page: int, content: PageContent, version: Version) -> None:
         entries = space.pages.setdefault(page, [])

@@ -14,18 +14,30 @@ from gateway import limits
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.store.base import Namespace, PageContent, PageRead, Version
 
-Wanted = tuple[PageRead, "asyncio.Future[PageContent]"]
 Fetch = Callable[[Namespace, Sequence[PageRead]], Awaitable[list[PageContent]]]
+Keep = Callable[[str, Sequence[PageRead], Sequence[PageContent]], None]
+
+
+class _Batch:
+    """What travels together. ``found`` has, for each read, its page or why there is none, once ``landed``."""
+
+    __slots__ = ("found", "landed", "ns", "reads")
+
+    def __init__(self, ns: Namespace, landed: asyncio.Future[None]) -> None:
+        self.ns = ns
+        self.reads: list[PageRead] = []
+        self.found: list[PageContent | GatewayError] = []
+        self.landed = landed
 
 
 class SharedReads:
-    """``fetch`` reads upstream; ``keep`` is told each page that came (namespace key, read, content)."""
+    """``fetch`` reads upstream; ``keep`` is told the pages that came (namespace key, reads, contents)."""
 
-    def __init__(self, fetch: Fetch, keep: Callable[[str, PageRead, PageContent], None]) -> None:
+    def __init__(self, fetch: Fetch, keep: Keep) -> None:
         self._fetch = fetch
         self._keep = keep
-        self._flying: dict[tuple[Namespace, PageRead], asyncio.Future[PageContent]] = {}
-        self._waiting: dict[Namespace, deque[Wanted]] = {}
+        self._flying: dict[tuple[Namespace, PageRead], tuple[_Batch, int]] = {}
+        self._waiting: dict[Namespace, deque[_Batch]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._woken = False
         self.shared = 0
@@ -43,46 +55,54 @@ class SharedReads:
     async def read(self, ns: Namespace, reads: Sequence[PageRead], head: Version | None) -> list[PageContent]:
         """The pages, in order. What is above ``head``, or asked by hash, may still change: it is read
         anew for everyone. Raises what the upstream read of one of them raised."""
-        futures = [
+        places = [
             self._shared(ns, read)
             if head is not None and read.hash is None and read.version <= head
             else self._wanted(ns, read)
             for read in reads
         ]
-        for future in futures:
-            if not future.done():
+        pages = []
+        for batch, at in places:
+            if not batch.landed.done():
                 # shielded: one reader that gives up must not take the page from the others
-                await asyncio.shield(future)
-        return [future.result() for future in futures]
+                await asyncio.shield(batch.landed)
+            page = batch.found[at]
+            if isinstance(page, GatewayError):
+                raise page
+            pages.append(page)
+        return pages
 
-    def _shared(self, ns: Namespace, read: PageRead) -> asyncio.Future[PageContent]:
-        future = self._flying.get((ns, read))
-        if future is not None:
+    def _shared(self, ns: Namespace, read: PageRead) -> tuple[_Batch, int]:
+        place = self._flying.get((ns, read))
+        if place is not None:
             self.shared += 1
-            return future
-        future = self._flying[ns, read] = self._wanted(ns, read)
-        return future
+            return place
+        place = self._flying[ns, read] = self._wanted(ns, read)
+        return place
 
-    def _wanted(self, ns: Namespace, read: PageRead) -> asyncio.Future[PageContent]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[PageContent] = loop.create_future()
-        future.add_done_callback(_retrieved)
-        self._waiting.setdefault(ns, deque()).append((read, future))
+    def _wanted(self, ns: Namespace, read: PageRead) -> tuple[_Batch, int]:
+        waiting = self._waiting.get(ns)
+        if waiting is None:
+            waiting = self._waiting[ns] = deque()
+        if not waiting or len(waiting[-1].reads) >= limits.STORE_READ_PAGES_MAX:
+            waiting.append(_Batch(ns, asyncio.get_running_loop().create_future()))
+        batch = waiting[-1]
+        batch.reads.append(read)
         if not self._woken:
             self._woken = True
-            loop.call_soon(self._start)
-        return future
+            asyncio.get_running_loop().call_soon(self._start)
+        return batch, len(batch.reads) - 1
 
     def _start(self) -> None:
         self._woken = False
         while self._waiting and len(self._tasks) < limits.STORE_CACHE_BATCHES_AT_ONCE:
-            ns, reads = next(iter(self._waiting.items()))
-            batch = [reads.popleft() for _ in range(min(len(reads), limits.STORE_READ_PAGES_MAX))]
+            ns, waiting = next(iter(self._waiting.items()))
+            batch = waiting.popleft()
             # to the end of the line, so that one namespace's many reads don't keep others waiting
             del self._waiting[ns]
-            if reads:
-                self._waiting[ns] = reads
-            task = asyncio.get_running_loop().create_task(self._read_batch(ns, batch))
+            if waiting:
+                self._waiting[ns] = waiting
+            task = asyncio.get_running_loop().create_task(self._read_batch(batch))
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
@@ -90,48 +110,38 @@ class SharedReads:
         self._tasks.discard(task)
         self._start()
 
-    async def _read_batch(self, ns: Namespace, batch: list[Wanted]) -> None:
-        self.upstream_batches += 1
-        self.upstream_pages += len(batch)
+    async def _read_batch(self, batch: _Batch) -> None:
         try:
-            pages = await self._fetch(ns, [read for read, _ in batch])
-        except StoreUnavailable as error:
-            self._fail(ns, batch, error)
-        except GatewayError as error:
-            await self._divide(ns, batch, error)
+            batch.found = await self._found(batch.ns, batch.reads)
         except BaseException as error:
-            self._fail(ns, batch, StoreUnavailable(f"the read was given up: {error!r}"))
+            failed = StoreUnavailable(f"the read was given up: {error!r}")
+            batch.found = [failed] * len(batch.reads)
             raise
-        else:
-            self._land(ns, batch, pages)
+        finally:
+            self._land(batch)
 
-    async def _divide(self, ns: Namespace, batch: list[Wanted], error: GatewayError) -> None:
-        """One of the batch cannot be read: find it, so that the others are not refused with it."""
-        if len(batch) == 1:
-            self._fail(ns, batch, error)
-            return
-        half = len(batch) // 2
-        await self._read_batch(ns, batch[:half])
-        await self._read_batch(ns, batch[half:])
+    async def _found(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent | GatewayError]:
+        self.upstream_batches += 1
+        self.upstream_pages += len(reads)
+        try:
+            pages = await self._fetch(ns, reads)
+        except StoreUnavailable as error:
+            return [error] * len(reads)
+        except GatewayError as error:
+            if len(reads) == 1:
+                return [error]
+            # one of the batch cannot be read: find it, so that the others are not refused with it
+            half = len(reads) // 2
+            return [*await self._found(ns, reads[:half]), *await self._found(ns, reads[half:])]
+        if len(pages) != len(reads):
+            return [StoreUnavailable(f"{len(pages)} pages came for {len(reads)} reads")] * len(reads)
+        self._keep(ns.key, reads, pages)
+        return [*pages]
 
-    def _land(self, ns: Namespace, batch: list[Wanted], pages: list[PageContent]) -> None:
-        for (read, future), page in zip(batch, pages, strict=True):
-            self._keep(ns.key, read, page)
-            self._landed(ns, read, future)
-            if not future.done():
-                future.set_result(page)
-
-    def _fail(self, ns: Namespace, batch: list[Wanted], error: GatewayError) -> None:
-        for read, future in batch:
-            self._landed(ns, read, future)
-            if not future.done():
-                future.set_exception(error)
-
-    def _landed(self, ns: Namespace, read: PageRead, future: asyncio.Future[PageContent]) -> None:
-        if self._flying.get((ns, read)) is future:
-            del self._flying[ns, read]
-
-
-def _retrieved(future: asyncio.Future[PageContent]) -> None:
-    if not future.cancelled():
-        future.exception()
+    def _land(self, batch: _Batch) -> None:
+        for read in batch.reads:
+            place = self._flying.get((batch.ns, read))
+            if place is not None and place[0] is batch:
+                del self._flying[batch.ns, read]
+        if not batch.landed.done():
+            batch.landed.set_result(None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from blake3 import blake3
@@ -170,8 +171,21 @@ def proof_ok(key: str, proof: str | None) -> bool:
 # --- requests, as the store reads them ------------------------------------------------------
 
 
+_USUAL_READ = re.compile(
+    rb"\x84\xaapage_index(?:([\x00-\x7f])|\xcc(.)|\xcd(..)|\xce(....))"
+    rb"\xa7version\xb4([0-9a-f]{20})\xa4hash\xc0\xabaccept_zstd([\xc2\xc3])",
+    re.DOTALL,
+)
+"""A read as mvSQLite's client and ours write it: serde's map, in the fields' order, by version."""
+
+
 def decode_read(contents: bytes) -> ReadMessage:
     """``{page_index, version, hash, accept_zstd}``."""
+    usual = _USUAL_READ.fullmatch(contents)
+    if usual is not None:
+        small, one, two, four, version_text, zstd = usual.groups()
+        number = int.from_bytes(small or one or two or four, "big")
+        return ReadMessage(number, version_text.decode("ascii"), None, zstd == b"\xc3")
     page, version, digest, accept_zstd = fields(contents, "page_index", "version", "hash", "accept_zstd")
     return ReadMessage(
         u32(page, "page_index"),
@@ -220,8 +234,19 @@ def decode_commit_namespace(contents: bytes) -> CommitNamespace:
     )
 
 
+_USUAL_COMMIT_PAGE = re.compile(
+    rb"\x83\xaapage_index(?:([\x00-\x7f])|\xcc(.)|\xcd(..)|\xce(....))\xa4hash\xc4\x20(.{32})\xa4data\xc0",
+    re.DOTALL,
+)
+"""A page that was written ahead, as clients name it: there may be 50,000 in a commit."""
+
+
 def decode_commit_page(contents: bytes) -> CommitPage:
     """``{page_index, hash, data}``."""
+    usual = _USUAL_COMMIT_PAGE.fullmatch(contents)
+    if usual is not None:
+        small, one, two, four, ahead = usual.groups()
+        return CommitPage(int.from_bytes(small or one or two or four, "big"), ahead, None)
     page, digest, data = fields(contents, "page_index", "hash", "data")
     inline = None if data is None or data is MISSING else binary(data, "data")
     return CommitPage(u32(page, "page_index"), hash32(digest), inline)
@@ -233,6 +258,27 @@ def decode_commit_page(contents: bytes) -> CommitPage:
 def encode_page(version: str, data: bytes, zstd: bool = False) -> bytes:
     """One framed answer of ``/batch/read``."""
     return frame(pack({"version": version, "data": data, "zstd": zstd}))
+
+
+_PAGE_START: Final = b"\x83\xa7version"
+_PAGE_TAILS: Final = (b"\xa4zstd\xc2", b"\xa4zstd\xc3")
+
+
+def page_pieces(version: str, data: bytes, zstd: bool = False) -> tuple[bytes, bytes, bytes]:
+    """:func:`encode_page` in pieces, of which the second is ``data`` itself, so that a page is copied once only."""
+    size = len(data)
+    if size > 0xFFFF or len(version) > 31:
+        return encode_page(version, data, zstd), b"", b""
+    return _page_head(version, size), data, _PAGE_TAILS[zstd]
+
+
+@lru_cache(maxsize=4_096)
+def _page_head(version: str, size: int) -> bytes:
+    """All before a page's data. Pages of one size and version are many, and their versions few."""
+    name = version.encode("ascii")
+    length = b"\xc4" + size.to_bytes(1, "big") if size < 0x100 else b"\xc5" + size.to_bytes(2, "big")
+    head = b"".join((_PAGE_START, (0xA0 | len(name)).to_bytes(1, "big"), name, b"\xa4data", length))
+    return (len(head) + size + len(_PAGE_TAILS[0])).to_bytes(PREFIX_BYTES, "big") + head
 
 
 def encode_hash(digest: bytes) -> bytes:
@@ -275,13 +321,31 @@ def encode_commit_namespace(head: CommitNamespace) -> bytes:
     return frame(pack(dict(zip(_NAMESPACE_FIELDS, (*head[:5], read_set), strict=True))))
 
 
+_NUMBERS: Final = [pack(number) for number in range(0x100)]
+_AHEAD_HEADS: Final = {
+    size: (57 + size).to_bytes(PREFIX_BYTES, "big") + b"\x83\xaapage_index" for size in (1, 2, 3)
+}
+
+
 def encode_commit_page(page: int, digest: bytes, data: bytes | None) -> bytes:
     """One page's frame within a commit."""
+    if data is None and len(digest) == HASH_BYTES and 0x10000 > page >= 0:
+        number = _NUMBERS[page] if page < 0x100 else b"\xcd" + page.to_bytes(2, "big")
+        return b"".join((_AHEAD_HEADS[len(number)], number, b"\xa4hash\xc4\x20", digest, b"\xa4data\xc0"))
     return frame(pack({"page_index": page, "hash": digest, "data": data}))
+
+
+_USUAL_PAGE: Final = b"\x83\xa7version\xb4"
+_USUAL_DATA: Final = b"\xa4data\xc5"
 
 
 def decode_page(contents: bytes) -> ReadAnswer:
     """``{version, data, zstd}``."""
+    if contents.startswith(_USUAL_PAGE) and contents.startswith(_USUAL_DATA, 30):
+        end = 38 + int.from_bytes(contents[36:38], "big")
+        tail = contents[end:]
+        if tail in _PAGE_TAILS and (version := contents[10:30]).isascii():
+            return ReadAnswer(version.decode("ascii"), contents[38:end], tail == _PAGE_TAILS[1])
     version, data, zstd = fields(contents, "version", "data", "zstd")
     return ReadAnswer(text(version, "version"), binary(data, "data"), flag(zstd, "zstd"))
 

@@ -212,3 +212,45 @@ def test_a_protected_key_opens_to_its_proof_only() -> None:
         assert not mvstore.proof_ok(key, wrong)
     assert not mvstore.proof_ok("name:abcd", proof.hex())
     assert not mvstore.proof_ok("name:nothex", proof.hex())
+
+
+EDGES = (0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1)
+
+
+@pytest.mark.parametrize("page", EDGES)
+def test_the_usual_form_of_a_message_is_read_as_any_other_form(page: int) -> None:
+    """What clients send all the time takes a shorter way: a map in the fields' order."""
+    version, digest = "0123456789abcdef0123", bytes(range(32))
+    read = {"page_index": page, "version": version, "hash": None, "accept_zstd": True}
+    ahead = {"page_index": page, "hash": digest, "data": None}
+    for fields in (read, dict(reversed(read.items()))):
+        assert mvstore.decode_read(packed(fields)) == mvstore.ReadMessage(page, version, None, True)
+    for fields in (ahead, dict(reversed(ahead.items()))):
+        assert mvstore.decode_commit_page(packed(fields)) == mvstore.CommitPage(page, digest, None)
+    assert mvstore.encode_commit_page(page, digest, None) == mvstore.frame(packed(ahead))
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 8_192, 32_768, 65_535, 65_536])
+@pytest.mark.parametrize("version", ["", "0123456789abcdef0123", "x" * 40])
+@pytest.mark.parametrize("zstd", [False, True])
+def test_a_page_in_pieces_is_the_page_and_read_as_any_other_form(size: int, version: str, zstd: bool) -> None:
+    data = bytes(n % 251 for n in range(size))
+    fields = {"version": version, "data": data, "zstd": zstd}
+    assert b"".join(mvstore.page_pieces(version, data, zstd)) == mvstore.frame(packed(fields))
+    for each in (fields, dict(reversed(fields.items()))):
+        assert mvstore.decode_page(packed(each)) == mvstore.ReadAnswer(version, data, zstd)
+
+
+@given(st.binary(max_size=80), st.integers(0, 120), st.integers(0, 255))
+def test_a_usual_message_that_was_hit_is_never_read_as_something_else(
+    noise: bytes, at: int, value: int
+) -> None:
+    whole = bytearray(packed({"version": "0" * 20, "data": noise, "zstd": False}))
+    whole[at % len(whole)] = value
+    try:
+        found = mvstore.decode_page(bytes(whole))
+    except MalformedMessage:
+        return
+    meant = msgpack.unpackb(bytes(whole), raw=False, strict_map_key=False)
+    if isinstance(meant, dict):
+        assert tuple(found) == (meant["version"], meant["data"], meant.get("zstd", False))

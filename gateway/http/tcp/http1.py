@@ -272,9 +272,7 @@ class Http1(Conversation):
             pieces += self._frame(h11.Data(data=data))
         if end:
             pieces += self._frame(h11.EndOfMessage())
-        if sum(map(len, pieces)) <= limits.HTTP_PIECE_BYTES_MAX:
-            pieces = [b"".join(pieces)]
-        for piece in pieces:
+        for piece in _joined(pieces):
             self._out.put(piece)
         self._pump()
 
@@ -455,6 +453,15 @@ class Http1(Conversation):
     def go_away(self) -> None:
         if self._phase in (Phase.IDLE, Phase.HEAD):
             self.close()
+
+
+def _joined(pieces: list[bytes]) -> list[bytes]:
+    """The same bytes: h11 makes a piece of each header, and every piece would be a call of the kernel's. A large
+    body stays as it is, for a copy of it costs more than a call."""
+    large = next((n for n, piece in enumerate(pieces) if len(piece) > limits.HTTP_JOINED_BYTES_MAX), None)
+    if large is None:
+        return [b"".join(pieces)]
+    return [b"".join(pieces[:large]), *pieces[large:]]
 
 
 def plain_head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
