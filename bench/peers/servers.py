@@ -78,13 +78,22 @@ def stock_relay(host: str, port: int, cert: Path, key: Path, prefix: Prefix = ()
 
 
 def caddy(
-    host: str, port: int, upstream: str, cert: Path, key: Path, folder: Path, prefix: Prefix = ()
+    host: str,
+    port: int,
+    upstream: str,
+    cert: Path,
+    key: Path,
+    folder: Path,
+    prefix: Prefix = (),
+    *,
+    plain: int | None = None,
 ) -> Server:
-    """Caddy as HTTP/3 (and HTTP/2) reverse proxy in front of ``upstream``."""
+    """Caddy as HTTP/3 (and HTTP/2) reverse proxy in front of ``upstream``; at the port ``plain`` in clear text, too."""
     config = folder / "Caddyfile"
     config.write_text(
         "{\n admin off\n auto_https off\n servers {\n  protocols h1 h2 h3\n }\n}\n"
         f"https://{host}:{port} {{\n bind {host}\n tls {cert} {key}\n reverse_proxy {upstream}\n}}\n"
+        + (f"http://{host}:{plain} {{\n bind {host}\n reverse_proxy {upstream}\n}}\n" if plain else "")
     )
     return _started(["caddy", "run", "--config", str(config), "--adapter", "caddyfile"], host, port, prefix)
 
