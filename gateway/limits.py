@@ -82,6 +82,8 @@ STALE_DROPPED_MIN: Final = 256
 """Slots that have been served are cut off a queue's front when so many, and most of it, are."""
 JOURNAL_ROW_MESSAGES_MAX: Final = 64
 """Parts that share a row; a larger frame takes several."""
+HOSTS_CACHED_MAX: Final = 64
+"""Host names of which it is remembered whether they are loopback: clients of one machine use two or three."""
 ORIGIN_SHOWN_CHARS_MAX: Final = 128
 """A refusal repeats no more than this of what it refuses."""
 QUERY_FIELDS_MAX: Final = 32
@@ -456,6 +458,8 @@ JOURNAL_ROWS_AT_ONCE: Final = 12
 # --- wire/mvstore ------------------------------------------------------------------------
 STORE_FRAME_BYTES_MAX: Final = 40 * KIB
 """mvstore's bound on one request frame."""
+STORE_PAGE_HEADS_CACHED_MAX: Final = 4_096
+"""What stands before a page's data in an answer, by version and size: 150 bytes each, used again by the pages of one commit."""
 STORE_PAGE_BYTES_MAX: Final = 32_768
 """mvstore's largest page."""
 STORE_PAGE_BYTES_UNPACKED_MAX: Final = 1 * MIB

@@ -21,7 +21,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from gateway.errors import ConfigError, Forbidden, GatewayError
-from gateway.limits import ORIGIN_SHOWN_CHARS_MAX
+from gateway.limits import HOSTS_CACHED_MAX, ORIGIN_SHOWN_CHARS_MAX
 
 ANY = "*"
 FLAG = "--allow-origin"
@@ -141,7 +141,7 @@ def normal(origin: str) -> str | None:
     return f"{scheme}://{host}" if port in (None, _PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
 
-@lru_cache(maxsize=64)
+@lru_cache(HOSTS_CACHED_MAX)
 def is_loopback(host: str) -> bool:
     """True for ``localhost``, 127.0.0.0/8 and ``::1`` (without brackets)."""
     if host == "localhost":

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from blake3 import blake3
 
 from gateway.errors import MalformedMessage, TooLarge
-from gateway.limits import STORE_FRAME_BYTES_MAX
+from gateway.limits import STORE_FRAME_BYTES_MAX, STORE_PAGE_HEADS_CACHED_MAX
 from gateway.wire.mvstore_shape import (
     HASH_BYTES,
     MISSING,
@@ -272,7 +272,7 @@ def page_pieces(version: str, data: bytes, zstd: bool = False) -> tuple[bytes, b
     return _page_head(version, size), data, _PAGE_TAILS[zstd]
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(STORE_PAGE_HEADS_CACHED_MAX)
 def _page_head(version: str, size: int) -> bytes:
     """All before a page's data. Pages of one size and version are many, and their versions few."""
     name = version.encode("ascii")
