@@ -14,8 +14,8 @@ from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import encode_frame
 
 from gateway import limits
-from gateway.quic.h3 import WT_INITIAL_MAX_DATA, WT_INITIAL_MAX_STREAMS_UNI, Http3
 from gateway.quic.h3.credit import MAX_DATA, MAX_STREAMS_UNI
+from gateway.quic.h3.http3 import WT_INITIAL_MAX_DATA, WT_INITIAL_MAX_STREAMS_UNI, Http3
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
 
