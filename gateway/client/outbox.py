@@ -50,6 +50,15 @@ class Outbox:
         self._stale.clear()
         self.put(records, tick)
 
+    def adopt(self, records: Mapping[int, bytes | None], tick: int) -> None:
+        """Others have set these at the gateway: they are the newest values, and it has them."""
+        for key, data in records.items():
+            self._stale.pop(key, None)
+            if data is None:
+                self._values.pop(key, None)
+            else:
+                self._values[key] = Value(tick, data)
+
     def token_for(self, keys: Iterable[int]) -> int:
         """A token for a datagram that carries the newest values of ``keys``."""
         token, self._next_token = self._next_token, self._next_token + 1

@@ -19,7 +19,7 @@ from gateway.client.live import Live, now_us
 from gateway.client.sender import FrameSender, PublisherCounts
 from gateway.core.ports import Link, Mark
 from gateway.errors import BadInput, TooLarge
-from gateway.wire import Control, encode_control
+from gateway.wire import Control, Frame, encode_control
 
 
 class Publisher(Live):
@@ -28,7 +28,8 @@ class Publisher(Live):
     ``stride``: every record is exactly so many bytes and starts with its key (u32, little-endian);
     0: any length. ``takeover`` throws another publisher out. ``epoch`` asks for that run's epoch
     back, with ``resume``, its secret, also while another connection holds it; a reconnect does so by itself.
-    ``on_notice`` is called with what the gateway has to say (a world that is full). Further arguments: :class:`gateway.client.live.Live`.
+    ``on_notice`` is called with what the gateway has to say (a world that is full), ``on_changed`` with records that others
+    changed (key → bytes, None: removed): an entity that went to sleep, or woke; :meth:`records` has them already. Further arguments: :class:`gateway.client.live.Live`.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Publisher(Live):
         takeover: bool = False,
         clock_us: Callable[[], int] = now_us,
         on_notice: Callable[[Control], None] | None = None,
+        on_changed: Callable[[Mapping[int, bytes | None]], None] | None = None,
         **connection: Any,
     ) -> None:
         super().__init__(url, world, **connection)
@@ -52,6 +54,7 @@ class Publisher(Live):
         self.resume = resume
         """The secret by which this epoch is given back while an older connection still holds it; keep it to yourself."""
         self._on_notice = on_notice
+        self._on_changed = on_changed
         self._takeover = takeover
         self._lags = FrameLags(self.counts.durable_lag, self.counts.durable_lag_ticks)
         self._durable_moved = asyncio.Event()
@@ -147,8 +150,18 @@ class Publisher(Live):
     def on_connected(self) -> None:
         if self.link is not None:
             self.link.control(encode_control("lags"))
+            self.link.control(encode_control("changes"))
         if self.counts.frames:
             self.keyframe()
+
+    def on_frame(self, frame: Frame, size_bytes: int) -> None:
+        if frame.epoch != self.epoch:
+            return
+        records = {record.key: record.data for record in frame.records}
+        self._sender.outbox.adopt(records, frame.tick)
+        self.tick = self._sender.tick = max(self.tick, frame.tick)
+        if self._on_changed is not None:
+            self._on_changed(records)
 
     def on_control(self, control: Control) -> None:
         if control.type == "durable":

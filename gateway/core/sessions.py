@@ -103,7 +103,7 @@ class _Session:
 class PublisherSession(_Session):
     """A publisher's: its frames go to the world, with its epoch."""
 
-    __slots__ = ("_late_run", "_newest_tick", "_received_before", "epoch", "wants_lags")
+    __slots__ = ("_late_run", "_newest_tick", "_received_before", "epoch", "wants_changes", "wants_lags")
     role = "publish"
 
     def __init__(self, world: World, link: Link, epoch: int) -> None:
@@ -112,6 +112,8 @@ class PublisherSession(_Session):
         self._received_before = world.counters.received
         self.wants_lags = False
         """It asked to hear when each commit was, to know the lag of every frame."""
+        self.wants_changes = False
+        """It asked for the frames by which the gateway changes the world: an entity goes to sleep, or wakes."""
         self._late_run = 0
         self._newest_tick = 0
 
@@ -121,6 +123,7 @@ class PublisherSession(_Session):
         what = decode_message(message, proportionate=True)
         if isinstance(what, Control):
             self.wants_lags = self.wants_lags or what.type == "lags"
+            self.wants_changes = self.wants_changes or what.type == "changes"
             return
         if what.epoch and what.epoch != self.epoch:
             raise MalformedMessage(

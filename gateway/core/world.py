@@ -361,10 +361,14 @@ class World:
 
     def put(self, records: list[Record], mono: float) -> Frame:
         """Set or remove (data None) records on the gateway's own account, one tick after the
-        newest: they are fanned out and journalled like a frame of the publisher's, which is answered."""
+        newest: they are fanned out and journalled like a frame of the publisher's, which is answered. The publisher
+        is told where it asked for it, or its next keyframe would undo it."""
         state = self.state
         frame = Frame(state.epoch, state.tick + 1, records, parts=1, sent_at=self.wall_us(mono))
-        self.ingest(frame, encode_frame(frame), state.epoch, mono)
+        message = encode_frame(frame)
+        self.ingest(frame, message, state.epoch, mono)
+        if self.publisher is not None and self.publisher.wants_changes:
+            self.publisher.link.send_stream([message])
         return frame
 
     def _tell_refused(self, mono: float) -> None:

@@ -225,6 +225,38 @@ async def test_a_live_record_goes_to_sleep_and_wakes(http: httpx.AsyncClient, ga
             await town.get("goblin:1")
 
 
+@pytest.mark.parametrize("transport", ["webtransport", "websocket"])
+async def test_a_publisher_hears_of_sleep_and_waking_and_its_keyframe_undoes_neither(
+    http: httpx.AsyncClient, gateway: Gateway, transport: Any
+) -> None:
+    more: dict[str, Any] = {
+        "transport": transport,
+        "certificate_sha256": gateway.certificates.current.sha256,
+    }
+    changed: list[Any] = []
+    async with (
+        Publisher(url_of(gateway), "town", on_changed=changed.append, **more) as pub,
+        Subscriber(url_of(gateway), "town", **more) as sub,
+        entities(gateway) as town,
+    ):
+        pub.send({7: b"goblin", 8: b"tree"})
+        await until(lambda: sub.records() == {7: b"goblin", 8: b"tree"})
+        await town.hibernate("goblin:1", 7)
+        await until(lambda: changed == [{7: None}])
+        assert pub.records() == {8: b"tree"}
+        pub.send({8: b"oak"}, keyframe=False)
+        pub.keyframe()
+        await until(lambda: sub.records() == {8: b"oak"})
+        woken = await town.wake("goblin:1")
+        await until(lambda: changed[1:] == [{7: b"goblin"}])
+        assert pub.records() == {7: b"goblin", 8: b"oak"}
+        assert pub.send({7: b"awake"}) > woken["tick"]
+        await until(lambda: sub.records() == {7: b"awake", 8: b"oak"})
+        pub.keyframe()
+        pub.send({8: b"elm"})
+        await until(lambda: sub.records() == {7: b"awake", 8: b"elm"})
+
+
 async def test_a_refused_hibernation_leaves_the_record_live(
     http: httpx.AsyncClient, gateway: Gateway
 ) -> None:
