@@ -131,6 +131,15 @@ class Settings:
         low=1,
         high=100_000,
     )
+    delayed_feeds_max: int = _setting(
+        limits.DELAYED_FEEDS_MAX,
+        "delayed views in all: readers of one world with the same delay share one",
+        low=1,
+        high=100_000,
+    )
+    delayed_feeds_per_world_max: int = _setting(
+        limits.DELAYED_FEEDS_PER_WORLD_MAX, "delays with which one world is watched", low=1, high=100_000
+    )
     marks_per_world_max: int = _setting(limits.MARKS_MAX, "marks of one world", low=1, high=1_000_000)
     entities_per_world_max: int = _setting(
         limits.ENTITIES_PER_WORLD_MAX,

@@ -1109,6 +1109,27 @@ ENTITY_MESSAGE_BYTES_MAX: Final = ENTITY_STATE_BYTES_HIGH + ENTITY_HEAD_BYTES_MA
 VARIANT_JSON_DEPTH_MAX: Final = 4 * VARIANT_DEPTH_MAX
 """A tagged dictionary takes three JSON levels for one of Variant's."""
 
+# --- delayed views -----------------------------------------------------------------------
+DELAYED_FEEDS_MAX: Final = 64
+"""Default of the setting ``delayed_feeds_max``: each holds a state as a world does, and reads the store some times a second."""
+DELAYED_FEEDS_PER_WORLD_MAX: Final = 8
+"""Default of the setting ``delayed_feeds_per_world_max``: a tournament has one delay, or one for the arena and one for the web."""
+DELAYED_AHEAD_S_MAX: Final = 1.5
+"""What comes is read so long before it is shown (three quarters of the delay, where that is shorter): a store that hangs
+for a second is not to be seen."""
+DELAYED_READ_S_MAX: Final = 0.5
+"""Between two readings, a third of what is read ahead where that is less: two requests of the store a second."""
+DELAYED_BYTES_MAX: Final = 8 * MIB
+"""Read and not shown yet, of one feed: half a second of frames of 256 KiB at 60 a second; more is read as it is shown."""
+DELAYED_ROWS_MAX: Final = 256
+"""Rows of one reading: some ten milliseconds on the reading thread, then others have their turn."""
+DELAYED_ROWS_AT_ONCE_MAX: Final = 256
+"""Rows shown in one turn of the loop, after the store was away: some ten milliseconds as well."""
+DELAYED_COME_BACK_MS: Final = 500
+"""A world is closed with its delayed views where others need its place: its readers open it again."""
+DELAYED_STEP_S: Final = 0.004
+"""What comes within is shown together: a quarter of a frame at 60 Hz."""
+
 # --- replay ------------------------------------------------------------------------------
 REPLAY_SPEED_MAX: Final = 64.0
 """Fastest paced replay, either way; beyond it ``max`` gives every frame as fast as it is taken."""

@@ -42,7 +42,8 @@ class Subscriber(Live):
     """Follows one world. ``async for frame in sub`` gives what changed, ``sub.state`` is the whole.
 
     ``zstd`` asks for compressed frames; ``budget_kbps`` bounds what the gateway sends; ``keys``
-    weighs records (key → weight) under a budget; ``follow`` an entity from world to world.
+    weighs records (key → weight) under a budget; ``follow`` an entity from world to world; ``delay_s``: as it
+    was so many seconds ago (0: now).
     ``replay``: the query of a replay session instead of the live one. ``on_message`` is called with
     every :class:`ReceivedFrame` at once; with it nothing is kept for the iterator.
     """
@@ -56,6 +57,7 @@ class Subscriber(Live):
         budget_kbps: int | None = None,
         keys: Mapping[int, float] | None = None,
         follow: str | None = None,
+        delay_s: float = 0.0,
         replay: Mapping[str, object] | None = None,
         on_message: Callable[[ReceivedFrame], None] | None = None,
         on_event: Callable[[Control], None] | None = None,
@@ -67,6 +69,7 @@ class Subscriber(Live):
         self.state = WorldState()
         self.counts = ReaderCounts()
         self._query: dict[str, object] = {"zstd": zstd or None, "budget_kbps": budget_kbps, "follow": follow}
+        self._query["delay_s"] = f"{delay_s:.3f}" if delay_s else None
         self._query["keys"] = _weights_text(keys or {})
         self._replay = replay
         self._on_message = on_message

@@ -261,6 +261,34 @@ class JournalBuffer:
         self._in_flight = None
 
 
+class Unjournalled(JournalBuffer):
+    """Of a world whose frames come from the store: nothing goes there, and only which parts are missing is known."""
+
+    def add(
+        self,
+        epoch: int,
+        tick: int,
+        part: int,
+        parts: int,
+        sent_at: int,
+        message: bytes,
+        mono: float,
+        now_us: int,
+    ) -> bool:
+        """A message that the state took."""
+        self.saw(epoch, tick, part, parts, mono)
+        return False
+
+    def saw(self, epoch: int, tick: int, part: int, parts: int, mono: float) -> None:
+        super().saw(epoch, tick, part, parts, mono)
+        self._gaps.clear()
+
+    def note_gaps(self, mono: float) -> None:
+        """They are in the store already."""
+        super().note_gaps(mono)
+        self._gaps.clear()
+
+
 def _spanning(gaps: list[Gap]) -> list[Gap]:
     """One gap for each epoch, over all of its own: too many to tell apart. Of too many epochs the newest."""
     spans: dict[int, Gap] = {}

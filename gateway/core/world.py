@@ -17,7 +17,7 @@ from gateway.core.capacity import Capacity
 from gateway.core.counters import Counters
 from gateway.core.events import Event, PublisherReplaced, SessionOpened, ignored
 from gateway.core.fanout import FanOut
-from gateway.core.journal import JournalBuffer
+from gateway.core.journal import JournalBuffer, Unjournalled
 from gateway.core.keyframes import SharedKeyframe
 from gateway.core.notices import DurableNotices
 from gateway.core.outgoing import Outgoing, only
@@ -84,10 +84,13 @@ class World:
         last_epoch: int = 0,
         durable: Mark | None = None,
         refusals: Refusals | None = None,
+        delay_s: float = 0.0,
     ) -> None:
         """``state``, ``next_seq``, ``last_epoch`` and ``durable`` are what the store remembers; ``refusals``: where
-        records count that find no room."""
+        records count that find no room. ``delay_s``: what is ingested comes from the store, so much later: it has
+        readers and no publisher, and nothing goes into its journal."""
         self.name = name
+        self.delay_s = delay_s
         self.settings = settings or WorldSettings()
         self._stride = self.settings.stride
         self._capacity = Capacity(self.settings.records_max, self.settings.bytes_max)
@@ -126,7 +129,8 @@ class World:
         self._journal_from(next_seq, durable)
 
     def _journal_from(self, next_seq: int, durable: Mark | None) -> None:
-        self.journal = JournalBuffer(
+        kind = Unjournalled if self.delay_s else JournalBuffer
+        self.journal = kind(
             self._fresh_keyframe,
             self.counters,
             next_seq=next_seq,
@@ -219,7 +223,11 @@ class World:
         self.counters.subscribers += 1
         epoch = self.state.epoch or self.last_epoch
         self.on_event(SessionOpened(self.name, "subscribe", link.transport, link.address, epoch))
-        link.control(self._welcome("subscribe", epoch, link, mono))
+        link.control(
+            self._welcome(
+                "subscribe", epoch, link, mono, **({"delay_s": self.delay_s} if self.delay_s else {})
+            )
+        )
         if self._settled:
             reader.want_keyframe("joined", mono)
         else:
@@ -306,8 +314,10 @@ class World:
             "as its welcome told them if you are the same one"
         )
 
-    def _welcome(self, role: Role, epoch: int, link: Link, mono: float, **more: str) -> bytes:
+    def _welcome(self, role: Role, epoch: int, link: Link, mono: float, **more: Any) -> bytes:
         durable = self.journal.durable
+        if self.delay_s:
+            durable = Mark(self.state.epoch, self.state.tick) if self.state.epoch else None
         return encode_control(
             "welcome",
             world=self.name,

@@ -215,13 +215,21 @@ class FollowSession:
     async def _run(self) -> None:
         try:
             while not self._closed:
-                await self._go(await self._next_world())
+                world, moved_us = await self._next_world()
+                await self._until_seen(moved_us)
+                await self._go(world)
         except GatewayError as error:
             self._real_link.control(encode_error(error))
             self._real_link.close(CloseCode.ERROR, error.message)
 
-    async def _next_world(self) -> str:
-        """Where the entity goes from here, as soon as it has."""
+    async def _until_seen(self, moved_us: int) -> None:
+        """Who sees the world as it was some time ago hears of a move so much later."""
+        delay_s = self._options.delay_s
+        if delay_s:
+            await asyncio.sleep(max(0.0, min(delay_s, moved_us / 1e6 + delay_s - time.time())))
+
+    async def _next_world(self) -> tuple[str, int]:
+        """Where the entity goes from here, as soon as it has, and when it went (µs since 1970)."""
         place = Place("world", self._world)
         news = await self._service.watch(place, Filter(), None)
         looked = False
@@ -233,12 +241,12 @@ class FollowSession:
                 return to
         raise NotFound(f"nothing more is heard of world {self._world}")
 
-    async def _moved_already(self, place: Place) -> str | None:
+    async def _moved_already(self, place: Place) -> tuple[str, int] | None:
         try:
             await self._service.get(place, self._options.follow or "")
         except NotFound as error:
             moved_to = error.facts.get("moved_to")
-            return None if moved_to is None else str(moved_to)
+            return None if moved_to is None else (str(moved_to), int(error.facts.get("moved_at_us", 0)))
         return None
 
     async def _go(self, world: str) -> None:
@@ -291,8 +299,8 @@ class FollowSession:
             self._inner.on_closed(mono)
 
 
-def _moved(changes: Sequence[Change], entity_id: str | None) -> str | None:
+def _moved(changes: Sequence[Change], entity_id: str | None) -> tuple[str, int] | None:
     for change in changes:
         if isinstance(change, Removal) and change.id == entity_id and change.moved_to:
-            return change.moved_to
+            return change.moved_to, change.time_us
     return None

@@ -31,9 +31,11 @@ from gateway.errors import (
     ShuttingDown,
     StoreUnavailable,
     Unprocessable,
+    WorldDeleted,
     WorldFull,
 )
 from gateway.limits import DURABLE_S_MAX
+from gateway.runtime.delayed import Counts, Feeds
 from gateway.runtime.epochs import EpochEnds
 from gateway.runtime.homes import Home, HomeCounts
 from gateway.runtime.homing import Homing
@@ -69,6 +71,7 @@ class WorldHost:
         settings: Settings,
         home: Home,
         rounds: Rounds | None = None,
+        delayed: Counts | None = None,
     ) -> None:
         self.name = name
         self.database = database
@@ -89,6 +92,16 @@ class WorldHost:
         self._closed = False
         self._linger_s = settings.linger_ms / 1_000
         self._readers_max = settings.readers_per_world_max
+        self.feeds = Feeds(
+            self,
+            database.world,
+            world.settings,
+            lambda event: world.on_event(event),
+            Counts() if delayed is None else delayed,
+            feeds_max=settings.delayed_feeds_max,
+            world_feeds_max=settings.delayed_feeds_per_world_max,
+        )
+        """The world as it was some seconds ago, by delay."""
         self._attaching = asyncio.Lock()
         self._epochs = EpochEnds(world, database)
         self.homing.before_given_up = self._epochs.leave
@@ -107,12 +120,13 @@ class WorldHost:
         counts: HomeCounts,
         rounds: Rounds | None = None,
         refusals: Refusals | None = None,
+        delayed: Counts | None = None,
     ) -> WorldHost:
         """Open the world, recovered to its last synced state.
 
         ``create``: its options if it may be made where it is missing; None: ``UnknownWorld`` then.
         ``holder``: this process, as the home of worlds. ``rounds``: where its journal is written together with
-        other worlds'.
+        other worlds'. ``delayed``: where its delayed views count.
         """
         database = await Recording.open(store, name, create=create)
         try:
@@ -139,7 +153,9 @@ class WorldHost:
             durable=None if recovered is None else Mark(recovered.epoch, recovered.tick),
             refusals=refusals,
         )
-        host = cls(name, database, world, settings, Home(name, database.world, holder, counts), rounds)
+        host = cls(
+            name, database, world, settings, Home(name, database.world, holder, counts), rounds, delayed
+        )
         host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
         return host
 
@@ -165,7 +181,8 @@ class WorldHost:
         if options.role == "publish":
             return await self.attach_publisher(options, link, wanted)
         if options.delay_s:
-            raise Unprocessable("a delayed view of a live world is not served here; a delayed replay is")
+            self._check_readers()
+            return await self.feeds.open_session(options, link)
         self._arriving += 1
         try:
             await self.homing.admit_reader()
@@ -173,13 +190,24 @@ class WorldHost:
             self._arriving -= 1
         if self._closed:
             raise ShuttingDown(f"world {self.name} is being closed; connect again", reconnect_after_ms=500)
-        if len(self.world.subscribers) >= self._readers_max:
+        self._check_readers()
+        return self.world.attach_subscriber(link, options, time.monotonic())
+
+    def _check_readers(self) -> None:
+        if len(self.world.subscribers) + self.feeds.readers >= self._readers_max:
             raise Overloaded(
                 f"world {self.name} has {self._readers_max} subscribers, which is the bound; raise --readers-per-world-max",
                 bound="--readers-per-world-max",
                 limit=self._readers_max,
             )
-        return self.world.attach_subscriber(link, options, time.monotonic())
+
+    def has_news(self, since_mono: float) -> bool:
+        """Whether something may have been recorded since then: what others record shows in the store alone."""
+        return not self.homing.held or self.pump.newest_commit >= since_mono
+
+    def gone_by(self, error: WorldDeleted) -> None:
+        """A delayed view's reading found that the world was deleted."""
+        self.on_gone()
 
     def until_us(self, delay_s: float) -> int | None:
         """What was received after it is less than ``delay_s`` old; None where there is no delay. Raises
@@ -277,7 +305,7 @@ class WorldHost:
     @property
     def is_quiet(self) -> bool:
         """True where nobody is attached: it may be closed and opened again unnoticed."""
-        is_busy = self._attaching.locked() or self.homing.in_use or self._arriving > 0
+        is_busy = self._attaching.locked() or self.homing.in_use or self._arriving > 0 or len(self.feeds) > 0
         return self.world.publisher is None and not self.world.subscribers and not is_busy
 
     async def _keep_house(self) -> None:
@@ -311,10 +339,12 @@ class WorldHost:
         """Say ``bye`` to every session."""
         self._closed = True
         self.world.shutdown(reason, reconnect_after_ms)
+        self.feeds.bye(reason, reconnect_after_ms)
 
     async def close(self, timeout_s: float) -> bool:
         """Flush the journal and close the database. False: the last frames were not taken in time."""
         self._closed = True
+        self.feeds.bye("closing", limits.DELAYED_COME_BACK_MS)
         self._housekeeping.cancel()
         flushed = self.is_gone or await self.pump.flush(timeout_s)
         if not flushed:

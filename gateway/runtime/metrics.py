@@ -94,6 +94,7 @@ class Metrics:
         yield self._journal_lags()
         yield self._journal_lag_seconds()
         yield self._readers_by_transport()
+        yield from self._delayed()
         yield self._world_counters()
 
     def _journal_lags(self) -> Metric:
@@ -125,6 +126,28 @@ class Metrics:
             for transport, count in Counter(s.link.transport for s in host.world.subscribers).items()
         ]
         return Metric("mvgateway_readers", "gauge", "Subscribers attached, by transport", tuple(samples))
+
+    def _delayed(self) -> Iterator[Metric]:
+        counts = self._worlds.delayed
+        yield _one(
+            "mvgateway_delayed_feeds", "gauge", "Delayed views open: worlds times delays", counts.feeds
+        )
+        samples = [
+            Sample(readers, {"world": host.name, "delay_s": f"{delay_s:g}"})
+            for host in self._worlds.hosts.values()
+            for delay_s, readers in host.feeds.tell().items()
+        ]
+        text = "Subscribers of delayed views"
+        yield Metric("mvgateway_delayed_readers", "gauge", text, tuple(samples))
+        values = {
+            "feeds_begun": counts.feeds_begun,
+            "readings": counts.readings,
+            "readings_failed": counts.readings_failed,
+            "rows": counts.rows,
+        }
+        yield _labelled(
+            "mvgateway_delayed_events_total", "counter", "What delayed views counted", "what", values
+        )
 
     def _surroundings(self) -> Iterator[Metric]:
         if (lag := self.loop_lag) is not None:

@@ -30,6 +30,7 @@ from gateway.errors import (
     Unprocessable,
     WorldDeleted,
 )
+from gateway.runtime.delayed import Counts
 from gateway.runtime.homes import HomeCounts, holder_of
 from gateway.runtime.host import WorldHost, now_us
 from gateway.runtime.keeping import Keeper, Kept
@@ -79,6 +80,8 @@ class Worlds:
         self.shares = Shares(settings)
         self.holder = holder_of(settings, store, port or settings.port)
         self.home_counts = HomeCounts()
+        self.delayed = Counts()
+        """What the delayed views of all worlds do."""
         self.udp: UdpDoor | None = None
         self.hosts: dict[str, WorldHost] = {}
         self._names = WorldNames(store)
@@ -149,6 +152,7 @@ class Worlds:
                         counts=self.home_counts,
                         rounds=self.rounds,
                         refusals=self.refusals,
+                        delayed=self.delayed,
                     )
                     host.world.on_event = self._saw
                     host.on_gone = partial(self.gone, host)
@@ -391,8 +395,10 @@ class Worlds:
     @property
     def sessions(self) -> int:
         """Publishers and readers attached, of all worlds."""
-        worlds = [host.world for host in self.hosts.values()]
-        return sum(len(world.subscribers) + (world.publisher is not None) for world in worlds)
+        attached = 0
+        for host in self.hosts.values():
+            attached += len(host.world.subscribers) + host.feeds.readers + (host.world.publisher is not None)
+        return attached
 
     def shut_down(self, reason: str, reconnect_after_ms: int) -> None:
         """Refuse what is new and say ``bye`` to every session; the time after which they may come back

@@ -48,10 +48,12 @@ def get(connection: apsw.Connection, entity_id: str) -> Entity:
 def missing(connection: apsw.Connection, entity_id: str) -> NotFound:
     """The exception for an entity that is not there, with where it went if that is known."""
     if is_there(connection):
-        sql = "SELECT moved_to FROM entity_removals WHERE id = ? AND moved_to IS NOT NULL"
-        for (moved_to,) in connection.execute(sql, (entity_id,)):
+        sql = "SELECT moved_to, time_us FROM entity_removals WHERE id = ? AND moved_to IS NOT NULL"
+        for moved_to, moved_at_us in connection.execute(sql, (entity_id,)):
             return NotFound(
-                f"entity {entity_id} has moved to {moved_to}; ask for it there", moved_to=moved_to
+                f"entity {entity_id} has moved to {moved_to}; ask for it there",
+                moved_to=moved_to,
+                moved_at_us=moved_at_us,
             )
     return nowhere(entity_id)
 
