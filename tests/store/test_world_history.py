@@ -12,6 +12,7 @@ from gateway.core.state import WorldState
 from gateway.core.world import World as LiveWorld
 from gateway.core.world import WorldSettings
 from gateway.errors import BadInput, NothingRecorded, UnknownWorld, Unprocessable
+from gateway.limits import JOURNAL_BYTES_MAX
 from gateway.store.base import Namespace
 from gateway.store.database import Database
 from gateway.store.world import FrameCursor, Part, Retention, WorldDatabase
@@ -50,6 +51,8 @@ class Play:
     """A world of ``core`` and its database, and a publisher to whom everything happens that can: late
     parts, lost ticks, restarts, silence, crashes of the gateway. Keeps what live readers had."""
 
+    journal_bytes_max = JOURNAL_BYTES_MAX
+
     def __init__(self, dice: random.Random, stride: int) -> None:
         self.dice = dice
         self.stride = stride
@@ -76,7 +79,7 @@ class Play:
         found = self.made.last()
         self.live = LiveWorld(
             "w",
-            WorldSettings(stride=self.stride),
+            WorldSettings(stride=self.stride, journal_bytes_max=self.journal_bytes_max),
             mono=self.mono,
             now_us=self.now_us,
             state=found and found.state,
