@@ -21,6 +21,7 @@ async def watch(args: argparse.Namespace) -> int:
         args.world,
         zstd=args.zstd,
         budget_kbps=args.budget_kbps,
+        delay_s=args.delay_s,
         on_message=_nothing,
         **connection(args),
     )

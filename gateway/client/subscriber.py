@@ -67,6 +67,8 @@ class Subscriber(Live):
         super().__init__(url, world, **connection)
         self.follows = replay is None
         self.state = WorldState()
+        self.delay_s = 0.0
+        """How far behind the gateway says that it shows the world, in seconds: no less than was asked for."""
         self.counts = ReaderCounts()
         self._query: dict[str, object] = {"zstd": zstd or None, "budget_kbps": budget_kbps, "follow": follow}
         self._query["delay_s"] = f"{delay_s:.3f}" if delay_s else None
@@ -115,6 +117,7 @@ class Subscriber(Live):
 
     def on_welcome(self, link: Link, welcome: Control) -> None:
         self.epoch, self.tick = int(welcome.get("epoch") or 0), int(welcome.get("tick") or 0)
+        self.delay_s = float(welcome.get("delay_s") or 0)
         self.counts.connects += 1
 
     def on_control(self, control: Control) -> None:
@@ -166,7 +169,7 @@ class Subscriber(Live):
             counts.repaired_records += changed
             return
         counts.ticks.see(frame.epoch, frame.tick)
-        counts.latency.add(counts.clock.corrected_ms((now - frame.sent_at) / 1000))
+        counts.latency.add(counts.clock.corrected_ms((now - frame.sent_at) / 1000 - self.delay_s * 1000))
         counts.late_messages += not changed and bool(frame.keys)
 
     def _give(self, frame: Frame, records: dict[int, bytes | None], now: int) -> None:

@@ -127,6 +127,17 @@ def test_parts_of_a_tick_share_a_row_and_the_mark_waits_for_all_of_them() -> Non
     assert late.tick == 2
 
 
+def test_a_row_of_several_parts_is_as_old_as_the_last_of_them() -> None:
+    rig = Rig()
+    rig.publish(1, part=0, parts=2)
+    rig.mono += 5.0
+    rig.publish(1, key=2, part=1, parts=2)
+    batch = rig.take()
+    assert batch is not None
+    assert batch.frames[0].messages[1:]
+    assert batch.frames[0].received_at_us == round(rig.mono * 1e6), "nothing in it is younger than it says"
+
+
 def test_parts_that_never_came_are_recorded_as_a_gap() -> None:
     rig = Rig()
     rig.publish(1)
