@@ -313,6 +313,8 @@ def test_every_bound_has_a_range_and_a_test() -> None:
         "handshakes_per_address_per_s": "tests/quic/test_admission.py",
         "tcp_connections_max": "tests/abuse/test_tcp.py",
         "reader_datagrams_max": "tests/core/test_reader.py",
+        "delayed_feeds_max": "tests/runtime/test_delayed.py",
+        "delayed_feeds_per_world_max": "tests/runtime/test_delayed.py",
     }
     bounds = {s.name for s in SETTINGS if s.name.endswith(("_max", "_per_s", "_per_min")) or "max_" in s.name}
     assert bounds == {row[0] for row in BOUNDS} | set(elsewhere)
