@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
 from gateway.core.reader import Reader
 from gateway.core.state import WorldState
-from gateway.limits import PIECES_MAX, READER_DATAGRAMS_MAX, STREAM_PATIENCE_S
+from gateway.limits import OUTSTANDING_MAX, PIECES_MAX, READER_DATAGRAMS_MAX, STREAM_PATIENCE_S
 from gateway.wire import Frame, Record, decode_frame, encode_frame
 from tests.core.links import RecordingLink
 
@@ -241,3 +243,16 @@ def test_a_link_that_refuses_in_the_middle_leaves_the_rest_waiting() -> None:
     rig.publish({key: bytes(500) for key in range(10)})
     sent = [key for frame in rig.link.frames() for key in frame.keys]
     assert sorted([*sent, *rig.reader.stale]) == list(range(10))
+
+
+@pytest.mark.parametrize("how", ["frames", "repairs"])
+def test_a_value_is_sent_again_once_too_many_messages_after_it_were_never_acknowledged(how: str) -> None:
+    rig = Rig()
+    rig.publish({7: b"rare"})
+    for at in range(OUTSTANDING_MAX):
+        if how == "repairs":
+            rig.reader.mark((1,))
+        rig.publish({1: b"%d" % at}, at / 30)
+    rig.reader.flush(OUTSTANDING_MAX / 30 + 1.0)
+    again = [record for frame in rig.link.frames()[1:] for record in frame.records if record.key == 7]
+    assert [(record.key, record.data) for record in again] == [(7, b"rare")]

@@ -10,12 +10,14 @@ from gateway import limits
 from gateway.core.budget import Budget
 from gateway.core.newest import encode_newest, pick
 from gateway.core.outgoing import Outgoing
+from gateway.core.outlet import Outlet
 from gateway.core.slots import Slots
 from gateway.core.stale import StaleSet, weight_class
 from gateway.core.state import WorldState
 from gateway.core.window import SentWindow
-from gateway.limits import PIECE_SIZES_CACHED_MAX
+from gateway.limits import OUTSTANDING_MAX, PIECE_SIZES_CACHED_MAX
 from gateway.wire import Frame, Record, decode_frame, encode_frame
+from tests.core.links import RecordingLink
 
 # --- the window -------------------------------------------------------------------------
 
@@ -67,6 +69,78 @@ def test_every_key_ends_up_arrived_or_reported(sent: list[tuple[int, ...]], data
         assert fates[last] or key in reported
     assert len(window) == 0
     assert not window._acked
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_what_is_acknowledged_before_it_was_sent_counts_for_nothing(count: int) -> None:
+    window = SentWindow()
+    window.acked(3, count)
+    for key in range(10):
+        window.add((key,))
+    assert [window.lost(token) for token in range(10)] == [(key,) for key in range(10)]
+
+
+def test_an_acknowledgement_of_more_than_was_sent_settles_what_was_and_nothing_later() -> None:
+    window = SentWindow()
+    for key in range(3):
+        window.add((key,))
+    window.acked(0, 5)
+    assert (len(window), window.next_token) == (0, 3)
+    window.add((7,))
+    window.add((8,))
+    assert (window.lost(3), window.lost(4)) == ((7,), (8,))
+
+
+def test_several_are_acknowledged_in_the_middle_and_the_others_are_still_to_be_lost() -> None:
+    window = SentWindow()
+    for key in range(6):
+        window.add((key,))
+    window.acked(2, 3)
+    assert [window.lost(token) for token in range(6)] == [(0,), (1,), (), (), (), (5,)]
+    window.add((9,))
+    window.acked(6, 1)
+    assert len(window) == 0
+
+
+# --- the outlet -------------------------------------------------------------------------
+
+
+def outlet_of(told: list[tuple[int, ...]], link: RecordingLink | None = None) -> Outlet:
+    return Outlet(WorldState(), link or RecordingLink(), None, told.append)
+
+
+def test_what_is_outstanding_beyond_the_bound_counts_as_lost_the_oldest_first() -> None:
+    told: list[tuple[int, ...]] = []
+    outlet = outlet_of(told)
+    for key in range(OUTSTANDING_MAX):
+        assert outlet.send(b"message", (key,))
+    assert told == []
+    assert outlet.send(b"message", (OUTSTANDING_MAX,))
+    assert told == [(0,)]
+    outlet.remember_all(((OUTSTANDING_MAX + 1,), (OUTSTANDING_MAX + 2,)))
+    assert told == [(0,), (1,), (2,)]
+    assert len(outlet.window) == OUTSTANDING_MAX
+
+
+def test_a_stream_that_outlasts_the_bound_is_not_lost_and_no_longer_counted() -> None:
+    told: list[tuple[int, ...]] = []
+    outlet = outlet_of(told)
+    assert outlet.send_stream([b"large"], (7,), 5, 0.0)
+    for _ in range(OUTSTANDING_MAX):
+        assert outlet.send(b"message", (1,))
+    assert told == []
+    assert len(outlet.window) == OUTSTANDING_MAX
+    assert len(outlet.streams) == 1
+
+
+def test_a_link_that_loses_nothing_has_nothing_outstanding() -> None:
+    told: list[tuple[int, ...]] = []
+    outlet = outlet_of(told, RecordingLink(lossy=False))
+    for _ in range(2 * OUTSTANDING_MAX):
+        outlet.send(b"message", (1,))
+    outlet.remember_all(((1,), (2,)))
+    assert (len(outlet.window), told) == (0, [])
+    assert outlet.messages == 2 * OUTSTANDING_MAX + 2
 
 
 # --- the stale set ----------------------------------------------------------------------

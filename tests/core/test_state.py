@@ -220,3 +220,38 @@ def test_a_large_frame_is_read_at_once_so_that_no_world_holds_its_bytes_twice() 
     for tick in (1, 2):
         state.apply(frame(tick, values, stride=16))
         assert state._unread is None
+
+
+def test_what_is_older_than_the_publishers_whole_keyframe_is_gone_and_what_is_as_old_is_taken() -> None:
+    state = WorldState()
+    state.apply(frame(5, {1: b"a"}, keyframe=True, parts=1))
+    assert state.apply(frame(4, {2: b"before"})).changed == ()
+    assert state.apply(frame(5, {3: b"another part of that tick"})).changed == (3,)
+    assert state.apply(frame(6, {2: b"after"})).changed == (2,)
+    assert state.snapshot() == {1: b"a", 2: b"after", 3: b"another part of that tick"}
+
+
+def test_an_older_keyframe_that_comes_late_takes_nothing_away() -> None:
+    state = WorldState()
+    state.apply(frame(5, {1: b"a", 2: b"b"}, keyframe=True, parts=1))
+    assert state.apply(frame(4, {9: b"x"}, keyframe=True, parts=1)) == ((), ())
+    assert state.apply(frame(5, {1: b"a"}, keyframe=True, parts=1)).dropped == ()
+    assert state.snapshot() == {1: b"a", 2: b"b"}
+    assert state.floor == 1 << 32 | 5
+
+
+def test_a_gateways_keyframe_lets_older_values_of_other_keys_come_later() -> None:
+    state = WorldState()
+    message = Frame(1, 5, [Record(1, b"a", 3)], keyframe=True, ticks=True, parts=1)
+    state.apply(decode_frame(encode_frame(message)))
+    assert state.floor == -1
+    assert state.apply(frame(4, {2: b"late"})).changed == (2,)
+
+
+def test_an_older_keyframe_does_not_lower_the_floor_that_a_newer_one_set() -> None:
+    state = WorldState()
+    state.apply(frame(3, {1: b"a"}, keyframe=True, part=0, parts=2))
+    state.apply(frame(5, {1: b"b"}, keyframe=True, parts=1))
+    state.apply(frame(3, {2: b"c"}, keyframe=True, part=1, parts=2))
+    assert state.floor == 1 << 32 | 5
+    assert state.snapshot() == {1: b"b"}

@@ -252,6 +252,38 @@ async def test_a_rollback_leaves_nothing_of_what_it_took_back(watched: Watched) 
     assert await read(cached, taken_back, 1) == [b"old"]
 
 
+@pytest.mark.parametrize("by", ["this gateway", "another"])
+async def test_what_a_rollback_to_an_older_version_took_back_is_not_answered_any_more(
+    watched: Watched, by: str
+) -> None:
+    cached = CachedStore(watched)
+    kept = await commit(cached, {1: b"old", 2: b"two"})
+    taken_back = await commit(cached, {1: b"new"})
+    assert await read(cached, taken_back, 1, 2) == [b"new", b"two"]
+    store = cached if by == "this gateway" else watched.inner
+    await store.lock(NS, "me", kept)
+    await store.unlock(NS, "me", rollback=True)
+    if by == "another":
+        assert (await cached.stat(NS)).version == kept
+    assert await read(cached, taken_back, 1, 2) == [b"old", b"two"]
+    after = await commit(cached, {2: b"other"})
+    assert await read(cached, after, 1, 2) == [b"old", b"other"]
+
+
+async def test_the_owner_of_a_lock_leaves_nothing_in_the_cache(watched: Watched) -> None:
+    cached = CachedStore(watched)
+    before = await commit(cached, {1: b"old"})
+    await cached.lock(NS, "me")
+    part = NamespaceCommit(NS, before, [PageWrite(1, blake3(b"new").digest(), b"new")])
+    await cached.commit(CommitRequest(os.urandom(16), [part], True, "me"))
+    pages = watched.pages
+    assert (await cached.stat(NS)).version == before
+    assert await read(cached, before, 1) == [b"old"]
+    assert watched.pages == pages  # what others see is still good
+    assert (await cached.stat(NS, lock_owner="me")).version > before
+    assert cached.pages.head(NS.key) == before
+
+
 async def test_sqlite_threads_get_cached_pages_without_the_loop(watched: Watched) -> None:
     cached = CachedStore(watched)
     version = await commit(cached, {1: b"x"})

@@ -185,6 +185,22 @@ def test_idempotency_records_go_after_a_day(engine: Engine, clock: Clock) -> Non
     assert engine.commit(request).version > version
 
 
+def test_an_attempt_of_the_last_moment_of_its_hour_is_known_for_a_day_too(
+    engine: Engine, clock: Clock
+) -> None:
+    commit(engine, 1, b"the first of this hour")
+    clock.now += 3_599
+    page = PageWrite(0, blake3(b"x").digest(), b"x")
+    request = CommitRequest(b"a" * 16, [NamespaceCommit(NS, "0" * 20, [page], frozenset())])
+    version = engine.commit(request).version
+    commit(engine, 1, b"another")
+    clock.now += 1
+    commit(engine, 1, b"the next hour")
+    clock.now += 86_399
+    engine.sweep()
+    assert engine.commit(request).version == version
+
+
 def test_commit_without_a_key_keeps_no_record(engine: Engine) -> None:
     page = PageWrite(0, blake3(b"x").digest(), b"x")
     part = NamespaceCommit(NS, "0" * 20, [page], frozenset())

@@ -138,6 +138,32 @@ def test_a_function_that_raises_leaves_nothing_behind(store: MemoryStore) -> Non
 
 
 @pytest.mark.parametrize("single_writer", [False, True])
+def test_pages_that_a_rollback_took_back_do_not_go_with_the_next_commit(
+    store: MemoryStore, single_writer: bool
+) -> None:
+    database = table(store, single_writer=single_writer)
+    database.transact(sql("INSERT INTO t VALUES(1, 'first')"))
+    connection = database.connection
+    connection.execute("PRAGMA cache_size=2")  # so that SQLite hands pages on before it commits
+
+    def fill_and_fail(connection: apsw.Connection) -> None:
+        for number in range(10, 60):
+            connection.execute("INSERT INTO t VALUES(?, zeroblob(6000))", (number,))
+        assert database.pages.dirty
+        connection.execute("INSERT INTO t VALUES(1, 'again')")
+
+    with pytest.raises(apsw.ConstraintError):
+        database.transact(fill_and_fail)
+    assert database.connection is connection
+    assert not database.pages.dirty
+    database.transact(sql("INSERT INTO t VALUES(2, 'second')"))
+    (part,) = store.requests[-1].namespaces
+    assert len(part.pages) <= 2
+    assert Database.open(store, NS).read(sql("SELECT group_concat(id) FROM t")) == "1,2"
+    assert Database.open(store, NS).read(sql("PRAGMA integrity_check")) == "ok"
+
+
+@pytest.mark.parametrize("single_writer", [False, True])
 @pytest.mark.parametrize("statement", ["INSERT INTO t VALUES(1, 'again')", "INSERT INTO absent VALUES(1)"])
 def test_a_statement_that_fails_costs_the_transaction_and_nothing_more(
     store: MemoryStore, single_writer: bool, statement: str

@@ -7,10 +7,12 @@ import random
 import struct
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import MalformedMessage
+from gateway.limits import FRAME_BODY_BYTES_MAX
 from gateway.wire import Frame, Record, encode_frame, split
 from gateway.wire.framechain import join, messages_of
 from gateway.wire.framecodec import (
@@ -190,3 +192,31 @@ def test_after_a_quick_row_the_next_larger_one_stands_alone_and_is_leant_on_agai
         codecs.append(codec)
         assert decoder.decode(codec, body) == row
     assert codecs == [ALONE, COLUMNS, ALONE, ALONE, COLUMNS]
+
+
+def claiming(size: int) -> bytes:
+    """A zstd frame of nothing whose header claims so many bytes (RFC 8878, 3.1.1.1: single segment, 8 bytes of size)."""
+    return b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", size) + b"\x01\0\0"
+
+
+@pytest.mark.parametrize("codec", [ALONE, PREFIXED, COLUMNS])
+@pytest.mark.parametrize("size", [FRAME_BODY_BYTES_MAX + 1, 1 << 40])
+def test_a_row_that_claims_more_than_the_bound_is_refused_by_its_claim(codec: int, size: int) -> None:
+    decoder = FrameDecoder()
+    decoder.decode(*FrameEncoder().encode(avatars(1, count=1)))
+    with pytest.raises(
+        MalformedMessage, match=f"claims {size} bytes and the bound is {FRAME_BODY_BYTES_MAX}"
+    ):
+        decoder.decode(codec, claiming(size))
+
+
+def test_a_row_that_does_not_say_its_size_is_refused() -> None:
+    packed = zstandard.ZstdCompressor(write_content_size=False).compress(b"".join(avatars(1)))
+    with pytest.raises(MalformedMessage, match="claims"):
+        FrameDecoder().decode(ALONE, packed)
+
+
+def test_a_row_of_exactly_the_bound_unpacks() -> None:
+    message = bytes([1]) + bytes(FRAME_BODY_BYTES_MAX - 5)
+    packed = zstandard.ZstdCompressor(level=1).compress(join([message]))
+    assert FrameDecoder().decode(ALONE, packed) == [message]

@@ -65,6 +65,22 @@ def test_a_length_over_the_bound_is_refused_before_its_bytes_come() -> None:
         stream.pull()
 
 
+def test_a_message_of_exactly_the_bound_is_taken() -> None:
+    stream = MessageStream(100)
+    stream.feed(prefix(bytes(100)) + prefix(b"x"))
+    assert list(stream) == [bytes(100), b"x"]
+
+
+def test_a_control_message_of_exactly_the_bound_is_taken_and_one_byte_more_is_refused() -> None:
+    empty = len(encode_control("x", fill=""))
+    message = encode_control("x", fill="." * (CONTROL_MESSAGE_BYTES_MAX - empty))
+    assert len(message) == CONTROL_MESSAGE_BYTES_MAX
+    assert decode_control(message).type == "x"
+    with pytest.raises(MalformedMessage, match=f"{CONTROL_MESSAGE_BYTES_MAX + 1} bytes") as refused:
+        decode_control(encode_control("x", fill="." * (CONTROL_MESSAGE_BYTES_MAX - empty + 1)))
+    assert refused.value.facts["limit"] == CONTROL_MESSAGE_BYTES_MAX
+
+
 def test_a_message_of_no_bytes_is_refused() -> None:
     stream = MessageStream()
     stream.feed(bytes(4))

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import Conflict, Gone, NotFound, Unprocessable
 from gateway.store.base import Namespace, OverlayBase, PageRead, Store
-from tests.store.conformance.kit import A, B, C, D, digest, get, head, new_namespace, put
+from tests.store.conformance.kit import A, B, C, D, digest, get, head, new_namespace, put, shifted
 
 
 async def fork(store: Store, base: Namespace, version: str) -> Namespace:
@@ -156,6 +156,20 @@ class TruncationRules:
         _ = [line async for line in store.truncate_namespace(ns.key, last)]
         with pytest.raises(Conflict):
             await fork(store, ns, first)
+
+    async def test_a_lock_and_a_fork_stand_at_the_mark_and_not_below_it(self, store: Store) -> None:
+        ns = await new_namespace(store)
+        first = (await put(store, ns, {0: A})).version
+        mark = (await put(store, ns, {0: B})).version
+        await put(store, ns, {0: C})
+        _ = [line async for line in store.truncate_namespace(ns.key, mark)]
+        for below in (first, shifted(mark, -1)):
+            with pytest.raises(Conflict):
+                await store.lock(ns, "me", below)
+        assert await get(store, await fork(store, ns, mark), 0) == B
+        await store.lock(ns, "me", mark)
+        assert await head(store, ns) == mark
+        assert await get(store, ns, 0) == B
 
     async def test_trying_a_truncation_changes_nothing(self, store: Store) -> None:
         ns = await new_namespace(store)

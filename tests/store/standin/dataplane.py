@@ -207,7 +207,7 @@ class DataPlane:
         version = value.get("version")
         try:
             at = None if version is None else mvstore.version_of(version)
-            await self._store.engine.lock(self._store._ns(ns_id, proof), owner, at)
+            await self._store.lock(ns_id, proof, owner, at)
         except Conflict as error:
             return Answer(409, b"", _lock_owner(error))
         except (BadInput, TypeError) as error:

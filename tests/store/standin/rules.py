@@ -196,6 +196,12 @@ class StandIn:
     def _ns(self, ns_id: str, proof: str | None = None) -> Namespace:
         return Namespace(self._keys[ns_id], proof)
 
+    async def lock(self, ns_id: str, proof: str | None, owner: str, at: Version | None) -> None:
+        """Lock at the head, or at ``at``, which the mark bounds: the engine below does not know of it."""
+        if at is not None and at < self._mark(ns_id):
+            raise Conflict("the lock's version is before the truncation watermark")
+        await self.engine.lock(self._ns(ns_id, proof), owner, at)
+
     # --- reading -----------------------------------------------------------------------------------
 
     async def stat(
