@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.counters import Counters
-from gateway.core.keyframes import SHARE_S, KeyframeCache
+from gateway.core.keyframes import KeyframeCache
 from gateway.core.outgoing import Outgoing
 from gateway.core.state import WorldState
+from gateway.limits import KEYFRAME_SHARE_S
 from gateway.wire import Frame, Record, decode_frame, encode_frame
 
 
@@ -33,9 +34,9 @@ def test_one_keyframe_serves_all_who_come_within_its_time_and_tells_what_changed
     rig.publish(1, 7, 0.0)
     assert rig.of(0.0) == (1, [])
     rig.publish(2, 8, 0.1)
-    assert rig.of(SHARE_S) == (1, [8])
+    assert rig.of(KEYFRAME_SHARE_S) == (1, [8])
     assert rig.counters.keyframes_encoded == 1
-    assert rig.of(SHARE_S + 0.01) == (2, [])
+    assert rig.of(KEYFRAME_SHARE_S + 0.01) == (2, [])
     assert rig.counters.keyframes_encoded == 2
 
 
@@ -65,7 +66,7 @@ def test_what_changes_after_its_time_is_not_noted_with_it() -> None:
     rig = Rig()
     rig.publish(1, 7, 0.0)
     kept = rig.cache.get(0.0)
-    rig.publish(2, 8, SHARE_S + 0.01)
+    rig.publish(2, 8, KEYFRAME_SHARE_S + 0.01)
     assert not kept.changed
 
 
