@@ -69,6 +69,13 @@ class Settings:
     cert: str = _setting("", "your own certificate chain, a PEM file (needs --key); reloaded when it changes")
     key: str = _setting("", "the private key of --cert, a PEM file")
     insecure_public: bool = _setting(False, "listen beyond loopback although nothing checks who connects")
+    auth_keys: str = _setting(
+        "",
+        "public keys of those who sign tokens: a JWK set, a folder of them, or an https URL; with them every request "
+        "needs a grant, and the gateway may listen anywhere",
+    )
+    auth_audience: str = _setting("", "what the audience (aud) of tokens must name; empty: none may be named")
+    auth_ca: str = _setting("", "CA that the certificate of an --auth-keys URL is checked by, a PEM file")
     allow_origins: tuple[str, ...] = _setting(
         (),
         "web pages that may use the gateway besides its own and this machine's: SCHEME://HOST[:PORT], "
@@ -414,10 +421,14 @@ def _check_together(settings: Settings) -> None:
                 f"{flag_of(name)} {text}: clear text is served on loopback only; use 127.0.0.1:PORT"
             )
     _check_node(settings.node)
-    if not is_loopback(settings.host) and not settings.insecure_public:
+    for name in ("auth_audience", "auth_ca"):
+        if getattr(settings, name) and not settings.auth_keys:
+            raise ConfigError(f"{flag_of(name)} is of use with --auth-keys only; give that, too, or neither")
+    if not is_loopback(settings.host) and not settings.insecure_public and not settings.auth_keys:
         raise ConfigError(
             f"--host {settings.host} is reachable by others and nothing checks who connects; "
-            "say --insecure-public if that is what you want, or listen on 127.0.0.1"
+            "give --auth-keys (mvgateway token keygen makes some), say --insecure-public if that is what you want, "
+            "or listen on 127.0.0.1"
         )
 
 

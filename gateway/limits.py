@@ -1039,6 +1039,27 @@ AUTH_REFRESH_S_MIN: Final = 30.0
 AUTH_REFRESH_S_MAX: Final = 3_600.0
 """And at the most: a key that was taken away does not stay for longer."""
 
+TOKENS_CACHED_MAX: Final = 8_192
+"""Tokens that were found good, by their hash: a check costs 100 us, a look here one."""
+TOKEN_WAIT_S: Final = 2.0
+"""A session without a token has so long to send one: a message's way, and a page that fetches it."""
+TOKEN_WAIT_BYTES_MAX: Final = 128 * KIB
+"""What such a session may have sent besides, until it is open."""
+AUTH_FAILURES_PER_ADDRESS_PER_S: Final = 20
+"""Bad tokens that are looked at for one address, ten seconds' worth at once: 2 ms of CPU a second."""
+SUBJECTS_COUNTED_MAX: Final = 4_096
+"""Subjects whose rates are remembered while they are not at their full."""
+SUBJECTS_SHOWN_MAX: Final = 100
+"""Subjects with metrics of their own; all others together are one more."""
+GRANT_BURST_S: Final = 1.0
+"""What a grant's rates may spend at once: a second's worth."""
+GRANT_PATIENCE_S: Final = 10.0
+"""How long an answer waits for its grant's ``kbps`` before it is given up."""
+REVOKED_MAX: Final = 10_000
+"""What was revoked and is remembered, 150 bytes each. Beyond it the way is to take the key away."""
+STANDING_LOOK_S_MAX: Final = 3_600.0
+"""The longest that a grant's end is waited for without a look at the clock, which may have been set."""
+
 # --- entities ----------------------------------------------------------------------------
 VARIANT_DEPTH_MAX: Final = 1_024
 """Godot's own Variant::MAX_RECURSION_DEPTH: the outermost value is depth 0."""

@@ -109,6 +109,11 @@ class PeerRates:
             del self._buckets[next(iter(self._buckets))]
         return admitted
 
+    def has_left(self, peer: str, now: float) -> bool:
+        """Whether :meth:`admits` would take one; takes none."""
+        left, since = self._buckets.get(peer, (self.burst, now))
+        return left + (now - since) * self.per_s >= 1.0
+
     def take(self, peer: str, now: float) -> None:
         """As :meth:`admits`, or :class:`TooMany`."""
         if not self.admits(peer, now):

@@ -98,6 +98,8 @@ class Grant:
     jti: str = field(default="", repr=False)
     kid: str = ""
     expires_s: float = math.inf
+    issued_s: float | None = None
+    """When it was signed (``iat``), Unix seconds; None: nobody said."""
 
     def patterns(self, verb: str) -> tuple[str, ...]:
         """The patterns that it holds for one of :data:`VERBS`."""
@@ -204,7 +206,16 @@ class Scope:
                 return name
         return None
 
-    def grant(self, key: Scope | None, *, subject: str, jti: str, kid: str, expires_s: float) -> Grant:
+    def grant(
+        self,
+        key: Scope | None,
+        *,
+        subject: str,
+        jti: str,
+        kid: str,
+        expires_s: float,
+        issued_s: float | None = None,
+    ) -> Grant:
         """The grant that a token with this claim is, by a key of the scope ``key`` (None: of every scope). What the
         token leaves open and the key bounds, the key's bound holds for. Raises :class:`GrantRefused`."""
         over = None if key is None else self.excess(key)
@@ -226,6 +237,7 @@ class Scope:
             jti=jti,
             kid=kid,
             expires_s=expires_s,
+            issued_s=issued_s,
         )
 
 

@@ -85,7 +85,7 @@ _TABLE: Final[tuple[tuple[Iterable[str], str, Maker], ...]] = (
     (_GET, "/readyz", _plain(OPEN)),
     (_GET, r"/certificate\.sha256", _plain(OPEN)),
     (_GET, "/metrics", _plain("admin", METRICS)),
-    (("DELETE",), "/v1/grants/[^/]+", _plain("admin", GRANTS)),
+    (("DELETE",), "/v1/grants/.+", _plain("admin", GRANTS)),
     (_GET, "/v1/worlds", _plain(ANY)),
     (_GET, _WORLD, _named(SEE)),
     (("PUT", "PATCH", "DELETE"), _WORLD, _named("admin")),

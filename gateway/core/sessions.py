@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.events import SessionClosed
+from gateway.core.gate import hand_on
 from gateway.core.inbox import Inbox
 from gateway.core.options import FOCUS_WEIGHT, parse_weights
 from gateway.core.ports import CloseCode, Link, Role
@@ -124,6 +125,7 @@ class PublisherSession(_Session):
         if isinstance(what, Control):
             self.wants_lags = self.wants_lags or what.type == "lags"
             self.wants_changes = self.wants_changes or what.type == "changes"
+            hand_on(what, self.link)
             return
         if what.epoch and what.epoch != self.epoch:
             raise MalformedMessage(
@@ -192,6 +194,7 @@ class SubscriberSession(_Session):
             )
         if what.type == "focus":
             self.reader.set_weights(focus_weights(what))
+        hand_on(what, self.link)
 
     def on_lost(self, token: int) -> None:
         self.reader.on_lost(token)

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
 from gateway.core.admission import PeerRates, Refusals
+from gateway.core.gate import Gate
 from gateway.core.origins import Origins
 from gateway.core.ports import Doors, Worlds
 from gateway.errors import GatewayError, TooMany
@@ -29,6 +30,7 @@ from gateway.http.answers import AnswerBudget, peer_of_scope
 from gateway.http.bodies import DEFAULT_BOUNDS, BodyBounds
 from gateway.http.budget import ByteBudget
 from gateway.http.dataplane_call import Endpoint
+from gateway.http.guard import AccessGuard
 from gateway.http.metrics import CONTENT_TYPE, Metric, render
 from gateway.http.origins import OriginGuard, refuse
 from gateway.http.problems import on_gateway_error, on_http_exception, status_response
@@ -40,6 +42,8 @@ log = logging.getLogger("mvgateway.http")
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 """On every answer: what a peer stored is never taken for a script or a page."""
+NO_REFERRER = (b"referrer-policy", b"no-referrer")
+"""Where there are tokens: no page's address, in which one may stand, is told to another site."""
 PAGE_PLANE = ("/stat", "/batch/", "/time2version", "/nslock/")
 WEB_FILES = {"/": ("index.html", "text/html; charset=utf-8")}
 
@@ -48,10 +52,15 @@ class Application:
     """The app with its guard: counts answers, catches what no handler foresaw, ends bodies cleanly.
 
     ``origins``: which web pages are served; None: whoever can reach it. ``refusals``: where bounds' refusals count.
+    ``gate``: who may do what; None: everybody everything.
     """
 
     def __init__(
-        self, routes: Sequence[BaseRoute], origins: Origins | None = None, refusals: Refusals | None = None
+        self,
+        routes: Sequence[BaseRoute],
+        origins: Origins | None = None,
+        refusals: Refusals | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.refusals = Refusals() if refusals is None else refusals
         self.answers: dict[int, int] = {}
@@ -62,9 +71,11 @@ class Application:
         self.failures = 0
         self.rates: PeerRates | None = None
         """How fast each peer may ask; None: as it likes."""
+        self._always = (NOSNIFF,) if gate is None else (NOSNIFF, NO_REFERRER)
         inner = Router(routes, redirect_slashes=False)
         handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: self._on_gateway_error}
         app: ASGIApp = _Shortcut(routes, ExceptionMiddleware(inner, handlers=handlers))
+        app = AccessGuard(app, gate)
         self._app: ASGIApp = app if origins is None else OriginGuard(app, origins)
 
     def _check_rate(self, scope: Scope) -> None:
@@ -103,7 +114,7 @@ class Application:
                 status = message["status"]
                 self.answers[status] = self.answers.get(status, 0) + 1
                 body.answered = True
-                message = {**message, "headers": [*message.get("headers", ()), NOSNIFF]}
+                message = {**message, "headers": [*message.get("headers", ()), *self._always]}
             elif message["type"] == "http.response.body" and not message.get("more_body", False):
                 await body.discard()
             await send(message)
@@ -203,6 +214,7 @@ def build_app(
     origins: Origins | None = None,
     refusals: Refusals | None = None,
     answers: AnswerBudget | None = None,
+    gate: Gate | None = None,
 ) -> Application:
     """The app. ``health`` answers ``{"status": "ok" | ...}`` (anything else than ok: 503), ``ready``
     ``{"ready": bool, ...}`` (false: 503, with what is missing);
@@ -240,6 +252,7 @@ def build_app(
         ],
         origins,
         refusals,
+        gate,
     )
     app.unfinished.bytes_max = max(unfinished_bytes_max, message_bytes_max * 5 // 4)
     app.bodies = bodies

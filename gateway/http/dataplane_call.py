@@ -18,6 +18,8 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from gateway import limits
+from gateway.core.gate import check_current
+from gateway.core.grants import Need
 from gateway.core.origins import is_loopback
 from gateway.errors import BadInput, GatewayError, TooLarge
 from gateway.http.planes import check_page_plane
@@ -49,12 +51,14 @@ class Call:
     # -- the request --------------------------------------------------------------------------
 
     def namespace(self) -> Namespace:
-        """The namespace that the headers name. Raises :class:`BadInput` where they name none."""
+        """The namespace that the headers name. Raises :class:`BadInput` where they name none, ``GrantRefused`` where it
+        is none of whoever asks."""
         key = self._headers.get(b"x-namespace-key")
         if key is None:
             raise BadInput("this operation requires the header x-namespace-key")
         if not key.isascii():
             raise BadInput("x-namespace-key is not ASCII")
+        check_current(Need("store", (key.decode("ascii"),)))
         proof = self._headers.get(b"x-namespace-hashproof")
         return Namespace(key.decode("ascii"), None if proof is None else proof.decode("latin-1"))
 

@@ -16,8 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway import limits
+from gateway.core.gate import Standing
+from gateway.core.grants import Grant
 from gateway.core.ports import CloseCode, OneByOne, Session, Transport
 from gateway.http.linkwindow import LinkWindow
+from gateway.wire.control import Control
 
 
 class Sink(Protocol):
@@ -50,6 +53,11 @@ class TcpLink(OneByOne):
     ) -> None:
         self._transport: Transport = transport
         self.address = ""
+        self.standing: Standing | None = None
+        """The grant that the request of this session was let in by, where its door has asked for it already."""
+        self.certificate: Grant | None = None
+        """The grant of the connection's client certificate."""
+        self.on_token: Callable[[Control], None] | None = None
         self._message_bytes_max = message_bytes_max
         self._sink = sink
         self._clock = clock

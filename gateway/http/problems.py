@@ -1,4 +1,4 @@
-"""Refusals as RFC 9457 problem documents, and as session close codes. Room: http."""
+"""Refusals as RFC 9457 problem documents. Room: http."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.core.ports import CloseCode
-from gateway.errors import GatewayError, MalformedMessage, PublisherPresent, ShuttingDown, WorldHeld
+from gateway.core.gate import challenge_of
+from gateway.errors import GatewayError
 
 PROBLEM_TYPE = "application/problem+json"
 FRAMES_TYPE = "application/vnd.mvgateway.frames"
@@ -22,6 +22,8 @@ def problem_response(error: GatewayError, headers: Mapping[str, str] | None = No
     extra = dict(headers or {})
     if error.retry and error.status in (429, 503):
         extra.setdefault("retry-after", "1")
+    if error.status == 401:
+        extra.setdefault("www-authenticate", challenge_of(error))
     return Response(json.dumps(error.problem()).encode(), error.status, extra, PROBLEM_TYPE)
 
 
@@ -57,16 +59,3 @@ async def on_gateway_error(request: Request, error: Exception) -> Response:
     """What a handler raised of the house's own tree."""
     assert isinstance(error, GatewayError)
     return problem_response(error)
-
-
-def close_code(error: GatewayError) -> CloseCode:
-    """The session close code that an error maps to."""
-    if isinstance(error, PublisherPresent):
-        return CloseCode.PUBLISHER_PRESENT
-    if isinstance(error, WorldHeld):
-        return CloseCode.HELD_ELSEWHERE
-    if isinstance(error, MalformedMessage):
-        return CloseCode.MALFORMED
-    if isinstance(error, ShuttingDown):
-        return CloseCode.SHUTTING_DOWN
-    return CloseCode.ERROR

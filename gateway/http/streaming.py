@@ -76,6 +76,7 @@ class StreamingDoor:
         sink.hold()
         link = TcpLink("sse" if events else "http", _message_bytes_max(events), sink)
         link.address = address_text(*(scope.get("client") or ("", 0)))
+        link.standing = scope.get("standing")
         session = await self._doors.open_at(request.url.path, request.url.query, dict(request.headers), link)
         link.attach(session)
         try:

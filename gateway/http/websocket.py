@@ -13,12 +13,12 @@ import time
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import limits
+from gateway.core.closing import close_code
 from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, Doors, Session
 from gateway.errors import GatewayError, TooMany
 from gateway.http.asgi_sink import AsgiSink
 from gateway.http.links import Sink, TcpLink
-from gateway.http.problems import close_code
 from gateway.http.tcp.websocket import frame_head
 from gateway.http.tcp.wire import Wire, session_on
 from gateway.wire import encode_error

@@ -11,16 +11,13 @@ from aioquic.h3.connection import ErrorCode
 from aioquic.quic import events
 
 from gateway import limits
+from gateway.core.closing import close_code
 from gateway.core.origins import Misdirected
-from gateway.core.ports import CloseCode
 from gateway.errors import (
     BadInput,
     GatewayError,
-    MalformedMessage,
     Overloaded,
-    PublisherPresent,
     ShuttingDown,
-    WorldHeld,
 )
 from gateway.quic.connection.base import Connection
 from gateway.quic.h3.asgi import SAFE_METHODS, Exchange, Malformed, problem_response, request_scope
@@ -254,16 +251,3 @@ def _look(peer: ref[ServerPeer]) -> None:
     held = peer()
     if held is not None and held.ended is None:
         held.look_after_silence()
-
-
-def close_code(error: GatewayError) -> CloseCode:
-    """The session close code that goes with an error."""
-    if isinstance(error, PublisherPresent):
-        return CloseCode.PUBLISHER_PRESENT
-    if isinstance(error, WorldHeld):
-        return CloseCode.HELD_ELSEWHERE
-    if isinstance(error, MalformedMessage):
-        return CloseCode.MALFORMED
-    if isinstance(error, ShuttingDown):
-        return CloseCode.SHUTTING_DOWN
-    return CloseCode.ERROR

@@ -6,13 +6,19 @@ Implements :class:`gateway.core.ports.Doors`. Other rooms add their paths by :me
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
-from gateway.core.admission import Refusals
+from gateway.core.admission import Refusals, host_of, peer_of
+from gateway.core.gate import Asked, Gate, Standing, credentials_of, current
+from gateway.core.grants import Grant
 from gateway.core.options import parse_live_query
 from gateway.core.origins import Origins
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import GatewayError, NotFound
+from gateway.runtime.access.sessions import AwaitedSession, GrantedSession, renews
 from gateway.runtime.events import EventLog
 from gateway.runtime.worlds import Worlds
 from gateway.wire import world_name
@@ -29,6 +35,7 @@ class Doors:
 
     ``origins``: which web pages may open WebTransport sessions, None for all; requests over HTTP
     have passed the same rule before they come here. ``events``: where refusals are written down.
+    ``gate``: who may open what, None: everybody everything; streams over HTTP bring their standing along.
     """
 
     def __init__(
@@ -37,11 +44,13 @@ class Doors:
         origins: Origins | None = None,
         refusals: Refusals | None = None,
         events: EventLog | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._worlds = worlds
         self._origins = origins
         self._refusals = Refusals() if refusals is None else refusals
         self._events = events
+        self._gate = gate
         self._openers: dict[str, Opener] = {"live": self._live}
         self.follow: Follower | None = None
         """Opens a subscription with ``follow=ENTITY``; None: it stays in its world."""
@@ -51,8 +60,17 @@ class Doors:
         self._openers[suffix] = opener
 
     async def open_at(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+        with self._noted(path, link):
+            self._check_origin(headers, link)
+            if self._gate is None:
+                return await self._open(path, credentials_of((), query)[1], headers, link)
+            return await self._open_granted(self._gate, path, query, headers, link)
+
+    @contextmanager
+    def _noted(self, path: str, link: Link) -> Iterator[None]:
+        """Write a refusal down, and count it."""
         try:
-            return await self._open_at(path, query, headers, link)
+            yield
         except GatewayError as error:
             self._refusals.note(error)
             if self._events is not None:
@@ -60,18 +78,96 @@ class Doors:
                                   address=link.address, code=error.code, why=error.message)  # fmt: skip
             raise
 
-    async def _open_at(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+    def _check_origin(self, headers: Mapping[str, str], link: Link) -> None:
         if self._origins is not None and link.transport == "webtransport":
             self._origins.check("https", headers.get("host", ""), headers.get("origin"))
             self._origins.check_fetch(headers, headers.get("origin"), page=False)
+
+    # -- who may --------------------------------------------------------------------------
+
+    async def _open_granted(
+        self, gate: Gate, path: str, query: str, headers: Mapping[str, str], link: Link
+    ) -> Session:
+        standing: Standing | None = getattr(link, "standing", None)
+        peer = peer_of(host_of(link.address))
+        if standing is None:
+            token, query = credentials_of(headers.items(), query)
+            certificate: Grant | None = getattr(link, "certificate", None)
+
+            def admit(token: str | None) -> Standing:
+                found = gate.admit(Asked("GET", path, query, peer, token, certificate))
+                if found is None:
+                    raise self._nothing_at(path)
+                return found
+
+            if token is None and certificate is None and link.transport in ("webtransport", "websocket"):
+                return AwaitedSession(
+                    link, admit, partial(self._open_late, gate, path, query, headers, link, peer)
+                )
+            standing = admit(token)
+        return await self._open_under(standing, gate, path, query, headers, link, peer)
+
+    async def _open_late(
+        self,
+        gate: Gate,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        link: Link,
+        peer: str,
+        standing: Standing,
+    ) -> Session:
+        with self._noted(path, link):
+            return await self._open_under(standing, gate, path, query, headers, link, peer)
+
+    async def _open_under(
+        self,
+        standing: Standing,
+        gate: Gate,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        link: Link,
+        peer: str,
+    ) -> Session:
+        """Open it in the name of that standing, which is over with it."""
+        before = current.set(standing)
+        try:
+            link.on_token = renews(gate, standing, link, peer)  # type: ignore[attr-defined]
+            inner = await self._open(path, query, headers, link)
+        except BaseException:
+            standing.over()
+            raise
+        finally:
+            current.reset(before)
+        return GrantedSession(inner, link, standing)
+
+    # -- what there is --------------------------------------------------------------------
+
+    async def _open(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
         match = re.fullmatch(r"/v1/worlds/([^/]+)/(.+)", path)
         opener = self._openers.get(match[2]) if match else None
         if match is None or opener is None:
-            raise NotFound(f"no session is served at {path[:128]}; sessions are at /v1/worlds/WORLD/live")
+            raise self._nothing_at(path)
         return await opener(world_name(match[1]), query, headers, link)
 
+    @staticmethod
+    def _nothing_at(path: str) -> NotFound:
+        return NotFound(f"no session is served at {path[:128]}; sessions are at /v1/worlds/WORLD/live")
+
     async def _live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
-        options = parse_live_query(query)
+        options = _bounded(parse_live_query(query))
         if options.follow is not None and options.role == "subscribe" and self.follow is not None:
             return await self.follow(world, options, link)
         return await self._worlds.open_session(world, options, link)
+
+
+def _bounded(options: LiveOptions) -> LiveOptions:
+    """What was asked for, within the grant in whose name it was."""
+    standing = current.get()
+    if standing is None or standing.grant.kbps is None:
+        return options
+    kbps = standing.grant.kbps
+    return replace(
+        options, budget_kbps=kbps if options.budget_kbps is None else min(kbps, options.budget_kbps)
+    )

@@ -18,6 +18,7 @@ import apsw
 
 from gateway.core.admission import host_of, peer_of
 from gateway.core.entities import Changes, Outcome, Place
+from gateway.core.gate import check_current_owner
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import BadInput, GatewayError, NothingRecorded, TooLarge, WorldDeleted
 from gateway.limits import ENTITY_RETRY_S, LEASE_TTL_MS
@@ -228,6 +229,8 @@ class EntityService:
         """``/v1/worlds/{world}/entities/live`` over WebTransport or WebSocket."""
         asked = LiveQuery.parse(query, headers)
         place = Place("world", world)
+        if asked.owner is not None:
+            check_current_owner(asked.owner)
         (await self._database(place)).feed.check_room()
         lease = None
         if asked.owner is not None:

@@ -11,11 +11,20 @@ from urllib.parse import parse_qs
 
 from gateway.core.bundle import Burst
 from gateway.core.entities import Changes, Place
+from gateway.core.gate import check_current, hand_on
+from gateway.core.grants import Need
+from gateway.core.inbox import Inbox
 from gateway.core.ports import CloseCode, Link, LiveOptions, Session
 from gateway.errors import BadInput, GatewayError, NotFound
-from gateway.limits import ENTITY_STREAM_POLL_S, LEASE_RENEW_S, RECONNECT_AFTER_MS
+from gateway.limits import (
+    CONTROL_MESSAGE_BYTES_MAX,
+    ENTITY_STREAM_POLL_S,
+    LEASE_RENEW_S,
+    RECONNECT_AFTER_MS,
+)
 from gateway.runtime.worlds import Worlds
 from gateway.wire import encode_control, encode_error
+from gateway.wire.control import TYPE_CONTROL, decode_control
 from gateway.wire.entities.checks import check_name
 from gateway.wire.entities.messages import encode_entity
 from gateway.wire.entities.values import Change, Filter, Removal, change_head
@@ -83,13 +92,32 @@ def messages_of(news: Changes, wanted: Filter, bytes_max: int | None) -> list[by
 
 
 class _Quiet:
-    """A session that takes nothing from its peer."""
+    """A session that takes nothing from its peer but fresh tokens."""
 
-    def on_message(self, data: bytes, mono: float) -> None: ...
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._inbox = Inbox(CONTROL_MESSAGE_BYTES_MAX)
 
-    def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None: ...
+    def on_message(self, data: bytes, mono: float) -> None:
+        try:
+            if data[:1] == bytes([TYPE_CONTROL]):
+                hand_on(decode_control(data), self._link)
+        except GatewayError as error:
+            self._refuse(error)
 
-    def on_stream_reset(self, stream_id: int) -> None: ...
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
+        try:
+            for message in self._inbox.feed(stream_id, data, fin):
+                self.on_message(message, mono)
+        except GatewayError as error:
+            self._refuse(error)
+
+    def on_stream_reset(self, stream_id: int) -> None:
+        self._inbox.reset(stream_id)
+
+    def _refuse(self, error: GatewayError) -> None:
+        self._link.control(encode_error(error))
+        self._link.close(CloseCode.MALFORMED, error.message)
 
     def on_acked(self, token: int, count: int = 1) -> None: ...
 
@@ -112,8 +140,8 @@ class WatchSession(_Quiet):
     ) -> None:
         self._service = service
         self._place = place
+        super().__init__(link)
         self._asked = asked
-        self._link = link
         self._lease = lease
         welcome: dict[str, Any] = {place.kind: place.name, "role": "entities"}
         if lease is not None:
@@ -207,6 +235,7 @@ class FollowSession:
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     async def _attach(self) -> None:
+        check_current(Need("sub", (self._world,)))
         host = await self._worlds.host(self._world)
         if not self._closed:
             link: Any = self._link

@@ -14,13 +14,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from starlette.types import ASGIApp
 
 from gateway import __version__, limits
 from gateway.config import SETTINGS, Settings, in_brackets, is_loopback, reloadable, split_address
+from gateway.core import ports
 from gateway.core.admission import PeerRates, Refusals
+from gateway.core.entities import Entities
+from gateway.core.gate import Standing
 from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
 from gateway.http import admin, dataplane
@@ -29,13 +32,21 @@ from gateway.http.answers import ANSWERS, AnswerBudget, works_of
 from gateway.http.app import Application, build_app
 from gateway.http.bodies import BodyBounds
 from gateway.http.entities import entity_routes
+from gateway.http.grants import grant_routes
 from gateway.http.planes import WithoutPagePlane
-from gateway.http.recordings import recording_routes
+from gateway.http.recordings import RecordingService, recording_routes
 from gateway.http.server import TcpOptions, TcpServer
 from gateway.limits import UDP_LINGER_S
 from gateway.quic import QuicOptions, ServerTls, listen
 from gateway.quic.options import QuicPath
 from gateway.runtime import logs
+from gateway.runtime.access.granted import (
+    GrantedEntities,
+    GrantedRecordings,
+    GrantedWorlds,
+    granted_store,
+)
+from gateway.runtime.access.opening import gate_of
 from gateway.runtime.certs import Certificate, Certificates
 from gateway.runtime.doors import Doors
 from gateway.runtime.entities import EntityService
@@ -60,6 +71,15 @@ log = logging.getLogger("mvgateway")
 RESET_KEY_FILE = "reset.key"
 
 
+class _Shown(NamedTuple):
+    """What the routes are made over."""
+
+    worlds: ports.Worlds
+    entities: Entities
+    recordings: RecordingService
+    store: Store
+
+
 class Gateway:
     """Made by :meth:`start`, ended by :meth:`drain`."""
 
@@ -76,7 +96,8 @@ class Gateway:
         self.worlds = Worlds(store, settings, self.events.session, self.refusals, port, self._store_failure)
         self._health = Health(self._journals, self._store_failure)
         self.origins = origins
-        self.doors = Doors(self.worlds, origins, self.refusals, self.events)
+        self.gate = gate_of(settings, self.events)
+        self.doors = Doors(self.worlds, origins, self.refusals, self.events, self.gate)
         self.entities = EntityService(store, self.worlds)
         self.doors.add("entities/live", self.entities.open_live)
         self.doors.follow = self.entities.open_following
@@ -85,6 +106,7 @@ class Gateway:
         self.metrics = Metrics(self.worlds, time.time(), self.refusals)
         self.works = AnswerBudget(works_of(settings.works_at_once_max))
         """Turns of who has a recording verified or a world branched."""
+        self.metrics.gate = self.gate
         self.app = self._build_app()
         self._served: ASGIApp = AccessLog(self.app) if settings.access_log else self.app
         self.endpoint: Any = None
@@ -140,16 +162,18 @@ class Gateway:
 
     def _build_app(self) -> Application:
         answers, settings = AnswerBudget(ANSWERS), self.settings
+        shown = self._shown()
         app = build_app(
-            self.worlds,
+            shown.worlds,
             self.doors,
             extra_routes=[
-                *entity_routes(self.entities, answers),
-                *recording_routes(self.recordings, self.doors, answers, self.works),
-                *dataplane.routes(self.store, auto_create=True, wire_zstd=True, near_zstd=False),
+                *entity_routes(shown.entities, answers),
+                *recording_routes(shown.recordings, self.doors, answers, self.works),
+                *dataplane.routes(shown.store, auto_create=True, wire_zstd=True, near_zstd=False),
+                *([] if self.gate is None else grant_routes(self.gate.revoke)),
             ],
             metrics=self.metrics.gather,
-            health=self.health,
+            health=self.told_health,
             ready=self.ready,
             certificate_sha256=lambda: self.certificates.current.sha256,
             message_bytes_max=settings.max_message_bytes,
@@ -163,14 +187,32 @@ class Gateway:
             origins=self.origins,
             refusals=self.refusals,
             answers=answers,
+            gate=self.gate,
         )
         per_s = float(settings.requests_per_address_per_s)
         app.rates = PeerRates(per_s, "requests", "--requests-per-address-per-s")
         self.metrics.app = app
         return app
 
+    def _shown(self) -> _Shown:
+        """What the routes see: with a gate, only what the grant of whoever asks has names for."""
+        if self.gate is None:
+            return _Shown(self.worlds, self.entities, self.recordings, self.store)
+        return _Shown(
+            GrantedWorlds(self.worlds, self.gate.another, self._tie),
+            GrantedEntities(self.entities),
+            GrantedRecordings(self.recordings),
+            granted_store(self.store),
+        )
+
+    def _tie(self, token: str, standing: Standing) -> None:
+        if self.worlds.udp is not None:
+            self.worlds.udp.tie(token, standing)
+
     async def _open_doors(self, sockets: Sockets) -> None:
         settings = self.settings
+        if self.gate is not None:
+            await self.gate.begin()
         port = sockets.tls.getsockname()[1]
         options = self._tcp_options(port)
         outside = self._served
@@ -197,7 +239,7 @@ class Gateway:
             await self.plain_server.listen(sockets.plain)
         if sockets.admin is not None:
             self.admin_server = servers["admin"] = TcpServer(
-                Application(admin.routes(self.store), self.origins, self.refusals),
+                Application(admin.routes(self.store), self.origins, self.refusals, self.gate),
                 replace(options, alt_svc=None),
             )
             await self.admin_server.listen(sockets.admin)
@@ -283,8 +325,14 @@ class Gateway:
         failure = self._store_failure()
         return self.settings.store if failure is None else f"{failure}; it is tried again"
 
+    def told_health(self) -> Mapping[str, Any]:
+        """What ``/healthz`` tells whoever asks: where there is access control, no names."""
+        facts = self.health()
+        hidden = () if self.gate is None else ("late_worlds", "store_failure", "worlds_open")
+        return {name: value for name, value in facts.items() if name not in hidden}
+
     def health(self) -> Mapping[str, Any]:
-        """What ``/healthz`` tells."""
+        """How it is."""
         return {
             "status": "draining" if self.worlds.draining else "ok",
             **self._health.facts(),
@@ -316,6 +364,15 @@ class Gateway:
         logs.set_level(self.settings.log_level)
         self.events.note("settings reloaded", changed=sorted(taken), need_a_restart=sorted(left))
         self._refresh_certificates()
+        self._reload_keys()
+
+    def _reload_keys(self) -> None:
+        if self.gate is None:
+            return
+        try:
+            self.gate.source.reload()
+        except GatewayError as error:
+            self.events.note("the keys in use stay", logging.ERROR, why=error.message)
 
     # -- certificates ---------------------------------------------------------------------
 
@@ -363,6 +420,8 @@ class Gateway:
             self.store_look.stop()
         if self._collecting is not None:
             self._collecting.stop()
+        if self.gate is not None:
+            self.gate.stop()
         if self.metrics.loop_lag is not None:
             self.metrics.loop_lag.stop()
         return closed.done() and flushed.done() and flushed.result()

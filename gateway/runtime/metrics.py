@@ -16,6 +16,7 @@ from gateway.core.admission import Refusals
 from gateway.http.app import Application
 from gateway.http.metrics import Metric, Sample, histogram_samples
 from gateway.http.server import TcpServer
+from gateway.runtime.access.gate import AccessGate
 from gateway.runtime.lags import BOUNDS_MS
 from gateway.runtime.looplag import LoopLag
 from gateway.runtime.process import descriptors_max, descriptors_open, disk, memory, started_at
@@ -36,6 +37,7 @@ class Metrics:
         self.collections: Callable[[], int] = lambda: 0
         self.tcp: Mapping[str, TcpServer] = {}
         self.quic: Any = None
+        self.gate: AccessGate | None = None
         self.counts: dict[str, tuple[str, Callable[[], Mapping[str, Any]]]] = {}
 
     def gather(self) -> Iterator[Metric]:
@@ -52,6 +54,8 @@ class Metrics:
         yield from self._quic_metrics()
         yield self._bytes_carried()
         yield self._refused()
+        if self.gate is not None:
+            yield from _access_metrics(self.gate)
         if (udp := self._worlds.udp) is not None:
             counts = {
                 "taken": udp.packets_taken,
@@ -273,6 +277,28 @@ def _process_metrics() -> Iterator[Metric]:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else float(value is not None)
+
+
+def _access_metrics(gate: AccessGate) -> Iterator[Metric]:
+    refused, ended, subjects = gate.refused, gate.sessions_ended, gate.subjects
+    yield _labelled(
+        "mvgateway_access_refused_total", "counter", "Requests and sessions refused", "rule", refused
+    )
+    yield _labelled("mvgateway_access_ended_total", "counter", "Grants that ended in use", "reason", ended)
+    yield _one("mvgateway_access_keys", "gauge", "Public keys in use", len(gate.source.keys))
+    yield _one("mvgateway_access_revoked", "gauge", "Names that are revoked", len(gate.revoked))
+    yield _labelled(
+        "mvgateway_grant_sessions", "gauge", "Sessions open under grants", "sub", subjects.sessions()
+    )
+    yield _labelled(
+        "mvgateway_grant_requests_total", "counter", "Requests under grants", "sub", subjects.requests
+    )
+    yield _labelled(
+        "mvgateway_grant_refused_total", "counter", "Refusals by a grant's own bounds", "sub", subjects.refused
+    )
+    yield _labelled(
+        "mvgateway_grant_http_bytes_total", "counter", "Bytes of answers under grants", "sub", subjects.bytes
+    )
 
 
 def _one(name: str, kind: Any, text: str, value: float, **labels: str) -> Metric:

@@ -16,6 +16,7 @@ from copy import copy
 from typing import Any, Protocol, TypeVar, cast
 
 from gateway import limits
+from gateway.core.gate import hand_on
 from gateway.core.inbox import Inbox
 from gateway.core.ports import CloseCode, Link, LiveOptions, Session
 from gateway.core.replay import Command, CountingLink, Pace, parse_command
@@ -124,6 +125,7 @@ class ReplaySession:
         decoded = decode_message(message)
         if not isinstance(decoded, Control):
             raise BadInput("a replay takes control messages only: play, pause, seek, step, live")
+        hand_on(decoded, self.link)
         command = parse_command(decoded)
         if command is None:
             if self._live is not None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway import limits
+from gateway.core.gate import Standing
 from gateway.errors import GatewayError, Overloaded
 from gateway.runtime.host import LocalPublisher, WorldHost
 
@@ -25,6 +26,8 @@ class UdpDoor(asyncio.DatagramProtocol):
     def __init__(self, linger_s: float) -> None:
         self._linger_s = linger_s
         self._publishers: dict[bytes, LocalPublisher] = {}
+        self._standings: dict[bytes, Standing] = {}
+        """The grants that their tokens were given by, where there is access control."""
         self._transport: asyncio.DatagramTransport | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self.address: tuple[str, int] = ("", 0)
@@ -56,13 +59,29 @@ class UdpDoor(asyncio.DatagramProtocol):
             "silence_ms_max": round(self._linger_s * 1_000),
         }
 
+    def tie(self, token: str, standing: Standing) -> None:
+        """The token (hex digits) dies with that standing, which is over with it."""
+        key = bytes.fromhex(token)
+        if key not in self._publishers:
+            standing.over()
+            return
+        self._standings[key] = standing
+        standing.ends_by(lambda reason, code: self._drop(key))
+
+    def _drop(self, token: bytes) -> None:
+        publisher, standing = self._publishers.pop(token, None), self._standings.pop(token, None)
+        if publisher is not None:
+            publisher.detach()
+        if standing is not None:
+            standing.over()
+
     def datagram_received(self, data: bytes, addr: Any) -> None:
         publisher = self._publishers.get(data[:TOKEN_BYTES])
         if publisher is None:
             self.packets_unknown += 1
             return
         if publisher.ended:
-            del self._publishers[data[:TOKEN_BYTES]]
+            self._drop(data[:TOKEN_BYTES])
             self.packets_unknown += 1
             return
         try:
@@ -74,8 +93,7 @@ class UdpDoor(asyncio.DatagramProtocol):
     def _drop_silent(self) -> None:
         for token, publisher in list(self._publishers.items()):
             if publisher.ended or publisher.idle_s() > self._linger_s:
-                publisher.detach()
-                del self._publishers[token]
+                self._drop(token)
         self._sweep = asyncio.get_running_loop().call_later(self._linger_s, self._drop_silent)
 
     def close(self) -> None:
@@ -84,9 +102,8 @@ class UdpDoor(asyncio.DatagramProtocol):
             self._sweep.cancel()
         if self._transport is not None:
             self._transport.close()
-        for publisher in self._publishers.values():
-            publisher.detach()
-        self._publishers.clear()
+        for token in list(self._publishers):
+            self._drop(token)
 
 
 __all__ = ["UdpDoor"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.runtime.access.signing import SigningKey
+from gateway.runtime.gateway import Gateway
+from tests.runtime.conftest import settings_in
 
 ALL: dict[str, Any] = {verb: ["*"] for verb in ("sub", "pub", "ent", "inv", "store", "admin")}
 
@@ -34,3 +37,34 @@ class Maker:
 @pytest.fixture
 def maker(tmp_path: Path) -> Maker:
     return Maker(tmp_path / "keys")
+
+
+StartGated = Callable[..., Awaitable[Gateway]]
+
+
+@pytest.fixture
+async def start_gated(tmp_path: Path, maker: Maker) -> AsyncIterator[StartGated]:
+    """Start a gateway that asks for tokens of ``maker``."""
+    running: list[Gateway] = []
+
+    async def start(**changes: Any) -> Gateway:
+        settings = settings_in(
+            tmp_path,
+            **{
+                "auth_keys": str(maker.folder),
+                "udp": "127.0.0.1:0",
+                "admin_api": "127.0.0.1:0",
+                **changes,
+            },
+        )
+        running.append(await Gateway.start(settings))
+        return running[-1]
+
+    yield start
+    for gateway in running:
+        await gateway.drain(0.5)
+
+
+@pytest.fixture
+async def gated(start_gated: StartGated) -> Gateway:
+    return await start_gated()

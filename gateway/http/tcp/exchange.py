@@ -52,7 +52,7 @@ class HttpExchange:
             await app(self.scope, self.receive, self.send)
             if not self.is_complete and not self._gone:
                 raise RuntimeError("the application ended without a complete response")
-        except ClientGone:
+        except (ClientGone, ConnectionAbortedError):
             pass
         except Exception:
             if not self._gone:

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 from aioquic.h3.connection import ErrorCode
 
 from gateway import limits
+from gateway.core.gate import challenge_of
 from gateway.errors import GatewayError
 from gateway.quic.h3.heads import KnownHeaders, RawHeaders
 
@@ -58,6 +59,8 @@ def problem_response(error: GatewayError, status: int | None = None) -> tuple[Ra
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),
     ]
+    if document["status"] == 401:
+        headers.append((b"www-authenticate", challenge_of(error).encode()))
     return headers, body
 
 

@@ -22,6 +22,7 @@ from gateway.core.ports import CloseCode, Session, Transport, send_each
 from gateway.limits import WT_CLOSE_WAIT_S
 from gateway.quic.connection.framing import framing_of
 from gateway.quic.h3.credit import CAPSULES, SessionCredit
+from gateway.wire.control import Control
 
 if TYPE_CHECKING:
     from gateway.quic.peer import Peer
@@ -60,6 +61,8 @@ class WebTransportLink:
         self.closed_reason = ""
         self._address = ""
         self.is_accepted = False
+        self.on_token: Callable[[Control], None] | None = None
+        """What to do with a fresh token that the peer sends; None: nobody asked for one."""
         self._session: Session | None = None
         self.on_acked: Callable[[int, int], None] = _nobody
         """Told of datagrams that arrived: the session's own, for there are thousands a second."""
