@@ -1057,6 +1057,8 @@ GRANT_PATIENCE_S: Final = 10.0
 """How long an answer waits for its grant's ``kbps`` before it is given up."""
 REVOKED_MAX: Final = 10_000
 """What was revoked and is remembered, 150 bytes each. Beyond it the way is to take the key away."""
+REVOKED_KEPT_S: Final = TOKEN_LIFETIME_S_MAX + 2 * TOKEN_LEEWAY_S
+"""How long a name stays revoked: no token lives for longer."""
 STANDING_LOOK_S_MAX: Final = 3_600.0
 """The longest that a grant's end is waited for without a look at the clock, which may have been set."""
 

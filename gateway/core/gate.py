@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
+from gateway.core.delay import at_least
 from gateway.core.grants import Grant, Need
 from gateway.core.ports import CloseCode, Link
 from gateway.errors import GatewayError, Unauthorized
@@ -50,6 +51,10 @@ class Standing:
         """Why it ended before whoever uses it was done, and the code that says so."""
         self._end: Callable[[str, CloseCode], None] | None = None
         self._over: Callable[[Standing], None] | None = over
+
+    def seen(self, query: str) -> str:
+        """The query of what shows a world, with the grant's delay in it. Raises ``BadInput``."""
+        return at_least(query, self.grant.delay_s) if self.need.is_read else query
 
     def ends_by(self, end: Callable[[str, CloseCode], None]) -> None:
         """How to end what uses it: ``end(reason, code)``, called at once where it has ended already."""

@@ -50,8 +50,8 @@ def _takes_over(fields: Fields) -> bool:
     return any(value not in ("0", "false") for value in fields.get("takeover", ()))
 
 
-def _plain(verb: str, *names: str) -> Maker:
-    return lambda match, fields: Need(verb, names)
+def _plain(verb: str, *names: str, is_read: bool = False) -> Maker:
+    return lambda match, fields: Need(verb, names, is_read=is_read)
 
 
 def _named(verb: str, *, is_read: bool = False) -> Maker:
@@ -86,8 +86,8 @@ _TABLE: Final[tuple[tuple[Iterable[str], str, Maker], ...]] = (
     (_GET, r"/certificate\.sha256", _plain(OPEN)),
     (_GET, "/metrics", _plain("admin", METRICS)),
     (("DELETE",), "/v1/grants/.+", _plain("admin", GRANTS)),
-    (_GET, "/v1/worlds", _plain(ANY)),
-    (_GET, _WORLD, _named(SEE)),
+    (_GET, "/v1/worlds", _plain(ANY, is_read=True)),
+    (_GET, _WORLD, _named(SEE, is_read=True)),
     (("PUT", "PATCH", "DELETE"), _WORLD, _named("admin")),
     (_GET, _WORLD + "/frames", _named("sub", is_read=True)),
     (_POST, _WORLD + "/frames", _named("pub")),

@@ -68,6 +68,12 @@ class AccessGuard:
             scope.get("state", {}).get("grant"),
         )
         scope["standing"] = standing = self._gate.admit(asked)
+        if standing is not None:
+            try:
+                scope["query_string"] = standing.seen(query).encode("latin-1")
+            except GatewayError:
+                standing.over()
+                raise
         return standing
 
 

@@ -134,7 +134,7 @@ class Doors:
         before = current.set(standing)
         try:
             link.on_token = renews(gate, standing, link, peer)  # type: ignore[attr-defined]
-            inner = await self._open(path, query, headers, link)
+            inner = await self._open(path, standing.seen(query), headers, link)
         except BaseException:
             standing.over()
             raise

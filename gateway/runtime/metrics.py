@@ -294,7 +294,11 @@ def _access_metrics(gate: AccessGate) -> Iterator[Metric]:
         "mvgateway_grant_requests_total", "counter", "Requests under grants", "sub", subjects.requests
     )
     yield _labelled(
-        "mvgateway_grant_refused_total", "counter", "Refusals by a grant's own bounds", "sub", subjects.refused
+        "mvgateway_grant_refused_total",
+        "counter",
+        "Refusals by a grant's own bounds",
+        "sub",
+        subjects.refused,
     )
     yield _labelled(
         "mvgateway_grant_http_bytes_total", "counter", "Bytes of answers under grants", "sub", subjects.bytes

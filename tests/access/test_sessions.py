@@ -380,3 +380,37 @@ async def test_bytes_a_second_hold_answers_back(start_gated: StartGated, maker: 
             answer = await client.get("/v1/worlds/arena-1", headers=bearer(token))
             assert answer.status_code == 200
         assert time.monotonic() - began > 1.0
+
+
+# -- behind live --------------------------------------------------------------------------------
+
+
+async def test_a_grant_that_follows_behind_live_sees_nothing_newer_by_any_route(
+    gated: Gateway, maker: Maker
+) -> None:
+    await publish_one(gated, maker)
+    behind = bearer(maker.token({"sub": ["arena-1"], "delay_s": 60}))
+    async with http_of(gated) as client:
+        for path in ("frames/last", "frames?tick=1", "frames/last?delay_s=1"):
+            answer = await client.get(f"/v1/worlds/arena-1/{path}", headers=behind)
+            assert answer.status_code in (404, 422), (path, answer.text)
+        assert (await client.get("/v1/worlds/arena-1/frames", headers=behind)).content == b""
+        shown = await client.get("/v1/worlds/arena-1", headers=behind)
+        assert shown.json()["tick"] == 0
+        assert "tick" not in (await client.get("/v1/worlds", headers=behind)).json()["worlds"][0]
+    session = await open_websocket(gated, LIVE, maker.token({"sub": ["arena-1"], "delay_s": 60}, sub="ann"))
+    await session.until_true(lambda: bool({"welcome", "error"} & set(session.types)))
+    assert session.frames == 0
+    await session.close()
+
+
+@pytest.mark.parametrize("narrower", [{"delay_s": 60}, {"kbps": 10}])
+async def test_a_token_that_allows_less_than_the_session_shows_ends_it(
+    gated: Gateway, maker: Maker, narrower: dict[str, Any]
+) -> None:
+    await publish_one(gated, maker)
+    session = await open_websocket(gated, LIVE, maker.token(SUB, sub="ann"))
+    await session.until("welcome")
+    await session.send(token_message(maker.token({**SUB, **narrower}, sub="ann")))
+    assert (await session.until("error"))["code"] == "grant_refused"
+    await session.close()

@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway import limits
@@ -111,10 +112,6 @@ class AccessGate:
                 rule="path",
             )
         grant.check(need)
-        if need.is_read and grant.delay_s:
-            raise GrantRefused(
-                "this grant follows behind live (delay_s), and this is not held back here", rule="delay"
-            )
 
     def another(self, standing: Standing) -> Standing:
         """The same grant, in use by a session that outlives what asked for it. Raises ``TooMany``."""
@@ -125,7 +122,8 @@ class AccessGate:
             return
         try:
             grant = self._grant(token, None, peer)
-            self._check(grant, standing.need)
+            self._check(grant, replace(standing.need, takeover=False))
+            _check_no_narrower(grant, standing)
             if grant.subject != standing.grant.subject:
                 refuse("subject", "it is of another subject than this session; open a new one with it")
         except GatewayError as error:
@@ -262,6 +260,21 @@ def ends_s(grant: Grant, now_s: float) -> float:
     """When a use of this grant that begins now ends: at its ``exp``; where that is over, and it was let in by the leeway
     of clocks, at the end of that."""
     return grant.expires_s if grant.expires_s > now_s else grant.expires_s + limits.TOKEN_LEEWAY_S
+
+
+def _check_no_narrower(grant: Grant, standing: Standing) -> None:
+    """Raises ``GrantRefused`` where a session would have to show less than it does: that is fixed when it opens."""
+    was = standing.grant
+    if standing.need.is_read and grant.delay_s > was.delay_s:
+        rule = "delay"
+    elif grant.kbps is not None and (was.kbps is None or grant.kbps < was.kbps):
+        rule = "kbps"
+    else:
+        return
+    raise GrantRefused(
+        f"this token allows less than the one before ({rule}), which an open session cannot be held to; open a new one",
+        rule=rule,
+    )
 
 
 def _is_other(before: PublicKey, now: PublicKey | None) -> bool:

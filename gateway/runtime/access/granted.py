@@ -7,6 +7,7 @@ standing is that of whoever asks (:data:`gateway.core.gate.current`): where ther
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from gateway.core.entities import Changes, Entities, Outcome, Place
@@ -42,6 +43,11 @@ def _check(verb: str, *names: str, takeover: bool = False) -> None:
     standing_now().grant.check(Need(verb, names, takeover))
 
 
+def _held_back(delay_s: float) -> float:
+    """How far behind live, at the least."""
+    return max(delay_s, standing_now().grant.delay_s)
+
+
 class GrantedWorlds:
     """Implements :class:`gateway.core.ports.Worlds` over another. ``another``: the same grant, in use by what outlives the
     request; ``tie``: a plain UDP token dies with it."""
@@ -62,16 +68,19 @@ class GrantedWorlds:
         _check("admin", name)
         return await self._worlds.create(name, options, by=by)
 
-    async def info(self, name: str) -> Mapping[str, Any]:
+    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
         _check(SEE, name)
-        return await self._worlds.info(name)
+        return await self._worlds.info(name, delay_s=_held_back(delay_s))
 
-    async def list(self) -> list[Mapping[str, Any]]:
+    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, Any]]:
         grant = standing_now().grant
-        return [world for world in await self._worlds.list() if grant.has(SEE, str(world["world"]))]
+        worlds = await self._worlds.list(delay_s=_held_back(delay_s))
+        return [world for world in worlds if grant.has(SEE, str(world["world"]))]
 
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
         _check("pub" if options.role == "publish" else "sub", name, takeover=options.takeover)
+        if options.role == "subscribe":
+            options = replace(options, delay_s=_held_back(options.delay_s))
         return await self._worlds.open_session(name, options, link)
 
     async def post_frames(
@@ -80,9 +89,9 @@ class GrantedWorlds:
         _check("pub", name)
         return await self._worlds.post_frames(name, messages, durable=durable, by=by)
 
-    async def last_synced(self, name: str) -> Mapping[str, Any]:
+    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
         _check("sub", name)
-        return await self._worlds.last_synced(name)
+        return await self._worlds.last_synced(name, delay_s=_held_back(delay_s))
 
     async def patch(self, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         _check("admin", name)
@@ -93,16 +102,31 @@ class GrantedWorlds:
         await self._worlds.delete(name)
 
     async def state_at(
-        self, name: str, *, epoch: int | None = None, tick: int | None = None, at_us: int | None = None
+        self,
+        name: str,
+        *,
+        epoch: int | None = None,
+        tick: int | None = None,
+        at_us: int | None = None,
+        delay_s: float = 0.0,
     ) -> Mapping[str, Any]:
         _check("sub", name)
-        return await self._worlds.state_at(name, epoch=epoch, tick=tick, at_us=at_us)
+        held_back = _held_back(delay_s)
+        return await self._worlds.state_at(name, epoch=epoch, tick=tick, at_us=at_us, delay_s=held_back)
 
     async def history(
-        self, name: str, *, epoch: int | None, from_tick: int | None, to_tick: int | None, rows: bool = False
+        self,
+        name: str,
+        *,
+        epoch: int | None,
+        from_tick: int | None,
+        to_tick: int | None,
+        rows: bool = False,
+        delay_s: float = 0.0,
     ) -> AsyncIterator[bytes]:
         _check("sub", name)
-        return await self._worlds.history(name, epoch=epoch, from_tick=from_tick, to_tick=to_tick, rows=rows)
+        span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick, "rows": rows}
+        return await self._worlds.history(name, **span, delay_s=_held_back(delay_s))
 
     async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, Any]:
         _check("pub", name)
@@ -122,29 +146,29 @@ class GrantedRecordings:
     def __init__(self, recordings: RecordingService) -> None:
         self._recordings = recordings
 
-    async def summary(self, name: str) -> Mapping[str, Any]:
+    async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
         _check("sub", name)
-        return await self._recordings.summary(name)
+        return await self._recordings.summary(name, delay_s=_held_back(delay_s))
 
-    async def gaps(self, name: str) -> list[dict[str, Any]]:
+    async def gaps(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]:
         _check("sub", name)
-        return await self._recordings.gaps(name)
+        return await self._recordings.gaps(name, delay_s=_held_back(delay_s))
 
-    async def marks(self, name: str) -> list[dict[str, Any]]:
+    async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]:
         _check("sub", name)
-        return await self._recordings.marks(name)
+        return await self._recordings.marks(name, delay_s=_held_back(delay_s))
 
-    async def verify(self, name: str) -> Mapping[str, Any]:
+    async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
         _check("sub", name)
-        return await self._recordings.verify(name)
+        return await self._recordings.verify(name, delay_s=_held_back(delay_s))
 
     async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         _check("admin", name)
         return await self._recordings.set_mark(name, fields)
 
-    async def branch(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def branch(self, name: str, fields: Mapping[str, Any], *, by: str = "") -> Mapping[str, Any]:
         _check("admin", name, str(fields.get("name")))
-        return await self._recordings.branch(name, fields)
+        return await self._recordings.branch(name, fields, by=by)
 
 
 class GrantedEntities:

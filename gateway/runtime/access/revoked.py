@@ -14,8 +14,6 @@ from gateway import limits
 from gateway.errors import ConfigError, Overloaded
 
 FILE = "revoked.json"
-KEPT_S = limits.TOKEN_LIFETIME_S_MAX + 2 * limits.TOKEN_LEEWAY_S
-"""No token lives for longer."""
 
 
 class Revoked:
@@ -41,7 +39,7 @@ class Revoked:
 
     def add(self, name: str, now_s: float) -> None:
         """Revoke ``name`` from now on. Raises :class:`Overloaded` at the bound."""
-        at = {known: since for known, since in self._at.items() if since + KEPT_S > now_s}
+        at = {known: since for known, since in self._at.items() if since + limits.REVOKED_KEPT_S > now_s}
         if name not in at and len(at) >= limits.REVOKED_MAX:
             raise Overloaded(
                 f"{len(at)} names are revoked, which is the bound; take the key of these tokens out of --auth-keys instead",
