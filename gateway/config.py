@@ -75,6 +75,10 @@ class Settings:
         "needs a grant, and the gateway may listen anywhere",
     )
     auth_audience: str = _setting("", "what the audience (aud) of tokens must name; empty: none may be named")
+    client_ca: str = _setting(
+        "",
+        "CA of client certificates that hold grants (SAN URI mvgateway:pub:plaza-*), a PEM file; on TCP only",
+    )
     auth_ca: str = _setting("", "CA that the certificate of an --auth-keys URL is checked by, a PEM file")
     allow_origins: tuple[str, ...] = _setting(
         (),
@@ -424,7 +428,8 @@ def _check_together(settings: Settings) -> None:
     for name in ("auth_audience", "auth_ca"):
         if getattr(settings, name) and not settings.auth_keys:
             raise ConfigError(f"{flag_of(name)} is of use with --auth-keys only; give that, too, or neither")
-    if not is_loopback(settings.host) and not settings.insecure_public and not settings.auth_keys:
+    has_access_control = bool(settings.auth_keys or settings.client_ca)
+    if not is_loopback(settings.host) and not settings.insecure_public and not has_access_control:
         raise ConfigError(
             f"--host {settings.host} is reachable by others and nothing checks who connects; "
             "give --auth-keys (mvgateway token keygen makes some), say --insecure-public if that is what you want, "

@@ -6,6 +6,8 @@ missing=""
 command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v elixir >/dev/null 2>&1 || missing="$missing elixir"
+ls -d /usr/lib/erlang/lib/jose-* >/dev/null 2>&1 || missing="$missing erlang-jose erlang-jiffy"
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 

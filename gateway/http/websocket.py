@@ -66,6 +66,7 @@ class WebSocketDoor:
         sink = _sink(scope, send, ended)
         link = TcpLink("websocket", limits.WEBSOCKET_MESSAGE_BYTES_MAX, sink)
         link.address = address_text(*(scope.get("client") or ("", 0)))
+        link.certificate = scope.get("state", {}).get("grant")
         try:
             with session_on(scope.get("state", {}).get("wire")):
                 await self._attend(scope, link, receive, ended)

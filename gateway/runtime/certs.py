@@ -27,6 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from gateway import limits
 from gateway.config import Settings
 from gateway.errors import ConfigError
+from gateway.runtime.access.clientcerts import ask_clients
 from gateway.runtime.folderlock import locked, write_whole
 
 CA_CERT, CA_KEY, LEAF_CERT, LEAF_KEY = "ca.pem", "ca.key", "leaf.pem", "leaf.key"
@@ -240,8 +241,9 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def tls_context(cert_path: Path, key_path: Path, flag: str = "--cert") -> ssl.SSLContext:
-    """TLS 1.2 and 1.3 for the TCP side, offering HTTP/2 and HTTP/1.1. Raises :class:`ConfigError` naming ``flag``."""
+def tls_context(cert_path: Path, key_path: Path, flag: str = "--cert", client_ca: str = "") -> ssl.SSLContext:
+    """TLS 1.2 and 1.3 for the TCP side, offering HTTP/2 and HTTP/1.1. ``client_ca``: clients are asked for a certificate
+    of that CA, and need none. Raises :class:`ConfigError` naming the flag."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -251,6 +253,8 @@ def tls_context(cert_path: Path, key_path: Path, flag: str = "--cert") -> ssl.SS
         context.load_cert_chain(cert_path, key_path)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(f"{flag} {cert_path}: TLS cannot use it: {error}") from None
+    if client_ca:
+        ask_clients(context, Path(client_ca))
     return context
 
 
@@ -261,6 +265,7 @@ class Certificates:
         self._clock = clock
         self._host = settings.host
         self._own = not settings.cert
+        self._client_ca = settings.client_ca
         folder = Path(settings.certs)
         self.ca_path = folder / CA_CERT if self._own else None
         self.cert_path = folder / LEAF_CERT if self._own else Path(settings.cert)
@@ -285,10 +290,13 @@ class Certificates:
         if self._own:
             with _own_folder(self._folder, wait_s):
                 own = _ensure(self._folder, self._host, now)
-                return own, tls_context(self.cert_path, self.key_path, "--certs"), self._stamp()
+                return own, self._context("--certs"), self._stamp()
         stamp = self._stamp()
         theirs = read_pair(self.cert_path, self.key_path, now)
-        return theirs, tls_context(self.cert_path, self.key_path), stamp
+        return theirs, self._context("--cert"), stamp
+
+    def _context(self, flag: str) -> ssl.SSLContext:
+        return tls_context(self.cert_path, self.key_path, flag, self._client_ca)
 
     def _stamp(self) -> _Stamp:
         """Changes with the files; empty where one is missing."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from gateway.core.bundle import Burst
+from gateway.core.closing import close_code
 from gateway.core.entities import Changes, Place
 from gateway.core.gate import check_current, hand_on
 from gateway.core.grants import Need
@@ -249,7 +250,7 @@ class FollowSession:
                 await self._go(world)
         except GatewayError as error:
             self._real_link.control(encode_error(error))
-            self._real_link.close(CloseCode.ERROR, error.message)
+            self._real_link.close(close_code(error), error.message)
 
     async def _until_seen(self, moved_us: int) -> None:
         """Who sees the world as it was some time ago hears of a move so much later."""
@@ -279,6 +280,7 @@ class FollowSession:
         return None
 
     async def _go(self, world: str) -> None:
+        check_current(Need("sub", (world,)))  # before it is told where that is
         inner, self._inner = self._inner, None
         if inner is not None:
             inner.on_closed(time.monotonic())

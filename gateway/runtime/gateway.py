@@ -40,6 +40,7 @@ from gateway.limits import UDP_LINGER_S
 from gateway.quic import QuicOptions, ServerTls, listen
 from gateway.quic.options import QuicPath
 from gateway.runtime import logs
+from gateway.runtime.access.clientcerts import grant_of
 from gateway.runtime.access.granted import (
     GrantedEntities,
     GrantedRecordings,
@@ -256,6 +257,7 @@ class Gateway:
             connections_per_address_max=self.settings.connections_per_address_max,
             handshakes_per_address_per_s=self.settings.handshakes_per_address_per_s,
             unfinished=self.app.unfinished,
+            grant_of=grant_of if self.settings.client_ca else None,
         )
 
     def _quic_options(self) -> QuicOptions:
@@ -348,6 +350,8 @@ class Gateway:
         missing = []
         if self.is_lame_duck or self.worlds.draining:
             missing.append("the gateway is stopping")
+        if self.gate is not None and not self.gate.source.keys and not self.settings.client_ca:
+            missing.append("there are no keys to check tokens by")
         facts, oldest_ms = self.health(), round(self._health.oldest_s() * 1e3)
         if facts["store"] == "failing":
             missing.append("the store does not take what is written")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +188,32 @@ def test_a_key_signs_within_its_own_scope_only(tmp_path: Path, capsys: pytest.Ca
     assert main(["token", "sign", "--key", key, "--sub", "plaza-1"]) == 0
     assert main(["token", "sign", "--key", key, "--sub", "arena"]) == 1
     assert "mv.sub" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda folder: (folder / "first.private.json").chmod(0o644), "chmod 600"),
+        (lambda folder: (folder / "first.public.json").write_text('{"keys": []}'), "no key in it"),
+        (lambda folder: (folder / "first.public.json").write_text("{"), "not JSON"),
+        (lambda folder: (folder / "first.private.json").rename(folder / "all.json"), "public keys only"),
+    ],
+    ids=["readable by others", "empty", "no JSON", "private"],
+)
+def test_a_gateway_does_not_start_on_keys_that_cannot_be_right(
+    maker: Maker, tmp_path: Path, spoil: Any, says: str
+) -> None:
+    spoil(maker.folder)
+    command = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", "--no-plain", "--host", "0.0.0.0"]
+    command += [
+        "--store",
+        str(tmp_path / "s"),
+        "--certs",
+        str(tmp_path / "c"),
+        "--auth-keys",
+        str(maker.folder),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

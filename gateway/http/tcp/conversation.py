@@ -51,7 +51,10 @@ class Conversation(asyncio.Protocol):
             "scheme": "https" if tls else "http",
             "client": _address(transport.get_extra_info("peername")),
             "server": _address(transport.get_extra_info("sockname")),
-            "state": {"wire": self.wire},
+            "state": {
+                "wire": self.wire,
+                "grant": self.service.grant_by(transport.get_extra_info("ssl_object")),
+            },
         }
 
     def data_received(self, data: bytes) -> None:

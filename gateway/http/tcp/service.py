@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
@@ -13,6 +14,8 @@ from starlette.types import ASGIApp
 
 from gateway import limits
 from gateway.core.admission import Held, PeerRates
+from gateway.core.grants import Grant
+from gateway.errors import GatewayError
 from gateway.http.budget import Backlog, ByteBudget
 from gateway.http.tcp.heads import Headers
 from gateway.http.tcp.slots import Slot
@@ -33,6 +36,8 @@ class TcpOptions:
     handshakes_per_address_per_s: int = limits.HANDSHAKES_PER_ADDRESS_PER_S
     unfinished: ByteBudget = field(default_factory=ByteBudget)
     untaken: Backlog = field(default_factory=Backlog)
+    grant_of: Callable[[Mapping[str, Any] | None], Grant | None] | None = None
+    """The grant in a client's certificate; None: clients are asked for none."""
 
 
 class Service:
@@ -56,6 +61,17 @@ class Service:
         self._failure_told_at = -limits.LOG_QUIET_S
         self._date_at = 0
         self._common: Headers = []
+
+    def grant_by(self, tls: Any) -> Grant | None:
+        """The grant in the certificate of a connection's client, ``tls`` being its ``SSLObject``. One that cannot be
+        understood is none, and counted."""
+        if tls is None or self.options.grant_of is None:
+            return None
+        try:
+            return self.options.grant_of(tls.getpeercert())
+        except GatewayError:
+            self.count("bad_client_certificate")
+            return None
 
     def count(self, reason: str) -> None:
         """One refusal, or one connection ended, for this reason."""

@@ -60,6 +60,22 @@ def key_source(where: str, ca: str, note: Note) -> KeySource:
 def _nothing() -> None: ...
 
 
+class NoKeys:
+    """There are client certificates only: no token counts."""
+
+    def __init__(self) -> None:
+        self.keys: Keys = {}
+        self.on_change: Callable[[], None] = _nothing
+
+    async def begin(self) -> None: ...
+
+    def reload(self) -> None: ...
+
+    def miss(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class Files:
     """A file or a folder. Raises :class:`BadKey` where it cannot be used from the start."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.config import Settings, is_loopback
 from gateway.runtime.access.gate import AccessGate
-from gateway.runtime.access.keysource import key_source
+from gateway.runtime.access.keysource import KeySource, NoKeys, key_source
 from gateway.runtime.access.revoked import Revoked
 from gateway.runtime.events import EventLog
 
@@ -17,7 +17,7 @@ log = logging.getLogger("mvgateway.gate")
 def gate_of(settings: Settings, events: EventLog) -> AccessGate | None:
     """None: everybody may do everything, as far as they reach. Raises :class:`ConfigError`. What is revoked is kept in
     the store's folder; where the store is elsewhere, beside the certificates."""
-    if not settings.auth_keys:
+    if not settings.auth_keys and not settings.client_ca:
         if not is_loopback(settings.host):
             log.warning(
                 "--insecure-public: whoever reaches %s may read, write and delete everything; --auth-keys asks for tokens",
@@ -28,6 +28,8 @@ def gate_of(settings: Settings, events: EventLog) -> AccessGate | None:
     def note(event: str, level: int = logging.INFO, **facts: object) -> None:
         events.note(event, level, **facts)
 
-    source = key_source(settings.auth_keys, settings.auth_ca, note)
+    source: KeySource = NoKeys()
+    if settings.auth_keys:
+        source = key_source(settings.auth_keys, settings.auth_ca, note)
     folder = Path(settings.certs if "://" in settings.store else settings.store)
     return AccessGate(source, Revoked(folder), settings.auth_audience)

@@ -1,0 +1,81 @@
+"""Grants in client certificates: what stands in their SAN URIs. Room: runtime.
+
+``mvgateway:VERB:PATTERN``, and ``mvgateway:owner:NAME``, ``mvgateway:takeover:true``, ``mvgateway:kbps:512`` and so on;
+several URIs make one grant. TLS has checked the certificate by then. Sources: RFC 5280 section 4.2.1.6, Python's
+``SSLObject.getpeercert``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.core.grants import VERBS, BadGrant, Grant, Scope
+from gateway.errors import ConfigError
+from gateway.limits import TOKEN_NAME_CHARS_MAX
+from gateway.runtime.access.gate import CERTIFICATE_KID
+
+SCHEME: Final = "mvgateway"
+_WHOLE: Final = ("kbps", "rps", "sessions")
+
+
+def ask_clients(context: ssl.SSLContext, ca: Path) -> None:
+    """Have clients asked for a certificate of that CA, and let in without one. Raises :class:`ConfigError`."""
+    try:
+        context.load_verify_locations(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--client-ca {ca}: no PEM file with a CA in it ({error})") from None
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.options |= ssl.OP_NO_TICKET  # each connection proves it anew
+    context.num_tickets = 0
+
+
+def grant_of(certificate: Mapping[str, Any] | None) -> Grant | None:
+    """The grant in a client's certificate (as ``getpeercert`` gives it); None where there is none. Raises
+    :class:`BadGrant` for URIs of ours that cannot be understood: nothing of them counts."""
+    if not certificate:
+        return None
+    names = certificate.get("subjectAltName", ())
+    uris = [value for kind, value in names if kind == "URI" and value.startswith(SCHEME + ":")]
+    if not uris:
+        return None
+    scope = Scope.of(_claim(uris))
+    not_after = datetime.strptime(certificate["notAfter"], "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
+    serial = str(certificate.get("serialNumber", "")).lower()
+    return scope.grant(
+        None,
+        subject=_common_name(certificate) or f"certificate {serial}"[:TOKEN_NAME_CHARS_MAX],
+        jti=serial[:TOKEN_NAME_CHARS_MAX],
+        kid=CERTIFICATE_KID,
+        expires_s=not_after.timestamp(),
+    )
+
+
+def _claim(uris: list[str]) -> dict[str, Any]:
+    claim: dict[str, Any] = {}
+    for uri in uris:
+        name, _, value = uri.removeprefix(SCHEME + ":").partition(":")
+        if name in VERBS:
+            claim.setdefault(name, []).append(value)
+        elif name in claim:
+            raise BadGrant(f"the URI {SCHEME}:{name[:32]} stands twice in a certificate")
+        elif name == "takeover" and value == "true":
+            claim[name] = True
+        elif name in _WHOLE and value.isascii() and value.isdigit() and len(value) < 10:
+            claim[name] = int(value)
+        elif name == "delay_s" and value.replace(".", "", 1).isdigit() and len(value) < 10:
+            claim[name] = float(value)
+        elif name == "owner":
+            claim[name] = value
+        else:
+            raise BadGrant(f"the URI {SCHEME}:{name[:32]} in a certificate is not understood")
+    return claim
+
+
+def _common_name(certificate: Mapping[str, Any]) -> str:
+    parts = [part for group in certificate.get("subject", ()) for part in group]
+    name = next((value for kind, value in parts if kind == "commonName"), "")
+    return str(name) if len(name) <= TOKEN_NAME_CHARS_MAX and str(name).isprintable() else ""
