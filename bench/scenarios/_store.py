@@ -92,7 +92,7 @@ def site(case: Mapping[str, Any], settings: Settings, *, with_caddy: bool) -> It
         near, host = network.hosts[0].command([]), network.hosts[0].address
         client = stack.enter_context(Station(network.hosts[1].command([]), module="bench.store_load"))
         store_port = free_port()
-        store = stack.enter_context(_store(folder, host, store_port, near))
+        store = stack.enter_context(start_store(folder, host, store_port, near))
         upstream = f"http://{host}:{store_port}"
         gateway = stack.enter_context(Gateway(folder, host, prefix=near, extra=("--store", upstream)))
         urls = {"store": upstream, "gateway": gateway.url}
@@ -108,7 +108,8 @@ def site(case: Mapping[str, Any], settings: Settings, *, with_caddy: bool) -> It
         yield Site(urls, str(gateway.ca), client, running, network, path)
 
 
-def _store(folder: FilePath, host: str, port: int, prefix: Sequence[str]) -> Server:
+def start_store(folder: FilePath, host: str, port: int, prefix: Sequence[str]) -> Server:
+    """``mvgateway store`` at this address."""
     argv = [
         sys.executable,
         "-m",

@@ -1,6 +1,7 @@
 """A store's requests over HTTP/3: gateway to gateway across a bad network. Room: client.
 
-One connection, kept alive, with one stream a request: a slow batch never holds up another. A new
+A connection, kept alive, with one stream a request: a slow batch never holds up another. Where many are under way, a few
+more connections, each with a congestion window of its own, as as many clients would have without us. A new
 connection resumes with the last one's ticket, and what may be served twice goes in 0-RTT. Where
 UDP gets no answer, TCP carries the requests for a while.
 """
@@ -24,6 +25,83 @@ class H3Transport:
     """A :class:`gateway.store.remote.Transport` over QUIC. ``fallback``: the same origin over TCP, if it may be used."""
 
     def __init__(self, url: str, *, trust: Trust, fallback: Transport | None = None) -> None:
+        self._lanes = [H3Lane(url, trust=trust, fallback=fallback)]
+        self._url, self._trust, self._fallback = url, trust, fallback
+        self._sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def url(self) -> str:
+        """The origin."""
+        return self._lanes[0].url
+
+    @property
+    def _client(self) -> Client | None:
+        """The first connection."""
+        return self._lanes[0]._client
+
+    @property
+    def connections(self) -> int:
+        """Connections made so far."""
+        return sum(lane.connections for lane in self._lanes)
+
+    @property
+    def resumed(self) -> int:
+        """... of which resumed an earlier one."""
+        return sum(lane.resumed for lane in self._lanes)
+
+    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+        """Ask once. Raises :class:`StoreUnavailable`."""
+        return await self._lane().request(ask, timeout_s)
+
+    def _lane(self) -> H3Lane:
+        """One with little under way; another one, where the gateway is far; or the one that has least."""
+        for lane in self._lanes:
+            if lane.under_way < limits.STORE_H3_REQUESTS_PER_CONNECTION:
+                return lane
+        is_far = (self._lanes[0].fastest_s or 0.0) >= limits.STORE_H3_FAR_S
+        if is_far and len(self._lanes) < limits.STORE_H3_CONNECTIONS_MAX:
+            self._lanes.append(H3Lane(self._url, trust=self._trust, fallback=self._fallback))
+            if self._sweep is None:
+                self._sweep = asyncio.get_running_loop().call_later(
+                    limits.STORE_POOL_IDLE_S, self._close_idle
+                )
+            return self._lanes[-1]
+        return min(self._lanes, key=lambda lane: lane.under_way)
+
+    def _close_idle(self) -> None:
+        """Close the connections, but for the first, that nobody needed since the last time."""
+        first, *others = self._lanes
+        idle = [lane for lane in others if not lane.under_way and not lane.was_used]
+        for lane in idle:
+            lane.close()
+        self._lanes = [first, *(lane for lane in others if lane not in idle)]
+        for lane in self._lanes:
+            lane.was_used = False
+        self._sweep = None
+        if len(self._lanes) > 1:
+            self._sweep = asyncio.get_running_loop().call_later(limits.STORE_POOL_IDLE_S, self._close_idle)
+
+    async def lines(self, ask: Ask, silence_s: float) -> AsyncIterator[str]:
+        """The answer's lines, by TCP: nothing that says lines is in a hurry."""
+        if self._fallback is None:
+            raise StoreUnavailable(f"{self.url} is reached over HTTP/3 only; lines come over TCP")
+        async for line in self._fallback.lines(ask, silence_s):
+            yield line
+
+    async def aclose(self) -> None:
+        """Close the connections. Idempotent."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for lane in self._lanes:
+            lane.close()
+        if self._fallback is not None:
+            await self._fallback.aclose()
+
+
+class H3Lane:
+    """One connection at a time, and the requests on it."""
+
+    def __init__(self, url: str, *, trust: Trust, fallback: Transport | None = None) -> None:
         self._address = Address.parse(url)
         self._trust = trust
         self._fallback = fallback
@@ -34,6 +112,10 @@ class H3Transport:
         self._watching: set[asyncio.Task[None]] = set()
         self.connections = 0
         self.resumed = 0
+        self.under_way = 0
+        self.was_used = False
+        self.fastest_s: float | None = None
+        """The shortest time that an answer took: how far the gateway is."""
 
     @property
     def url(self) -> str:
@@ -42,6 +124,18 @@ class H3Transport:
 
     async def request(self, ask: Ask, timeout_s: float) -> Answer:
         """Ask once. Raises :class:`StoreUnavailable`."""
+        self.under_way += 1
+        self.was_used = True
+        began = asyncio.get_running_loop().time()
+        try:
+            answer = await self._request(ask, timeout_s)
+            took_s = asyncio.get_running_loop().time() - began
+            self.fastest_s = took_s if self.fastest_s is None else min(self.fastest_s, took_s)
+            return answer
+        finally:
+            self.under_way -= 1
+
+    async def _request(self, ask: Ask, timeout_s: float) -> Answer:
         client = await self._open(replayable=ask.replayable)
         if client is None:
             assert self._fallback is not None
@@ -153,20 +247,11 @@ class H3Transport:
         else:
             asyncio.get_running_loop().call_later(limits.STORE_DEADLINE_S, client.close)
 
-    async def lines(self, ask: Ask, silence_s: float) -> AsyncIterator[str]:
-        """The answer's lines, by TCP: nothing that says lines is in a hurry."""
-        if self._fallback is None:
-            raise StoreUnavailable(f"{self.url} is reached over HTTP/3 only; lines come over TCP")
-        async for line in self._fallback.lines(ask, silence_s):
-            yield line
-
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close the connection. Idempotent."""
         if self._client is not None:
             self._client.close()
             self._client = None
-        if self._fallback is not None:
-            await self._fallback.aclose()
 
 
 class _Progress:

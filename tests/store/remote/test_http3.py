@@ -35,12 +35,15 @@ class Held:
     def __init__(self, inner: EmbeddedStore) -> None:
         self.inner = inner
         self.gate = asyncio.Event()
+        self.held = asyncio.Semaphore(0)
+        """Once for each read that waits."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     async def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
         if any(read.page == SLOW_PAGE for read in reads):
+            self.held.release()
             await self.gate.wait()
         return await self.inner.read(ns, reads)
 
@@ -187,3 +190,28 @@ async def test_a_certificate_of_somebody_else_is_not_believed(place: Place, tmp_
     with pytest.raises(StoreUnavailable):
         await store.stat(NS)
     await store.aclose()
+
+
+async def test_many_requests_to_a_far_gateway_go_on_several_connections(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a congestion window of its own. To a gateway nearby one is enough."""
+    await place.open_udp()
+    for far_s, connections in ((10.0, 1), (0.0, 12)):
+        monkeypatch.setattr(limits, "STORE_H3_FAR_S", far_s)
+        transport = H3Transport(place.url, trust=place.trust)
+        store = RemoteStore([transport])
+        version = await commit(store, {1: b"fast", SLOW_PAGE: b"slow"})
+        slow = [asyncio.create_task(store.read(NS, [PageRead(SLOW_PAGE, version)])) for _ in range(60)]
+        async with asyncio.timeout(10):
+            for _ in slow:
+                await place.store.held.acquire()
+        place.store.gate.set()
+        assert all(page.data == b"slow" for (page,) in await asyncio.gather(*slow))
+        assert transport.connections == connections
+        place.store.gate.clear()
+        transport._close_idle()  # they were used
+        transport._close_idle()
+        assert len(transport._lanes) == 1
+        assert (await store.read(NS, [PageRead(1, version)]))[0].data == b"fast"
+        await store.aclose()
