@@ -302,6 +302,8 @@ STORE_NAMESPACES_CACHED_MAX: Final = 4_096
 """Namespaces whose head and lock are held in memory, half a KiB each; the others are looked up."""
 STORE_READ_CONNECTIONS_KEPT: Final = 8
 """Idle read connections, up to 4 MiB of cache each: more than the reader threads of one gateway."""
+STORE_FOLLOW_S: Final = 1.0
+"""How old a head may be that is served of a folder which another process writes."""
 STORE_SNAPSHOTS_MAX: Final = 100
 """Moments of a folder that one question is asked on, where the writer goes past each: a checkpoint takes a
 second at most and comes after some 1,500 log pages, so the second or third is enough on any disk."""
@@ -479,6 +481,8 @@ STORE_TRANSACTION_FAILURES: Final = 2
 """... after so many failures: the first may be of another kind."""
 STORE_COMMIT_PAGE_S: Final = 0.000_5
 """What each page of a commit adds to its deadline; the real store took 0.24 ms a page."""
+STORE_COPIES_HELD_MAX: Final = 256
+"""Contents held in memory while a commit copies them from a base: 8 MiB of the largest pages."""
 STORE_COMMIT_STEP_PAGES: Final = 1_000
 """Pages of a commit that are put together without a pause: 2 ms in which the event loop does nothing else."""
 STORE_COMMIT_NAMESPACES_MAX: Final = 16
@@ -537,6 +541,14 @@ STORE_ADMIN_SILENT_S: Final = 10.0
 """... and how long the admin API is not asked so again."""
 STORE_ADDRESSES_MAX: Final = 16
 """Addresses of one remote store: as many as anyone runs side by side."""
+STORE_H3_REQUESTS_PER_CONNECTION: Final = 3
+"""Requests under way on a connection to a gateway that is far before another is made: a window that a lossy link has made small
+holds one or two pages of 8 KiB."""
+STORE_H3_CONNECTIONS_MAX: Final = 12
+"""Connections to one gateway that is far: a third of what 32 clients would have by themselves; with more, each costs more CPU
+time than its window wins."""
+STORE_H3_FAR_S: Final = 0.01
+"""An answer that takes so long at best crosses a network where windows and losses count; nearer, one connection costs less."""
 STORE_H3_PATIENCE_S: Final = 1.0
 """UDP that has not answered a store's handshake by then is taken as blocked, and TCP is tried."""
 STORE_H3_SUSPECT_S: Final = 1.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 NEAR = 0.5
@@ -15,9 +16,29 @@ NEAR = 0.5
 class Parser(argparse.ArgumentParser):
     """Its errors say what was meant, as far as that can be told."""
 
+    _given: Sequence[str] = ()
+
     def error(self, message: str) -> NoReturn:
         """Usage, and the error with the nearest word. Ends the process with 2."""
+        if "invalid choice" in message and (flag := self._unknown_flag()):
+            message = f"unrecognized arguments: {flag}"  # what follows it was taken for a verb's name
         super().error(message + self._meant(message))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As the base; what was given is kept for :meth:`error`."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def _unknown_flag(self) -> str | None:
+        """The first flag given that is none."""
+        known = self._option_string_actions
+        for word in self._given:
+            flag = word.partition("=")[0]
+            if flag == "--":
+                return None
+            if flag.startswith("--") and not any(option.startswith(flag) for option in known):
+                return flag
+        return None
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As the base, but words left over are an error of the verb that they were given to."""

@@ -8,11 +8,13 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import uvloop
 from starlette.routing import BaseRoute
 
 from gateway import __version__
+from gateway.cli.store import NO_USE
 from gateway.config import is_loopback
 from gateway.core.origins import Origins
 from gateway.errors import ConfigError
@@ -20,11 +22,13 @@ from gateway.http import admin, dataplane
 from gateway.http.app import Application
 from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from gateway.store.base import Store
-from gateway.store.embedded import EmbeddedStore
+from gateway.store.embedded import EmbeddedStore, ReadOnlyStore
 
 
 def run(args: argparse.Namespace, open_folder: Callable[[str], Store] = EmbeddedStore.open) -> int:
     """Serve until SIGTERM or Ctrl-C; answers 0. Raises :class:`ConfigError` naming the flag to mend."""
+    if args.read_only:
+        open_folder = partial(ReadOnlyStore.open, follows=True)
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(_serve(args, open_folder))
     return 0
@@ -51,10 +55,17 @@ async def _listen(
     args: argparse.Namespace,
     stop: asyncio.Event,
 ) -> None:
-    plane = dataplane.routes(store, auto_create=args.auto_create_namespace, wire_zstd=args.wire_zstd)
+    auto_create = args.auto_create_namespace and not args.read_only
+    plane = dataplane.routes(store, auto_create=auto_create, wire_zstd=args.wire_zstd)
+    api_routes = admin.routes(store, truncate_min_age_s=args.truncate_min_age_seconds)
     allowed = args.allow_origin
-    servers = [await _server(plane, data, allowed), await _server(admin.routes(store), api, allowed)]
-    print(f"mvgateway store {__version__}, folder {args.path}")
+    servers = [await _server(plane, data, allowed), await _server(api_routes, api, allowed)]
+    print(f"mvgateway store {__version__}, folder {args.path}{', read-only' if args.read_only else ''}")
+    for flag in NO_USE:
+        if vars(args)[flag.strip("-").replace("-", "_")] is not None:
+            print(
+                f"{flag} does nothing here: the store is the folder that --path names, with no FoundationDB below"
+            )
     print(f"data plane http://{_shown(data)}, admin API http://{_shown(api)} (HTTP/1.1 and h2c)")
     print("ready", flush=True)
     await stop.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 NAME = "store"
 HELP = "run the embedded store as a stand-alone mvstore, or check, describe, back up or salvage one"
@@ -13,6 +14,17 @@ mvgateway store stat ./pages --json
 mvgateway store backup ./pages ./pages-today.backup
 mvgateway store salvage ./pages --to ./pages-salvaged
 """
+
+
+TRUNCATE_ENV = "MVSTORE_TRUNCATE_MIN_AGE_SECONDS"
+NO_USE = ("--raw-data-prefix", "--metadata-prefix")
+"""What a start of mvstore names: where in FoundationDB its data is."""
+
+
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is no whole number of seconds from 0")
+    return int(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="let web pages of this origin use the store (repeatable; * for all)",
     )
+    parser.add_argument(
+        "--read-only",
+        action="store_true",
+        help="serve what is in the folder, and refuse every write with 403; another process may be writing it",
+    )
+    parser.add_argument(
+        "--truncate-min-age-seconds",
+        metavar="SECONDS",
+        type=_seconds,
+        default=_seconds(os.environ.get(TRUNCATE_ENV) or "0"),
+        help=f"refuse to truncate what is younger than this (environment: {TRUNCATE_ENV}; default 0: no such check)",
+    )
+    for flag in NO_USE:
+        parser.add_argument(
+            flag,
+            metavar="PREFIX",
+            help="taken because mvstore wants it; does nothing here, where a folder is the store",
+        )
     works = parser.add_subparsers(
         dest="work", metavar="check|stat|backup|salvage", title="on a store's folder"
     )

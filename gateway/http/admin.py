@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.routing import Route
 
-from gateway.errors import BadInput, Conflict, GatewayError, NotFound
+from gateway.errors import BadInput, Conflict, Forbidden, GatewayError, NotFound
 from gateway.http.dataplane_call import Call, Endpoint
 from gateway.store.base import NamespaceInfo, OverlayBase, Store
 from gateway.store.world.catalogue import CATALOGUE_KEY
@@ -24,9 +25,10 @@ logger = logging.getLogger(__name__)
 _TEXT = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
-def routes(store: Store) -> list[Route]:
-    """The admin API's routes, for the root of an origin."""
-    admin = Admin(store)
+def routes(store: Store, *, truncate_min_age_s: int = 0) -> list[Route]:
+    """The admin API's routes, for the root of an origin. ``truncate_min_age_s``: versions that are younger are
+    not truncated (0: no such check)."""
+    admin = Admin(store, truncate_min_age_s)
     posts = {
         "/api/create_namespace": admin.create,
         "/api/rename_namespace": admin.rename,
@@ -42,16 +44,27 @@ def routes(store: Store) -> list[Route]:
     ]
 
 
+class TooYoung(Forbidden):
+    """A truncation of versions that are to be kept for some time yet."""
+
+    code = "too_young"
+    title = "Too young to be truncated"
+
+
 class Admin:
     """The handlers. Each answers its call once, or raises a :class:`GatewayError`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, truncate_min_age_s: int = 0, clock: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
+        self._truncate_min_age_s = truncate_min_age_s
+        self._clock = clock
 
     async def create(self, call: Call) -> None:
         """``{key, overlay_base?: {ns_id, snapshot_version}}``: 201, 422 where it exists."""
         body = await call.json()
-        key, base = _key(body, "key"), body.get("overlay_base")
+        key, base = mvstore.openable(_key(body, "key")), body.get("overlay_base")
         await self._store.create_namespace(key, None if base is None else _overlay(base))
         await call.answer(201, b"created\n", _TEXT)
 
@@ -60,7 +73,7 @@ class Admin:
         body = await call.json()
         old_key = _key(body, "old_key")
         _refuse_catalogue(old_key, "renamed")
-        await self._store.rename_namespace(old_key, _key(body, "new_key"))
+        await self._store.rename_namespace(old_key, mvstore.openable(_key(body, "new_key")))
         await call.answer(200, b"renamed\n", _TEXT)
 
     async def delete(self, call: Call) -> None:
@@ -74,8 +87,24 @@ class Admin:
         """``{key, before_version, apply?}``: progress lines, then ``DONE`` or ``ERROR``."""
         body = await call.json()
         before = mvstore.version_of(_key(body, "before_version"))
+        await self._check_age(before)
         lines = self._store.truncate_namespace(_key(body, "key"), before, apply=_apply(body))
         await _progress(call, lines)
+
+    async def _check_age(self, before: str) -> None:
+        """Raises :class:`TooYoung`."""
+        if not self._truncate_min_age_s:
+            return
+        cutoff = max(int(self._clock()) - self._truncate_min_age_s, 1)
+        oldest = (await self._store.time2version(cutoff)).after
+        if oldest is None or before > oldest.version:
+            allowed = (
+                "no version is known to be as old" if oldest is None else f"up to {oldest.version} it may be"
+            )
+            raise TooYoung(
+                f"before_version {before} is younger than {self._truncate_min_age_s} s, which is kept here "
+                f"(--truncate-min-age-seconds): {allowed}"
+            )
 
     async def collect(self, call: Call) -> None:
         """``{key, apply?}``: progress lines, then ``DONE`` or ``ERROR``."""

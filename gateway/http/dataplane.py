@@ -89,8 +89,9 @@ class DataPlane:
             by_use = self._auto_create and not ns.key.startswith(OWN_KEYS)
             if not by_use or not mvstore.proof_ok(ns.key, ns.proof):
                 raise
+        key = mvstore.openable(ns.key)
         try:
-            await self._store.create_namespace(ns.key)
+            await self._store.create_namespace(key)
         except Unprocessable:
             pass  # someone else was first
         return await work()
@@ -120,7 +121,8 @@ class DataPlane:
     # -- /batch/read --------------------------------------------------------------------------
 
     async def read(self, call: Call) -> None:
-        """``POST /batch/read``: pages in request order; a read that fails ends the body early."""
+        """``POST /batch/read``: pages in request order. A read that fails ends the body early; where no page went
+        before it, it is answered by its own status, for a client asks for a short body again and again."""
         self.counters.reads += 1
         ns, reader, room = call.namespace(), FrameReader(), limits.STORE_READ_PAGES_MAX
         failure: GatewayError | None = None
@@ -133,6 +135,8 @@ class DataPlane:
                 failure = failed or failure
                 packs = self._wire_zstd and (self._near_zstd or not call.is_near)
                 frames = self._page_frames(messages, pages, packs=packs)
+                if failure is not None and not pages and not call.started:
+                    break
                 if call.complete and not call.started:
                     self.counters.ended_early += failure is not None
                     await call.answer(200, b"".join(frames), _BYTES + _why(failure))
@@ -140,6 +144,11 @@ class DataPlane:
                 await _stream(call, frames)
             if failure is not None or not room or call.complete:
                 break
+        if failure is not None and not call.started:
+            self.counters.ended_early += 1
+            await self._using(ns, lambda: self._store.stat(ns))
+            await call.refuse(failure, _why(failure))
+            return
         await self._end_early_or_not(call, ns, failure)
 
     async def _end_early_or_not(self, call: Call, ns: Namespace, failure: GatewayError | None) -> None:

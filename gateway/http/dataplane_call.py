@@ -153,13 +153,14 @@ class Call:
             await self.drain()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def refuse(self, error: GatewayError) -> None:
-        """Answer with the error's status and problem document; an answer under way just ends early."""
+    async def refuse(self, error: GatewayError, more: Headers | None = None) -> None:
+        """Answer with the error's status and problem document (and ``more`` headers); an answer under way just
+        ends early."""
         if self.started:
             await self.end()
             return
         body = json.dumps(error.problem()).encode()
-        headers = [(b"content-type", b"application/problem+json"), *_lock_owner(error)]
+        headers = [(b"content-type", b"application/problem+json"), *_lock_owner(error), *(more or ())]
         await self.answer(error.status, body, headers)
 
     async def _start(self, status: int, headers: Headers) -> None:

@@ -7,14 +7,19 @@ extension ``websocket.http.response``.
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.core.origins import Origins
+from gateway import limits
+from gateway.core.origins import Misdirected, Origins
 from gateway.errors import GatewayError
 from gateway.http.problems import problem_response
+
+log = logging.getLogger("mvgateway.http")
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _ENTITY = ("class", "owner", "tags", "key", "epoch", "tick", "quantity")
@@ -37,6 +42,7 @@ class OriginGuard:
     def __init__(self, app: ASGIApp, origins: Origins) -> None:
         self._app = app
         self._origins = origins
+        self._told_at = -limits.LOG_QUIET_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -47,6 +53,8 @@ class OriginGuard:
             self._origins.check(scope["scheme"], host.decode("latin-1"), named)
             self._origins.check_fetch(_fetch_of(headers), named, page=scope["path"] in PAGES)
         except GatewayError as error:
+            if isinstance(error, Misdirected):
+                self._tell(error)
             await refuse(error, scope, receive, send)
             return
         if origin is None:
@@ -55,6 +63,15 @@ class OriginGuard:
             await _answer_preflight(origin, scope, receive, send)
         else:
             await self._app(scope, receive, _named(origin, send))
+
+    def _tell(self, error: Misdirected) -> None:
+        """Now and then: whoever set up a client by another name of this machine sees nothing that says so."""
+        now = time.monotonic()
+        if now - self._told_at >= limits.LOG_QUIET_S:
+            self._told_at = now
+            log.warning(
+                '421 Misdirected request: %s. mvSQLite shows this as "database is locked"', error.message
+            )
 
 
 def _fetch_of(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from blake3 import blake3
 
-from gateway.errors import MalformedMessage, TooLarge
+from gateway.errors import BadInput, MalformedMessage, TooLarge
 from gateway.limits import STORE_FRAME_BYTES_MAX, STORE_PAGE_HEADS_CACHED_MAX
 from gateway.wire.mvstore_shape import (
     HASH_BYTES,
@@ -166,6 +166,28 @@ def proof_ok(key: str, proof: str | None) -> bool:
     except ValueError:
         return False
     return len(wanted) == HASH_BYTES and hmac.compare_digest(blake3(given).digest(), wanted)
+
+
+_PROTECTED = re.compile(r"[^:]*:[0-9a-fA-F]{64}")
+
+
+def openable(key: str) -> str:
+    """The key, if a client can open the namespace that it is given to. Raises :class:`BadInput` with the reason.
+
+    A client names a namespace in a header, cuts what it was given at "@" (a version follows) and takes what
+    stands after ":" for a hash that asks for a proof.
+    """
+    if not key.isascii() or not key.isprintable() or key != key.strip():
+        why = "a client names it in a header, which carries printable ASCII without spaces at its ends"
+    elif "@" in key:
+        why = 'for a client "@" ends the key, and a version follows'
+    elif ":" in key and _PROTECTED.fullmatch(key) is None:
+        why = 'after ":" stands the hash of a protected key, 64 hex digits, and nothing else'
+    elif key.startswith("/"):
+        why = 'a client drops "/" at its beginning'
+    else:
+        return key
+    raise BadInput(f"no client could open a namespace of the key {key!r:.200}: {why}; give it another key")
 
 
 # --- requests, as the store reads them ------------------------------------------------------

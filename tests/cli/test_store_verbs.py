@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 
 from gateway.cli import main
 from gateway.store.embedded import EmbeddedStore
+from gateway.wire import mvstore
 
 TABLE = "create table n (id integer primary key, t text, b blob);"
 ROWS = "insert into n (t, b) values ('hello', x'00ff'), ('wörld', null)"
@@ -138,14 +141,16 @@ def test_a_store_is_described_and_backed_up(
     assert main(["store", "check", str(tmp_path / "nothing")]) == 2
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    flags = ["--data-plane", "127.0.0.1:0", "--admin-api", "127.0.0.1:0", "--auto-create-namespace"]
+@contextlib.contextmanager
+def serving(folder: Path, *flags: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """The process, its two URLs; what it told is ``process.told``."""
+    ports = ["--data-plane", "127.0.0.1:0", "--admin-api", "127.0.0.1:0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gateway.cli", "store", "--path", str(tmp_path / "pages"), *flags],
+        [sys.executable, "-m", "gateway.cli", "store", "--path", str(folder), *ports, *flags],
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
     )
     assert process.stdout is not None
     told = ""
@@ -153,11 +158,20 @@ def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
         line = process.stdout.readline()
         assert line, told
         told += line
+    process.told = told  # type: ignore[attr-defined]
     data, api = re.findall(r"http://[0-9.:]+", told)
-    yield process, data, api
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    try:
+        yield process, data, api
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    with serving(tmp_path / "pages", "--auto-create-namespace") as started:
+        yield started
 
 
 def test_a_store_of_its_own_serves_both_planes_and_stops_when_asked(
@@ -191,3 +205,77 @@ def test_a_store_refuses_to_listen_beyond_loopback_unless_told_to(
     assert flag in told
     assert "--insecure-public" in told
     assert not (tmp_path / "pages").exists()
+
+
+def test_a_flag_that_is_none_is_named_and_not_what_follows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["--cluster", "x"], ["--wire-zst", "--clusters=y", "x"], ["check", "--cluster", "x", "y"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["store", *given])
+        assert ended.value.code == 2
+        assert "unrecognized arguments: --cluster" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["store", "chekc", "x"])
+    assert "did you mean check?" in capsys.readouterr().err
+
+
+def test_the_prefixes_that_mvstore_wants_are_taken_and_said_to_do_nothing(tmp_path: Path) -> None:
+    flags = ("--metadata-prefix", "mvstore", "--raw-data-prefix", "m", "--auto-create-namespace")
+    with serving(tmp_path / "pages", *flags) as (process, data, _):
+        assert httpx.get(f"{data}/stat", headers={"x-namespace-key": "k"}).status_code == 200
+        told = process.told  # type: ignore[attr-defined]
+        for flag in ("--metadata-prefix", "--raw-data-prefix"):
+            assert f"{flag} does nothing here" in told
+
+
+def test_a_read_only_store_serves_what_another_process_writes(
+    server: tuple[subprocess.Popen[str], str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, data, _ = server
+    assert main(["sql", "notes", TABLE + ROWS, "--write", "--store", data]) == 0
+    with serving(tmp_path / "pages", "--read-only", "--auto-create-namespace") as (_, copy, api):
+        notes = {"x-namespace-key": "notes"}
+        stat = httpx.get(f"{copy}/stat", headers=notes).json()
+        assert stat["read_only"] is True
+        capsys.readouterr()
+        assert main(["sql", "notes", "select t from n", "--csv", "--store", copy]) == 0
+        assert capsys.readouterr().out.splitlines() == ["t", "hello", "wörld"]
+        for path, body in (
+            ("/batch/write", mvstore.encode_write(b"x") + mvstore.COMPLETE),
+            ("/nslock/acquire", b'{"owner": "me"}'),
+        ):
+            assert httpx.post(f"{copy}{path}", headers=notes, content=body).status_code == 403
+        assert main(["sql", "notes", "delete from n", "--write", "--store", copy]) != 0
+        assert httpx.post(f"{api}/api/create_namespace", json={"key": "new"}).status_code == 403
+        assert httpx.get(f"{copy}/stat", headers={"x-namespace-key": "new"}).status_code == 404
+        assert main(["sql", "notes", "delete from n", "--write", "--store", data]) == 0
+        deadline = time.monotonic() + 20
+        while httpx.get(f"{copy}/stat", headers=notes).json()["version"] == stat["version"]:
+            assert time.monotonic() < deadline
+
+
+def test_what_is_younger_than_the_minimum_age_is_not_truncated(tmp_path: Path) -> None:
+    for flags, env in (
+        (("--truncate-min-age-seconds", "3600"), {}),
+        ((), {"MVSTORE_TRUNCATE_MIN_AGE_SECONDS": "3600"}),
+    ):
+        with serving(tmp_path / "pages", "--auto-create-namespace", *flags, **env) as (_, data, api):
+            head = httpx.get(f"{data}/stat", headers={"x-namespace-key": "k"}).json()["version"]
+            asked = {"key": "k", "before_version": head, "apply": True}
+            refused = httpx.post(f"{api}/api/truncate_namespace", json=asked)
+            assert refused.status_code == 403
+            assert "--truncate-min-age-seconds" in refused.json()["detail"]
+    with serving(tmp_path / "pages") as (_, _, api):
+        done = httpx.post(f"{api}/api/truncate_namespace", json=asked)
+        assert done.text.splitlines()[-1] == "DONE"
+
+
+def test_a_store_addressed_by_another_name_says_in_its_log_which_flag_lets_it(tmp_path: Path) -> None:
+    with serving(tmp_path / "pages", "--auto-create-namespace") as (process, data, _):
+        for _ in range(3):
+            refused = httpx.get(f"{data}/stat", headers={"x-namespace-key": "k", "host": "store.lan:7000"})
+            assert refused.status_code == 421
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "--allow-origin" in line
+        assert "store.lan:7000" in line
+        assert "database is locked" in line

@@ -139,7 +139,7 @@ def apply(
     for state, part, found in zip(states, prepared.parts, blobs, strict=True):
         _write(txn, state, part, found, version, prepared.attempt)
         if settles:
-            txn.settle(state.rid, found)
+            txn.settle(state.rid, found.own)
     attempts.record(txn, prepared.attempt, states[0].rid, version)
     return Committed(versions.text(version), changelog)
 
@@ -153,19 +153,29 @@ def _same_attempt(txn: WriteTxn, prepared: Prepared, state: NsState, attempts: A
     return None if prepared.first_attempt else attempts.find(txn, prepared.attempt, state.rid)
 
 
-def _find_blobs(txn: WriteTxn, state: NsState, part: Part) -> dict[bytes, int]:
-    """Blob ids of the pages that are not inline. Raises :class:`Gone` for a hash never written."""
-    found: dict[bytes, int] = {}
+class _Blobs(NamedTuple):
+    """Blob ids by hash: the namespace's own content, and what only a base of it has."""
+
+    own: dict[bytes, int]
+    lent: dict[bytes, int]
+
+
+def _find_blobs(txn: WriteTxn, state: NsState, part: Part) -> _Blobs:
+    """Where the pages are that are not inline. Raises :class:`Gone` for a hash never written."""
+    found = _Blobs({}, {})
     for digest in part.pages.values():
-        if digest in part.inline or digest in found:
+        if digest in part.inline or digest in found.own or digest in found.lent:
             continue
         blob = txn.find_content(state.rid, digest)
-        if blob is None:
+        if blob is None and (lent := txn.find_lent((rid for rid, _ in state.chain), digest)) is not None:
+            found.lent[digest] = lent
+        elif blob is None:
             raise Gone(
                 f"bad page reference: content {digest.hex()} was never written here, or was collected",
                 hash=digest.hex(),
             )
-        found[digest] = blob
+        else:
+            found.own[digest] = blob
     return found
 
 
@@ -226,16 +236,24 @@ def _others(txn: WriteTxn, state: NsState, part: Part) -> tuple[int, ...] | None
     return interval(txn.cursor, state.rid, part.assumed, written, inclusive=True)
 
 
-def _write(
-    txn: WriteTxn, state: NsState, part: Part, found: Mapping[bytes, int], version: int, attempt: bytes
-) -> None:
+def _write(txn: WriteTxn, state: NsState, part: Part, found: _Blobs, version: int, attempt: bytes) -> None:
     for page, digest in part.pages.items():
-        packed = part.inline.get(digest)
-        if packed is None:
-            blob = found[digest]
-            txn.refer(state.rid, digest, 1)
-        else:
-            blob = txn.put_content(state.rid, packed, 1)
+        blob = _blob(txn, state, part, found, digest)
         txn.put_page(state.rid, page, version, digest, blob)
     changed = pack_pages(sorted(part.pages)) if len(part.pages) < STORE_LOG_PAGES_MAX else None
     txn.put_commit(state, version, attempt, changed)
+
+
+def _blob(txn: WriteTxn, state: NsState, part: Part, found: _Blobs, digest: bytes) -> int:
+    """The blob id of a page's content, one more reference counted. What a base has is copied, so that the base may
+    let it go."""
+    packed = part.inline.get(digest)
+    if packed is not None:
+        return txn.put_content(state.rid, packed, 1)
+    blob = found.own.get(digest)
+    if blob is None:
+        blob = txn.find_content(state.rid, digest)
+    if blob is None:
+        return txn.copy_content(state.rid, digest, found.lent[digest], 1)
+    txn.refer(state.rid, digest, 1)
+    return blob

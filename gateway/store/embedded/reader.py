@@ -2,13 +2,15 @@
 
 For whoever recovers: the folder may lie on a failing disk mounted read-only, may be in use by a
 gateway, or its gateway may have been killed. What is answered is one moment of the store, the newest
-when it was opened; where a running gateway's writer has gone past it, a newer one.
+when it was opened; where a running gateway's writer has gone past it, a newer one. With ``follows`` the head
+is never older than a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, NoReturn, TypeVar
@@ -16,7 +18,7 @@ from typing import ClassVar, NoReturn, TypeVar
 import apsw
 
 from gateway.errors import ConfigError, Forbidden
-from gateway.limits import STORE_SNAPSHOTS_MAX
+from gateway.limits import STORE_FOLLOW_S, STORE_SNAPSHOTS_MAX
 from gateway.store.base import (
     CommitRequest,
     Committed,
@@ -53,7 +55,9 @@ class FolderReader:
 
     in_process: ClassVar[bool] = True
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, *, follows: bool = False) -> None:
+        self._follows = follows
+        self._opened_at = 0.0
         self.folder = Path(folder).absolute()
         self.path = self.folder / schema.FILE_NAME
         self._lock = threading.Lock()
@@ -79,12 +83,12 @@ class FolderReader:
             state = _state(cursor, ns)
             head = state.head if state.lock is None else versions.parse(state.lock.snapshot_version)
             if not from_version:
-                return Stat(versions.text(head))
+                return Stat(versions.text(head), read_only=True)
             after = versions.parse(from_version)
             changed = reading.interval(cursor, state.rid, after, head, inclusive=True)
-            return Stat(versions.text(head), interval=changed)
+            return Stat(versions.text(head), read_only=True, interval=changed)
 
-        return self._ask(question)
+        return self._ask(question, newest=self._follows)
 
     def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
         """The pages, in request order."""
@@ -146,9 +150,12 @@ class FolderReader:
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _ask(self, question: Callable[[apsw.Cursor], T]) -> T:
-        """What ``question`` answers on one moment; asked again on a newer one if that has passed."""
+    def _ask(self, question: Callable[[apsw.Cursor], T], *, newest: bool = False) -> T:
+        """What ``question`` answers on one moment; asked again on a newer one if that has passed. ``newest``: the
+        moment is no older than ``STORE_FOLLOW_S``."""
         with self._lock:
+            if newest and time.monotonic() - self._opened_at > STORE_FOLLOW_S:
+                self._drop()
             for _ in range(STORE_SNAPSHOTS_MAX):
                 try:
                     return self._asked(question)
@@ -161,6 +168,7 @@ class FolderReader:
     def _asked(self, question: Callable[[apsw.Cursor], T]) -> T:
         try:
             if self._snapshot is None:
+                self._opened_at = time.monotonic()
                 self._snapshot = Snapshot(self.path)
             cursor = self._snapshot.connection.cursor()
             try:
@@ -202,9 +210,9 @@ class ReadOnlyStore:
         self.reader = reader
 
     @classmethod
-    def open(cls, folder: Path | str) -> ReadOnlyStore:
+    def open(cls, folder: Path | str, *, follows: bool = False) -> ReadOnlyStore:
         """Raises :class:`ConfigError` where there is no store, or none that may be read."""
-        return cls(FolderReader(folder))
+        return cls(FolderReader(folder, follows=follows))
 
     async def stat(
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None

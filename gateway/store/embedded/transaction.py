@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import apsw
 
-from gateway.limits import STORE_LOG_COMMITS_KEPT
+from gateway.errors import StoreDamaged
+from gateway.limits import STORE_COPIES_HELD_MAX, STORE_LOG_COMMITS_KEPT
 from gateway.store.embedded import versions
 from gateway.store.embedded.content import Packed
 from gateway.store.embedded.namespaces import NsState
@@ -98,6 +99,23 @@ class WriteTxn:
                 return None
             blob = self._known[key] = rows[0][0]
         return blob
+
+    def find_lent(self, bases: Iterable[int], digest: bytes) -> int | None:
+        """The blob id of content that one of ``bases``, the nearest first, has; or None."""
+        return next((blob for base in bases if (blob := self.find_content(base, digest)) is not None), None)
+
+    def copy_content(self, rid: int, digest: bytes, blob: int, references: int) -> int:
+        """Store what another namespace has under ``blob`` for this one too; answers its own blob id."""
+        if len(self._blobs) >= STORE_COPIES_HELD_MAX or blob >= self._first_held():
+            self.flush()
+        rows = ask(self.cursor, "SELECT enc, data FROM blob WHERE id = ?", (blob,))
+        if not rows:
+            raise StoreDamaged(f"content {digest.hex()} is missing on disk", hash=digest.hex())
+        return self.put_content(rid, Packed(digest, *rows[0]), references)
+
+    def _first_held(self) -> int:
+        """The first blob id that SQLite has not been given yet."""
+        return self._blobs[0][0] if self._blobs else self.next_blob
 
     def put_content(self, rid: int, packed: Packed, references: int) -> int:
         """Store content unless it is there; answers its blob id. Without references it is written

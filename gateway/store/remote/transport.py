@@ -88,6 +88,8 @@ def check(answer: Answer, url: str) -> Answer:
     :class:`StoreUnavailable` (to be tried again), any 4xx its own class (final)."""
     if 200 <= answer.status < 300:
         return answer
+    if (final := ended_early(answer, url)) is not None:
+        raise final
     detail = _detail(answer) or f"{url} answered HTTP {answer.status}"
     if answer.status in (425, 503):
         raise StoreUnavailable(detail)

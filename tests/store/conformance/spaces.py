@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
 
-from gateway.errors import Conflict, Gone, NotFound, Unprocessable
+from gateway.errors import BadInput, Conflict, Gone, NotFound, Unprocessable
 from gateway.store.base import Namespace, OverlayBase, PageRead, Store
-from tests.store.conformance.kit import A, B, C, D, digest, get, head, new_namespace, put, shifted
+from tests.store.conformance.kit import (
+    A,
+    B,
+    C,
+    D,
+    digest,
+    get,
+    head,
+    new_namespace,
+    part,
+    put,
+    request,
+    shifted,
+)
 
 
 async def fork(store: Store, base: Namespace, version: str) -> Namespace:
@@ -51,7 +65,7 @@ class NamespaceRules:
 
     async def test_namespaces_are_listed_by_prefix(self, store: Store) -> None:
         stem = f"list-{os.urandom(6).hex()}"
-        keys = [f"{stem}-a", f"{stem}-b%", f"{stem}-c_é"]
+        keys = [f"{stem}-a", f"{stem}-b%", f"{stem}-c_~"]
         for key in keys:
             await store.create_namespace(key)
         assert [info.key for info in await store.list_namespaces(stem)] == keys
@@ -76,7 +90,8 @@ class NamespaceRules:
 
     async def test_key_whose_hash_is_no_hash_is_never_served(self, store: Store) -> None:
         key = f"odd-{os.urandom(4).hex()}:nothex"
-        await store.create_namespace(key)
+        with contextlib.suppress(BadInput):  # a door makes none of such a key
+            await store.create_namespace(key)
         with pytest.raises(NotFound):
             await store.stat(Namespace(key, "00"))
 
@@ -100,6 +115,24 @@ class OverlayRules:
         assert await head(store, child) == info.ns_id
         assert info.overlay_base is not None
         assert await get(store, child, 0) == A
+
+    async def test_overlay_s_commit_names_content_of_its_base(self, store: Store) -> None:
+        """A client does so that read a page through the overlay and puts it elsewhere. The base may let it go later."""
+        base = await new_namespace(store)
+        at = (await put(store, base, {0: A, 1: B})).version
+        child = await fork(store, base, at)
+        moved = part(child, await head(store, child), {5: A, 6: A, 7: B, 8: A}, inline=False)
+        await store.commit(request(moved))
+        last = (await put(store, base, {0: C, 1: C})).version
+        _ = [line async for line in store.truncate_namespace(base.key, last)]
+        _ = [line async for line in store.delete_unreferenced_content(base.key)]
+        assert [await get(store, child, page) for page in range(5, 9)] == [A, A, B, A]
+        assert [await get(store, child, page) for page in range(2)] == [A, B]
+        with pytest.raises(Gone):
+            await store.commit(request(part(child, await head(store, child), {5: D}, inline=False)))
+        stranger = await new_namespace(store)
+        with pytest.raises(Gone):
+            await store.commit(request(part(stranger, await head(store, stranger), {5: A}, inline=False)))
 
     async def test_base_with_overlays_is_not_deleted(self, store: Store) -> None:
         base = await new_namespace(store)

@@ -59,6 +59,19 @@ async def test_a_bad_read_ends_the_body_after_the_good_ones(door: Door, bad: byt
     assert [one["data"] for one in answer.frames()] == [page(1)]
 
 
+@pytest.mark.parametrize("bad", BAD_FRAMES.values(), ids=BAD_FRAMES.keys())
+async def test_a_bad_read_before_any_page_is_refused_for_good(door: Door, bad: bytes) -> None:
+    """A short body would be asked for again for ever."""
+    if "standin" in door.name.partition("/")[0] and not door.name.startswith("before"):
+        pytest.skip("mvstore ends the body early")
+    if bad is BAD_FRAMES["a frame that breaks off"]:
+        pytest.skip("that is a body which breaks off, not a read")
+    key, _ = await a_page(door)
+    answer = await door.ask("POST", "/batch/read", bad, named(key))
+    assert answer.status in (400, 413)
+    assert answer.json()["detail"]
+
+
 BAD_WRITES = {
     "over the bound": (40_961).to_bytes(4, "big") + b"x" * 40_961,
     "no data": framed({"delta_base": 1}, b""),
@@ -155,6 +168,22 @@ async def test_a_read_below_the_truncation_mark_ends_the_body_early(door: Door) 
     body = framed(read(1, second), read(1, first), read(1, second))
     frames = (await door.ask("POST", "/batch/read", body, named(key))).frames()
     assert [one["data"] for one in frames] == [page(2)]
+
+
+async def test_a_read_below_the_truncation_mark_is_gone_where_no_page_went_before_it(door: Door) -> None:
+    if door.name.startswith("standin"):
+        pytest.skip("mvstore ends the body early")
+    key, first = await a_page(door)
+    answer = await door.ask("POST", "/batch/commit", commit(part(key, first, {1: page(2)})))
+    second = answer.headers["x-committed-version"]
+    done = await door.admin("truncate_namespace", key=key, before_version=second, apply=True)
+    assert done.text.splitlines()[-1] == "DONE"
+    if door.standin is not None:
+        await door.standin.advance(2.0)
+    for body in (framed(read(9, first)), framed(read(9, first), read(1, second))):
+        answer = await door.ask("POST", "/batch/read", body, named(key))
+        assert answer.status == 410
+        assert "truncation mark" in answer.json()["detail"]
 
 
 # --- clients that stop in the middle, and frames that come one at a time -----------------------

@@ -36,6 +36,9 @@ KINDER: Final[Mapping[str, Sequence[str]]] = {
     "A mark stays at or below the head": (),
     "A read below a mark is refused at once": (),
     "Overlays read through any number of overlays below them": (),
+    "A fork's commit may name content of what it is laid over": (
+        "test_overlay_s_commit_names_content_of_its_base",
+    ),
     "A commit on a version older than the namespace conflicts": (),
     "A commit may have 50,000 pages": (),
     "A commit takes as long as a sync": (),

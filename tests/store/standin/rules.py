@@ -292,7 +292,19 @@ class StandIn:
             await self.engine.write(ns, ahead)
         # by the hash that the client names: where it is not that of the data, nothing is found by it
         pages = [PageWrite(page.page, page.hash) for page in part.pages]
+        self._check_own(ns_id, pages)
         return NamespaceCommit(ns, self._assumed(part, ns_id, request), pages, part.read_set, part.metadata)
+
+    def _check_own(self, ns_id: str, pages: Sequence[PageWrite]) -> None:
+        """A fork has only what was written to itself, not what it is laid over."""
+        state = self.engine.engine.registry.find(self._keys[ns_id])
+        if state is None or not state.chain:
+            return
+        with self.engine.engine.pool.snapshot() as cursor:
+            for page in pages:
+                row = (state.rid, page.hash)
+                if not ask(cursor, "SELECT 1 FROM content WHERE ns = ? AND hash = ?", row):
+                    raise Gone("bad page reference")
 
     def _assumed(self, part: NamespaceCommit, ns_id: str, request: CommitRequest) -> Version:
         state = self.engine.engine.registry.find(self._keys[ns_id])
