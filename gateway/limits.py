@@ -60,6 +60,10 @@ ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
 """What RFC 8878 asks every decoder to take; a larger window would cost memory at a peer's word."""
 STREAM_COMPACT_BYTES: Final = 65_536
 """Bytes already pulled after which a buffer is moved to its front: not for each message, and not never."""
+PARITY_MESSAGES_MAX: Final = 32
+"""Messages that one parity message covers: a frame's datagrams, of which there are no more (``PIECES_MAX``)."""
+PARITY_FRAMES_MAX: Final = 8
+"""Frames of several datagrams of which a reader keeps what came until they are whole: 133 ms at 60 Hz, 300 KB."""
 
 # --- core --------------------------------------------------------------------------------
 DELAY_S_MIN: Final = 1.0
@@ -87,7 +91,7 @@ HOSTS_CACHED_MAX: Final = 64
 ORIGIN_SHOWN_CHARS_MAX: Final = 128
 """A refusal repeats no more than this of what it refuses."""
 QUERY_FIELDS_MAX: Final = 32
-"""A live session's query has eight keys."""
+"""A live session's query has eleven keys."""
 BUDGET_KBPS_MAX: Final = 10_000_000
 """10 Gbit/s to one reader: above it a budget is no bound."""
 FOCUS_KEYS_MAX: Final = 4_096
@@ -134,6 +138,10 @@ Above it one stream costs less than the packets' bookkeeping."""
 READER_DATAGRAMS_MAX: Final = 64
 """Datagrams that a reader is sent in a row; more at once go by a stream. What its QUIC acknowledged its application may
 not have taken: quic-go keeps 128 and drops the rest without a word, Chromium as many as a page's high water mark says."""
+AGAIN_WAITING_MAX: Final = 64
+"""Frames that wait some milliseconds to be said again, a world: 16,000 a second. Of more the oldest are said once."""
+REDUNDANCY_PAUSE_S_MAX: Final = 60.0
+"""The longest pause after which a path that lost more when everything was said twice is tried again."""
 REPAIR_STREAM_BYTES_MAX: Final = 1 * MIB
 """Newest values that go by one stream when they are too many for datagrams: a large world's; the rest goes with the next."""
 REPAIR_STREAM_MESSAGE_BYTES: Final = 60 * KIB

@@ -14,6 +14,7 @@ from gateway.core.ports import Link
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
 from gateway.quic.client import Client, connect
 from gateway.wire import MessageStream
+from gateway.wire.parity import Rebuilder
 
 DATAGRAMS_A_FRAME_MAX = 32
 """A larger frame goes by a stream of its own, as the protocol has it."""
@@ -27,19 +28,23 @@ def live_path(target: Mapping[str, Any], role: str) -> str:
             query["budget_kbps"] = str(target["budget_kbps"])
         if not target.get("conflate", True):
             query["conflate"] = "0"
+        query |= {name: target[name] for name in ("redundancy", "parity") if name in target}
     return f"/v1/worlds/{target['world']}/live?{urllib.parse.urlencode(query)}"
 
 
 class Reader:
     """A session's end that hands every message on, however it came."""
 
-    def __init__(self, take: Take) -> None:
+    def __init__(self, take: Take, rebuilder: Rebuilder | None = None) -> None:
         self._take = take
+        self._rebuilder = rebuilder
         self._streams: dict[int, MessageStream] = {}
 
     def on_message(self, data: bytes, mono: float) -> None:
         """A datagram."""
         self._take(data)
+        if self._rebuilder is not None and (lost := self._rebuilder.take(data)) is not None:
+            self._take(lost)
 
     def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
         """A piece of a stream."""
@@ -92,7 +97,8 @@ def _closer(client: Client) -> Close:
 async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     """One connection with one session."""
     client = await _connected(target)
-    await client.webtransport(live_path(target, "subscribe"), lambda link: Reader(take))
+    rebuilder = Rebuilder() if "parity" in target else None
+    await client.webtransport(live_path(target, "subscribe"), lambda link: Reader(take, rebuilder))
     return _closer(client)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
-NAMES = ("frames", "reads", "writes", "ingest", "fanout", "fallback", "ycsb")
+NAMES = ("frames", "redundancy", "reads", "writes", "ingest", "fanout", "fallback", "ycsb")
 SHORT = ("frames", "reads", "fanout")
 
 

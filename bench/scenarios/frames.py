@@ -74,6 +74,10 @@ def seconds_of(case: Mapping[str, Any], settings: Settings) -> float:
 def direction(case: Mapping[str, Any], rtt_ms: float) -> Direction:
     """The link's rule for one round trip of a case, the same both ways."""
     loss = case["loss_percent"] / 100
+    if case.get("rate_kbps"):
+        return Direction(
+            delay_ms=rtt_ms / 2, loss=loss, rate_kbps=case["rate_kbps"], queue_bytes=case["queue_bytes"]
+        )
     if case["burst"]:
         burst = GilbertElliott.of_mean(loss, BURST_SLOTS, SLOT_MS)
         return Direction(delay_ms=rtt_ms / 2, burst=burst)
@@ -81,21 +85,23 @@ def direction(case: Mapping[str, Any], rtt_ms: float) -> Direction:
 
 
 @contextlib.contextmanager
-def opened(case: Mapping[str, Any], settings: Settings) -> Iterator[Run]:
-    """Link, gateway and load generators for all runs of a case."""
+def opened(
+    case: Mapping[str, Any], settings: Settings, doors: Sequence[Mapping[str, Any]] = DOORS
+) -> Iterator[Run]:
+    """Link, gateway and load generators for all runs of a case. ``doors``: the ways of reading that are compared."""
     settings = replace(settings, seconds=seconds_of(case, settings))
     paths = [Path.symmetric(direction(case, rtt_ms)) for rtt_ms in case["rtt_ms"]]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         network = stack.enter_context(
-            open_network(paths, settings.seed, netem=settings.netem, addresses=len(DOORS), tcp=settings.tcp)
+            open_network(paths, settings.seed, netem=settings.netem, addresses=len(doors), tcp=settings.tcp)
         )
         near = network.hosts[0]
         publisher = stack.enter_context(Station(near.command([]), spread=True))
         readers = [
             _Reader(rtt_ms, way, address, stack.enter_context(Station(host.command([]), spread=True)))
             for rtt_ms, host in zip(case["rtt_ms"], network.hosts[1:], strict=True)
-            for way, address in zip(DOORS, host.addresses, strict=True)
+            for way, address in zip(doors, host.addresses, strict=True)
         ]
         gateway = stack.enter_context(Gateway(FilePath(folder), near.address, prefix=near.command([])))
         runs = itertools.count()
@@ -125,7 +131,9 @@ class _Reader:
 
     def __init__(self, rtt_ms: int, way: Mapping[str, Any], address: str, station: Station) -> None:
         self.rtt_ms, self.way, self.address, self.station = rtt_ms, way, address, station
-        self.door = way["door"] + ("" if way.get("conflate", True) else ", conflation off")
+        self.door = way.get("label") or way["door"] + (
+            "" if way.get("conflate", True) else ", conflation off"
+        )
 
 
 def _connect(

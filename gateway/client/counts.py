@@ -156,6 +156,8 @@ class ReaderCounts:
     resyncs: int = 0
     repaired_records: int = 0
     late_messages: int = 0
+    repeated_messages: int = 0
+    rebuilt_messages: int = 0
     malformed: int = 0
     dropped_frames: int = 0
     connects: int = 0
@@ -170,6 +172,8 @@ class ReaderCounts:
             "lost": self.ticks.lost,
             "repaired": self.repaired_records,
             "late": self.late_messages,
+            "repeated": self.repeated_messages,
+            "rebuilt": self.rebuilt_messages,
             "messages": self.messages,
             "bytes": self.bytes,
             "keyframes": self.keyframes,

@@ -153,6 +153,9 @@ class Live:
 
     def on_malformed(self) -> None: ...
 
+    def on_rebuilt(self) -> None:
+        """A message that was lost is made again from the others and its parity; it follows."""
+
     def on_acked(self, token: int, count: int = 1) -> None: ...
 
     def on_lost(self, token: int) -> None: ...

@@ -14,6 +14,9 @@ from gateway.client.problems import error_for
 from gateway.core.ports import CloseCode, Link
 from gateway.errors import Conflict, GatewayError, MalformedMessage, ShuttingDown, TooLarge, WorldHeld
 from gateway.wire import Control, Frame, MessageStream, decode_message
+from gateway.wire.parity import TYPE_PARITY, Rebuilder
+
+_PARITY = bytes([TYPE_PARITY])
 
 
 class LiveEnd(Protocol):
@@ -28,6 +31,8 @@ class LiveEnd(Protocol):
     def on_control(self, control: Control) -> None: ...
 
     def on_malformed(self) -> None: ...
+
+    def on_rebuilt(self) -> None: ...
 
     def on_acked(self, token: int, count: int = 1) -> None: ...
 
@@ -50,10 +55,20 @@ class LiveSession:
         self.heard = False
         self._end = end
         self._streams: dict[int, MessageStream] = {}
+        self._rebuilder = Rebuilder() if link.lossy else None
 
     # -- ports.Session --
 
     def on_message(self, data: bytes, mono: float) -> None:
+        if data[:1] != _PARITY:
+            self._take(data)
+        if self._rebuilder is not None:
+            lost = self._rebuilder.take(data)
+            if lost is not None:
+                self._end.on_rebuilt()
+                self._take(lost)
+
+    def _take(self, data: bytes) -> None:
         self.heard = True
         try:
             message = decode_message(data)
@@ -74,7 +89,7 @@ class LiveSession:
         stream.feed(data)
         try:
             for message in stream:
-                self.on_message(message, mono)
+                self._take(message)
         except (MalformedMessage, TooLarge):
             self._end.on_malformed()
             self._streams.pop(stream_id, None)

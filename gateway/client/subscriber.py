@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gateway import limits
 from gateway.client.address import world_path
@@ -44,6 +44,7 @@ class Subscriber(Live):
     ``zstd`` asks for compressed frames; ``budget_kbps`` bounds what the gateway sends; ``keys``
     weighs records (key → weight) under a budget; ``follow`` an entity from world to world; ``delay_s``: as it
     was so many seconds ago (0: now).
+    ``redundancy``: ``auto`` lets the gateway say newest values twice, or by parity, where this path loses; ``off``: never.
     ``replay``: the query of a replay session instead of the live one. ``on_message`` is called with
     every :class:`ReceivedFrame` at once; with it nothing is kept for the iterator.
     """
@@ -58,6 +59,7 @@ class Subscriber(Live):
         keys: Mapping[int, float] | None = None,
         follow: str | None = None,
         delay_s: float = 0.0,
+        redundancy: Literal["auto", "off"] = "auto",
         replay: Mapping[str, object] | None = None,
         on_message: Callable[[ReceivedFrame], None] | None = None,
         on_event: Callable[[Control], None] | None = None,
@@ -73,6 +75,7 @@ class Subscriber(Live):
         self._query: dict[str, object] = {"zstd": zstd or None, "budget_kbps": budget_kbps, "follow": follow}
         self._query["delay_s"] = f"{delay_s:.3f}" if delay_s else None
         self._query["keys"] = _weights_text(keys or {})
+        self._query |= {"redundancy": "off"} if redundancy == "off" else {"parity": 1}
         self._replay = replay
         self._on_message = on_message
         self._on_event = on_event
@@ -135,12 +138,18 @@ class Subscriber(Live):
         if self._reset_due and frame.keyframe:
             self.state, self._reset_due = WorldState(), False
         applied = self.state.apply(frame)
+        if not applied.changed and self._has(frame):
+            self._count_again(size_bytes)
+            return
         self._count(frame, size_bytes, len(applied.changed), now)
         self.epoch, self.tick = self.state.epoch, self.state.tick
         self._give(frame, {**self._values(applied.changed), **dict.fromkeys(applied.dropped)}, now)
 
     def on_malformed(self) -> None:
         self.counts.malformed += 1
+
+    def on_rebuilt(self) -> None:
+        self.counts.rebuilt_messages += 1
 
     def on_over(self) -> None:
         self._arrived.set()
@@ -153,6 +162,18 @@ class Subscriber(Live):
             self._reset_due = True
         else:
             self.world, self.state = world, WorldState()
+
+    def _has(self, frame: Frame) -> bool:
+        """Whether it was said before, value for value: the gateway's redundancy, which nobody need see."""
+        if frame.keyframe or frame.repair or frame.ticks or not frame.keys:
+            return False
+        order = frame.epoch << 32 | frame.tick
+        return all(self.state.order_at(key) == order for key in frame.keys)
+
+    def _count_again(self, size_bytes: int) -> None:
+        self.counts.messages += 1
+        self.counts.bytes += size_bytes
+        self.counts.repeated_messages += 1
 
     def _values(self, keys: tuple[int, ...]) -> dict[int, bytes | None]:
         records = self.state.records

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.core.outgoing import Outgoing, Piece
 from gateway.limits import BURST_SIZES_CACHED_MAX, PIECES_MAX
+from gateway.wire.parity import encode_parity
 
 
 class Burst:
@@ -15,15 +16,24 @@ class Burst:
     ``messages`` and ``keys`` belong together one by one; ``largest`` is the longest message's size in bytes.
     """
 
-    __slots__ = ("count", "framings", "keys", "largest", "messages")
+    __slots__ = ("_parity", "count", "framings", "keys", "largest", "messages", "size_bytes")
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self.messages = tuple([message for message, _ in pieces])
         self.keys = tuple([keys for _, keys in pieces])
         self.count = len(pieces)
         self.largest = max(map(len, self.messages))
+        self.size_bytes = sum(map(len, self.messages))
+        self._parity: Burst | bool = False
         self.framings: dict[bytes, Any] = {}
         """What a transport made of the messages for one reader, for the next one: by what it depends on."""
+
+    def parity(self) -> Burst | None:
+        """The parity of its messages, as a burst of one that carries no keys; None where they are not one whole frame."""
+        if self._parity is False:
+            message = encode_parity(self.messages)
+            self._parity = True if message is None else Burst([(message, ())])
+        return None if isinstance(self._parity, bool) else self._parity
 
 
 class Bundle:

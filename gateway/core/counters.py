@@ -18,6 +18,10 @@ class Counters:
     delivered: int = 0
     lost: int = 0
     repaired: int = 0
+    repeated: int = 0
+    parity: int = 0
+    redundant_bytes: int = 0
+    redundancy_withheld: int = 0
     streamed: int = 0
     streams_reset: int = 0
     resyncs: int = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from gateway.core.again import Again
 from gateway.core.bundle import Bundle, newest_of
 from gateway.core.counters import Counters
 from gateway.core.keyframes import KeyframeCache
@@ -18,6 +19,7 @@ from gateway.core.outgoing import Outgoing
 from gateway.core.reader import Reader
 from gateway.core.slots import Slots
 from gateway.core.state import WorldState
+from gateway.core.window import Keys
 from gateway.limits import FANOUT_SERVE_S, READER_FLUSH_S
 
 _NEVER: Final = float("inf")
@@ -32,9 +34,10 @@ class FanOut:
         "_is_ordered",
         "_readers",
         "_served_at",
+        "_turn_at",
         "_unmetered",
         "_wake",
-        "due",
+        "again",
         "keyframes",
         "late",
         "mono",
@@ -45,8 +48,8 @@ class FanOut:
         self.keyframes = KeyframeCache(state, counters)
         self.late = LateLog(Slots(state))
         self.repairs = SharedRepairs(state)
-        self.due: float | None = None
-        """When :meth:`poll` is wanted next (``mono``), or None."""
+        self.again = Again()
+        self._turn_at: float | None = None
         self.mono = float("-inf")
         """The newest time that was told."""
         self._counters = counters
@@ -57,9 +60,17 @@ class FanOut:
         self._collected: list[Outgoing] = []
         self._served_at = float("-inf")
 
+    @property
+    def due(self) -> float | None:
+        """When :meth:`poll` is wanted next (``mono``), or None."""
+        turn_at, again_at = self._turn_at, self.again.due
+        return turn_at if again_at is None or (turn_at is not None and turn_at < again_at) else again_at
+
     def set_readers(self, readers: Iterable[Reader]) -> None:
         """These are the readers from now on."""
         self._readers = list(readers)
+        if self.again.readers:
+            self.again.keep(self._readers)
         self._unmetered = [reader for reader in self._readers if not reader.metered]
         self._is_ordered = any(reader.ordered for reader in self._readers)
 
@@ -91,6 +102,9 @@ class FanOut:
             self._look_at(max(mono, self._served_at + FANOUT_SERVE_S))
         else:
             self.late.passed_all(count)
+        if self.again.readers:
+            self.again.note(bundle, mono)
+            self._wake()
         delivered *= count
         self._counters.delivered += delivered
         return delivered
@@ -101,19 +115,29 @@ class FanOut:
         for reader in self._readers:
             reader.want_keyframe(reason, mono)
 
+    def losing(self, reader: Reader) -> None:
+        """The reader has begun to lose: what it is sent may have to be said again."""
+        self.again.readers[reader] = None
+
+    def said(self, reader: Reader, keys: Keys, mono: float) -> None:
+        """A reader that loses, and is on a budget, was sent the newest values of these keys."""
+        self.again.note_values(reader, keys, mono)
+        self._wake()
+
     def behind(self) -> None:
         """Something began to wait for a reader: look again in about a tick."""
         self._look_at(self.mono + READER_FLUSH_S)
 
     def poll(self, mono: float) -> None:
-        """Turns, if they are due."""
-        if self.due is not None and mono >= self.due:
+        """What is due: to say again what was said, and turns."""
+        self.again.poll(mono)
+        if self._turn_at is not None and mono >= self._turn_at:
             self._turns(mono)
 
     def _turns(self, mono: float) -> None:
         """A turn for every reader that has one now. It is never taken in the middle of what comes in: where
         turns are all that the core can do, frames get in between, and every reader gets equally less."""
-        self.due, self._served_at = None, mono
+        self._turn_at, self._served_at = None, mono
         late, soonest = self.late, _NEVER
         taken = late.number
         self.repairs.begin()
@@ -135,6 +159,6 @@ class FanOut:
             self._look_at(max(soonest, mono + FANOUT_SERVE_S))
 
     def _look_at(self, at: float) -> None:
-        if self.due is None or self.due > at:
-            self.due = at
+        if self._turn_at is None or self._turn_at > at:
+            self._turn_at = at
             self._wake()

@@ -79,6 +79,12 @@ def _flag(name: str, text: str) -> bool:
     raise BadInput(f"{name}={_shown(text)} is neither 0 nor 1")
 
 
+def _redundancy(name: str, text: str) -> bool:
+    if text not in ("auto", "off"):
+        raise BadInput(f"{name}={_shown(text)} is neither 'auto' nor 'off'")
+    return text == "auto"
+
+
 def _number(low: int, high: int) -> Callable[[str, str], int]:
     def parse(name: str, text: str) -> int:
         if text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high:
@@ -127,4 +133,6 @@ _PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {
     "follow": _follow,
     "conflate": _flag,
     KEY: lambda name, text: parse_delay(text),
+    "redundancy": _redundancy,
+    "parity": _flag,
 }

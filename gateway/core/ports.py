@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from gateway.core.bundle import Burst
@@ -42,6 +42,14 @@ class CloseCode(IntEnum):
     HELD_ELSEWHERE = 7
     EXPIRED = 8
     REFUSED = 9
+
+
+class RoundTrips(NamedTuple):
+    """What a lossy link knows of its path's round trips, in seconds, without the peer's own delays."""
+
+    latest_s: float
+    least_s: float
+    """The smallest so far."""
 
 
 class Link(Protocol):
@@ -69,6 +77,9 @@ class Link(Protocol):
         """How many bytes ``send`` admits now without anything waiting behind them: the congestion
         window less what is in flight, or the free part of a TCP link's low write limit. Below
         ``DATAGRAM_SAFE_BYTES``, what a message is worth: wait for ``Session.on_writable``."""
+
+    def round_trips(self) -> RoundTrips | None:
+        """What is known of the path's round trips; None where nothing is, or nothing is lost on it anyway."""
 
     def send(self, message: bytes, token: int) -> bool:
         """Send one message. False: not admitted, nothing was queued, the token is not used."""
@@ -117,6 +128,9 @@ class OneByOne:
     def send_burst(self: Any, burst: Burst, token: int) -> int:
         return send_each(self, burst, token)
 
+    def round_trips(self) -> RoundTrips | None:
+        return None
+
     def after_input(self, call: Callable[[], None]) -> None:
         call()
 
@@ -161,6 +175,10 @@ class LiveOptions:
     """False: every frame in order, as an ordinary TCP server would; only on links that are not lossy."""
     delay_s: float = 0.0
     """Of a subscriber: nothing that came less than so long ago. 0: the newest."""
+    redundancy: bool = True
+    """False: nothing is said twice, whatever the path loses."""
+    parity: bool = False
+    """True: the reader rebuilds a lost message of a frame from the others and its parity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ is merely slow, by its budget or its window, gets its records in turn: a keyfram
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from gateway.core.budget import Budget
@@ -32,6 +33,7 @@ from gateway.core.ports import TOO_LARGE, Link
 from gateway.core.slots import Slots
 from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
+from gateway.core.twice import SaysAgain, Twice
 from gateway.core.window import Keys
 from gateway.limits import (
     DATAGRAM_SAFE_BYTES,
@@ -69,6 +71,7 @@ class Reader:
         "_row_at",
         "_row_left",
         "_state",
+        "_twice",
         "_wanted",
         "_zstd",
         "due",
@@ -93,8 +96,11 @@ class Reader:
         lag_s: float = READER_LAG_S,
         datagrams_max: int = READER_DATAGRAMS_MAX,
         behind: Callable[[], None] | None = None,
+        again: SaysAgain | None = None,
+        parity: bool = False,
     ) -> None:
-        """``behind`` is called when something begins to wait: :meth:`poll` is wanted within ``READER_FLUSH_S``."""
+        """``behind`` is called when something begins to wait: :meth:`poll` is wanted within ``READER_FLUSH_S``. ``again`` says when
+        what this reader loses is to be said again, by ``parity`` where it can be; None: it never is."""
         self._late = LateLog(Slots(state)) if late is None else late
         self.stale = StaleSet(self._late.slots, weights)
         self.held = False
@@ -116,6 +122,11 @@ class Reader:
         self._datagrams_max = datagrams_max if link.lossy else _UNLIMITED
         self._row_at, self._row_left = mono, self._datagrams_max
         self._behind = behind or _nothing
+        self._twice: Twice | None = None
+        if again is not None and link.lossy:
+            losing, said = partial(again.losing, self), partial(again.said, self)
+            self._twice = Twice(state, self._outlet, self._counters, mono, losing, said)
+            self._twice.parity, self._twice.zstd, self._twice.datagrams_max = parity, zstd, datagrams_max
         self._wanted: str | None = None
         self._plain = budget_kbps is None
 
@@ -188,6 +199,7 @@ class Reader:
     def let_go(self) -> None:
         """Its session is over: it is freed with the last that holds it, not with the next collection of cycles."""
         self._outlet.let_go()
+        self._twice = None
 
     # --- what the link says ----------------------------------------------------------------
 
@@ -195,9 +207,24 @@ class Reader:
         """The newest values of what it carried go with the next frame, unless newer are on their way."""
         self._counters.lost += 1
         self._lost(self._outlet.window.lost(token))
+        if self._twice is not None:
+            self._twice.lost()
 
     def on_writable(self, mono: float) -> None:
         self.catch_up(mono)
+
+    # --- what is said again ----------------------------------------------------------------
+
+    def say_again(self, bundle: Bundle | None, mono: float) -> bool:
+        """What all readers were offered some milliseconds ago (None: it needs no saying), if this one's path asks for it:
+        not before it has everything. False: it loses nothing any more, and need not be asked."""
+        twice = self._twice
+        return twice is not None and twice.say(bundle if self._plain else None, mono)
+
+    def say_values_again(self, keys: Keys, mono: float) -> bool:
+        """The same for the newest values of these keys, which this reader alone was sent."""
+        twice = self._twice
+        return twice is not None and twice.say_values(() if self.waiting else keys, mono)
 
     # --- what time says --------------------------------------------------------------------
 
@@ -385,6 +412,8 @@ class Reader:
             if outlet.send(message, keys) if fits else outlet.send_large(message, keys, mono):
                 stale.served(keys)
                 self._counters.repaired += 1
+                if self._twice is not None and self._twice.watch is not None and self.metered:
+                    self._twice.said(keys, mono)
                 return True
         self._blocked(mono)
         return False

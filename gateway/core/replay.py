@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from gateway.core.bundle import Burst
 from gateway.core.delay import KEY as DELAY
-from gateway.core.ports import CloseCode, Link, Transport
+from gateway.core.ports import CloseCode, Link, RoundTrips, Transport
 from gateway.errors import BadInput
 from gateway.limits import REPLAY_SPEED_MAX, REPLAY_STEP_TICKS_MAX
 from gateway.wire.control import Control
@@ -162,6 +162,9 @@ class CountingLink:
 
     def room_bytes(self) -> int:
         return self._link.room_bytes()
+
+    def round_trips(self) -> RoundTrips | None:
+        return self._link.round_trips()
 
     def send(self, message: bytes, token: int) -> bool:
         sent = self._link.send(message, token)

@@ -14,6 +14,7 @@ import gateway
 from gateway.client import Publisher
 from gateway.core.state import WorldState
 from gateway.wire import Frame, Record, decode_frame, encode_frame, prefix, split
+from gateway.wire.parity import encode_parity
 from tests.client.conftest import Served
 
 FOLDER = Path(gateway.__file__).parent / "clients"
@@ -78,6 +79,34 @@ async def test_javascript_keeps_the_same_state_as_python(tmp_path: Path) -> None
     frame = decode_frame(bytes.fromhex(told["sent"]))
     assert (frame.epoch, frame.tick, frame.keyframe) == (3, 9, True)
     assert frame.records == [Record(5, b"\x01\x02", 9), Record(6, None, 9)]
+
+
+async def test_javascript_rebuilds_any_lost_datagram_of_a_frame(tmp_path: Path) -> None:
+    node = program("node")
+    frame = Frame(2, 3, [Record(k, b"%d" % k * (k % 9 + 1)) for k in range(60)], sent_at=2**63 + 5)
+    messages = split(frame, 300)
+    parity = encode_parity(messages)
+    assert parity is not None
+    script = tmp_path / "try.mjs"
+    script.write_text(
+        f"""
+        import {{ Rebuilder }} from {json.dumps((FOLDER / "web" / "mvgateway.js").as_uri())};
+        const bytes = hex => Uint8Array.from(Buffer.from(hex, "hex"));
+        const messages = {json.dumps([message.hex() for message in messages])}.map(bytes);
+        const parity = bytes({json.dumps(parity.hex())});
+        const made = messages.map((lost, at) => {{
+          const all = [...messages.slice(0, at), parity, ...messages.slice(at + 1), lost, parity];
+          const rebuilder = new Rebuilder();
+          return all.map(m => rebuilder.take(m)).filter(m => m).map(m => Buffer.from(m).toString("hex"));
+        }});
+        const whole = new Rebuilder();
+        const none = [...messages, parity].map(m => whole.take(m)).filter(m => m).length;
+        console.log(JSON.stringify({{ made, none }}));
+        """
+    )
+    told = json.loads(await output_of(node, str(script)))
+    assert told["made"] == [[message.hex()] for message in messages]
+    assert told["none"] == 0
 
 
 async def test_elixir_keeps_the_same_state_as_python_and_fetches_the_last_frame(

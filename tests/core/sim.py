@@ -11,13 +11,14 @@ from itertools import count
 
 from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
-from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Session, Transport
+from gateway.core.ports import CloseCode, LiveOptions, OneByOne, RoundTrips, Session, Transport
 from gateway.core.reader import Reader
 from gateway.core.sessions import SubscriberSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
 from gateway.limits import DATAGRAM_SAFE_BYTES
 from gateway.wire import Control, Frame, Record, decode_frame, decode_message, encode_frame, split
+from gateway.wire.parity import TYPE_PARITY, Rebuilder
 
 START_US = 1_800_000_000_000_000
 
@@ -54,6 +55,8 @@ class Path:
     bytes_per_s: float = 10e6
     window_bytes: int = 200_000
     bytes_max: int = 1_200
+    queue_bytes: float = float("inf")
+    """What waits before the bottleneck at most; more is lost. A few hundred bytes: a policer, which has no queue."""
 
 
 class SimLink(OneByOne):
@@ -77,6 +80,8 @@ class SimLink(OneByOne):
         self.controls: list[Control] = []
         self.on_control: Callable[[Control], None] = lambda control: None
         self.sent_bytes = 0
+        self.refused = 0
+        self._trips: RoundTrips | None = None
         self._in_flight = 0
         self._free_at = clock.now
         self._handles = count(1)
@@ -96,8 +101,15 @@ class SimLink(OneByOne):
         assert len(message) <= self.message_bytes_max(), "a message longer than the path takes"
         if len(message) > self.room_bytes():
             self._was_full = True
+            self.refused += 1
             return False
         self._occupy(len(message))
+        waiting_bytes = (self._free_at - self.clock.now) * self.path.bytes_per_s
+        if waiting_bytes > self.path.queue_bytes:
+            self.sent_bytes += len(message)
+            self.clock.after(3 * self.path.delay_s + 0.01, lambda: self._lost(token, len(message)))
+            return True
+        sent_at = self.clock.now
         out_at = self._transmit(len(message))
         if not self.lossy:
             self._arrive_in_order(out_at, message)
@@ -111,8 +123,12 @@ class SimLink(OneByOne):
         for _ in range(2 if self.rng.random() < self.path.duplicates else 1):
             jitter = self.rng.random() * self.path.jitter_s
             self.clock.at(out_at + self.path.delay_s + jitter, lambda: self.deliver(message))
+        self.clock.at(round_trip, lambda: self._measured(self.clock.now - sent_at))
         self.clock.at(round_trip, lambda: self._acked(token, len(message)))
         return True
+
+    def round_trips(self) -> RoundTrips | None:
+        return self._trips
 
     def send_stream(self, messages: Sequence[bytes]) -> int:
         handle = next(self._handles)
@@ -177,6 +193,9 @@ class SimLink(OneByOne):
             self._was_full = False
             self.session.on_writable(self.clock.now)
 
+    def _measured(self, trip_s: float) -> None:
+        self._trips = RoundTrips(trip_s, min(trip_s, self._trips.least_s if self._trips else trip_s))
+
     def _acked(self, token: int, size: int) -> None:
         assert self.session is not None
         self.session.on_acked(token)
@@ -196,9 +215,20 @@ class SpecReader:
         self.gone: dict[int, tuple[int, int]] = {}
         self.keyframes: dict[tuple[int, int], tuple[set[int], set[int]]] = {}
         self.ages: list[float] = []
+        self.rebuilder: Rebuilder | None = None
+        self.rebuilt = 0
+        self.on_frame: Callable[[Frame], None] = lambda frame: None
 
     def take(self, message: bytes) -> None:
+        if self.rebuilder is not None and (lost := self.rebuilder.take(message)) is not None:
+            self.rebuilt += 1
+            self._take(lost)
+        if message[0] != TYPE_PARITY:
+            self._take(message)
+
+    def _take(self, message: bytes) -> None:
         frame = decode_frame(message)
+        self.on_frame(frame)
         for key, data, tick in frame.records:
             assert tick is not None
             when = (frame.epoch, tick)
@@ -259,7 +289,7 @@ class Sim:
         self._sender_polled = False
         self.world.on_work = self._on_work
         self.restart_publisher()
-        self._poll()
+        self._schedule(self.clock.now)
 
     # --- the world's driver: what runtime/ does -------------------------------------------
 
@@ -277,9 +307,11 @@ class Sim:
 
     def _schedule(self, due: float) -> None:
         self._poll_at = due
-        self.clock.at(due, self._poll)
+        self.clock.at(due, lambda: self._poll(due))
 
-    def _poll(self) -> None:
+    def _poll(self, planned: float) -> None:
+        if planned != self._poll_at:
+            return  # another one was planned in its place
         self._poll_at = float("inf")
         self.world.poll(self.clock.now, START_US + int((self.clock.now - 1_000) * 1e6))
         due = self.world.next_poll
@@ -337,6 +369,7 @@ class Sim:
         state = SpecReader()
         link = SimLink(self.clock, path, self.rng, state.take, lossy=lossy)
         chosen = LiveOptions(**options)  # type: ignore[arg-type]
+        state.rebuilder = Rebuilder() if chosen.parity else None
         session = self.world.attach_subscriber(link, chosen, self.clock.now)
         link.session = session
         reader = SimReader(link, state, session, chosen)

@@ -69,3 +69,13 @@ def test_what_is_not_in_the_rule_is_refused_by_name(query: str, names: str) -> N
 def test_any_text_is_options_or_bad_input(query: str) -> None:
     with suppress(BadInput):
         assert parse_live_query(query).role in ("publish", "subscribe")
+
+
+def test_redundancy_and_parity_are_asked_for_by_name() -> None:
+    assert parse_live_query("redundancy=off").redundancy is False
+    assert parse_live_query("redundancy=auto&parity=1").redundancy is True
+    assert parse_live_query("redundancy=auto&parity=1").parity is True
+    assert parse_live_query("parity=0").parity is False
+    for wrong in ("redundancy=on", "redundancy=1", "redundancy=", "parity=2", "parity=auto"):
+        with pytest.raises(BadInput, match=wrong.split("=")[0]):
+            parse_live_query(wrong)

@@ -8,10 +8,10 @@
 // WebTransport first, WebSocket where there is none or UDP gets no answer. The protocol is
 // docs/FRAMES.md's, version 1. All integers are little-endian.
 
-const FRAME = 1, CONTROL = 16, HEADER = 24;
+const FRAME = 1, PARITY = 2, CONTROL = 16, HEADER = 24;
 const KEYFRAME = 1, ZSTD = 2, REPAIR = 4, TICKS = 8, REMOVED = 0xffffffff;
 const UDP_PATIENCE_MS = 1000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000;
-const MESSAGE_MAX = 16 * 1024 * 1024;
+const MESSAGE_MAX = 16 * 1024 * 1024, PARTS_MAX = 32, FRAMES_MAX = 8;
 
 const text = new TextDecoder(), bytesOf = new TextEncoder();
 
@@ -65,6 +65,49 @@ export function encode(epoch, tick, records, { keyframe = false } = {}) {
     if (data) { bytes.set(data, at); at += data.length; }
   }
   return bytes;
+}
+
+/** Makes a lost datagram of a frame again from the others and the frame's parity. Give it every datagram. */
+export class Rebuilder {
+  constructor() { this.frames = new Map(); }
+
+  /** Answers the message that was lost, once it can be known, else null. */
+  take(bytes) {
+    if (bytes.length < HEADER || (bytes[0] !== FRAME && bytes[0] !== PARITY)) return null;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const part = view.getUint16(2, true), parts = view.getUint16(4, true);
+    if (parts < 2 || parts > PARTS_MAX) return null;
+    const name = [parts, view.getBigUint64(8, true), view.getBigUint64(16, true)].join(); // of epoch, tick, sent_at
+    if (!this.frames.has(name)) {
+      this.frames.set(name, { parity: null, messages: new Map() });
+      if (this.frames.size > FRAMES_MAX) this.frames.delete(this.frames.keys().next().value);
+    }
+    const held = this.frames.get(name);
+    if (!held) return null; // it is whole
+    if (bytes[0] === PARITY) held.parity = bytes;
+    else if (part < parts) held.messages.set(part, bytes);
+    const missing = parts - held.messages.size;
+    if (missing > 1 || (missing === 1 && !held.parity)) return null;
+    this.frames.set(name, null);
+    return missing ? rebuilt(held, parts) : null;
+  }
+}
+
+function rebuilt({ parity, messages }, parts) {
+  const out = new Uint8Array(Math.max(parity.length, ...[...messages.values()].map(m => m.length)));
+  out.set(parity);
+  const view = new DataView(out.buffer);
+  let length = view.getUint16(2, true), part = 0;
+  while (messages.has(part)) part++;
+  for (const message of messages.values()) {
+    length ^= message.length;
+    for (const at of [1, 6, 7]) out[at] ^= message[at]; // flags and stride; what stands between is the same in all
+    for (let at = HEADER; at < message.length; at++) out[at] ^= message[at];
+  }
+  if (length < HEADER || length > out.length) return null;
+  out[0] = FRAME;
+  view.setUint16(2, part, true);
+  return out.subarray(0, length);
 }
 
 function control(type, fields = {}) {
@@ -176,6 +219,12 @@ class Session {
     return this.#webSocket(path);
   }
 
+  #datagram(bytes) {
+    if (bytes[0] !== PARITY) this.#take(bytes);
+    const lost = this.rebuilder?.take(bytes);
+    if (lost) { this.counts.rebuilt++; this.#take(lost); }
+  }
+
   async #webTransport(path) {
     const hash = typeof this.certificateHash === "function" ? await this.certificateHash() : this.certificateHash;
     const options = hash ? { serverCertificateHashes: [{ algorithm: "sha-256", value: fromHex(hash) }] } : {};
@@ -193,7 +242,7 @@ class Session {
     const incoming = session.incomingUnidirectionalStreams.getReader();
     (async () => { for (;;) { const { value, done } = await incoming.read(); if (done) return; readMessages(value, b => this.#take(b)).catch(() => {}); } })().catch(() => {});
     const reader = session.datagrams.readable.getReader();
-    (async () => { for (;;) { const { value, done } = await reader.read(); if (done) return; this.#take(value); } })().catch(() => {});
+    (async () => { for (;;) { const { value, done } = await reader.read(); if (done) return; this.#datagram(value); } })().catch(() => {});
     const end = await session.closed;
     return end?.reason ?? "";
   }
@@ -232,20 +281,24 @@ class Session {
   control(type, fields) { this.link?.stream(control(type, fields)); }
 }
 
-/** Follows a world. `state` is a WorldState; onframe(frame, changedKeys) after each message. */
+/** Follows a world. `state` is a WorldState; onframe(frame, changedKeys) after each message that says anything new. Where the
+ *  path loses, newest values come twice, or a frame's parity does; `query: { redundancy: "off" }` for neither. */
 export class Subscriber extends Session {
   constructor(url, world, options = {}) {
     super(url, world, options);
     this.state = new WorldState();
-    this.counts = { messages: 0, bytes: 0, repaired: 0, keyframes: 0 };
+    this.rebuilder = new Rebuilder();
+    this.counts = { messages: 0, bytes: 0, repaired: 0, keyframes: 0, repeated: 0, rebuilt: 0 };
     this.onframe = () => {};
   }
-  params() { return { role: "subscribe", ...this.query }; }
+  params() { return { role: "subscribe", parity: 1, ...this.query }; }
   take(frame, size) {
     this.counts.messages++; this.counts.bytes += size;
     if (frame.keyframe) this.counts.keyframes++;
     if (frame.keyframe && this.resetDue) { this.state = new WorldState(); this.resetDue = false; }
+    const again = frame.epoch === this.state.epoch && frame.tick === this.state.tick;
     const changed = this.state.apply(frame);
+    if (again && !changed.length && frame.records.length && !frame.keyframe && !frame.repair) { this.counts.repeated++; return; }
     if (frame.repair) this.counts.repaired += changed.length;
     this.onframe(frame, changed);
   }

@@ -32,6 +32,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway import limits
+from gateway.core.ports import RoundTrips
 from gateway.quic.connection.congestion import RealtimeCongestionControl
 from gateway.quic.connection.flow import FlowControlled
 from gateway.quic.connection.framing import Framing, Run
@@ -211,6 +212,11 @@ class Connection(FlowControlled):
         """Congestion window less what is in flight and what is queued."""
         cc = self._loss._cc
         return max(0, cc.congestion_window - cc.bytes_in_flight - self.datagram_bytes_queued)
+
+    def round_trips(self) -> RoundTrips | None:
+        """The newest round trip and the smallest, less the delays that the peer says it added; None before the first."""
+        loss = self._loss
+        return RoundTrips(loss._rtt_latest, loss._rtt_min) if loss._rtt_initialized else None
 
     def offer_datagram(self, payload: bytes, sink: FateSink, token: int) -> bool:
         """Queue a datagram if the congestion window has room for it now. False: it has not, or the

@@ -18,7 +18,7 @@ from aioquic.buffer import encode_uint_var
 from gateway import limits
 from gateway.core.bundle import Burst
 from gateway.core.events import address_text
-from gateway.core.ports import CloseCode, Session, Transport, send_each
+from gateway.core.ports import CloseCode, RoundTrips, Session, Transport, send_each
 from gateway.limits import WT_CLOSE_WAIT_S
 from gateway.quic.connection.framing import framing_of
 from gateway.quic.h3.credit import CAPSULES, SessionCredit
@@ -100,6 +100,9 @@ class WebTransportLink:
         if room < self.peer.quic._max_datagram_size:
             self._want_room()
         return room
+
+    def round_trips(self) -> RoundTrips | None:
+        return self.peer.quic.round_trips()
 
     def send(self, message: bytes, token: int) -> bool:
         if self._closing is not None:

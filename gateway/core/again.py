@@ -1,0 +1,117 @@
+"""Frames that are said again shortly, for the readers whose paths lose. Room: core. Pure.
+
+Whoever loses nothing costs nothing here: without a watched reader no frame is noted. For each that is, the
+rules are :mod:`gateway.core.redundancy`'s, and what goes is the same bytes for all of them: the frame's own messages, or
+its parity.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from gateway.core.bundle import Bundle
+from gateway.core.outgoing import Outgoing
+from gateway.core.redundancy import AGAIN_S
+from gateway.core.window import Keys
+from gateway.limits import AGAIN_WAITING_MAX, PIECES_MAX
+
+if TYPE_CHECKING:
+    from gateway.core.reader import Reader
+
+
+class _Said:
+    """A frame, or what of it came together, as it was offered to everybody."""
+
+    __slots__ = ("_bundle", "due", "outs")
+
+    def __init__(self, bundle: Bundle, due: float) -> None:
+        self.due = due
+        self.outs = list(bundle.outs)
+        self._bundle: Bundle | None = bundle
+
+    def join(self, bundle: Bundle, due: float) -> None:
+        """More of the same frame."""
+        self.outs += bundle.outs
+        self._bundle, self.due = None, due
+
+    def leave_out(self, newer: Bundle) -> None:
+        """What has newer values on their way need not be said again."""
+        kept = [out for out in self.outs if not any(_replaces(new, out) for new in newer.outs)]
+        if len(kept) < len(self.outs):
+            self.outs, self._bundle = kept, None
+
+    def bundle(self) -> Bundle | None:
+        """What is left of it; None: nothing, or more than goes as datagrams."""
+        if not 0 < len(self.outs) <= PIECES_MAX:
+            return None
+        if self._bundle is None:
+            self._bundle = Bundle(self.outs)
+        return None if self._bundle.is_large else self._bundle
+
+
+class Again:
+    """The readers that are watched, and what waits to be said to them again."""
+
+    __slots__ = ("_frames", "_values", "readers")
+
+    def __init__(self) -> None:
+        self.readers: dict[Reader, None] = {}
+        self._frames: deque[_Said] = deque()
+        self._values: deque[tuple[float, Reader, Keys]] = deque()
+        """Newest values that one reader was sent, who is on a budget and gets no frames."""
+
+    @property
+    def due(self) -> float | None:
+        """When :meth:`poll` is wanted next (``mono``), or None."""
+        frames = self._frames[0].due if self._frames else None
+        values = self._values[0][0] if self._values else None
+        return frames if values is None or (frames is not None and frames < values) else values
+
+    def keep(self, readers: Collection[Reader]) -> None:
+        """Others than these are gone."""
+        still = set(readers)
+        self.readers = {reader: None for reader in self.readers if reader in still}
+        self._values = deque([said for said in self._values if said[1] in still])
+
+    def note(self, bundle: Bundle, mono: float) -> None:
+        """These were just offered to every reader."""
+        frames = self._frames
+        for said in frames:
+            said.leave_out(bundle)
+        if frames and frames[-1].outs and _is_same_frame(frames[-1].outs, bundle):
+            frames[-1].join(bundle, mono + AGAIN_S)
+            return
+        frames.append(_Said(bundle, mono + AGAIN_S))
+        if len(frames) > AGAIN_WAITING_MAX:
+            frames.popleft()
+
+    def note_values(self, reader: Reader, keys: Keys, mono: float) -> None:
+        """A reader on a budget was just sent a message with the newest values of these keys."""
+        self._values.append((mono + AGAIN_S, reader, keys))
+        if len(self._values) > AGAIN_WAITING_MAX:
+            self._values.popleft()
+
+    def poll(self, mono: float) -> None:
+        """Say again what is due."""
+        while self._frames and self._frames[0].due <= mono:
+            bundle = self._frames.popleft().bundle()
+            for reader in tuple(self.readers):
+                if not reader.metered and not reader.say_again(bundle, mono):
+                    del self.readers[reader]
+        while self._values and self._values[0][0] <= mono:
+            _, reader, keys = self._values.popleft()
+            if reader in self.readers and not reader.say_values_again(keys, mono):
+                del self.readers[reader]
+
+
+def _is_same_frame(outs: list[Outgoing], bundle: Bundle) -> bool:
+    return outs[-1].tick == bundle.outs[0].tick == bundle.outs[-1].tick
+
+
+def _replaces(new: Outgoing, old: Outgoing) -> bool:
+    """Whether every value that ``old`` carries has a newer one in ``new``."""
+    if new.tick == old.tick:
+        return False
+    return new.keys is old.keys or old.marks.keys() <= new.marks.keys()

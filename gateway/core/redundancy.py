@@ -1,0 +1,204 @@
+"""Whether a reader should be told everything twice: when its path loses, and only then. Room: core. Pure.
+
+A lost frame costs its reader a whole tick. Where loss is being seen the same newest values go again
+:data:`AGAIN_S` later, or a parity message does, so that hardly any loss is noticed. What must not
+happen is that a path loses *because* it is full and gets more for it. So nothing is said twice
+
+* while the round trips stand above the smallest that is known: a queue grows, and the loss is its
+  (:class:`_Queue`);
+* where so much is lost that no radio explains it: then the path is full though its queue is too
+  short to be seen, or polices. What was lost less once nothing was said twice must not begin again at
+  once, so each such pause is twice as long as the one before;
+* beyond the reader's budget and the congestion window, which must have room for the next frame, too.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Final
+
+from gateway.core.ports import RoundTrips
+from gateway.limits import REDUNDANCY_PAUSE_S_MAX
+
+AGAIN_S: Final = 0.004
+"""How long after a frame its values go again: longer than what radios and queues lose in one go, and a quarter of a tick at 60 Hz."""
+MEMORY_S: Final = 4.0
+"""What was sent and lost counts less by a factor e after so long."""
+SEEN_SHARE: Final = 0.003
+"""Of what was sent, lost: from here on loss is being seen. Below it the 99th percentile hardly knows of it."""
+GONE_SHARE: Final = 0.0015
+"""Down to here it goes on being seen, so that each loss is not the first one."""
+FORGOTTEN_LOSSES: Final = 0.02
+"""Of a single loss so little is left after 16 s: the path may be taken for one that loses nothing."""
+HEAVY_SHARE: Final = 0.15
+"""More than this no radio loses for long at a rate that anybody plays at."""
+HEAVY_LOSSES_MIN: Final = 8
+"""Messages lost before a share of them is believed to be heavy."""
+QUEUE_S: Final = 0.008
+"""How far the round trips may stand above the smallest: less is a peer's scheduler."""
+QUEUE_SHARE: Final = 0.1
+"""The same as a share of the smallest, for longer paths."""
+STANDING_S: Final = 0.1
+"""Of so long the smallest round trip says how long the queue is: single ones are late for other reasons."""
+LEAST_S: Final = 60.0
+"""The smallest round trip is that of the last one or two of these: a path that moved has another."""
+CALM_S: Final = 1.0
+"""After a queue was seen nothing is said twice for so long."""
+SPARE_PACKETS: Final = 3
+"""What the congestion window keeps free: one packet more than makes it full."""
+PAUSE_S: Final = 2.0
+"""The first pause after heavy loss."""
+PROVEN_S: Final = 10.0
+"""Saying things twice for so long without heavy loss shows that the path can take it: pauses begin small again."""
+
+
+class Verdict(Enum):
+    """What a path's losses ask for."""
+
+    QUIET = "quiet"
+    """No loss is being seen."""
+    AGAIN = "again"
+    """Say it again."""
+    CONGESTED = "congested"
+    """Loss is being seen, and is the path's being full."""
+
+
+def affordable(
+    size_bytes: int, next_bytes: int, room_bytes: float, level_bytes: float, packet_bytes: int
+) -> bool:
+    """Whether so much may go besides what must: congestion window and budget have room for the next frame after it, of
+    ``next_bytes``, for that must not wait for what was only said twice. And the window is not full then: a flow that
+    fills its window is taken for one that wants more, and gives way at the first loss."""
+    needed_bytes = size_bytes + next_bytes
+    return needed_bytes + SPARE_PACKETS * packet_bytes <= room_bytes and needed_bytes <= level_bytes
+
+
+class _Least:
+    """The smallest of what was seen within the last one or two spans."""
+
+    __slots__ = ("_before", "_ends_at", "_now", "_span_s")
+
+    def __init__(self, span_s: float, mono: float, first: float = math.inf) -> None:
+        self._span_s = span_s
+        self._ends_at = mono + span_s
+        self._before, self._now = first, math.inf
+
+    def see(self, value: float, mono: float) -> float:
+        """Take one value; answers the smallest."""
+        if mono >= self._ends_at:
+            self._before = self._now if mono < self._ends_at + self._span_s else math.inf
+            self._now, self._ends_at = math.inf, mono + self._span_s
+        if value < self._now:
+            self._now = value
+        return min(self._now, self._before)
+
+
+class _Queue:
+    """Whether round trips stand above the smallest that is known."""
+
+    __slots__ = ("_calm_at", "_least", "_standing")
+
+    def __init__(self, least_s: float, mono: float) -> None:
+        self._least = _Least(LEAST_S, mono, least_s)
+        self._standing = _Least(STANDING_S, mono)
+        self._calm_at = -math.inf
+
+    def is_calm(self, latest_s: float, mono: float) -> bool:
+        """Take the newest round trip. True: there is no queue, and was none lately."""
+        least = self._least.see(latest_s, mono)
+        standing = self._standing.see(latest_s, mono)
+        if standing - least > max(QUEUE_S, QUEUE_SHARE * least):
+            self._calm_at = mono + CALM_S
+        return mono >= self._calm_at
+
+
+class LossWatch:
+    """One reader's losses, from the first one on. ``sent`` is the number of messages that it was sent so far."""
+
+    __slots__ = (
+        "_at",
+        "_began_at",
+        "_is_seen",
+        "_lost",
+        "_lost_new",
+        "_pause_s",
+        "_paused_until",
+        "_queue",
+        "_sent",
+        "_sent_before",
+    )
+
+    def __init__(self, sent: int) -> None:
+        self._at: float | None = None
+        self._sent = float(sent)
+        self._sent_before = sent
+        self._lost = 0.0
+        self._lost_new = 0
+        self._is_seen = False
+        self._queue: _Queue | None = None
+        self._paused_until = -math.inf
+        self._pause_s = PAUSE_S
+        self._began_at: float | None = None
+
+    def lost(self, count: int = 1) -> None:
+        """So many more messages were lost. When, the next :meth:`look` says."""
+        self._lost_new += count
+
+    @property
+    def share(self) -> float:
+        """Of what was sent lately, lost."""
+        return self._lost / max(self._sent, self._lost, 1.0)
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing was lost for so long that the watch may be forgotten; but not in a pause, nor soon after one."""
+        at = self._at
+        return (
+            at is not None
+            and self._lost < FORGOTTEN_LOSSES
+            and not self._lost_new
+            and at > self._paused_until
+        )
+
+    def look(self, sent: int, round_trips: RoundTrips | None, mono: float, since_s: float) -> Verdict:
+        """What to do with what was just sent. ``round_trips`` as the link knows them, or None; ``since_s``: within how
+        long all was sent."""
+        self._count(sent, mono, since_s)
+        is_calm = round_trips is None or self._is_calm(round_trips, mono)
+        self._is_seen = self.share >= (GONE_SHARE if self._is_seen else SEEN_SHARE)
+        if not self._is_seen:
+            self._began_at = None
+            return Verdict.QUIET
+        if self._is_heavy(mono) or not is_calm or mono < self._paused_until:
+            self._began_at = None
+            return Verdict.CONGESTED
+        if self._began_at is None:
+            self._began_at = mono
+        elif mono - self._began_at > PROVEN_S:
+            self._pause_s = PAUSE_S
+        return Verdict.AGAIN
+
+    def _count(self, sent: int, mono: float, since_s: float) -> None:
+        if self._at is None:
+            kept = MEMORY_S / max(MEMORY_S, since_s)
+        else:
+            kept = math.exp((self._at - mono) / MEMORY_S)
+        self._at = mono
+        self._sent = self._sent * kept + (sent - self._sent_before)
+        self._lost = self._lost * kept + self._lost_new
+        self._sent_before, self._lost_new = sent, 0
+
+    def _is_calm(self, round_trips: RoundTrips, mono: float) -> bool:
+        if self._queue is None:
+            self._queue = _Queue(round_trips.least_s, mono)
+        return self._queue.is_calm(round_trips.latest_s, mono)
+
+    def _is_heavy(self, mono: float) -> bool:
+        """Too much is lost to say anything twice. Where that began while things were said twice, pause."""
+        if self._lost < HEAVY_LOSSES_MIN or self.share < HEAVY_SHARE:
+            return False
+        if self._began_at is not None:
+            self._paused_until = mono + self._pause_s
+            self._pause_s = min(2 * self._pause_s, REDUNDANCY_PAUSE_S_MAX)
+        return True

@@ -1,0 +1,136 @@
+"""One reader's messages said twice: whether its path asks for it, and what goes. Room: core. Pure.
+
+When is :mod:`gateway.core.again`'s affair, whether :mod:`gateway.core.redundancy`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from gateway.core.bundle import Bundle, Burst
+from gateway.core.counters import Counters
+from gateway.core.newest import encode_newest
+from gateway.core.outlet import Outlet
+from gateway.core.redundancy import LossWatch, Verdict, affordable
+from gateway.core.state import WorldState
+from gateway.core.window import Keys
+from gateway.limits import READER_DATAGRAMS_MAX
+
+if TYPE_CHECKING:
+    from gateway.core.reader import Reader
+
+_UNLIMITED: Final = float("inf")
+
+
+class SaysAgain(Protocol):
+    """Who keeps what is to be said again, as a reader knows it."""
+
+    def losing(self, reader: Reader) -> None:
+        """The reader has begun to lose."""
+
+    def said(self, reader: Reader, keys: Keys, mono: float) -> None:
+        """A reader that loses, and is on a budget, was sent the newest values of these keys."""
+
+
+class Twice:
+    """What one reader's outlet says again. ``parity``: the reader rebuilds; ``zstd`` and ``datagrams_max`` as the reader has
+    them."""
+
+    __slots__ = (
+        "_counters",
+        "_losing",
+        "_outlet",
+        "_since",
+        "_state",
+        "datagrams_max",
+        "parity",
+        "said",
+        "watch",
+        "zstd",
+    )
+
+    def __init__(
+        self,
+        state: WorldState,
+        outlet: Outlet,
+        counters: Counters,
+        mono: float,
+        losing: Callable[[], None],
+        said: Callable[[Keys, float], None],
+    ) -> None:
+        """``losing`` is called when the reader begins to lose."""
+        self._state = state
+        self._outlet = outlet
+        self._counters = counters
+        self._since = mono
+        self._losing = losing
+        self.said = said
+        self.parity = self.zstd = False
+        self.datagrams_max = READER_DATAGRAMS_MAX
+        self.watch: LossWatch | None = None
+        """From the first loss on, until it is long ago."""
+
+    def lost(self) -> None:
+        """One message of the reader was lost."""
+        if self.watch is None:
+            self.watch = LossWatch(self._outlet.window.next_token)
+            self._losing()
+        self.watch.lost()
+
+    def say(self, bundle: Bundle | None, mono: float) -> bool:
+        """What all readers were offered, if the path asks for it; None: it needs no saying. False: nothing is lost any
+        more, and the reader need not be asked until it loses again."""
+        if self._is_asked(mono) and bundle is not None:
+            burst = self._burst_of(bundle)
+            if burst is not None:
+                parity = burst.parity() if self.parity and burst.count > 1 else None
+                self._send(parity or burst, burst.size_bytes, mono)
+        return self.watch is not None
+
+    def say_values(self, keys: Keys, mono: float) -> bool:
+        """The same for newest values that this reader alone was sent."""
+        if self._is_asked(mono) and keys:
+            message = encode_newest(self._state, keys)
+            if len(message) <= self._outlet.link.message_bytes_max():
+                self._send(Burst([(message, keys)]), len(message), mono)
+        return self.watch is not None
+
+    def _is_asked(self, mono: float) -> bool:
+        """Whether the path loses though it is not full; where it has not lost for long, forget that it did."""
+        watch, outlet = self.watch, self._outlet
+        if watch is None:
+            return False
+        verdict = watch.look(outlet.window.next_token, outlet.link.round_trips(), mono, mono - self._since)
+        if verdict is Verdict.CONGESTED:
+            self._counters.redundancy_withheld += 1
+        elif watch.is_over:
+            self.watch = None
+        return verdict is Verdict.AGAIN
+
+    def _burst_of(self, bundle: Bundle) -> Burst | None:
+        """What went out of it as datagrams; None: it went by a stream."""
+        burst: Burst | None = bundle.whole(self.zstd)
+        if burst is not None and burst.largest > self._outlet.link.message_bytes_max():
+            burst = bundle.cut(self.zstd, self._outlet.link.message_bytes_max())
+        return None if burst is None or burst.count > self.datagrams_max else burst
+
+    def _send(self, burst: Burst, frame_bytes: int, mono: float) -> None:
+        """``frame_bytes``: what is said again, and what the next frame will take, too."""
+        outlet, link, counters = self._outlet, self._outlet.link, self._counters
+        budget = outlet.budget
+        level = _UNLIMITED if budget is None else budget.refill(mono)
+        room = link.room_bytes()
+        if not affordable(burst.size_bytes, frame_bytes, room, level, link.message_bytes_max()):
+            counters.redundancy_withheld += 1
+            return
+        sent = max(0, link.send_burst(burst, outlet.window.next_token))
+        outlet.remember_all(burst.keys[:sent])
+        size_bytes = sum(map(len, burst.messages[:sent]))
+        if budget is not None:
+            budget.spend(size_bytes)
+        counters.redundant_bytes += size_bytes
+        if burst.keys[0]:
+            counters.repeated += sent
+        else:
+            counters.parity += sent
