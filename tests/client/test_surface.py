@@ -21,7 +21,7 @@ from tests.client.conftest import Served, until
 TRANSPORTS = ("webtransport", "websocket")
 RAISED_BY_LIVE = {
     *("on_acked", "on_connected", "on_control", "on_frame", "on_gone", "on_lost", "on_malformed", "on_over"),
-    *("on_welcome", "on_writable", "on_closed", "on_message", "on_open", "path"),
+    *("on_welcome", "on_writable", "on_closed", "on_message", "on_open", "on_rebuilt", "path"),
 }
 """Called by the session's keeper, not by a user."""
 
