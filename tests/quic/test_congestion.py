@@ -35,6 +35,27 @@ def test_every_frame_of_a_game_is_admitted_at_random_loss(identity: Identity, lo
     assert sink.lost
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_frames_that_the_first_window_does_not_hold_are_admitted_too_at_random_loss(
+    identity: Identity, seed: int
+) -> None:
+    """They fill the window until it has grown: what chance takes from them then must not end its growth."""
+    pair = make_pair(identity, client=FastConnection, server=FastConnection, delay_s=0.05, seed=seed)
+    pair.connect()
+    pair.run_for(0.3)
+    pair.loss = 0.05
+    sink, refused = Sink(), 0
+    for tick in range(500):
+        for _ in range(5):
+            if pair.server.quic.room_bytes() >= 1_100:
+                pair.server.quic.queue_datagram(bytes(1_048), sink, tick)
+            else:
+                refused += tick >= 200
+        pair.run_for(1 / 60)
+    assert refused < 15, "one in a hundred"
+    assert sink.lost
+
+
 def _fill(pair: Pair, sink: Sink) -> None:
     while pair.server.quic.room_bytes() >= 1_100:
         pair.server.quic.queue_datagram(bytes(1_048), sink, 0)
