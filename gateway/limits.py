@@ -140,6 +140,36 @@ READER_DATAGRAMS_MAX: Final = 64
 not have taken: quic-go keeps 128 and drops the rest without a word, Chromium as many as a page's high water mark says."""
 AGAIN_WAITING_MAX: Final = 64
 """Frames that wait some milliseconds to be said again, a world: 16,000 a second. Of more the oldest are said once."""
+REDUNDANCY_AGAIN_S: Final = 0.004
+"""How long after a frame its values go again: longer than what radios and queues lose in one go, and a quarter of a tick at 60 Hz."""
+REDUNDANCY_MEMORY_S: Final = 4.0
+"""What was sent and lost counts less by a factor e after so long."""
+REDUNDANCY_SEEN_SHARE: Final = 0.003
+"""Of what was sent, lost: from here on loss is being seen. Below it the 99th percentile hardly knows of it."""
+REDUNDANCY_GONE_SHARE: Final = 0.0015
+"""Down to here it goes on being seen, so that each loss is not the first one."""
+REDUNDANCY_FORGOTTEN_LOSSES: Final = 0.02
+"""Of a single loss so little is left after 16 s: the path may be taken for one that loses nothing."""
+REDUNDANCY_HEAVY_SHARE: Final = 0.15
+"""More than this no radio loses for long at a rate that anybody plays at."""
+REDUNDANCY_HEAVY_LOSSES_MIN: Final = 8
+"""Messages lost before a share of them is believed to be heavy."""
+REDUNDANCY_QUEUE_S: Final = 0.008
+"""How far the round trips may stand above the smallest: less is a peer's scheduler."""
+REDUNDANCY_QUEUE_SHARE: Final = 0.1
+"""The same as a share of the smallest, for longer paths."""
+REDUNDANCY_STANDING_S: Final = 0.1
+"""Of so long the smallest round trip says how long the queue is: single ones are late for other reasons."""
+REDUNDANCY_LEAST_S: Final = 60.0
+"""The smallest round trip is that of the last one or two of these: a path that moved has another."""
+REDUNDANCY_CALM_S: Final = 1.0
+"""After a queue was seen nothing is said twice for so long."""
+REDUNDANCY_SPARE_PACKETS: Final = 3
+"""What the congestion window keeps free: one packet more than makes it full."""
+REDUNDANCY_PAUSE_S_FIRST: Final = 2.0
+"""The first pause after heavy loss."""
+REDUNDANCY_PROVEN_S: Final = 10.0
+"""Saying things twice for so long without heavy loss shows that the path can take it: pauses begin small again."""
 REDUNDANCY_PAUSE_S_MAX: Final = 60.0
 """The longest pause after which a path that lost more when everything was said twice is tried again."""
 REPAIR_STREAM_BYTES_MAX: Final = 1 * MIB

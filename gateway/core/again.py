@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
-from gateway.core.redundancy import AGAIN_S
 from gateway.core.window import Keys
-from gateway.limits import AGAIN_WAITING_MAX, PIECES_MAX
+from gateway.limits import AGAIN_WAITING_MAX, PIECES_MAX, REDUNDANCY_AGAIN_S
 
 if TYPE_CHECKING:
     from gateway.core.reader import Reader
@@ -81,15 +80,15 @@ class Again:
         for said in frames:
             said.leave_out(bundle)
         if frames and frames[-1].outs and _is_same_frame(frames[-1].outs, bundle):
-            frames[-1].join(bundle, mono + AGAIN_S)
+            frames[-1].join(bundle, mono + REDUNDANCY_AGAIN_S)
             return
-        frames.append(_Said(bundle, mono + AGAIN_S))
+        frames.append(_Said(bundle, mono + REDUNDANCY_AGAIN_S))
         if len(frames) > AGAIN_WAITING_MAX:
             frames.popleft()
 
     def note_values(self, reader: Reader, keys: Keys, mono: float) -> None:
         """A reader on a budget was just sent a message with the newest values of these keys."""
-        self._values.append((mono + AGAIN_S, reader, keys))
+        self._values.append((mono + REDUNDANCY_AGAIN_S, reader, keys))
         if len(self._values) > AGAIN_WAITING_MAX:
             self._values.popleft()
 

@@ -1,7 +1,7 @@
 """Whether a reader should be told everything twice: when its path loses, and only then. Room: core. Pure.
 
 A lost frame costs its reader a whole tick. Where loss is being seen the same newest values go again
-:data:`AGAIN_S` later, or a parity message does, so that hardly any loss is noticed. What must not
+:data:`REDUNDANCY_AGAIN_S` later, or a parity message does, so that hardly any loss is noticed. What must not
 happen is that a path loses *because* it is full and gets more for it. So nothing is said twice
 
 * while the round trips stand above the smallest that is known: a queue grows, and the loss is its
@@ -16,41 +16,25 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import Final
 
 from gateway.core.ports import RoundTrips
-from gateway.limits import REDUNDANCY_PAUSE_S_MAX
-
-AGAIN_S: Final = 0.004
-"""How long after a frame its values go again: longer than what radios and queues lose in one go, and a quarter of a tick at 60 Hz."""
-MEMORY_S: Final = 4.0
-"""What was sent and lost counts less by a factor e after so long."""
-SEEN_SHARE: Final = 0.003
-"""Of what was sent, lost: from here on loss is being seen. Below it the 99th percentile hardly knows of it."""
-GONE_SHARE: Final = 0.0015
-"""Down to here it goes on being seen, so that each loss is not the first one."""
-FORGOTTEN_LOSSES: Final = 0.02
-"""Of a single loss so little is left after 16 s: the path may be taken for one that loses nothing."""
-HEAVY_SHARE: Final = 0.15
-"""More than this no radio loses for long at a rate that anybody plays at."""
-HEAVY_LOSSES_MIN: Final = 8
-"""Messages lost before a share of them is believed to be heavy."""
-QUEUE_S: Final = 0.008
-"""How far the round trips may stand above the smallest: less is a peer's scheduler."""
-QUEUE_SHARE: Final = 0.1
-"""The same as a share of the smallest, for longer paths."""
-STANDING_S: Final = 0.1
-"""Of so long the smallest round trip says how long the queue is: single ones are late for other reasons."""
-LEAST_S: Final = 60.0
-"""The smallest round trip is that of the last one or two of these: a path that moved has another."""
-CALM_S: Final = 1.0
-"""After a queue was seen nothing is said twice for so long."""
-SPARE_PACKETS: Final = 3
-"""What the congestion window keeps free: one packet more than makes it full."""
-PAUSE_S: Final = 2.0
-"""The first pause after heavy loss."""
-PROVEN_S: Final = 10.0
-"""Saying things twice for so long without heavy loss shows that the path can take it: pauses begin small again."""
+from gateway.limits import (
+    REDUNDANCY_CALM_S,
+    REDUNDANCY_FORGOTTEN_LOSSES,
+    REDUNDANCY_GONE_SHARE,
+    REDUNDANCY_HEAVY_LOSSES_MIN,
+    REDUNDANCY_HEAVY_SHARE,
+    REDUNDANCY_LEAST_S,
+    REDUNDANCY_MEMORY_S,
+    REDUNDANCY_PAUSE_S_FIRST,
+    REDUNDANCY_PAUSE_S_MAX,
+    REDUNDANCY_PROVEN_S,
+    REDUNDANCY_QUEUE_S,
+    REDUNDANCY_QUEUE_SHARE,
+    REDUNDANCY_SEEN_SHARE,
+    REDUNDANCY_SPARE_PACKETS,
+    REDUNDANCY_STANDING_S,
+)
 
 
 class Verdict(Enum):
@@ -71,7 +55,9 @@ def affordable(
     ``next_bytes``, for that must not wait for what was only said twice. And the window is not full then: a flow that
     fills its window is taken for one that wants more, and gives way at the first loss."""
     needed_bytes = size_bytes + next_bytes
-    return needed_bytes + SPARE_PACKETS * packet_bytes <= room_bytes and needed_bytes <= level_bytes
+    return (
+        needed_bytes + REDUNDANCY_SPARE_PACKETS * packet_bytes <= room_bytes and needed_bytes <= level_bytes
+    )
 
 
 class _Least:
@@ -100,16 +86,16 @@ class _Queue:
     __slots__ = ("_calm_at", "_least", "_standing")
 
     def __init__(self, least_s: float, mono: float) -> None:
-        self._least = _Least(LEAST_S, mono, least_s)
-        self._standing = _Least(STANDING_S, mono)
+        self._least = _Least(REDUNDANCY_LEAST_S, mono, least_s)
+        self._standing = _Least(REDUNDANCY_STANDING_S, mono)
         self._calm_at = -math.inf
 
     def is_calm(self, latest_s: float, mono: float) -> bool:
         """Take the newest round trip. True: there is no queue, and was none lately."""
         least = self._least.see(latest_s, mono)
         standing = self._standing.see(latest_s, mono)
-        if standing - least > max(QUEUE_S, QUEUE_SHARE * least):
-            self._calm_at = mono + CALM_S
+        if standing - least > max(REDUNDANCY_QUEUE_S, REDUNDANCY_QUEUE_SHARE * least):
+            self._calm_at = mono + REDUNDANCY_CALM_S
         return mono >= self._calm_at
 
 
@@ -138,7 +124,7 @@ class LossWatch:
         self._is_seen = False
         self._queue: _Queue | None = None
         self._paused_until = -math.inf
-        self._pause_s = PAUSE_S
+        self._pause_s = REDUNDANCY_PAUSE_S_FIRST
         self._began_at: float | None = None
 
     def lost(self, count: int = 1) -> None:
@@ -156,7 +142,7 @@ class LossWatch:
         at = self._at
         return (
             at is not None
-            and self._lost < FORGOTTEN_LOSSES
+            and self._lost < REDUNDANCY_FORGOTTEN_LOSSES
             and not self._lost_new
             and at > self._paused_until
         )
@@ -166,7 +152,7 @@ class LossWatch:
         long all was sent."""
         self._count(sent, mono, since_s)
         is_calm = round_trips is None or self._is_calm(round_trips, mono)
-        self._is_seen = self.share >= (GONE_SHARE if self._is_seen else SEEN_SHARE)
+        self._is_seen = self.share >= (REDUNDANCY_GONE_SHARE if self._is_seen else REDUNDANCY_SEEN_SHARE)
         if not self._is_seen:
             self._began_at = None
             return Verdict.QUIET
@@ -175,15 +161,15 @@ class LossWatch:
             return Verdict.CONGESTED
         if self._began_at is None:
             self._began_at = mono
-        elif mono - self._began_at > PROVEN_S:
-            self._pause_s = PAUSE_S
+        elif mono - self._began_at > REDUNDANCY_PROVEN_S:
+            self._pause_s = REDUNDANCY_PAUSE_S_FIRST
         return Verdict.AGAIN
 
     def _count(self, sent: int, mono: float, since_s: float) -> None:
         if self._at is None:
-            kept = MEMORY_S / max(MEMORY_S, since_s)
+            kept = REDUNDANCY_MEMORY_S / max(REDUNDANCY_MEMORY_S, since_s)
         else:
-            kept = math.exp((self._at - mono) / MEMORY_S)
+            kept = math.exp((self._at - mono) / REDUNDANCY_MEMORY_S)
         self._at = mono
         self._sent = self._sent * kept + (sent - self._sent_before)
         self._lost = self._lost * kept + self._lost_new
@@ -196,7 +182,7 @@ class LossWatch:
 
     def _is_heavy(self, mono: float) -> bool:
         """Too much is lost to say anything twice. Where that began while things were said twice, pause."""
-        if self._lost < HEAVY_LOSSES_MIN or self.share < HEAVY_SHARE:
+        if self._lost < REDUNDANCY_HEAVY_LOSSES_MIN or self.share < REDUNDANCY_HEAVY_SHARE:
             return False
         if self._began_at is not None:
             self._paused_until = mono + self._pause_s

@@ -9,16 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.ports import LiveOptions, RoundTrips
-from gateway.core.redundancy import (
-    CALM_S,
-    HEAVY_LOSSES_MIN,
-    PAUSE_S,
-    SPARE_PACKETS,
-    LossWatch,
-    Verdict,
-    affordable,
+from gateway.core.redundancy import LossWatch, Verdict, affordable
+from gateway.limits import (
+    REDUNDANCY_CALM_S,
+    REDUNDANCY_HEAVY_LOSSES_MIN,
+    REDUNDANCY_PAUSE_S_FIRST,
+    REDUNDANCY_PAUSE_S_MAX,
+    REDUNDANCY_SPARE_PACKETS,
 )
-from gateway.limits import REDUNDANCY_PAUSE_S_MAX
 from gateway.wire import Frame
 from tests.core.sim import Path, Sim, SimReader
 
@@ -97,7 +95,7 @@ def test_a_queue_that_comes_and_goes_is_waited_out() -> None:
     watched.go(5, 0.03)
     watched.go(1, 0.03, QUEUE)
     after = watched.go(5, 0.03)
-    assert Verdict.AGAIN not in after[: int((CALM_S - 0.2) * 60)]
+    assert Verdict.AGAIN not in after[: int((REDUNDANCY_CALM_S - 0.2) * 60)]
     assert Verdict.AGAIN in after
 
 
@@ -130,12 +128,12 @@ def test_heavy_loss_is_a_full_path_and_what_made_it_heavy_is_tried_ever_more_rar
     first, last = sum(twice[: 60 * 60]), sum(twice[-120 * 60 :])
     assert last < 0.05 * 120 * 60
     assert first > 0
-    assert PAUSE_S < REDUNDANCY_PAUSE_S_MAX
+    assert REDUNDANCY_PAUSE_S_FIRST < REDUNDANCY_PAUSE_S_MAX
 
 
 def test_a_few_losses_are_not_taken_for_heavy_ones() -> None:
     watch = LossWatch(0)
-    watch.lost(HEAVY_LOSSES_MIN - 1)
+    watch.lost(REDUNDANCY_HEAVY_LOSSES_MIN - 1)
     assert watch.look(20, CALM, 1.0, 0.5) is Verdict.AGAIN
 
 
@@ -150,9 +148,9 @@ def test_what_is_affordable_leaves_room_for_the_next_frame(
 ) -> None:
     if affordable(size, frame, room, level, 1_200):
         assert size + frame <= level
-        assert size + frame + SPARE_PACKETS * 1_200 <= room
+        assert size + frame + REDUNDANCY_SPARE_PACKETS * 1_200 <= room
     else:
-        assert size + frame > level or size + frame + SPARE_PACKETS * 1_200 > room
+        assert size + frame > level or size + frame + REDUNDANCY_SPARE_PACKETS * 1_200 > room
 
 
 # --- a whole world, on simulated links --------------------------------------------------------
