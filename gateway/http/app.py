@@ -15,7 +15,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -128,6 +128,8 @@ class Application:
             await app(scope, receive, send)
         except (OSError, asyncio.CancelledError):
             raise
+        except ClientDisconnect:
+            raise ConnectionResetError("the client left inside its answer") from None
         except Exception:
             self.failures += 1
             log.exception("unforeseen failure at %s", scope["path"])

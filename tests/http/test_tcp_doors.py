@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 import struct
@@ -171,6 +172,19 @@ async def test_a_connection_that_its_client_closes_is_gone_at_once(serve: Serve,
         assert b" 200 " in await reader.readline()
         writer.close()
     await until(lambda: served.server.connections == 0, 2)
+
+
+async def test_who_leaves_amid_an_answer_over_tls_is_gone_at_once_and_in_no_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve(app_with(), tls=True)
+    for _ in range(3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=served.client_tls)
+        writer.write(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 " in await reader.readline()
+        writer.close()
+    await until(lambda: served.server.connections == 0, 5)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_an_answer_is_written_as_far_as_its_reader_takes_it(serve: Serve) -> None:

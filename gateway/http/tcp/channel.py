@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway import limits
 from gateway.http.budget import Backlog
 from gateway.http.tcp.heads import Headers
 
@@ -47,6 +48,7 @@ class OutQueue:
 
     __slots__ = (
         "_backlog",
+        "_given",
         "_held",
         "_on_shed",
         "_waiters",
@@ -68,6 +70,8 @@ class OutQueue:
         self._backlog = backlog
         self._on_shed = on_shed
         self._held = False
+        self._given = 0
+        """Bytes since its owner's last wait."""
         self._waiters: list[asyncio.Future[None]] = []
 
     def put(self, data: bytes) -> None:
@@ -78,6 +82,7 @@ class OutQueue:
             self.moved_at = time.monotonic()
         self.pieces.append(memoryview(data))
         self.size += len(data)
+        self._given += len(data)
 
     def took(self, size: int) -> None:
         """The next ``size`` bytes, all of the first piece, have gone."""
@@ -122,7 +127,11 @@ class OutQueue:
         if not self.is_lost and not self.is_clear:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
+            self._given = 0
             await waiter
+        elif self._given >= limits.HTTP_GIVEN_PER_TURN_BYTES:
+            self._given = 0
+            await asyncio.sleep(0)  # others have their turn, and it shows whether the peer has gone
         if self.is_lost:
             raise ClientGone("the client is gone")
 

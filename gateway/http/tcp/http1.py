@@ -124,6 +124,12 @@ class Http1(Conversation):
                 self._read_head()
 
     def eof_received(self) -> bool:
+        is_kept = self._is_kept_half_open()
+        return (
+            is_kept and self.common["scheme"] == "http"
+        )  # TLS ends both ways, and asyncio would log each one
+
+    def _is_kept_half_open(self) -> bool:
         self._peer_ended = True
         if self._phase is Phase.EXCHANGE and not self.is_ending and self._exchange is not None:
             if self._exchange.body_ended:

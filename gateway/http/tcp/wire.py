@@ -37,7 +37,7 @@ class Wire:
 
     def write(self, data: bytes | memoryview) -> None:
         """Hand to the transport, if it still takes anything."""
-        if not self.app.is_closing():
+        if not self.app.is_closing() and not self.raw.is_closing():
             self.app.write(data)
             self.carried.sent += len(data)
 
