@@ -43,11 +43,15 @@ class UdpDoor(asyncio.DatagramProtocol):
         self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
         self._sweep = loop.call_later(self._linger_s, self._drop_silent)
 
-    async def register(self, host: WorldHost) -> Mapping[str, Any]:
-        """A token for a new publisher of that world. Raises ``PublisherPresent``, ``Overloaded``."""
+    async def register(self, host: WorldHost, by: str = "") -> Mapping[str, Any]:
+        """A token for a new publisher of that world, which counts for the peer ``by``. Raises ``PublisherPresent``, ``Overloaded``."""
         if len(self._publishers) >= limits.UDP_TOKENS_MAX:
-            raise Overloaded(f"{limits.UDP_TOKENS_MAX} publishers are registered by UDP, which is the bound")
-        publisher = await LocalPublisher.attach(host, "udp")
+            raise Overloaded(
+                f"{limits.UDP_TOKENS_MAX} publishers are registered by UDP, which is the bound",
+                bound="udp publishers",
+                limit=limits.UDP_TOKENS_MAX,
+            )
+        publisher = await LocalPublisher.attach(host, "udp", by)
         token = secrets.token_bytes(TOKEN_BYTES)
         self._publishers[token] = publisher
         facts = host.facts()

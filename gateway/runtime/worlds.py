@@ -386,9 +386,11 @@ class Worlds:
         )
 
     async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, Any]:
-        if self.udp is None:
+        udp = self.udp
+        if udp is None:
             raise NotFound("the plain UDP door is closed; start the gateway with --udp 127.0.0.1:4434")
-        return await self.with_host(name, self.udp.register, create={}, by=by)
+        self.shares.check_world(by, name)
+        return await self.with_host(name, lambda host: udp.register(host, by), create={}, by=by)
 
     # -- the end --------------------------------------------------------------------------
 
