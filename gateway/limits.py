@@ -304,8 +304,9 @@ VFS_DIRTY_PAGES_MAX: Final = 512
 """Written pages held before content is written ahead: 4 MiB of 8 KiB pages a transaction."""
 VFS_CACHE_BYTES_MAX: Final = 4 * MIB
 """Pages cached under one connection: the inner pages of any world and the last minute of a small one."""
-VFS_WRITER_CACHE_BYTES_MAX: Final = 512 * KIB
-"""The same under a single writer, where SQLite keeps its own pages (2 MB) from one transaction to the next."""
+VFS_WRITER_CACHE_BYTES_MAX: Final = 16 * KIB
+"""The same under a single writer, where SQLite keeps its own pages (2 MB) from one transaction to the next: what that
+has let go of is long gone here."""
 VFS_ATTEMPTS_MAX: Final = 64
 """Times that one transaction is run again after a conflict; the deadline usually comes first."""
 SQL_WORK_S_MAX: Final = 5.0
@@ -338,6 +339,8 @@ STORE_STRUCTURE_FINDINGS_MAX: Final = 100
 """Damage of a store that is told line by line: a screenful or two."""
 STORE_NAMESPACES_CACHED_MAX: Final = 4_096
 """Namespaces whose head and lock are held in memory, half a KiB each; the others are looked up."""
+STORE_CODECS_KEPT: Final = 8
+"""Codecs of pages that wait for the next thread with some, 350 KiB each: as many as work at a time."""
 STORE_READ_CONNECTIONS_KEPT: Final = 8
 """Idle read connections, up to 4 MiB of cache each: more than the reader threads of one gateway."""
 STORE_FOLLOW_S: Final = 1.0
@@ -788,6 +791,8 @@ HTTP_INBOX_BYTES_MAX: Final = 64 * KIB
 """Requests that were sent before the answer to the one under way: then reading stops."""
 HTTP_BODY_BUFFER_BYTES_MAX: Final = 64 * KIB
 """Bytes of a body that wait for a handler: then reading stops."""
+HTTP_GIVEN_PER_TURN_BYTES: Final = 256 * KIB
+"""What one answer writes before all else has a turn of the loop, however fast its peer takes it."""
 HTTP_PIECE_BYTES_MAX: Final = 64 * KIB
 """An answer is written in pieces of this size, each when the one before has nearly gone."""
 HTTP_JOINED_BYTES_MAX: Final = 256 * KIB

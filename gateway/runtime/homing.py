@@ -93,6 +93,7 @@ class Homing:
             try:
                 await self._adopt(sign)
                 self._begun = True
+                self._recording.rest()
             except BaseException:
                 with suppress(Exception):
                     await self.home.give_up()

@@ -130,7 +130,7 @@ class WorldHost:
         """
         database = await Recording.open(store, name, create=create)
         try:
-            recovered = await database.recover()
+            recovered = await database.recover_opened()
         except BaseException:
             await database.close()
             raise

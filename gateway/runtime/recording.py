@@ -57,6 +57,16 @@ class Recording:
         """The last synced state, or None where nothing was ever recorded."""
         return await self.world.last()
 
+    async def recover_opened(self) -> Recovered | None:
+        """The same right after opening, which shows whether there is anything."""
+        recovered = None if self.opened.newest is None else await self.recover()
+        self.rest()
+        return recovered
+
+    def rest(self) -> None:
+        """Let go of what reads, until somebody wants to again: many worlds may be open, of which few are read."""
+        self.world.rest()
+
     async def append(
         self, batch: Batch, also: Callable[[apsw.Connection], object] | None = None
     ) -> Version | None:

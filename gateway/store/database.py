@@ -172,11 +172,12 @@ class Database:
             harden(connection, own_code=self._own_code)
             if not self._own_code:
                 self._deadline.watch(connection)
-            connection.execute("PRAGMA journal_mode=MEMORY")
-            connection.execute("PRAGMA temp_store=MEMORY; PRAGMA synchronous=OFF")
-            connection.execute("PRAGMA secure_delete=FAST")  # free space as zeros, which pack to nothing
+            wanted = ["journal_mode=MEMORY", "temp_store=MEMORY", "synchronous=OFF"]
+            wanted.append("secure_delete=FAST")  # free space as zeros, which pack to nothing
             if self._exclusive:
-                connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+                wanted.append("locking_mode=EXCLUSIVE")
+            for pragma in wanted:  # a statement that is run once is not kept: each is some KiB
+                connection.execute(f"PRAGMA {pragma}", can_cache=False)
         except apsw.Error as error:
             raise self._cause(error) from None
         return connection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -10,7 +10,7 @@ import zstandard
 from blake3 import blake3
 
 from gateway.errors import BadInput, StoreDamaged, TooLarge
-from gateway.limits import STORE_PAGE_BYTES_MAX
+from gateway.limits import STORE_CODECS_KEPT, STORE_PAGE_BYTES_MAX
 
 RAW: Final = 0
 ZSTD: Final = 1
@@ -22,7 +22,17 @@ ROUND_LEVEL: Final = -1
 _MANY: Final = 12
 """One call for so many pages costs less than a call for each; it has 30 us of its own."""
 
-_local = threading.local()
+_idle: Final[deque[Codecs]] = deque(maxlen=STORE_CODECS_KEPT)
+"""zstandard's objects must not be shared by threads, and one of each a thread would be 350 KiB a thread that has
+long done its work: each open world has some."""
+
+
+class Codecs(NamedTuple):
+    """Of pages, and of the pages of rounds. Each takes its memory with its first use."""
+
+    compressor: zstandard.ZstdCompressor
+    decompressor: zstandard.ZstdDecompressor
+    of_rounds: zstandard.ZstdCompressor
 
 
 class Packed(NamedTuple):
@@ -33,17 +43,16 @@ class Packed(NamedTuple):
     data: bytes
 
 
-def _codec() -> tuple[zstandard.ZstdCompressor, zstandard.ZstdDecompressor, zstandard.ZstdCompressor]:
-    """This thread's codecs, the last one for rounds: zstandard's objects must not be shared by threads."""
+def _lent() -> Codecs:
+    """Codecs that nobody else uses until they are given back to ``_idle``."""
     try:
-        return _local.codec  # type: ignore[no-any-return]
-    except AttributeError:
-        _local.codec = (
+        return _idle.pop()
+    except IndexError:
+        return Codecs(
             zstandard.ZstdCompressor(level=ZSTD_LEVEL),
             zstandard.ZstdDecompressor(),
             zstandard.ZstdCompressor(level=ROUND_LEVEL),
         )
-        return _local.codec  # type: ignore[no-any-return]
 
 
 def pack(data: bytes, expected: bytes | None = None) -> Packed:
@@ -56,7 +65,11 @@ def pack(data: bytes, expected: bytes | None = None) -> Packed:
     digest = blake3(data).digest()
     if expected is not None and digest != expected:
         raise BadInput(f"inline page's hash {expected.hex()} is not that of its data ({digest.hex()})")
-    return _smaller(digest, data, _codec()[0].compress(data))
+    codecs = _lent()
+    try:
+        return _smaller(digest, data, codecs.compressor.compress(data))
+    finally:
+        _idle.append(codecs)
 
 
 def pack_each(pages: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Packed]:
@@ -64,12 +77,15 @@ def pack_each(pages: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Packed]:
 
     In one call where that pays, since around each call the interpreter's lock changes hands.
     """
-    contents, codec = dict(pages), _codec()[2]
-    if len(contents) >= _MANY:
-        many = codec.multi_compress_to_buffer(list(contents.values()))
-        small = [many[at].tobytes() for at in range(len(many))]
-    else:
-        small = [codec.compress(data) for data in contents.values()]
+    contents, codecs = dict(pages), _lent()
+    try:
+        if len(contents) >= _MANY:
+            many = codecs.of_rounds.multi_compress_to_buffer(list(contents.values()))
+            small = [many[at].tobytes() for at in range(len(many))]
+        else:
+            small = [codecs.of_rounds.compress(data) for data in contents.values()]
+    finally:
+        _idle.append(codecs)
     return {
         digest: _smaller(digest, data, packed)
         for (digest, data), packed in zip(contents.items(), small, strict=True)
@@ -83,12 +99,15 @@ def _smaller(digest: bytes, data: bytes, small: bytes) -> Packed:
 def unpack(digest: bytes, enc: int, data: bytes) -> bytes:
     """The page's bytes. Raises :class:`StoreDamaged`, naming the hash, if they are not what was written."""
     if enc == ZSTD:
+        codecs = _lent()
         try:
-            data = _codec()[1].decompress(data, max_output_size=STORE_PAGE_BYTES_MAX)
+            data = codecs.decompressor.decompress(data, max_output_size=STORE_PAGE_BYTES_MAX)
         except zstandard.ZstdError as error:
             raise StoreDamaged(
                 f"content {digest.hex()} is damaged on disk: {error}", hash=digest.hex()
             ) from error
+        finally:
+            _idle.append(codecs)
     if blake3(data).digest() != digest:
         raise StoreDamaged(
             f"content {digest.hex()} is damaged on disk: its bytes have another hash", hash=digest.hex()

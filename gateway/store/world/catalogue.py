@@ -144,7 +144,7 @@ def change_with(
 
     def run(connections: Sequence[apsw.Connection]) -> T:
         if not _is_made(connections[0]):
-            connections[0].execute(_TABLES)
+            connections[0].execute(_TABLES, can_cache=False)
         return fn(connections)
 
     with _writable(store) as database:

@@ -112,10 +112,11 @@ def take(
     if judged is not None and now != judged and not is_free(row, namespace):
         raise held(namespace, row)
     known = 0 if row is None else row.fence
-    connection.execute(TABLE)
+    connection.execute(TABLE, can_cache=False)
     connection.execute(
         "REPLACE INTO home VALUES(1, ?, ?, ?, ?, ?, 0)",
         (known + 1, holder.node, holder.text, namespace, lease_ms),
+        can_cache=False,
     )
     return known + 1
 

@@ -99,6 +99,11 @@ class Lane:
         else:
             self._end_thread()
 
+    def rest(self) -> None:
+        """End the thread, with its connection and pages, if nothing uses it; the next call starts another."""
+        if not self._turn.locked():
+            self._end_thread()
+
     @property
     def idle(self) -> bool:
         """True while the lane has no thread."""
@@ -210,6 +215,10 @@ class World:
     def idle(self) -> bool:
         """True while it has no thread."""
         return self._writer.idle and self._reader.idle and self._past.idle
+
+    def rest(self) -> None:
+        """Let go of what was only needed to read, as far as nobody does."""
+        self._reader.rest()
 
     # --- writing -----------------------------------------------------------------------------
 

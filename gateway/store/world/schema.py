@@ -127,13 +127,13 @@ def is_world(connection: apsw.Connection) -> bool:
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
     if empty:
         return False
-    found = connection.execute("PRAGMA application_id").get
+    found = connection.execute("PRAGMA application_id", can_cache=False).get
     if found != APPLICATION_ID:
         raise Unprocessable(
             f"this database is not a world: its application_id is {found:#x}, a world's is {APPLICATION_ID:#x}; "
             "open it with sqlite3 or mvSQLite"
         )
-    version = connection.execute("PRAGMA user_version").get
+    version = connection.execute("PRAGMA user_version", can_cache=False).get
     if version > USER_VERSION:
         raise Unprocessable(
             f"this world was written by a newer version: its schema is {version}, known here is up to "
@@ -150,25 +150,30 @@ def is_worlds_page(first_page: bytes) -> bool:
 
 def create(connection: apsw.Connection, info: WorldInfo) -> None:
     """Make the tables and their first row. Within a transaction."""
-    connection.execute(_TABLES)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {USER_VERSION}")
+    connection.execute(
+        _TABLES, can_cache=False
+    )  # each is run once, and would be kept for as long as the world is open
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}", can_cache=False)
+    connection.execute(f"PRAGMA user_version = {USER_VERSION}", can_cache=False)
     write_info(connection, info)
 
 
 def migrate(connection: apsw.Connection, parts: Sequence[Part]) -> None:
     """Bring the tables of other rooms up to date. Within a transaction."""
     for part in parts:
-        have = connection.execute("SELECT version FROM parts WHERE name = ?", (part.name,)).get or 0
+        have = (
+            connection.execute("SELECT version FROM parts WHERE name = ?", (part.name,), can_cache=False).get
+            or 0
+        )
         for statements in part.migrations[have:]:
-            connection.execute(statements)
+            connection.execute(statements, can_cache=False)
         if have < len(part.migrations):
             connection.execute("REPLACE INTO parts VALUES(?, ?)", (part.name, len(part.migrations)))
 
 
 def is_current(connection: apsw.Connection, parts: Sequence[Part]) -> bool:
     """True where :func:`migrate` has nothing to do."""
-    have = dict(connection.execute("SELECT name, version FROM parts"))
+    have = dict(connection.execute("SELECT name, version FROM parts", can_cache=False))
     return all(have.get(part.name, 0) >= len(part.migrations) for part in parts)
 
 
@@ -184,12 +189,12 @@ def write_info(connection: apsw.Connection, info: WorldInfo) -> None:
         "parent_epoch": info.parent and info.parent.epoch,
         "parent_tick": info.parent and info.parent.tick,
     }
-    connection.executemany("REPLACE INTO meta VALUES(?, ?)", list(rows.items()))
+    connection.executemany("REPLACE INTO meta VALUES(?, ?)", list(rows.items()), can_cache=False)
 
 
 def read_info(connection: apsw.Connection) -> WorldInfo:
     """What ``meta`` says. Raises ``Unprocessable`` where it does not say all that it must."""
-    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    meta = dict(connection.execute("SELECT name, value FROM meta", can_cache=False))
     missing = [name for name in ("world", "stride", "retention", "ring_s", "created_at") if name not in meta]
     if missing:
         raise Unprocessable(f"this world's table meta lacks {', '.join(missing)}; it is damaged")

@@ -44,7 +44,8 @@ def check_writable(connection: apsw.Connection) -> None:
 
 
 def _schema(connection: apsw.Connection) -> list[tuple[str, str, str, str]]:
-    return list(connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema"))
+    query = "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema"
+    return list(connection.execute(query, can_cache=False))
 
 
 def _is_no_plain_table(sql: str) -> bool:
