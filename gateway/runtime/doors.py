@@ -137,6 +137,7 @@ class Doors:
             inner = await self._open(path, standing.seen(query), headers, link)
         except BaseException:
             standing.over()
+            link.on_token = None  # type: ignore[attr-defined]
             raise
         finally:
             current.reset(before)

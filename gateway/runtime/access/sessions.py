@@ -65,6 +65,7 @@ class GrantedSession:
 
     def on_closed(self, mono: float) -> None:
         self._standing.over()
+        self._link.on_token = None  # type: ignore[attr-defined]  # which holds the link: a cycle
         self._inner.on_closed(mono)
 
 
