@@ -74,8 +74,9 @@ class Doors:
         except GatewayError as error:
             self._refusals.note(error)
             if self._events is not None:
-                self._events.note("session refused", path=path[:128], transport=link.transport,
-                                  address=link.address, code=error.code, why=error.message)  # fmt: skip
+                bound = {"bound": error.facts["bound"]} if "bound" in error.facts else {}
+                self._events.note("session refused", path=path[:128], transport=link.transport, address=link.address,
+                                  code=error.code, why=error.message, **bound)  # fmt: skip
             raise
 
     def _check_origin(self, headers: Mapping[str, str], link: Link) -> None:

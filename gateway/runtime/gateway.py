@@ -153,7 +153,7 @@ class Gateway:
     async def _watch_over(self) -> None:
         if self.store_look is not None:
             await self.store_look.begin()
-        self._operator_watch = Watch(self.events, self._journals)
+        self._operator_watch = Watch(self.events, self._journals, self.metrics.refusals)
         self.metrics.loop_lag = LoopLag()
         self._collecting = Collecting(self._ended_connections)
         self.metrics.collections = lambda: self._collecting.collections if self._collecting else 0

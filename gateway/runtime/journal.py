@@ -227,6 +227,11 @@ class JournalPump:
         """True while the newest commit has failed, or a frame waits for too long."""
         return self._has_failed or self.waiting_s(time.monotonic()) >= HEALTH_LATE_S
 
+    @property
+    def has_failed(self) -> bool:
+        """True while the store has said no to the newest commit, or not answered it."""
+        return self._has_failed
+
     def waiting_s(self, mono: float) -> float:
         """The age of the oldest frame that is not in the store; 0 where all are."""
         oldest = self._world.journal.oldest

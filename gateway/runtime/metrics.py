@@ -201,11 +201,15 @@ class Metrics:
 
     def _refused(self) -> Metric:
         """By bound, from all who refuse: what requests and sessions raised, and the doors before there is any."""
+        text, counts = "Refusals by the bound that was reached", self.refusals()
+        return _labelled("mvgateway_refusals_total", "counter", text, "bound", dict(sorted(counts.items())))
+
+    def refusals(self) -> Mapping[str, int]:
+        """How often each bound has refused so far, at all doors."""
         counts = Counter(self._refusals.counts)
         for door in (*self.tcp.values(), self.quic):
             counts.update(getattr(door, "refused", {}))
-        text = "Refusals by the bound that was reached"
-        return _labelled("mvgateway_refusals_total", "counter", text, "bound", dict(sorted(counts.items())))
+        return counts
 
     def _quic_metrics(self) -> Iterator[Metric]:
         if self.quic is not None:

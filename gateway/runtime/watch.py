@@ -1,35 +1,56 @@
 """Looks after a running gateway once a second and tells the operator what has changed. Room: runtime.
 
-A store that fails, and that is back; descriptors that run short; counts that the event log still owes.
+A store that is slow, that fails, and that is back; what bounds have refused; descriptors that run short; counts that
+the event log still owes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
-from gateway.limits import DESCRIPTORS_SHORT_SHARE, OPERATOR_LOOK_S
+from gateway.limits import DESCRIPTORS_SHORT_SHARE, HEALTH_LATE_S, OPERATOR_LOOK_S
 from gateway.runtime.events import EventLog
 from gateway.runtime.process import descriptors_max, descriptors_open
 
+Ailing = Literal["slow", "failing"]
 
-class Failing(Protocol):
+
+class Journal(Protocol):
     """A world's journal, as far as this room looks at it."""
 
+    failure: str
+
     @property
-    def is_failing(self) -> bool:
+    def has_failed(self) -> bool:
         """True while its newest commit has failed."""
+
+    def waiting_s(self, mono: float) -> float:
+        """The age of its oldest frame that is not in the store; 0 where all are."""
 
 
 class Watch:
-    """``journals`` answers the open worlds' by name. Ended by :meth:`stop`."""
+    """``journals`` answers the open worlds' by name, ``refusals`` how often each bound has refused so far.
+    Ended by :meth:`stop`."""
 
-    def __init__(self, events: EventLog, journals: Callable[[], Mapping[str, Failing]]) -> None:
+    def __init__(
+        self,
+        events: EventLog,
+        journals: Callable[[], Mapping[str, Journal]],
+        refusals: Callable[[], Mapping[str, int]] = dict,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._events = events
         self._journals = journals
-        self._failing: frozenset[str] = frozenset()
+        self._refusals = refusals
+        self._clock = clock
+        self._ailing: dict[str, tuple[Ailing, float]] = {}
+        """World → what is told of its store, and when it began."""
+        self._refused: Counter[str] = Counter(refusals())
         self._is_short = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -41,16 +62,37 @@ class Watch:
     def look(self) -> None:
         """Compare with what was seen last."""
         self._look_at_store()
+        self._look_at_refusals()
         self._look_at_descriptors()
         self._events.flush()
 
     def _look_at_store(self) -> None:
-        failing = frozenset(name for name, journal in self._journals().items() if journal.is_failing)
-        for name in sorted(failing - self._failing):
-            self._events.note("store failing", logging.WARNING, world=name)
-        for name in sorted(self._failing - failing):
-            self._events.note("store back", world=name)
-        self._failing = failing
+        now = self._clock()
+        journals = self._journals()
+        for name, journal in journals.items():
+            state = _state(journal, now)
+            before, since = self._ailing.get(name, (None, now))
+            if state is None:
+                if before is not None:
+                    del self._ailing[name]
+                    self._events.note("store back", world=name, seconds=round(now - since, 1))
+            elif before is None or (before, state) == ("slow", "failing"):
+                self._ailing[name] = (state, since)
+                self._tell(name, state, journal, now)
+        for name in self._ailing.keys() - journals.keys():
+            del self._ailing[name]  # the world was closed
+
+    def _tell(self, name: str, state: Ailing, journal: Journal, now: float) -> None:
+        waiting_s = round(journal.waiting_s(now), 1)
+        why = {"why": journal.failure} if journal.failure else {}
+        self._events.note(f"store {state}", logging.WARNING, world=name, waiting_s=waiting_s, **why)
+
+    def _look_at_refusals(self) -> None:
+        """One line a bound and look, however many it refused."""
+        refused = Counter(self._refusals())
+        for bound, count in sorted((refused - self._refused).items()):
+            self._events.note("refused", logging.WARNING, bound=bound, count=count)
+        self._refused = refused
 
     def _look_at_descriptors(self) -> None:
         used, most = descriptors_open(), descriptors_max()
@@ -65,3 +107,9 @@ class Watch:
         """Look no more. Idempotent."""
         self._task.cancel()
         self._events.flush()
+
+
+def _state(journal: Journal, now: float) -> Ailing | None:
+    if journal.has_failed:
+        return "failing"
+    return "slow" if journal.waiting_s(now) >= HEALTH_LATE_S else None

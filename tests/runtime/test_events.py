@@ -15,13 +15,14 @@ import httpx
 import pytest
 import websockets
 
-from gateway.core.events import PublisherReplaced
+from gateway.core.events import HomeGivenUp, HomeLost, HomeTaken, PublisherReplaced
 from gateway.limits import EVENT_LINES_MAX, EVENT_WINDOW_S
 from gateway.runtime import logs
 from gateway.runtime.events import EventLog
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.watch import Watch
 from tests.runtime.conftest import StartProcess, body, client_of, frame, until
+from tests.runtime.faults.driver import StoreProcess
 
 
 class Clock:
@@ -157,20 +158,178 @@ async def test_a_refusal_is_told_with_its_code_and_without_the_query(gateway: Ga
     assert (refused["code"], refused["path"]) == ("unknown_world", "/v1/worlds/none/live")
 
 
-async def test_a_store_that_fails_and_comes_back_is_told_once_each(kept: Kept) -> None:
-    class Journal:
-        is_failing = False
+class Journal:
+    """A world's, as the watch looks at it."""
 
-    journal, events = Journal(), EventLog(logging.getLogger("mvgateway.test"))
-    watch = Watch(events, lambda: {"w": journal})
-    for state in (False, True, True, True, False, False):
-        journal.is_failing = state
+    def __init__(self) -> None:
+        self.failure = ""
+        self.has_failed = False
+        self.late_s = 0.0
+
+    def waiting_s(self, mono: float) -> float:
+        return self.late_s
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ([(0.0, False), (0.2, False), (0.0, False)], []),
+        ([(2.0, False), (3.0, False), (0.0, False), (0.0, False)], ["store slow", "store back"]),
+        ([(0.0, True), (5.0, True), (0.0, False)], ["store failing", "store back"]),
+        (
+            [(2.0, False), (3.0, True), (4.0, True), (0.0, False)],
+            ["store slow", "store failing", "store back"],
+        ),
+        ([(0.0, True), (4.0, False), (0.0, False)], ["store failing", "store back"]),
+    ],
+)
+async def test_a_store_that_is_slow_or_fails_and_comes_back_is_told_once_each(
+    kept: Kept, looks: list[tuple[float, bool]], told: list[str]
+) -> None:
+    journal, clock = Journal(), Clock()
+    watch = Watch(EventLog(logging.getLogger("mvgateway.test")), lambda: {"w": journal}, clock=clock)
+    for journal.late_s, journal.has_failed in looks:
+        journal.failure = "it says no" if journal.has_failed else ""
+        watch.look()
+        clock.now += 1
+    watch.stop()
+    assert [name for _, name, _ in kept.lines] == told
+    for level, name, facts in kept.lines:
+        assert level == ("INFO" if name == "store back" else "WARNING")
+        assert facts["world"] == "w"
+        assert facts.get("why") == ("it says no" if name == "store failing" else None)
+    if told:
+        assert kept.of("store back")[0]["seconds"] == len(looks) - [bool(late or no) for late, no in looks][
+            ::-1
+        ].index(True)
+
+
+async def test_a_world_that_is_closed_while_its_store_ails_is_told_of_no_more(kept: Kept) -> None:
+    journals = {"w": Journal()}
+    watch = Watch(EventLog(logging.getLogger("mvgateway.test")), lambda: journals)
+    journals["w"].late_s = 9.0
+    watch.look()
+    journals.clear()
+    for _ in range(3):
         watch.look()
     watch.stop()
-    assert [(level, name) for level, name, _ in kept.lines] == [
-        ("WARNING", "store failing"),
-        ("INFO", "store back"),
+    assert [name for _, name, _ in kept.lines] == ["store slow"]
+    assert not watch._ailing
+
+
+async def test_a_thousand_worlds_whose_store_fails_are_some_lines_and_a_count(kept: Kept) -> None:
+    journals = {f"w{n}": Journal() for n in range(1_000)}
+    clock = Clock()
+    watch = Watch(EventLog(logging.getLogger("mvgateway.test"), clock), lambda: journals)
+    for journal in journals.values():
+        journal.has_failed = True
+    watch.look()
+    clock.now += EVENT_WINDOW_S
+    watch.look()
+    watch.stop()
+    assert len(kept.of("store failing")) == EVENT_LINES_MAX
+    assert kept.of("store failing, and more of the kind")[0]["more"] == 1_000 - EVENT_LINES_MAX
+
+
+async def test_a_real_store_that_hangs_is_told_as_slow_or_failing_and_then_as_back(
+    start_process: StartProcess, tmp_path: Path
+) -> None:
+    store = StoreProcess(tmp_path)
+    try:
+        child = start_process(*store.flags).wait_ready()
+        url = f"ws://127.0.0.1:{child.port('plain')}/v1/worlds/w/live?role=publish"
+        async with websockets.connect(url) as publisher, httpx.AsyncClient(base_url=child.base_url) as client:
+            await publisher.recv()
+            tick = 0
+
+            async def send_until(state: str) -> None:
+                async def is_so() -> bool:
+                    nonlocal tick
+                    tick += 1
+                    await publisher.send(frame(tick, {1: b"x"}))
+                    return ('"store":"ok"' in (await client.get("/healthz")).text) is (state == "ok")
+
+                await until(is_so, 60)
+
+            await send_until("ok")
+            store.process.send_signal(signal.SIGSTOP)
+            try:
+                await send_until("not ok")
+                told_at = asyncio.get_running_loop().time()
+                while asyncio.get_running_loop().time() < told_at + 2:  # it is looked at once a second
+                    await client.get("/healthz")
+            finally:
+                store.process.send_signal(signal.SIGCONT)
+            await send_until("ok")
+        _, log = await asyncio.to_thread(child.terminate)
+    finally:
+        store.kill()
+    events = [json.loads(line) for line in log.splitlines()]
+    names = [
+        event["event"] for event in events if event["event"] in ("store slow", "store failing", "store back")
     ]
+    assert names
+    assert names[0] in ("store slow", "store failing")
+    assert names.count("store slow") <= 1 + names.count("store back")
+
+
+async def test_what_a_bound_refuses_is_told_with_it_and_a_count(start_gateway: Any, kept: Kept) -> None:
+    gateway = await start_gateway(requests_per_address_per_s=1, worlds_max=1)
+    async with client_of(gateway) as client:
+        for _ in range(40):
+            await client.get("/healthz")
+    assert gateway._operator_watch is not None
+    gateway._operator_watch.look()
+    (told,) = [one for one in kept.of("refused") if one["bound"] == "requests_per_address_per_s"]
+    assert 10 <= told["count"] <= 30
+
+
+async def test_a_session_that_a_bound_refuses_is_told_with_it(start_gateway: Any, kept: Kept) -> None:
+    gateway = await start_gateway(readers_per_world_max=1)
+    assert gateway.plain_server is not None
+    url = f"ws://127.0.0.1:{gateway.plain_server.port}/v1/worlds/w/live"
+    async with websockets.connect(f"{url}?role=publish"), websockets.connect(url) as reader:
+        await reader.recv()
+        async with websockets.connect(url) as second:
+            await second.recv()
+    (refused,) = kept.of("session refused")
+    assert (refused["code"], refused["bound"]) == ("overloaded", "--readers-per-world-max")
+
+
+async def test_a_takeover_is_told_with_both_epochs(gateway: Gateway, kept: Kept) -> None:
+    assert gateway.plain_server is not None
+    url = f"ws://127.0.0.1:{gateway.plain_server.port}/v1/worlds/w/live?role=publish"
+    async with websockets.connect(url) as first:
+        await first.recv()
+        async with websockets.connect(f"{url}&takeover=1") as second:
+            await second.recv()
+    (told,) = kept.of("publisher taken over")
+    assert (told["world"], told["epoch"], told["by_epoch"]) == ("w", 1, 2)
+
+
+def test_homes_that_move_are_told_with_their_fences(kept: Kept) -> None:
+    events = EventLog(logging.getLogger("mvgateway.test"))
+    events.session(HomeTaken("w", 1))
+    events.session(HomeTaken("w", 2, "https://other:4433", "it is silent"))
+    events.session(HomeLost("w", 2, 3, "https://other:4433"))
+    events.session(HomeGivenUp("w", 3))
+    assert [(level, name, facts["fence"]) for level, name, facts in kept.lines] == [
+        ("DEBUG", "home taken", 1),
+        ("INFO", "home taken", 2),
+        ("WARNING", "home lost", 2),
+        ("DEBUG", "home given up", 3),
+    ]
+    assert kept.of("home lost")[0]["by_fence"] == 3
+
+
+async def test_a_renewed_certificate_is_told_and_so_is_a_drain(start_gateway: Any, kept: Kept) -> None:
+    gateway = await start_gateway()
+    certificate = gateway.certificates.current
+    gateway.certificates.on_change(certificate)
+    (renewed,) = kept.of("certificate renewed")
+    assert renewed["sha256"] == certificate.sha256
+    await gateway.drain(0.5)
+    assert kept.of("draining") == [{"sessions": 0, "seconds_at_most": 0.5}]
 
 
 async def test_the_access_log_has_a_line_a_request_and_no_query(start_gateway: Any, kept: Kept) -> None:
