@@ -24,7 +24,7 @@ from gateway.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "MVGATEWAY_"
 ENVIRONMENT_OTHERS = frozenset(
-    {"MVGATEWAY_CONFIG", "MVGATEWAY_URL", "MVGATEWAY_CA", "MVGATEWAY_CERTIFICATE_SHA256"}
+    {"MVGATEWAY_CONFIG", "MVGATEWAY_URL", "MVGATEWAY_CA", "MVGATEWAY_CERTIFICATE_SHA256", "MVGATEWAY_TOKEN"}
 )
 """Variables of the same prefix that are no settings: the file, and whom the client verbs talk to and trust."""
 

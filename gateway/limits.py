@@ -904,6 +904,14 @@ CLIENT_UDP_AGAIN_S_MAX: Final = 300.0
 """And at last: a handshake in five minutes costs nobody anything."""
 CLIENT_CONNECT_S_MAX: Final = 5.0
 """A TCP connect with TLS and upgrade takes three round trips; over 5 s the peer is not there."""
+CLIENT_TOKEN_CHARS_MAX: Final = 4_096
+"""As many as a gateway takes."""
+CLIENT_TOKEN_S_MAX: Final = 10.0
+"""How long whoever makes tokens may take for one: as long as a connection to the gateway may."""
+CLIENT_TOKEN_MARGIN_S_MAX: Final = 300.0
+"""A token of a day is renewed five minutes before its end: time enough for a maker of tokens to come back."""
+CLIENT_TOKEN_AGAIN_S: Final = 1.0
+"""After a renewal that failed, until the next try: the session still stands."""
 CLIENT_BACKOFF_S_MIN: Final = 0.05
 """First wait before connecting again: a restarted gateway is back within some hundred milliseconds."""
 CLIENT_BACKOFF_S_MAX: Final = 2.0

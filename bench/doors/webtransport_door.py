@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 import urllib.parse
@@ -10,6 +11,7 @@ from typing import Any
 
 from bench.doors import Close, Send, Take, TakeAt, trust
 from bench.lean import LeanPool
+from gateway.client.token import ENV_TOKEN
 from gateway.core.ports import Link
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
 from gateway.quic.client import Client, connect
@@ -21,7 +23,7 @@ DATAGRAMS_A_FRAME_MAX = 32
 
 
 def live_path(target: Mapping[str, Any], role: str) -> str:
-    """The path and query of a live session on the target's world."""
+    """The path and query of a live session on the target's world, with the token that the target asks for."""
     query = {"role": role}
     if role == "subscribe":
         if "budget_kbps" in target:
@@ -29,6 +31,11 @@ def live_path(target: Mapping[str, Any], role: str) -> str:
         if not target.get("conflate", True):
             query["conflate"] = "0"
         query |= {name: target[name] for name in ("redundancy", "parity") if name in target}
+        if "delay_s" in target:
+            query["delay_s"] = str(target["delay_s"])
+    token = target.get("token") or os.environ.get(ENV_TOKEN)
+    if token:
+        query["token"] = token
     return f"/v1/worlds/{target['world']}/live?{urllib.parse.urlencode(query)}"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.client import HttpClient, Trust
+    from gateway.client.token import TokenSource
 
 URL = "https://127.0.0.1:4433"
 LOCAL_CA = Path("certs/ca.pem")
@@ -31,7 +32,12 @@ def add_client_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_trust_flags(parser: argparse.ArgumentParser) -> None:
-    """``--ca``, ``--certificate-sha256``, ``--insecure``."""
+    """``--ca``, ``--certificate-sha256``, ``--insecure``; ``--token-file``."""
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="the token by which the gateway lets us in, read anew before it ends (default: MVGATEWAY_TOKEN)",
+    )
     trust = parser.add_mutually_exclusive_group()
     trust.add_argument(
         "--ca", metavar="FILE", help=f"trust this CA (default on loopback: {LOCAL_CA} if it is there)"
@@ -42,7 +48,14 @@ def add_trust_flags(parser: argparse.ArgumentParser) -> None:
 
 def connection(args: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of a client that these flags mean."""
-    return {"transport": args.transport, **_trusted(args, args.url)}
+    return {"transport": args.transport, "token": token(args), **_trusted(args, args.url)}
+
+
+def token(args: argparse.Namespace) -> TokenSource | None:
+    """What ``--token-file`` holds; None: what the environment says counts."""
+    from gateway.client.token import from_file
+
+    return from_file(args.token_file) if args.token_file else None
 
 
 def _trusted(args: argparse.Namespace, url: str) -> dict[str, Any]:
@@ -66,7 +79,8 @@ def http_client(args: argparse.Namespace, url: str | None = None) -> HttpClient:
     """A client for plain requests to ``url`` (``--url`` if None)."""
     from gateway.client import HttpClient
 
-    return HttpClient(args.url if url is None else url, trust=trust(args, url), transport=args.transport)
+    asked = args.url if url is None else url
+    return HttpClient(asked, trust=trust(args, url), transport=args.transport, token=token(args))
 
 
 def _trust_in_environment() -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from gateway.cli._client import URL, add_trust_flags, trust
+from gateway.cli._client import URL, add_trust_flags, token, trust
 from gateway.errors import ConfigError, NothingRecorded
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ async def _with_store(args: argparse.Namespace, work: Callable[[BlockingStore], 
         admin_url=args.store_admin,
         read_only=read_only,
         trust=trust(args, args.store) if is_remote(args.store) else None,
+        token=token(args),
         cache_bytes=0,
     )
     try:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.cli._client import add_client_flags, add_trust_flags, http_client, trust
+from gateway.cli._client import add_client_flags, add_trust_flags, http_client, token, trust
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ async def open_store_of(args: argparse.Namespace, *, read_only: bool = True) -> 
         admin_url=args.store_admin,
         read_only=read_only,
         trust=trust(args, target) if is_remote(target) else None,
+        token=token(args),
     )
     try:
         yield store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +38,13 @@ def run(args: argparse.Namespace) -> int:
     from bench.processes import BenchError
     from bench.remote import Remote
     from gateway.client import Address
+    from gateway.client.token import ENV_TOKEN, from_file
     from gateway.errors import StoreUnavailable
 
     address = Address.parse(args.url)
-    given = {k: v for k, v in connection(args).items() if k != "transport"}
+    given = {k: v for k, v in connection(args).items() if k not in ("transport", "token")}
+    if args.token_file:  # the processes that measure take it from there
+        os.environ[ENV_TOKEN] = from_file(args.token_file)()
     target: dict[str, Any] = {"url": args.url, "host": address.host, "port": address.port, **given}
     remote = Remote(
         target, seconds=args.seconds, hz=args.hz, frame_bytes=args.frame_bytes, readers=args.readers

@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ca", help="the CA to trust, a PEM file (default: certs/ca.pem if it is there)")
     parser.add_argument("--certificate-sha256", help="trust just the certificate of this hash")
     parser.add_argument("--insecure", action="store_true", help="trust anybody")
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="the token by which the gateway lets us in (default: MVGATEWAY_TOKEN)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +76,9 @@ def _ask(
     from gateway.errors import GatewayError, StoreUnavailable
 
     try:
-        with httpx.Client(base_url=base_url, verify=_trusted(args), timeout=15.0) as client:
+        with httpx.Client(
+            base_url=base_url, verify=_trusted(args), timeout=15.0, headers=_credentials(args, base_url)
+        ) as client:
             answer = client.request(method, path, json=body)
     except httpx.HTTPError as error:
         raise StoreUnavailable(
@@ -82,6 +89,18 @@ def _ask(
     if answer.is_error:
         raise GatewayError(str(document.get("detail", f"status {answer.status_code}")))
     return document
+
+
+def _credentials(args: argparse.Namespace, base_url: str) -> dict[str, str]:
+    import asyncio
+
+    from gateway.cli._client import token
+    from gateway.client.address import Address
+    from gateway.client.token import Chances, Token, check_secret
+
+    found = Token.of(token(args))
+    check_secret(Address.parse(base_url), found)
+    return asyncio.run(Chances(found).headers())
 
 
 def _trusted(args: argparse.Namespace) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,26 +67,27 @@ async def open_session(
     end: LiveEnd,
     transport: TransportChoice = "auto",
     udp_patience_s: float = limits.CLIENT_UDP_PATIENCE_S,
+    headers: Mapping[str, str] | None = None,
 ) -> OpenSession:
     """Open the session at ``path`` and wait for its ``welcome``.
 
     ``auto`` tries TCP where UDP is silent for ``udp_patience_s``; a refusal is an answer and is not
-    tried again elsewhere. Raises the refusal's own class, :class:`StoreUnavailable` where nothing
+    tried again elsewhere. ``headers`` go with the request. Raises the refusal's own class, :class:`StoreUnavailable` where nothing
     answers, :class:`ConfigError` where the certificate is not trusted.
     """
     if address.secure and transport != "websocket":
         try:
-            return await _open_webtransport(address, path, trust, end, udp_patience_s)
+            return await _open_webtransport(address, path, trust, end, udp_patience_s, headers or {})
         except (ConnectFailed, RequestFailed):
             if transport == "webtransport":
                 raise
     elif transport == "webtransport":
         raise ConfigError(f"WebTransport needs https; {address.base_url} is in clear text")
-    return await _open_websocket(address, path, trust, end)
+    return await _open_websocket(address, path, trust, end, headers or {})
 
 
 async def _open_webtransport(
-    address: Address, path: str, trust: Trust, end: LiveEnd, patience_s: float
+    address: Address, path: str, trust: Trust, end: LiveEnd, patience_s: float, headers: Mapping[str, str]
 ) -> OpenSession:
     sessions: list[LiveSession] = []
 
@@ -95,7 +97,8 @@ async def _open_webtransport(
 
     client = await connect(address.host, address.port, trust=trust.for_quic(), timeout_s=patience_s)
     try:
-        await client.webtransport(path, make_session, timeout_s=limits.CLIENT_CONNECT_S_MAX)
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await client.webtransport(path, make_session, raw, timeout_s=limits.CLIENT_CONNECT_S_MAX)
         await _welcome(sessions[-1])
     except SessionRefused as refused:
         client.close()
@@ -106,7 +109,9 @@ async def _open_webtransport(
     return OpenSession(sessions[-1], client)
 
 
-async def _open_websocket(address: Address, path: str, trust: Trust, end: LiveEnd) -> OpenSession:
+async def _open_websocket(
+    address: Address, path: str, trust: Trust, end: LiveEnd, headers: Mapping[str, str]
+) -> OpenSession:
     try:
         link = await connect_websocket(
             address.host,
@@ -114,6 +119,7 @@ async def _open_websocket(address: Address, path: str, trust: Trust, end: LiveEn
             path,
             tls=trust.ssl_context() if address.secure else None,
             make_session=lambda link: LiveSession(link, end),
+            headers=headers,
         )
     except ssl.SSLCertVerificationError as error:
         raise ConfigError(

@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote, urlencode
 
 from gateway.client.connect import TransportChoice
 from gateway.client.http import Answer, HttpClient
+from gateway.client.token import Token, TokenSource
 from gateway.client.trust import Trust
 from gateway.errors import GatewayError
 from gateway.limits import (
@@ -99,6 +100,7 @@ class Entities:
         ca: str | Path | None = None,
         certificate_sha256: str | bytes | None = None,
         insecure: bool = False,
+        token: TokenSource | Token | None = None,
     ) -> None:
         trust = Trust.of(ca=ca, certificate_sha256=certificate_sha256, insecure=insecure)
         self.name = name
@@ -106,7 +108,7 @@ class Entities:
         self._base = (
             f"/v1/inventories/{quote(name)}/items" if inventory else f"/v1/worlds/{quote(name)}/entities"
         )
-        self._http = HttpClient(url, trust=trust, transport=transport)
+        self._http = HttpClient(url, trust=trust, transport=transport, token=token)
 
     async def __aenter__(self) -> Self:
         return self
@@ -193,6 +195,8 @@ class Entities:
                         continue
                     control = decode_control(message)
                     _raise_if_error(message)
+                    if control.type == "bye":
+                        break
                     since = int(control["revision"])
                     if control.type == "reset":
                         yield EntityChange("", since, reset=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.client.address import world_path
 from gateway.client.connect import TransportChoice
 from gateway.client.http import FRAMES_TYPE, HttpClient
+from gateway.client.token import Token, TokenSource
 from gateway.client.trust import Trust
 from gateway.core.state import WorldState
 from gateway.errors import MalformedMessage
@@ -35,15 +36,19 @@ async def fetch_last(
     ca: str | Path | None = None,
     certificate_sha256: str | bytes | None = None,
     insecure: bool = False,
+    token: TokenSource | Token | None = None,
+    delay_s: float = 0.0,
 ) -> FetchedState:
-    """The last synced state of ``world``, from the store: what a restarting game server asks first.
+    """The last synced state of ``world``, from the store: what a restarting game server asks first. ``token`` as in
+    :class:`gateway.client.live.Live`; ``delay_s``: as it was so many seconds ago.
 
     Raises :class:`gateway.errors.UnknownWorld`, :class:`gateway.errors.NothingRecorded`,
     :class:`gateway.errors.StoreUnavailable`.
     """
     trust = Trust.of(ca=ca, certificate_sha256=certificate_sha256, insecure=insecure)
-    async with HttpClient(url, trust=trust, transport=transport) as client:
-        return await fetch_state(client, world_path(world, "frames", "last"))
+    delay = {"delay_s": f"{delay_s:.3f}"} if delay_s else {}
+    async with HttpClient(url, trust=trust, transport=transport, token=token) as client:
+        return await fetch_state(client, world_path(world, "frames", "last", **delay))
 
 
 async def fetch_state(client: HttpClient, path: str) -> FetchedState:

@@ -13,8 +13,9 @@ from gateway import limits
 from gateway.client.address import Address
 from gateway.client.connect import TransportChoice
 from gateway.client.problems import error_of
+from gateway.client.token import Chances, Token, TokenSource, check_secret
 from gateway.client.trust import CertificateRefused, Trust
-from gateway.errors import ConfigError, StoreUnavailable, TooLarge
+from gateway.errors import ConfigError, GatewayError, StoreUnavailable, TooLarge
 from gateway.quic import Client, ConnectFailed, connect
 
 FRAMES_TYPE = "application/vnd.mvgateway.frames"
@@ -35,11 +36,21 @@ class Answer:
 class HttpClient:
     """Requests to one gateway on one connection. An async context manager.
 
-    ``transport``: ``webtransport`` means HTTP/3 only, ``websocket`` TCP only, ``auto`` either.
+    ``transport``: ``webtransport`` means HTTP/3 only, ``websocket`` TCP only, ``auto`` either. ``token`` as in
+    :class:`gateway.client.live.Live`; a request that is refused for it is sent once more with a fresh one.
     """
 
-    def __init__(self, url: str, *, trust: Trust, transport: TransportChoice = "auto") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        trust: Trust,
+        transport: TransportChoice = "auto",
+        token: TokenSource | Token | None = None,
+    ) -> None:
         self.address = Address.parse(url)
+        self._chances = Chances(Token.of(token))
+        check_secret(self.address, self._chances.token)
         self._trust = trust
         self._transport = transport
         self._quic: Client | None = None
@@ -65,12 +76,18 @@ class HttpClient:
         """One request; the answer whole. Raises the problem's own error class for a status of 400 and
         above, :class:`StoreUnavailable` where nothing answers, :class:`ConfigError` for a certificate
         that is not trusted."""
-        quic = await self._connected()
-        call = self._by_quic(quic, method, path, headers or {}, body) if quic else None
-        answer = await (call or self._by_tcp(method, path, headers or {}, body))
-        if answer.status >= 400:
-            raise error_of(answer.status, answer.body)
-        return answer
+        while True:
+            quic = await self._connected()
+            credentials = await self._chances.headers()
+            told = {**(headers or {}), **credentials}
+            call = self._by_quic(quic, method, path, told, body) if quic else None
+            answer = await (call or self._by_tcp(method, path, told, body))
+            if answer.status < 400:
+                self._chances.let_in()
+                return answer
+            error = error_of(answer.status, answer.body)
+            if not isinstance(body, bytes) or not await self._chances.renewed(error, credentials):
+                raise error
 
     async def get_json(self, path: str) -> Any:
         """The JSON that ``GET path`` answers."""
@@ -104,9 +121,23 @@ class HttpClient:
 
     async def stream(self, path: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
         """The body of ``GET path`` in pieces as they come. Raises as :meth:`request`."""
+        begun = False
+        while True:
+            credentials = await self._chances.headers()
+            try:
+                async for piece in self._stream(path, {**(headers or {}), **credentials}):
+                    begun = True
+                    self._chances.let_in()
+                    yield piece
+                return
+            except GatewayError as error:
+                if begun or not await self._chances.renewed(error, credentials):
+                    raise
+
+    async def _stream(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         quic = await self._connected()
         if quic is not None:
-            raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+            raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
             response = await quic.request("GET", path, raw)
             if response.status >= 400:
                 raise error_of(response.status, await response.read())
@@ -115,7 +146,7 @@ class HttpClient:
             return
         assert self._tcp is not None
         try:
-            async with self._tcp.stream("GET", path, headers=dict(headers or {})) as answer:
+            async with self._tcp.stream("GET", path, headers=dict(headers)) as answer:
                 if answer.status_code >= 400:
                     raise error_of(answer.status_code, await answer.aread())
                 async for chunk in answer.aiter_bytes():

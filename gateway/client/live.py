@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -15,11 +16,12 @@ from urllib.parse import urlsplit
 from gateway import limits
 from gateway.client.address import Address
 from gateway.client.connect import OpenSession, TransportChoice, Unanswered, open_session, udp_answers
+from gateway.client.token import Chances, Token, TokenSource, check_secret
 from gateway.client.trust import Trust
 from gateway.core.ports import Link
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable, WorldHeld
 from gateway.quic import ConnectFailed, RequestFailed
-from gateway.wire import Control, Frame
+from gateway.wire import Control, Frame, encode_control
 
 
 def now_us() -> int:
@@ -31,7 +33,9 @@ class Live:
     """A session that comes back by itself. An async context manager: entering waits for ``welcome``.
 
     ``transport``: ``auto`` (QUIC, else TCP), ``webtransport`` or ``websocket``. Whom to believe:
-    ``ca``, ``certificate_sha256`` or ``insecure`` as in :class:`gateway.client.Trust`.
+    ``ca``, ``certificate_sha256`` or ``insecure`` as in :class:`gateway.client.Trust`. ``token``: by which the gateway lets
+    this client in, a string, or a function (async or not) that fetches a fresh one: it is called before the old one
+    ends, and the session goes on.
     ``connect_timeout_s`` bounds the first connect; later ones go on until :meth:`aclose` or a
     refusal that trying again will not mend, which :attr:`error` then holds.
     """
@@ -45,6 +49,7 @@ class Live:
         ca: str | Path | None = None,
         certificate_sha256: str | bytes | None = None,
         insecure: bool = False,
+        token: TokenSource | Token | None = None,
         connect_timeout_s: float = 10.0,
     ) -> None:
         self.address = Address.parse(url)
@@ -58,6 +63,8 @@ class Live:
         self.connects = 0
         self._transport: TransportChoice = transport
         self._trust = Trust.of(ca=ca, certificate_sha256=certificate_sha256, insecure=insecure)
+        self._chances = Chances(Token.of(token))
+        check_secret(self.address, self._chances.token)
         self._connect_timeout_s = connect_timeout_s
         self._open: OpenSession | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -212,7 +219,9 @@ class Live:
 
     async def _once(self) -> float:
         """Open one session and follow it to its end; answers the wait that the gateway asked for."""
+        credentials: dict[str, str] = {}
         try:
+            credentials = await self._chances.headers()
             session = await open_session(
                 self.address,
                 self.path(),
@@ -220,26 +229,45 @@ class Live:
                 end=self,
                 transport=self._transport,
                 udp_patience_s=limits.CLIENT_UDP_PATIENCE_S * (2 if self._udp_answered else 1),
+                headers=credentials,
             )
         except GatewayError as error:
-            self._refused(error)
+            await self._refused(error, credentials)
             return 0.0
         self._open, self.refusal = session, None
+        self._chances.let_in()
         self._udp_answered = session.client is not None
         self._first.set()
         self.on_connected()
-        coming_back = None
+        renewing = coming_back = None
+        token = self._chances.token
+        if token is not None and token.can_renew:
+            renewing = asyncio.create_task(self._renew(token, session.link))
         if session.client is None and self._transport == "auto" and self.address.secure:
             coming_back = asyncio.create_task(self._back_to_udp(session))
         try:
             await session.wait_closed()
         finally:
             self._open = None
-            if coming_back is not None:
-                coming_back.cancel()
+            for task in (coming_back, renewing):
+                if task is not None:
+                    task.cancel()
         if session.session.ended_by is not None:
-            self._refused(session.session.ended_by)
+            await self._refused(session.session.ended_by, credentials)
         return session.session.reconnect_after_s
+
+    async def _renew(self, token: Token, link: Link) -> None:
+        """A fresh token before the old one ends, on the session that is open."""
+        while (wait_s := token.due_in_s) is not None:
+            await asyncio.sleep(wait_s)
+            try:
+                text = await token.fresh()
+            except GatewayError as error:
+                self.refusal = error
+                await asyncio.sleep(limits.CLIENT_TOKEN_AGAIN_S)
+                continue
+            link.control(encode_control("token", token=text))
+            await asyncio.sleep(limits.CLIENT_TOKEN_AGAIN_S)
 
     async def _back_to_udp(self, session: OpenSession) -> None:
         """A session by TCP ends once QUIC gets an answer: the next one goes by it. If that does not last, it is asked
@@ -251,9 +279,14 @@ class Live:
                 session.release()
                 return
 
-    def _refused(self, error: GatewayError) -> None:
-        """Go where the world is, try again, or give up with :attr:`error`."""
+    async def _refused(self, error: GatewayError, credentials: Mapping[str, str]) -> None:
+        """Go where the world is, try again, with a fresh token if need be, or give up with :attr:`error`."""
         self.refusal = error
+        try:
+            if await self._chances.renewed(error, credentials):
+                return
+        except GatewayError as no_token:
+            error = self.refusal = no_token
         if self.follows and isinstance(error, WorldHeld):
             self.follow(str(error.facts.get("url") or ""))
         elif self.address != self._given and isinstance(error, ConfigError):

@@ -12,7 +12,15 @@ from typing import Protocol
 from gateway import limits
 from gateway.client.problems import error_for
 from gateway.core.ports import CloseCode, Link
-from gateway.errors import Conflict, GatewayError, MalformedMessage, ShuttingDown, TooLarge, WorldHeld
+from gateway.errors import (
+    Conflict,
+    Forbidden,
+    GatewayError,
+    MalformedMessage,
+    ShuttingDown,
+    TooLarge,
+    WorldHeld,
+)
 from gateway.wire import Control, Frame, MessageStream, decode_message
 from gateway.wire.parity import TYPE_PARITY, Rebuilder
 
@@ -139,8 +147,17 @@ class LiveSession:
             self.ended_by = _TakenOver(f"another publisher took the world over{where}")
         elif reason == "moved" and control.get("url"):
             self.ended_by = WorldHeld.at(str(control.get("world")), str(control["url"]), 0)
+        elif reason in ("expired", "revoked"):
+            self.ended_by = GrantEnded(f"the gateway ended this session: its grant is {reason}")
         elif self.ended_by is None:
             self.ended_by = ShuttingDown(f"the gateway said bye: {reason}")
+
+
+class GrantEnded(Forbidden):
+    """The token by which the session was let in has expired, or was revoked; a fresh one may open another."""
+
+    code = "grant_ended"
+    title = "Grant ended"
 
 
 class _TakenOver(Conflict):

@@ -10,6 +10,8 @@ from typing import Literal
 from gateway import limits
 from gateway.client.address import Address
 from gateway.client.store_h3 import H3Transport
+from gateway.client.store_token import authorized
+from gateway.client.token import Token, TokenSource
 from gateway.client.trust import Trust
 from gateway.errors import ConfigError
 from gateway.store.base import Store
@@ -35,6 +37,7 @@ async def open_store(
     transport: StoreTransport = "auto",
     cache_bytes: int = limits.STORE_CACHE_BYTES,
     options: RemoteOptions | None = None,
+    token: TokenSource | Token | None = None,
 ) -> Store:
     """Open the store that ``target`` names, on the running loop.
 
@@ -43,18 +46,18 @@ async def open_store(
     ``http://HOST:PORT`` is an mvstore, ``https://HOST:PORT`` a gateway; several addresses of one
     store are separated by commas, and so are those of its admin API (``admin_url``), which are asked in turn. ``transport``: ``auto`` is HTTP/3 with TCP as its fallback for
     https, and HTTP/1.1 for http; over TCP, HTTP/2 is spoken with what speaks nothing else. ``cache_bytes``: pages of a remote
-    store kept here (0: none). Raises :class:`ConfigError` for a name that cannot be used.
+    store kept here (0: none). ``token``, as in :class:`gateway.client.live.Live`: of a gateway that asks for one. Raises :class:`ConfigError` for a name that cannot be used.
     """
     if not is_remote(target):
         return (
             ReadOnlyStore.open(target) if read_only else EmbeddedStore.open(target, auto_create=auto_create)
         )
     trust = trust or Trust.of()
-    transports = [_transport(url, trust, transport) for url in _urls(target)]
+    by = token if token is None or isinstance(token, Token) else Token(token)
+    transports = [authorized(_transport(url, trust, transport), by) for url in _urls(target)]
+    admin_urls = _urls(admin_url, "--store-admin") if admin_url else []
     admin = (
-        AdminApi(*(_tcp(url, trust, "auto") for url in _urls(admin_url, "--store-admin")))
-        if admin_url
-        else None
+        AdminApi(*(authorized(_tcp(url, trust, "auto"), by) for url in admin_urls)) if admin_urls else None
     )
     if options is None:
         # in clear text it may be an mvstore; a gateway looks by itself

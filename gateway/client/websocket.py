@@ -208,6 +208,7 @@ async def connect_websocket(
     bracketed = f"[{host}]" if ":" in host else host
     uri = parse_uri(f"{'wss' if tls else 'ws'}://{bracketed}:{port}{path}")
     protocol = ClientProtocol(uri, max_size=limits.STREAM_MESSAGE_BYTES_MAX)
+    protocol.debug = False  # it would write every header into the log, a token too
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(limits.CLIENT_CONNECT_S_MAX):
         addresses = await resolve(host, port, socket.SOCK_STREAM)

@@ -69,13 +69,50 @@ defmodule MVGateway do
 
   def split(rest, messages), do: {Enum.reverse(messages), rest}
 
-  @doc "The last synced state of a world. `tls`: options of `:ssl`, such as `cacertfile:`."
-  def fetch_last(url, world, tls \\ []) do
+  @doc """
+  The last synced state of a world. `options`: those of `:ssl`, such as `cacertfile:`, and `token:`, by which the gateway lets us
+  in: a string, or a function that answers a fresh one. Where a token is refused and there is a function, it is asked once more.
+  """
+  def fetch_last(url, world, options \\ []) do
     for app <- [:inets, :ssl], do: {:ok, _} = Application.ensure_all_started(app)
-    request = {String.to_charlist("#{url}/v1/worlds/#{URI.encode(world)}/frames/last"), []}
-    options = [ssl: Keyword.put_new(tls, :verify, :verify_peer)]
+    {token, tls} = Keyword.pop(options, :token)
+    address = String.to_charlist("#{url}/v1/worlds/#{URI.encode(world)}/frames/last")
+    ask = fn -> last(address, headers(token), Keyword.put_new(tls, :verify, :verify_peer)) end
 
-    case :httpc.request(:get, request, options, body_format: :binary) do
+    case ask.() do
+      {:error, {status, _}} when status in [401, 403] and is_function(token, 0) -> ask.()
+      answer -> answer
+    end
+  end
+
+  @doc "The headers that carry a token, a string or a function that answers one; for `fetch_last/3` and for a WebSocket's upgrade."
+  def headers(nil), do: []
+  def headers(token) when is_function(token, 0), do: headers(token.())
+  def headers(token) when is_binary(token), do: [{~c"authorization", String.to_charlist("Bearer " <> String.trim(token))}]
+
+  @doc """
+  The control message by which an open session goes on with a fresh token: send it before the old one ends (`renew_in/1`). The gateway
+  answers `{"type":"granted","expires":UNIX_SECONDS}`; at the end of a token that was not renewed it says `bye` with the reason `expired`.
+  """
+  def token_message(token) when is_binary(token), do: <<@control, ~s({"type":"token","token":"), String.trim(token)::binary, ~s("})>>
+
+  @doc "In how many milliseconds a token should be renewed: a quarter of what is left before its `exp`, at most 5 minutes; `:infinity` without one."
+  def renew_in(token) do
+    with [_, claims, _] <- String.split(token, "."),
+         {:ok, json} <- Base.url_decode64(claims, padding: false),
+         [_, exp] <- Regex.run(~r/"exp"\s*:\s*(\d+)/, json) do
+      left = max(String.to_integer(exp) * 1000 - System.os_time(:millisecond), 0)
+      left - min(div(left, 4), 300_000)
+    else
+      _ -> :infinity
+    end
+  end
+
+  @doc "Whether a refusal (an `error`'s code, a `bye`'s reason, or an HTTP status) can be mended by a fresh token, and by nothing else: do not try again without one."
+  def needs_token?(what), do: what in ["unauthorized", "grant_refused", "forbidden", "expired", "revoked", 401, 403]
+
+  defp last(address, headers, tls) do
+    case :httpc.request(:get, {address, headers}, [ssl: tls], body_format: :binary) do
       {:ok, {{_, 200, _}, _, body}} ->
         {messages, ""} = split(body)
         {:ok, Enum.reduce(messages, %State{}, fn m, s -> {:frame, f} = decode(m); apply_frame(s, f) end)}

@@ -22,6 +22,8 @@ const ZSTD := 2
 const TICKS := 8
 const REMOVED := 0xFFFFFFFF
 const HEADER := 24
+const REFUSED := ["unauthorized", "grant_refused", "forbidden"]  ## what another token may mend
+const TOKEN_MARGIN_S := 300.0
 const BACKOFF_MIN_S := 0.05
 const BACKOFF_MAX_S := 2.0
 
@@ -31,6 +33,12 @@ const BACKOFF_MAX_S := 2.0
 @export var role := "subscribe"
 ## A CA file to trust (the gateway's certs/ca.pem); empty: the system's.
 @export var ca_file := ""
+
+## By which the gateway lets us in: a String, or a Callable that answers a fresh one (it may await). It is called
+## before the old one ends, and the session goes on. Never shown.
+var token: Variant = null
+## Why no session follows: a refusal that trying again will not mend.
+var refused := ""
 
 var records := {}          ## key -> PackedByteArray, the newest of each
 var epoch := 0
@@ -46,6 +54,11 @@ var _wait := BACKOFF_MIN_S
 var _retry_at := 0.0
 var _reset_due := false
 var _final := false
+var _held := ""            ## the newest token of a Callable
+var _renew_at := INF       ## when a fresh one is wanted, Unix seconds
+var _retried := false      ## a fresh token was tried since we were last let in
+var _connecting := false
+var _say_token := ""       ## where no header can be set: the first message
 
 
 func _ready() -> void:
@@ -58,10 +71,15 @@ func _process(_delta: float) -> void:
 	match _socket.get_ready_state():
 		WebSocketPeer.STATE_OPEN:
 			_retry_at = 0.0
+			if _say_token != "":
+				control({"type": "token", "token": _say_token})
+				_say_token = ""
+			if Time.get_unix_time_from_system() >= _renew_at:
+				_renew()
 			while _socket.get_available_packet_count() > 0:
 				_take(_socket.get_packet())
 		WebSocketPeer.STATE_CLOSED:
-			if not _final:
+			if not _final and not _connecting:
 				_come_back()
 
 
@@ -92,6 +110,15 @@ func control(message: Dictionary) -> void:
 
 
 func _connect() -> void:
+	_connecting = true
+	var by: String = await _current_token()
+	_connecting = false
+	if _final or not is_inside_tree() or (token is Callable and by == ""):
+		return
+	if by != "" and OS.has_feature("web"):
+		_say_token = by  # a browser sets no headers
+	elif by != "":
+		_socket.handshake_headers = PackedStringArray(["Authorization: Bearer " + by])
 	var path := "%s/v1/worlds/%s/live?role=%s" % [url, world.uri_encode(), role]
 	if role == "publish" and epoch > 0:
 		path += "&epoch=%d" % epoch
@@ -103,6 +130,55 @@ func _connect() -> void:
 		if certificate.load(ca_file) == OK:
 			tls = TLSOptions.client(certificate)
 	_socket.connect_to_url(path, tls)
+
+
+func _current_token() -> String:
+	if not token is Callable:
+		return "" if token == null else str(token)
+	if _held == "" or Time.get_unix_time_from_system() >= _renew_at:
+		await _fetch_token()
+	return _held
+
+
+func _fetch_token() -> void:
+	_renew_at = INF
+	var made := str(await token.call()).strip_edges()
+	if made == "" or made == "<null>":
+		_renew_at = Time.get_unix_time_from_system() + 1.0
+		return
+	_held = made
+	var left := _expiry(_held) - Time.get_unix_time_from_system()
+	_renew_at = Time.get_unix_time_from_system() + left - minf(left / 4.0, TOKEN_MARGIN_S)
+
+
+## When a token ends by its own word (RFC 7519, exp), Unix seconds; INF where it does not say.
+func _expiry(by: String) -> float:
+	var parts := by.split(".")
+	if parts.size() != 3:
+		return INF
+	var text := parts[1].replace("-", "+").replace("_", "/")
+	var claims: Variant = JSON.parse_string(Marshalls.base64_to_utf8(text + "=".repeat((4 - text.length() % 4) % 4)))
+	return float(claims["exp"]) if claims is Dictionary and claims.has("exp") else INF
+
+
+func _renew() -> void:
+	if not token is Callable:
+		_renew_at = INF
+		return
+	var before := _held
+	await _fetch_token()
+	if _held != before:
+		control({"type": "token", "token": _held})
+
+
+## A refusal ends it, unless a fresh token may be let in: once, until we are.
+func _refuse(why: String) -> void:
+	if token is Callable and not _retried:
+		_retried = true
+		_held = ""
+		return
+	_final = true
+	refused = why
 
 
 func _come_back() -> void:
@@ -131,6 +207,7 @@ func _take_control(packet: PackedByteArray) -> void:
 	match message.get("type"):
 		"welcome":
 			_wait = BACKOFF_MIN_S
+			_retried = false
 			if int(message["epoch"]) != epoch or message.has("resume"):
 				_resume = str(message.get("resume", ""))
 			epoch = int(message["epoch"])
@@ -141,8 +218,15 @@ func _take_control(packet: PackedByteArray) -> void:
 			_reset_due = message.get("reason") == "seek"
 		"durable":
 			durable = {"epoch": int(message["epoch"]), "tick": int(message["tick"])}
+		"bye":
+			if message.get("reason") in ["expired", "revoked"]:
+				_refuse("the grant of this session is %s" % message["reason"])
 		"error":
-			_final = not str(message.get("code")).begins_with("store") and message.get("code") != "overloaded"
+			if message.get("code") in REFUSED:
+				_refuse(str(message.get("message")))
+			elif not str(message.get("code")).begins_with("store") and message.get("code") != "overloaded":
+				_final = true
+				refused = str(message.get("message"))
 	told.emit(message)
 
 

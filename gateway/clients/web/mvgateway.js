@@ -12,6 +12,8 @@ const FRAME = 1, PARITY = 2, CONTROL = 16, HEADER = 24;
 const KEYFRAME = 1, ZSTD = 2, REPAIR = 4, TICKS = 8, REMOVED = 0xffffffff;
 const UDP_PATIENCE_MS = 1000, BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000;
 const MESSAGE_MAX = 16 * 1024 * 1024, PARTS_MAX = 32, FRAMES_MAX = 8;
+const TOKEN_MARGIN_S = 300, TOKEN_AGAIN_MS = 1000;
+const REFUSED = /^(unauthorized|grant_refused|forbidden)$/; // what another token may mend
 
 const text = new TextDecoder(), bytesOf = new TextEncoder();
 
@@ -181,12 +183,45 @@ export class WorldState {
   }
 }
 
+/** A token, and when to get another: a string, or a function that answers a fresh one (or a promise of it). */
+class Token {
+  constructor(source) { this.source = source; this.held = null; this.due = 0; }
+  get renews() { return typeof this.source === "function"; }
+
+  /** The one to use now. */
+  async current() {
+    if (!this.renews) return this.source;
+    return this.held && Date.now() < this.due ? this.held : this.fresh();
+  }
+
+  async fresh() {
+    let made;
+    try { made = await this.source(); } catch (error) { throw new Error(`no token: the function token failed (${error?.name})`); }
+    if (typeof made !== "string" || !made) throw new Error("no token: the function token gave none");
+    this.held = made.trim();
+    const left = (expiry(this.held) ?? Infinity) * 1000 - Date.now();
+    this.due = Date.now() + left - Math.min(left / 4, TOKEN_MARGIN_S * 1000);
+    return this.held;
+  }
+}
+
+/** When a token ends by its own word, in Unix seconds (RFC 7519, `exp`); null where it does not say. */
+function expiry(token) {
+  try { return Number(JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))).exp) || null; } catch { return null; }
+}
+
 /** A session that reconnects by itself. `certificateHash`: hex of /certificate.sha256 (a string, or a
- *  function that answers one), needed for a self-signed certificate. Events: onopen(welcome),
- *  oncontrol(control), onclose(reason). */
+ *  function that answers one), needed for a self-signed certificate. `token`: by which the gateway lets us in, a
+ *  string, or a function (async or not) that answers a fresh one: it is asked before the old one ends, and the session
+ *  goes on. Events: onopen(welcome), oncontrol(control), onclose(reason). `fatal` says why no session follows. */
 class Session {
-  constructor(url, world, { certificateHash = null, transport = "auto", query = {} } = {}) {
+  #token = null;
+  #renewal = null;
+  #retried = false;
+
+  constructor(url, world, { certificateHash = null, transport = "auto", query = {}, token = null } = {}) {
     Object.assign(this, { url: url.replace(/\/$/, ""), world, certificateHash, transport, query });
+    if (token !== null) this.#token = new Token(token);
     this.link = null; this.closed = false; this.epoch = 0; this.wait = BACKOFF_MIN_MS;
     this.onopen = this.oncontrol = this.onclose = () => {};
   }
@@ -196,13 +231,14 @@ class Session {
     return new Promise((resolve, reject) => { this.first = { resolve, reject }; this.#run(); });
   }
 
-  close() { this.closed = true; this.link?.close(); }
+  close() { this.closed = true; clearTimeout(this.#renewal); (this.link ?? this.opening)?.close(); }
 
   async #run() {
     while (!this.closed) {
       let reason = "";
       try { reason = await this.#once(); } catch (error) { reason = String(error.message ?? error); }
-      this.link = null;
+      this.link = this.opening = null;
+      clearTimeout(this.#renewal);
       this.onclose(reason);
       if (this.fatal) { this.first?.reject(new Error(this.fatal)); return; }
       await new Promise(done => setTimeout(done, this.wait * (0.5 + Math.random() / 2)));
@@ -211,10 +247,11 @@ class Session {
   }
 
   async #once() {
+    this.credentials = await this.#token?.current();
     const path = `/v1/worlds/${encodeURIComponent(this.world)}/live?${new URLSearchParams(this.params())}`;
     if (this.transport !== "websocket" && typeof WebTransport !== "undefined") {
       try { return await this.#webTransport(path); }
-      catch (error) { if (this.transport === "webtransport" || this.link) throw error; }
+      catch (error) { if (this.transport === "webtransport" || this.link || this.opening) throw error; }
     }
     return this.#webSocket(path);
   }
@@ -233,12 +270,12 @@ class Session {
     const late = new Promise((_, no) => setTimeout(() => no(new Error("no answer over UDP")), UDP_PATIENCE_MS));
     try { await Promise.race([session.ready, late]); } catch (error) { try { session.close(); } catch {} throw error; }
     const datagrams = session.datagrams.writable.getWriter();
-    this.link = {
+    this.#opened({
       kind: "webtransport", max: session.datagrams.maxDatagramSize || 1100,
       datagram: bytes => datagrams.write(bytes).catch(() => {}),
       stream: async bytes => { const w = (await session.createUnidirectionalStream()).getWriter(); await w.write(prefixed(bytes)); await w.close(); },
       close: () => { try { session.close(); } catch {} },
-    };
+    });
     const incoming = session.incomingUnidirectionalStreams.getReader();
     (async () => { for (;;) { const { value, done } = await incoming.read(); if (done) return; readMessages(value, b => this.#take(b)).catch(() => {}); } })().catch(() => {});
     const reader = session.datagrams.readable.getReader();
@@ -253,11 +290,40 @@ class Session {
       socket.binaryType = "arraybuffer";
       socket.onopen = () => {
         const send = bytes => socket.send(bytes);
-        this.link = { kind: "websocket", max: 65535, datagram: send, stream: send, close: () => socket.close() };
+        this.#opened({ kind: "websocket", max: 65535, datagram: send, stream: send, close: () => socket.close() });
       };
       socket.onmessage = event => this.#take(new Uint8Array(event.data));
-      socket.onclose = event => this.link ? resolve(event.reason) : reject(new Error("no gateway answers"));
+      socket.onclose = event => this.link || this.opening ? resolve(event.reason) : reject(new Error("no gateway answers"));
     });
+  }
+
+  /** A browser can set no header here: the token is the first message, and all else waits for the answer to it. */
+  #opened(link) {
+    const token = this.credentials;
+    this.credentials = null;
+    if (!token) { this.link = link; return; }
+    this.opening = link;
+    link.stream(control("token", { token }));
+  }
+
+  /** A fresh token before the old one ends, on the session that is open. */
+  #renewIn(ms) {
+    clearTimeout(this.#renewal);
+    if (!this.#token?.renews || !Number.isFinite(ms)) return;
+    this.#renewal = setTimeout(async () => {
+      const link = this.link ?? this.opening;
+      let token;
+      try { token = await this.#token.fresh(); } catch { this.#renewIn(TOKEN_AGAIN_MS); return; }
+      if (link && link === (this.link ?? this.opening)) link.stream(control("token", { token }));
+      this.#renewIn(Math.max(this.#token.due - Date.now(), TOKEN_AGAIN_MS));
+    }, Math.min(Math.max(ms, 0), 2 ** 31 - 1));
+  }
+
+  /** Whether a refusal ends it: not where a fresh token may be let in, once until it is. */
+  #refused(why) {
+    if (!this.#token?.renews || this.#retried) { this.fatal = why; return; }
+    this.#retried = true;
+    this.#token.due = 0;
   }
 
   #take(bytes) {
@@ -267,11 +333,16 @@ class Session {
     const said = message.control;
     if (said.type === "welcome") {
       this.wait = BACKOFF_MIN_MS;
+      this.#retried = false;
+      if (this.opening) { this.link = this.opening; this.opening = null; }
+      if (this.#token) this.#renewIn(this.#token.due - Date.now());
       if (said.resume || said.epoch !== this.epoch) this.resume = said.resume ?? null; // the right to come back to this epoch
       this.epoch = said.epoch;
       this.first?.resolve(said); this.first = null;
       this.onopen(said);
     } else if (said.type === "resync") this.resetDue = said.reason === "seek";
+    else if (said.type === "error" && REFUSED.test(said.code)) this.#refused(said.message);
+    else if (said.type === "bye" && /^(expired|revoked)$/.test(said.reason)) this.#refused(`the grant of this session is ${said.reason}`);
     else if (said.type === "error" && !/^(store|overloaded|shutting)/.test(said.code)) this.fatal = said.message;
     else if (said.type === "bye" && said.reconnect_after_ms) this.wait = said.reconnect_after_ms;
     this.oncontrol(said);
