@@ -9,8 +9,11 @@ import json
 from collections.abc import Iterator
 
 from gateway import errors
+from gateway.core.grants import GrantRefused
 from gateway.errors import GatewayError
 
+KNOWN_ERRORS = (GrantRefused,)
+"""Raised by their own classes because their modules are imported."""
 _MEMBERS = frozenset({"type", "title", "status", "code", "detail", "retry"})
 
 
