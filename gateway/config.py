@@ -60,6 +60,9 @@ class Settings:
         "", "URLs of the admin API of a remote mvstore, separated by commas, asked in turn"
     )
     store_ca: str = _setting("", "CA that a remote store's certificate is checked by, a PEM file")
+    store_token_file: str = _setting(
+        "", "file with the token for a store behind a gateway that asks for one; read anew before it ends"
+    )
     node: str = _setting(
         "",
         "URL at which others reach this gateway; empty: https:// and where it listens (the machine's name for all addresses)",

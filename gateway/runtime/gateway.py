@@ -455,6 +455,7 @@ async def open_the_store(settings: Settings) -> Store:
     if "://" not in settings.store:
         return EmbeddedStore.open(settings.store, auto_create=True)
     from gateway.client.store import open_store
+    from gateway.client.token import from_file
     from gateway.client.trust import Trust
 
     return await open_store(
@@ -463,6 +464,7 @@ async def open_the_store(settings: Settings) -> Store:
         auto_create=True,
         trust=Trust.of(ca=settings.store_ca or None),
         cache_bytes=settings.store_cache_mib * limits.MIB,
+        token=from_file(settings.store_token_file) if settings.store_token_file else None,
     )
 
 
