@@ -561,6 +561,8 @@ STORE_SMALL_ANSWER_BYTES_MAX: Final = 1 * MIB
 """Answers that are not pages: statistics, hashes of 100 pages, and changelogs of up to 50,000 pages."""
 STORE_POOL_CONNECTIONS_MAX: Final = 64
 """Connections to one address of a remote store: as many requests as are under way at once, by HTTP/1.1."""
+STORE_CONNECT_STAGGER_S: Final = 0.25
+"""How long one address of a name may be silent before the next is tried beside it (RFC 8305 section 8)."""
 STORE_POOL_IDLE_S: Final = 30.0
 """A connection at rest for longer is closed here, before the server does it just as it is used (75 s at a gateway)."""
 STORE_ANSWER_HEAD_BYTES_MAX: Final = 64 * KIB

@@ -11,14 +11,16 @@ import pytest
 
 from gateway.core.state import WorldState
 from gateway.errors import Conflict, NotFound
-from gateway.store.base import Namespace
+from gateway.store.base import CommitRequest, Committed, Namespace
 from gateway.store.database import Database
-from gateway.store.embedded import Engine
+from gateway.store.embedded import EmbeddedStore, Engine
 from gateway.store.embedded.engine import EmbeddedOptions
 from gateway.store.world import WorldDatabase
+from gateway.store.world.commits import InGroups
 from gateway.store.world.together import append_each
 from gateway.store.world.turns import Turn, to_the_end
 from gateway.wire.journal import Batch
+from tests.store.conformance.kit import A, B, head, new_namespace, part, put, request
 from tests.store.recording import START_US, Recorder
 
 
@@ -137,3 +139,34 @@ async def test_who_is_cancelled_again_and_again_still_waits_for_the_thread_that_
     await asyncio.gather(task, return_exceptions=True)
     assert ended == ["thread", "caller"]
     assert task.cancelled()
+
+
+class Told:
+    """A store, and what was committed to it."""
+
+    def __init__(self, inner: EmbeddedStore) -> None:
+        self.inner = inner
+        self.claims: list[bool] = []
+
+    async def commit(self, request: CommitRequest) -> Committed:
+        self.claims.append(request.first_attempt)
+        return await self.inner.commit(request)
+
+
+async def test_what_goes_alone_after_a_refused_group_is_no_first_attempt_any_more(tmp_path: Path) -> None:
+    """The group was sent under the first one's key, and may have been served though a later answer was a refusal."""
+    store = EmbeddedStore.open(tmp_path / "pages")
+    spaces = [await new_namespace(store) for _ in range(2)]
+    heads = [await head(store, ns) for ns in spaces]
+    await put(store, spaces[1], {0: B})
+    requests = [request(part(ns, at, {0: A})) for ns, at in zip(spaces, heads, strict=True)]
+    told = Told(store)
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[dict[int, object]] = loop.create_future()
+    commits = InGroups(told, loop)  # type: ignore[arg-type]
+    commits.commit(requests, lambda answers: answered.set_result(dict(answers)))
+    answers = await asyncio.wait_for(answered, 10)
+    assert isinstance(answers[0], Committed)
+    assert isinstance(answers[1], Conflict)
+    assert told.claims == [True, False, False]
+    await store.aclose()

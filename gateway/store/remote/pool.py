@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
+from typing import Any
 from urllib.parse import urlsplit
 
 from gateway import limits
@@ -69,20 +71,53 @@ class Pool:
     async def _connect(self) -> Wire:
         if self._is_closed:
             raise StoreUnavailable(f"the way to {self._url} was closed")
-        loop = asyncio.get_running_loop()
-        if self._tls is not None:
-            self._tls.set_alpn_protocols(["http/1.1"])
         try:
-            _, wire = await loop.create_connection(
-                lambda: Wire(self._url, self._lost),
-                self._host,
-                self._port,
-                ssl=self._tls,
-                server_hostname=self._host if self._tls is not None else None,
-            )
-        except (OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
+            found = await self._resolve()
+            addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+            return await self._first_of(addresses)
+        except (OSError, ssl.SSLError) as error:
             why = str(error) or type(error).__name__
             raise StoreUnavailable(f"{self._url} cannot be reached: {why}") from error
+
+    async def _resolve(self) -> list[Any]:
+        """As ``getaddrinfo``."""
+        loop = asyncio.get_running_loop()
+        return await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+
+    async def _first_of(self, addresses: list[str]) -> Wire:
+        """The first of a name's addresses that answers; the next is tried when one fails, or is silent for a moment
+        (RFC 8305 section 5). Raises what the last one raised."""
+        attempts: set[asyncio.Task[Wire]] = set()
+        failure: BaseException = OSError("the name has no address")
+        try:
+            while addresses or attempts:
+                if addresses:
+                    attempts.add(asyncio.ensure_future(self._attempt(addresses.pop(0))))
+                wait_s = limits.STORE_CONNECT_STAGGER_S if addresses else None
+                done, attempts = await asyncio.wait(
+                    attempts, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                wires = [attempt.result() for attempt in done if attempt.exception() is None]
+                for spare in wires[1:]:
+                    spare.close()
+                if wires:
+                    return wires[0]
+                failure = next((error for attempt in done if (error := attempt.exception())), failure)
+            raise failure
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+
+    async def _attempt(self, address: str) -> Wire:
+        if self._tls is not None:
+            self._tls.set_alpn_protocols(["http/1.1"])
+        _, wire = await asyncio.get_running_loop().create_connection(
+            lambda: Wire(self._url, self._lost),
+            address,
+            self._port,
+            ssl=self._tls,
+            server_hostname=self._host if self._tls is not None else None,
+        )
         return wire
 
     def give(self, wire: Wire) -> None:

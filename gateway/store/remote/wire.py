@@ -46,6 +46,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[Answer] | None = None
         self._keeps_alive = True
+        self._was_asked = self._spoke_first = False
         self.idle_since = 0.0
         self._begin(0, 0.0)
 
@@ -72,7 +73,10 @@ class Wire(asyncio.Protocol):
     async def ask(self, head: bytes, body: bytes, bytes_max: int, timeout_s: float) -> Answer:
         """Send one request and take its answer. ``timeout_s``: until it begins, and for each silence in it.
         Raises :class:`Broken`, :class:`NotHttp1`, :class:`StoreUnavailable`."""
+        if self._spoke_first:
+            raise NotHttp1(f"{self._url} speaks before it is asked, which is not HTTP/1.1")
         transport = self._transport
+        self._was_asked = True
         if transport is None or transport.is_closing():
             raise Broken(f"{self._url} closed the connection", begun=False)
         self._begin(bytes_max, timeout_s)
@@ -128,6 +132,7 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         waiter, parser = self._waiter, self._parser
         if waiter is None or waiter.done() or parser is None:
+            self._spoke_first = not self._was_asked
             self.abort()  # an answer to nothing: what it belongs to, nobody knows
             return
         self._heard += len(data)

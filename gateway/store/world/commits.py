@@ -67,7 +67,9 @@ class InGroups:
         parts = [part for at in group for part in requests[at].namespaces]
         answer = await self._one(replace(requests[group[0]], namespaces=parts))
         if isinstance(answer, BadInput) and len(group) > 1:
-            each = await asyncio.gather(*(self._one(requests[at]) for at in group))
+            # the group's first attempt may have been served under the first one's key, whatever a later one was told
+            alone = [replace(requests[at], first_attempt=False) for at in group]
+            each = await asyncio.gather(*(self._one(request) for request in alone))
             tell(list(zip(group, each, strict=True)))
         else:
             tell([(at, answer) for at in group])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from gateway.runtime.certs import ensure_own
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote import Ask, HttpxTransport, RemoteStore, TcpTransport
+from gateway.store.remote.pool import Pool
 from gateway.wire import mvstore
 from tests.store.conformance.kit import A
 
@@ -278,6 +280,36 @@ async def test_nobody_there_is_told_with_the_address() -> None:
     with pytest.raises(StoreUnavailable, match=f"{url} cannot be reached"):
         await transport.request(GET, 5.0)
     await transport.aclose()
+
+
+async def test_an_address_of_a_name_that_is_silent_or_refuses_does_not_hide_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(answer(b"{}"))
+
+    async with stand_in(serve) as url:
+        port = int(url.rpartition(":")[2])
+        silent = socket.socket()
+        silent.bind(("127.0.0.2", port))
+        silent.listen(0)
+        waiting = [socket.socket() for _ in range(4)]  # the queue is full, so that nobody else is answered
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.2", port))
+
+        async def resolved(*args: object, **more: object) -> list[Any]:
+            names = ("127.0.0.2", "127.0.0.3", "127.0.0.1")
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (name, port)) for name in names]
+
+        monkeypatch.setattr(Pool, "_resolve", resolved)
+        transport = TcpTransport(f"http://store.example:{port}")
+        async with asyncio.timeout(limits.STORE_DEADLINE_S):
+            assert (await transport.request(GET, 20.0)).body == b"{}"
+        await transport.aclose()
+        for each in (silent, *waiting):
+            each.close()
 
 
 @pytest.mark.parametrize("key", ["a\r\nx-evil: 1", "ä", "a\x00b", " a"])
