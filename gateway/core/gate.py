@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
 from gateway.core.delay import at_least
 from gateway.core.grants import Grant, Need
-from gateway.core.ports import CloseCode, Link
+from gateway.core.ports import CloseCode, Link, LiveOptions
 from gateway.errors import GatewayError, Unauthorized
 from gateway.wire.control import Control
 
@@ -106,6 +106,16 @@ def check_current_owner(owner: str) -> None:
     standing = current.get()
     if standing is not None:
         standing.grant.check_owner(owner)
+
+
+def within_grant(options: LiveOptions) -> LiveOptions:
+    """What a live session asks for, within the bounds of the grant in whose name it is opened."""
+    standing = current.get()
+    kbps = None if standing is None else standing.grant.kbps
+    if kbps is None or options.role == "publish":
+        return options
+    asked = options.budget_kbps
+    return replace(options, budget_kbps=kbps if asked is None else min(kbps, asked))
 
 
 def hand_on(message: Control, link: Link) -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
+from typing import cast
 
 from gateway.core.admission import Refusals, host_of, peer_of
-from gateway.core.gate import Asked, Gate, Standing, credentials_of, current
+from gateway.core.gate import Asked, Gate, Standing, credentials_of, current, within_grant
 from gateway.core.grants import Grant
 from gateway.core.options import parse_live_query
 from gateway.core.origins import Origins
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.errors import GatewayError, NotFound
+from gateway.runtime.access.pacing import PacedLink
 from gateway.runtime.access.sessions import AwaitedSession, GrantedSession, renews
 from gateway.runtime.events import EventLog
 from gateway.runtime.worlds import Worlds
@@ -135,7 +136,7 @@ class Doors:
         before = current.set(standing)
         try:
             link.on_token = renews(gate, standing, link, peer)  # type: ignore[attr-defined]
-            inner = await self._open(path, standing.seen(query), headers, link)
+            inner = await self._open(path, standing.seen(query), headers, _paced(link, standing, path))
         except BaseException:
             standing.over()
             link.on_token = None  # type: ignore[attr-defined]
@@ -158,18 +159,14 @@ class Doors:
         return NotFound(f"no session is served at {path[:128]}; sessions are at /v1/worlds/WORLD/live")
 
     async def _live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
-        options = _bounded(parse_live_query(query))
+        options = within_grant(parse_live_query(query))
         if options.follow is not None and options.role == "subscribe" and self.follow is not None:
             return await self.follow(world, options, link)
         return await self._worlds.open_session(world, options, link)
 
 
-def _bounded(options: LiveOptions) -> LiveOptions:
-    """What was asked for, within the grant in whose name it was."""
-    standing = current.get()
-    if standing is None or standing.grant.kbps is None:
-        return options
-    kbps = standing.grant.kbps
-    return replace(
-        options, budget_kbps=kbps if options.budget_kbps is None else min(kbps, options.budget_kbps)
-    )
+def _paced(link: Link, standing: Standing, path: str) -> Link:
+    """For sessions that have no budget of their own. A grant without ``kbps`` has none after a renewal either."""
+    if standing.grant.kbps is None or not path.endswith(("/replay", "/entities/live")):
+        return link
+    return cast(Link, PacedLink(link, lambda: standing.grant.kbps))

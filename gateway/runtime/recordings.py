@@ -17,6 +17,7 @@ from gateway.client.recordings import Moment
 from gateway.client.verifying import Verifier
 from gateway.core.admission import host_of, peer_of
 from gateway.core.delay import asked
+from gateway.core.gate import within_grant
 from gateway.core.ports import Link, LiveOptions, Session
 from gateway.core.replay import Command, parse_query
 from gateway.errors import BadInput, BadName, Overloaded, TooLarge
@@ -165,7 +166,8 @@ class Recordings:
         link.control(encode_control("welcome", **welcome))
 
         async def open_live(options: LiveOptions, lent: Link) -> Session:
-            return await self._worlds.open_session(name, replace(options, delay_s=delay_s), lent)
+            options = within_grant(replace(options, delay_s=delay_s))
+            return await self._worlds.open_session(name, options, lent)
 
         session = ReplaySession(seen, link, open_live, partial(self._replay_over, peer))
         session.start(seek, play)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from gateway.runtime.gateway import Gateway
-from gateway.wire import MessageStream
+from gateway.wire import Frame, MessageStream, Record, encode_control, encode_frame, prefix
 from tests.runtime.conftest import GatewayProcess
 
 from .conftest import Maker, StartGated
@@ -413,4 +413,20 @@ async def test_a_token_that_allows_less_than_the_session_shows_ends_it(
     await session.until("welcome")
     await session.send(token_message(maker.token({**SUB, **narrower}, sub="ann")))
     assert (await session.until("error"))["code"] == "grant_refused"
+    await session.close()
+
+
+async def test_a_replay_goes_no_faster_than_its_grant(gated: Gateway, maker: Maker) -> None:
+    body = prefix(encode_frame(Frame(0, 1, [Record(n, b"x" * 100) for n in range(20)], keyframe=True)))
+    async with http_of(gated) as client:
+        headers = {**bearer(maker.token(PUB)), "content-type": "application/octet-stream"}
+        posted = await client.post("/v1/worlds/arena-1/frames?durable=1", headers=headers, content=body)
+        assert posted.status_code == 200
+    token = maker.token({"sub": ["arena-1"], "kbps": 10}, sub="ann")  # 1,250 bytes a second
+    session = await open_webtransport(gated, "/v1/worlds/arena-1/replay?tick=1", token)
+    began = time.monotonic()
+    for n in range(1, 3):
+        await session.send(encode_control("seek", tick=1))
+        await session.until_true(lambda n=n: session.frames >= n)
+    assert time.monotonic() - began > 1.0
     await session.close()
