@@ -17,7 +17,8 @@ from gateway.core.ports import Link
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, MessageStream, decode_message, encode_control
 
-PATIENCE_S = 20.0
+PATIENCE_S = 50.0
+"""Longer than the leeway of clocks: a token that ran out before a busy machine came to it still ends its session."""
 
 
 class Answer(NamedTuple):

@@ -64,7 +64,8 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server-2")])
         certificate = self._made(subject, key.public_key(), uris, days=days)
-        self.serial = f"{certificate.serial_number:X}".lower()
+        digits = f"{certificate.serial_number:x}"
+        self.serial = digits.zfill(len(digits) + len(digits) % 2)  # as OpenSSL prints it, in lower case
         file = self._folder / "client.pem"
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

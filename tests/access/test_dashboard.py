@@ -22,7 +22,7 @@ async def test_the_dashboard_asks_for_a_token_and_stores_it_nowhere(
     assert gated.plain_server is not None
     async with Browser(tmp_path / "profile") as browser:
         page = await browser.open(f"http://127.0.0.1:{gated.plain_server.port}/")
-        await page.until("!document.getElementById('ask').hidden")
+        await page.until("document.getElementById('ask')?.hidden === false")
         assert await page.evaluate(f"{ROWS}.length") == 0
         await page.evaluate(
             f"""(() => {{
@@ -39,7 +39,7 @@ async def test_the_dashboard_asks_for_a_token_and_stores_it_nowhere(
         await page.evaluate(
             "(() => { token = 'abc'; refresh(); })()"  # one that does not count any more
         )
-        await page.until("!document.getElementById('ask').hidden")
+        await page.until("document.getElementById('ask')?.hidden === false")
         assert "malformed" in await page.evaluate("document.getElementById('refusal').textContent")
 
 
