@@ -442,6 +442,9 @@ LAST_SYNCED_WAIT_S: Final = 0.1
 usual time; reading the state back beside a busy publisher takes as long."""
 REPLAYED_FRAMES_WAITING_MAX: Final = 64
 """Frames of different keys that wait for one that makes them void: a second or two of what moves."""
+RECOVERED_TAIL_ROWS_MAX: Final = 256
+"""Rows at a recording's end that are looked through for what is missing, when a journal goes on: several seconds of a world,
+and far more than comes while a missing part is waited for (``GAP_WAIT_S``) and a commit is under way."""
 RECOVERED_GAPS_MAX: Final = 100
 """Gaps told beside a recovered state: a screenful, the newest ones."""
 IMPORT_PAGES_PER_COMMIT: Final = 2_000

@@ -11,8 +11,14 @@ its first ticks is no gap until its step is known. The durable mark does not wai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from gateway.limits import GAP_STEP_FRAMES, GAP_WAIT_S, GAPS_PENDING_MAX
-from gateway.wire.journal import Gap
+from gateway.wire.journal import Gap, Tail
+
+_LONG_AGO: Final = float("-inf")
+Hole = tuple[int, int, float]
 
 
 class _Partial:
@@ -51,6 +57,31 @@ class GapTracker:
         self._steps_seen: list[int] = []
         self._follows_on = after is not None
         """Until the first tick after what the store has: how far that lies ahead says nothing of the step."""
+
+    @classmethod
+    def going_on(cls, epoch: int, tick: int, tail: Tail) -> GapTracker:
+        """For an epoch that was recorded up to ``tick``, and ends as ``tail`` tells. What is missing there was on its
+        way to a gateway that has ended: it will not come, and is a gap at the next :meth:`take`."""
+        tracker = cls(epoch)
+        for of, part, parts in tail.messages:
+            tracker.saw(of, part, parts, _LONG_AGO)
+        if (
+            tracker._newest is not None and tracker._newest < tick
+        ):  # a keyframe tells of more, whose frames were dropped
+            tracker.holes.append((tracker._newest + 1, tick, _LONG_AGO))
+        tracker._forget(tail.gaps)
+        tracker._newest, tracker._follows_on = tick, True
+        return tracker
+
+    def _forget(self, known: Sequence[Gap]) -> None:
+        """These gaps were told before."""
+        for gap in known:
+            for tick in [tick for tick in self.partial if gap.from_tick <= tick <= gap.to_tick]:
+                del self.partial[tick]
+                self._settle(tick)
+            self.holes = _without(self.holes, gap)
+            self._undecided = _without(self._undecided, gap)
+            self._found = [found for found in self._found if found != gap]
 
     def saw(self, tick: int, part: int, parts: int, mono: float) -> bool:
         """A message of ``tick`` came: part ``part`` of ``parts`` (0: not known). True: the first of its tick."""
@@ -119,6 +150,8 @@ class GapTracker:
                 rest = [(first, tick - 1, since), (tick + 1, last, since)]
                 self.holes[at : at + 1] = [hole for hole in rest if hole[0] <= hole[1]]
                 self._bound_holes()
+                if not self._step:  # a late one tells as much of the step as one in its turn
+                    self._learn(min(tick - first, last - tick) + 1)
                 return True
         return False
 
@@ -168,3 +201,17 @@ class GapTracker:
         del self.partial[tick]
         self._settle(tick)
         self._found.append(Gap(self.epoch, tick, tick, "partial"))
+
+
+def _without(holes: Sequence[Hole], gap: Gap) -> list[Hole]:
+    """The holes less what the gap tells."""
+    rest: list[Hole] = []
+    for first, last, since in holes:
+        if gap.to_tick < first or last < gap.from_tick:
+            rest.append((first, last, since))
+            continue
+        if first < gap.from_tick:
+            rest.append((first, gap.from_tick - 1, since))
+        if gap.to_tick < last:
+            rest.append((gap.to_tick + 1, last, since))
+    return rest

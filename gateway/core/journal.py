@@ -22,7 +22,7 @@ from gateway.limits import (
     JOURNAL_ROW_MESSAGES_MAX,
     JOURNAL_ROW_OVERHEAD_BYTES,
 )
-from gateway.wire.journal import Batch, Gap, JournalFrame
+from gateway.wire.journal import Batch, Gap, JournalFrame, Tail
 
 _TICK_MASK: Final = 0xFFFF_FFFF
 _row: Final[Any] = partial(tuple.__new__, JournalFrame)
@@ -41,8 +41,10 @@ class JournalBuffer:
         durable: Mark | None,
         keyframe_interval_s: float,
         bytes_max: int,
+        tail: Tail | None = None,
     ) -> None:
-        self.durable = durable
+        """``durable``: the newest that was recorded. ``tail``: how the recording ends, of which parts may be missing."""
+        self._tracker, self.durable = _going_on(durable, tail)
         """Everything up to here is in the store."""
         self.size_bytes = 0
         self._keyframe = keyframe
@@ -63,9 +65,10 @@ class JournalBuffer:
         self._in_flight_since: float | None = None
         self._keyframe_at = float("-inf")
         self._keyframe_due = True
-        self._tracker = GapTracker(0) if durable is None else GapTracker(durable.epoch, durable.tick)
         self._newest = -1
         """``epoch << 32 | tick`` of the newest message, -1 before the first."""
+        self._marked = -1
+        """The same of the newest batch's mark."""
 
     @property
     def next_seq(self) -> int:
@@ -74,7 +77,15 @@ class JournalBuffer:
     @property
     def ready(self) -> bool:
         """True when :meth:`take` would give a batch."""
-        return self._in_flight is None and bool(self._retry or self._rows or self._gaps or self._dropped)
+        if self._in_flight is not None:
+            return False
+        return bool(self._retry or self._rows or self._gaps or self._dropped) or self.mark_is_behind
+
+    @property
+    def mark_is_behind(self) -> bool:
+        """True where a batch without anything in it would move the durable mark: what was waited for has come, and
+        brought nothing new."""
+        return self._marked < self._newest and not self._tracker.awaits
 
     @property
     def empty(self) -> bool:
@@ -100,8 +111,7 @@ class JournalBuffer:
     @property
     def awaits(self) -> bool:
         """True while parts are missing that may still come: call :meth:`note_gaps` before long."""
-        tracker = self._tracker
-        return bool(tracker.partial or tracker.holes)
+        return self._newest >= 0 and self._tracker.awaits
 
     def add(
         self,
@@ -202,6 +212,8 @@ class JournalBuffer:
             self._add_keyframe(mono, now_us)
         self._in_flight_since, self._since = self._since, None
         self._in_flight = self._batch(tuple(self._rows), (*self._gaps, *dropped))
+        if self._in_flight.epoch is not None and self._in_flight.tick is not None:
+            self._marked = self._in_flight.epoch << 32 | self._in_flight.tick
         self._rows, self._gaps, self.size_bytes = [], [], self._in_flight.size_bytes
         return self._in_flight
 
@@ -287,6 +299,17 @@ class Unjournalled(JournalBuffer):
         """They are in the store already."""
         super().note_gaps(mono)
         self._gaps.clear()
+
+
+def _going_on(durable: Mark | None, tail: Tail | None) -> tuple[GapTracker, Mark | None]:
+    """What watches from here on, and up to where nothing is missing that is not told as a gap."""
+    if durable is None:
+        return GapTracker(0), None
+    if tail is None:
+        return GapTracker(durable.epoch, durable.tick), durable
+    tracker = GapTracker.going_on(durable.epoch, durable.tick, tail)
+    whole = tracker.whole_up_to(durable.tick)
+    return tracker, Mark(durable.epoch, whole) if whole >= 0 else None
 
 
 def _spanning(gaps: list[Gap]) -> list[Gap]:

@@ -42,7 +42,7 @@ from gateway.limits import (
 )
 from gateway.wire.control import encode_control
 from gateway.wire.frames import Frame, Record, decode_frame, encode_frame, with_epoch
-from gateway.wire.journal import Batch
+from gateway.wire.journal import Batch, Tail
 
 RECORDS_BOUND = "records_per_world_max"
 BYTES_BOUND = "world_bytes_max"
@@ -83,10 +83,12 @@ class World:
         next_seq: int = 0,
         last_epoch: int = 0,
         durable: Mark | None = None,
+        tail: Tail | None = None,
         refusals: Refusals | None = None,
         delay_s: float = 0.0,
     ) -> None:
-        """``state``, ``next_seq``, ``last_epoch`` and ``durable`` are what the store remembers; ``refusals``: where
+        """``state``, ``next_seq``, ``last_epoch``, ``durable`` (the newest row's moment) and ``tail`` are what the
+        store remembers; ``refusals``: where
         records count that find no room. ``delay_s``: what is ingested comes from the store, so much later: it has
         readers and no publisher, and nothing goes into its journal."""
         self.name = name
@@ -117,18 +119,18 @@ class World:
         self._last_keys: tuple[int, ...] = ()
         self._forgone: Batch | None = None
         """What was in flight when another gateway took the world: its end matters to nobody."""
-        self._begin_with(WorldState() if state is None else state, next_seq, durable)
+        self._begin_with(WorldState() if state is None else state, next_seq, durable, tail)
         self.mono = mono
 
-    def _begin_with(self, state: WorldState, next_seq: int, durable: Mark | None) -> None:
+    def _begin_with(self, state: WorldState, next_seq: int, durable: Mark | None, tail: Tail | None) -> None:
         """Nobody reads now: start from what the store holds."""
         self.state = state
         self.state.capacity = self._capacity
         self.state.stride = self.state.stride or self.settings.stride
         self._fanout = FanOut(self.state, self.counters, self._wake)
-        self._journal_from(next_seq, durable)
+        self._journal_from(next_seq, durable, tail)
 
-    def _journal_from(self, next_seq: int, durable: Mark | None) -> None:
+    def _journal_from(self, next_seq: int, durable: Mark | None, tail: Tail | None = None) -> None:
         kind = Unjournalled if self.delay_s else JournalBuffer
         self.journal = kind(
             self._fresh_keyframe,
@@ -137,6 +139,7 @@ class World:
             durable=durable,
             keyframe_interval_s=self.settings.keyframe_interval_s,
             bytes_max=self.settings.journal_bytes_max,
+            tail=tail,
         )
         self._epoch_announced = self.state.epoch
         self._announce_due = False
@@ -268,17 +271,18 @@ class World:
         last_epoch: int,
         durable: Mark | None,
         mono: float,
+        tail: Tail | None = None,
     ) -> None:
         """Go on from what another gateway has recorded meanwhile. What waits for the store here is forgotten."""
         self.last_epoch = last_epoch
         if not self.subscribers:
             mono = max(mono, self.mono)
-            self._begin_with(WorldState() if state is None else state, next_seq, durable)
+            self._begin_with(WorldState() if state is None else state, next_seq, durable, tail)
             self.mono = mono
             return
         for message in () if state is None else state.keyframe_messages(STREAM_MESSAGE_BYTES_MAX):
             self.state.apply(decode_frame(message))
-        self._journal_from(next_seq, durable)
+        self._journal_from(next_seq, durable, tail)
         self._fanout.want_keyframe("new_epoch", mono)
         self._wake()
 
@@ -360,6 +364,8 @@ class World:
         if not changed and not applied.dropped and state.order == before:
             counters.late += 1
             self.journal.saw(epoch, frame.tick, frame.part, frame.parts, mono)
+            if self.journal.mark_is_behind:
+                self._wake()
             return False
         if len(changed) < len(frame.keys):
             frame = only(frame, changed)

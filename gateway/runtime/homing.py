@@ -147,6 +147,7 @@ class Homing:
                 next_seq=sign.last_seq + 1,
                 last_epoch=sign.epoch,
                 durable=None if found is None else Mark(found.epoch, found.tick),
+                tail=None if found is None else found.tail,
                 mono=time.monotonic(),
             )
             self.on_adopted(None if found is None else found.received_at_us)

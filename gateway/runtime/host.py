@@ -151,6 +151,7 @@ class WorldHost:
             next_seq=database.opened.last_seq + 1,
             last_epoch=database.opened.epoch,
             durable=None if recovered is None else Mark(recovered.epoch, recovered.tick),
+            tail=None if recovered is None else recovered.tail,
             refusals=refusals,
         )
         host = cls(

@@ -54,8 +54,8 @@ class Recording:
         return cls(world)
 
     async def recover(self) -> Recovered | None:
-        """The last synced state, or None where nothing was ever recorded."""
-        return await self.world.last()
+        """The last synced state with the recording's tail, or None where nothing was ever recorded."""
+        return await self.world.to_go_on()
 
     async def recover_opened(self) -> Recovered | None:
         """The same right after opening, which shows whether there is anything."""

@@ -48,6 +48,14 @@ class Gap:
     reason: GapReason
 
 
+class Tail(NamedTuple):
+    """The end of a recording, for whoever goes on from there. ``messages``: (tick, part, parts) of the newest ones of
+    the newest epoch, in the order in which they were recorded; ``gaps``: what is known to be missing of it."""
+
+    messages: tuple[tuple[int, int, int], ...]
+    gaps: tuple[Gap, ...] = ()
+
+
 class Batch(NamedTuple):
     """One commit's worth. ``epoch, tick``: the durable mark once it is down (None: unchanged);
     every frame up to it that will ever be whole is in this batch or an earlier one."""

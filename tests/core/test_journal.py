@@ -16,7 +16,7 @@ from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
 from gateway.limits import GAPS_PENDING_MAX, JOURNAL_GAPS_MAX, JOURNAL_LET_GO_TOLD_MAX
 from gateway.wire import Frame, Record, decode_control, decode_frame, encode_control, encode_frame
-from gateway.wire.journal import Batch, Gap
+from gateway.wire.journal import Batch, Gap, Tail
 from tests.core.links import RecordingLink
 
 
@@ -444,3 +444,113 @@ def test_nothing_that_comes_makes_the_tracker_grow(saws: list[tuple[int, int, in
         assert len(tracker.holes) <= GAPS_PENDING_MAX + 1
     for gap in tracker.finish():
         assert gap.from_tick <= gap.to_tick
+
+
+# --- going on from a recording ---------------------------------------------------------------
+
+
+def recorded(*messages: tuple[int, int, int], tick: int, gaps: tuple[Gap, ...] = ()) -> Rig:
+    """A rig whose world goes on in epoch 1 from a recording up to ``tick`` that ends with these (tick, part, parts)."""
+    rig = Rig()
+    rig.world = World(
+        "arena",
+        WorldSettings(),
+        mono=0.0,
+        now_us=0,
+        next_seq=50,
+        last_epoch=1,
+        durable=Mark(1, tick),
+        tail=Tail(messages, gaps),
+    )
+    rig.link = RecordingLink()
+    rig.session = rig.world.attach_publisher(rig.link, 1, 0.0)
+    return rig
+
+
+def test_a_tick_that_was_awaited_when_the_gateway_died_is_no_durable_one_and_then_a_gap() -> None:
+    rig = recorded((1, 0, 1), (2, 0, 1), (4, 0, 1), (5, 0, 1), tick=5)
+    assert rig.world.journal.durable == Mark(1, 2)
+    assert rig.link.controls[0]["durable"] == {"epoch": 1, "tick": 2}
+    assert not rig.world.journal.ready
+    rig.publish(6)
+    batch = rig.take()
+    assert batch is not None
+    assert (batch.gaps, batch.tick) == ((Gap(1, 3, 3, "unseen"),), 6)
+
+
+def test_parts_that_were_awaited_when_the_gateway_died_are_a_gap() -> None:
+    rig = recorded((1, 0, 1), (2, 0, 1), (3, 1, 3), (3, 2, 3), tick=3)
+    assert rig.world.journal.durable == Mark(1, 2)
+    rig.publish(6)
+    batch = rig.take()
+    assert batch is not None
+    rig.world.committed(batch, rig.mono)
+    rig.mono += limits.GAP_WAIT_S + 0.1
+    rig.world.poll(rig.mono, 0)
+    later = rig.take()
+    assert later is not None
+    assert {*batch.gaps, *later.gaps} == {Gap(1, 3, 3, "partial"), Gap(1, 4, 5, "unseen")}
+
+
+@pytest.mark.parametrize(
+    ("gaps", "missing"),
+    [
+        ((Gap(1, 3, 3, "unseen"),), ()),
+        ((Gap(1, 3, 4, "dropped"),), ((5, 5),)),
+        ((Gap(1, 4, 4, "unseen"),), ((3, 3), (5, 5))),
+        ((Gap(1, 1, 9, "dropped"),), ()),
+    ],
+)
+def test_what_was_told_as_a_gap_is_not_told_again(
+    gaps: tuple[Gap, ...], missing: tuple[tuple[int, int], ...]
+) -> None:
+    upto = 3 if gaps[0] == Gap(1, 3, 3, "unseen") else 5
+    rig = recorded((1, 0, 1), (2, 0, 1), (upto + 1, 0, 1), tick=upto + 1, gaps=gaps)
+    rig.publish(upto + 2)
+    batch = rig.take()
+    assert batch is not None
+    assert [(gap.from_tick, gap.to_tick) for gap in batch.gaps] == list(missing)
+
+
+def test_frames_that_a_keyframe_stands_for_are_missing_but_for_those_that_were_dropped() -> None:
+    rig = recorded((6, 0, 1), (7, 0, 1), tick=11, gaps=(Gap(1, 9, 11, "dropped"),))
+    assert rig.world.journal.durable == Mark(1, 7)
+    rig.publish(12)
+    batch = rig.take()
+    assert batch is not None
+    assert batch.gaps == (Gap(1, 8, 8, "unseen"),)
+
+
+def test_a_recording_that_misses_nothing_is_durable_up_to_its_end() -> None:
+    rig = recorded((1, 0, 2), (1, 1, 2), (2, 0, 0), (3, 0, 1), tick=3)
+    assert rig.world.journal.durable == Mark(1, 3)
+    assert not rig.world.journal.awaits
+
+
+def test_the_mark_moves_when_what_was_waited_for_comes_and_brings_nothing_new() -> None:
+    rig = Rig()
+    woken = []
+    rig.world.on_work = lambda: woken.append(rig.mono)
+    for tick in (1, 2, 4):
+        rig.publish(tick)
+    batch = rig.take()
+    assert batch is not None
+    rig.world.committed(batch, rig.mono)
+    assert rig.world.journal.durable == Mark(1, 2)
+    assert not rig.world.journal.ready
+    woken.clear()
+    rig.publish(3)  # the record of tick 4 is newer
+    assert woken
+    empty = rig.take()
+    assert empty is not None
+    assert (empty.frames, empty.gaps, empty.tick) == ((), (), 4)
+    rig.world.committed(empty, rig.mono)
+    assert rig.world.journal.durable == Mark(1, 4)
+    assert rig.world.journal.empty
+
+
+def test_a_late_tick_tells_that_the_publisher_counts_by_one() -> None:
+    tracker = GapTracker(1)
+    for tick in (1, 4, 3):
+        tracker.saw(tick, 0, 1, 0.0)
+    assert tracker.take(limits.GAP_WAIT_S * 2) == [Gap(1, 2, 2, "unseen")]

@@ -175,12 +175,13 @@ async def test_history_gives_frames_in_order_and_states_of_the_past(client: http
 
 
 async def test_a_hole_in_the_ticks_is_told_as_a_gap(client: httpx.AsyncClient) -> None:
-    await publish(client, "w", frame(1, {1: b"1"}), frame(5, {1: b"5"}), durable=False)
+    ticks = (1, 2, 6)  # by one, and then by more
+    await publish(client, "w", *(frame(tick, {1: b"%d" % tick}) for tick in ticks), durable=False)
 
     async def told() -> bool:
         history = await client.get("/v1/worlds/w/frames")
         controls = [m for m in map(decode_message, messages_of(history.content)) if isinstance(m, Control)]
-        return [(c.type, c["from"], c["to"]) for c in controls] == [("gap", 2, 4)]
+        return [(c.type, c["from"], c["to"]) for c in controls] == [("gap", 3, 5)]
 
     await until(told)
 

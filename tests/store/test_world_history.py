@@ -12,13 +12,13 @@ from gateway.core.state import WorldState
 from gateway.core.world import World as LiveWorld
 from gateway.core.world import WorldSettings
 from gateway.errors import BadInput, NothingRecorded, UnknownWorld, Unprocessable
-from gateway.limits import JOURNAL_BYTES_MAX
+from gateway.limits import JOURNAL_BYTES_MAX, RECOVERED_TAIL_ROWS_MAX
 from gateway.store.base import Namespace
 from gateway.store.database import Database
 from gateway.store.world import FrameCursor, Part, Retention, WorldDatabase
 from gateway.store.world.reading import order_of
 from gateway.wire import Frame, Record, encode_frame
-from gateway.wire.journal import Gap, JournalFrame
+from gateway.wire.journal import Gap, JournalFrame, Tail
 from tests.store.memory_store import MemoryStore
 from tests.store.recording import SECOND_US, START_US, Recorder, batch, damaged
 
@@ -419,3 +419,31 @@ def test_a_gap_that_left_a_hole_in_the_sequence_is_told_once() -> None:
     made.append(batch(later[start:], gaps=(Gap(1, 11, later[start].tick, "dropped"),)))
     told = [item for item in made.frames() if isinstance(item, Gap)]
     assert told == [Gap(1, 11, later[start].tick, "dropped")] == made.gaps()
+
+
+def test_who_goes_on_from_a_recording_is_told_its_last_messages_and_gaps() -> None:
+    made, recorder = world(MemoryStore(), retention=RECORD), Recorder()
+    assert made.to_go_on() is None
+    rows = [recorder.row(Frame(1, 1, [Record(1, b"a")], parts=1))]
+    rows += [recorder.keyframe(), recorder.row(Frame(1, 3, [Record(2, b"b")], part=1, parts=3))]
+    made.append(batch(rows, gaps=(Gap(1, 2, 2, "unseen"),)))
+    found = made.to_go_on()
+    assert found is not None
+    assert found.tail == Tail(((1, 0, 1), (3, 1, 3)), (Gap(1, 2, 2, "unseen"),))
+    recorder.epoch, recorder.tick = 2, 0
+    made.append(batch([recorder.row(Frame(2, 1, [Record(1, b"c")], parts=1))]))
+    found = made.to_go_on()
+    assert found is not None
+    assert found.tail == Tail(((1, 0, 1),))
+
+
+def test_a_tick_that_began_before_the_rows_looked_through_is_not_taken_for_a_partial_one() -> None:
+    made, recorder = world(MemoryStore(), retention=RECORD), Recorder()
+    made.append(batch([recorder.row(Frame(1, 7, [Record(1, b"a")], part=0, parts=2)), recorder.keyframe()]))
+    rows = [recorder.row(Frame(1, 7, [Record(2, b"b")], part=1, parts=2))]
+    rows += [recorder.row(Frame(1, 8 + at, [Record(1, b"c")])) for at in range(RECOVERED_TAIL_ROWS_MAX - 1)]
+    made.append(batch(rows))
+    found = made.to_go_on()
+    assert found is not None
+    assert found.tail is not None
+    assert [tick for tick, _, _ in found.tail.messages] == list(range(8, 8 + RECOVERED_TAIL_ROWS_MAX - 1))

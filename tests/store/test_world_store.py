@@ -42,14 +42,14 @@ async def open_world(store: EmbeddedStore, name: str = "w", **options: object) -
 async def test_a_world_is_written_and_read_on_threads_of_its_own(store: EmbeddedStore) -> None:
     world = await open_world(store, stride=20)
     assert world.opened.created
-    assert await world.last() is None
+    assert await world.to_go_on() is None
     assert await world.begin_epoch(None, START_US) == 1
     recorder = Recorder(stride=20)
     names: set[str] = set()
     for each in recorder.batches(60, 3):
         await world.append(each, lambda c: names.add(threading.current_thread().name))
     assert threading.current_thread().name not in names
-    last = await world.last()
+    last = await world.to_go_on()
     assert isinstance(last, Recovered)
     assert last.records() == recorder.state.snapshot()
     assert (await world.state_at(tick=20)).records() == recorder.states[(1, 20)]
@@ -63,7 +63,7 @@ async def test_a_world_is_written_and_read_on_threads_of_its_own(store: Embedded
         await world.state_at()
     await world.close()
     with pytest.raises(ShuttingDown):
-        await world.last()
+        await world.to_go_on()
 
 
 async def test_an_absent_world_is_only_made_where_that_is_asked_for(store: EmbeddedStore) -> None:
@@ -85,7 +85,7 @@ async def test_threads_end_when_idle_and_start_again(store: EmbeddedStore) -> No
         while not world.idle:  # noqa: ASYNC110 - a condition polled with a deadline
             await asyncio.sleep(0.01)
     await world.append(batch(recorder.step()))
-    last = await world.last()
+    last = await world.to_go_on()
     assert last is not None
     assert last.tick == 2
     await world.close()
@@ -158,7 +158,7 @@ async def test_two_worlds_change_in_one_commit_while_their_journals_go_on(store:
     counts = [await world.read(lambda c: c.execute("SELECT count(*) FROM things").get) for world in worlds]
     assert counts == [0, 1]
     for world, recorder in zip(worlds, recorders, strict=True):
-        last = await world.last()
+        last = await world.to_go_on()
         assert last is not None
         assert last.records() == recorder.state.snapshot()
         await world.close()
@@ -173,7 +173,7 @@ async def test_a_foreign_commit_is_noticed_told_and_survived(store: EmbeddedStor
     await asyncio.to_thread(other.transact, lambda c: c.execute("CREATE TABLE things(id INTEGER)"))
     await world.append(batch(recorder.step()))
     assert (world.foreign_commits, told) == (1, [1])
-    last = await world.last()
+    last = await world.to_go_on()
     assert last is not None
     assert last.records() == recorder.state.snapshot()
     other.close()
@@ -314,7 +314,7 @@ async def test_a_store_that_is_away_fails_the_append_and_the_same_batch_can_be_g
         await world.append(each)
     assert (await world.summary())["gaps"] == 1
     assert await world.history(damaged) == []
-    last = await world.last()
+    last = await world.to_go_on()
     assert last is not None
     assert last.records() == recorder.state.snapshot()
     await world.close()

@@ -7,6 +7,7 @@ film (an ordinary SQLite file). Blocks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
@@ -14,13 +15,13 @@ import apsw
 
 from gateway.errors import NothingRecorded
 from gateway.limits import HISTORY_GAPS_MAX, HISTORY_PAGE_ROWS, RECOVERED_GAPS_MAX
-from gateway.store.world import reading
+from gateway.store.world import ending, reading
 from gateway.store.world.reading import ORDER_MAX, TICK_MASK, RowHead, order_of
 from gateway.store.world.schema import WorldInfo, read_info
 from gateway.store.world.state import MakeState, Recovered, Replayed, State
 from gateway.wire.framecodec import PREFIXED, FrameDecoder
 from gateway.wire.frames import decode_frame
-from gateway.wire.journal import Gap, JournalFrame
+from gateway.wire.journal import Gap, JournalFrame, Tail
 
 T = TypeVar("T")
 
@@ -49,6 +50,17 @@ class History:
     def _last(self, connection: apsw.Connection) -> Recovered | None:
         start = reading.last_keyframe(connection) or reading.first_row(connection)
         return None if start is None else self._replay(connection, start)
+
+    def to_go_on(self) -> Recovered | None:
+        """:meth:`last`, with its ``tail``: what a journal must know that goes on from there."""
+        return self.source.read(self._to_go_on)
+
+    def _to_go_on(self, connection: apsw.Connection) -> Recovered | None:
+        found = self._last(connection)
+        if found is None:
+            return None
+        messages = ending.newest_messages(connection, found.epoch, found.seq)
+        return replace(found, tail=Tail(messages, found.gaps))
 
     def state_at_tick(self, epoch: int, tick: int, *, exact: bool = True) -> Recovered:
         """The state that a live reader had at that tick: after the last row before the first of a

@@ -330,9 +330,9 @@ class World:
             lambda world: fn(History(Past(world.database, until_us), world.make_state))
         )
 
-    async def last(self) -> Recovered | None:
-        """The last synced state; None where nothing was recorded."""
-        return await self._reader.run(lambda world: world.last())
+    async def to_go_on(self) -> Recovered | None:
+        """The last synced state, with the recording's tail; None where nothing was recorded."""
+        return await self._reader.run(lambda world: world.to_go_on())
 
     async def state_at(
         self,

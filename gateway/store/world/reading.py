@@ -68,6 +68,11 @@ def last_keyframe(connection: apsw.Connection) -> RowHead | None:
     return _head(connection, _KEYFRAME_OF + "ORDER BY seq DESC LIMIT 1")
 
 
+def keyframe_at_seq(connection: apsw.Connection, seq: int) -> RowHead | None:
+    """The newest keyframe row up to row ``seq``."""
+    return _head(connection, _KEYFRAME_OF + "WHERE seq <= ? ORDER BY seq DESC LIMIT 1", (seq,))
+
+
 def packed_rows(
     connection: apsw.Connection, from_seq: int
 ) -> Iterator[tuple[int, int, int, int, int, int, int, bytes]]:

@@ -17,7 +17,7 @@ from gateway.limits import REPLAYED_FRAMES_WAITING_MAX
 from gateway.wire.framechain import FrameHead, KeyList, Layout
 from gateway.wire.framecodec import Unpacked
 from gateway.wire.frames import Frame, decode_frame
-from gateway.wire.journal import Gap
+from gateway.wire.journal import Gap, Tail
 
 _HEAD: Final = struct.Struct("<II")
 
@@ -97,6 +97,8 @@ class Recovered:
     sent_at_us: int
     state: State
     gaps: tuple[Gap, ...] = ()
+    tail: Tail | None = None
+    """Only by :meth:`gateway.store.world.history.History.to_go_on`."""
 
     def records(self) -> dict[int, bytes]:
         """key → bytes of every live record."""
