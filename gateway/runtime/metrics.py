@@ -17,6 +17,7 @@ from gateway.http.app import Application
 from gateway.http.metrics import Metric, Sample, histogram_samples
 from gateway.http.server import TcpServer
 from gateway.runtime.access.gate import AccessGate
+from gateway.runtime.access.subjects import Subjects
 from gateway.runtime.lags import BOUNDS_MS
 from gateway.runtime.looplag import LoopLag
 from gateway.runtime.process import descriptors_max, descriptors_open, disk, memory, started_at
@@ -54,8 +55,7 @@ class Metrics:
         yield from self._quic_metrics()
         yield self._bytes_carried()
         yield self._refused()
-        if self.gate is not None:
-            yield from _access_metrics(self.gate)
+        yield from _access_metrics(self.gate)
         if (udp := self._worlds.udp) is not None:
             counts = {
                 "taken": udp.packets_taken,
@@ -283,30 +283,24 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else float(value is not None)
 
 
-def _access_metrics(gate: AccessGate) -> Iterator[Metric]:
-    refused, ended, subjects = gate.refused, gate.sessions_ended, gate.subjects
-    yield _labelled(
-        "mvgateway_access_refused_total", "counter", "Requests and sessions refused", "rule", refused
-    )
+def _access_metrics(gate: AccessGate | None) -> Iterator[Metric]:
+    """Without access control they are there, and empty."""
+    subjects = Subjects() if gate is None else gate.subjects
+    refused = {} if gate is None else gate.refused
+    ended = {} if gate is None else gate.sessions_ended
+    keys, revoked = (0, 0) if gate is None else (len(gate.source.keys), len(gate.revoked))
+    text = "Requests and sessions refused"
+    yield _labelled("mvgateway_access_refused_total", "counter", text, "rule", refused)
     yield _labelled("mvgateway_access_ended_total", "counter", "Grants that ended in use", "reason", ended)
-    yield _one("mvgateway_access_keys", "gauge", "Public keys in use", len(gate.source.keys))
-    yield _one("mvgateway_access_revoked", "gauge", "Names that are revoked", len(gate.revoked))
-    yield _labelled(
-        "mvgateway_grant_sessions", "gauge", "Sessions open under grants", "sub", subjects.sessions()
-    )
-    yield _labelled(
-        "mvgateway_grant_requests_total", "counter", "Requests under grants", "sub", subjects.requests
-    )
-    yield _labelled(
-        "mvgateway_grant_refused_total",
-        "counter",
-        "Refusals by a grant's own bounds",
-        "sub",
-        subjects.refused,
-    )
-    yield _labelled(
-        "mvgateway_grant_http_bytes_total", "counter", "Bytes of answers under grants", "sub", subjects.bytes
-    )
+    yield _one("mvgateway_access_keys", "gauge", "Public keys in use", keys)
+    yield _one("mvgateway_access_revoked", "gauge", "Names that are revoked", revoked)
+    for name, kind, text, values in (
+        ("sessions", "gauge", "Sessions open under grants", subjects.sessions()),
+        ("requests_total", "counter", "Requests under grants", subjects.requests),
+        ("refused_total", "counter", "Refusals by a grant's own bounds", subjects.refused),
+        ("http_bytes_total", "counter", "Bytes of answers under grants", subjects.bytes),
+    ):
+        yield _labelled(f"mvgateway_grant_{name}", kind, text, "sub", values)
 
 
 def _one(name: str, kind: Any, text: str, value: float, **labels: str) -> Metric:
