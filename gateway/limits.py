@@ -1211,7 +1211,8 @@ for a second is not to be seen."""
 DELAYED_READ_S_MAX: Final = 0.5
 """Between two readings, a third of what is read ahead where that is less: two requests of the store a second."""
 DELAYED_BYTES_MAX: Final = 8 * MIB
-"""Read and not shown yet, of one feed: half a second of frames of 256 KiB at 60 a second; more is read as it is shown."""
+"""Read and not shown yet, of one feed, and as much in the reading under way: half a second of frames of 256 KiB at 60 a
+second; more is read as it is shown."""
 DELAYED_ROWS_MAX: Final = 256
 """Rows of one reading: some ten milliseconds on the reading thread, then others have their turn."""
 DELAYED_ROWS_AT_ONCE_MAX: Final = 256

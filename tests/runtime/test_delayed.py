@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+import websockets
 
 from gateway.client import HttpClient, Publisher, ReceivedFrame, Subscriber, Trust
 from gateway.errors import BadInput, GatewayError, Overloaded, Unprocessable
@@ -177,6 +178,25 @@ def _ticks(got: bytearray, accept: str) -> list[int]:
             ticks.append(what.tick)
     del got[:taken]
     return ticks
+
+
+async def test_every_frame_comes_in_order_where_a_reader_asks_for_that(game: Game) -> None:
+    url = f"wss://127.0.0.1:{game.gateway.port}/v1/worlds/w/live?conflate=0&zstd=1&delay_s={DELAY_S:g}"
+    tls = ssl.create_default_context(cafile=game.served.ca)
+    async with game.publisher() as publisher, websockets.connect(url, ssl=tls) as link:
+        playing = asyncio.create_task(game.play(publisher, 90))
+        ticks: list[int] = []
+        async with asyncio.timeout(60):
+            while len(ticks) < 90:
+                data = await link.recv()
+                now = time.monotonic()
+                assert isinstance(data, bytes)
+                what = decode_message(data)
+                if isinstance(what, Frame) and not what.keyframe:
+                    assert now - game.sent_at[what.epoch, what.tick] >= DELAY_S
+                    ticks.append(what.tick)
+        assert ticks == list(range(1, 91))
+        await playing
 
 
 async def test_a_hundred_readers_of_one_delay_are_served_by_one_reading(game: Game) -> None:

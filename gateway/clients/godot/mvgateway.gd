@@ -31,6 +31,8 @@ const BACKOFF_MAX_S := 2.0
 @export var world := "arena"
 ## "subscribe" or "publish".
 @export var role := "subscribe"
+## Follow the world as it was so many seconds ago (1 to 3600); 0: now.
+@export var delay_s := 0.0
 ## A CA file to trust (the gateway's certs/ca.pem); empty: the system's.
 @export var ca_file := ""
 
@@ -120,6 +122,8 @@ func _connect() -> void:
 	elif by != "":
 		_socket.handshake_headers = PackedStringArray(["Authorization: Bearer " + by])
 	var path := "%s/v1/worlds/%s/live?role=%s" % [url, world.uri_encode(), role]
+	if role == "subscribe" and delay_s > 0.0:
+		path += "&delay_s=%.3f" % delay_s
 	if role == "publish" and epoch > 0:
 		path += "&epoch=%d" % epoch
 		if _resume != "":
