@@ -7,12 +7,16 @@ import math
 import os
 import random
 import re
+import struct
 from typing import Any
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import limits
+from gateway.http.budget import ByteBudget
+from gateway.http.tcp.clienthello import Verdict, judge
+from gateway.http.tcp.collector import Breach, Collector
 from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.http2 import Http2
@@ -390,3 +394,67 @@ async def test_fuzz_frames_of_every_kind_in_every_order(monkeypatch: pytest.Monk
         ]
         said = await said_to(Http2, cut(PREFACE + h2_settings() + b"".join(frames), dice), service(), dice)
         _frames(said)
+
+
+def a_hello(dice: random.Random) -> bytes:
+    """A ClientHello as clients say it: two cipher suites, a name, and what protocols it speaks; in records of any length."""
+    names = b"".join(
+        bytes([len(name)]) + name for name in dice.sample([b"h2", b"http/1.1", b"h3", b"x" * 40], 2)
+    )
+    alpn = struct.pack(">HHH", 16, len(names) + 2, len(names)) + names
+    others = struct.pack(">HH", 10, 4) + b"\0\x02\0\x1d"
+    extensions = b"".join(dice.sample([alpn, others], 2))
+    body = b"\x03\x03" + bytes(32) + b"\0" + b"\0\x04\x13\x01\x13\x02" + b"\x01\0"
+    body += struct.pack(">H", len(extensions)) + extensions
+    hello = b"\x01" + len(body).to_bytes(3, "big") + body
+    size = dice.randrange(1, len(hello) + 1)
+    pieces = [hello[at : at + size] for at in range(0, len(hello), size)]
+    return b"".join(b"\x16\x03\x01" + struct.pack(">H", len(piece)) + piece for piece in pieces)
+
+
+def test_fuzz_a_mangled_client_hello_is_judged_and_one_byte_at_a_time_as_well() -> None:
+    dice = random.Random(13)
+    served = (b"h2", b"http/1.1")
+    for n in range(ROUNDS):
+        data = a_hello(dice)
+        assert judge(data, served) in (Verdict.TLS, Verdict.NO_PROTOCOL)
+        if n % 2:
+            data = mangled(data, dice) + dice.randbytes(dice.randrange(40))
+        verdict = judge(data, served)
+        steps = [judge(data[:end], served) for end in range(0, len(data) + 1, 1 + n % 5)]
+        decided = next((step for step in steps if step is not Verdict.MORE), verdict)
+        assert decided is verdict, "what is decided stays so, however it came"
+
+
+def test_fuzz_hostile_websocket_bytes_end_by_a_breach_or_whole_messages_and_hold_no_more_than_their_bound() -> (
+    None
+):
+    dice = random.Random(14)
+    budget, codes = ByteBudget(64 * 1024), set()
+    for _ in range(ROUNDS):
+        collector = Collector(2_000, budget)
+        count = dice.randrange(1, 12)
+        opcodes = [2, *[0] * count] if dice.random() < 0.5 else [dice.randrange(16) for _ in range(count)]
+        data = b"".join(
+            ws_frame(
+                opcode,
+                dice.randbytes(dice.choice((0, 1, 5, 125, 126, 700))),
+                fin=opcode > 2 or dice.random() < 0.3,
+                rsv1=dice.random() < 0.02,
+            )
+            for opcode in opcodes
+        )
+        if dice.random() < 0.5:
+            data = mangled(data, dice)
+        try:
+            for piece in cut(data, dice):
+                collector.feed(piece)
+                while (message := collector.pull(0.0, 8)) is not None:
+                    if not isinstance(message, bool) and message.control is None:
+                        assert len(message.data) <= 2_000
+                assert budget.held <= 2_000
+        except Breach as breach:
+            codes.add(breach.code)
+        collector.release()
+        assert budget.held == 0
+    assert {1002, 1009} <= codes <= {1002, 1003, 1007, 1008, 1009, 1013}
