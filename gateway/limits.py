@@ -782,6 +782,8 @@ HTTP_UNFINISHED_BYTES_MAX: Final = 20 * MIB
 """Bytes of bodies and messages that are not whole yet, of all peers: one of the largest, and a quarter of another."""
 HTTP_UNFINISHED_SMALL_BYTES: Final = 16 * KIB
 """A body up to here is taken until there are twice as many: large ones cannot keep small ones out."""
+HTTP_UNTAKEN_S_MIN: Final = 1.0
+"""An answer of which something was taken within so long is not given up for it, up to twice the bound."""
 HTTP_UNTAKEN_BYTES_MAX: Final = 16 * MIB
 """Bytes of answers that their readers have not taken, of all peers: then the one that has not moved for longest goes."""
 HTTP_HEAD_S_MAX: Final = 10.0

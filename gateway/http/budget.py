@@ -1,4 +1,4 @@
-"""How many bytes peers may make the gateway hold, all together. Room: http. Pure.
+"""How many bytes peers may make the gateway hold, all together. Room: http.
 
 :class:`ByteBudget` is for what comes in and is not whole yet; :class:`Backlog` for answers that
 their readers have not taken: there, whoever has not moved for longest gives way.
@@ -6,7 +6,9 @@ their readers have not taken: there, whoever has not moved for longest gives way
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway import limits
@@ -81,13 +83,18 @@ class Holder(Protocol):
 
 class Backlog:
     """Bytes of answers that their readers have not taken yet. Over the bound, the answer that has not moved
-    for longest is given up: its reader has the least use for it."""
+    for longest is given up: its reader has the least use for it. One that moves all the time is so only over twice
+    the bound: it may be as fast as its reader's link."""
 
-    def __init__(self, bytes_max: int = limits.HTTP_UNTAKEN_BYTES_MAX) -> None:
+    def __init__(
+        self, bytes_max: int = limits.HTTP_UNTAKEN_BYTES_MAX, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.bytes_max = bytes_max
+        self._clock = clock
         self.held = 0
         self.shed = 0
-        self._holders: OrderedDict[Holder, int] = OrderedDict()
+        self._holders: OrderedDict[Holder, tuple[int, float]] = OrderedDict()
+        """What each holds, and when it moved last; who has not moved for longest comes first."""
 
     @property
     def has_room(self) -> bool:
@@ -96,11 +103,15 @@ class Backlog:
 
     def set(self, holder: Holder, size: int) -> None:
         """``holder`` has moved, and holds ``size`` bytes now."""
-        self.held += size - self._holders.pop(holder, 0)
+        self.held += size - self._holders.pop(holder, (0, 0.0))[0]
+        now = self._clock()
         if size:
-            self._holders[holder] = size
+            self._holders[holder] = size, now
         while self.held > self.bytes_max and len(self._holders) > 1:
-            stuck = next(iter(self._holders))
-            self.held -= self._holders.pop(stuck)
+            stuck, (held, moved_at) = next(iter(self._holders.items()))
+            if now - moved_at < limits.HTTP_UNTAKEN_S_MIN and self.held <= 2 * self.bytes_max:
+                return
+            del self._holders[stuck]
+            self.held -= held
             self.shed += 1
             stuck.shed()

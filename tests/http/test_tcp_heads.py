@@ -378,7 +378,8 @@ def test_small_bodies_find_room_when_large_ones_do_not() -> None:
 
 
 def test_of_answers_that_are_not_taken_the_one_that_has_rested_longest_is_given_up() -> None:
-    backlog = Backlog(100)
+    now = [0.0]
+    backlog = Backlog(100, lambda: now[0])
     shed: list[str] = []
 
     class Answer:
@@ -393,11 +394,19 @@ def test_of_answers_that_are_not_taken_the_one_that_has_rested_longest_is_given_
     backlog.set(b, 40)
     backlog.set(a, 30)  # it has moved
     backlog.set(c, 40)
+    assert not shed, "all of them are on their way"
+    now[0] = limits.HTTP_UNTAKEN_S_MIN / 2
+    backlog.set(a, 30)
+    now[0] = limits.HTTP_UNTAKEN_S_MIN
+    backlog.set(c, 40)
     assert shed == ["b"]
     assert backlog.held == 70
     backlog.set(a, 0)
     backlog.set(c, 400)
     assert shed == ["b"], "one alone may be larger"
+    backlog.set(a, 40)
+    backlog.set(b, 40)
+    assert shed == ["b", "c"], "over twice the bound, however fast it moves"
 
 
 def test_a_bucket_fills_again_with_time_and_with_what_is_earned() -> None:
