@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
-.PHONY: demo test check format bench simulate abuse faults soak fuzz system-deps lock clean help
+.PHONY: demo test check format bench bench-check simulate abuse faults soak fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ bench: $(STAMP) ## TCP against UDP on a lossy link, short form (under 10 minutes
 
 simulate: $(STAMP) ## ten thousand seeds of gateways, store and network in simulated time (half an hour)
 	$(BIN)/python -m tests.simulation --seeds 10000
+
+bench-check: $(STAMP) ## which of the pages' ratios hold on this machine (under 10 minutes)
+	$(BIN)/python -m bench.check
 
 abuse: $(STAMP) ## attacks on a gateway, long form: for a machine that is idle otherwise
 	MVGATEWAY_ABUSE=long $(BIN)/python -m pytest tests/abuse --timeout 3600

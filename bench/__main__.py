@@ -15,7 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from bench import floor as floors
 from bench.environment import environment
+from bench.headline import expected
 from bench.link import LinkError, unavailable_because
 from bench.link.netem import unavailable_because as no_netem_because
 from bench.peers import servers
@@ -164,12 +166,20 @@ def run(names: Sequence[str], args: argparse.Namespace, console: Console) -> Pat
     out = args.out or RESULTS / ("short.jsonl" if args.short else "full.jsonl")
     wanted = plan(names, args)
     console.print(wanted.told())
+    floor = floors.measure()
+    console.print(str(floor))
     needs_link = any(scenario(n).NEEDS_LINK for n in names)
     link = check_link(console, args.netem) if needs_link else None
     capacity = link["packets_per_s"] if link else 0.0
     if link is None:
         names = [n for n in names if not scenario(n).NEEDS_LINK]
-    facts = {**environment(), "link": link, "peers": peers(console), "arguments": sys.argv[1:]}
+    facts = {
+        **environment(),
+        "floor_us": floor.us,
+        "link": link,
+        "peers": peers(console),
+        "arguments": sys.argv[1:],
+    }
     if link and args.tcp:
         facts["tcp"] = args.tcp
     with ResultFile(out, facts, resume=args.resume) as file:
@@ -218,6 +228,8 @@ def show(out: Path, console: Console) -> None:
     facts, rows = read(out)
     summaries = summarise(rows)
     print_tables(summaries, console)
+    for claim in expected(summaries, facts.get("floor_us")):
+        console.print(str(claim))
     plots = write_plots(summaries, out.with_suffix(""))
     console.print(
         f"environment: {facts['processor']}, {facts['cores']} cores, kernel {facts['kernel']}, Python "

@@ -176,6 +176,7 @@ class Bench:
 
     def __init__(self, ways: Sequence[Way], backend: Server, args: argparse.Namespace) -> None:
         self._ways, self._backend, self._args = ways, backend, args
+        self.clients: int = args.clients
         self.kept: dict[str, dict[str, list[float]]] = {}
 
     def _keep(self, name: str, way: Way, value: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.ratios import RATIOS
 from bench.results import Summary, short
 
 USUAL = {"hz": 60, "frame_bytes": 1024, "burst": False}
@@ -70,4 +71,17 @@ def headline(summaries: Sequence[Summary]) -> list[Claim]:
                 equal=True,
             )
         )
+    return made
+
+
+def expected(summaries: Sequence[Summary], floor_us: float | None) -> list[Claim]:
+    """What a delivered frame of the gateway costs, against what the page's ratios to the floor make of this machine's."""
+    made = []
+    for key, size in (("floor_1k", 1_024), ("floor_4k", 4_096)):
+        ratio = next(ratio for ratio in RATIOS if ratio.key == key)
+        row = _find(summaries, "fanout", relay="gateway", readers=100, frame_bytes=size)
+        if floor_us is not None and row is not None:
+            what = f"CPU a delivered frame of {size} bytes, 100 readers ({ratio.high:g} times the floor of {floor_us:.1f} µs)"
+            measured = _value(row, "relay_cpu_us_per_frame")
+            made.append(_below(what, round(ratio.high * floor_us, 1), measured, " µs", equal=True))
     return made

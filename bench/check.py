@@ -1,0 +1,167 @@
+"""Which of the pages' ratios hold on this machine? In under ten minutes. Room: bench.
+
+``python -m bench.check`` (``make bench-check``): the floor first, then the headline rows by turns: fan-out of the gateway,
+stock aioquic and moq-relay, frames over a link with loss, the page plane beside Caddy, bulk reads over HTTP/3 and TCP.
+What is not here (moq-relay, Caddy, a link) is said and left out. Exit 1: a ratio does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from bench import floor as floors
+from bench import forwarding, moq
+from bench.link import LinkError, unavailable_because
+from bench.peers import moq_relay, servers
+from bench.processes import BenchError
+from bench.ratios import RATIOS
+from bench.results import short
+from bench.scenarios import Settings, frames
+from gateway.store.base import Namespace, PageRead
+
+SIZES = {1_024: "1k", 4_096: "4k"}
+BULK_PAGES = 2_000
+BULK_BATCH = 200
+LOSS_PERCENT = 2.0
+
+
+def fan_out(seconds: float, rounds: int, floor: floors.Floor) -> dict[str, float]:
+    """Ratios of CPU a delivered frame."""
+    here = moq_relay.missing()
+    if here is not None:
+        print(f"moq-relay is left out: {here}")
+    made: dict[str, float] = {}
+    for size, name in SIZES.items():
+        relays = moq.OURS if here else (*moq.OURS, *moq_relay.SHAPES)
+        if size != min(SIZES):
+            relays = tuple(relay for relay in relays if relay != "stock")
+        args = argparse.Namespace(readers=100, seconds=seconds, rounds=rounds)
+        found = moq.fan_out(args, size, relays)
+        us = {relay: median(by["relay_cpu_us_per_frame"]) for relay, by in found.items()}
+        kib = {relay: median(by["memory_kib_per_reader"]) for relay, by in found.items()}
+        print(f"fan-out, 100 readers of {size} bytes, µs a delivered frame: {us}; KiB a reader: {kib}")
+        ours = us["gateway"]
+        print(f"  expected of the gateway here, by the floor: {_expected(name, floor)}")
+        made[f"floor_{name}"] = ours / floor.us
+        if "stock" in us:
+            made[f"stock_{name}"] = us["stock"] / ours
+        for shape, key in zip(moq_relay.SHAPES, ("frame", "second"), strict=True):
+            if shape in us:
+                made[f"moq_{key}_{name}"] = us[shape] / ours
+                if key == "second" and name == "1k":
+                    made["moq_memory"] = kib[shape] / kib["gateway"]
+    return made
+
+
+def _expected(name: str, floor: floors.Floor) -> str:
+    ratio = next(ratio for ratio in RATIOS if ratio.key == f"floor_{name}")
+    return f"{short(ratio.low * floor.us)} to {short(ratio.high * floor.us)} µs"
+
+
+def link(seconds: float, rounds: int) -> dict[str, float]:
+    """UDP against TCP behind 50 ms and 2 % loss."""
+    if (why := unavailable_because()) is not None:
+        print(f"frames over a link are left out: {why}")
+        return {}
+    settings = Settings(seconds=seconds, warmup_s=1.0, short=True, seed=1, runs=rounds)
+    (case,) = (case for case in frames.cases(True) if case["loss_percent"] == LOSS_PERCENT)
+    found: dict[str, list[float]] = {}
+    with frames.opened(case, settings) as run:
+        for number in range(rounds):
+            for row in run(number + 1):
+                value = row.measures.get("excess_p99_ms")
+                if value is not None:
+                    found.setdefault(str(row.params.get("door")), []).append(value)
+    print(
+        f"frames behind 50 ms and 2 % loss, p99 excess ms: { {door: median(all_) for door, all_ in found.items()} }"
+    )
+    udp, tcp = found.get("webtransport"), found.get("websocket, conflation off") or found.get("websocket")
+    return {"udp_tcp": median(udp) / median(tcp)} if udp and tcp else {}
+
+
+async def _bulk(way: forwarding.Way, ns: Namespace, version: str) -> float:
+    store = await way.open()
+    try:
+        began = time.monotonic()
+        for first in range(0, BULK_PAGES, BULK_BATCH):
+            await store.read(ns, [PageRead(first + n, version) for n in range(BULK_BATCH)])
+        return BULK_PAGES * forwarding.PAGE_BYTES / (time.monotonic() - began) / 1e6
+    finally:
+        await store.aclose()
+
+
+async def page_plane(ways: list[forwarding.Way], bench: forwarding.Bench, rounds: int) -> dict[str, float]:
+    """Ratios to Caddy, and of HTTP/3 to TCP."""
+    await bench.run()
+    found = bench.medians()
+    print(forwarding.told(found))
+    made: dict[str, float] = {}
+    commit = f"{bench.clients} at once"
+    for protocol, end in (("HTTP/1.1", ""), ("HTTP/3", "_h3")):
+        ours, theirs = f"gateway, {protocol}", f"Caddy, {protocol}"
+        if theirs in found[f"commits/s, {commit}"]:
+            cpu, rate = found[f"CPU ms a commit, {commit}"], found[f"commits/s, {commit}"]
+            made[f"commit_cpu{end}"] = cpu[ours] / cpu[theirs]
+            made[f"commit_rate{end}"] = rate[ours] / rate[theirs]
+    if "Caddy, HTTP/1.1" in found["CPU ms a read, first"]:
+        read = found["CPU ms a read, first"]
+        made["read_cpu"] = read["gateway, HTTP/1.1"] / read["Caddy, HTTP/1.1"]
+    straight = await ways[0].open()
+    ns = Namespace("bulk")
+    version = await forwarding.fill(straight, ns, BULK_PAGES)
+    await straight.aclose()
+    speeds: dict[str, list[float]] = {}
+    for _ in range(rounds + 1):  # the first fills the gateway's cache
+        for way in ways:
+            if way.name.startswith("gateway"):
+                speeds.setdefault(way.name, []).append(await _bulk(way, ns, version))
+    mb = {name: median(all_[1:]) for name, all_ in speeds.items()}
+    print(f"bulk reads from the gateway's cache, MB/s: {mb}")
+    made["bulk"] = mb["gateway, HTTP/3"] / mb["gateway, HTTP/1.1"]
+    return made
+
+
+def main() -> int:
+    """Answers 0 where every ratio that was measured holds."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.5)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    began = time.monotonic()
+    floor = floors.measure(args.seconds)
+    print(floor)
+    measured: dict[str, float] = {}
+    try:
+        measured |= fan_out(args.seconds, args.rounds, floor)
+        measured |= link(args.seconds, args.rounds)
+    except (BenchError, LinkError) as error:
+        print(f"not all could be measured: {error}")
+    if servers.available("caddy") is not None:
+        print("caddy is not here: its ratios are left out")
+    with tempfile.TemporaryDirectory() as folder, forwarding.site(Path(folder)) as (ways, backend):
+        fields = {"rounds": args.rounds, "seconds": args.seconds / 2, "clients": 32, "pages": 0}
+        bench = forwarding.Bench(ways, backend, argparse.Namespace(**fields))
+        measured |= asyncio.run(page_plane(ways, bench, args.rounds))
+    if args.json:
+        print(json.dumps({"floor_us": floor.us, "ratios": measured}))
+    for ratio in RATIOS:
+        print(ratio.told(measured.get(ratio.key)))
+    missed = [ratio for ratio in RATIOS if ratio.key in measured and not ratio.holds(measured[ratio.key])]
+    print(f"{len(measured)} measured, {len(missed)} missed, in {time.monotonic() - began:.0f} s")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
