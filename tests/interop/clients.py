@@ -26,10 +26,11 @@ def build_go(variant: str, folder: Path) -> Path:
         raise NotBuilt("there is no go: install it to run these")
     program = folder / f"interop-{variant}"
     argv = [go, "build", "-buildvcs=false", f"-modfile={variant}.mod", "-tags", variant, "-o", str(program)]
-    return _built([*argv, "."], HERE / "go", program)
+    return built([*argv, "."], HERE / "go", program)
 
 
-def _built(argv: list[str], where: Path, program: Path) -> Path:
+def built(argv: list[str], where: Path, program: Path) -> Path:
+    """``program``, as ``argv`` makes it in the folder ``where``. Raises :class:`NotBuilt`."""
     done = subprocess.run(argv, cwd=where, capture_output=True, text=True, timeout=BUILD_S, check=False)
     if done.returncode != 0 or not program.exists():
         raise NotBuilt(f"{argv[0]} could not build {where.name}: {done.stderr.strip()[-300:]}")
