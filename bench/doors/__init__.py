@@ -6,9 +6,11 @@ A door is a module with ``subscribe(target, take)`` and ``publisher(target)``; :
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from gateway.client.token import ENV_TOKEN
 from gateway.client.trust import Trust
 
 if TYPE_CHECKING:
@@ -50,6 +52,17 @@ def trust(target: Mapping[str, Any]) -> Trust:
         certificate_sha256=target.get("certificate_sha256"),
         insecure=target.get("insecure", False),
     )
+
+
+def credentials(target: Mapping[str, Any]) -> dict[str, str]:
+    """The headers by which the target lets us in: its ``token``, or that of the environment."""
+    token = target.get("token") or os.environ.get(ENV_TOKEN, "").strip()
+    return {"authorization": f"Bearer {token}"} if token else {}
+
+
+def raw_credentials(target: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """The same for HTTP/3."""
+    return [(name.encode(), value.encode()) for name, value in credentials(target).items()]
 
 
 def door(name: str) -> Door:

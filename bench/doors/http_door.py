@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from bench.doors import Close, Send, Take, trust
+from bench.doors import Close, Send, Take, credentials, trust
 from bench.doors.webtransport_door import live_path
 from bench.doors.webtransport_door import publisher as webtransport_publisher
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
@@ -20,7 +20,7 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     context = trust(target).ssl_context()
     transport = httpx.AsyncHTTPTransport(http2=True, verify=context, local_address=target.get("local"))
     client = httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10.0, read=None))
-    headers = {"accept": "application/vnd.mvgateway.frames"}
+    headers = {"accept": "application/vnd.mvgateway.frames", **credentials(target)}
     request = client.build_request("GET", target["url"] + live_path(target, "subscribe"), headers=headers)
     response = await client.send(request, stream=True)
     response.raise_for_status()

@@ -8,7 +8,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from bench.doors import Close, Send, Take, trust
+from bench.doors import Close, Send, Take, credentials, trust
 from bench.doors.webtransport_door import live_path
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
 
@@ -19,6 +19,7 @@ async def _connected(target: Mapping[str, Any], role: str) -> ClientConnection:
     return await connect(
         url,
         ssl=context,
+        additional_headers=credentials(target),
         compression=None,
         max_size=STREAM_MESSAGE_BYTES_MAX,
         ping_interval=None,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.doors import Close, Send, Take, TakeAt, trust
+from bench.doors import Close, Send, Take, TakeAt, raw_credentials, trust
 from bench.lean import LeanPool
-from gateway.client.token import ENV_TOKEN
 from gateway.core.ports import Link
 from gateway.limits import STREAM_MESSAGE_BYTES_MAX
 from gateway.quic.client import Client, connect
@@ -23,7 +21,7 @@ DATAGRAMS_A_FRAME_MAX = 32
 
 
 def live_path(target: Mapping[str, Any], role: str) -> str:
-    """The path and query of a live session on the target's world, with the token that the target asks for."""
+    """The path and query of a live session on the target's world."""
     query = {"role": role}
     if role == "subscribe":
         if "budget_kbps" in target:
@@ -33,9 +31,6 @@ def live_path(target: Mapping[str, Any], role: str) -> str:
         query |= {name: target[name] for name in ("redundancy", "parity") if name in target}
         if "delay_s" in target:
             query["delay_s"] = str(target["delay_s"])
-    token = target.get("token") or os.environ.get(ENV_TOKEN)
-    if token:
-        query["token"] = token
     return f"/v1/worlds/{target['world']}/live?{urllib.parse.urlencode(query)}"
 
 
@@ -105,7 +100,8 @@ async def subscribe(target: Mapping[str, Any], take: Take) -> Close:
     """One connection with one session."""
     client = await _connected(target)
     rebuilder = Rebuilder() if "parity" in target else None
-    await client.webtransport(live_path(target, "subscribe"), lambda link: Reader(take, rebuilder))
+    path = live_path(target, "subscribe")
+    await client.webtransport(path, lambda link: Reader(take, rebuilder), raw_credentials(target))
     return _closer(client)
 
 
@@ -120,6 +116,7 @@ async def subscribe_lean(pool: LeanPool, target: Mapping[str, Any], take: TakeAt
         target["port"],
         live_path(target, "subscribe"),
         trust=trust(target).for_quic(),
+        headers=raw_credentials(target),
         take=take,
         make_session=lambda link: Reader(whole),
         local=target.get("local"),
@@ -129,7 +126,9 @@ async def subscribe_lean(pool: LeanPool, target: Mapping[str, Any], take: TakeAt
 async def publisher(target: Mapping[str, Any], take: Take | None = None) -> tuple[Send, Close]:
     """One connection that publishes by datagrams, and by a stream what is large or what the window refuses."""
     client = await _connected(target)
-    link: Link = await client.webtransport(live_path(target, "publish"), lambda link: Reader(take or _ignore))
+    link: Link = await client.webtransport(
+        live_path(target, "publish"), lambda link: Reader(take or _ignore), raw_credentials(target)
+    )
 
     def send(messages: Sequence[bytes]) -> None:
         if len(messages) > DATAGRAMS_A_FRAME_MAX:

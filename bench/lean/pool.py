@@ -167,6 +167,7 @@ class LeanPool:
         take: Take,
         make_session: Callable[[Link], Session],
         local: str | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> LeanReader:
         """A reader of a WebTransport session: datagrams go to ``take``, everything else to the session.
 
@@ -180,7 +181,7 @@ class LeanPool:
             self._start(endpoint, peer, (host, port))
             await asyncio.wait_for(asyncio.shield(peer.connected), CONNECT_TIMEOUT_S)
             client = Client(endpoint, peer, f"{host}:{port}")
-            link = await client.webtransport(path, make_session, timeout_s=CONNECT_TIMEOUT_S)
+            link = await client.webtransport(path, make_session, headers, timeout_s=CONNECT_TIMEOUT_S)
             return self._taken_over(endpoint, peer, take, len(link.prefix))
 
     async def raw(self, host: str, port: int, alpn: str, *, take: Take) -> LeanReader:

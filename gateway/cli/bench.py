@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     address = Address.parse(args.url)
     given = {k: v for k, v in connection(args).items() if k not in ("transport", "token")}
     if args.token_file:  # the processes that measure take it from there
-        os.environ[ENV_TOKEN] = from_file(args.token_file)()
+        os.environ[ENV_TOKEN] = from_file(args.token_file)().strip()
     target: dict[str, Any] = {"url": args.url, "host": address.host, "port": address.port, **given}
     remote = Remote(
         target, seconds=args.seconds, hz=args.hz, frame_bytes=args.frame_bytes, readers=args.readers

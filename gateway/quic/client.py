@@ -96,7 +96,9 @@ class Client:
             return await exchange.answer(timeout_s)
         except TimeoutError:
             exchange.give_up()
-            raise RequestFailed(f"no response to {method} {path} within {timeout_s:g} s", sent=True) from None
+            raise RequestFailed(
+                f"no response to {method} {path.partition('?')[0]} within {timeout_s:g} s", sent=True
+            ) from None
         except asyncio.CancelledError:
             exchange.give_up()
             raise
@@ -158,7 +160,7 @@ class Client:
             peer.remove_session(link)
             exchange.give_up()
             if isinstance(exc, TimeoutError):
-                why = f"no answer to the session {path} within {timeout_s:g} s"
+                why = f"no answer to the session {path.partition('?')[0]} within {timeout_s:g} s"
                 raise RequestFailed(why, sent=True) from None
             raise
         if response.status >= 300:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from gateway import quic
 from gateway.client.token import ENV_TOKEN
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import until
 from tests.client.test_tokens import Door, Publisher, guarded
+from tests.runtime.conftest import GatewayProcess
 
 ALL = {"sub": ["*"], "pub": ["*"], "admin": ["*"], "store": ["*"]}
 VERBS = [
@@ -68,6 +71,26 @@ async def test_a_verb_takes_its_token_from_a_file_or_the_environment_and_shows_i
     renamed = tuple("arena-3" if word == "arena-2" else word for word in verb)
     code, said = await run(door, tmp_path, *renamed, environ={ENV_TOKEN: token})
     assert (code, token.split(".")[2] in said) == (0, False), said
+
+
+async def test_a_gateway_that_is_silent_is_named_without_the_secrets_of_the_query(tmp_path: Path) -> None:
+    process = await asyncio.to_thread(lambda: GatewayProcess(tmp_path).wait_ready())
+    try:
+        trust = quic.Trust(ca_pem=(tmp_path / "certs" / "ca.pem").read_bytes())
+        client = await quic.connect("127.0.0.1", process.port("https"), trust=trust, timeout_s=30.0)
+        process.process.send_signal(signal.SIGSTOP)
+        secret = "/v1/worlds/arena/live?role=publish&resume=hunter2&token=hunter2"
+        for asking in (
+            client.webtransport(secret, lambda link: pytest.fail("nobody let us in"), timeout_s=0.2),
+            client.request("GET", secret, timeout_s=0.2),
+        ):
+            with pytest.raises(quic.RequestFailed, match="/v1/worlds/arena/live") as refused:
+                await asking
+            assert "hunter2" not in str(refused.value)
+        client.close()
+    finally:
+        process.process.send_signal(signal.SIGCONT)
+        process.kill()
 
 
 async def test_a_gateway_sends_the_token_of_its_file_to_the_gateway_that_is_its_store(tmp_path: Path) -> None:
