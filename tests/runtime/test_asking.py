@@ -71,7 +71,7 @@ async def test_a_span_is_told_in_order_with_a_marker_where_ticks_are_missing(
         ("at=0001-01-01T00:00:00Z", "'0001-01-01T00:00:00Z' is before 1970"),
         (
             "tock=3",
-            "query key 'tock' is unknown; this request takes the keys at, epoch, from, rows, tick, to",
+            "query key 'tock' is unknown; this request takes the keys at, delay_s, epoch, from, rows, tick, to",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from typing import Any, Final
 from gateway.core.grants import VERBS, BadGrant, Grant, Scope
 from gateway.errors import ConfigError
 from gateway.limits import TOKEN_NAME_CHARS_MAX
-from gateway.runtime.access.gate import CERTIFICATE_KID
+from gateway.runtime.access.revoked import CERTIFICATE_KID
 
 SCHEME: Final = "mvgateway"
 _WHOLE: Final = ("kbps", "rps", "sessions")

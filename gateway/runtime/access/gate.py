@@ -28,8 +28,6 @@ from gateway.runtime.access.revoked import Revoked
 from gateway.runtime.access.subjects import Subjects
 from gateway.runtime.access.tokens import check_lifetime, refuse, verify
 
-CERTIFICATE_KID: Final = "client-ca"
-"""What stands for a key in a grant that a client certificate is."""
 SESSION_PATHS: Final = ("/live", "/replay")
 """What these end in goes on until somebody ends it."""
 EXPIRED: Final = "expired"
@@ -144,7 +142,7 @@ class AccessGate:
         grant = certificate if is_by_certificate and certificate else self._by_token(token, peer)
         now_s = self._clock()
         check_lifetime(grant, now_s)
-        if self.revoked.concerns(grant.subject, grant.jti, grant.issued_s):
+        if self.revoked.concerns(grant, now_s):
             refuse("revoked", "it was revoked; get a fresh one")
         return grant
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 from gateway.config import Settings, is_loopback
@@ -32,4 +33,5 @@ def gate_of(settings: Settings, events: EventLog) -> AccessGate | None:
     if settings.auth_keys:
         source = key_source(settings.auth_keys, settings.auth_ca, note)
     folder = Path(settings.certs if "://" in settings.store else settings.store)
-    return AccessGate(source, Revoked(folder), settings.auth_audience)
+    revoked = Revoked(folder, math.inf) if settings.client_ca else Revoked(folder)
+    return AccessGate(source, revoked, settings.auth_audience)

@@ -9,17 +9,23 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Final
 
 from gateway import limits
+from gateway.core.grants import Grant
 from gateway.errors import ConfigError, Overloaded
 
-FILE = "revoked.json"
+FILE: Final = "revoked.json"
+CERTIFICATE_KID: Final = "client-ca"
+"""What stands for a key in a grant that a client certificate is."""
 
 
 class Revoked:
     """Raises :class:`ConfigError` where its file is there and cannot be read: nothing may be forgotten unnoticed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept_s: float = limits.REVOKED_KEPT_S) -> None:
+        """``kept_s``: how long names are remembered; where certificates count, which may live for years, for ever."""
+        self._kept_s = kept_s
         self._path = folder / FILE
         self._at: dict[str, float] = {}
         """name → when it was revoked, Unix seconds."""
@@ -39,7 +45,7 @@ class Revoked:
 
     def add(self, name: str, now_s: float) -> None:
         """Revoke ``name`` from now on. Raises :class:`Overloaded` at the bound."""
-        at = {known: since for known, since in self._at.items() if since + limits.REVOKED_KEPT_S > now_s}
+        at = {known: since for known, since in self._at.items() if since + self._kept_s > now_s}
         if name not in at and len(at) >= limits.REVOKED_MAX:
             raise Overloaded(
                 f"{len(at)} names are revoked, which is the bound; take the key of these tokens out of --auth-keys instead",
@@ -65,9 +71,12 @@ class Revoked:
         finally:
             os.close(folder)
 
-    def concerns(self, subject: str, jti: str, issued_s: float | None) -> bool:
-        """Whether a token with these claims was revoked. ``issued_s``: its ``iat``, if it has one."""
-        if jti and jti in self._at:
+    def concerns(self, grant: Grant, now_s: float) -> bool:
+        """Whether the token or the certificate that this grant stands on was revoked."""
+        kept_s = self._kept_s if grant.kid == CERTIFICATE_KID else limits.REVOKED_KEPT_S
+        by_jti, by_subject = (self._at.get(name) if name else None for name in (grant.jti, grant.subject))
+        if by_jti is not None and by_jti + kept_s > now_s:
             return True
-        at = self._at.get(subject) if subject else None
-        return at is not None and (issued_s is None or issued_s <= at + limits.TOKEN_LEEWAY_S)
+        if by_subject is None or by_subject + kept_s <= now_s:
+            return False
+        return grant.issued_s is None or grant.issued_s <= by_subject + limits.TOKEN_LEEWAY_S
