@@ -42,3 +42,15 @@ async def test_whoever_follows_an_entity_goes_only_where_the_grant_goes(
     assert (await session.until("error"))["code"] == "grant_refused"
     assert "secret" not in session.said()
     await session.close()
+
+
+async def test_a_session_holds_the_leases_of_its_grants_owner_only(gated: Gateway, maker: Maker) -> None:
+    await publish_one(gated, maker)
+    path = "/v1/worlds/arena-1/entities/live?lease=server-2"
+    for owner in (None, "server-1"):
+        session = await open_websocket(gated, path, maker.token({"ent": ["arena-1"], "owner": owner}))
+        assert (await session.until("error"))["code"] == "grant_refused"
+        await session.close()
+    session = await open_websocket(gated, path, maker.token({"ent": ["arena-1"], "owner": "server-*"}))
+    assert (await session.until("welcome"))["lease"]
+    await session.close()
