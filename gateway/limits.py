@@ -625,6 +625,9 @@ H3_RESPONSE_BYTES_MAX: Final = 64 * MIB
 """A whole response that a client takes into memory: a page batch is 6.5 MB, a large state 16."""
 H3_UNSENT_FEW_STREAMS: Final = 4
 """So many streams hold little enough without a look."""
+QUIC_FADE_S_MAX: Final = 2.0
+"""How long frames go on at their rate though nothing is answered: fades are over by then, and a path that is not is given up by
+its probes' own growing patience."""
 QUIC_LOOKED_UP_MAX: Final = 32
 """Packet numbers of a range that are looked up one by one, rather than found in a list of all in flight."""
 WT_CLOSE_WAIT_S: Final = 1.0

@@ -5,7 +5,9 @@ Room: bench/link. ``python -m bench.link.probe ROLE …``; results are one JSON 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
 import statistics
 import struct
@@ -16,6 +18,7 @@ from typing import Any
 PORT = 9
 HEAD = struct.Struct("<IQ")
 QUIET_S = 0.5
+POURED = bytes(65_536)
 BLAST_BUFFER_BYTES = 8 * 1024 * 1024
 
 
@@ -101,6 +104,34 @@ def blast(target: str, packets: int, size_bytes: int, per_second: float) -> None
     print(json.dumps({"sent": packets, "seconds": took, "cpu_s": time.process_time()}), flush=True)
 
 
+def pour() -> None:
+    """Send to whoever connects, as fast as TCP lets it, until killed: one process a flow."""
+    listening = socket.create_server(("0.0.0.0", PORT))
+    print("ready", flush=True)
+    while True:
+        sock, _ = listening.accept()
+        if os.fork() == 0:
+            with contextlib.suppress(OSError):
+                while True:
+                    sock.sendall(POURED)
+            os._exit(0)
+        sock.close()
+
+
+def drain(target: str, local: str, seconds: float) -> None:
+    """Take what :func:`pour` sends, from one address, for so long; reports the bytes."""
+    sock = socket.create_connection((target, PORT), timeout=10.0, source_address=(local, 0))
+    print("ready", flush=True)
+    end, total = time.monotonic() + seconds, 0
+    while (left := end - time.monotonic()) > 0:
+        sock.settimeout(left)
+        try:
+            total += len(sock.recv(65_536))
+        except TimeoutError:
+            break
+    print(json.dumps({"bytes": total, "seconds": seconds}), flush=True)
+
+
 def main(argv: list[str]) -> None:
     """Entry: the role and its numbers."""
     role = argv[0]
@@ -112,8 +143,12 @@ def main(argv: list[str]) -> None:
         ping(argv[1], int(argv[2]), float(argv[3]))
     elif role == "blast":
         blast(argv[1], int(argv[2]), int(argv[3]), float(argv[4]))
+    elif role == "pour":
+        pour()
+    elif role == "drain":
+        drain(argv[1], argv[2], float(argv[3]))
     else:
-        raise SystemExit(f"unknown role {role!r}: echo, sink, ping or blast")
+        raise SystemExit(f"unknown role {role!r}: echo, sink, ping, blast, pour or drain")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from typing import Any
 
 from bench.ages import AgeHistogram
 from bench.gateway import Gateway
-from bench.link import Direction, GilbertElliott, Path, open_network
+from bench.link import Direction, GilbertElliott, Host, Path, open_network
+from bench.link.beside import Beside
 from bench.load import BUSY_SHARE
 from bench.payload import records_for
 from bench.processes import Station
@@ -99,18 +100,22 @@ def opened(
         near = network.hosts[0]
         publisher = stack.enter_context(Station(near.command([]), spread=True))
         readers = [
-            _Reader(rtt_ms, way, address, stack.enter_context(Station(host.command([]), spread=True)))
+            _Reader(rtt_ms, way, host, address, stack.enter_context(Station(host.command([]), spread=True)))
             for rtt_ms, host in zip(case["rtt_ms"], network.hosts[1:], strict=True)
             for way, address in zip(doors, host.addresses, strict=True)
         ]
         gateway = stack.enter_context(Gateway(FilePath(folder), near.address, prefix=near.command([])))
         runs = itertools.count()
 
+        beside = stack.enter_context(Beside(near, case.get("bulk_flows", 0)))
+
         def run(seed: int) -> Sequence[Measured]:
             network.begin(paths, seed)
             _connect(case, settings, gateway.target(f"bench-{next(runs)}"), publisher, readers)
             before_s, before = gateway.server.cpu_s(), network.counters()
+            beside.begin([(r.station_host, r.address) for r in readers], settings.seconds + settings.warmup_s)
             published, results = _results(settings, publisher, readers)
+            shares = beside.shares()
             counters = since(before, network.counters())
             share = (gateway.server.cpu_s() - before_s) / published["seconds"]
             marks = link_marks(counters, settings)
@@ -118,9 +123,13 @@ def opened(
                 marks = (*marks, "generator_bound")
             if share > BUSY_SHARE:
                 marks = (*marks, "gateway_bound")
-            return [
+            measured = [
                 _measured(case, reader, result, counters, settings, marks)
                 for reader, result in zip(readers, results, strict=True)
+            ]
+            return [
+                replace(one, measures={**one.measures, **share})
+                for one, share in zip(measured, shares, strict=True)
             ]
 
         yield run
@@ -129,8 +138,11 @@ def opened(
 class _Reader:
     """One reader's place and process."""
 
-    def __init__(self, rtt_ms: int, way: Mapping[str, Any], address: str, station: Station) -> None:
+    def __init__(
+        self, rtt_ms: int, way: Mapping[str, Any], host: Host, address: str, station: Station
+    ) -> None:
         self.rtt_ms, self.way, self.address, self.station = rtt_ms, way, address, station
+        self.station_host = host
         self.door = way.get("label") or way["door"] + (
             "" if way.get("conflate", True) else ", conflation off"
         )

@@ -1,7 +1,8 @@
 """Loss that nobody sees: what redundancy makes of the age that a reader shows, and what it costs. Room: bench/scenarios.
 
 Readers of one kind of session each, side by side in one run on links alike: with parity, with repeats alone, and with nothing
-said twice. One case is a link whose rate is just below what the frames take, where nothing may be said twice.
+said twice. One case is a link whose rate is just below what the frames take, where nothing may be said twice; in
+another two bulk flows share each reader's link.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ FULL_SHARE = 0.98
 """Of the rate that 60 frames of 1 KB a second take on the wire."""
 FRAME_KBPS = 520
 QUEUE_BYTES = 16 * 1024
+BESIDE_KBPS, BESIDE_QUEUE_BYTES = 10_000, 64 * 1024
+"""Two bulk flows and 4.5 KB at 60 Hz, which takes a quarter of it: a third is its fair share."""
 CASE_S, RUN_S = frames.CASE_S, frames.RUN_S
 
 
@@ -33,7 +36,8 @@ def cases(short: bool) -> list[dict[str, Any]]:
     """Every loss by every size, a link that is full, and fades."""
     made = [_case(loss, size) for size in SIZES for loss in LOSS_PERCENT]
     full = _case(0.0, 1024) | {"rate_kbps": round(FRAME_KBPS * FULL_SHARE), "queue_bytes": QUEUE_BYTES}
-    return made[1:2] if short else [*made, full, _case(2.0, 1024) | {"burst": True}]
+    beside = _case(2.0, 4500) | {"rate_kbps": BESIDE_KBPS, "queue_bytes": BESIDE_QUEUE_BYTES, "bulk_flows": 2}
+    return made[1:2] if short else [*made, full, beside, _case(2.0, 1024) | {"burst": True}]
 
 
 def _case(loss_percent: float, frame_bytes: int) -> dict[str, Any]:

@@ -124,6 +124,9 @@ class Connection(FlowControlled):
 
     packets_fast = 0
     """Packets sent that the short way built."""
+    excused_bytes = 0
+    """What is in flight but not counted as such (:mod:`gateway.quic.connection.fades`)."""
+    window_before_fade = 0
     content_bytes_max = 0
     """The longest content of a burst's packets; 0: bursts are not taken (now)."""
 

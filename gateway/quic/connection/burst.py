@@ -44,6 +44,8 @@ class SentBurst(_SentBurst):
 
     __slots__ = ()
 
+    in_flight = True
+
     def singles(self) -> Sequence[SentDatagrams]:
         """The same packets one by one."""
         number, token = self.packet_number, self.token

@@ -162,6 +162,14 @@ class RealtimeCongestionControl(QuicCongestionControl):
         self._held = 0
         self._recovery_since = 0.0
 
+    def on_fade_over(self, window_before: int) -> None:
+        """The path answers again after it answered nothing for a while, at a window of ``window_before`` bytes."""
+        if self._queue_grows or self.congestion_window >= window_before:
+            return
+        self.congestion_window = max(self.congestion_window, min(self._floor, window_before))
+        if self.ssthresh is not None:
+            self.ssthresh = max(self.ssthresh, int(window_before * BACK_OFF))
+
     def on_rtt_measurement(self, *, now: float, rtt: float) -> None:
         if self.recovery is not None:
             rtt = self.recovery._rtt_latest

@@ -20,6 +20,7 @@ from gateway.core.bundle import Burst
 from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, RoundTrips, Session, Transport, send_each
 from gateway.limits import WT_CLOSE_WAIT_S
+from gateway.quic.connection.fades import excuse_unanswered
 from gateway.quic.connection.framing import framing_of
 from gateway.quic.h3.credit import CAPSULES, SessionCredit
 from gateway.wire.control import Control
@@ -96,9 +97,12 @@ class WebTransportLink:
     def room_bytes(self) -> int:
         if self._closing is not None:
             return 0
-        room = self.peer.quic.room_bytes()
-        if room < self.peer.quic._max_datagram_size:
-            self._want_room()
+        quic = self.peer.quic
+        room = quic.room_bytes()
+        if quic.excused_bytes or room < quic._max_datagram_size:
+            room = excuse_unanswered(quic, self.peer.hub.time())
+            if room < quic._max_datagram_size:
+                self._want_room()
         return room
 
     def round_trips(self) -> RoundTrips | None:
@@ -109,10 +113,15 @@ class WebTransportLink:
             return False
         if not self.is_accepted:
             self.accept()
-        peer = self.peer
-        if not peer.quic.offer_datagram(self.prefix + message, self, token):
-            self._want_room()
-            return False
+        peer, quic = self.peer, self.peer.quic
+        if quic.excused_bytes:
+            excuse_unanswered(quic, peer.hub.time())
+        datagram = self.prefix + message
+        if not quic.offer_datagram(datagram, self, token):
+            excuse_unanswered(quic, peer.hub.time())
+            if not quic.excused_bytes or not quic.offer_datagram(datagram, self, token):
+                self._want_room()
+                return False
         if not peer.is_marked:
             peer.hub.mark(peer)
         return True
@@ -127,6 +136,8 @@ class WebTransportLink:
         framing = burst.framings.get(self.prefix)
         if framing is None and quic.content_bytes_max and burst.largest <= self.message_bytes_max():
             framing = framing_of(burst, self.prefix, quic.content_bytes_max)
+        if quic.excused_bytes:
+            excuse_unanswered(quic, peer.hub.time())
         if framing is not None and quic.offer_burst(framing, self, token):
             if not peer.is_marked:
                 peer.hub.mark(peer)
