@@ -100,11 +100,11 @@ def bare_numbers(path: Path) -> Iterator[str]:
                 yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
-OUR_OWN = [
-    path
-    for _, path in modules()
-    if path.name != "limits.py" and "quic" not in path.relative_to(GATEWAY).parts
-]
+UNCOUNTED = {
+    "quic": "its numbers are mostly tuning of loss recovery, pacing and acknowledgements, which is read beside the algorithm"
+}
+"""Rooms that are not looked at, with the reason."""
+OUR_OWN = [path for room, path in modules() if path.name != "limits.py" and room not in UNCOUNTED]
 
 
 def test_every_bound_stands_in_limits() -> None:
