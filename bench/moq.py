@@ -28,7 +28,7 @@ from bench.link import Direction, open_network, unavailable_because
 from bench.link import Path as LinkPath
 from bench.payload import records_for
 from bench.peers import moq_relay
-from bench.processes import Station, free_port
+from bench.processes import BenchError, Station, free_port
 from bench.scenarios import Measured, Run, Settings, fanout
 
 HZ = 60
@@ -90,7 +90,14 @@ def fan_out(
                     if relay in OURS
                     else moq(relay, args.readers, frame_bytes, args.seconds, Path(folder))
                 )
-                (measured,) = stack.enter_context(opened)(number + 1)
+                try:
+                    (measured,) = stack.enter_context(opened)(number + 1)
+                except BenchError as error:
+                    print(
+                        f"{relay}, {frame_bytes} bytes: no figures in round {number + 1}: {error}",
+                        file=sys.stderr,
+                    )
+                    continue
             for name, value in measured.measures.items():
                 if value is not None:
                     found.setdefault(relay, {}).setdefault(name, []).append(value)
@@ -151,7 +158,7 @@ def told(title: str, found: Mapping[str, Mapping[str, list[float]]]) -> None:
     for relay, by_name in found.items():
         words = []
         for name, values in by_name.items():
-            ours = found["gateway"].get(name)
+            ours = found.get("gateway", {}).get(name)
             ratio = f" ({median(values) / median(ours):.2f})" if ours and median(ours) else ""
             words.append(f"{name} {median(values):.4g}{ratio}")
         print(f"  {relay:24} " + ", ".join(words))
