@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
-.PHONY: demo test check format bench bench-check simulate abuse faults soak fuzz system-deps lock clean help
+.PHONY: demo test check format bench bench-check simulate mutate mutate-changed abuse faults soak fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,13 @@ simulate: $(STAMP) ## ten thousand seeds of gateways, store and network in simul
 
 bench-check: $(STAMP) ## which of the pages' ratios hold on this machine (under 10 minutes)
 	$(BIN)/python -m bench.check
+
+mutate: $(STAMP) ## a sample of small changes to rules, messages and store, and whether a test notices (hours)
+	$(BIN)/python -m tests.mutation gateway/core gateway/wire --sample 400
+	$(BIN)/python -m tests.mutation gateway/store --sample 200
+
+mutate-changed: $(STAMP) ## forty of them in what differs from main, as far as three minutes go
+	$(BIN)/python -m tests.mutation --changed main --sample 40 --seconds 150 --floor 70
 
 abuse: $(STAMP) ## attacks on a gateway, long form: for a machine that is idle otherwise
 	MVGATEWAY_ABUSE=long $(BIN)/python -m pytest tests/abuse --timeout 3600

@@ -554,3 +554,21 @@ def test_a_late_tick_tells_that_the_publisher_counts_by_one() -> None:
     for tick in (1, 4, 3):
         tracker.saw(tick, 0, 1, 0.0)
     assert tracker.take(limits.GAP_WAIT_S * 2) == [Gap(1, 2, 2, "unseen")]
+
+
+def test_parts_whose_gap_was_recorded_are_not_missing_again() -> None:
+    rig = recorded((1, 0, 1), (2, 0, 1), (3, 0, 2), tick=3, gaps=(Gap(1, 3, 3, "partial"),))
+    assert rig.world.journal.durable == Mark(1, 3)
+    rig.publish(4)
+    batch = rig.take()
+    assert batch is not None
+    assert batch.gaps == ()
+
+
+def test_a_late_tick_in_the_middle_of_a_hole_tells_how_far_it_is_from_those_beside_it() -> None:
+    tracker = GapTracker(1)
+    for tick in (1, 7, 4):
+        tracker.saw(tick, 0, 1, 0.0)
+    for at in range(1, limits.GAP_STEP_FRAMES):
+        tracker.saw(7 + 3 * at, 0, 1, 0.0)
+    assert tracker.finish() == []
