@@ -69,7 +69,7 @@ def profiled(wanted: bool) -> Iterator[None]:
 async def serve(args: argparse.Namespace) -> None:
     """The server process: its port on a line, then its CPU seconds as the client's lines ask for them."""
     tls = ServerTls.from_files(args.folder / "cert.pem", args.folder / "key.pem")
-    options = QuicOptions(path=args.path)
+    options = QuicOptions()
     app = answering(args.body_bytes)
     endpoint = await listen(args.host, 0, tls=tls, asgi_app=app, doors=Doors(), options=options)
     print(endpoint.port, flush=True)
@@ -86,8 +86,7 @@ async def serve(args: argparse.Namespace) -> None:
     }
     made["dropped"] = udp.sends_dropped
     for peer in endpoint.peers:
-        cc: Any = peer.quic._loss._cc
-        made["window_bytes"] = cc.congestion_window
+        made["window_bytes"] = peer.quic.recovery.control.window
     print(json.dumps(made), flush=True)
     endpoint.close()
 
@@ -95,7 +94,7 @@ async def serve(args: argparse.Namespace) -> None:
 async def load(args: argparse.Namespace) -> None:
     """The client process: ``ready``, then at a line the bodies, then its figures."""
     trust = Trust(ca_pem=(args.folder / "cert.pem").read_bytes())
-    options = QuicOptions(path=args.path)
+    options = QuicOptions()
     client = await connect(
         args.host, args.load, trust=trust, server_name="localhost", options=options, timeout_s=5
     )
@@ -141,8 +140,6 @@ def _process(args: argparse.Namespace, extra: Sequence[str], prefix: Sequence[st
         args.body_bytes,
         "--bodies",
         args.bodies,
-        "--path",
-        args.path,
         "--folder",
         args.folder,
     ]
@@ -205,7 +202,6 @@ def main() -> None:
     parser.add_argument("--body-bytes", type=int, default=1_640_000, help="200 pages of 8 KiB by default")
     parser.add_argument("--rtt", type=float, default=0.0, help="milliseconds; needs root and /dev/net/tun")
     parser.add_argument("--loss", type=float, default=0.0, help="per cent, each way")
-    parser.add_argument("--path", choices=("fast", "stock"), default="fast")
     parser.add_argument("--profile", choices=("server", "client"))
     parser.add_argument("--host", default="127.0.0.1", help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)

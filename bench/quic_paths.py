@@ -36,7 +36,7 @@ from gateway.quic import Client, QuicOptions, ServerTls, Trust, connect, listen
 from gateway.quic.udp import bind
 from gateway.runtime.serve import GC_THRESHOLD
 
-PATHS = ("stock", "fast")
+PATHS = ("fast",)
 WARMUP_S = 1.5
 MEMORY_AFTER = 20
 """Readers that are in before memory is counted: what the first ones cause is not a reader's."""
@@ -183,7 +183,7 @@ async def serve(case: Case, path: str, folder: Path, seconds: float) -> None:
     """The server process: prints its port, then the measures as JSON."""
     tls = ServerTls.from_files(folder / "cert.pem", folder / "key.pem")
     doors = Doors()
-    options = QuicOptions(path="fast" if path == "fast" else "stock")
+    options = QuicOptions()
     endpoint = await listen("127.0.0.1", 0, tls=tls, asgi_app=answer, doors=doors, options=options)
     print(endpoint.port, flush=True)
     handshakes = time.perf_counter()
@@ -221,7 +221,6 @@ async def serve(case: Case, path: str, folder: Path, seconds: float) -> None:
         json.dumps(
             {
                 "path": path,
-                "in_use": getattr(endpoint, "path", path),
                 "units": units,
                 "cpu_us": round(cpu / units * 1e6, 1) if units else None,
                 "cpu_us_per_frame": round(cpu / units * 1e6 * case.datagrams, 1) if units else None,
@@ -250,7 +249,7 @@ async def load(case: Case, port: int, folder: Path, seconds: float) -> None:
         await asyncio.sleep(seconds + 60)
         await pool.close()
         return
-    options = QuicOptions(path="fast", idle_timeout_s=60)
+    options = QuicOptions(idle_timeout_s=60)
     clients: list[Client] = []
     links: list[Link] = []
     for start in range(0, case.readers, 10):

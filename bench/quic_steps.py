@@ -1,6 +1,6 @@
 """Where the microseconds of a datagram go, without sockets: ``python -m bench.quic_steps``. Room: bench.
 
-A server connection and a stock client in memory: 60 times a second of simulated time a frame is
+A server connection and a client in memory: 60 times a second of simulated time a frame is
 queued, built and sealed, then its ACK is read and accounted for. The lower quartile of each step is
 told, for it is what the machine takes when nothing else disturbs it. ``--profile`` adds the functions.
 """
@@ -20,12 +20,11 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from bench.throwaway import throwaway_certificate
 from gateway.core.bundle import Burst
 from gateway.quic.connection import Connection, FateSink
-from gateway.quic.connection.fast import FastConnection
 from gateway.quic.connection.framing import Framing, Run
 from gateway.quic.options import QuicOptions
-from gateway.quic.selftest import throwaway_certificate
 from gateway.quic.tls import ServerTls, Trust
 
 FRAMES = 1_000
@@ -39,13 +38,13 @@ class Sink(FateSink):
 
 
 class Bench:
-    """The two ends. ``kind``: the server's class."""
+    """The two ends."""
 
-    def __init__(self, kind: type[Connection]) -> None:
+    def __init__(self) -> None:
         options = QuicOptions()
         tls = ServerTls(*throwaway_certificate())
         self.client = Connection(configuration=Trust(insecure=True).configuration("localhost", options, None))
-        self.server = kind(
+        self.server = Connection(
             configuration=tls.configuration(options),
             original_destination_connection_id=self.client.original_destination_connection_id,
         )
@@ -61,9 +60,8 @@ class Bench:
             timer = end.get_timer()
             if timer is not None and timer <= self.now:
                 end.handle_timer(self.now)
-            if end._network_paths:
-                for data, _ in end.datagrams_to_send(self.now):
-                    other.receive_datagram(data, address, self.now)
+            for data in _cut(end.packets(self.now)):
+                other.receive(data, address, self.now)
             while end.next_event() is not None:
                 pass
 
@@ -71,36 +69,36 @@ class Bench:
         """Queue a frame of ``count`` datagrams; its packets."""
         quic, sink = self.server, Sink()
         framing = Framing(Burst([(MESSAGE, ())] * count), b"\x00", quic.content_bytes_max)
-        if not quic.content_bytes_max or not quic.offer_burst(framing, sink, 0):
+        if quic.offer_burst(framing, sink, 0) is not None:
             for token in range(count):
                 quic.offer_datagram(b"\x00" + MESSAGE, sink, token)
-        packets = quic.fast_packets(self.now)
-        if packets is None:
-            packets = [data for data, _ in quic.datagrams_to_send(self.now)]
-            quic.get_timer()
-        else:
-            if not quic.calm:
-                quic.fast_deadline()
-        return packets.split() if isinstance(packets, Run) else packets
+        packets = quic.packets(self.now)
+        if not quic.calm:
+            quic.deadline()
+        return _cut(packets)
 
     def acknowledge(self, packets: list[bytes]) -> list[bytes]:
         """The client's answer."""
         self.now += 0.0005
         for packet in packets:
-            self.client.receive_datagram(packet, ("server", 1), self.now)
+            self.client.receive(packet, ("server", 1), self.now)
         while self.client.next_event() is not None:
             pass
         self.now += 0.0015
-        return [data for data, _ in self.client.datagrams_to_send(self.now)]
+        self.client.received.ack_at = self.now
+        return _cut(self.client.packets(self.now))
 
     def receive(self, packets: list[bytes]) -> None:
         """Read the answer, and tell the fates."""
         quic = self.server
         for packet in packets:
-            if not quic.receive_short(packet, ("client", 1), self.now):
-                quic.receive_datagram(packet, ("client", 1), self.now)
+            quic.receive(packet, ("client", 1), self.now)
         for sink, token, acked in quic.take_fates():
             sink.on_fate(token, acked)
+
+
+def _cut(packets: list[bytes] | Run) -> list[bytes]:
+    return packets.split() if isinstance(packets, Run) else packets
 
 
 def quartile(values: list[float]) -> float:
@@ -108,9 +106,9 @@ def quartile(values: list[float]) -> float:
     return sorted(values)[len(values) // 4] * 1e6
 
 
-def measure(kind: type[Connection], count: int, profile: cProfile.Profile | None) -> tuple[float, float]:
+def measure(count: int, profile: cProfile.Profile | None) -> tuple[float, float]:
     """Microseconds to build a frame's packets, and to account for their ACK."""
-    bench = Bench(kind)
+    bench = Bench()
     builds: list[float] = []
     acks: list[float] = []
     for _ in range(FRAMES):
@@ -186,13 +184,12 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="the functions of the fast path as well")
     args = parser.parse_args()
     for count in (1, 4):
-        for name, kind in (("stock", Connection), ("fast", FastConnection)):
-            build, ack = measure(kind, count, None)
-            print(f"{count} datagram(s) a frame, {name}: build {build:.1f} µs, acknowledgement {ack:.1f} µs")
+        build, ack = measure(count, None)
+        print(f"{count} datagram(s) a frame: build {build:.1f} µs, acknowledgement {ack:.1f} µs")
     print("alone: " + ", ".join(f"{name} {value:.1f} µs" for name, value in floor().items()))
     if args.profile:
         profile = cProfile.Profile()
-        measure(FastConnection, 1, profile)
+        measure(1, profile)
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
 
 

@@ -15,18 +15,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aioquic.tls import Epoch
-
+from bench.throwaway import throwaway_certificate
 from gateway.core.ports import LiveOptions
 from gateway.core.world import World
 from gateway.quic.connection import Connection
-from gateway.quic.connection.fast import FastConnection
-from gateway.quic.connection.shortpacket import encode_ack
+from gateway.quic.connection.framing import Run
+from gateway.quic.connection.packets import encode_ack
+from gateway.quic.connection.sending import packet_of
 from gateway.quic.endpoint import Endpoint
 from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Peer
-from gateway.quic.selftest import throwaway_certificate
 from gateway.quic.tls import ServerTls, Trust
 from gateway.wire.frames import Frame, Record, encode_frame
 
@@ -52,19 +51,17 @@ class Quiet:
 class Crowd:
     """The readers of one world, connected in memory."""
 
-    def __init__(self, kind: type[Connection], readers: int) -> None:
+    def __init__(self, readers: int) -> None:
         self.now = 1_000.0
         self.socket: Any = Quiet()
         self.endpoint = Endpoint(self.socket, Quiet())  # type: ignore[arg-type]
         self.endpoint.time = lambda: self.now
         self.world = World("bench", mono=self.now, now_us=0)
         tls, options = ServerTls(*throwaway_certificate()), QuicOptions()
-        self.ends: list[tuple[FastConnection, Connection, Any]] = []
+        self.ends: list[tuple[Connection, Connection, Any]] = []
         for n in range(readers):
-            client = FastConnection(
-                configuration=Trust(insecure=True).configuration("localhost", options, None)
-            )
-            server = kind(
+            client = Connection(configuration=Trust(insecure=True).configuration("localhost", options, None))
+            server = Connection(
                 configuration=tls.configuration(options),
                 original_destination_connection_id=client.original_destination_connection_id,
             )
@@ -81,9 +78,9 @@ class Crowd:
                 timer = end.get_timer()
                 if timer is not None and timer <= self.now:
                     end.handle_timer(self.now)
-                if end._network_paths:
-                    for data, _ in end.datagrams_to_send(self.now):
-                        other.receive_datagram(data, source, self.now)
+                packets = end.packets(self.now)
+                for data in packets.split() if isinstance(packets, Run) else packets:
+                    other.receive(data, source, self.now)
                 while end.next_event() is not None:
                     pass
 
@@ -93,7 +90,7 @@ class Crowd:
         link.is_accepted = True
         link.control = lambda message: None  # type: ignore[method-assign]
         peer.add_session(link)
-        self.endpoint.add_peer(peer, *(cid.cid for cid in server._host_cids))
+        self.endpoint.add_peer(peer, *(one.cid for one in server.our_ids.known))
         link.attach(self.world.attach_subscriber(link, LiveOptions(), self.now))
 
     def spread(self, tick: int, datagrams: int) -> float:
@@ -118,11 +115,10 @@ class Crowd:
         for start in range(0, len(self.ends), BATCH):
             self.socket.came = []
             for client, server, address in self.ends[start : start + BATCH]:
-                sent = list(server._spaces[Epoch.ONE_RTT].sent_packets)
-                if sent and client._space is not None:
-                    ack = encode_ack([range(max(0, sent[0] - 20), server._packet_number)], 100)
-                    packets = client._seal([(ack, (), -2)], client._space, self.now)
-                    self.socket.came += [(packet, address, 0.0) for packet in packets]
+                sent = list(server.recovery.sent)
+                if sent:
+                    ack = encode_ack([range(max(0, sent[0] - 20), server.number)], 100)
+                    self.socket.came.append((packet_of(client, ack), address, 0.0))
             count += len(self.socket.came)
             spent += timed(self.endpoint._on_readable)
         return spent, count
@@ -135,9 +131,9 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def measure(kind: type[Connection], readers: int, datagrams: int, ticks: int) -> dict[str, float]:
+def measure(readers: int, datagrams: int, ticks: int) -> dict[str, float]:
     """Microseconds of each step."""
-    crowd = Crowd(kind, readers)
+    crowd = Crowd(readers)
     gc.collect()
     gc.freeze()
     steps: dict[str, list[float]] = {"world and links": [], "flush": [], "acknowledgement": []}
@@ -158,9 +154,8 @@ def main() -> None:
     parser.add_argument("--datagrams", type=int, default=1, help="of 1 KB, a frame (default 1)")
     parser.add_argument("--ticks", type=int, default=200)
     args = parser.parse_args()
-    for name, kind in (("stock", Connection), ("fast", FastConnection)):
-        steps = measure(kind, args.readers, args.datagrams, args.ticks)
-        print(f"{name}: " + ", ".join(f"{step} {value:.1f} µs" for step, value in steps.items()))
+    steps = measure(args.readers, args.datagrams, args.ticks)
+    print(", ".join(f"{step} {value:.1f} µs" for step, value in steps.items()))
 
 
 if __name__ == "__main__":

@@ -101,7 +101,9 @@ class Settings:
         "auto", "QUIC address validation: auto is on beyond loopback", choices=("auto", "on", "off")
     )
     quic_path: str = _setting(
-        "fast", "datagram packets: built directly, or all left to aioquic", choices=("fast", "stock")
+        "fast",
+        "has no effect any more: there is one way for packets, whichever is asked for",
+        choices=("fast", "stock"),
     )
     json_logs: bool = _setting(False, "log one JSON object a line")
     log_level: str = _setting(

@@ -634,8 +634,6 @@ WT_CLOSE_WAIT_S: Final = 1.0
 """How long a session's last control messages may take before the close capsule follows."""
 QUIC_REFUSAL_REASON_BYTES_MAX: Final = 64
 """Said in one small packet, to an address that may be forged."""
-QUIC_ACK_RANGES_MAX: Final = 512
-"""More ranges than fit any packet of ours: such an ACK is left to aioquic."""
 QUIC_RESETS_PER_S_MAX: Final = 1_000
 """Stateless resets answered a second: enough for every reader of a crashed run, no use as an amplifier."""
 QUIC_CONNECTIONS_MAX: Final = 4_096

@@ -108,3 +108,90 @@ def test_what_runs_a_gateway_is_locked_as_it_is_for_the_tests() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for wanted in project["dependencies"] + project["optional-dependencies"]["build"]:
         assert re.split(r"[\[<>=]", wanted)[0] in runtime, "run `make lock`"
+
+
+# -- aioquic's private names ----------------------------------------------------------------
+
+CONNECTION_SEAM, HTTP3_SEAM = "quic/connection/seam.py", ("quic/h3/transport.py", "quic/h3/http3.py")
+"""Where names may stand that aioquic does not promise: of its connection, and of its HTTP/3."""
+PRIVATE_NAMES_MAX = 25
+OF_CONNECTION = (
+    "quic/connection.py",
+    "quic/recovery.py",
+    "quic/stream.py",
+    "quic/crypto.py",
+    "quic/packet_builder.py",
+)
+CONNECTION_MODULES = {
+    "aioquic.quic." + name for name in ("connection", "recovery", "stream", "crypto", "packet_builder")
+}
+PROMISED = {"derive_key_iv_hp", "CryptoPair", "QuicPacketBuilder", "TRANSPORT_CLOSE_FRAME_CAPACITY"}
+"""What else is taken from those modules, none of it of a connection: deriving keys, and building a refusal."""
+
+
+def _private_of_aioquic(*parts: str) -> set[str]:
+    """Names with an underscore that aioquic's own code gives to methods and attributes of its objects."""
+    import aioquic
+
+    folder = Path(aioquic.__file__).parent
+    text = "".join((folder / part).read_text() for part in parts)
+    return set(re.findall(r"self\.(_[a-z]\w*)", text)) | set(re.findall(r"def (_[a-z]\w*)\(", text))
+
+
+def _touched(path: Path, *, own: bool) -> set[str]:
+    """Names with an underscore that a module touches on objects; ``own``: on ``self`` as well, and what it overrides."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            of_self = isinstance(node.value, ast.Name) and node.value.id == "self"
+            found |= {node.attr} if own or not of_self else set()
+        elif own and isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+    return found
+
+
+def _defined(path: Path) -> set[str]:
+    """Names with an underscore that a module's own classes define."""
+    text = path.read_text()
+    return set(re.findall(r"self\.(_[a-z]\w*)(?:: [^=\n]+)? =", text)) | set(
+        re.findall(r'"(_[a-z]\w*)",', text)
+    )
+
+
+def test_only_the_seam_imports_aioquics_connection_and_nobody_a_private_module() -> None:
+    for path in GATEWAY.rglob("*.py"):
+        where = str(path.relative_to(GATEWAY))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("aioquic"):
+                continue
+            names = {alias.name for alias in node.names}
+            assert not re.search(r"\._", f"{node.module}."), f"{where} imports the private {node.module}"
+            if node.module in CONNECTION_MODULES and where != CONNECTION_SEAM:
+                assert names <= PROMISED, f"{where} imports {sorted(names - PROMISED)} of {node.module}"
+            assert where == CONNECTION_SEAM or node.module != "aioquic.quic" or "connection" not in names, (
+                where
+            )
+
+
+def test_no_module_but_the_seams_touches_a_private_name_of_aioquic() -> None:
+    theirs = _private_of_aioquic(*OF_CONNECTION, "h3/connection.py", "tls.py")
+    defined = set().union(*map(_defined, (GATEWAY / "quic").rglob("*.py")))
+    for path in (GATEWAY / "quic").rglob("*.py"):
+        if str(path.relative_to(GATEWAY)) not in (CONNECTION_SEAM, *HTTP3_SEAM):
+            strangers = (_touched(path, own=False) & theirs) - defined
+            assert not strangers, f"{path.relative_to(ROOT)} touches {sorted(strangers)}"
+
+
+def test_the_seams_list_what_they_touch_and_the_list_is_short() -> None:
+    from gateway.quic.connection import seam
+    from gateway.quic.h3 import transport
+
+    listed = {name for _, name, _ in seam.PRIVATE}
+    assert len(listed) <= PRIVATE_NAMES_MAX
+    touched = _touched(GATEWAY / CONNECTION_SEAM, own=True) & _private_of_aioquic(*OF_CONNECTION, "tls.py")
+    assert touched <= listed
+    theirs = _private_of_aioquic("h3/connection.py")
+    assert _touched(GATEWAY / HTTP3_SEAM[1], own=True) & theirs <= {
+        *transport.PRIVATE,
+        *transport.PRIVATE_STATE,
+    }

@@ -21,7 +21,8 @@ from bench.lean.batch import MESSAGES, SOL_UDP, UDP_GRO, Batch, large_buffer
 from bench.payload import messages, records_for
 from bench.quic_paths import Doors, Reader, answer, make_certificate
 from gateway.quic import ServerTls, Trust, listen
-from gateway.quic.connection.shortpacket import datagram_head
+from gateway.quic.connection.packets import datagram_head
+from gateway.quic.connection.sending import packet_of
 from gateway.quic.udp import UdpSocket
 
 TICKS = 4_000
@@ -34,8 +35,7 @@ def sealed(link: Any, records: int) -> list[tuple[bytes, int]]:
     quic, made = link.peer.quic, []
     for tick in range(1, TICKS + 1):
         payloads = [link.prefix + m for m in messages(tick, records, time.time_ns() // 1000)]
-        plains = [(datagram_head(len(p)) + p, (), -2) for p in payloads]
-        packets = quic._seal(plains, quic._space, 0.0)
+        packets = [packet_of(quic, datagram_head(len(p)) + p) for p in payloads]
         made.append((b"".join(packets), len(packets[0])))
     return made
 

@@ -20,7 +20,8 @@ from gateway.core.ports import Link, Session
 from gateway.quic.client import Client, local_socket
 from gateway.quic.clientpeer import ClientPeer
 from gateway.quic.connection import Connection
-from gateway.quic.endpoint import CID_BYTES, Endpoint
+from gateway.quic.connection.ids import CID_BYTES
+from gateway.quic.endpoint import Endpoint
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Peer
 from gateway.quic.tls import Trust
@@ -65,7 +66,7 @@ class LeanEndpoint(Endpoint):
     def _hand_on(self, reader: LeanReader, packets: Sequence[bytes], now: float) -> None:
         reader.settle()
         for packet in packets:
-            reader.peer.receive(packet, reader.quic._network_paths[0].addr, now)
+            reader.peer.receive(packet, reader.quic.address, now)
         reader.look_at_connection()
 
     def _to_connection(self, data: bytes, now: float) -> None:
@@ -78,7 +79,7 @@ class LeanEndpoint(Endpoint):
         if reader is not None:
             self._hand_on(reader, [data], now)
         else:
-            peer.receive(data, peer.quic._network_paths[0].addr, now)
+            peer.receive(data, peer.quic.address, now)
 
     def _flush_peers(self, marked: list[Peer]) -> None:
         for peer in marked:
@@ -175,7 +176,7 @@ class LeanPool:
         """
         async with self._turn:
             endpoint = self._endpoint((host, port), local)
-            options = QuicOptions(path="stock", idle_timeout_s=IDLE_TIMEOUT_S)
+            options = QuicOptions(idle_timeout_s=IDLE_TIMEOUT_S)
             quic = Connection(configuration=trust.configuration(host, options, None))
             peer = ClientPeer(quic, endpoint, trust)
             self._start(endpoint, peer, (host, port))

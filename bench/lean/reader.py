@@ -1,7 +1,7 @@
 """One reader's 1-RTT packets, read and acknowledged with as little as a QUIC stack must do. Room: bench/lean.
 
 Sources: RFC 9000 sections 12.3, 13.2 and 17.3; RFC 9001 sections 5.3 and 5.4; RFC 9221. The state is
-aioquic's own packet space; only the newest run of packet numbers is held here, and put back by
+the connection's own; only the newest run of packet numbers is held here, and put back by
 :meth:`LeanReader.settle` before the real connection is asked to do anything.
 """
 
@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aioquic import tls
 from aioquic.buffer import encode_uint_var
-from aioquic.quic.recovery import MAX_ACK_RANGES
 from cryptography.exceptions import InvalidTag
 
-from gateway.quic.connection.shortpacket import BYTES, encode_ack, full_number, keys_of, parse
+from gateway.quic.connection.packets import BYTES, encode_ack, full_number, parse
 
 CID_BYTES = 8
 ACK_EVERY = 2
@@ -72,7 +70,7 @@ class LeanReader:
     def __init__(self, peer: Any, driver: Driver, send: Callable[[bytes], Any], take: Take) -> None:
         self.peer, self.driver, self.send, self.take = peer, driver, send, take
         self.quic: Any = peer.quic
-        self.space = self.quic._spaces[tls.Epoch.ONE_RTT]
+        self.space = self.quic.received
         self.prefix_bytes = 0
         self.packets = self.datagrams = self.acks_sent = 0
         self._acks_alone = self._unacked = 0
@@ -84,27 +82,21 @@ class LeanReader:
     def look_at_connection(self) -> None:
         """Take keys and packet numbers from the real connection, which may have changed them."""
         quic, space = self.quic, self.space
-        pair = quic._cryptos[tls.Epoch.ONE_RTT]
+        keys = quic.keys
         self._cid = quic.host_cid
-        self._open, self._iv, self._mask_in = keys_of(pair.recv, "decrypt")
-        self._encrypt, self._iv_out, self._mask_out = keys_of(pair.send, "encrypt")
-        self._first_in = 0x40 | pair.recv.key_phase << 2 | 1
-        self._idle_s = quic._idle_timeout()
-        runs = list(space.ack_queue)
-        self._next = max(space.largest_received_packet + 1, runs[-1].stop if runs else 0)
+        self._open, self._iv, self._mask_in = keys.opening
+        self._encrypt, self._iv_out, self._mask_out = keys.sealing
+        self._first_in = 0x40 | keys.bits | 1
+        self._idle_s = quic.idle_timeout_s()
+        runs = space.ranges
+        self._next = max(space.largest + 1, runs[-1].stop if runs else 0)
         self._start = runs[-1].start if runs else self._next
         self._one_run = len(runs) <= 1
 
     def settle(self) -> None:
         """Tell the real connection what came here."""
         space, stop = self.space, self._next
-        if stop > self._start:
-            space.ack_queue.add(self._start, stop)
-            while len(space.ack_queue) > MAX_ACK_RANGES:
-                space.ack_queue.shift()
-        if stop - 1 > space.largest_received_packet:
-            space.largest_received_packet = stop - 1
-        space.expected_packet_number = max(space.expected_packet_number, stop)
+        space.took(self._start, stop)
 
     # -- packets in -----------------------------------------------------------------------
 
@@ -180,10 +172,10 @@ class LeanReader:
     def _out_of_order(self, number: int) -> bool:
         """Note a packet that is not the next; to be acknowledged at once. False: it had come before."""
         self.settle()
-        queue = self.space.ack_queue
-        if number in queue:
+        queue = self.space.ranges
+        if any(number in one for one in queue):
             return False
-        queue.add(number)
+        self.space.add(number, 0.0)
         self._next = queue[-1].stop
         self._start = queue[-1].start
         self._one_run = len(queue) == 1
@@ -210,20 +202,20 @@ class LeanReader:
             plain = head + b"\x00" + encode_uint_var(last - self._start)
         else:
             self.settle()
-            plain = encode_ack(list(self.space.ack_queue), max(0, delay))
+            plain = encode_ack(self.space.ranges, max(0, delay))
             self._acks_alone += 1
             if self._acks_alone >= ACKS_BETWEEN_PINGS:
                 self._acks_alone = 0
-                self.space.ack_at = self.space.largest_received_time = now
+                self.space.ack_at = self.space.largest_at = now
                 quic.send_ping(0)
                 self.peer.hub.mark(self.peer)
-        number = quic._packet_number
-        quic._packet_number = number + 1
+        number = quic.number
+        quic.number = number + 1
         low = (number & 0xFFFF).to_bytes(2, "big")
-        head = BYTES[0x41 | (self._first_in & 0x04)] + quic._peer_cid.cid
+        head = BYTES[0x41 | (self._first_in & 0x04)] + quic.peer_ids.current.cid
         sealed = self._encrypt((self._iv_out ^ number).to_bytes(12, "big"), plain, head + low)
         mask = self._mask_out(sealed[2:18])
         first = BYTES[head[0] ^ (mask[0] & 0x1F)]
         self.send(first + head[1:] + BYTES[low[0] ^ mask[1]] + BYTES[low[1] ^ mask[2]] + sealed)
         self.acks_sent += 1
-        quic._close_at = now + self._idle_s
+        quic.close_at = now + self._idle_s

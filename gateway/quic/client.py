@@ -22,11 +22,13 @@ from gateway import limits
 from gateway.core.ports import Session
 from gateway.errors import GatewayError
 from gateway.quic.clientpeer import ClientPeer, RawHeaders
+from gateway.quic.connection import Connection
+from gateway.quic.connection.seam import check
 from gateway.quic.endpoint import Endpoint
 from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed, Response, SessionRefused
+from gateway.quic.h3.transport import check_http3
 from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
-from gateway.quic.selftest import connection_class, usable_path
 from gateway.quic.tls import Trust
 from gateway.quic.udp import UdpSocket
 from gateway.quic.udp.race import first_of, resolve
@@ -56,12 +58,12 @@ class Client:
 
     @property
     def is_closed(self) -> bool:
-        return self.peer.ended is not None or self.peer.quic._close_event is not None
+        return self.peer.ended is not None or self.peer.quic.close_event is not None
 
     @property
     def close_reason(self) -> str | None:
         """Why the connection ended, once it has."""
-        event = self.peer.quic._close_event or self.peer.ended
+        event = self.peer.quic.close_event or self.peer.ended
         if event is None:
             return None
         return event.reason_phrase or f"code {event.error_code:#x}"
@@ -117,12 +119,12 @@ class Client:
         assert peer.h3 is not None
         try:
             async for chunk in body:
-                if not peer.quic.can_send_on(stream_id):
+                if not peer.quic.streams.can_send_on(stream_id):
                     return
                 peer.h3.send_data(stream_id, bytes(chunk), end_stream=False)
                 peer.hub.mark(peer)
                 await peer.drained(stream_id)
-            if peer.quic.can_send_on(stream_id):
+            if peer.quic.streams.can_send_on(stream_id):
                 peer.h3.send_data(stream_id, b"", end_stream=True)
                 peer.hub.mark(peer)
         except Exception as exc:
@@ -291,13 +293,15 @@ def _begin(
     options: QuicOptions,
 ) -> Client:
     """A client whose handshake has begun."""
+    check()
+    check_http3()
     endpoint = Endpoint(udp, asyncio.get_running_loop())
     client: Client
 
     def on_ticket(new: SessionTicket) -> None:
         client.ticket = new
 
-    quic = connection_class(usable_path(options.path)[0])(
+    quic = Connection(
         configuration=trust.configuration(name, options, ticket), session_ticket_handler=on_ticket
     )
     peer = ClientPeer(quic, endpoint, trust)

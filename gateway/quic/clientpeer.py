@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aioquic.h3.connection import ErrorCode
 from aioquic.quic import events
 
-from gateway.quic.connection.base import Connection
+from gateway.quic.connection import Connection
 from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed
 from gateway.quic.h3.http3 import Http3
 from gateway.quic.peer import Hub, Peer
@@ -102,7 +102,7 @@ class ClientPeer(Peer):
     def open_request(self, headers: RawHeaders, *, ended: bool) -> int:
         """Send a header section on a new request stream; answers the stream."""
         assert self.h3 is not None
-        if self.quic.is_ended or self.quic._close_event is not None:
+        if self.quic.is_ended or self.quic.close_event is not None:
             raise RequestFailed("the connection is closed", sent=False)
         stream_id = self.quic.get_next_available_stream_id()
         self.h3.send_headers(stream_id, list(headers), end_stream=ended)

@@ -14,20 +14,20 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
 from gateway.limits import QUIC_RECEIVE_BATCH_MAX, QUIC_RECEIVE_TURN_MAX, QUIC_RECEIVE_TURN_S
-from gateway.quic.connection.fast import FastConnection
-from gateway.quic.connection.fastack import ack_alone
-from gateway.quic.connection.faststate import PTO_S_MIN
+from gateway.quic.buffers import Buffer
 from gateway.quic.connection.framing import Run
+from gateway.quic.connection.ids import CID_BYTES
+from gateway.quic.connection.sending import ack_alone
 from gateway.quic.peer import Peer
 from gateway.quic.timers import SLOTS_PER_SECOND, Timed, TimerWheel
 from gateway.quic.udp import Address, UdpSocket
 from gateway.quic.udp.coalesce import Watch
 
-CID_BYTES = 8
+PTO_S_MIN = 0.025
+"""No probe timeout is shorter: it includes max_ack_delay (RFC 9002 section 6.2.1)."""
 TIMER_SLACK_S = 0.0005
 """A deadline so near is taken for come: half of what a timer is fine to."""
 
@@ -79,7 +79,7 @@ class Endpoint:
         return {"in": self.udp.bytes_received, "out": self.udp.bytes_sent}
 
     def packets_sent(self) -> dict[str, int]:
-        """Packets sent since the start: built by the fast path, and by aioquic."""
+        """Packets sent since the start: ``fast`` by connections, ``stock`` by aioquic for handshakes."""
         fast = self._packets_fast_ended + sum(peer.quic.packets_fast for peer in self.peers)
         return {"fast": fast, "stock": max(0, self.udp.datagrams_sent - fast)}
 
@@ -165,7 +165,7 @@ class Endpoint:
             if packet is None:
                 self.mark(peer)
             elif packet:
-                self.udp.send_packets([packet], peer.quic._network_paths[0].addr)
+                self.udp.send_packets([packet], peer.quic.address)
 
     def _on_unrouted(self, data: bytes, addr: Address, now: float) -> None:
         """A long header, or a connection ID that is not known."""
@@ -225,8 +225,7 @@ class Endpoint:
     def add_peer(self, peer: Peer, *cids: bytes) -> None:
         """Begin to drive a connection, under these connection IDs."""
         self.peers.add(peer)
-        if isinstance(peer.quic, FastConnection):
-            peer.quic.on_ack = partial(self._on_ack, peer)
+        peer.quic.on_ack = partial(self._on_ack, peer)
         self._idle.clear()
         self._cids[peer] = set()
         for cid in cids:
@@ -282,22 +281,20 @@ class Endpoint:
             quic = peer.quic
             now = clock()
             try:
-                packets: Any = quic.fast_packets(now)
-                if packets is None:
-                    if quic._network_paths:
-                        udp.send(quic.datagrams_to_send(now))
-                    deadline = quic.get_timer()
-                else:
-                    if packets.__class__ is Run:
-                        udp.send_run(packets, quic._network_paths[0].addr)
-                    elif packets:
-                        udp.send_packets(packets, quic._network_paths[0].addr)
-                    is_looked_at = quic.calm and soon < peer.wheel_slot <= late
-                    deadline = None if is_looked_at else quic.fast_deadline()
+                packets: Any = quic.packets(now)
+                if packets.__class__ is Run:
+                    udp.send_run(packets, quic.address)
+                elif packets:
+                    udp.send_packets(packets, quic.address)
+                if quic.elsewhere:
+                    udp.send(quic.elsewhere)
+                    quic.elsewhere = []
+                is_looked_at = quic.calm and soon < peer.wheel_slot <= late
+                deadline = None if is_looked_at else quic.deadline()
             except Exception:
                 peer.fault("sending")
                 continue
-            if quic._events or quic.fates:
+            if quic.events or quic.recovery.fates:
                 peer.after_input(now)
             if deadline is not None:
                 wheel.add(peer, deadline)
@@ -326,9 +323,7 @@ class Endpoint:
         if peer.ended is not None:
             return
         now = self._looks_at + TIMER_SLACK_S
-        deadline = peer.quic.fast_deadline()
-        if deadline is not None and deadline <= now:
-            deadline = peer.quic.get_timer()
+        deadline = peer.quic.deadline()
         if deadline is None:
             return
         if deadline <= now:

@@ -7,8 +7,6 @@ from typing import Literal
 
 from gateway import limits
 
-QuicPath = Literal["fast", "stock"]
-
 
 @dataclass(frozen=True, slots=True)
 class QuicOptions:
@@ -17,7 +15,6 @@ class QuicOptions:
     * ``idle_timeout_s``: a connection ends when nothing came for this long.
     * ``max_datagram_size``: bytes of one UDP payload; 1,200 passes everywhere (RFC 9000 section 14).
     * ``retry``: address validation before any state is kept (RFC 9000 section 8.1.2).
-    * ``path``: ``fast`` builds and reads datagram packets directly, ``stock`` leaves all to aioquic.
     * ``congestion``: ``realtime`` is ours (:mod:`gateway.quic.connection.congestion`), the others are aioquic's.
     * ``early_data_paths``: requests served from 0-RTT whatever their method, because a replay does no harm.
     * ``connections_max``, ``connections_per_address_max``, ``handshakes_per_address_per_s``: a server's bounds.
@@ -28,7 +25,6 @@ class QuicOptions:
     idle_timeout_s: float = 30.0
     max_datagram_size: int = 1_200
     retry: bool = False
-    path: QuicPath = "fast"
     congestion: Literal["realtime", "cubic", "reno"] = "realtime"
     early_data_paths: frozenset[str] = frozenset({"/stat", "/batch/read", "/time2version"})
     connections_max: int = limits.QUIC_CONNECTIONS_MAX

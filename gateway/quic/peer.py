@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from aioquic._buffer import Buffer, BufferReadError
 from aioquic.h3.connection import ErrorCode
 from aioquic.h3.events import (
     DataReceived,
@@ -20,10 +19,11 @@ from aioquic.h3.events import (
     WebTransportStreamDataReceived,
 )
 from aioquic.quic import events
-from aioquic.quic.connection import NetworkAddress, stream_is_unidirectional
 
 from gateway import limits
-from gateway.quic.connection.base import QUIET, Connection
+from gateway.quic.buffers import Buffer, BufferReadError
+from gateway.quic.connection.connection import QUIET, Connection
+from gateway.quic.connection.paths import Address
 from gateway.quic.h3.http3 import Http3
 from gateway.quic.h3.rules import MessageRefused
 from gateway.quic.h3.webtransport import WebTransportLink, WtError
@@ -78,24 +78,22 @@ class Peer:
 
     # -- input ----------------------------------------------------------------------------
 
-    def receive(self, data: bytes, addr: NetworkAddress, now: float) -> None:
+    def receive(self, data: bytes, addr: Address, now: float) -> None:
         """Take one UDP datagram. Never raises: a fault of ours ends this connection only."""
         quic = self.quic
         try:
-            taken = quic.receive_short(data, addr, now)
-            if taken == QUIET and not self.waiting and not self._draining:
-                acked, quic.acked = quic.acked, []
+            if quic.receive(data, addr, now) == QUIET and not self.waiting and not self._draining:
+                recovery = quic.recovery
+                acked, recovery.acked = recovery.acked, []
                 for sink, token, count in acked:
                     sink.on_acked(token, count)
                 return
-            if not taken:
-                quic.receive_datagram(data, addr, now)
         except Exception:
             self.fault("receiving a packet")
-        if quic._events or quic.fates or self.waiting or self._draining:
+        if quic.events or quic.recovery.fates or self.waiting or self._draining:
             self.after_input(now)
             return
-        if quic.acked:
+        if quic.recovery.acked:
             self._tell_acked()
         if not self.is_marked and quic.needs_flush:
             self.hub.mark(self)
@@ -103,7 +101,7 @@ class Peer:
     def on_timer(self, now: float) -> None:
         """Its deadline has come."""
         try:
-            self.quic.handle_timer(now)
+            self.quic.on_deadline(now)
         except Exception:
             self.fault("a timer")
         self.after_input(now)
@@ -112,12 +110,12 @@ class Peer:
     def after_input(self, now: float) -> None:
         """Hand on what the input caused, then ask to be flushed."""
         quic = self.quic
-        while quic._events:
+        while quic.events:
             try:
-                self._on_event(quic._events.popleft())
+                self._on_event(quic.events.popleft())
             except Exception:
                 self.fault("an event")
-        if quic.acked or quic.fates or self.waiting or self._draining:
+        if quic.recovery.acked or quic.recovery.fates or self.waiting or self._draining:
             try:
                 self._tell_progress(now)
             except Exception:
@@ -128,9 +126,9 @@ class Peer:
     def _tell_progress(self, now: float) -> None:
         """Acknowledgements may have freed room: tell whoever waits for it."""
         quic = self.quic
-        if quic.acked:
+        if quic.recovery.acked:
             self._tell_acked()
-        if quic.fates:
+        if quic.recovery.fates:
             for sink, token, arrived in quic.take_fates():
                 sink.on_fate(token, arrived)
         if self._draining:
@@ -140,7 +138,8 @@ class Peer:
                 link.on_progress(now)
 
     def _tell_acked(self) -> None:
-        acked, self.quic.acked = self.quic.acked, []
+        recovery = self.quic.recovery
+        acked, recovery.acked = recovery.acked, []
         try:
             for sink, token, count in acked:
                 sink.on_acked(token, count)
@@ -150,7 +149,7 @@ class Peer:
     def fault(self, doing: str) -> None:
         """A fault in our own code: counted, told once a connection, and the connection is closed."""
         self.hub.counters["faults"] += 1
-        if self.quic._close_event is None:
+        if self.quic.close_event is None:
             logger.exception("fault in %s; closing the connection", doing)
         self.quic.close(error_code=ErrorCode.H3_INTERNAL_ERROR, reason_phrase="internal error")
 
@@ -224,7 +223,7 @@ class Peer:
         link = self.sessions.get(session_id)
         if session_id >= 1 << 62:
             self.quic.close(error_code=ErrorCode.H3_DATAGRAM_ERROR, reason_phrase="no stream has this number")
-        elif not self.quic.is_within_limit(session_id):
+        elif not self.quic.streams.is_within_limit(session_id):
             self.quic.close(error_code=ErrorCode.H3_ID_ERROR, reason_phrase="a stream beyond the limit")
         elif link is None:
             self.hub.counters["datagrams_unknown_session"] += 1
@@ -242,7 +241,7 @@ class Peer:
         else:
             self._session_streams[event.stream_id] = link
         link.on_stream(event.stream_id, event.data, event.stream_ended)
-        if event.stream_ended and not stream_is_unidirectional(event.stream_id):
+        if event.stream_ended and not event.stream_id & 2:
             self.finish_stream(event.stream_id)
 
     def _on_stream_given_up(self, event: events.StreamReset | events.StopSendingReceived) -> None:
@@ -332,7 +331,7 @@ class Peer:
         if quic.is_ended:
             return
         quic.abandon_receiving(stream_id, error_code)
-        if quic._stream_can_send(stream_id) and stream_id in quic._streams:
+        if quic.streams.can_send(stream_id) and stream_id in quic.streams.by_number:
             quic.reset_stream(stream_id, error_code)
         if self.h3 is not None:
             self.h3.forget(stream_id)
@@ -340,7 +339,7 @@ class Peer:
 
     def finish_stream(self, stream_id: int) -> None:
         """End our side of a stream, if it is still open."""
-        if not self.quic.is_ended and self.quic.can_send_on(stream_id):
+        if not self.quic.is_ended and self.quic.streams.can_send_on(stream_id):
             self.quic.send_stream_data(stream_id, b"", end_stream=True)
             if self.h3 is not None:
                 self.h3.forget(stream_id)
@@ -355,7 +354,7 @@ class Peer:
     async def drained(self, stream_id: int, *, whole: bool = False) -> None:
         """Wait until a stream's unacknowledged bytes are below the bound (``whole``: few), or it is over."""
         quic = self.quic
-        while self.ended is None and quic.unsent_bytes(stream_id) > (
+        while self.ended is None and quic.streams.unsent_bytes(stream_id) > (
             limits.H3_ANSWER_REST_BYTES if whole else quic.send_buffer_bytes(len(self._draining))
         ):
             waiter = self._draining.get(stream_id)
@@ -366,7 +365,7 @@ class Peer:
     def _wake_writers(self) -> None:
         low = self.quic.send_buffer_bytes(len(self._draining)) * 3 // 4
         for stream_id, waiter in list(self._draining.items()):
-            if self.ended or self.quic.unsent_bytes(stream_id) <= low:
+            if self.ended or self.quic.streams.unsent_bytes(stream_id) <= low:
                 del self._draining[stream_id]
                 if not waiter.done():
                     waiter.set_result(None)
@@ -380,7 +379,7 @@ class Peer:
     def abort(self) -> None:
         """Forget the connection at once, without a word to the peer."""
         if self.ended is None:
-            event = self.quic._close_event
+            event = self.quic.close_event
             self._on_terminated(event or events.ConnectionTerminated(0, None, "the endpoint was closed"))
 
     def go_away(self) -> None:

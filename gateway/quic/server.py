@@ -26,16 +26,18 @@ from cryptography.exceptions import InvalidTag
 from gateway.core.ports import Doors
 from gateway.limits import QUIC_RESETS_PER_S_MAX
 from gateway.quic.admission import Admission, Verdict
-from gateway.quic.connection.base import Connection, reset_token
-from gateway.quic.endpoint import CID_BYTES, Endpoint, random_cid
+from gateway.quic.connection import Connection
+from gateway.quic.connection.ids import CID_BYTES, reset_token
+from gateway.quic.connection.seam import check
+from gateway.quic.endpoint import Endpoint, random_cid
 from gateway.quic.h3.asgi import (
     AsgiApp,
 )
 from gateway.quic.h3.heads import Heads
+from gateway.quic.h3.transport import check_http3
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Peer
 from gateway.quic.refusal import encode_refusal
-from gateway.quic.selftest import connection_class, usable_path
 from gateway.quic.serverpeer import ServerPeer
 from gateway.quic.tls import ServerTls
 from gateway.quic.udp import Address, UdpSocket, bind
@@ -60,8 +62,8 @@ class ServerContext:
         self.doors = doors
         self.options = options
         self.address: tuple[str, int] = ("", 0)
-        self.path, self.path_reason = usable_path(options.path)
-        self._connection_class = connection_class(self.path)
+        check()
+        check_http3()
         self.reset_key = options.reset_key or os.urandom(32)
         self.admission = Admission(options)
         self.heads = Heads()
@@ -71,7 +73,7 @@ class ServerContext:
 
     def connection(self, original_cid: bytes, retry_cid: bytes | None) -> Connection:
         """A new connection's state machine."""
-        return self._connection_class(
+        return Connection(
             configuration=self.tls.configuration(self.options),
             reset_key=self.reset_key,
             original_destination_connection_id=original_cid,
@@ -81,7 +83,7 @@ class ServerContext:
         )
 
     def on_peer_established(self, peer: ServerPeer) -> None:
-        address = peer.quic.get_peer_address()
+        address = peer.quic.address
         if not self.admission.established(peer, address[0] if address else ""):
             peer.close(QuicErrorCode.CONNECTION_REFUSED, Verdict.REFUSE_ADDRESS.value)
 
@@ -100,10 +102,6 @@ class ServerEndpoint(Endpoint):
         context.peers = self.peers
         context.address = (str(udp.address[0]), self.port)
         self.is_draining = False
-        self.path = context.path
-        if context.path_reason:
-            self.counters["path_fallbacks"] += 1
-            logger.warning("QUIC goes the stock way: %s", context.path_reason)
         self._retry = QuicRetryTokenHandler()
         self._resets_left = QUIC_RESETS_PER_S_MAX
         self._resets_since = 0.0
@@ -244,7 +242,7 @@ async def listen(
     """Serve HTTP/3 and WebTransport on a UDP port of the running loop (asyncio or uvloop).
 
     ``sock``: a bound UDP socket to take over instead of binding ``host`` and ``port`` (0: any free
-    one; see ``.port``). Raises ``OSError`` when the address cannot be had.
+    one; see ``.port``). Raises ``OSError`` when the address cannot be had, ``ConfigError`` where aioquic is another than is known.
     """
     udp = UdpSocket(sock if sock is not None else bind(host, port), batches=True, answers=True)
     context = ServerContext(tls, asgi_app, doors, options or QuicOptions())

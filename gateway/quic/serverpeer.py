@@ -19,7 +19,7 @@ from gateway.errors import (
     Overloaded,
     ShuttingDown,
 )
-from gateway.quic.connection.base import Connection
+from gateway.quic.connection import Connection
 from gateway.quic.h3.asgi import SAFE_METHODS, Exchange, Malformed, problem_response, request_scope
 from gateway.quic.h3.heads import RawHeaders
 from gateway.quic.h3.http3 import Http3
@@ -121,14 +121,14 @@ class ServerPeer(Peer):
         return scope["method"] in SAFE_METHODS or scope["path"] in self._server.options.early_data_paths
 
     def _client_address(self) -> tuple[str, int] | None:
-        address = self.quic.get_peer_address()
+        address = self.quic.address
         return (address[0], address[1]) if address else None
 
     def _refuse(self, stream_id: int, error: GatewayError) -> None:
         assert self.h3 is not None
         self.hub.counters["refused"] += 1
         headers, body = problem_response(error)
-        if self.quic.can_send_on(stream_id):
+        if self.quic.streams.can_send_on(stream_id):
             self.h3.send_headers(stream_id, headers)
             self.h3.send_data(stream_id, body, end_stream=True)
         else:
@@ -197,7 +197,7 @@ class ServerPeer(Peer):
             self._refuse(link.session_id, error)
 
     def accept_session(self, link: WebTransportLink) -> None:
-        if self.h3 is None or not self.quic.can_send_on(link.session_id):
+        if self.h3 is None or not self.quic.streams.can_send_on(link.session_id):
             return
         headers = [(b":status", b"200"), (b"sec-webtransport-http3-draft", b"draft02")]
         self.h3.send_headers(link.session_id, headers)

@@ -20,7 +20,7 @@ from aioquic.tls import SessionTicket, load_pem_private_key, load_pem_x509_certi
 
 from gateway import limits
 from gateway.errors import ConfigError
-from gateway.quic.connection import congestion  # noqa: F401  registers the "realtime" controller with aioquic
+from gateway.quic.connection.seam import prepare
 from gateway.quic.options import QuicOptions
 
 DATAGRAM_FRAME_BYTES_MAX = 65_535
@@ -125,6 +125,7 @@ def _load(cert_pem: bytes, key_pem: bytes) -> tuple[list[Any], Any]:
 
 
 def _configuration(options: QuicOptions, *, is_client: bool) -> QuicConfiguration:
+    prepare()
     return QuicConfiguration(
         is_client=is_client,
         alpn_protocols=H3_ALPN,

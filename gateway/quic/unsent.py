@@ -36,7 +36,7 @@ class Unsent:
         """``peer`` asks for something. Raises :class:`TooMany` where it holds too much itself, :class:`Overloaded`
         where it holds some and all together hold too much."""
         quic = peer.quic
-        own = quic.unsent_total() if len(quic._streams) > H3_UNSENT_FEW_STREAMS else 0
+        own = quic.streams.unsent_total() if len(quic.streams.by_number) > H3_UNSENT_FEW_STREAMS else 0
         if own > limits.H3_UNSENT_BYTES_MAX:
             raise TooMany(
                 f"{own} bytes of answers on this connection are not acknowledged, and the bound is "
@@ -46,7 +46,7 @@ class Unsent:
             )
         if self._at_most > limits.H3_UNSENT_ALL_BYTES_MAX:
             self._at_most = self._recount(peers, now)
-            held = quic.unsent_total()
+            held = quic.streams.unsent_total()
             if self._at_most > limits.H3_UNSENT_ALL_BYTES_MAX and held > limits.ANSWER_PIECE_BYTES:
                 raise Overloaded(
                     f"{self._at_most} bytes of answers are not acknowledged by those who asked for them, {held} of them on "
@@ -59,11 +59,11 @@ class Unsent:
         """What is there now. A connection without a session that holds much and takes nothing is closed."""
         total, before, self._progress = 0, self._progress, WeakKeyDictionary()
         for peer in list(peers):
-            held = peer.quic.unsent_total()
+            held = peer.quic.streams.unsent_total()
             total += held
             if held <= limits.ANSWER_PIECE_BYTES or peer.sessions:
                 continue
-            acked = peer.quic.acked_total()
+            acked = peer.quic.streams.acked_total()
             seen, since = before.get(peer, (acked, now))
             if seen != acked:
                 since = now

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp
 
@@ -38,7 +38,6 @@ from gateway.http.recordings import RecordingService, recording_routes
 from gateway.http.server import TcpOptions, TcpServer
 from gateway.limits import UDP_LINGER_S
 from gateway.quic import QuicOptions, ServerTls, listen
-from gateway.quic.options import QuicPath
 from gateway.runtime import logs
 from gateway.runtime.access.clientcerts import grant_of
 from gateway.runtime.access.granted import (
@@ -267,7 +266,6 @@ class Gateway:
         return QuicOptions(
             idle_timeout_s=float(self.settings.idle_timeout_s),
             retry=retry,
-            path=cast(QuicPath, self.settings.quic_path),
             reset_key=reset_key(Path(self.settings.certs)),
             connections_max=self.settings.quic_connections_max,
             connections_per_address_max=self.settings.connections_per_address_max,

@@ -15,8 +15,6 @@ from bench.payload import ReaderAges, messages, records_for
 from tests.quic.conftest import Identity, RecordingSession, make_identity
 from tests.quic.serving import Served, serving, until
 
-PATHS = pytest.mark.parametrize("path", ["fast", "stock"])
-
 
 @pytest.fixture(scope="module")
 def identity() -> Identity:
@@ -58,9 +56,8 @@ def message(number: int) -> bytes:
     return number.to_bytes(4, "big") * 250
 
 
-@PATHS
-async def test_every_datagram_is_handed_on_once_and_acknowledged(identity: Identity, path: Any) -> None:
-    async with serving(identity, path=path) as served, reading(served, 3) as (pool, took, sessions):
+async def test_every_datagram_is_handed_on_once_and_acknowledged(identity: Identity) -> None:
+    async with serving(identity) as served, reading(served, 3) as (pool, took, sessions):
         await until(lambda: len(served.doors.sessions) == 3)
         for number in range(1, 41):
             for session in served.doors.sessions:
@@ -73,9 +70,8 @@ async def test_every_datagram_is_handed_on_once_and_acknowledged(identity: Ident
         assert sum(reader.datagrams for reader in pool.readers) > 100
 
 
-@PATHS
-async def test_stream_data_goes_to_the_session(identity: Identity, path: Any) -> None:
-    async with serving(identity, path=path) as served, reading(served) as (_, took, sessions):
+async def test_stream_data_goes_to_the_session(identity: Identity) -> None:
+    async with serving(identity) as served, reading(served) as (_, took, sessions):
         await until(lambda: len(served.doors.sessions) == 1)
         link = served.doors.sessions[0].link
         for number in range(1, 11):
@@ -86,20 +82,16 @@ async def test_stream_data_goes_to_the_session(identity: Identity, path: Any) ->
         assert len(took[0]) + len(sessions[0].messages) == 10
 
 
-@PATHS
-async def test_a_lone_datagram_is_acknowledged_in_time(identity: Identity, path: Any) -> None:
-    async with serving(identity, path=path) as served, reading(served) as (_, took, sessions):
+async def test_a_lone_datagram_is_acknowledged_in_time(identity: Identity) -> None:
+    async with serving(identity) as served, reading(served) as (_, took, sessions):
         await until(lambda: len(served.doors.sessions) == 1)
         await until(lambda: served.doors.sessions[0].link.send(message(1), 1))
         await until(lambda: served.doors.sessions[0].acked == [1])
         assert took[0] + sessions[0].messages == [message(1)]
 
 
-@PATHS
-async def test_a_missing_packet_is_reported_lost_and_the_rest_acknowledged(
-    identity: Identity, path: Any
-) -> None:
-    async with serving(identity, path=path) as served, reading(served) as (pool, took, sessions):
+async def test_a_missing_packet_is_reported_lost_and_the_rest_acknowledged(identity: Identity) -> None:
+    async with serving(identity) as served, reading(served) as (pool, took, sessions):
         await until(lambda: len(served.doors.sessions) == 1)
         session, reader = served.doors.sessions[0], pool.readers[0]
         drop_packets(reader, every=5)
@@ -130,7 +122,7 @@ def drop_packets(reader: LeanReader, every: int) -> None:
 
 
 async def test_a_change_of_keys_is_followed(identity: Identity) -> None:
-    async with serving(identity, path="stock") as served, reading(served) as (pool, _, _):
+    async with serving(identity) as served, reading(served) as (pool, _, _):
         await until(lambda: len(served.doors.sessions) == 1)
         session = served.doors.sessions[0]
         for number in range(1, 21):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from gateway.client import Publisher, Subscriber
 from gateway.config import Settings
@@ -68,15 +67,11 @@ async def _metric(gateway: Gateway, name: str) -> dict[str, float]:
     return {label: float(value) for label, value in found}
 
 
-async def _assert_path(gateway: Gateway, path: str) -> None:
-    """By the gateway's own metrics: no fallback, and the packets of that path are most of what was sent."""
-    assert "path_fallbacks" not in await _metric(gateway, "mvgateway_quic_events_total")
+async def _assert_path(gateway: Gateway) -> None:
+    """By the gateway's own metrics: our own connections built most of what was sent."""
     sent = await _metric(gateway, "mvgateway_quic_packets_sent_total")
-    if path == "fast":
-        assert sent["fast"] > 0.8 * sent["stock"]
-    else:
-        assert sent["fast"] == 0
-        assert sent["stock"] > 100
+    assert sent["fast"] > 100
+    assert sent["fast"] > 10 * sent["stock"]
     assert (await _metric(gateway, "mvgateway_quic_events_total")).get("faults", 0) == 0
 
 
@@ -172,13 +167,8 @@ async def _publish(page: Page, reader: Subscriber) -> int:
     return frames
 
 
-@pytest.mark.parametrize("path", ["fast", "stock"])
-async def test_a_browser_follows_and_publishes_by_datagrams_on_either_path(
-    path: str, pages: str, tmp_path: Path
-) -> None:
-    settings = Settings(
-        port=0, plain="", store=str(tmp_path / "store"), certs=str(tmp_path / "certs"), quic_path=path
-    )
+async def test_a_browser_follows_and_publishes_by_datagrams(pages: str, tmp_path: Path) -> None:
+    settings = Settings(port=0, plain="", store=str(tmp_path / "store"), certs=str(tmp_path / "certs"))
     gateway = await Gateway.start(settings)
     try:
         url, ca = f"https://127.0.0.1:{gateway.port}", tmp_path / "certs" / "ca.pem"
@@ -198,6 +188,6 @@ async def test_a_browser_follows_and_publishes_by_datagrams_on_either_path(
             assert frames > 0.3 * LAST
             went = await page.evaluate("datagrams.went")
             assert went > 1.5 * LAST, "large frames go out in several datagrams"
-            await _assert_path(gateway, path)
+            await _assert_path(gateway)
     finally:
         await gateway.drain(2.0)

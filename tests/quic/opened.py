@@ -141,6 +141,15 @@ def _frames(plain: bytes) -> tuple[list[str], int, list[bytes]]:
         elif kind in (0x30, 0x31):
             names.append("datagram")
             datagrams.append(content(integer() if kind & 1 else len(plain) - at))
+        elif kind == 0x18:
+            names.append("new_connection_id")
+            integer()
+            integer()
+            content(integer() + 16)
+        elif kind == 0x06:
+            names.append("crypto")
+            integer()
+            content(integer())
         else:
             names.append(_NAMES.get(kind, f"other {kind:#x}"))
             return names, ranges, datagrams

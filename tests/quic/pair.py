@@ -19,6 +19,7 @@ from aioquic.quic.connection import QuicConnection
 
 from gateway.quic.connection import Connection, FateSink
 from gateway.quic.connection.framing import Run
+from gateway.quic.connection.sending import packet_of
 from gateway.quic.options import QuicOptions
 
 CLIENT, SERVER = ("10.0.0.1", 1111), ("10.0.0.2", 4433)
@@ -37,7 +38,7 @@ class Sink(FateSink):
 
 @dataclass(eq=False)
 class End:
-    quic: QuicConnection
+    quic: Any
     addr: tuple[str, int]
     events: list[events.QuicEvent] = field(default_factory=list)
     on_event: Callable[[events.QuicEvent], None] | None = None
@@ -59,8 +60,8 @@ class Pair:
 
     def __init__(
         self,
-        client: QuicConnection,
-        server: Callable[[bytes], QuicConnection],
+        client: Any,
+        server: Callable[[bytes], Any],
         *,
         seed: int = 1,
         loss: float = 0.0,
@@ -86,28 +87,31 @@ class Pair:
     def pump(self) -> None:
         """Take what both ends have to send onto the wire, and their events off them."""
         for end in (self.client, self.server):
-            if end.quic._network_paths:
-                for data, to in self._take_packets(end.quic):
-                    end.packets.append(data)
-                    self._carry(data, end.addr, to)
+            for data, to in self.take_packets(end.quic):
+                end.packets.append(data)
+                self._carry(data, end.addr, to)
             while (event := end.quic.next_event()) is not None:
                 end.events.append(event)
                 if end.on_event is not None:
                     end.on_event(event)
-            if isinstance(end.quic, Connection):
-                for sink, token, acked in end.quic.take_fates():
-                    sink.on_fate(token, acked)
+            for sink, token, acked in end.quic.take_fates():
+                sink.on_fate(token, acked)
 
-    def _take_packets(self, quic: QuicConnection) -> list[tuple[bytes, tuple[str, int]]]:
-        packets = quic.fast_packets(self.now) if isinstance(quic, Connection) else None
-        if packets is None:
-            return quic.datagrams_to_send(self.now)
+    def take_packets(self, quic: Any) -> list[tuple[bytes, tuple[str, int]]]:
+        """What an end sends now, and where to."""
+        if isinstance(quic, QuicConnection):
+            return quic.datagrams_to_send(self.now) if quic.get_peer_address() else []
+        packets = quic.packets(self.now)
         packets = packets.split() if isinstance(packets, Run) else packets
-        return [(packet, quic._network_paths[0].addr) for packet in packets]
+        elsewhere, quic.elsewhere = quic.elsewhere, []
+        return [*((packet, quic.address) for packet in packets), *elsewhere]
 
-    def _give(self, quic: QuicConnection, data: bytes, source: tuple[str, int]) -> None:
-        if not isinstance(quic, Connection) or not quic.receive_short(data, source, self.now):
+    def give(self, quic: Any, data: bytes, source: tuple[str, int]) -> None:
+        """A datagram arrives at an end."""
+        if isinstance(quic, QuicConnection):
             quic.receive_datagram(data, source, self.now)
+        else:
+            quic.receive(data, source, self.now)
 
     def _carry(self, data: bytes, source: tuple[str, int], to: tuple[str, int]) -> None:
         if self.random.random() < self.loss:
@@ -131,7 +135,7 @@ class Pair:
             at, _, to, data, source = heapq.heappop(self._wire)
             self.now = max(self.now, at)
             target = self.client if to[0] == CLIENT[0] else self.server
-            self._give(target.quic, data, source)
+            self.give(target.quic, data, source)
         elif timer is not None and due is not None:
             self.now = max(self.now, timer + 1e-6)
             due.quic.handle_timer(self.now)
@@ -200,6 +204,5 @@ def make_pair(
 def inject(pair: Pair, source: End, frames: bytes) -> None:
     """A packet of these frames arrives at the other end as if ``source`` had made it."""
     target = pair.server if source is pair.client else pair.client
-    quic: Any = source.quic
-    pair._give(target.quic, quic._sealed((frames,)), source.addr)
+    pair.give(target.quic, packet_of(source.quic, frames), source.addr)
     pair.pump()

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from gateway.quic.connection import Connection
-from gateway.quic.connection.fast import ACK_DELAY_S, ACK_EVERY, FastConnection
-from gateway.quic.connection.fastack import ack_alone
-from gateway.quic.connection.fastsend import ACKS_BETWEEN_PINGS
+from gateway.quic.connection.received import ACK_DELAY_S, ACK_EVERY
+from gateway.quic.connection.sending import ACKS_BETWEEN_PINGS, ack_alone
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, Sink, make_pair
+from tests.quic.stock import Stock
 
 
-class AckingAlone(FastConnection):
+class AckingAlone(Connection):
     """Sends what ACKs it can by :func:`ack_alone`, as an endpoint does."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -23,16 +23,16 @@ class AckingAlone(FastConnection):
         self.wanted: list[float] = []
         self.on_ack = self.wanted.append
 
-    def fast_packets(self, now: float) -> list[bytes] | None:
+    def packets(self, now: float) -> list[bytes] | None:
         packet = ack_alone(self, now)
         if packet:
             self.alone += 1
             return [packet]
-        return super().fast_packets(now)
+        return super().packets(now)
 
 
 def opened(identity: Identity, server: type = AckingAlone, **link: float) -> Pair:
-    pair = make_pair(identity, client=FastConnection, server=server, **link)
+    pair = make_pair(identity, client=Connection, server=server, **link)
     pair.connect()
     pair.run_for(1.0)
     return pair
@@ -40,11 +40,11 @@ def opened(identity: Identity, server: type = AckingAlone, **link: float) -> Pai
 
 def publish(pair: Pair, sink: Sink, tokens: range, every_s: float) -> None:
     for token in tokens:
-        assert pair.client.quic.queue_datagram(b"frame %d" % token, sink, token)
+        assert pair.client.quic.queue_datagram(b"frame %d" % token, sink, token) is None
         pair.run_for(every_s)
 
 
-@pytest.mark.parametrize("client", [Connection, FastConnection, AckingAlone])
+@pytest.mark.parametrize("client", [Stock, Connection, AckingAlone])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_every_datagram_is_acknowledged_or_lost_over_a_bad_link(
     identity: Identity, client: type, seed: int
@@ -62,7 +62,7 @@ def test_every_datagram_is_acknowledged_or_lost_over_a_bad_link(
     assert pair.client.terminated() is None
 
 
-@pytest.mark.parametrize("server", [FastConnection, AckingAlone])
+@pytest.mark.parametrize("server", [Connection, AckingAlone])
 def test_acks_come_as_often_and_say_the_same_as_those_of_a_flush(identity: Identity, server: type) -> None:
     pair = opened(identity, server)
     sink, before = Sink(), len(pair.server.packets)
@@ -70,14 +70,14 @@ def test_acks_come_as_often_and_say_the_same_as_those_of_a_flush(identity: Ident
     pair.run_for(0.2)
     assert sink.acked == list(range(120))
     assert 60 <= len(pair.server.packets) - before <= 66
-    assert pair.client.quic._loss._rtt_smoothed == pytest.approx(0.04, abs=0.002)
+    assert pair.client.quic.recovery.rtt_smoothed == pytest.approx(0.04, abs=0.002)
 
 
 def test_now_and_then_an_ack_takes_a_ping_along_so_that_old_ranges_go(identity: Identity) -> None:
     pair = opened(identity)
     sink = Sink()
     publish(pair, sink, range(4 * ACKS_BETWEEN_PINGS), 1 / 30)
-    (block,) = pair.server.quic._space.ack_queue
+    (block,) = pair.server.quic.received.ranges
     assert len(block) <= 2 * ACKS_BETWEEN_PINGS + ACK_EVERY
     assert pair.server.quic.alone >= 3 * ACKS_BETWEEN_PINGS
 
@@ -101,14 +101,14 @@ def test_none_is_built_where_there_is_more_to_say_and_nothing_where_none_is_due(
     pair = opened(identity)
     server: Any = pair.server.quic
     assert ack_alone(server, pair.now) == b""
-    server._space.ack_at = pair.now + 0.01
+    server.received.ack_at = pair.now + 0.01
     assert ack_alone(server, pair.now) == b""
-    server._space.ack_at = pair.now
-    assert server.queue_datagram(b"a notice", Sink(), 1)
+    server.received.ack_at = pair.now
+    assert server.queue_datagram(b"a notice", Sink(), 1) is None
     assert ack_alone(server, pair.now) is None
     before = server.packets_fast
     server.forget_datagrams()
     packet = ack_alone(server, pair.now)
     assert packet
     assert server.packets_fast == before + 1
-    assert server._space.ack_at is None
+    assert server.received.ack_at is None

@@ -14,8 +14,8 @@ from aioquic.buffer import encode_uint_var
 
 from gateway import limits
 from gateway.quic import RequestFailed
-from gateway.quic.connection import FateSink
-from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection import Connection, FateSink
+from gateway.quic.connection.sending import packet_of
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
 
@@ -82,7 +82,7 @@ async def test_a_flood_of_streams_stays_within_the_stream_limit(served: Served) 
         far = served.doors.sessions[0]
         await until(lambda: len(far.streams) >= limits.QUIC_PEER_STREAMS_MAX)
         (server_peer,) = served.endpoint.peers
-        assert len(server_peer.quic._streams) <= 2 * limits.QUIC_PEER_STREAMS_MAX + 16
+        assert len(server_peer.quic.streams.by_number) <= 2 * limits.QUIC_PEER_STREAMS_MAX + 16
 
 
 async def test_random_bytes_on_every_kind_of_stream(served: Served) -> None:
@@ -98,8 +98,8 @@ async def test_random_bytes_on_every_kind_of_stream(served: Served) -> None:
             if rng.random() < 0.3:
                 quic.reset_stream(stream, rng.randrange(1 << 30))
         client.peer.hub.mark(client.peer)
-        for sid in list(quic._streams):
-            if rng.random() < 0.3 and quic._stream_can_receive(sid):
+        for sid in list(quic.streams.by_number):
+            if rng.random() < 0.3 and quic.streams.can_receive(sid):
                 quic.stop_stream(sid, 7)
         client.peer.hub.mark(client.peer)
         with contextlib.suppress(RequestFailed):
@@ -140,14 +140,14 @@ async def test_a_stream_in_countless_pieces_ends_its_connection_and_no_other(ser
         await open_session(other)
         await client.ping()
         quic = client.peer.quic
-        assert isinstance(quic, FastConnection)
+        assert isinstance(quic, Connection)
         for first in range(0, 20_000, 200):
             content = b"".join(
                 b"\x0e" + encode_uint_var(2) + encode_uint_var(2 * n + 1) + b"\x01x"
                 for n in range(first, first + 200)
             )
-            packet = quic._sealed((content,))
-            client.endpoint.udp.send([(packet, quic._network_paths[0].addr)])
+            packet = packet_of(quic, content)
+            client.endpoint.udp.send([(packet, quic.address)])
         async with asyncio.timeout(10):
             await client.wait_closed()
         assert "pieces" in (client.close_reason or "")

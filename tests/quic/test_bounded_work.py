@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from gateway import limits
 from gateway.quic.connection import Connection
-from gateway.quic.connection.fast import FastConnection
 from gateway.quic.connection.ranges import Ranges
+from gateway.quic.connection.sending import packet_of
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, Pair, Sink, make_pair
 
-ENDS = [Connection, FastConnection]
+ENDS = [Connection]
 PACKET_BYTES = 1_150
 PACKETS = 150
 UNEXPECTED_MESSAGE = 10
@@ -169,7 +169,7 @@ def _packed(frames: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _settled(identity: Identity, server: type) -> Pair:
-    pair = make_pair(identity, client=FastConnection, server=server, delay_s=0.001)
+    pair = make_pair(identity, client=Connection, server=server, delay_s=0.001)
     pair.connect()
     pair.run_for(1)
     return pair
@@ -178,12 +178,12 @@ def _settled(identity: Identity, server: type) -> Pair:
 def _take(pair: Pair, source: End, content: bytes) -> int:
     """The other end takes a packet of this content, says what it has to say, and the lines that took."""
     quic: Any = source.quic
-    packet = quic._sealed((content,))
-    quic._peer_cid_available.clear()
+    packet = packet_of(quic, content)
+    quic.peer_ids.spare.clear()
 
     def take() -> None:
-        pair._give(pair.server.quic, packet, source.addr)
-        pair._take_packets(pair.server.quic)
+        pair.give(pair.server.quic, packet, source.addr)
+        pair.take_packets(pair.server.quic)
 
     count = _lines(take)
     pair.now += 0.001
@@ -198,13 +198,13 @@ def test_a_packet_costs_no_more_for_what_came_before_it(
     identity: Identity, server: type, flood: Callable[[], Iterator[bytes]]
 ) -> None:
     pair = _settled(identity, server)
-    pair.server.quic._packet_number += 1_000
+    pair.server.quic.number += 1_000
     costs: list[int] = []
     for content in itertools.islice(_packed(flood()), PACKETS):
         costs.append(_take(pair, pair.client, content))
-        if pair.server.quic._close_event is not None:
+        if pair.server.quic.close_event is not None:
             break
-    event = pair.server.quic._close_event
+    event = pair.server.quic.close_event
     assert (event and event.error_code) in ENDED_BY.get(flood.__name__, {None}), event
     assert max(costs) <= LINES_A_BYTE_MAX * PACKET_BYTES
     assert len(costs) < 20 or max(costs[-10:]) <= 2 * max(costs[:10])
@@ -218,12 +218,12 @@ def test_an_acknowledgement_costs_no_more_for_many_packets_in_flight(
     for flight in (50, 1_500):
         pair = _settled(identity, server)
         quic: Any = pair.server.quic
-        quic._loss._cc.congestion_window = 10_000_000
+        quic.recovery.control.window = 10_000_000
         for n in range(flight):
             quic.queue_datagram(bytes(1_000), Sink(), n)
             pair.now += 0.001
-            pair._take_packets(quic)
-        first = min(quic._loss.spaces[-1].sent_packets)
+            pair.take_packets(quic)
+        first = min(quic.recovery.sent)
         costs[flight] = max(
             _take(pair, pair.client, _frame(0x02, first + 2 * n, 0, 0, 0)) for n in range(1, 20)
         )
@@ -237,11 +237,11 @@ def test_a_stream_may_wait_with_as_many_pieces_as_the_bound_says(identity: Ident
     order = [*range(1, len(data), 2), *range(0, len(data), 2)]
     for at in order:
         inject_one = _frame(0x0E, 2, at, 1, tail=data[at : at + 1])
-        pair._give(pair.server.quic, pair.client.quic._sealed((inject_one,)), pair.client.addr)
+        pair.give(pair.server.quic, packet_of(pair.client.quic, inject_one), pair.client.addr)
     pair.pump()
     came = b"".join(e.data for e in pair.server.events if type(e).__name__ == "StreamDataReceived")
     assert came == data
-    assert pair.server.quic._close_event is None
+    assert pair.server.quic.close_event is None
 
 
 def test_an_ack_of_a_packet_that_was_never_sent_ends_the_connection(identity: Identity) -> None:
@@ -252,9 +252,9 @@ def test_an_ack_of_a_packet_that_was_never_sent_ends_the_connection(identity: Id
         _frame(0x03, 5_000, 0, 0, 0, 0, 0, 0),
         _frame(0x02, 5_000, 0, 0, 0) + _frame(0x0A, 0, 1, tail=b"x"),
     ):
-        pair = _settled(identity, FastConnection)
+        pair = _settled(identity, Connection)
         _take(pair, pair.client, content)
-        event = pair.server.quic._close_event
+        event = pair.server.quic.close_event
         assert event is not None
         assert event.error_code == QuicErrorCode.PROTOCOL_VIOLATION
 
@@ -262,15 +262,15 @@ def test_an_ack_of_a_packet_that_was_never_sent_ends_the_connection(identity: Id
 def test_the_sequence_numbers_of_a_peers_connection_ids_are_not_remembered_for_ever(
     identity: Identity,
 ) -> None:
-    pair = _settled(identity, FastConnection)
+    pair = _settled(identity, Connection)
     quic: Any = pair.server.quic
     for n in range(2_000):
         token = n.to_bytes(16, "big")
-        quic._peer_cid_available.clear()
+        quic.peer_ids.spare.clear()
         content = _frame(0x18, 5 + n, 0, tail=b"\x08" + n.to_bytes(8, "big") + token)
         _take(pair, pair.client, content)
-    assert quic._close_event is None
-    assert len(quic._peer_cid_sequence_numbers) <= limits.QUIC_SEQUENCE_NUMBERS_MAX
+    assert quic.close_event is None
+    assert len(quic.peer_ids._numbers) <= limits.QUIC_SEQUENCE_NUMBERS_MAX
 
 
 _steps = st.lists(st.tuples(st.booleans(), st.integers(0, 60), st.integers(1, 20)), max_size=60)

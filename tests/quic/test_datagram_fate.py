@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway import limits
+from gateway.quic.connection import Refusal
 from tests.quic.conftest import Identity
 from tests.quic.pair import Sink, make_pair
 
@@ -14,7 +15,7 @@ def test_every_datagram_over_a_clean_link_is_acknowledged(identity: Identity) ->
     pair.connect()
     sink = Sink()
     for token in range(8):
-        assert pair.server.quic.queue_datagram(b"%d" % token, sink, token)
+        assert pair.server.quic.queue_datagram(b"%d" % token, sink, token) is None
     pair.run(lambda: len(sink.acked) == 8)
     assert sink.lost == []
     assert pair.client.datagrams() == [b"%d" % n for n in range(8)]
@@ -28,7 +29,7 @@ def test_every_token_ends_exactly_once_on_a_bad_link(identity: Identity, seed: i
     sent = 0
     while sent < 200:
         if pair.server.quic.room_bytes() > 1200:
-            assert pair.server.quic.queue_datagram(sent.to_bytes(4, "big") * 50, sink, sent)
+            assert pair.server.quic.queue_datagram(sent.to_bytes(4, "big") * 50, sink, sent) is None
             sent += 1
         pair.run_for(0.004)
     pair.run(lambda: len(sink.acked) + len(sink.lost) == 200, within_s=60)
@@ -43,9 +44,9 @@ def test_a_datagram_over_the_path_is_refused_and_blocks_nothing(identity: Identi
     pair.connect()
     quic, sink = pair.server.quic, Sink()
     size = quic.datagram_bytes_max()
-    assert not quic.queue_datagram(bytes(size + 1), sink, 1)
-    assert quic.queue_datagram(bytes(size), sink, 2)
-    assert quic.queue_datagram(b"after", sink, 3)
+    assert quic.queue_datagram(bytes(size + 1), sink, 1) is Refusal.TOO_LARGE
+    assert quic.queue_datagram(bytes(size), sink, 2) is None
+    assert quic.queue_datagram(b"after", sink, 3) is None
     pair.run(lambda: sink.acked == [2, 3])
 
 
@@ -56,8 +57,8 @@ def test_the_queue_drops_its_oldest_and_tells_so(identity: Identity) -> None:
     count = limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX // 1000 + 20
     for token in range(count):
         quic.queue_datagram(bytes(1000), sink, token)
-    assert quic.datagram_bytes_queued <= limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
-    assert quic.datagrams_dropped >= 20
+    assert quic.datagrams.size <= limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
+    assert quic.datagrams.dropped >= 20
     pair.run(lambda: len(sink.acked) + len(sink.lost) == count, within_s=60)
     assert sink.lost[:3] == [0, 1, 2]
 
@@ -98,7 +99,7 @@ def test_a_connection_moves_to_a_new_address_in_mid_stream(identity: Identity) -
     pair.move_client()
     pair.client.quic.queue_datagram(b"new", sink, 2)
     pair.run(lambda: sink.acked == [1, 2])
-    assert pair.server.quic.get_peer_address() == pair.client.addr
+    assert pair.server.quic.address == pair.client.addr
     pair.run_for(0.5)
     back = Sink()
     pair.server.quic.queue_datagram(b"back", back, 3)
@@ -109,10 +110,10 @@ def test_a_server_never_sends_more_than_thrice_to_an_unproven_address(identity: 
     pair = make_pair(identity)
     first = pair._wire[0][3]
     pair._wire.clear()
-    pair.server.quic.receive_datagram(first, pair.client.addr, pair.now)
+    pair.give(pair.server.quic, first, pair.client.addr)
     sent = 0
     for _ in range(30):
-        sent += sum(len(d) for d, _ in pair.server.quic.datagrams_to_send(pair.now))
+        sent += sum(len(d) for d, _ in pair.take_packets(pair.server.quic))
         timer = pair.server.quic.get_timer()
         assert timer is not None
         pair.now = timer

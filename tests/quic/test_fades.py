@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aioquic import tls
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.bundle import Burst
 from gateway.limits import QUIC_FADE_S_MAX
+from gateway.quic.connection import Connection
 from gateway.quic.connection.fades import excuse_unanswered
-from gateway.quic.connection.fast import FastConnection
 from gateway.quic.connection.framing import framing_of
 from tests.quic.conftest import Identity, make_identity
 from tests.quic.pair import Pair, Sink, make_pair
@@ -26,7 +25,7 @@ class Game:
 
     def __init__(self, identity: Identity, delay_s: float, seed: int = 1, *, bursts: bool = False) -> None:
         self.pair: Pair = make_pair(
-            identity, client=FastConnection, server=FastConnection, delay_s=delay_s, seed=seed
+            identity, client=Connection, server=Connection, delay_s=delay_s, seed=seed
         )
         self.pair.connect()
         self.pair.run_for(0.3)
@@ -55,16 +54,16 @@ class Game:
         quic: Any = self.pair.server.quic
         if self.bursts:
             framing = framing_of(Burst([(data, ())]), b"", quic.content_bytes_max)
-            if quic.offer_burst(framing, self.sink, self.tick):
+            if quic.offer_burst(framing, self.sink, self.tick) is None:
                 return True
-        return bool(quic.offer_datagram(data, self.sink, self.tick))
+        return quic.offer_datagram(data, self.sink, self.tick) is None
 
     def in_flight(self) -> tuple[int, int]:
         """What is in the table of packets in flight, and what is counted, with what is excused."""
         quic: Any = self.pair.server.quic
-        sent = quic._spaces[tls.Epoch.ONE_RTT].sent_packets.values()
-        listed = sum(packet.sent_bytes for packet in sent if packet.in_flight)
-        return listed, quic._loss._cc.bytes_in_flight + quic.excused_bytes
+        sent = quic.recovery.sent.values()
+        listed = sum(packet.size for packet in sent)
+        return listed, quic.recovery.control.in_flight + quic.excused_bytes
 
 
 @pytest.mark.parametrize("delay_s", [0.0005, 0.025, 0.05])
@@ -135,7 +134,7 @@ def test_no_byte_in_flight_is_counted_twice_or_forgotten(
     excuse_unanswered(game.pair.server.quic, game.pair.now)
     quic: Any = game.pair.server.quic
     assert quic.excused_bytes == 0
-    assert quic._loss._cc.bytes_in_flight >= 0
+    assert quic.recovery.control.in_flight >= 0
 
 
 def test_within_a_probe_time_out_no_more_goes_than_the_window_admits(identity: Identity) -> None:
@@ -145,12 +144,12 @@ def test_within_a_probe_time_out_no_more_goes_than_the_window_admits(identity: I
     game.pair.loss = 1.0
     for _ in range(60):
         while excuse_unanswered(quic, game.pair.now) >= FRAME_BYTES + 100:
-            assert quic.offer_datagram(bytes(FRAME_BYTES), game.sink, 0)
+            assert quic.offer_datagram(bytes(FRAME_BYTES), game.sink, 0) is None
             game.pair.pump()
-            if quic.datagram_bytes_queued:
+            if quic.datagrams.size:
                 break
-        before = game.pair.now - quic._loss.get_probe_timeout()
-        sent = quic._spaces[tls.Epoch.ONE_RTT].sent_packets.values()
-        recent = sum(p.sent_bytes for p in sent if p.in_flight and p.sent_time >= before)
-        assert recent <= quic._loss._cc.congestion_window
+        before = game.pair.now - quic.recovery.probe_timeout()
+        sent = quic.recovery.sent.values()
+        recent = sum(p.size for p in sent if p.sent_at >= before)
+        assert recent <= quic.recovery.control.window
         game.pair.run_for(TICK_S)

@@ -21,10 +21,10 @@ from aioquic.quic.packet import QuicErrorCode
 from gateway import limits
 from gateway.quic import Client, Trust
 from gateway.quic.connection import Connection, FateSink
-from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import make_pair
 from tests.quic.serving import Served, open_session, serving, until
+from tests.quic.stock import Stock
 
 Fields = list[tuple[bytes, bytes]]
 GOOD: Fields = [
@@ -178,7 +178,7 @@ async def test_what_follows_a_malformed_request_on_its_stream_is_not_looked_at(s
         raw = Raw(client)
         stream = raw.ask(REQUESTS["a name has upper case [RFC 9114 4.2]"], end=False)
         for n in range(50):
-            if client.peer.quic.can_send_on(stream):
+            if client.peer.quic.streams.can_send_on(stream):
                 raw.say(b"\x02\x00" * 200, stream=stream, end=n == 49)
                 await asyncio.sleep(0)
         await _only_its_stream_ends(raw, stream, served)
@@ -422,12 +422,12 @@ async def test_a_session_whose_stream_has_malformed_trailers_ends_alone(served: 
 def test_a_transport_parameter_that_is_there_twice_is_refused(identity: Identity, which: int) -> None:
     """RFC 9000 section 7.4."""
 
-    class Twice(Connection):
+    class Twice(Stock):
         def _serialize_transport_parameters(self) -> bytes:
             said = super()._serialize_transport_parameters()
-            return said + (b"\x04\x04\x80\x10\x00\x00" if which == 0 else b"\x1d\x00")
+            return said + (b"\x04\x04\x80\x10\x00\x00" if which == 0 else b"\x1d\x00" * 2)
 
-    pair = make_pair(identity, client=Twice, server=FastConnection)
+    pair = make_pair(identity, client=Twice, server=Connection)
     pair.run(lambda: pair.client.terminated() is not None)
     ended = pair.client.terminated()
     assert ended is not None

@@ -67,7 +67,9 @@ async def test_an_upload_that_is_not_read_is_held_at_the_stream_window(served: S
 
     async with await served.connect() as client:
         unread = asyncio.create_task(client.request("POST", "/unread", body=body(), timeout_s=30))
-        await until(lambda: any(peer.quic.held_bytes > 0 for peer in served.endpoint.peers) or unread.done())
+        await until(
+            lambda: any(peer.quic.streams.held_bytes > 0 for peer in served.endpoint.peers) or unread.done()
+        )
         assert (await unread).status == 404
         reading = asyncio.create_task(client.request("POST", "/slow", body=body(), timeout_s=30))
         await reading
@@ -82,7 +84,7 @@ async def test_a_response_waits_for_a_reader_that_does_not_read(served: Served) 
         await until(lambda: served.app.read >= window // 2)
         for _ in range(20):
             await client.ping()
-        assert client.peer.quic.held_bytes <= window
+        assert client.peer.quic.streams.held_bytes <= window
         assert served.app.read <= window + limits.H3_SEND_BUFFER_BYTES_MAX + 2 * piece
         assert len(await response.read()) == 400 * 65536
         again = await client.request("GET", "/hello")
@@ -144,7 +146,7 @@ async def test_an_oversized_field_section_is_answered_431_and_the_connection_goe
         response = await client.request("GET", "/hello", [(b"x-large", b"v" * just)])
         assert response.status == 200
         (peer,) = served.endpoint.peers
-        await until(lambda: len(peer.quic._streams) < 14)
+        await until(lambda: len(peer.quic.streams.by_number) < 14)
         assert not peer.h3._refused or len(peer.h3._refused) < 3
         assert not waiting.done()
         assert served.doors.sessions[0].closed == 0
@@ -277,9 +279,7 @@ async def test_a_client_of_a_killed_server_learns_at_once_that_it_is_gone(identi
     )
     port = first.port
     client = await Served(first, App(), RecordingDoors(), identity).connect()
-    await until(
-        lambda: client.peer.quic._handshake_confirmed
-    )  # before it, only long headers would be sent again
+    await until(lambda: client.peer.quic.is_taken_over)  # before it, only long headers would be sent again
     first._end_reading()
     first.udp.close()
     first.is_closed = True

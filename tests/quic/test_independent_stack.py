@@ -17,7 +17,7 @@ from aioquic.tls import CipherSuite
 
 from gateway.core.bundle import Burst
 from gateway.quic import QuicOptions
-from gateway.quic.connection.fast import FastConnection
+from gateway.quic.connection import Connection
 from gateway.quic.connection.framing import Framing, Run
 from tests.quic.conftest import Identity
 from tests.quic.opened import AES_128, AES_256, CHACHA20, Opener, log_secret
@@ -58,7 +58,7 @@ class Talk:
         suites = {"cipher_suites": [CipherSuite(cipher)], "secrets_log_file": self.log}
         self.now = 50.0
         self.foreign = qh3_connection.QuicConnection(configuration=theirs)
-        self.ours = FastConnection(
+        self.ours = Connection(
             configuration=dataclasses.replace(identity.server().configuration(options), **suites),
             original_destination_connection_id=self.foreign.original_destination_connection_id,
         )
@@ -84,18 +84,16 @@ class Talk:
             if self.lose_each and self._count_here % self.lose_each == 0:
                 self.lost_here += 1
                 continue
-            if not ours.receive_short(data, CLIENT, now):
-                ours.receive_datagram(data, CLIENT, now)
+            ours.receive(data, CLIENT, now)
         for quic in (ours, foreign):
             timer = quic.get_timer()
             if timer is not None and timer <= now:
                 quic.handle_timer(now)
         self._take_events()
-        packets = ours.fast_packets(now) if ours._network_paths else []
-        if packets is None:
-            packets = [data for data, _ in ours.datagrams_to_send(now)]
-        else:
-            packets = packets.split() if isinstance(packets, Run) else packets
+        is_ours = ours.is_taken_over
+        packets = ours.packets(now)
+        packets = packets.split() if isinstance(packets, Run) else packets
+        if is_ours:
             self.built += packets
         self._there.append(packets)
         self._here.append([data for data, _ in foreign.datagrams_to_send(now=now)])
@@ -121,9 +119,9 @@ class Talk:
     def until_settled(self) -> None:
         for _ in range(1_000):
             self.tick()
-            if self.ours.is_established and self.ours._space is not None:
+            if self.ours.is_established and self.ours.is_taken_over:
                 break
-        assert self.ours._space is not None
+        assert self.ours.is_taken_over
         self.ticks(100)
         self._dropped_before = self._dropped()
 
@@ -161,14 +159,14 @@ def test_both_readers_take_every_kind_of_packet(identity: Identity, cipher: int)
         nonlocal token
         for _ in range(count):
             expected.append(token.to_bytes(4, "big") + bytes(size - 4))
-            assert ours.queue_datagram(expected[-1], talk.sink, token)
+            assert ours.queue_datagram(expected[-1], talk.sink, token) is None
             token += 1
 
     def burst(count: int, size: int) -> None:
         nonlocal token
         messages = [(token + n).to_bytes(4, "big") + bytes(size - 5) for n in range(count)]
         framing = Framing(Burst([(message, ()) for message in messages]), b"\x07", ours.content_bytes_max)
-        assert ours.offer_burst(framing, talk.sink, token)
+        assert ours.offer_burst(framing, talk.sink, token) is None
         expected.extend(framing.payloads())
         token += count
 
@@ -245,8 +243,8 @@ def test_keys_are_updated_with_a_foreign_peer_in_mid_stream(
         if n == 40:
             (talk.ours if who == "ours" else talk.foreign).request_key_update()
         one = Framing(Burst([(b"down%d" % n, ())]), b"", talk.ours.content_bytes_max)
-        if n % 2 or not talk.ours.offer_burst(one, talk.sink, n):
-            assert talk.ours.queue_datagram(b"down%d" % n, talk.sink, n)
+        if n % 2 or talk.ours.offer_burst(one, talk.sink, n) is not None:
+            assert talk.ours.queue_datagram(b"down%d" % n, talk.sink, n) is None
         talk.foreign.send_datagram_frame(b"up%d" % n)
         talk.ticks(3)
     talk.ticks(200)

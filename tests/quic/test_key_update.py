@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aioquic.tls import Epoch
 
 from gateway.quic.connection import Connection
-from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, Pair, Sink, make_pair
+from tests.quic.stock import Stock
 
-ENDS = [Connection, FastConnection]
-PAIRINGS = [(client, server) for client in ENDS for server in ENDS]
+ENDS = [Connection]
+PAIRINGS = [(Connection, Connection)]
 COUNT = 80
 
 
 def _keys(end: End) -> Any:
-    return end.quic._cryptos[Epoch.ONE_RTT]
+    return end.quic.keys
 
 
 def _up(identity: Identity, client: type, server: type, **link: float) -> Pair:
@@ -36,7 +35,7 @@ def _both_ways(pair: Pair, updates: dict[int, list[End]]) -> None:
         for end in updates.get(n, []):
             end.quic.request_key_update()
         for end, stream in streams.items():
-            assert end.quic.queue_datagram(b"%d-" % n * 60, sink, n)
+            assert end.quic.queue_datagram(b"%d-" % n * 60, sink, n) is None
             end.quic.send_stream_data(stream, b"%d." % n, end_stream=n == COUNT - 1)
         pair.run_for(0.005)
     pair.run_for(2.0)
@@ -59,10 +58,10 @@ def test_packets_overtaken_by_a_key_update_are_still_read(
 ) -> None:
     pair = _up(identity, client, server, jitter_s=0.03, duplicates=0.1, seed=5)
     ends = {"client": [pair.client], "server": [pair.server], "both": [pair.client, pair.server]}[who]
-    phases = [_keys(end).recv.key_phase for end in (pair.client, pair.server)]
+    phases = [_keys(end).phase for end in (pair.client, pair.server)]
     _both_ways(pair, {30: ends})
     _assert_all_came(pair)
-    assert [_keys(end).recv.key_phase for end in (pair.client, pair.server)] == [1 - p for p in phases]
+    assert [_keys(end).phase for end in (pair.client, pair.server)] == [1 - p for p in phases]
 
 
 @pytest.mark.parametrize(("client", "server"), PAIRINGS)
@@ -70,7 +69,7 @@ def test_keys_are_updated_again_and_again(identity: Identity, client: type, serv
     pair = _up(identity, client, server, delay_s=0.002, jitter_s=0.003, seed=6)
     _both_ways(pair, {n: [(pair.client, pair.server)[n // 10 % 2]] for n in range(10, COUNT, 10)})
     _assert_all_came(pair)
-    assert _keys(pair.client).recv.key_phase == _keys(pair.server).recv.key_phase == 1
+    assert _keys(pair.client).phase == _keys(pair.server).phase == 1
 
 
 @pytest.mark.parametrize("server", ENDS)
@@ -84,45 +83,59 @@ def test_old_keys_are_let_go_three_probe_timeouts_after_the_new_ones_came(
     pair.client.quic.queue_datagram(b"late", sink, 0)
     pair.pump()
     assert late
-    _keys(pair.client)._probe_timeout = lambda: 0.05
     pair.client.quic.request_key_update()
     for n in range(3):
         pair.client.quic.queue_datagram(b"new%d" % n, sink, n)
         pair.run_for(0.04)
     assert _keys(pair.server).old is not None
-    pair.run_for(3 * to._loss.get_probe_timeout())
-    pair._give(to, late[0], pair.client.addr)
+    pair.run_for(3 * to.recovery.probe_timeout() + 0.01)
+    pair.give(to, late[0], pair.client.addr)
     assert _keys(pair.server).old is None
     pair.run_for(0.5)
     assert b"late" not in pair.server.datagrams()
     assert pair.server.terminated() is None
 
 
-def test_the_short_way_is_taken_again_once_the_old_keys_are_gone(identity: Identity) -> None:
-    pair = _up(identity, FastConnection, FastConnection)
+def test_packets_are_read_in_line_again_once_the_old_keys_are_gone(identity: Identity) -> None:
+    pair = _up(identity, Connection, Connection)
     _both_ways(pair, {10: [pair.client]})
     server: Any = pair.server.quic
-    assert server._route_in is not None
-    stock = []
-    server.receive_datagram = lambda *args: stock.append(args)
     for n in range(5):
         pair.client.quic.queue_datagram(b"x%d" % n, Sink(), n)
         pair.run_for(0.1)
     assert pair.server.datagrams()[-5:] == [b"x%d" % n for n in range(5)]
-    assert not stock
+    assert server._route is not None
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+@pytest.mark.parametrize(("client", "server"), [(Stock, Connection), (Connection, Stock)])
+def test_an_end_of_another_kind_updates_and_follows(
+    identity: Identity, client: type, server: type, who: str
+) -> None:
+    pair = _up(identity, client, server, delay_s=0.002)
+    getattr(pair, who).quic.request_key_update()
+    sinks = {pair.client: Sink(), pair.server: Sink()}
+    for n in range(40):
+        for end, sink in sinks.items():
+            assert end.quic.queue_datagram(b"%d" % n, sink, n) is None
+        pair.run_for(0.01)
+    pair.run_for(1.0)
+    for sink in sinks.values():
+        assert set(range(10, 40)) <= set(sink.acked)
+    assert [_keys(end).phase for end in sinks] == [1, 1]
 
 
 def test_forged_packets_of_the_other_phase_change_no_keys(identity: Identity) -> None:
-    pair = _up(identity, FastConnection, FastConnection)
+    pair = _up(identity, Connection, Connection)
     pair.client.quic.queue_datagram(b"real", Sink(), 1)
-    before = _keys(pair.server).recv.key_phase
+    before = _keys(pair.server).phase
     server: Any = pair.server.quic
     pair.pump()
     packet = bytearray(pair.client.packets[-1])
     for flip in (0x04, 0x14, 0x1C):
         forged = bytes([packet[0] ^ flip, *packet[1:]])
-        pair._give(server, forged, pair.client.addr)
-    assert _keys(pair.server).recv.key_phase == before
+        pair.give(server, forged, pair.client.addr)
+    assert _keys(pair.server).phase == before
     assert _keys(pair.server).old is None
     pair.run_for(0.1)
     assert pair.server.datagrams() == [b"real"]
@@ -137,9 +150,9 @@ def test_keys_are_renewed_by_themselves_before_they_have_protected_too_much(
     ends = (pair.client, pair.server)
     assert all(end.quic._renew_at <= 1 << 22 for end in ends)
     for end in ends:
-        end.quic._renew_at = end.quic._packet_number + 20
+        end.quic._renew_at = end.quic.number + 20
     _both_ways(pair, {})
     _assert_all_came(pair)
     renewed = [end.quic._renew_at > 1 << 22 for end in ends]
     assert any(renewed), "whoever comes first changes the keys of both"
-    assert _keys(pair.client).recv.key_phase == _keys(pair.server).recv.key_phase
+    assert _keys(pair.client).phase == _keys(pair.server).phase

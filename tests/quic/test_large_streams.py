@@ -16,11 +16,11 @@ from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode
 
 from gateway.quic.connection import Connection
-from gateway.quic.connection.fast import FastConnection
 from tests.quic.conftest import Identity
 from tests.quic.pair import End, Pair, Sink, inject, make_pair
+from tests.quic.stock import Stock
 
-ENDS = [Connection, FastConnection]
+ENDS = [Stock, Connection]
 KEYFRAME_BYTES = 186_000
 KIB = 1_024
 
@@ -106,7 +106,7 @@ class Chaos:
     def play(self, rounds: int) -> None:
         for _ in range(rounds):
             for end in self.said:
-                if end.quic.can_open_uni_stream():
+                if end.quic.streams.can_open_uni():
                     self._one(end)
             self.pair.run_for(self.rng.random() * 0.02)
 
@@ -128,10 +128,14 @@ class Chaos:
 
     def _give_up(self, end: End, stream: int, *, by_reader: bool) -> None:
         reader = self.other(end).quic
-        if not by_reader and not end.quic.send_is_over(stream):
+        if not by_reader and not end.quic.streams.send_is_over(stream):
             self.given_up.add(stream)
             end.quic.reset_stream(stream, 5)
-        elif by_reader and stream in reader._streams and not reader._streams[stream].receiver.is_finished:
+        elif (
+            by_reader
+            and stream in reader.streams.by_number
+            and not reader.streams.by_number[stream].recv.is_over
+        ):
             self.given_up.add(stream)
             reader.abandon_receiving(stream, 9)
 
@@ -152,9 +156,7 @@ class Chaos:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize(
-    ("client", "server"), [(Connection, FastConnection), (FastConnection, FastConnection)]
-)
+@pytest.mark.parametrize(("client", "server"), [(Stock, Connection), (Connection, Connection)])
 def test_hundreds_of_streams_given_up_or_not_all_end_over_any_link(
     identity: Identity, client: type, server: type, seed: int
 ) -> None:
@@ -168,7 +170,9 @@ def test_hundreds_of_streams_given_up_or_not_all_end_over_any_link(
     pair.run(chaos.is_over, within_s=120)
     chaos.check()
     pair.loss = 0.0
-    pair.run(lambda: not pair.client.quic._streams and not pair.server.quic._streams, within_s=10)
+    pair.run(
+        lambda: not pair.client.quic.streams.by_number and not pair.server.quic.streams.by_number, within_s=10
+    )
 
 
 # -- frames that name a stream ---------------------------------------------------------------
@@ -204,7 +208,7 @@ def test_a_frame_about_a_stream_in_any_state_does_what_it_says_and_no_more(
     identity: Identity, frame: str, owner: str, direction: str, state: str
 ) -> None:
     pair = _connected(
-        make_pair(identity, client=FastConnection, server=FastConnection, window=64 * KIB, delay_s=0.01)
+        make_pair(identity, client=Connection, server=Connection, window=64 * KIB, delay_s=0.01)
     )
     ours, theirs = pair.server, pair.client
     source, target = (ours, theirs) if owner == "ours" else (theirs, ours)
@@ -221,11 +225,11 @@ def test_a_frame_about_a_stream_in_any_state_does_what_it_says_and_no_more(
             if not one_way:
                 target.quic.send_stream_data(stream, b"", end_stream=True)
             pair.run_for(1.0)
-            assert stream not in ours.quic._streams
-    sent = theirs.quic._streams.get(stream)
-    inject(pair, theirs, FRAMES[frame](stream, sent.sender.highest_offset if sent else 0))
+            assert stream not in ours.quic.streams.by_number
+    sent = theirs.quic.streams.by_number.get(stream)
+    inject(pair, theirs, FRAMES[frame](stream, sent.send.highest if sent else 0))
     error = _expected(frame, owner, direction, state)
-    event = ours.quic._close_event
+    event = ours.quic.close_event
     if frame == "STREAM" and owner == "theirs" and state != "not open":
         assert event is None, "the same byte again" if state != "under way" else "a byte of it"
         return

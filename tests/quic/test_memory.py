@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import gc
-import sys
 import tracemalloc
-from collections import deque
 
 import pytest
 from aioquic import tls
+from aioquic.buffer import encode_uint_var
 from aioquic.quic import events
-from aioquic.quic.connection import MAX_LOCAL_CHALLENGES
 from aioquic.quic.packet import QuicErrorCode
 
 from gateway.quic.connection import Connection
-from gateway.quic.connection.fast import FastConnection
-from gateway.quic.connection.trim import Challenges, OwnChallenges
 from tests.quic.conftest import Identity
-from tests.quic.pair import End, make_pair
+from tests.quic.pair import End, inject, make_pair
+from tests.quic.stock import Stock
 
 COUNT = 10
 KEY_UPDATE = b"\x18\x00\x00\x01\x00"
@@ -44,28 +41,28 @@ def _held_bytes(identity: Identity, server: type) -> float:
 
 
 def test_an_idle_connection_holds_less_than_a_third_of_aioquics(identity: Identity) -> None:
-    _held_bytes(identity, Connection)
-    assert 3 * _held_bytes(identity, FastConnection) < _held_bytes(identity, Connection)
+    _held_bytes(identity, Stock)
+    assert 3 * _held_bytes(identity, Connection) < _held_bytes(identity, Stock)
 
 
 def test_packets_of_the_handshake_that_come_late_do_no_harm(identity: Identity) -> None:
-    pair = make_pair(identity, client=FastConnection, server=FastConnection)
+    pair = make_pair(identity, client=Connection, server=Connection)
     pair.connect()
     pair.run_for(1)
     for end, other in ((pair.client, pair.server), (pair.server, pair.client)):
         for packet in other.packets[:6]:
-            end.quic.receive_datagram(packet, other.addr, pair.now)
+            pair.give(end.quic, packet, other.addr)
     pair.run_for(1)
     assert pair.server.terminated() is None
     assert pair.client.terminated() is None
 
 
-@pytest.mark.parametrize("server", [Connection, FastConnection])
+@pytest.mark.parametrize("server", [Stock, Connection])
 def test_a_tls_message_after_the_handshake_ends_the_connection(identity: Identity, server: type) -> None:
     pair = make_pair(identity, server=server)
     pair.connect()
     pair.run_for(0.5)
-    pair.client.quic._crypto_streams[tls.Epoch.ONE_RTT].sender.write(KEY_UPDATE)
+    inject(pair, pair.client, b"\x06" + b"\x00" + encode_uint_var(len(KEY_UPDATE)) + KEY_UPDATE)
     pair.run(lambda: pair.client.terminated() is not None)
     event = pair.client.terminated()
     assert event is not None
@@ -73,7 +70,7 @@ def test_a_tls_message_after_the_handshake_ends_the_connection(identity: Identit
 
 
 def test_a_trimmed_connection_still_changes_its_keys_and_opens_streams(identity: Identity) -> None:
-    pair = make_pair(identity, client=FastConnection, server=FastConnection)
+    pair = make_pair(identity, client=Connection, server=Connection)
     pair.connect()
     pair.run_for(0.5)
     for end, other in ((pair.client, pair.server), (pair.server, pair.client)):
@@ -92,13 +89,3 @@ def _stream_data(end: End) -> list[tuple[int, bytes, bool]]:
         for event in end.events
         if isinstance(event, events.StreamDataReceived)
     ]
-
-
-def test_challenges_are_kept_as_aioquic_keeps_them_in_less_room() -> None:
-    theirs, ours = deque[bytes](maxlen=MAX_LOCAL_CHALLENGES), OwnChallenges()
-    for n in range(3 * MAX_LOCAL_CHALLENGES):
-        for each in (theirs, ours):
-            each.append(bytes([n]))
-        assert list(theirs) == list(ours)
-    assert Challenges(ours).popleft() == theirs.popleft()
-    assert sys.getsizeof(Challenges()) * 5 < sys.getsizeof(deque())

@@ -9,12 +9,12 @@ import pytest
 
 from gateway.core.bundle import Burst
 from gateway.quic.connection import Connection
-from gateway.quic.connection.fast import FastConnection
 from gateway.quic.connection.framing import Framing
 from tests.quic.conftest import Identity
 from tests.quic.pair import CLIENT, SERVER, Pair, Sink, make_pair
+from tests.quic.stock import Stock
 
-ENDS = [Connection, FastConnection]
+ENDS = [Stock, Connection]
 PAIRINGS = [(client, server) for client in ENDS for server in ENDS]
 SPOOFED = ("10.66.6.6", 666)
 
@@ -29,7 +29,7 @@ def _up(identity: Identity, client: type, server: type, **link: float) -> Pair:
 def _watch_addresses(pair: Pair) -> dict[Any, Counter[str]]:
     """Bytes that went to and came from each address of the client's side, as the server sees it."""
     seen: dict[Any, Counter[str]] = {}
-    carry, give = pair._carry, pair._give
+    carry, give = pair._carry, pair.give
 
     def watching_carry(data: bytes, source: Any, to: Any) -> None:
         if source == SERVER:
@@ -43,7 +43,7 @@ def _watch_addresses(pair: Pair) -> dict[Any, Counter[str]]:
             seen.setdefault(source, Counter())["received"] += len(data)
         give(quic, data, source)
 
-    pair._carry, pair._give = watching_carry, watching_give  # type: ignore[method-assign]
+    pair._carry, pair.give = watching_carry, watching_give  # type: ignore[method-assign]
     return seen
 
 
@@ -51,9 +51,9 @@ def _send(quic: Any, data: bytes, sink: Sink, token: int) -> None:
     """A datagram; every other one as a burst, where the connection takes one now."""
     if token % 2 and quic.content_bytes_max:
         framing = Framing(Burst([(data, ())]), b"", quic.content_bytes_max)
-        if quic.offer_burst(framing, sink, token):
+        if quic.offer_burst(framing, sink, token) is None:
             return
-    assert quic.queue_datagram(data, sink, token)
+    assert quic.queue_datagram(data, sink, token) is None
 
 
 def _both_ways(pair: Pair, count: int, at: dict[int, Any], size: int = 200) -> tuple[Sink, Sink]:
@@ -78,7 +78,7 @@ def test_datagrams_flow_on_both_ways_when_the_client_moves(
     identity: Identity, client: type, server: type, how: str
 ) -> None:
     pair = _up(identity, client, server, jitter_s=0.004, seed=2)
-    cids = (pair.client.quic._peer_cid.cid, pair.server.quic._peer_cid.cid)
+    cids = (pair.client.quic.peer_ids.current.cid, pair.server.quic.peer_ids.current.cid)
 
     def move() -> None:
         if how == "deliberate":
@@ -88,11 +88,11 @@ def test_datagrams_flow_on_both_ways_when_the_client_moves(
     up, down = _both_ways(pair, 80, {25: move})
     (old, new) = (CLIENT, pair.client.addr)
     assert old != new
-    assert pair.server.quic.get_peer_address() == new
-    assert pair.server.quic._network_paths[0].is_validated
-    assert (how == "deliberate") == (pair.client.quic._peer_cid.cid != cids[0])
+    assert pair.server.quic.address == new
+    assert pair.server.quic.paths.active.is_proved
+    assert (how == "deliberate") == (pair.client.quic.peer_ids.current.cid != cids[0])
     if how == "deliberate":
-        assert pair.server.quic._peer_cid.cid != cids[1], (
+        assert pair.server.quic.peer_ids.current.cid != cids[1], (
             "no connection ID is seen on two paths (RFC 9000 section 9.5)"
         )
     for end, sink in ((pair.server, up), (pair.client, down)):
@@ -112,11 +112,11 @@ def test_a_client_moves_again_and_again(identity: Identity, client: type, server
 
     moves = {n: (deliberate if n % 20 else pair.move_client) for n in range(10, 100, 10)}
     _both_ways(pair, 110, moves)
-    assert pair.server.quic.get_peer_address() == pair.client.addr
+    assert pair.server.quic.address == pair.client.addr
     for end in (pair.client, pair.server):
         assert _numbers(end.datagrams()) == list(range(110))
-        assert len(end.quic._network_paths) <= 8
-        assert len(end.quic._host_cids) <= 8
+        assert len(end.quic.paths) <= 8
+        assert len(end.quic.our_ids.known) <= 8
 
 
 @pytest.mark.parametrize(("client", "server"), PAIRINGS)
@@ -130,8 +130,8 @@ def test_a_move_over_a_bad_link_comes_to_its_end(
     pair.loss = 0.0
     pair.run(lambda: len(up.acked + up.lost) == len(down.acked + down.lost) == 80, within_s=60)
     more_up, more_down = _both_ways(pair, 20, {})
-    assert pair.server.quic.get_peer_address() == pair.client.addr
-    assert pair.server.quic._network_paths[0].is_validated
+    assert pair.server.quic.address == pair.client.addr
+    assert pair.server.quic.paths.active.is_proved
     assert len(more_up.acked) == len(more_down.acked) == 20
     for sink in (up, down):
         assert sorted(sink.acked + sink.lost) == list(range(80))
@@ -142,7 +142,7 @@ def test_a_move_over_a_bad_link_comes_to_its_end(
 def test_a_new_address_gets_no_more_than_thrice_what_came_from_it_until_it_is_proved(
     identity: Identity, server: type, how: str
 ) -> None:
-    pair = _up(identity, Connection, server)
+    pair = _up(identity, Stock, server)
     seen = _watch_addresses(pair)
     quic, sink = pair.server.quic, Sink()
     if how == "deliberate":
@@ -153,10 +153,10 @@ def test_a_new_address_gets_no_more_than_thrice_what_came_from_it_until_it_is_pr
         quic.queue_datagram(bytes(1000), sink, 100 + n)
     pair.pump()
     tried = 0
-    while not quic._network_paths[0].is_validated or quic._network_paths[0].addr != pair.client.addr:
+    while not quic.paths.active.is_proved or quic.address != pair.client.addr:
         assert pair.step()
         for addr, bytes_ in seen.items():
-            proved = [path.addr for path in quic._network_paths if path.is_validated]
+            proved = [path.address for path in quic.paths if path.is_proved]
             if addr not in proved:
                 tried += 1
                 assert bytes_["sent"] <= 3 * bytes_["received"], addr
@@ -174,19 +174,19 @@ def test_a_packet_sent_again_from_a_forged_address_moves_nobody_for_long(
     quic, sink, up = pair.server.quic, Sink(), Sink()
     pair.client.quic.queue_datagram(b"stolen", up, 0)
     pair.pump()
-    pair._give(quic, pair.client.packets[-1], SPOOFED)
+    pair.give(quic, pair.client.packets[-1], SPOOFED)
     for n in range(60):
         quic.queue_datagram(bytes(1000), sink, n)
         pair.client.quic.queue_datagram(b"mine%d" % n, up, 1 + n)
         pair.run_for(0.02)
-        if SPOOFED not in [path.addr for path in quic._network_paths if path.is_validated]:
+        if SPOOFED not in [path.address for path in quic.paths if path.is_proved]:
             assert seen[SPOOFED]["sent"] <= 3 * seen[SPOOFED]["received"]
     pair.run_for(5.0)
-    assert quic.get_peer_address() == pair.client.addr
+    assert quic.address == pair.client.addr
     assert sorted(up.acked) == list(range(61))
     assert sorted(sink.acked + sink.lost) == list(range(60))
     assert set(range(30, 60)) <= set(sink.acked)
-    assert [path.addr for path in quic._network_paths if path.is_validated][:1] == [CLIENT]
+    assert [path.address for path in quic.paths if path.is_proved][:1] == [CLIENT]
 
 
 @pytest.mark.parametrize("server", ENDS)
@@ -199,12 +199,10 @@ def test_a_handshake_from_a_forged_address_gets_no_more_than_thrice_what_came(
     pair._wire.clear()
     quic = pair.server.quic
     for data in packets:
-        pair._give(quic, data, pair.client.addr)
+        pair.give(quic, data, pair.client.addr)
     sent = 0
     while not quic.is_ended:
-        fast = quic.fast_packets(pair.now)
-        assert fast is None, "the short way is not open before the handshake is confirmed"
-        sent += sum(len(data) for data, _ in quic.datagrams_to_send(pair.now))
+        sent += sum(len(data) for data, _ in pair.take_packets(quic))
         assert sent <= 3 * len(hello)
         timer = quic.get_timer()
         assert timer is not None

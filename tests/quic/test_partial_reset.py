@@ -10,21 +10,24 @@ import pytest
 from aioquic.buffer import encode_uint_var
 from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode
+from aioquic.tls import ExtensionType
 
 from gateway.quic.connection import Connection
-from gateway.quic.connection.fast import FastConnection
-from gateway.quic.connection.partial import PARAMETERS, RESET_STREAM_AT
+from gateway.quic.connection.frames import RESET_STREAM_AT
+from gateway.quic.connection.seam import PARTIAL_RESETS
+from gateway.quic.connection.sending import packet_of
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, inject, make_pair
 from tests.quic.serving import open_session, serving, until
 
-ENDS = [Connection, FastConnection]
+ENDS = [Connection]
+PARAMETERS = ExtensionType.QUIC_TRANSPORT_PARAMETERS
 DATA = random.Random(4).randbytes(3_000)
 PIECE = 500
 
 
 def _settled(identity: Identity, server: type) -> Pair:
-    pair = make_pair(identity, client=FastConnection, server=server, delay_s=0.001)
+    pair = make_pair(identity, client=Connection, server=server, delay_s=0.001)
     pair.connect()
     pair.run_for(1)
     return pair
@@ -67,10 +70,10 @@ def test_the_reliable_bytes_come_and_then_the_reset_whatever_the_order(
     assert data == DATA[: len(data)]
     assert len(data) >= reliable
     assert errors == ([7] if not ended else [])
-    assert pair.server.quic._local_max_data.used == 3_000
-    assert pair.server.quic._close_event is None
+    assert pair.server.quic.streams.data.used == 3_000
+    assert pair.server.quic.close_event is None
     pair.run_for(0.1)
-    assert 2 not in pair.server.quic._streams, "it is over, and another may be opened"
+    assert 2 not in pair.server.quic.streams.by_number, "it is over, and another may be opened"
 
 
 @pytest.mark.parametrize("server", ENDS)
@@ -116,7 +119,7 @@ def test_a_reset_that_makes_no_sense_ends_the_connection(identity: Identity, ser
     frames, code = BROKEN[name]
     for frame in frames:
         inject(pair, pair.client, frame)
-    event = pair.server.quic._close_event
+    event = pair.server.quic.close_event
     assert event is not None
     assert event.error_code == code
 
@@ -130,22 +133,22 @@ def test_a_reset_of_a_stream_that_is_over_changes_nothing(identity: Identity, se
     pair.run_for(0.1)
     inject(pair, pair.client, _reset(3_000, 50))
     assert _came(pair) == (DATA, [], True)
-    assert pair.server.quic._close_event is None
+    assert pair.server.quic.close_event is None
 
 
 def test_both_ends_say_that_they_understand_it(identity: Identity) -> None:
     heard: list[bytes] = []
 
-    class Hearing(FastConnection):
-        def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
-            heard.append(data)
-            super()._parse_transport_parameters(data, from_session_ticket)
+    class Hearing(Connection):
+        def _learn_early(self, handshake: Any) -> None:
+            heard.extend(data for kind, data in handshake.tls.received_extensions if kind == PARAMETERS)
+            super()._learn_early(handshake)
 
     pair = make_pair(identity, client=Hearing, server=Hearing)
     pair.connect()
-    assert len(heard) == 2
+    assert len(heard) >= 2
     for data in heard:
-        for number in PARAMETERS:
+        for number in PARTIAL_RESETS:
             assert encode_uint_var(number) + b"\0" in data
 
 
@@ -161,7 +164,7 @@ async def test_a_sessions_stream_that_is_given_up_but_for_its_head_is_told_of(id
             _reset(5_000, len(head), stream=stream),
             b"".join(map(encode_uint_var, (0x0A, stream, len(head)))) + head,
         ):
-            client.endpoint.udp.send([(quic._sealed((frame,)), quic._network_paths[0].addr)])
+            client.endpoint.udp.send([(packet_of(quic, frame), quic.address)])
         await until(lambda: far.resets == [stream])
         assert far.streams == {stream: b"abc"}
         assert far.closed == 0

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from gateway import limits
 from gateway.client import Publisher
-from gateway.quic import Client, QuicOptions, Trust, connect
+from gateway.quic import Client, Trust, connect
 from gateway.runtime.garbage import Collecting
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import settings_in, until
@@ -52,9 +52,8 @@ def _trust(gateway: Gateway) -> Trust:
     return Trust(certificate_hashes=frozenset([bytes.fromhex(gateway.certificates.current.sha256)]))
 
 
-async def _connected(gateway: Gateway, path: Any = "fast") -> Client:
-    options = QuicOptions(path=path)
-    return await connect("127.0.0.1", gateway.port, trust=_trust(gateway), timeout_s=10, options=options)
+async def _connected(gateway: Gateway) -> Client:
+    return await connect("127.0.0.1", gateway.port, trust=_trust(gateway), timeout_s=10)
 
 
 async def _ask(client: Client) -> None:
@@ -74,10 +73,9 @@ async def _nothing(client: Client) -> None:
 USES: list[Callable[[Client], Any]] = [_nothing, _ask, _follow]
 
 
-@pytest.mark.parametrize("path", ["fast", "stock"])
 @pytest.mark.parametrize("use", USES)
 async def test_a_connection_that_ended_is_freed_without_the_collector(
-    gateway: Gateway, uncollected: None, use: Callable[[Client], Any], path: str
+    gateway: Gateway, uncollected: None, use: Callable[[Client], Any]
 ) -> None:
     url = f"https://127.0.0.1:{gateway.port}"
     async with Publisher(
@@ -86,10 +84,17 @@ async def test_a_connection_that_ended_is_freed_without_the_collector(
         publisher.send({1: b"one"})
         await publisher.wait_durable()
         for closer in ("client", "server"):
-            client = await _connected(gateway, path)
+            client = await _connected(gateway)
             await use(client)
             (peer,) = gateway.endpoint.peers
-            held = [peer, peer.quic, peer.quic._loss, client, client.peer, client.peer.quic, client.endpoint]
+            held = [
+                peer,
+                peer.quic,
+                client,
+                client.peer,
+                client.peer.quic,
+                client.endpoint,
+            ]
             gone = [weakref.ref(one) for one in held]
             if closer == "server":
                 peer.close()

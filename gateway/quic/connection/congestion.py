@@ -19,17 +19,13 @@ the window is what limits the flow (RFC 9002 section 7.8). Persistent congestion
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from aioquic.quic.congestion.base import (
-    K_INITIAL_WINDOW,
-    K_MINIMUM_WINDOW,
-    QuicCongestionControl,
-    register_congestion_control,
-)
+from aioquic.quic.congestion.base import QuicCongestionControl, create_congestion_control
 
-NAME = "realtime"
+INITIAL_PACKETS = 10
+LEAST_PACKETS = 2
+"""Windows in packets: at first, and at least (RFC 9002 section 7.2)."""
 HEAVY_LOSS = 0.10
 """Beyond it no path is treated as merely lossy, whatever the flow."""
 BULK_LOSS = 0.03
@@ -64,16 +60,59 @@ QUIET_ROUNDS = 8
 """After so many rounds without a queue or heavy loss growth doubles: the path has more to give."""
 
 
-class RealtimeCongestionControl(QuicCongestionControl):
-    """See the module. Bytes and seconds throughout. With ``recovery`` given (aioquic's
-    ``QuicPacketRecovery``), RTTs are taken from it, less the delay that the peer says it added."""
+class Congestion(Protocol):
+    """How much may be in flight. Bytes and seconds throughout. ``in_flight`` is also told by whoever gives packets up
+    without calling them lost."""
 
-    def __init__(self, *, max_datagram_size: int) -> None:
-        super().__init__(max_datagram_size=max_datagram_size)
-        self.recovery: Any = None
-        self._packet_bytes = max_datagram_size
-        self._floor = K_INITIAL_WINDOW * max_datagram_size
-        self._least = K_MINIMUM_WINDOW * max_datagram_size
+    window: int
+    in_flight: int
+
+    def on_sent(self, size: int, now: float) -> None:
+        """Packets of one moment went out, of ``size`` bytes together."""
+
+    def on_acked(self, size: int, sent_at: float, now: float) -> None:
+        """Packets of one moment arrived."""
+
+    def on_lost(self, size: int, last_sent_at: float, now: float, *, persistent: bool) -> None:
+        """Packets were lost, the last of them sent at ``last_sent_at``; ``persistent``: RFC 9002 section 7.6."""
+
+    def on_rtt(self, adjusted: float, latest: float, now: float) -> None:
+        """A round trip was measured: less the delay that the peer says it added, and as it is."""
+
+
+class RealtimeCongestion:
+    """See the module."""
+
+    __slots__ = (
+        "_acked",
+        "_floor",
+        "_held",
+        "_least",
+        "_limited_at",
+        "_lost",
+        "_min_rtt",
+        "_min_rtt_at",
+        "_packet_bytes",
+        "_queue_grows",
+        "_quiet_rounds",
+        "_recovery_since",
+        "_round_began",
+        "_round_ends",
+        "_round_min_rtt",
+        "_rtt",
+        "_stash",
+        "in_flight",
+        "ssthresh",
+        "window",
+    )
+
+    def __init__(self, packet_bytes: int) -> None:
+        self.window = INITIAL_PACKETS * packet_bytes
+        self.in_flight = 0
+        self.ssthresh: int | None = None
+        self._packet_bytes = packet_bytes
+        self._floor = INITIAL_PACKETS * packet_bytes
+        self._least = LEAST_PACKETS * packet_bytes
         self._recovery_since = 0.0
         self._stash = 0
         self._held = 0
@@ -89,95 +128,68 @@ class RealtimeCongestionControl(QuicCongestionControl):
         self._acked = 0.0
         self._lost = 0.0
 
-    # -- what aioquic tells ---------------------------------------------------------------
+    # -- what it is told ------------------------------------------------------------------
 
-    def on_packet_sent(self, *, packet: Any) -> None:
-        self.bytes_in_flight += packet.sent_bytes
-        share = 2 if self._is_slow_start else 1
-        if share * self.bytes_in_flight + 2 * self._packet_bytes > self.congestion_window:
-            self._limited_at = packet.sent_time
-
-    def on_burst_sent(self, size_bytes: int, now: float) -> None:
-        """:meth:`on_packet_sent` for several packets of one moment, of ``size_bytes`` together."""
-        in_flight, window = self.bytes_in_flight + size_bytes, self.congestion_window
-        self.bytes_in_flight = in_flight
+    def on_sent(self, size: int, now: float) -> None:
+        in_flight, window = self.in_flight + size, self.window
+        self.in_flight = in_flight
         if self.ssthresh is None or window < self.ssthresh:
             in_flight *= 2
         if in_flight + 2 * self._packet_bytes > window:
             self._limited_at = now
 
-    def on_packet_acked(self, *, now: float, packet: Any) -> None:
-        size = packet.sent_bytes
-        self.bytes_in_flight -= size
+    def on_acked(self, size: int, sent_at: float, now: float) -> None:
+        self.in_flight -= size
         self._acked += size
-        if packet.sent_time <= self._recovery_since or not self._is_limited(packet.sent_time):
-            return
-        if self._is_slow_start:
-            self.congestion_window += size
-        elif not self._queue_grows:
-            self._stash += self._growth_bytes() * size
-            grown = self._stash // self.congestion_window
-            self._stash -= grown * self.congestion_window
-            self.congestion_window += grown
-
-    def on_burst_acked(self, packets: Sequence[Any], now: float) -> None:
-        """:meth:`on_packet_acked` for packets, or bursts of them, in the order in which they were sent."""
         limited_at = self._limited_at
-        if limited_at > 0 and packets[0].sent_time <= limited_at + self._rtt:
-            for packet in packets:
-                for one in packet.singles():
-                    self.on_packet_acked(packet=one, now=now)
+        if limited_at <= 0 or sent_at > limited_at + self._rtt or sent_at <= self._recovery_since:
             return
-        size = 0
-        for packet in packets:
-            size += packet.sent_bytes
-        self.bytes_in_flight -= size
-        self._acked += size
+        ssthresh, window = self.ssthresh, self.window
+        if ssthresh is None:
+            self.window = window + size
+            return
+        if window < ssthresh:
+            grown = size if size < ssthresh - window else ssthresh - window
+            self.window = window + grown
+            size -= grown
+        if size and not self._queue_grows:
+            self._stash += self._growth_bytes() * size
+            grown = self._stash // self.window
+            self._stash -= grown * self.window
+            self.window += grown
 
     def _growth_bytes(self) -> int:
         """By how much the window may grow in a round after slow start."""
         usual = (GROWTH_PACKETS << min(self._quiet_rounds // QUIET_ROUNDS, 6)) * self._packet_bytes
-        missing = self._held - self.congestion_window
+        missing = self._held - self.window
         return max(usual, missing // REGAIN_ROUNDS)
 
-    def on_packets_expired(self, *, packets: Iterable[Any]) -> None:
-        for packet in packets:
-            self.bytes_in_flight -= packet.sent_bytes
-
-    def on_packets_lost(self, *, now: float, packets: Iterable[Any]) -> None:
-        last_sent = 0.0
-        for packet in packets:
-            self.bytes_in_flight -= packet.sent_bytes
-            self._lost += packet.sent_bytes
-            last_sent = packet.sent_time
-        if last_sent <= self._recovery_since:
-            return
-        if self._is_loss_heavy(last_sent):
+    def on_lost(self, size: int, last_sent_at: float, now: float, *, persistent: bool = False) -> None:
+        self.in_flight -= size
+        self._lost += size
+        if last_sent_at > self._recovery_since and self._is_loss_heavy(last_sent_at):
             self._shrink(now, BACK_OFF, self._least)
             self._acked = self._lost = 0.0
-
-    def on_persistent_congestion(self) -> None:
-        self.congestion_window = self._least
-        self.ssthresh = self._floor
-        self._held = 0
-        self._recovery_since = 0.0
+        if persistent:
+            self.window = self._least
+            self.ssthresh = self._floor
+            self._held = 0
+            self._recovery_since = 0.0
 
     def on_fade_over(self, window_before: int) -> None:
         """The path answers again after it answered nothing for a while, at a window of ``window_before`` bytes."""
-        if self._queue_grows or self.congestion_window >= window_before:
+        if self._queue_grows or self.window >= window_before:
             return
-        self.congestion_window = max(self.congestion_window, min(self._floor, window_before))
+        self.window = max(self.window, min(self._floor, window_before))
         if self.ssthresh is not None:
             self.ssthresh = max(self.ssthresh, int(window_before * BACK_OFF))
 
-    def on_rtt_measurement(self, *, now: float, rtt: float) -> None:
-        if self.recovery is not None:
-            rtt = self.recovery._rtt_latest
-        self._rtt = rtt
-        if self._min_rtt == 0.0 or rtt <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
-            self._min_rtt, self._min_rtt_at = rtt, now
-        if rtt < self._round_min_rtt:
-            self._round_min_rtt = rtt
+    def on_rtt(self, adjusted: float, latest: float, now: float) -> None:
+        self._rtt = adjusted
+        if self._min_rtt == 0.0 or adjusted <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
+            self._min_rtt, self._min_rtt_at = adjusted, now
+        if adjusted < self._round_min_rtt:
+            self._round_min_rtt = adjusted
         if now >= self._round_ends:
             self._end_round(now)
 
@@ -194,7 +206,7 @@ class RealtimeCongestionControl(QuicCongestionControl):
                 self._held = self._regainable()
                 drained = QUEUE_BACK_OFF * self._min_rtt / self._round_min_rtt
                 long = self._round_min_rtt - self._min_rtt > QUEUE_S_LONG
-                least = self._least if long else min(self._floor, self.congestion_window)
+                least = self._least if long else min(self._floor, self.window)
                 self._shrink(now, max(drained, QUEUE_BACK_OFF_LEAST), least)
         self._acked *= MEMORY
         self._lost *= MEMORY
@@ -206,7 +218,7 @@ class RealtimeCongestionControl(QuicCongestionControl):
 
     @property
     def _is_slow_start(self) -> bool:
-        return self.ssthresh is None or self.congestion_window < self.ssthresh
+        return self.ssthresh is None or self.window < self.ssthresh
 
     def _is_limited(self, sent_time: float) -> bool:
         """Whether the window held the flow back around when a packet was sent."""
@@ -221,19 +233,75 @@ class RealtimeCongestionControl(QuicCongestionControl):
         return self._lost - chance > allowed * (self._lost + self._acked)
 
     def _fills_window(self) -> bool:
-        return 2 * self.bytes_in_flight > self.congestion_window > self._floor
+        return 2 * self.in_flight > self.window > self._floor
 
     def _regainable(self) -> int:
         """The window to come back to soon: the one that is given up now, or less of it each time that
         it was not even reached again."""
-        window = int(self.congestion_window)
+        window = int(self.window)
         return window if window >= self._held else int((window + self._held * REGAIN_KEPT) / 2)
 
     def _shrink(self, now: float, factor: float, least: int) -> None:
         self._recovery_since = now + 1e-9
         self._stash = self._quiet_rounds = 0
-        self.congestion_window = max(int(self.congestion_window * factor), least)
-        self.ssthresh = self.congestion_window
+        self.window = max(int(self.window * factor), least)
+        self.ssthresh = self.window
 
 
-register_congestion_control(NAME, RealtimeCongestionControl)
+class _Sent(NamedTuple):
+    """A packet, as aioquic's controllers ask for it."""
+
+    sent_bytes: int
+    sent_time: float
+
+
+class StockCongestion:
+    """One of aioquic's own controllers, ``reno`` or ``cubic``."""
+
+    __slots__ = ("_control",)
+
+    def __init__(self, name: str, packet_bytes: int) -> None:
+        self._control: QuicCongestionControl = create_congestion_control(name, max_datagram_size=packet_bytes)
+
+    @property
+    def window(self) -> int:
+        return self._control.congestion_window
+
+    @window.setter
+    def window(self, value: int) -> None:
+        self._control.congestion_window = value
+
+    @property
+    def in_flight(self) -> int:
+        return self._control.bytes_in_flight
+
+    @in_flight.setter
+    def in_flight(self, value: int) -> None:
+        self._control.bytes_in_flight = value
+
+    @property
+    def ssthresh(self) -> int | None:
+        """Where slow start ends; None: nowhere yet."""
+        return self._control.ssthresh
+
+    def on_sent(self, size: int, now: float) -> None:
+        packet: Any = _Sent(size, now)
+        self._control.on_packet_sent(packet=packet)
+
+    def on_acked(self, size: int, sent_at: float, now: float) -> None:
+        packet: Any = _Sent(size, sent_at)
+        self._control.on_packet_acked(now=now, packet=packet)
+
+    def on_lost(self, size: int, last_sent_at: float, now: float, *, persistent: bool = False) -> None:
+        packet: Any = _Sent(size, last_sent_at)
+        self._control.on_packets_lost(now=now, packets=[packet])
+        if persistent:
+            self._control.on_persistent_congestion()
+
+    def on_rtt(self, adjusted: float, latest: float, now: float) -> None:
+        self._control.on_rtt_measurement(now=now, rtt=latest)
+
+
+def congestion(name: str, packet_bytes: int) -> Congestion:
+    """The controller of that name, for packets of so many bytes at most."""
+    return RealtimeCongestion(packet_bytes) if name == "realtime" else StockCongestion(name, packet_bytes)

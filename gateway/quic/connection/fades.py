@@ -13,40 +13,39 @@ what a loss would have left.
 
 from __future__ import annotations
 
-from typing import Any
-
-from aioquic import tls
+from typing import TYPE_CHECKING
 
 from gateway.limits import QUIC_FADE_S_MAX
-from gateway.quic.connection.congestion import RealtimeCongestionControl
+from gateway.quic.connection.congestion import RealtimeCongestion
+
+if TYPE_CHECKING:
+    from gateway.quic.connection.connection import Connection
+    from gateway.quic.connection.recovery import Recovery
 
 
-def excuse_unanswered(quic: Any, now: float) -> int:
+def excuse_unanswered(quic: Connection, now: float) -> int:
     """Let what is unanswered for a probe time-out not count as in flight, until this is called again: do so while
-    ``quic.excused_bytes``. Answers what the window admits then, in bytes. ``quic``: a ``Connection``."""
-    loss, had = quic._loss, quic.excused_bytes
-    cc: Any = loss._cc
-    cc.bytes_in_flight += had
-    found = _unanswered_bytes(quic, now - loss.get_probe_timeout(), now - QUIC_FADE_S_MAX)
+    ``quic.excused_bytes``. Answers what the window admits then, in bytes."""
+    recovery, had = quic.recovery, quic.excused_bytes
+    control = recovery.control
+    control.in_flight += had
+    found = _unanswered_bytes(recovery, now - recovery.probe_timeout(), now - QUIC_FADE_S_MAX)
     if found and not had:
-        quic.window_before_fade = cc.congestion_window
-    elif had and found == 0 and cc.__class__ is RealtimeCongestionControl:
-        cc.on_fade_over(quic.window_before_fade)
+        quic.window_before_fade = control.window
+    elif had and found == 0 and isinstance(control, RealtimeCongestion):
+        control.on_fade_over(quic.window_before_fade)
     quic.excused_bytes = found or 0
-    cc.bytes_in_flight -= quic.excused_bytes
-    room: int = quic.room_bytes()
-    return room
+    control.in_flight -= quic.excused_bytes
+    return quic.room_bytes()
 
 
-def _unanswered_bytes(quic: Any, before: float, after: float) -> int | None:
+def _unanswered_bytes(recovery: Recovery, before: float, after: float) -> int | None:
     """Bytes in flight that were sent before then; None where the oldest of all is older than a fade lasts."""
-    space = quic._spaces.get(tls.Epoch.ONE_RTT)
     size_bytes = 0
-    for packet in space.sent_packets.values() if space is not None else ():
-        if packet.sent_time >= before:
+    for packet in recovery.sent.values():
+        if packet.sent_at >= before:
             break
-        if packet.sent_time < after:
+        if packet.sent_at < after:
             return None
-        if packet.in_flight:
-            size_bytes += packet.sent_bytes
+        size_bytes += packet.size
     return size_bytes

@@ -9,13 +9,11 @@ from typing import NamedTuple
 
 from gateway import limits
 from gateway.core.bundle import Burst
-from gateway.quic.connection.shortpacket import datagram_head
+from gateway.quic.connection.packets import datagram_head
+from gateway.quic.connection.recovery import Shape
 
 HEAD_BYTES_MAX = 1 + 20 + 2 + 16
 """What a packet of ours adds at most: first byte, connection ID, packet number, tag."""
-
-Shape = tuple[tuple[int, int], ...]
-"""Of each packet: its content's length in bytes, and how many messages it holds."""
 
 
 class Run(NamedTuple):

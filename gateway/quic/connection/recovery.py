@@ -1,213 +1,433 @@
-"""Pacing and acknowledgements as the short way needs them, on aioquic's own recovery. Room: quic.
+"""Packets in flight: which were sent, arrived, or are lost, and the round trips that says. Room: quic. Pure: no clock.
 
-What aioquic's ``QuicPacketRecovery`` holds stays the truth; this does to it what ``on_ack_received``
-does, for few ranges and mostly datagrams. Source: RFC 9002 sections 5, 7.7 and appendix A.
+A burst stands here as one entry under its first number, until whatever is not the usual case has it taken apart. Whoever
+sent is told by what went with the packet: datagrams by their sinks' tokens, frames by their handlers. Source: RFC 9002
+sections 5, 6, 7.6 and appendix A.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from aioquic import tls
-from aioquic.quic.packet import QuicPacketType
-from aioquic.quic.packet_builder import QuicDeliveryState
-from aioquic.quic.recovery import (
-    K_MICRO_SECOND,
-    K_SECOND,
-    QuicPacketPacer,
-    QuicPacketRecovery,
-    QuicPacketSpace,
-)
+from typing import Any, Final, NamedTuple, Protocol
 
 from gateway.limits import QUIC_LOOKED_UP_MAX
-from gateway.quic.connection.shortpacket import Ranges
+from gateway.quic.connection.congestion import Congestion
+from gateway.quic.connection.faults import never_sent
+from gateway.quic.connection.pacing import Pacer
 
-if TYPE_CHECKING:
-    from gateway.quic.connection.base import FateSink
+PACKET_THRESHOLD: Final = 3
+TIME_THRESHOLD: Final = 9 / 8
+GRANULARITY_S: Final = 0.001
+INITIAL_RTT_S: Final = 0.1
+"""Until one was measured. RFC 9002 section 6.2.2 recommends 333 ms; who plays is nearer, and a handshake came before."""
+PERSISTENT_PTOS: Final = 3
+RTT_S_MIN: Final = 0.001
 
-BURST_PACKETS = 10
-"""The pacer lets as much out at once as an initial window holds (RFC 9002 section 7.7)."""
-PACING_TURN_S = 0.002
-"""A fast flow's burst: what its rate is in two turns of a timer that is fine to 1 ms, or the timer would be the limit."""
-_ACKED = QuicDeliveryState.ACKED
+AckRanges = list[tuple[int, int]]
+"""Packet numbers as (first, one past the last), ascending."""
 
 
-class Pacer(QuicPacketPacer):
-    """aioquic's pacer with the burst that RFC 9002 section 7.7 allows (timers are no finer than
-    1 ms). Its rate is worked out only when it matters: after a round trip without sending the
-    bucket is full whatever the rate, so the next packets of a burst just go."""
+class FateSink(Protocol):
+    """Whoever sent a datagram and wants to know what became of it."""
 
-    def __init__(self, *, max_datagram_size: int) -> None:
-        super().__init__(max_datagram_size=max_datagram_size)
-        self.burst_left = 0
-        """So many more packets may go without asking :meth:`admit`; take one off for each."""
-        self._rate_due = False
-        self._window = BURST_PACKETS * max_datagram_size
-        self._rtt = 0.0
-        self._burst = 0
+    def on_fate(self, token: int, acked: bool) -> None: ...
 
-    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
-        self._rtt = smoothed_rtt
-        self._window = congestion_window
-        self._rate_due = True
+    def on_acked(self, token: int, count: int) -> None:
+        """So many datagrams from ``token`` on arrived."""
+        for one in range(token, token + count):
+            self.on_fate(one, True)
 
-    def _settle(self) -> None:
-        """Work out the rate, and what the burst since the last time took from the bucket."""
-        if self._rate_due:
-            self._rate_due = False
-            congestion_window, smoothed_rtt = self._window, self._rtt
-            pacing_rate = congestion_window / max(smoothed_rtt, K_MICRO_SECOND)
-            size = self._max_datagram_size
-            self.packet_time = max(K_MICRO_SECOND, min(size / pacing_rate, K_SECOND))
-            turn = int(pacing_rate * PACING_TURN_S)
-            burst = max(BURST_PACKETS * size, min(congestion_window // 4, max(16 * size, turn)))
-            self.bucket_max = min(burst, congestion_window) / pacing_rate
-        if self._burst and self.packet_time is not None:
-            used = self._burst - self.burst_left
-            self.bucket_time = max(0.0, self.bucket_max - used * self.packet_time)
-        self.burst_left = self._burst = 0
-        if self.bucket_time > self.bucket_max:
-            self.bucket_time = self.bucket_max
 
-    def next_send_time(self, now: float) -> float:
-        self._settle()
-        return super().next_send_time(now)
-
-    def update_after_send(self, now: float) -> None:
-        self._settle()
-        super().update_after_send(now)
-
-    def forget_old(self, now: float) -> None:
-        """What is left of a burst a round trip ago is none: the next begins with a full bucket, and the
-        rest of the old one must not come on top."""
-        if now - self.evaluation_time >= self._rtt:
-            self.burst_left = 0
-
-    def admit_burst(self, packets: int, now: float) -> bool:
-        """Whether so many packets may go now, all of them; then they are counted."""
-        if now - self.evaluation_time >= self._rtt:
-            allowed = min(BURST_PACKETS, self._window // self._max_datagram_size or 1)
-            if packets > allowed:
-                return False
-            self.evaluation_time = now
-            self._burst = allowed
-            self.burst_left = allowed - packets
-            return True
-        if packets <= self.burst_left:
-            self.burst_left -= packets
-            return True
-        self._settle()
-        if self.packet_time is None:
-            return True
-        self.update_bucket(now)
-        if self.bucket_time < packets * self.packet_time:
-            return False
-        self.bucket_time -= packets * self.packet_time
-        return True
-
-    def admit(self, now: float) -> float | None:
-        """None: one packet may go now, and is counted. Else: when to ask again."""
-        if self.burst_left and now - self.evaluation_time < self._rtt:
-            self.burst_left -= 1
-            return None
-        if now - self.evaluation_time >= self._rtt:
-            self.evaluation_time = now
-            packets = self._window // self._max_datagram_size
-            self._burst = BURST_PACKETS if packets > BURST_PACKETS else packets or 1
-            self.burst_left = self._burst - 1
-            return None
-        self._settle()
-        if self.packet_time is None:
-            return None
-        at: float | None = super().next_send_time(now)
-        if at is None:
-            super().update_after_send(now)
-        return at
+Fates = tuple[tuple[FateSink, int, int], ...]
+"""Datagrams of a packet: sink, first token, how many."""
+Handlers = Sequence[tuple[Callable[..., None], tuple[Any, ...]]]
+"""Called with whether the packet arrived, and what stands behind."""
+Shape = tuple[tuple[int, int], ...]
+"""Of each packet of a burst: its content's length in bytes, and how many messages it holds."""
 
 
 class _Sent(NamedTuple):
-    packet_number: int
-    sent_bytes: int
-    sent_time: float
-    fates: tuple[tuple[FateSink, int, int], ...]
-    owner: Any
-    ack_of: int
+    number: int
+    size: int
+    sent_at: float
+    fates: Fates
+    handlers: Handlers
 
 
-class SentDatagrams(_Sent):
-    """A packet of datagrams in flight: what aioquic's recovery asks of ``QuicSentPacket``, and no more.
-
-    A tuple, because one is made for every packet: :func:`sent_datagrams` makes it in a third of the
+class SentPacket(_Sent):
+    """A packet in flight. A tuple, because one is made for every packet: :data:`sent_packet` makes it in a third of the
     time of a class with ``__init__``."""
 
     __slots__ = ()
 
-    epoch = tls.Epoch.ONE_RTT
-    in_flight = True
-    is_ack_eliciting = True
-    is_crypto_packet = False
-    packet_type = QuicPacketType.ONE_RTT
-    quic_logger_frames: tuple[()] = ()
-
-    def singles(self) -> Sequence[SentDatagrams]:
+    def singles(self) -> Sequence[SentPacket]:
         """The packets that this entry stands for."""
         return (self,)
 
+
+sent_packet: Any = partial(tuple.__new__, SentPacket)
+"""``SentPacket`` of a tuple of its fields, in their order."""
+
+
+class _Burst(NamedTuple):
+    number: int
+    size: int
+    sent_at: float
+    sink: FateSink
+    token: int
+    shape: Shape
+    messages: int
+    last: int
+
+
+class SentBurst(_Burst):
+    """The packets of a burst in flight, ``number`` to ``last``; ``size``: bytes of all together."""
+
+    __slots__ = ()
+
+    def singles(self) -> Sequence[SentPacket]:
+        """The same packets one by one."""
+        number, token = self.number, self.token
+        head = (self.size - sum([size for size, _ in self.shape])) // len(self.shape)
+        packets = []
+        for size, count in self.shape:
+            packets.append(sent_packet((number, size + head, self.sent_at, ((self.sink, token, count),), ())))
+            number, token = number + 1, token + count
+        return packets
+
+    def split(self, last: int) -> tuple[SentBurst, SentBurst]:
+        """In two: up to ``last``, and behind it."""
+        count = last + 1 - self.number
+        shape, rest = self.shape[:count], self.shape[count:]
+        head = (self.size - sum([size for size, _ in self.shape])) // len(self.shape)
+        size = sum([size + head for size, _ in shape])
+        messages = sum([held for _, held in shape])
+        front = self._replace(size=size, shape=shape, messages=messages, last=last)
+        behind = self._replace(
+            number=last + 1,
+            size=self.size - size,
+            token=self.token + messages,
+            shape=rest,
+            messages=self.messages - messages,
+        )
+        return front, behind
+
+
+sent_burst: Any = partial(tuple.__new__, SentBurst)
+
+
+class Recovery:
+    """What is in flight. ``acked`` and ``fates`` gather what became of datagrams: (sink, token, count) that arrived, and
+    (sink, token, whether it arrived) one by one. ``probes``: PTOs in a row without an answer."""
+
+    __slots__ = (
+        "_first_rtt_at",
+        "_has_bursts",
+        "acked",
+        "control",
+        "fates",
+        "has_rtt",
+        "largest_acked",
+        "last_sent_at",
+        "loss_at",
+        "max_ack_delay_s",
+        "pacer",
+        "packets",
+        "probes",
+        "rtt_latest",
+        "rtt_min",
+        "rtt_smoothed",
+        "rtt_variance",
+        "sent",
+    )
+
+    def __init__(self, control: Congestion, pacer: Pacer) -> None:
+        self.control = control
+        self.pacer = pacer
+        self.sent: dict[int, Any] = {}
+        self.packets = 0
+        """How many are in flight; a burst in ``sent`` is several."""
+        self.largest_acked = 0
+        self.loss_at: float | None = None
+        self.last_sent_at = 0.0
+        self.probes = 0
+        self.max_ack_delay_s = 0.025
+        self.has_rtt = False
+        self.rtt_latest = 0.0
+        self.rtt_min = math.inf
+        self.rtt_smoothed = 0.0
+        self.rtt_variance = 0.0
+        self._first_rtt_at = 0.0
+        self._has_bursts = False
+        self.acked: list[tuple[FateSink, int, int]] = []
+        self.fates: list[tuple[FateSink, int, bool]] = []
+
+    # -- sent -----------------------------------------------------------------------------
+
+    def add(self, packet: SentPacket) -> None:
+        """A packet that asks for an ACK went out."""
+        self.sent[packet.number] = packet
+        self.packets += 1
+        self.last_sent_at = packet.sent_at
+        self.control.on_sent(packet.size, packet.sent_at)
+
+    def add_burst(self, burst: SentBurst) -> None:
+        """The packets of a burst went out."""
+        self.sent[burst.number] = burst
+        self._has_bursts = True
+        self.packets += burst.last + 1 - burst.number
+        self.last_sent_at = burst.sent_at
+        self.control.on_sent(burst.size, burst.sent_at)
+
+    def take_apart(self) -> None:
+        """Let every packet in flight stand for itself, in order."""
+        if not self._has_bursts:
+            return
+        self._has_bursts = False
+        packets = list(self.sent.values())
+        self.sent.clear()
+        for packet in packets:
+            for one in packet.singles():
+                self.sent[one.number] = one
+
     @property
-    def delivery_handlers(self) -> list[tuple[Any, tuple[Any, ...]]]:
-        """In aioquic's form, for when it decides about the packet."""
-        owner = self.owner
-        handlers: list[tuple[Any, tuple[Any, ...]]] = [
-            (owner._on_datagram_delivery, fate) for fate in self.fates
+    def holds_bursts(self) -> bool:
+        """Whether any entry may stand for several packets."""
+        return self._has_bursts
+
+    # -- acknowledged ---------------------------------------------------------------------
+
+    def take_oldest(self, start: int, stop: int, delay_s: float, now: float) -> bool:
+        """:meth:`take` where what is acknowledged are the oldest packets in flight, in order, all of datagrams alone: what
+        nearly every ACK of a reader says. False: nothing was done."""
+        sent = self.sent
+        largest = stop - 1
+        if largest < self.largest_acked or not sent:
+            return False
+        packet = next(iter(sent.values()))
+        if packet.__class__ is SentBurst and packet.last >= largest:
+            number = packet.number
+            if not start <= number <= largest:
+                return False
+            if packet.last > largest:
+                packet = self._split_oldest(packet, largest)
+            _, size, sent_at, sink, token, _, messages, last = packet
+            del sent[number]
+            self.packets -= last + 1 - number
+            self.acked.append((sink, token, messages))
+            self.control.on_acked(size, sent_at, now)
+            self.largest_acked = last
+            self._measure(now - sent_at, delay_s, now)
+            self.loss_at = None
+            self.probes = 0
+            return True
+        packets = _oldest(sent, start, largest)
+        if not packets:
+            return False
+        control, acked = self.control, self.acked
+        for packet in packets:
+            del sent[packet.number]
+            control.on_acked(packet.size, packet.sent_at, now)
+            if packet.__class__ is SentBurst:
+                acked.append((packet.sink, packet.token, packet.messages))
+                self.packets -= packet.last + 1 - packet.number
+            else:
+                acked += packet.fates
+                self.packets -= 1
+        self.largest_acked = largest
+        self._measure(now - packets[-1].sent_at, delay_s, now)
+        self.loss_at = None
+        self.probes = 0
+        return True
+
+    def _split_oldest(self, burst: SentBurst, last: int) -> SentBurst:
+        """Put the oldest entry in two: the packets up to ``last``, which are answered, and the others. Peers acknowledge
+        every second packet (RFC 9000 section 13.2.2), in the middle of a burst."""
+        sent = self.sent
+        front, behind = burst.split(last)
+        later = dict(sent)
+        del later[burst.number]
+        sent.clear()
+        sent[burst.number] = front
+        sent[last + 1] = behind
+        sent.update(later)
+        return front
+
+    def take(self, ranges: AckRanges, delay_s: float, now: float, next_number: int) -> bool:
+        """An ACK (appendix A.7). ``next_number``: of the next packet that is sent. Answers whether frames with handlers, or
+        losses, were among what it says. Raises :class:`PeerFault` for a packet that was never sent."""
+        largest = ranges[-1][1] - 1
+        if largest >= next_number:
+            raise never_sent(largest)
+        self.take_apart()
+        if largest > self.largest_acked:
+            self.largest_acked = largest
+        sent, control = self.sent, self.control
+        told = False
+        newest: Any = None
+        for number in _among(sent, ranges):
+            newest = sent.pop(number)
+            self.packets -= 1
+            control.on_acked(newest.size, newest.sent_at, now)
+            self.acked += newest.fates
+            for handler, args in newest.handlers:
+                told = True
+                handler(True, *args)
+        if newest is None:
+            return False
+        if newest.number == largest:
+            self._measure(now - newest.sent_at, delay_s, now)
+        if sent and next(iter(sent)) <= self.largest_acked:
+            told = self.detect(now) or told
+        else:
+            self.loss_at = None
+        self.probes = 0
+        return told
+
+    def _measure(self, latest: float, delay_s: float, now: float) -> None:
+        """Take one RTT sample (RFC 9002 section 5)."""
+        if delay_s > self.max_ack_delay_s:
+            delay_s = self.max_ack_delay_s
+        adjusted = latest if latest > RTT_S_MIN else RTT_S_MIN
+        rtt_min = self.rtt_min
+        if adjusted < rtt_min:
+            rtt_min = self.rtt_min = adjusted
+        if adjusted > rtt_min + delay_s:
+            adjusted -= delay_s
+        self.rtt_latest = adjusted
+        if self.has_rtt:
+            self.rtt_variance = 0.75 * self.rtt_variance + 0.25 * abs(rtt_min - adjusted)
+            smoothed = self.rtt_smoothed = 0.875 * self.rtt_smoothed + 0.125 * adjusted
+        else:
+            self._first_rtt_at = now
+            self.has_rtt = True
+            self.rtt_variance = latest / 2
+            smoothed = self.rtt_smoothed = latest
+        control, pacer = self.control, self.pacer
+        control.on_rtt(adjusted, latest, now)
+        pacer.rtt_s, pacer.window, pacer.rate_due = smoothed, control.window, True
+
+    # -- lost -----------------------------------------------------------------------------
+
+    def probe_timeout(self) -> float:
+        """The PTO in seconds, without backing off, with the peer's own delay (section 6.2.1)."""
+        if not self.has_rtt:
+            return 2 * INITIAL_RTT_S
+        return self.rtt_smoothed + max(4 * self.rtt_variance, GRANULARITY_S) + self.max_ack_delay_s
+
+    def deadline(self) -> float | None:
+        """When to call :meth:`on_deadline`; None: nothing is in flight."""
+        if self.loss_at is not None:
+            return self.loss_at
+        if not self.packets:
+            return None
+        return self.last_sent_at + self.probe_timeout() * (1 << self.probes)
+
+    def on_deadline(self, now: float) -> bool:
+        """It has come. Answers whether a probe is to be sent; what the oldest packet held is to be sent again then (section
+        6.2.4): it counts as lost, but not as congestion."""
+        if self.loss_at is not None:
+            self.detect(now)
+            return False
+        self.probes += 1
+        self.take_apart()
+        if self.sent:
+            oldest = self.sent.pop(next(iter(self.sent)))
+            self.control.in_flight -= oldest.size
+            self._forget(oldest)
+        return True
+
+    def detect(self, now: float) -> bool:
+        """Find what is lost (section 6.1). Answers whether anything is."""
+        self.take_apart()
+        delay = TIME_THRESHOLD * max(self.rtt_latest, self.rtt_smoothed) if self.has_rtt else INITIAL_RTT_S
+        number_of, time_of = self.largest_acked - PACKET_THRESHOLD, now - delay
+        lost = []
+        self.loss_at = None
+        for number, packet in self.sent.items():
+            if number > self.largest_acked:
+                break
+            if number <= number_of or packet.sent_at <= time_of:
+                lost.append(packet)
+            elif self.loss_at is None or self.loss_at > packet.sent_at + delay:
+                self.loss_at = packet.sent_at + delay
+        if not lost:
+            return False
+        persistent = self._is_persistent(lost)
+        for packet in lost:
+            del self.sent[packet.number]
+            self._forget(packet)
+        control = self.control
+        control.on_lost(sum([packet.size for packet in lost]), lost[-1].sent_at, now, persistent=persistent)
+        self.pacer.rtt_s, self.pacer.window, self.pacer.rate_due = self.rtt_smoothed, control.window, True
+        return True
+
+    def _forget(self, packet: SentPacket) -> None:
+        """One that is no longer in flight did not arrive, for all we know."""
+        self.packets -= 1
+        for sink, token, count in packet.fates:
+            self.fates += [(sink, one, False) for one in range(token, token + count)]
+        for handler, args in packet.handlers:
+            handler(False, *args)
+
+    def _is_persistent(self, lost: Sequence[SentPacket]) -> bool:
+        """Whether these say that nothing gets through any more (section 7.6): a run without a gap, longer than the time."""
+        if not self.has_rtt:
+            return False
+        duration = self.probe_timeout() * PERSISTENT_PTOS
+        before: int | None = None
+        began: float | None = None
+        for packet in lost:
+            if before is not None and packet.number != before + 1:
+                began = None
+            before = packet.number
+            if packet.sent_at > self._first_rtt_at:
+                if began is None:
+                    began = packet.sent_at
+                elif packet.sent_at - began > duration:
+                    return True
+        return False
+
+    # -- the end, and the beginning -------------------------------------------------------
+
+    def give_up_datagrams(self) -> None:
+        """At the end: every datagram in flight counts as lost, and nothing is in flight any more. Idempotent."""
+        self.take_apart()
+        for packet in self.sent.values():
+            self.control.in_flight -= packet.size
+            for sink, token, count in packet.fates:
+                self.fates += [(sink, one, False) for one in range(token, token + count)]
+        self.sent.clear()
+        self.packets = 0
+        self.loss_at = None
+
+    def adopt_rtt(self, latest: float, least: float, smoothed: float, variance: float) -> None:
+        """Go on from what another measured, in seconds; ``least`` infinite: it has measured nothing."""
+        self.rtt_latest, self.rtt_min, self.rtt_smoothed, self.rtt_variance = (
+            latest,
+            least,
+            smoothed,
+            variance,
+        )
+        self.has_rtt = least != math.inf
+        if self.has_rtt:
+            self.pacer.rtt_s, self.pacer.window, self.pacer.rate_due = smoothed, self.control.window, True
+
+    def take_fates(self) -> list[tuple[FateSink, int, bool]]:
+        """What has become of datagrams since the last call, in order."""
+        fates = [
+            (sink, one, True) for sink, token, count in self.acked for one in range(token, token + count)
         ]
-        if self.ack_of >= 0:
-            handlers.append((owner._on_ack_delivery, (owner._space, self.ack_of)))
-        return handlers
+        fates += self.fates
+        self.acked.clear()
+        self.fates.clear()
+        return fates
 
 
-sent_datagrams: Any = partial(tuple.__new__, SentDatagrams)
-"""``SentDatagrams`` of a tuple of its fields, in their order."""
-
-
-def remove_acked(
-    loss: QuicPacketRecovery,
-    space: QuicPacketSpace,
-    ranges: Ranges,
-    now: float,
-    acked: list[tuple[FateSink, int, int]],
-) -> tuple[Any, bool, bool]:
-    """Forget packets that arrived. Answers the newest of them (or None), whether any was
-    ack-eliciting, and whether any was built by aioquic. Datagrams among them go to ``acked``."""
-    sent = space.sent_packets
-    on_acked: Any = loss._cc.on_packet_acked
-    newest: Any = None
-    eliciting = stock = False
-    for number in _among(sent, ranges):
-        packet: Any = sent.pop(number)
-        newest = packet
-        if packet.__class__ is SentDatagrams:
-            eliciting = True
-            space.ack_eliciting_in_flight -= 1
-            on_acked(packet=packet, now=now)
-            acked += packet.fates
-            if packet.ack_of >= 0:
-                packet.owner._on_ack_delivery(_ACKED, space, packet.ack_of)
-            continue
-        stock = True
-        if packet.is_ack_eliciting:
-            eliciting = True
-            space.ack_eliciting_in_flight -= 1
-        if packet.in_flight:
-            on_acked(packet=packet, now=now)
-        for handler, args in packet.delivery_handlers:
-            handler(_ACKED, *args)
-    return newest, eliciting, stock
-
-
-def _among(sent: dict[int, Any], ranges: Ranges) -> list[int]:
+def _among(sent: dict[int, Any], ranges: AckRanges) -> list[int]:
     """The numbers of packets in flight within ranges (ascending): short ones are looked up one by one, so that an ACK of
     few packets costs little however many are in flight."""
     if not sent:
@@ -229,26 +449,21 @@ def _among(sent: dict[int, Any], ranges: Ranges) -> list[int]:
     return found
 
 
-def measure_rtt(loss: QuicPacketRecovery, latest: float, ack_delay: float, now: float) -> None:
-    """Take one RTT sample (seconds), as aioquic does (RFC 9002 section 5)."""
-    if ack_delay > loss.max_ack_delay:
-        ack_delay = loss.max_ack_delay
-    adjusted = latest if latest > 0.001 else 0.001
-    rtt_min = loss._rtt_min
-    if adjusted < rtt_min:
-        rtt_min = loss._rtt_min = adjusted
-    if adjusted > rtt_min + ack_delay:
-        adjusted -= ack_delay
-    loss._rtt_latest = adjusted
-    if loss._rtt_initialized:
-        loss._rtt_variance = 0.75 * loss._rtt_variance + 0.25 * abs(rtt_min - adjusted)
-        smoothed = loss._rtt_smoothed = 0.875 * loss._rtt_smoothed + 0.125 * adjusted
-    else:
-        loss._rtt_first_sample_time = now
-        loss._rtt_initialized = True
-        loss._rtt_variance = latest / 2
-        smoothed = loss._rtt_smoothed = latest
-    cc: Any = loss._cc
-    cc.on_rtt_measurement(now=now, rtt=latest)
-    pacer: Any = loss._pacer
-    pacer._rtt, pacer._window, pacer._rate_due = smoothed, cc.congestion_window, True
+def _oldest(sent: dict[int, Any], start: int, largest: int) -> list[Any]:
+    """The packets and bursts up to ``largest`` if all are acknowledged, from ``start`` on, the newest is ``largest``, and
+    all are of datagrams alone; else none."""
+    packets = []
+    last = -1
+    for number, packet in sent.items():
+        if number > largest:
+            break
+        if number < start:
+            return []
+        if packet.__class__ is SentBurst:
+            last = packet.last
+        elif not packet.handlers:
+            last = number
+        else:
+            return []
+        packets.append(packet)
+    return packets if last == largest else []

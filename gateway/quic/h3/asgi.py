@@ -267,7 +267,7 @@ class Exchange:
     def _send_now(self, headers: RawHeaders | None, body: bytes, *, end: bool) -> bool:
         """False: the stream takes no more."""
         peer = self.peer
-        if peer.h3 is None or peer.quic.is_ended or not peer.quic.can_send_on(self.stream_id):
+        if peer.h3 is None or peer.quic.is_ended or not peer.quic.streams.can_send_on(self.stream_id):
             return False
         if headers is not None:
             peer.h3.respond(self.stream_id, headers, body, end=end)

@@ -5,7 +5,7 @@ It is on where both ends announce it in SETTINGS. Source: draft-ietf-webtrans-ht
 
 from __future__ import annotations
 
-from aioquic._buffer import Buffer, BufferReadError
+from gateway.quic.buffers import Buffer, BufferReadError
 
 MAX_DATA, MAX_STREAMS_UNI = 0x190B4D3D, 0x190B4D40
 CAPSULES = frozenset((MAX_DATA, MAX_STREAMS_UNI))

@@ -7,7 +7,7 @@ request unpack into a large one.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import pylsqpack
 from aioquic.buffer import encode_uint_var
@@ -28,12 +28,11 @@ from aioquic.h3.connection import (
     encode_frame,
 )
 from aioquic.h3.events import DataReceived, H3Event, Headers, HeadersReceived
-from aioquic.quic.connection import stream_is_client_initiated
 from aioquic.quic.events import StreamDataReceived
 
 from gateway import limits
 from gateway.limits import H3_CONTROL_FRAME_BYTES_MAX
-from gateway.quic.connection.base import Connection
+from gateway.quic.connection import Connection
 from gateway.quic.h3.heads import Heads
 from gateway.quic.h3.rules import (
     ExcessiveLoad,
@@ -45,6 +44,7 @@ from gateway.quic.h3.rules import (
     is_only_malformed,
     leading_number,
 )
+from gateway.quic.h3.transport import H3Transport
 
 WT_MAX_SESSIONS: Final = 0x14E9CD29
 """Of drafts 13 to 15: Safari 26.4 opens no session without it."""
@@ -68,7 +68,8 @@ class Http3(H3Connection):
     def __init__(self, quic: Connection, heads: Heads | None = None) -> None:
         self._heads = heads
         self._connection = quic
-        super().__init__(quic, enable_webtransport=True)
+        transport: Any = H3Transport(quic)
+        super().__init__(transport, enable_webtransport=True)
         self._decoder = pylsqpack.Decoder(0, 0)
         self._goaway = GoingAway(requests=self._is_client)
         self._refused: set[int] = set()
@@ -275,13 +276,16 @@ class Http3(H3Connection):
         if not too_large or self._is_client:
             stream.sending_ended = True
             self._connection.abandon_receiving(stream_id, ErrorCode.H3_MESSAGE_ERROR)
-            if not self._connection.send_is_over(stream_id):
+            if not self._connection.streams.send_is_over(stream_id):
                 self._quic.reset_stream(stream_id, ErrorCode.H3_MESSAGE_ERROR)
         return MessageRefused(stream_id, error.reason_phrase, too_large and not self._is_client)
 
     def _receive_stream_reset(self, stream_id: int) -> None:
-        self._refused.discard(stream_id)
         self._begun.discard(stream_id)
+        if stream_id in self._refused:
+            self._refused.discard(stream_id)  # what was asked to stop has stopped: the refusal still goes out
+            self.forget(stream_id)
+            return
         super()._receive_stream_reset(stream_id)
 
     def _check_buffered(self, stream: H3Stream) -> None:
@@ -324,7 +328,7 @@ class Http3(H3Connection):
 
     def is_request_of_peer(self, stream_id: int) -> bool:
         """Whether the peer began this request stream."""
-        return stream_is_client_initiated(stream_id) != self._is_client
+        return (stream_id & 1) == self._is_client
 
 
 def _has_date(headers: Headers) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from aioquic._buffer import Buffer, BufferReadError
 from aioquic.h3.connection import ErrorCode, FrameError, IdError, MessageError, ProtocolError
 from aioquic.h3.events import H3Event
+
+from gateway.quic.buffers import Buffer, BufferReadError
 
 Fields = list[tuple[bytes, bytes]]
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from aioquic._buffer import Buffer, BufferReadError
 from aioquic.buffer import encode_uint_var
 
 from gateway import limits
@@ -20,7 +19,9 @@ from gateway.core.bundle import Burst
 from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, RoundTrips, Session, Transport, send_each
 from gateway.limits import WT_CLOSE_WAIT_S
+from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.fades import excuse_unanswered
+from gateway.quic.connection.faults import Refusal
 from gateway.quic.connection.framing import framing_of
 from gateway.quic.h3.credit import CAPSULES, SessionCredit
 from gateway.wire.control import Control
@@ -86,7 +87,7 @@ class WebTransportLink:
     def address(self) -> str:
         """As it was when it was first asked for: what is counted by it must be given back by it."""
         if not self._address:
-            peer_address = self.peer.quic.get_peer_address()
+            peer_address = self.peer.quic.address
             self._address = address_text(*peer_address[:2]) if peer_address else ""
         return self._address
 
@@ -99,9 +100,9 @@ class WebTransportLink:
             return 0
         quic = self.peer.quic
         room = quic.room_bytes()
-        if quic.excused_bytes or room < quic._max_datagram_size:
+        if quic.excused_bytes or room < quic.packet_bytes_max:
             room = excuse_unanswered(quic, self.peer.hub.time())
-            if room < quic._max_datagram_size:
+            if room < quic.packet_bytes_max:
                 self._want_room()
         return room
 
@@ -117,11 +118,15 @@ class WebTransportLink:
         if quic.excused_bytes:
             excuse_unanswered(quic, peer.hub.time())
         datagram = self.prefix + message
-        if not quic.offer_datagram(datagram, self, token):
+        refusal = quic.offer_datagram(datagram, self, token)
+        if refusal is Refusal.BLOCKED:
             excuse_unanswered(quic, peer.hub.time())
-            if not quic.excused_bytes or not quic.offer_datagram(datagram, self, token):
+            if quic.excused_bytes:
+                refusal = quic.offer_datagram(datagram, self, token)
+            if refusal is not None:
                 self._want_room()
-                return False
+        if refusal is not None:
+            return False
         if not peer.is_marked:
             peer.hub.mark(peer)
         return True
@@ -138,7 +143,7 @@ class WebTransportLink:
             framing = framing_of(burst, self.prefix, quic.content_bytes_max)
         if quic.excused_bytes:
             excuse_unanswered(quic, peer.hub.time())
-        if framing is not None and quic.offer_burst(framing, self, token):
+        if framing is not None and quic.offer_burst(framing, self, token) is None:
             if not peer.is_marked:
                 peer.hub.mark(peer)
             return burst.count
@@ -179,7 +184,7 @@ class WebTransportLink:
         stream_id = self._streams.get(handle)
         if stream_id is None:
             return True
-        if self.peer.quic.send_is_over(stream_id):
+        if self.peer.quic.streams.send_is_over(stream_id):
             del self._streams[handle]
             return True
         return False
@@ -194,13 +199,13 @@ class WebTransportLink:
                 self.close(CloseCode.TOO_SLOW, "no unidirectional stream allowed for control messages")
                 return
             self._control_stream = self._open_stream()
-        if not self.peer.quic.can_send_on(self._control_stream):
+        if not self.peer.quic.streams.can_send_on(self._control_stream):
             self.close(CloseCode.ERROR, "the control stream was stopped")
             return
         self._write(self._control_stream, data, end=False)
         self.peer.hub.mark(self.peer)
         unfed = len(self._unfed.get(self._control_stream, (b"", False))[0])
-        if self.peer.quic.unsent_bytes(self._control_stream) + unfed > limits.WT_CONTROL_BYTES_MAX:
+        if self.peer.quic.streams.unsent_bytes(self._control_stream) + unfed > limits.WT_CONTROL_BYTES_MAX:
             self.close(CloseCode.TOO_SLOW, "control messages were not read")
 
     def close(self, code: CloseCode, reason: str) -> None:
@@ -279,14 +284,14 @@ class WebTransportLink:
         """Something was acknowledged or lost: go on with what waited for it."""
         control = self._control_stream
         if self._closing is not None:
-            if control is not None and self.peer.quic.send_is_over(control):
+            if control is not None and self.peer.quic.streams.send_is_over(control):
                 self._finish_closing()
             return
         if self._waiting:
             self._start_waiting()
         if self._wants_room and self._session is not None:
             quic = self.peer.quic
-            if quic.room_bytes() >= quic._max_datagram_size:
+            if quic.room_bytes() >= quic.packet_bytes_max:
                 self._wants_room = False
                 self._session.on_writable(now)
         if not self._waiting and not self._wants_room and self._closing is None:
@@ -338,7 +343,7 @@ class WebTransportLink:
             return
         code, reason = self._closing
         quic = self.peer.quic
-        if not self.peer.ended and quic.can_send_on(self.session_id):
+        if not self.peer.ended and quic.streams.can_send_on(self.session_id):
             text = reason.encode()[: limits.WT_CLOSE_REASON_BYTES_MAX]
             body = (
                 encode_uint_var(CLOSE_CAPSULE)
@@ -385,7 +390,7 @@ class WebTransportLink:
         if self._credit is None and self.peer.h3 is not None and (found := self.peer.h3.session_limits()):
             credit = SessionCredit(*found)
             self._credit = credit if credit.is_bounded else None
-        return self.peer.quic.can_open_uni_stream() and (self._credit is None or self._credit.may_open())
+        return self.peer.quic.streams.can_open_uni() and (self._credit is None or self._credit.may_open())
 
     def _write(self, stream_id: int, data: bytes, *, end: bool) -> None:
         """Onto a stream, as far as the session's credit goes; the rest when there is more."""
@@ -408,7 +413,7 @@ class WebTransportLink:
             return
         self._credit.raised(capsule, content)
         for stream_id, (data, end) in list(self._unfed.items()):
-            if self.peer.quic.can_send_on(stream_id):
+            if self.peer.quic.streams.can_send_on(stream_id):
                 del self._unfed[stream_id]
                 self._write(stream_id, data, end=end)
             else:

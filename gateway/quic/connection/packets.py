@@ -1,17 +1,15 @@
-"""Packets with a short header that carry only ACK, DATAGRAM, PING and PADDING: bytes <-> values.
+"""Packets with a short header, and the frames that nearly all of them carry: bytes <-> values.
 
 Room: quic. Pure. Sources: RFC 9000 sections 16, 19 and appendix A; RFC 9001 section 5; RFC 9221.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 from aioquic.buffer import encode_uint_var
 
-from gateway.limits import QUIC_ACK_RANGES_MAX
+from gateway.quic.connection.keys import Sealing
 
 PACKET_NUMBER_BYTES = 2
 """Of the packets that are built here."""
@@ -26,18 +24,9 @@ Ranges = list[tuple[int, int]]
 """Packet numbers as (first, one past the last), ascending."""
 Frames = tuple[list[tuple[Ranges, int]], list[bytes], bool]
 """ACKs (ranges, encoded delay), contents of datagrams, and whether anything asks for an ACK."""
-Keys = tuple[Callable[..., bytes], int, Callable[[bytes], bytes]]
-"""Encrypt or decrypt, the IV as an integer, and header protection: the masks of samples of 16 bytes each."""
 
 
-def keys_of(context: Any, operation: str) -> Keys:
-    """The keys of one direction (aioquic's ``CryptoContext``), ready to use; ``operation`` of the AEAD."""
-    hp = context.hp
-    masks_of = partial(_each_mask, hp._mask) if hp._is_chacha20 else hp._encryptor.update
-    return getattr(context.aead._aead, operation), context.aead._iv, masks_of
-
-
-def sealed(contents: Sequence[bytes], number: int, first: int, cid: bytes, keys: Keys) -> bytes:
+def sealed(contents: Sequence[bytes], number: int, first: int, cid: bytes, keys: Sealing) -> bytes:
     """Packets of these contents, numbered from ``number`` on, one behind the other. ``first``: their first byte,
     without protection (RFC 9001 sections 5.3 and 5.4)."""
     encrypt, iv, masks_of = keys
@@ -69,11 +58,6 @@ def sealed(contents: Sequence[bytes], number: int, first: int, cid: bytes, keys:
         at += 16
         low_bits = low_bits + 1 & 0xFFFF
     return b"".join(parts)
-
-
-def _each_mask(mask_of: Callable[[bytes], bytes], samples: bytes) -> bytes:
-    """ChaCha20's masks, which are worked out one by one."""
-    return b"".join([mask_of(samples[at : at + 16]).ljust(16) for at in range(0, len(samples), 16)])
 
 
 def datagram_head(length: int) -> bytes:
@@ -205,8 +189,6 @@ def parse_ack(plain: bytes, at: int) -> tuple[Ranges, int, int]:
     first, at = varint(plain, at)
     start = largest - first
     ranges = [(start, largest + 1)]
-    if count > QUIC_ACK_RANGES_MAX:
-        raise ValueError("too many ranges")
     for _ in range(count):
         gap, at = varint(plain, at)
         length, at = varint(plain, at)

@@ -1,0 +1,122 @@
+"""Which packets came, and when to say so. Room: quic. Pure: no clock.
+
+Numbers lately received are the bits of one integer, so that duplicates are found in a few bytes; what to acknowledge are
+a bounded number of ranges. Sources: RFC 9000 sections 12.3, 13.2 and 21.9.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any, Final
+
+RANGES_MAX: Final = 64
+"""Ranges kept to be acknowledged. A packet within ``SPAN`` of the largest is never of one that was dropped: a range and
+the gap above it span at least two numbers (RFC 9000 section 13.2.3)."""
+SPAN: Final = 2 * RANGES_MAX
+"""Numbers below the largest by as many count as received."""
+ALL: Final = (1 << SPAN) - 1
+"""The bits where nothing is missing."""
+ACK_DELAY_S: Final = 0.024
+"""Just below the 25 ms announced as max_ack_delay, for the millisecond of a timer."""
+ACK_EVERY: Final = 8
+"""Ack-eliciting packets in order before an ACK goes at once (RFC 9000 section 13.2.2 allows more than two)."""
+
+_start: Any = attrgetter("start")
+_stop: Any = attrgetter("stop")
+
+
+class Received:
+    """The packets of one space. ``bits``: bit n stands for ``largest - n``. ``ranges``: to be acknowledged, ascending.
+    ``ack_at``: when to acknowledge at the latest; None: nothing is to be. ``wanted``: ack-eliciting packets since the last ACK."""
+
+    __slots__ = ("_eliciting_at", "ack_at", "bits", "largest", "largest_at", "ranges", "wanted")
+
+    def __init__(self) -> None:
+        self.bits = 0
+        self.largest = -1
+        self.largest_at = 0.0
+        self.ranges: list[range] = []
+        self.ack_at: float | None = None
+        self.wanted = 0
+        self._eliciting_at = 0.0
+
+    def adopt(self, ranges: Iterable[range], largest: int, knows: Any, now: float) -> None:
+        """Go on from what another kept of the same space: ``knows``: a container of the numbers that came."""
+        self.ranges = list(ranges)[-RANGES_MAX:]
+        self.largest, self.largest_at = largest, now
+        self.bits = 0
+        for number in range(largest - SPAN + 1, largest + 1):
+            self.bits = self.bits << 1 | (number < 0 or number in knows)
+
+    def is_known(self, number: int) -> bool:
+        """Whether it came before, or is too old to tell."""
+        behind = self.largest - number
+        return behind >= SPAN or (behind >= 0 and bool(self.bits >> behind & 1))
+
+    def took(self, start: int, stop: int) -> None:
+        """``start`` to ``stop`` (one past the last) came, as another knows who reads packets in this one's place."""
+        for number in range(max(start, self.largest + 1), stop):
+            self.add(number, self.largest_at)
+
+    def add(self, number: int, now: float) -> bool:
+        """A packet that is not known came. Answers whether it came in order."""
+        ahead = number - self.largest
+        in_order = ahead == 1
+        if in_order and self.bits == ALL:
+            self.largest, self.largest_at = number, now
+        elif ahead > 0:
+            self.bits = (self.bits << min(ahead, SPAN) | 1) & ALL
+            self.largest, self.largest_at = number, now
+        else:
+            self.bits |= 1 << -ahead
+        ranges = self.ranges
+        if ranges and ranges[-1].stop == number:
+            ranges[-1] = range(ranges[-1].start, number + 1)
+        else:
+            self._add_range(number)
+        return in_order
+
+    def _add_range(self, number: int) -> None:
+        ranges, start, stop = self.ranges, number, number + 1
+        low = bisect_left(ranges, start, key=_stop)
+        high = bisect_right(ranges, stop, lo=low, key=_start)
+        if low < high:
+            start, stop = min(start, ranges[low].start), max(stop, ranges[high - 1].stop)
+        ranges[low:high] = (range(start, stop),)
+        if len(ranges) > RANGES_MAX:
+            del ranges[0]
+
+    def want_ack(self, now: float, *, at_once: bool) -> float | None:
+        """An ack-eliciting packet came: when to acknowledge it, if that is news. At once if out of order, else after some
+        packets or just in time. Where the next packet is not to be expected in time, this one is the last for the ACK,
+        which then needs no timer."""
+        self.wanted += 1
+        ack_at = self.ack_at
+        next_at = now + now - self._eliciting_at
+        self._eliciting_at = now
+        if at_once or self.wanted >= ACK_EVERY or (ack_at is not None and next_at > ack_at):
+            self.ack_at = now
+        elif ack_at is None:
+            self.ack_at = now + ACK_DELAY_S
+        else:
+            return None
+        return self.ack_at
+
+    def acknowledged(self) -> int:
+        """An ACK of all this is on its way: the largest number in it."""
+        self.ack_at = None
+        self.wanted = 0
+        return self.largest
+
+    def on_ack_fate(self, acked: bool, largest: int) -> None:
+        """An ACK of ours up to ``largest`` was acknowledged, or lost: what it said need not be said again."""
+        if not acked:
+            return
+        ranges = self.ranges
+        while ranges and ranges[0].start <= largest:
+            if ranges[0].stop > largest + 1:
+                ranges[0] = range(largest + 1, ranges[0].stop)
+                break
+            del ranges[0]
