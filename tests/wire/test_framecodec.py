@@ -220,3 +220,64 @@ def test_a_row_of_exactly_the_bound_unpacks() -> None:
     message = bytes([1]) + bytes(FRAME_BODY_BYTES_MAX - 5)
     packed = zstandard.ZstdCompressor(level=1).compress(join([message]))
     assert FrameDecoder().decode(ALONE, packed) == [message]
+
+
+RECORDED = [
+    (
+        1,
+        "28b52ffd207ce50100e8780000000118010000006402000000c802030000002c030400000090040d00e0c4ce53d002bceb94509003cca579694f19640a9ae3586977c16901",
+    ),
+    (
+        3,
+        "28b52ffd2094ed010054021c0000007800000001180000e803001801000e0e0e0e000000000606060600000000010101090000042a45478e5b307027899979714d571c5b7072",
+    ),
+    (
+        3,
+        "28b52ffd209435020084021c00000078000000011802000000d00700180000000300010a0c000004cc000004040c0c181803030c00c1034b4da02230cd8140629586398581133f9bc689addcbd7547",
+    ),
+    (
+        3,
+        "28b52ffd205ccd010054021c00000048000000011803000000b80b00180000000700000e1000a26a05063636000005050700390a6e426f53c8cfd3b8662b72bfdc11",
+    ),
+    (
+        3,
+        "28b52ffd209405020074021c00000078000000011804000000a00f0018001c1c0e0e000000005454363600000000030301010a008108188a63c0002cec08c0ddcec670b22bc76e9d1c",
+    ),
+    (
+        3,
+        "28b52ffd205c8d0100f81c000000480000000118050000008813001801002a2a00007e7e00000505000700e01cb00030ce4c866bbb22eccbc901",
+    ),
+    (
+        3,
+        "28b52ffd2094fd010024021c00000078000000011806000000701700180000000300011b1b30303b3b040400000c000307c0223591008b293bc040ce3bd0d84f79b8db95c6169c1c",
+    ),
+    (
+        3,
+        "28b52ffd2094cd0100f81c00000078000000011807000000581b0018000d0d000000006c6c292902020b000307008c770e08040083dd0320b7f318aeed8ab02f2707",
+    ),
+]
+"""Rows as they stand in recordings: lists of keys that come again, that overlap, and that do not."""
+
+
+def test_rows_that_were_recorded_once_unpack_for_ever() -> None:
+    lists = [
+        (1, 2, 3, 4),
+        (1, 2, 3, 4),
+        (3, 4, 5, 6),
+        (7, 8),
+        (1, 2, 3, 4),
+        (5, 6),
+        (3, 4, 5, 6),
+        (1, 2, 3, 4),
+    ]
+    decoder = FrameDecoder()
+    for tick, (keys, (codec, row)) in enumerate(zip(lists, RECORDED, strict=True)):
+        records = [
+            Record(
+                key,
+                struct.pack("<I4h", key, key * 100 + 7 * tick, 3 * tick * tick, -tick, key).ljust(24, b"\0"),
+            )
+            for key in keys
+        ]
+        frame = Frame(1, tick, records, stride=24, sent_at=1_000 * tick)
+        assert decoder.decode(codec, bytes.fromhex(row)) == [encode_frame(frame)]
