@@ -29,6 +29,15 @@ def build_go(variant: str, folder: Path) -> Path:
     return built([*argv, "."], HERE / "go", program)
 
 
+def build_rust(folder: Path) -> Path:
+    """The client in ``rust/``. Raises :class:`NotBuilt`."""
+    cargo = shutil.which("cargo") or shutil.which("cargo", path=str(Path.home() / ".cargo" / "bin"))
+    if cargo is None:
+        raise NotBuilt("there is no cargo: install Rust to run these")
+    argv = [cargo, "build", "--locked", "--quiet", "--target-dir", str(folder / "rust")]
+    return built(argv, HERE / "rust", folder / "rust" / "debug" / "interop")
+
+
 def built(argv: list[str], where: Path, program: Path) -> Path:
     """``program``, as ``argv`` makes it in the folder ``where``. Raises :class:`NotBuilt`."""
     done = subprocess.run(argv, cwd=where, capture_output=True, text=True, timeout=BUILD_S, check=False)

