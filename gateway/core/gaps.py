@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.limits import GAP_STEP_FRAMES, GAP_WAIT_S, GAPS_PENDING_MAX
+from gateway.limits import GAP_DECIDE_S, GAP_STEP_FRAMES, GAP_WAIT_S, GAPS_PENDING_MAX
 from gateway.wire.journal import Gap, Tail
 
 _LONG_AGO: Final = float("-inf")
@@ -161,12 +161,14 @@ class GapTracker:
 
     def take(self, mono: float) -> list[Gap]:
         """The gaps that are certain by now, each told once."""
-        if not (self.holes or self.partial or self._found):
+        if not (self.holes or self.partial or self._found or self._undecided):
             return []
         while self.holes and mono - self.holes[0][2] > GAP_WAIT_S:
             self._close_hole(self.holes.pop(0))
         for tick in [tick for tick, partial in self.partial.items() if mono - partial.since > GAP_WAIT_S]:
             self._give_up(tick)
+        if self._undecided and mono - self._undecided[0][2] > GAP_DECIDE_S:
+            self._decide()
         found, self._found = self._found, []
         return found
 
@@ -175,6 +177,11 @@ class GapTracker:
         if not self._step:
             self._decide()
         return self.take(float("inf"))
+
+    @property
+    def is_unsure(self) -> bool:
+        """True while :meth:`take` may have something to tell, though nothing comes any more."""
+        return bool(self.partial or self.holes or self._undecided)
 
     @property
     def awaits(self) -> bool:

@@ -110,8 +110,13 @@ class JournalBuffer:
 
     @property
     def awaits(self) -> bool:
-        """True while parts are missing that may still come: call :meth:`note_gaps` before long."""
+        """True while parts are missing that may still come."""
         return self._newest >= 0 and self._tracker.awaits
+
+    @property
+    def is_unsure(self) -> bool:
+        """True while there may be gaps to tell before anything comes: call :meth:`note_gaps` before long."""
+        return self._newest >= 0 and self._tracker.is_unsure
 
     def add(
         self,

@@ -434,7 +434,7 @@ class World:
         must_wake = journal.add(
             frame.epoch, frame.tick, frame.part, frame.parts, frame.sent_at, message, mono, wall_us
         )
-        if journal.awaits and self._gaps_at is None:
+        if self._gaps_at is None and journal.is_unsure:
             self._gaps_at = mono + GAP_POLL_S
             self._wake()
         elif must_wake:
@@ -527,7 +527,7 @@ class World:
         self._fanout.poll(mono)
         if self._gaps_at is not None and mono >= self._gaps_at:
             self.journal.note_gaps(mono)
-            self._gaps_at = mono + GAP_POLL_S if self.journal.awaits else None
+            self._gaps_at = mono + GAP_POLL_S if self.journal.is_unsure else None
             if self._announce_due:
                 self._announce_epoch(mono)
         if self._linger_until is not None and mono >= self._linger_until:

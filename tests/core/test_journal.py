@@ -383,6 +383,24 @@ def test_before_its_step_is_known_a_publisher_has_no_gaps_and_then_those_that_ar
     assert found + tracker.finish() == [Gap(1, step * 4 + 1, step * 6 - 1, "unseen")]
 
 
+def test_the_hole_between_the_only_two_frames_of_a_publisher_is_told_in_the_end() -> None:
+    rig = Rig()
+    rig.publish(1)
+    rig.publish(5)
+    found: list[Gap] = []
+    while not found:
+        at = rig.world.next_poll
+        assert at is not None, "nobody would look"
+        rig.mono = max(rig.mono, at)
+        assert rig.mono < 10
+        rig.world.poll(rig.mono, int(rig.mono * 1e6))
+        batch = rig.take()
+        if batch is not None:
+            found += batch.gaps
+            rig.world.committed(batch, rig.mono)
+    assert found == [Gap(1, 2, 4, "unseen")]
+
+
 @pytest.mark.parametrize("lost", [2, 3, 9, 59])
 def test_a_single_tick_that_was_lost_is_a_gap(lost: int) -> None:
     tracker, found = GapTracker(1), []
