@@ -254,3 +254,27 @@ def test_a_usual_message_that_was_hit_is_never_read_as_something_else(
     meant = msgpack.unpackb(bytes(whole), raw=False, strict_map_key=False)
     if isinstance(meant, dict):
         assert tuple(found) == (meant["version"], meant["data"], meant.get("zstd", False))
+
+
+@pytest.mark.parametrize("key", ["w", "a world", "ber", "x:" + "0" * 64, "a.b-c_d~e"])
+def test_a_key_that_a_client_can_say_is_taken(key: str) -> None:
+    assert mvstore.openable(key) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("über", "printable ASCII"),
+        ("a\nb", "printable ASCII"),
+        ("a\x7f", "printable ASCII"),
+        (" a", "spaces"),
+        ("a ", "spaces"),
+        ("a@b", "version follows"),
+        ("x:00", "64 hex digits"),
+        ("x:" + "g" * 64, "64 hex digits"),
+        ("x:" + "0" * 65, "64 hex digits"),
+    ],
+)
+def test_a_key_that_no_client_could_say_is_refused_with_the_reason(key: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        mvstore.openable(key)
