@@ -66,7 +66,7 @@ mutate: $(STAMP) ## a sample of small changes to rules, messages and store, and 
 	$(BIN)/python -m tests.mutation gateway/store --sample 200
 
 mutate-changed: $(STAMP) ## forty of them in what differs from main, as far as three minutes go
-	$(BIN)/python -m tests.mutation --changed main --sample 40 --seconds 150 --floor 70
+	$(BIN)/python -m tests.mutation --changed main --sample 40 --seconds 120 --floor 50
 
 abuse: $(STAMP) ## attacks on a gateway, long form: for a machine that is idle otherwise
 	MVGATEWAY_ABUSE=long $(BIN)/python -m pytest tests/abuse --timeout 3600
