@@ -255,6 +255,9 @@ FANOUT_SERVE_S: Final = 0.01
 """Readers that are behind have their turn at most this often: a frame may be a hundred messages."""
 GAP_WAIT_S: Final = 0.25
 """Longer than any reordering, shorter than what anybody waits for a durable mark."""
+GAP_COMING_S: Final = 5.0
+"""How long the rest of a frame is waited for at most that is on its way by a stream or in order: longer than the pauses
+of a bad link, and a publisher that stalls longer must not hold up the durable mark of what came after."""
 GAP_DECIDE_S: Final = 2.5
 """A publisher whose step is not known by then has said so little that it is taken as it is: so that a hole between the
 only two frames of somebody is told as well."""

@@ -11,10 +11,10 @@ its first ticks is no gap until its step is known. The durable mark does not wai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from gateway.limits import GAP_DECIDE_S, GAP_STEP_FRAMES, GAP_WAIT_S, GAPS_PENDING_MAX
+from gateway.limits import GAP_COMING_S, GAP_DECIDE_S, GAP_STEP_FRAMES, GAP_WAIT_S, GAPS_PENDING_MAX
 from gateway.wire.journal import Gap, Tail
 
 _LONG_AGO: Final = float("-inf")
@@ -30,6 +30,14 @@ class _Partial:
         self.parts = parts
         self.seen: set[int] = set()
         self.since = mono
+
+
+Coming = Callable[[float, bool], bool]
+
+
+def never(mono: float, is_newest: bool) -> bool:
+    """Nothing is on its way."""
+    return False
 
 
 class GapTracker:
@@ -159,14 +167,17 @@ class GapTracker:
         if len(self.holes) > GAPS_PENDING_MAX:
             self._close_hole(self.holes.pop(0))
 
-    def take(self, mono: float) -> list[Gap]:
-        """The gaps that are certain by now, each told once."""
+    def take(self, mono: float, coming: Coming = never) -> list[Gap]:
+        """The gaps that are certain by now, each told once. ``coming(mono, is_newest)``: whether what began by then,
+        of the newest tick or an earlier one, may be on its way in a form that is not lost."""
         if not (self.holes or self.partial or self._found or self._undecided):
             return []
-        while self.holes and mono - self.holes[0][2] > GAP_WAIT_S:
+        while self.holes and _is_over(self.holes[0][2], mono, False, coming):
             self._close_hole(self.holes.pop(0))
-        for tick in [tick for tick, partial in self.partial.items() if mono - partial.since > GAP_WAIT_S]:
-            self._give_up(tick)
+        newest = self._newest
+        for tick, partial in list(self.partial.items()):
+            if _is_over(partial.since, mono, tick == newest, coming):
+                self._give_up(tick)
         if self._undecided and mono - self._undecided[0][2] > GAP_DECIDE_S:
             self._decide()
         found, self._found = self._found, []
@@ -208,6 +219,12 @@ class GapTracker:
         del self.partial[tick]
         self._settle(tick)
         self._found.append(Gap(self.epoch, tick, tick, "partial"))
+
+
+def _is_over(since: float, mono: float, is_newest: bool, coming: Coming) -> bool:
+    """Whether nothing more is waited for of what was last heard of at ``since``."""
+    waited_s = mono - since
+    return waited_s > GAP_WAIT_S and (waited_s > GAP_COMING_S or not coming(since + GAP_WAIT_S, is_newest))
 
 
 def _without(holes: Sequence[Hole], gap: Gap) -> list[Hole]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.core.counters import Counters
-from gateway.core.gaps import GapTracker
+from gateway.core.gaps import Coming, GapTracker, never
 from gateway.core.keyframes import SharedKeyframe
 from gateway.core.ports import Mark
 from gateway.limits import (
@@ -46,6 +46,8 @@ class JournalBuffer:
         """``durable``: the newest that was recorded. ``tail``: how the recording ends, of which parts may be missing."""
         self._tracker, self.durable = _going_on(durable, tail)
         """Everything up to here is in the store."""
+        self.coming: Coming = never
+        """Asked before parts are given up: :meth:`gateway.core.gaps.GapTracker.take`."""
         self.size_bytes = 0
         self._keyframe = keyframe
         self._counters = counters
@@ -174,7 +176,7 @@ class JournalBuffer:
 
     def note_gaps(self, mono: float) -> None:
         """Enter the gaps that have become certain."""
-        found = self._tracker.take(mono)
+        found = self._tracker.take(mono, self.coming)
         if found:
             self._counters.gaps += len(found)
             self._gaps += found

@@ -15,7 +15,7 @@ from gateway.core.options import FOCUS_WEIGHT, parse_weights
 from gateway.core.ports import CloseCode, Link, Role
 from gateway.core.reader import Reader
 from gateway.errors import BadInput, GatewayError, MalformedMessage
-from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, LATE_RUN_MAX
+from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, LATE_RUN_MAX, SESSION_STREAMS_MAX
 from gateway.wire.control import CONTROL_BOUND, Control, encode_control, encode_error
 from gateway.wire.frames import Frame, decode_message
 from gateway.wire.streams import MESSAGE_FLAG
@@ -104,11 +104,16 @@ class _Session:
 class PublisherSession(_Session):
     """A publisher's: its frames go to the world, with its epoch."""
 
-    __slots__ = ("_late_run", "_newest_tick", "_received_before", "epoch", "wants_changes", "wants_lags")
+    __slots__ = (
+        *("_late_run", "_newest_tick", "_received_before", "_streams"),
+        *("epoch", "wants_changes", "wants_lags"),
+    )
     role = "publish"
 
     def __init__(self, world: World, link: Link, epoch: int) -> None:
         super().__init__(world, link, world.settings.message_bytes_max)
+        self._streams: dict[int, float] = {}
+        """Streams that have begun and not ended, and when; ``SESSION_STREAMS_MAX`` at most."""
         self.epoch = epoch
         self._received_before = world.counters.received
         self.wants_lags = False
@@ -117,6 +122,26 @@ class PublisherSession(_Session):
         """It asked for the frames by which the gateway changes the world: an entity goes to sleep, or wakes."""
         self._late_run = 0
         self._newest_tick = 0
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
+        if not fin:
+            self._streams.setdefault(stream_id, mono)
+            if len(self._streams) > SESSION_STREAMS_MAX:  # no more are waited for; what they bring is taken
+                del self._streams[next(iter(self._streams))]
+        super().on_stream_data(stream_id, data, fin, mono)
+        if fin:
+            self._streams.pop(stream_id, None)
+
+    def on_stream_reset(self, stream_id: int) -> None:
+        super().on_stream_reset(stream_id)
+        self._streams.pop(stream_id, None)
+
+    def may_bring(self, mono: float, is_newest: bool) -> bool:
+        """Whether the rest of a frame that began by ``mono`` may be on its way to here and cannot be lost: by a stream
+        that is open, or in order where nothing newer has come."""
+        if not self.link.lossy:
+            return is_newest
+        return any(since <= mono for since in self._streams.values())
 
     def take(self, message: bytes, mono: float) -> None:
         """One message: fanned out and on its way to the journal on return. Raises

@@ -141,9 +141,14 @@ class World:
             bytes_max=self.settings.journal_bytes_max,
             tail=tail,
         )
+        self.journal.coming = self._may_come
         self._epoch_announced = self.state.epoch
         self._announce_due = False
         self._gaps_at: float | None = None
+
+    def _may_come(self, mono: float, is_newest: bool) -> bool:
+        """For the journal: :meth:`PublisherSession.may_bring`."""
+        return self.publisher is not None and self.publisher.may_bring(mono, is_newest)
 
     @property
     def mono(self) -> float:

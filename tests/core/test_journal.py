@@ -14,7 +14,7 @@ from gateway.core.journal import _spanning
 from gateway.core.ports import Mark
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.limits import GAPS_PENDING_MAX, JOURNAL_GAPS_MAX, JOURNAL_LET_GO_TOLD_MAX
+from gateway.limits import GAP_COMING_S, GAPS_PENDING_MAX, JOURNAL_GAPS_MAX, JOURNAL_LET_GO_TOLD_MAX
 from gateway.wire import Frame, Record, decode_control, decode_frame, encode_control, encode_frame
 from gateway.wire.journal import Batch, Gap, Tail
 from tests.core.links import RecordingLink
@@ -590,3 +590,66 @@ def test_a_late_tick_in_the_middle_of_a_hole_tells_how_far_it_is_from_those_besi
     for at in range(1, limits.GAP_STEP_FRAMES):
         tracker.saw(7 + 3 * at, 0, 1, 0.0)
     assert tracker.finish() == []
+
+
+def parted(tick: int, part: int, parts: int) -> bytes:
+    return encode_frame(Frame(1, tick, [Record(part, b"x" * 40)], part=part, parts=parts))
+
+
+class Pause:
+    """A publisher whose frame stops in the middle of its parts."""
+
+    def __init__(self, *, lossy: bool) -> None:
+        self.world = World("arena", WorldSettings(), mono=0.0, now_us=0)
+        self.session = self.world.attach_publisher(RecordingLink(lossy=lossy), 1, 0.0)
+
+    def batch_at(self, mono: float) -> Batch | None:
+        self.world.poll(mono, int(mono * 1e6))
+        batch = self.world.take_batch(mono)
+        if batch is not None:
+            self.world.committed(batch, mono)
+        return batch
+
+    def durable(self) -> Mark | None:
+        return self.world.journal.durable
+
+
+@pytest.mark.parametrize("lossy", [True, False], ids=["by a stream", "in order"])
+def test_a_frame_that_pauses_on_its_way_is_durable_when_all_of_it_is(lossy: bool) -> None:
+    pause = Pause(lossy=lossy)
+    for part, mono in enumerate((0.0, 2.0, 5.0)):
+        if lossy:
+            message = parted(1, part, 3)
+            data = len(message).to_bytes(4, "little") + message
+            pause.session.on_stream_data(4, data, part == 2, mono)
+        else:
+            pause.session.on_message(parted(1, part, 3), mono)
+        batch = pause.batch_at(mono + 0.5)
+        assert batch is None or not batch.gaps
+        assert (pause.durable() == Mark(1, 1)) == (part == 2)
+
+
+def test_what_is_lost_is_not_waited_for_because_of_a_stream_that_began_later() -> None:
+    pause = Pause(lossy=True)
+    pause.session.on_message(parted(1, 0, 2), 0.0)
+    pause.session.on_stream_data(4, b"\x10", False, 0.3)
+    batch = pause.batch_at(0.6)
+    assert batch is not None
+    assert batch.gaps == (Gap(1, 1, 1, "partial"),)
+
+
+@pytest.mark.parametrize("ending", ["reset", "time", "next tick in order"])
+def test_the_rest_of_a_frame_is_not_waited_for_without_end(ending: str) -> None:
+    pause = Pause(lossy=ending != "next tick in order")
+    message = parted(1, 0, 2)
+    if pause.session.link.lossy:
+        pause.session.on_stream_data(4, len(message).to_bytes(4, "little") + message, False, 0.0)
+    else:
+        pause.session.on_message(message, 0.0)
+    if ending == "reset":
+        pause.session.on_stream_reset(4)
+    elif ending != "time":
+        pause.session.on_message(parted(2, 0, 1), 0.1)
+    batch = pause.batch_at(GAP_COMING_S + 0.1 if ending == "time" else 0.5)
+    assert batch is not None
+    assert batch.gaps == (Gap(1, 1, 1, "partial"),)
