@@ -1052,7 +1052,7 @@ GARBAGE_LOOK_S: Final = 2.5
 """How often a gateway asks whether a full collection of cycles is worth its pause, some 10 ms with 400 readers."""
 GARBAGE_ENDED_MAX: Final = 1_024
 """Ended connections after which it is: what little each may have left behind adds up to some tens of MiB."""
-GARBAGE_GROWTH_BYTES_MAX: Final = 32 * MIB
+GARBAGE_GROWTH_BYTES_MAX: Final = 16 * MIB
 """Growth of the resident memory after which it is, whatever made it grow."""
 LOOP_LOOK_S: Final = 0.1
 """How often the event loop's lateness is measured: ten timers a second cost nothing, and find a pause of any length."""
