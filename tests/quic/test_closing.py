@@ -139,3 +139,30 @@ async def _close_in_mid_burst(served: Served, closer: str) -> list[weakref.ref[A
         assert sorted(near.acked + near.lost) == sorted(tokens)
     assert link.closed_code is not None
     return [weakref.ref(peer), weakref.ref(peer.quic), weakref.ref(far.link)]
+
+
+@pytest.mark.parametrize("size", [*range(21, 43), 1_200])
+def test_a_stateless_reset_of_any_length_ends_a_client(identity: Identity, size: int) -> None:
+    """The answer is shorter than what it answers, and a lone ping takes 29 bytes (RFC 9000 section 10.3)."""
+    pair = make_pair(identity, client=Connection, server=Connection)
+    pair.connect()
+    pair.run_for(1.0)
+    client, now = pair.client.quic, pair.now
+    token = client.peer_ids.current.token
+    noise = bytes([0x40]) + bytes([0xA5]) * (size - 17)
+    client.receive(noise + bytes(16), pair.server.addr, now)
+    assert not client.is_ended
+    client.receive(noise + token, pair.server.addr, now)
+    assert client.is_ended
+
+
+def test_a_datagram_too_short_for_a_reset_ends_nobody(identity: Identity) -> None:
+    pair = make_pair(identity, client=Connection, server=Connection)
+    pair.connect()
+    pair.run_for(1.0)
+    client = pair.client.quic
+    for size in range(21):
+        client.receive(
+            (b"\x40" * 4 + client.peer_ids.current.token)[-size:][:size], pair.server.addr, pair.now
+        )
+    assert not client.is_ended

@@ -760,11 +760,13 @@ class Connection:
         if data[:1] >= b"\x80":
             short_at = short_part(data)
             data = data[short_at:]
-        if len(data) < PACKET_BYTES_MIN or not data[0] & 0x40:
+        if not data or not data[0] & 0x40:
             return TAKEN
         cid = data[1 : 1 + CID_BYTES]
-        if self.our_ids.number_of(cid) is None:
-            if self.is_stateless_reset(data):
+        if len(data) < PACKET_BYTES_MIN or self.our_ids.number_of(cid) is None:
+            if self.is_stateless_reset(
+                data
+            ):  # shorter than what it answers, which may be the shortest there is
                 self.close_event = events.ConnectionTerminated(
                     QuicErrorCode.NO_ERROR, None, "stateless reset by the peer"
                 )
