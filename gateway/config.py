@@ -15,7 +15,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -485,9 +485,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def default_of(name: str) -> Any:
-    """A setting's default. Raises ``KeyError`` for an unknown name."""
-    defaults = {s.name: s.default for s in SETTINGS if s.default is not MISSING}
-    return defaults[name]

@@ -8,7 +8,7 @@ there, and no more than one batch is held.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import zstandard
@@ -326,8 +326,3 @@ def _owner(body: dict[str, Any]) -> str:
 
 def _point(point: TimePoint | None) -> dict[str, Any] | None:
     return None if point is None else {"version": point.version, "time": point.time}
-
-
-def counters_of(counters: Counters) -> dict[str, int]:
-    """The counters by name."""
-    return asdict(counters)

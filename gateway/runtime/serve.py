@@ -52,6 +52,11 @@ async def _serve(settings: Settings, out: TextIO, load: Callable[[], Settings]) 
     hangups: list[None] = []
     loop.add_signal_handler(signal.SIGHUP, lambda: hangups.append(None))  # one that comes early does not kill
     gateway = await Gateway.start(settings)
+    if settings.quic_path != "fast":
+        log.warning(
+            "--quic-path %s has no effect any more: there is one way for packets; leave it out",
+            settings.quic_path,
+        )
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(gateway, load))
     if hangups:
         _reload(gateway, load)

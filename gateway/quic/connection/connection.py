@@ -121,7 +121,6 @@ class Connection:
         "our_ids",
         "pacing_at",
         "packet_bytes_max",
-        "packets_early",
         "packets_fast",
         "paths",
         "payload_bytes_max",
@@ -150,7 +149,7 @@ class Connection:
         self.on_payload: Callable[[bytes], None] | None = None
         self.on_ack: Callable[[float], None] | None = None
         self.calm = False
-        self.packets_fast = self.packets_early = 0
+        self.packets_fast = 0
         self.number = 0
         self.excused_bytes = self.window_before_fade = 0
         """What is in flight but not counted as such (:mod:`gateway.quic.connection.fades`)."""
@@ -551,7 +550,6 @@ class Connection:
             self._early_address = address if not packets else self._early_address
             packets.append(data)
         self._pump()
-        self.packets_early += len(packets)
         self._doubt = False
         return packets
 

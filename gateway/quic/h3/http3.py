@@ -326,10 +326,6 @@ class Http3(H3Connection):
                 self._local_control_stream_id, encode_frame(FrameType.GOAWAY, encode_uint_var(stream_id))
             )
 
-    def is_request_of_peer(self, stream_id: int) -> bool:
-        """Whether the peer began this request stream."""
-        return (stream_id & 1) == self._is_client
-
 
 def _has_date(headers: Headers) -> bool:
     return any(name == b"date" for name, _ in headers)
