@@ -30,6 +30,7 @@ async def publish(args: argparse.Namespace) -> int:
         args.url, args.world, stride=stride, epoch=args.epoch, takeover=args.takeover, **connection(args)
     ) as publisher:
         try:
+            _announce(args, publisher)
             with _progress(args, publisher):
                 await _send_all(publisher, frames, args.hz, args.seconds, bool(args.source))
         finally:
@@ -117,6 +118,17 @@ def _messages(file: BinaryIO) -> Iterator[Frame]:
         stream.finish()
     except MalformedMessage as error:
         raise MalformedMessage(f"--from: {error.message}") from error
+
+
+def _announce(args: argparse.Namespace, publisher: Publisher) -> None:
+    """Say that it is under way: where nobody looks on, this is all that is said before the end."""
+    if not args.json:
+        print(
+            f"publishing {args.world} at {args.hz:g} Hz by {publisher.transport}, epoch {publisher.epoch}; "
+            "Ctrl-C ends it",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _progress(args: argparse.Namespace, publisher: Publisher) -> Any:

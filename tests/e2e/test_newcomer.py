@@ -1,0 +1,108 @@
+"""README as a newcomer pastes it: in order, in a fresh copy, each command in a terminal of its own where it says so."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ENDLESS = {"mvgateway serve": "ready", "mvgateway publish": "publishing"}
+"""Commands that go on in another terminal, and what they say when they are under way."""
+LOOKED_AT = ("mvgateway watch",)
+"""Commands that one looks at for a while and ends by Ctrl-C."""
+LOOK_S = 4
+DEMO_S_MAX, TERMINAL_S_MAX = 400, 120
+ALONE = ["unshare", "--user", "--map-root-user", "--net", "bash", "-c"]
+"""A loopback that nobody else uses: README's commands take the default port."""
+
+AWAIT = """
+under_way() {  # FILE WORD: until the word stands in the file
+  for _ in $(seq 600); do grep -q "$2" "$1" && return; sleep 0.05; done
+  echo "never said $2:"; cat "$1"; exit 1
+}
+trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+set -e
+"""
+
+
+def blocks(language: str) -> list[str]:
+    """What stands between the fences, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def commands(block: str) -> list[str]:
+    """Its lines without their comments."""
+    found = [line.split("#")[0].strip() for line in block.splitlines()]
+    return [line for line in found if line]
+
+
+def typed(lines: list[str]) -> str:
+    """The lines as one script: what is endless goes on behind it, what is looked at is ended as by Ctrl-C."""
+    script = [AWAIT]
+    for n, line in enumerate(lines):
+        word = next((word for start, word in ENDLESS.items() if line.startswith(start)), None)
+        if word is not None:
+            script += [f"{line} >said.{n} 2>&1 &", f"under_way said.{n} {word}"]
+        elif line.startswith(LOOKED_AT):
+            script.append(f"timeout --signal=INT {LOOK_S} {line} || test $? = 124")
+        else:
+            script.append(line)
+    return "\n".join(script)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that a clone has, no environment, no store; after README's first command."""
+    there = tmp_path_factory.mktemp("newcomer") / "mvgateway"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("no git checkout: nothing says which files a clone has")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (there / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, there / name)
+    return there
+
+
+def run(where: Path, argv: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    env = {
+        key: value for key, value in os.environ.items() if not key.startswith(("MVGATEWAY_", "VIRTUAL_ENV"))
+    }
+    return subprocess.run(
+        argv,
+        cwd=where,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.timeout(DEMO_S_MAX + TERMINAL_S_MAX + 60)
+def test_readme_works_as_it_is_pasted(copy: Path) -> None:
+    two_commands, terminal = blocks("sh")[:2]
+    assert commands(two_commands) == ["make demo", "make test"], "the second is what runs this"
+    demo = run(copy, ["make", "demo"], DEMO_S_MAX)
+    if demo.returncode and re.search("No matching distribution|Connection|Temporary failure", demo.stderr):
+        if os.environ.get("CI"):
+            pytest.fail(f"no packages to be had:\n{demo.stderr}")
+        pytest.skip("make demo found no packages to install: no registry can be reached from here")
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "byte for byte equal" in demo.stdout
+    if shutil.which("unshare") is None or run(copy, [*ALONE, "ip link set lo up"], 10).returncode:
+        assert not os.environ.get("CI"), "unshare and ip are there in CI"
+        pytest.skip("no network namespace can be made: the default port may be somebody else's")
+    (copy / "example.py").write_text(blocks("python")[0])
+    lines = ["ip link set lo up", *commands(terminal), "python example.py"]
+    shown = run(copy, [*ALONE, typed(lines)], TERMINAL_S_MAX)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "where player 1 is" in shown.stdout
+    assert not re.search(r"Traceback|\{'", shown.stdout + shown.stderr), shown.stdout + shown.stderr
