@@ -1270,10 +1270,14 @@ ARCHIVE_PAUSE_S: Final = 0.5
 """The first pause after a transfer that failed."""
 ARCHIVE_TRIES_MAX: Final = 5
 """Tries of one transfer, with doubling pauses from half a second: 8 s of outage are ridden out."""
+ARCHIVE_REACH_TRIES_MAX: Final = 2
+"""Tries of the first look at a place: who mistyped its address should hear so within five seconds."""
 ARCHIVE_MANIFEST_BYTES_MAX: Final = 64 * MIB
 """A manifest of a year of minutes has half a million parts of a hundred bytes."""
 
 # --- cli ---------------------------------------------------------------------------------
+CLI_USAGE_LINES_MAX: Final = 12
+"""Of a verb with more flags than that, the usage would push the error out of sight."""
 CLI_CHILD_READY_S_MAX: Final = 20.0
 """How long `demo` and `bench` wait for a gateway of their own: on a busy machine a start takes seconds."""
 CLI_DURABLE_S: Final = 2.0

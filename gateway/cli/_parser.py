@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from gateway import limits
+
 NEAR = 0.5
 """How alike two words must be for one to be offered; as for settings (:mod:`gateway.config`)."""
 
@@ -22,7 +24,10 @@ class Parser(argparse.ArgumentParser):
         """Usage, and the error with the nearest word. Ends the process with 2."""
         if "invalid choice" in message and (flag := self._unknown_flag()):
             message = f"unrecognized arguments: {flag}"  # what follows it was taken for a verb's name
-        super().error(message + self._meant(message))
+        usage = self.format_usage()
+        if usage.count("\n") > limits.CLI_USAGE_LINES_MAX:
+            usage = f"usage: {self.prog} --help lists the flags\n"
+        self.exit(2, f"{usage}{self.prog}: error: {message}{self._meant(message)}\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As the base; what was given is kept for :meth:`error`."""

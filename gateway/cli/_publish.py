@@ -16,7 +16,7 @@ from gateway.cli._client import connection
 from gateway.client import Publisher
 from gateway.client.motion import Avatars
 from gateway.client.xrgrid import PACKET_BYTES
-from gateway.errors import ConfigError, MalformedMessage
+from gateway.errors import ConfigError, MalformedMessage, PublisherPresent
 from gateway.wire import Frame, MessageStream, decode_message
 
 Records = Mapping[int, bytes | None]
@@ -24,6 +24,16 @@ Records = Mapping[int, bytes | None]
 
 async def publish(args: argparse.Namespace) -> int:
     """Send at a steady rate until the time, the file or the user ends it."""
+    try:
+        await _publish(args)
+    except PublisherPresent as error:
+        raise PublisherPresent(
+            f"world {args.world} has a publisher; --takeover replaces it, another world's name leaves it be"
+        ) from error
+    return 0
+
+
+async def _publish(args: argparse.Namespace) -> None:
     stride = 0 if args.source else PACKET_BYTES
     frames = frames_of(args.source) if args.source else _avatars(args)
     async with Publisher(
@@ -35,7 +45,6 @@ async def publish(args: argparse.Namespace) -> int:
                 await _send_all(publisher, frames, args.hz, args.seconds, bool(args.source))
         finally:
             _tell(args, publisher)
-    return 0
 
 
 async def _send_all(

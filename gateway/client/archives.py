@@ -23,6 +23,8 @@ from gateway.errors import ConfigError, GatewayError, NotFound, TooLarge, Unproc
 T = TypeVar("T")
 FORMAT = 1
 MANIFEST = "manifest.json"
+S3_PATIENCE = {"connect_timeout": 2, "read_timeout": 60, "retries": {"max_attempts": 0}}
+"""For botocore, whose own retries take half a minute before they say that nobody is there; :meth:`Place._tried` tries again."""
 
 
 class TransferFailed(GatewayError):
@@ -95,6 +97,8 @@ class Place:
     """
 
     def __init__(self, url: str, *, sleep: Callable[[float], None] = time.sleep, **options: Any) -> None:
+        if url.startswith(("s3://", "s3a://")):
+            options = {"config_kwargs": S3_PATIENCE, **options}
         try:
             self._fs, self._root = importlib.import_module("fsspec.core").url_to_fs(url, **options)
         except ImportError as error:
@@ -105,6 +109,7 @@ class Place:
             raise ConfigError(f"{url}: {error}") from error
         self.url = url.rstrip("/")
         self._sleep = sleep
+        self._reached = False
 
     def manifest(self) -> Manifest | None:
         """The archive's manifest; None where there is none yet."""
@@ -118,6 +123,7 @@ class Place:
                 return None
 
         data = self._tried(get, MANIFEST)
+        self._reached = True
         return None if data is None else Manifest.decode(data, f"{self.url}/{MANIFEST}")
 
     def need_manifest(self) -> Manifest:
@@ -133,7 +139,7 @@ class Place:
         partial = self._path(f".{MANIFEST}.partial")
 
         def put() -> None:
-            self._fs.makedirs(self._root, exist_ok=True)
+            self._make_folder()
             if self._is_local:
                 self._fs.pipe_file(partial, manifest.encode())
                 self._fs.mv(partial, self._path(MANIFEST))
@@ -148,7 +154,7 @@ class Place:
         size = file.stat().st_size
 
         def put() -> None:
-            self._fs.makedirs(self._root, exist_ok=True)
+            self._make_folder()
             self._fs.put_file(str(file), self._path(name))
             self._fs.invalidate_cache()
             if self._fs.size(self._path(name)) != size:
@@ -172,6 +178,12 @@ class Place:
         if sum_of(file) != part.blake3:
             raise Damaged(f"{self.url}/{part.name} does not match its checksum; it was changed or damaged")
 
+    def _make_folder(self) -> None:
+        try:
+            self._fs.makedirs(self._root, exist_ok=True)
+        except FileNotFoundError as error:
+            raise NotFound(f"{self.url}: {error}") from error
+
     @property
     def _is_local(self) -> bool:
         protocol = self._fs.protocol
@@ -181,22 +193,42 @@ class Place:
         return f"{self._root.rstrip('/')}/{name}"
 
     def _tried(self, fn: Callable[[], T], name: str) -> T:
-        """Try several times; what is wrong for good is raised at once."""
-        for attempt in range(limits.ARCHIVE_TRIES_MAX):
+        """Try several times; what is wrong for good is raised at once. A place that was never reached has nothing to
+        resume: it is told after two tries."""
+        tries = limits.ARCHIVE_TRIES_MAX if self._reached else limits.ARCHIVE_REACH_TRIES_MAX
+        for attempt in range(tries):
             try:
                 return fn()
             except (GatewayError, FileNotFoundError):
                 raise
-            except PermissionError as error:
-                raise ConfigError(f"{self.url}/{name}: {error}") from error
             except Exception as error:
-                if attempt + 1 == limits.ARCHIVE_TRIES_MAX:
-                    raise TransferFailed(
-                        f"{self.url}/{name}: {error or type(error).__name__} ({attempt + 1} tries); "
-                        "run the same command again to resume"
-                    ) from error
+                if wrong := _wrong_for_good(error):
+                    raise ConfigError(f"{self.url}/{name}: {wrong}") from error
+                if attempt + 1 == tries:
+                    raise self._failed(error, name, tries) from error
                 self._sleep(limits.ARCHIVE_PAUSE_S * 2**attempt)
         raise AssertionError("unreachable")
+
+    def _failed(self, error: Exception, name: str, tries: int) -> TransferFailed:
+        said = str(error) or type(error).__name__
+        if not self._reached:
+            return TransferFailed(f"{self.url} can't be reached: {said}; nothing was sent or fetched")
+        return TransferFailed(
+            f"{self.url}/{name}: {said} ({tries} tries); run the same command again to resume"
+        )
+
+
+def _wrong_for_good(error: Exception) -> str:
+    """What no further try would mend, in plain words; "" for what may pass. The S3 client's errors are told by their
+    names: it is there only where it was asked for."""
+    kind = type(error).__name__
+    if isinstance(error, PermissionError):
+        return str(error)
+    if kind in ("NoCredentialsError", "PartialCredentialsError"):
+        return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --storage key=… --storage secret=…"
+    if isinstance(error, (TypeError, ValueError)) or kind == "ParamValidationError":
+        return f"{error}; look at the place's URL and at what --storage says"
+    return ""
 
 
 def sum_of(file: Path) -> str:

@@ -81,3 +81,11 @@ def test_a_word_like_nothing_else_gets_no_advice() -> None:
 
 def test_a_flag_that_a_verb_does_not_know_is_an_error_of_the_verb() -> None:
     assert "usage: mvgateway verify" in run_cli("verify", "plaza", "--qqqqqq").stderr
+
+
+def test_an_error_is_not_pushed_out_of_sight_by_the_usage_of_a_verb_with_many_flags() -> None:
+    said = run_cli("serve", "--plain-port", "0").stderr.splitlines()
+    assert said == [
+        "usage: mvgateway serve --help lists the flags",
+        "mvgateway serve: error: unrecognized arguments: --plain-port 0; did you mean --plain?",
+    ]

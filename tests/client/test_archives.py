@@ -16,7 +16,7 @@ from gateway import limits
 from gateway.cli import main
 from gateway.client.archives import Damaged, Manifest, Place, TransferFailed
 from gateway.client.recordings import LocalRecording, Moment, open_film, open_world
-from gateway.errors import Unprocessable
+from gateway.errors import ConfigError, Unprocessable
 from gateway.store.embedded import EmbeddedStore
 from tests.client.filming import Filmed, film
 
@@ -40,7 +40,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     host, port = server.get_host_and_port()
     import fsspec
 
-    fsspec.filesystem("s3", endpoint_url=f"http://{host}:{port}", skip_instance_cache=True).mkdir("films")
+    fsspec.filesystem("s3", endpoint_url=f"http://{host}:{port}", skip_instance_cache=True).makedirs(
+        "films", exist_ok=True
+    )
     yield f"http://{host}:{port}"
     server.stop()
 
@@ -166,6 +168,7 @@ def test_a_place_that_fails_is_tried_again_and_then_told(
 ) -> None:
     pauses: list[float] = []
     place = Place(str(tmp_path), sleep=pauses.append)
+    assert place.manifest() is None
 
     def fail(*_: Any) -> None:
         raise OSError("the line is dead")
@@ -176,6 +179,41 @@ def test_a_place_that_fails_is_tried_again_and_then_told(
     with pytest.raises(TransferFailed, match="the line is dead"):
         place.put_part(file, "part")
     assert pauses == [0.5, 1.0, 2.0, 4.0]
+
+
+def test_a_place_that_was_never_reached_is_told_after_two_tries(s3: str) -> None:
+    pauses: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nobody = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    place = Place("s3://films/w", sleep=pauses.append, endpoint_url=nobody, skip_instance_cache=True)
+    with pytest.raises(TransferFailed, match="s3://films/w can't be reached: Could not connect"):
+        place.manifest()
+    assert pauses == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"endpoint_ulr": "http://127.0.0.1:9"}, "endpoint_ulr"),
+        ({"endpoint_url": "nonsense"}, "Invalid endpoint: nonsense"),
+    ],
+)
+def test_what_no_further_try_would_mend_is_told_at_once(s3: str, options: dict[str, str], said: str) -> None:
+    pauses: list[float] = []
+    with pytest.raises(ConfigError, match=f"{said}.*--storage"):
+        Place("s3://films/w", sleep=pauses.append, skip_instance_cache=True, **options).manifest()
+    assert not pauses
+
+
+def test_missing_credentials_are_told_with_the_names_of_what_to_set(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match="no credentials; set AWS_ACCESS_KEY_ID"):
+        Place("s3://films/w", sleep=pytest.fail, endpoint_url=s3, skip_instance_cache=True).manifest()
 
 
 def test_a_manifest_of_a_newer_format_is_not_guessed_at() -> None:

@@ -105,7 +105,7 @@ def _opened(folder: Path | str) -> Iterator[apsw.Connection]:
     path = Path(folder) / schema.FILE_NAME
     if not path.is_file():
         raise ConfigError(
-            f"there is no store in {folder}: {schema.FILE_NAME} is missing; name its folder with --store"
+            f"there is no store in {Path(folder).absolute()}: {schema.FILE_NAME} is missing; name its folder with --store"
         )
     with translated(path), _connected(path) as con:
         schema.verify(con, path)

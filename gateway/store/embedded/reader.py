@@ -66,7 +66,7 @@ class FolderReader:
         """How often the writer has gone past the moment that was being read."""
         if not self.path.is_file():
             raise ConfigError(
-                f"there is no store in {folder}: {schema.FILE_NAME} is missing; name its folder with --store"
+                f"there is no store in {Path(folder).absolute()}: {schema.FILE_NAME} is missing; name its folder with --store"
             )
         self._ask(lambda cursor: schema.verify(cursor.connection, self.path))
 
