@@ -27,12 +27,17 @@ from gateway.core.ports import Mark
 from gateway.limits import DEMO_SETTLE_LOOK_S, DEMO_SETTLE_S
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 WORLD = "demo"
 HZ = 60.0
 PLAYERS = 10
 READERS = {"webtransport": 20, "websocket": 5}
+NEXT = """
+Now with a gateway of your own, in two terminals (. .venv/bin/activate first):
+  mvgateway serve              # names the page where its worlds are seen live
+  mvgateway publish plaza      # then kill -9 it, and: mvgateway recover plaza"""
 
 
 @dataclass(slots=True)
@@ -82,7 +87,8 @@ class Demo:
         self.readers: list[Subscriber] = []
         self.publisher: Publisher | None = None
         self.crash: Crash | None = None
-        self.phase = "starting the gateway"
+        self.phase = ""
+        self._console: Console | None = None
 
     async def run(self) -> int:
         """Everything in turn. 0 only if the recovered state equals what was sent at that tick."""
@@ -96,7 +102,19 @@ class Demo:
         self._tell()
         return 0 if self.crash is not None and self.crash.recovered_equal else 1
 
+    def _now(self, phase: str, meaning: str = "") -> None:
+        """Say what begins, and what it is in plain words: lines that stay above the live table."""
+        self.phase = phase
+        if self.as_json:
+            return
+        line = f"{phase}: {meaning}" if meaning else phase
+        if self._console is not None:
+            self._console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
     async def _play(self, child: GatewayChild) -> None:
+        self._now("starting a gateway", "a process of its own, on an empty store")
         await child.start()
         async with AsyncExitStack() as stack:
             await self._publish_and_kill(child, stack)
@@ -107,17 +125,17 @@ class Demo:
         async with self._new_publisher(child) as publisher:
             self._send(publisher)
             await self._open_readers(child, stack)
-            self.phase = "publishing at 60 Hz"
+            self._now(f"publishing at {HZ:g} Hz", f"{PLAYERS} avatars, to {sum(READERS.values())} readers")
             await self._send_for(publisher, self.seconds / 2)
             await child.kill()
-            self.phase = "killed the gateway"
+            self._now("killed it (SIGKILL)", "it had no chance to save anything; nothing was waited for")
             durable = publisher.durable.tick if publisher.durable else 0
             self.crash = Crash(publisher.tick, durable, 0, False, away_s=time.monotonic())
             self.sent.close(publisher)
 
     async def _recover(self, child: GatewayChild) -> FetchedState:
         assert self.crash is not None
-        self.phase = "starting it again on the same store"
+        self._now("starting it again", "on the same store; readers come back by themselves")
         await child.start()
         recovered = await fetch_last(child.url, WORLD, ca=child.ca)
         sent = self.sent.states.get(Mark(recovered.epoch, recovered.tick))
@@ -128,13 +146,16 @@ class Demo:
         return recovered
 
     async def _go_on(self, child: GatewayChild, recovered: FetchedState) -> None:
-        self.phase = "going on from the recovered frame"
+        self._now(
+            "recovered",
+            f"tick {recovered.tick}; the game server goes on from there, in epoch {recovered.epoch + 1}",
+        )
         self.sent.motion_tick = recovered.tick
         async with self._new_publisher(child) as publisher:
             publisher.send(dict(recovered.records), keyframe=True)
             self._note(publisher)
             await self._send_for(publisher, self.seconds / 2)
-            self.phase = "waiting for the last frame everywhere"
+            self._now("waiting until every reader has the last frame")
             await self._settle(publisher)
             self.sent.close(publisher)
 
@@ -149,7 +170,9 @@ class Demo:
         return self.publisher
 
     async def _open_readers(self, child: GatewayChild, stack: AsyncExitStack) -> None:
-        self.phase = "connecting the readers"
+        self._now(
+            "connecting the readers", ", ".join(f"{count} by {name}" for name, count in READERS.items())
+        )
         for transport, count in READERS.items():
             self.readers += [
                 Subscriber(child.url, WORLD, transport=transport, ca=child.ca, on_message=_nothing)
@@ -213,10 +236,11 @@ class Demo:
             "latency": _p50_p99(results["latency_ms"], "ms"),
             "durable lag": f"{_p50_p99(results['durable_lag_ms'], 'ms')}; {_p50_p99(lag_ticks, 'ticks')}",
             "crash (SIGKILL)": f"last tick sent {crash.last_sent_tick}, known durable {crash.durable_tick}",
-            "recovered": f"tick {crash.recovered_tick}, {equal} to what was sent at that tick",
+            "recovered": f"tick {crash.recovered_tick}, {equal} to what was sent",
             "lost in the crash": f"{crash.last_sent_tick - crash.recovered_tick} ticks; back after {crash.away_s:.2f} s",
         }.items():
-            print(f"{name:<24}{text}")
+            print(f"{name:<25}{text}")
+        print(NEXT)
 
     def _live_table(self) -> AbstractContextManager[Any]:
         if not sys.stderr.isatty():
@@ -224,9 +248,8 @@ class Demo:
         from rich.console import Console
         from rich.live import Live
 
-        return Live(
-            get_renderable=self._table, console=Console(stderr=True), refresh_per_second=4, transient=True
-        )
+        self._console = Console(stderr=True)
+        return Live(get_renderable=self._table, console=self._console, refresh_per_second=4, transient=True)
 
     def _table(self) -> Table:
         from rich.table import Table
@@ -234,15 +257,14 @@ class Demo:
         publisher = self.publisher
         title = f"{self.phase}   tick {publisher.tick if publisher else 0}"
         table = Table(title=title, title_justify="left")
-        for column in ("transport", "readers", "connected", "frames", "lost", "repaired", "p50 ms", "p99 ms"):
+        for column in ("transport", "connected", "frames", "lost", "repaired", "p50 ms", "p99 ms"):
             table.add_column(column, justify="right")
         for name in READERS:
             readers = self._of(name)
             samples = _percentiles([ms for r in readers for ms in r.counts.latency.samples()[-120:]])
             table.add_row(
                 name,
-                str(len(readers)),
-                str(sum(r.connected for r in readers)),
+                f"{sum(r.connected for r in readers)} of {READERS[name]}",
                 str(self._delivered(name)),
                 str(sum(r.counts.ticks.lost for r in readers)),
                 str(sum(r.counts.repaired_records for r in readers)),

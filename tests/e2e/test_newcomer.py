@@ -97,6 +97,9 @@ def test_readme_works_as_it_is_pasted(copy: Path) -> None:
         pytest.skip("make demo found no packages to install: no registry can be reached from here")
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "byte for byte equal" in demo.stdout
+    assert "killed it (SIGKILL)" in demo.stderr
+    told = [*demo.stdout.splitlines(), *demo.stderr.splitlines()]
+    assert not [line for line in told if len(line) > 80], "a terminal has 80 columns"
     if shutil.which("unshare") is None or run(copy, [*ALONE, "ip link set lo up"], 10).returncode:
         assert not os.environ.get("CI"), "unshare and ip are there in CI"
         pytest.skip("no network namespace can be made: the default port may be somebody else's")
