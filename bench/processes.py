@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from bench.cores import load_cores, server_cores
+
+if TYPE_CHECKING:
+    import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 15.0
@@ -49,6 +50,8 @@ def cpu_s_of(pid: int) -> float:
     tasks = Path(f"/proc/{pid}/task")
     with contextlib.suppress(OSError, ValueError):
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+    import psutil  # here, for `mvgateway bench` does without where nothing but a gateway is installed
+
     with contextlib.suppress(psutil.NoSuchProcess):
         times = psutil.Process(pid).cpu_times()
         return float(times.user + times.system)
@@ -77,6 +80,8 @@ class Server:
 
     def _worker(self) -> psutil.Process:
         """The process itself: `ip netns exec` replaces itself, so it has the same id."""
+        import psutil
+
         return psutil.Process(self._process.pid)
 
     def cpu_s(self) -> float:

@@ -105,9 +105,22 @@ def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace)
         # the reader of our output went away (`| head`): nobody is left to tell, also not at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except ModuleNotFoundError as missing:
+        print(f"mvgateway {args.verb}: {_what_brings(missing)}", file=sys.stderr)
+        return EXIT_USAGE
     except GatewayError as error:
         print(f"mvgateway {args.verb}: {error.message}{_way_out(error)}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+
+
+def _what_brings(missing: ModuleNotFoundError) -> str:
+    """Says how to get a package that is not installed. Raises ``missing`` again where it is a module of ours."""
+    package = (missing.name or "").split(".")[0]
+    if package == "bench":
+        return "the benchmarks are not installed with the package: run it in a checkout of mvgateway, after `make demo`"
+    if package in ("", "gateway"):
+        raise missing
+    return f"needs the package {package}, which is not installed: `pip install mvgateway` brings it (mvgateway-client does not)"
 
 
 def _way_out(error: GatewayError) -> str:
