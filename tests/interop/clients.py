@@ -58,11 +58,13 @@ class Running:
             env={**os.environ, "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING": "1"},
         )
 
-    def wait_ready(self) -> None:
-        """Wait until its session is open."""
+    def hear(self, wanted: str) -> None:
+        """Wait until it says this line. It gives up by itself, and then says something else."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
-        assert line == "ready", f"the client said {line!r}, and ended with {self.process.poll()}"
+        assert line == wanted, (
+            f"the client said {line!r} for {wanted!r}, and ended with {self.process.poll()}"
+        )
 
     def go_on(self) -> None:
         """Let it begin, or end."""
@@ -72,8 +74,9 @@ class Running:
 
     def answer(self) -> dict[str, Any]:
         """What a reader saw."""
-        out, _ = self.process.communicate(timeout=RUN_S)
-        assert self.process.returncode == 0
+        assert self.process.stdout is not None
+        out = self.process.stdout.read()
+        assert self.process.wait(RUN_S) == 0
         answer: dict[str, Any] = json.loads(out.splitlines()[-1])
         return answer
 

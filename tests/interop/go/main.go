@@ -60,6 +60,7 @@ type reader struct {
 	count int
 	last  uint32
 	whole map[uint32]int
+	says  bool // whole TICK, of each
 	done  chan struct{}
 	once  sync.Once
 }
@@ -81,6 +82,7 @@ func (r *reader) take(m []byte) error {
 		return err
 	}
 	r.seen.Messages++
+	complete := r.seen.Complete
 	for _, record := range f.Records {
 		if record.Data == nil {
 			return fmt.Errorf("key %d is removed", record.Key)
@@ -97,19 +99,26 @@ func (r *reader) take(m []byte) error {
 			r.seen.Complete++
 		}
 	}
-	if len(r.state) == r.count {
-		for _, record := range r.state {
-			if record.Tick != r.last {
-				return nil
-			}
+	if len(r.state) != r.count {
+		return nil
+	}
+	tick := r.state[1].Tick
+	for _, record := range r.state {
+		if record.Tick != tick {
+			return nil
 		}
+	}
+	if r.says && r.seen.Complete > complete {
+		fmt.Println("whole", tick)
+	}
+	if tick == r.last {
 		r.once.Do(func() { close(r.done) })
 	}
 	return nil
 }
 
-func read(ctx context.Context, s session, count int, last uint32) seen {
-	r := &reader{state: map[uint32]Record{}, count: count, last: last, whole: map[uint32]int{}, done: make(chan struct{})}
+func read(ctx context.Context, s session, count int, last uint32, says bool) seen {
+	r := &reader{state: map[uint32]Record{}, count: count, last: last, says: says, whole: map[uint32]int{}, done: make(chan struct{})}
 	failed := make(chan error, 16)
 	var open sync.WaitGroup
 	go func() {
@@ -200,8 +209,13 @@ func publish(ctx context.Context, s session, frameBytes int, last uint32, interv
 	}()
 	fmt.Println("ready")
 	var line [1]byte
-	os.Stdin.Read(line[:])
+	if interval > 0 {
+		os.Stdin.Read(line[:])
+	}
 	for tick := uint32(1); tick <= last; tick++ {
+		if interval == 0 {
+			os.Stdin.Read(line[:])
+		}
 		m := encode(tick, true, frameRecords(tick, frameBytes))
 		if len(m) <= 1100 && tick < last {
 			if err := s.sendDatagram(m); err != nil {
@@ -231,6 +245,7 @@ func fail(err error) {
 }
 
 // Usage: interop read|publish URL CERTIFICATE_SHA256 FRAME_BYTES FRAMES INTERVAL_MS
+// With an interval of 0 a publisher sends one for each line that it is told, and a reader says "whole TICK" of each.
 func main() {
 	role, url, hash := os.Args[1], os.Args[2], os.Args[3]
 	frameBytes, err := strconv.Atoi(os.Args[4])
@@ -246,7 +261,7 @@ func main() {
 	if role == "publish" {
 		fail(publish(ctx, s, frameBytes, uint32(frames), time.Duration(interval)*time.Millisecond))
 	} else {
-		out, err := json.Marshal(read(ctx, s, max(1, frameBytes/valueBytes), uint32(frames)))
+		out, err := json.Marshal(read(ctx, s, max(1, frameBytes/valueBytes), uint32(frames), interval == 0))
 		fail(err)
 		fmt.Println(string(out))
 	}

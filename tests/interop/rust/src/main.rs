@@ -1,4 +1,5 @@
 //! A reader and a publisher on wtransport. Usage: interop read|publish URL CERTIFICATE_SHA256 FRAME_BYTES FRAMES INTERVAL_MS
+//! With an interval of 0 a publisher sends one for each line that it is told, and a reader says `whole TICK` of each.
 
 mod frames;
 
@@ -21,6 +22,7 @@ struct Reader {
     whole: HashMap<u32, u32>,
     count: u32,
     last: u32,
+    says_whole: bool,
     messages: u32,
     datagrams: u32,
     begun: u32,
@@ -39,6 +41,7 @@ impl Reader {
         }
         let records = decode(message)?;
         self.messages += 1;
+        let complete = self.complete;
         for record in records {
             let data = record.data.ok_or(format!("key {} is removed", record.key))?;
             if data != value(record.key, record.tick) {
@@ -52,7 +55,14 @@ impl Reader {
             *parts += 1;
             self.complete += u32::from(*parts == self.count);
         }
-        Ok(self.state.len() == self.count as usize && self.state.values().all(|tick| *tick == self.last))
+        if self.state.len() != self.count as usize {
+            return Ok(false);
+        }
+        let oldest = self.state.values().copied().min().unwrap_or(0);
+        if self.says_whole && self.complete > complete && self.state.values().all(|tick| *tick == oldest) {
+            say(&format!("whole {oldest}"));
+        }
+        Ok(oldest == self.last)
     }
 
     fn as_json(&self, error: &str) -> String {
@@ -109,8 +119,8 @@ async fn follow(mut stream: RecvStream, reader: Shared, told: Told, is_counted: 
     }
 }
 
-async fn read(connection: Arc<Connection>, count: u32, last: u32) -> String {
-    let reader: Shared = Arc::new(Mutex::new(Reader { count, last, ..Default::default() }));
+async fn read(connection: Arc<Connection>, count: u32, last: u32, says_whole: bool) -> String {
+    let reader: Shared = Arc::new(Mutex::new(Reader { count, last, says_whole, ..Default::default() }));
     let (told, mut done) = unbounded_channel();
     let (of_datagrams, with, to) = (reader.clone(), connection.clone(), told.clone());
     tokio::spawn(async move {
@@ -129,7 +139,7 @@ async fn read(connection: Arc<Connection>, count: u32, last: u32) -> String {
             is_counted = true;
         }
     });
-    say_ready();
+    say("ready");
     let problem = match tokio::time::timeout(PATIENCE, done.recv()).await {
         Ok(Some(Ok(()))) => settled(&reader).await,
         Ok(Some(Err(error))) => error,
@@ -169,9 +179,14 @@ async fn publish(connection: Arc<Connection>, count: u32, last: u32, interval: D
             streams.push(stream);
         }
     });
-    say_ready();
-    hear_line().await;
+    say("ready");
+    if !interval.is_zero() {
+        hear_line().await;
+    }
     for tick in 1..=last {
+        if interval.is_zero() {
+            hear_line().await;
+        }
         let message = encode(tick, count);
         if message.len() <= 1_100 && tick < last {
             connection.send_datagram(&message).expect("a datagram is taken");
@@ -185,8 +200,8 @@ async fn publish(connection: Arc<Connection>, count: u32, last: u32, interval: D
     hear_line().await;
 }
 
-fn say_ready() {
-    println!("ready");
+fn say(line: &str) {
+    println!("{line}");
     std::io::stdout().flush().unwrap();
 }
 
@@ -205,10 +220,11 @@ async fn main() {
     let connection = Arc::new(endpoint.connect(url.as_str()).await.expect("the session is opened"));
     let count = (bytes.parse::<usize>().unwrap() / VALUE_BYTES).max(1) as u32;
     let last = last.parse().unwrap();
+    let interval = Duration::from_millis(interval_ms.parse().unwrap());
     if role == "publish" {
-        publish(connection.clone(), count, last, Duration::from_millis(interval_ms.parse().unwrap())).await;
+        publish(connection.clone(), count, last, interval).await;
     } else {
-        println!("{}", read(connection.clone(), count, last).await);
+        println!("{}", read(connection.clone(), count, last, interval.is_zero()).await);
     }
     connection.close(0u32.into(), b"");
     endpoint.wait_idle().await;
