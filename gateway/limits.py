@@ -826,9 +826,17 @@ TCP_LOOK_S: Final = 0.5
 TCP_EVENTS_PER_TURN: Final = 64
 """Pieces of a body or of WebSocket messages that one connection has parsed in a turn: a millisecond."""
 TCP_TURN_S: Final = 0.002
-"""How long one HTTP/2 connection may parse in a turn: a tenth of a tick, so that others' frames go in between."""
+"""How long connections may parse in one turn of the loop, all together: a tenth of a tick, so that frames go in between."""
 LOG_QUIET_S: Final = 10.0
 """What may happen with every packet is written down this often at most."""
+TCP_SLICE_S: Final = 0.000_5
+"""And how long where other connections wait for their turn, so that a hundred of them have one within two ticks."""
+TCP_PARSED_BYTES: Final = 64 * KIB
+"""What is given to a connection's parser at once of what was read: as much as its own buffers hold."""
+TCP_UNPARSED_BYTES_MAX: Final = 16 * MIB
+"""Bytes of all connections that were read and wait to be parsed: then those that hold more than a request are ended."""
+TCP_UNPARSED_SMALL_BYTES: Final = 16 * KIB
+"""A connection that holds no more of it is never one of them."""
 H2_FRAMES_PER_PULL: Final = 16
 """Frames given to the parser at once: half a millisecond."""
 H2_CONTROL_FRAMES_BURST: Final = 200
@@ -836,6 +844,8 @@ H2_CONTROL_FRAMES_BURST: Final = 200
 with a dozen. Each frame of data earns two more."""
 H2_CONTROL_FRAMES_PER_S: Final = 50
 """And a second, on top: 2 ms of a core."""
+H2_CRUMB_BYTES: Final = 256
+"""Less of an answer, because the peer's window has no room for more, earns nothing: a frame a byte is a flood, both ways."""
 H2_RESETS_BURST: Final = 320
 """Requests taken back at once: all that may be open, and a quarter."""
 H2_RESETS_PER_S: Final = 20

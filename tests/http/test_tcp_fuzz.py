@@ -157,6 +157,7 @@ async def said_to(
             await asyncio.wait(list(service.tasks))
     assert service.options.unfinished.held == 0
     assert service.options.untaken.held == 0
+    assert service.turns.held_bytes == 0
     assert not service.refused.get("failed")
     return said
 

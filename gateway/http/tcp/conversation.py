@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from gateway import limits
@@ -30,6 +31,10 @@ class Conversation(asyncio.Protocol):
         """What every scope of this connection says."""
         self._dropped = 0
         self._is_reading = True
+        self._wants_more = True
+        self._unparsed = bytearray()
+        """Read while others had their turn."""
+        self._is_queued = False
 
     @property
     def is_idle(self) -> bool:
@@ -59,7 +64,47 @@ class Conversation(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.service.carried.received += len(data)
+        turns = self.service.turns
+        if not self._unparsed and turns.admits(self.slot.peer):
+            turns.run(self.guarded, self.take, data)
+        elif self.is_ending:
+            self.drop(data)
+        else:
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Wait for a turn, and read no more until then."""
+        turns = self.service.turns
+        turns.held_bytes += len(data)
+        self._unparsed += data
+        if (
+            turns.held_bytes > limits.TCP_UNPARSED_BYTES_MAX
+            and len(self._unparsed) > limits.TCP_UNPARSED_SMALL_BYTES
+        ):
+            self.service.count("unparsed")
+            self.abort()
+            return
+        self._read(False)
+        self._parse_soon()
+
+    def _parse_soon(self) -> None:
+        if not self._is_queued and self._wants_more:
+            self._is_queued = True
+            self.service.turns.soon(self.slot.peer, self._parse)
+
+    def _parse(self) -> None:
+        self._is_queued = False
+        if not self._unparsed or not self._wants_more:
+            return
+        data = bytes(self._unparsed[: limits.TCP_PARSED_BYTES])
+        del self._unparsed[: limits.TCP_PARSED_BYTES]
+        self.service.turns.held_bytes -= len(data)
         self.guarded(self.take, data)
+        self.read_more(self._wants_more)
+
+    def _forget_unparsed(self) -> None:
+        self.service.turns.held_bytes -= len(self._unparsed)
+        self._unparsed.clear()
 
     def guarded(self, call: Callable[..., None], *args: Any) -> None:
         """Whatever a peer sends, and whatever a parser makes of it, ends that peer's connection at most."""
@@ -68,6 +113,10 @@ class Conversation(asyncio.Protocol):
         except Exception:
             self.service.failed(self.transport.get_extra_info("peername"))
             self.abort()
+
+    def in_turn(self, call: Callable[[], None]) -> None:
+        """Call it in a later turn of the loop, when it is this connection's."""
+        self.service.turns.soon(self.slot.peer, partial(self.guarded, call))
 
     def take(self, data: bytes) -> None:
         """What has come."""
@@ -85,6 +134,7 @@ class Conversation(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_ending = True
+        self._forget_unparsed()
         self.on_lost()
         self.slot.leave()
 
@@ -97,7 +147,14 @@ class Conversation(asyncio.Protocol):
             self.wire.write(data)
 
     def read_more(self, more: bool) -> None:
-        """Let the transport read on, or not."""
+        """Let the transport read on, or not. What was read and not parsed comes first."""
+        self._wants_more = more
+        if more and self._unparsed:
+            self._parse_soon()
+        else:
+            self._read(more)
+
+    def _read(self, more: bool) -> None:
         if more is self._is_reading or self.transport.is_closing():
             return
         self._is_reading = more
@@ -113,6 +170,7 @@ class Conversation(asyncio.Protocol):
             return
         self.is_ending = True
         self.deadline = self.loop.time() + limits.HTTP_LINGER_S_MAX
+        self._forget_unparsed()
         self.read_more(True)
         if self.transport.can_write_eof():
             try:
@@ -124,6 +182,7 @@ class Conversation(asyncio.Protocol):
         """End after what was written, at once as far as that goes."""
         self.is_ending = True
         self.deadline = self.loop.time() + limits.HTTP_LINGER_S_MAX
+        self._forget_unparsed()
         self.transport.close()
 
     def drop(self, data: bytes) -> None:
@@ -134,6 +193,7 @@ class Conversation(asyncio.Protocol):
 
     def abort(self) -> None:
         self.is_ending = True
+        self._forget_unparsed()
         self.deadline = math.inf
         if self.slot.raw is not None:
             self.slot.raw.abort()

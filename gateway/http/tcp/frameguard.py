@@ -18,6 +18,7 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 )
 _END_STREAM = _ACK = 0x1
 _END_HEADERS = 0x4
+_PADDED = 0x8
 _FRAME_BYTES_MAX = 16_384
 _HEAD_BYTES = 9
 _SETTING_BYTES = 6
@@ -106,13 +107,20 @@ class FrameGuard:
                 del inbox[at : at + _HEAD_BYTES + length]
                 size = len(inbox)
                 continue
-            self._count(inbox[at + 3], inbox[at + 4], length, now)
+            self._count(inbox[at + 3], inbox[at + 4], length - self._padding(at, length), now)
             at += _HEAD_BYTES + length
         if not at:
             return b""
         whole = bytes(inbox[:at])
         del inbox[:at]
         return whole
+
+    def _padding(self, at: int, length: int) -> int:
+        """Bytes of a DATA frame that are no data (RFC 9113 section 6.1)."""
+        inbox = self._inbox
+        if inbox[at + 3] != DATA or not inbox[at + 4] & _PADDED or not length:
+            return 0
+        return min(length, 1 + inbox[at + _HEAD_BYTES])
 
     def _is_farewell(self, at: int, length: int) -> bool:
         """Whether a GOAWAY is as it should be; h2 says what is wrong with others."""

@@ -8,6 +8,7 @@ application takes it. Sources: RFC 9110, RFC 9112, RFC 6455 section 4.2.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from enum import Enum, auto
 from http import HTTPStatus
@@ -57,6 +58,10 @@ _SECONDS = {
     Phase.TUNNEL: math.inf,
 }
 """How long a phase may take; a body and an answer have times of their own."""
+
+
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
+"""RFC 9112 section 2.2: those before a request are passed over."""
 
 
 class NotHttp(Exception):
@@ -146,8 +151,8 @@ class Http1(Conversation):
             self._socket.disconnect()
 
     def _read_head(self) -> None:
-        while self._inbox[:2] == b"\r\n":
-            del self._inbox[:2]  # RFC 9112 section 2.2: empty lines before a request
+        if self._inbox[:2] == b"\r\n":
+            del self._inbox[: _EMPTY_LINES.match(self._inbox).end()]  # type: ignore[union-attr]
         if not self._inbox:
             return
         if self._phase is Phase.IDLE:
@@ -241,7 +246,7 @@ class Http1(Conversation):
     def _pull_soon(self) -> None:
         if not self._is_pulling:
             self._is_pulling = True
-            self.loop.call_soon(self.guarded, self._pull_on)
+            self.in_turn(self._pull_on)
 
     def _pull_on(self) -> None:
         self._is_pulling = False
@@ -354,9 +359,9 @@ class Http1(Conversation):
         else:
             self._h11.start_next_cycle()
         self._enter(Phase.IDLE)
-        self.read_more(True)
+        self.read_more(len(self._inbox) < limits.HTTP_INBOX_BYTES_MAX)
         if self._inbox:
-            self.loop.call_soon(self.guarded, self._read_next)
+            self.in_turn(self._read_next)
         elif self._peer_ended:
             self.close()
 

@@ -97,7 +97,7 @@ class Http2(Conversation):
         self._is_turning = False
         if self.is_ending:
             return
-        until = time.perf_counter() + limits.TCP_TURN_S
+        until = self.service.turns.until()
         try:
             while frames := self.guard.pull(self._heard_at):
                 for event in self.h2.receive_data(frames):
@@ -126,13 +126,13 @@ class Http2(Conversation):
         if not self._is_turning:
             self._is_turning = True
             if not self._is_clogged():
-                self.loop.call_soon(self.guarded, self._turn)
+                self.in_turn(self._turn)
 
     def on_writable(self) -> None:
         self.pump()
         self.flush()
         if self._is_turning:
-            self.loop.call_soon(self.guarded, self._turn)
+            self.in_turn(self._turn)
 
     def _handle(self, event: events.Event) -> None:
         handler = _HANDLERS.get(type(event))
@@ -269,7 +269,8 @@ class Http2(Conversation):
             if not sent:
                 self._parked.add(stream)
                 continue
-            self.guard.flowed()
+            if not stream.is_starved:
+                self.guard.flowed()
             if stream.has_more:
                 self.ready(stream)
             self.flush()

@@ -47,6 +47,8 @@ class Http2Stream:
         self._untaken = 0
         self._heard_at = 0.0
         self._socket_due = math.inf
+        self.is_starved = False
+        """What went last was a crumb, for the window had room for no more: such a peer asks for each by a frame."""
         self._unread = 0
         """Bytes of a WebSocket that were read while it had no room."""
         self._reads_on = True
@@ -197,6 +199,7 @@ class Http2Stream:
         if size <= 0:
             return 0
         ends = self._ends and size == out.size
+        self.is_starved = size < min(len(out.pieces[0]), limits.H2_CRUMB_BYTES)
         self._h2.send_data(self.stream_id, out.pieces[0][:size].tobytes(), end_stream=ends)
         out.took(size)
         out.moved()
@@ -338,8 +341,8 @@ class Http2Stream:
     def abort(self) -> None:
         self.refuse(ErrorCodes.CANCEL)
 
-    def guarded(self, call: Callable[..., None]) -> None:
-        self._connection.guarded(call)
+    def in_turn(self, call: Callable[[], None]) -> None:
+        self._connection.in_turn(call)
 
     def wake_at(self, deadline: float) -> None:
         self._socket_due = deadline

@@ -19,6 +19,7 @@ from gateway.errors import GatewayError
 from gateway.http.budget import Backlog, ByteBudget
 from gateway.http.tcp.heads import Headers
 from gateway.http.tcp.slots import Slot
+from gateway.http.tcp.turns import Turns
 from gateway.http.tcp.wire import Carried
 
 log = logging.getLogger("mvgateway.tcp")
@@ -26,8 +27,8 @@ log = logging.getLogger("mvgateway.tcp")
 
 @dataclass(frozen=True, slots=True)
 class TcpOptions:
-    """A door's bounds. ``alt_svc``: where the same is served by HTTP/3 (RFC 7838); ``unfinished`` and
-    ``untaken`` may be shared by several doors."""
+    """A door's bounds. ``alt_svc``: where the same is served by HTTP/3 (RFC 7838); ``unfinished``,
+    ``untaken`` and ``turns`` may be shared by several doors."""
 
     alt_svc: str | None = None
     message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX
@@ -36,6 +37,7 @@ class TcpOptions:
     handshakes_per_address_per_s: int = limits.HANDSHAKES_PER_ADDRESS_PER_S
     unfinished: ByteBudget = field(default_factory=ByteBudget)
     untaken: Backlog = field(default_factory=Backlog)
+    turns: Turns = field(default_factory=Turns)
     grant_of: Callable[[Mapping[str, Any] | None], Grant | None] | None = None
     """The grant in a client's certificate; None: clients are asked for none."""
 
@@ -49,6 +51,7 @@ class Service:
         self.refused: dict[str, int] = {}
         """Refusals and broken connections by reason."""
         self.carried = Carried()
+        self.turns = options.turns
         self.is_closing = False
         self.slots: dict[Slot, None] = {}
         self.held = Held(

@@ -59,8 +59,8 @@ class Pipe(Protocol):
     def abort(self) -> None:
         """End at once."""
 
-    def guarded(self, call: Callable[..., None]) -> None:
-        """Call it, and end the connection if it fails."""
+    def in_turn(self, call: Callable[[], None]) -> None:
+        """Call it when it is the connection's turn, and end the connection if it fails."""
 
     def wake_at(self, deadline: float) -> None:
         """Call :meth:`WebSocketExchange.expire` at this time of the loop's clock."""
@@ -152,7 +152,7 @@ class WebSocketExchange:
     def _turn_soon(self) -> None:
         if not self._is_turning and self._phase is not Phase.OVER:
             self._is_turning = True
-            self._loop.call_soon(self._pipe.guarded, self._turn)
+            self._pipe.in_turn(self._turn)
 
     def _is_full(self) -> bool:
         return len(self._events) >= limits.HTTP_APP_QUEUE_ITEMS_MAX

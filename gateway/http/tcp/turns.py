@@ -1,0 +1,75 @@
+"""Who may parse next: all connections of the loop together get so much of each of its turns. Room: http.
+
+One connection that has more to parse than a turn allows goes on in the next one; a hundred of them would still make
+that turn a hundred times as long, and frames of all worlds would wait for it. So what is left waits here, addresses
+take it in turn, and whoever waits is not read from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from gateway import limits
+
+
+class Turns:
+    """One for all TCP doors of a loop. ``clock``: seconds, as exact as they come."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._spent_s = 0.0
+        """In this turn of the loop, or in several that left something."""
+        self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()
+        """By address; whose turn it is stands first."""
+        self._is_asked = False
+        self.held_bytes = 0
+        """Read, and not parsed yet, of all connections."""
+
+    def admits(self, peer: str) -> bool:
+        """Whether a connection of this address may parse at once what has come."""
+        return self._spent_s < limits.TCP_TURN_S and peer not in self._waiting
+
+    def until(self) -> float:
+        """When a connection that begins to parse now should stop, by :func:`time.perf_counter`."""
+        return self._clock() + (limits.TCP_SLICE_S if self._waiting else limits.TCP_TURN_S)
+
+    def run(self, call: Callable[..., None], *args: object) -> None:
+        """Call it, and count what it takes."""
+        began = self._clock()
+        call(*args)
+        self._spent_s += self._clock() - began
+
+    def soon(self, peer: str, call: Callable[[], None]) -> None:
+        """Call it when it is its turn, in a later one of the loop."""
+        waiting = self._waiting.get(peer)
+        if waiting is None:
+            waiting = self._waiting[peer] = deque()
+        waiting.append(call)
+        if not self._is_asked:
+            self._is_asked = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """The loop's next turn: some of those that wait."""
+        self._is_asked = False
+        self._spent_s = 0.0
+        left = sum(map(len, self._waiting.values()))  # whoever asks meanwhile has had its turn
+        while left and self._waiting:
+            left -= 1
+            self.run(self._next())
+            if self._spent_s >= limits.TCP_TURN_S:
+                break
+        self._spent_s = 0.0
+        if self._waiting and not self._is_asked:
+            self._is_asked = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _next(self) -> Callable[[], None]:
+        peer, waiting = self._waiting.popitem(last=False)
+        call = waiting.popleft()
+        if waiting:
+            self._waiting[peer] = waiting
+        return call

@@ -1,0 +1,111 @@
+"""However many connections have much to parse, a turn of the loop ends after its share, and addresses share it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from gateway import limits
+from gateway.http.tcp.http1 import Http1
+from gateway.http.tcp.service import Service, TcpOptions
+from gateway.http.tcp.turns import Turns
+from tests.http.test_tcp_fuzz import echo, talk
+
+
+class Clock:
+    """Goes on by what is done."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def worker(turns: Turns, clock: Clock, peer: str, done: list[str], times: int) -> Callable[[], None]:
+    """Takes a slice each time, and asks for its next turn."""
+    left = times
+
+    def work() -> None:
+        nonlocal left
+        clock.now += limits.TCP_SLICE_S
+        done.append(peer)
+        left -= 1
+        if left:
+            turns.soon(peer, work)
+
+    return work
+
+
+async def test_a_hundred_connections_take_no_more_of_a_turn_than_one() -> None:
+    clock, done = Clock(), []
+    turns = Turns(clock)
+    for n in range(100):
+        turns.soon(f"10.0.0.{n}", worker(turns, clock, str(n), done, 3))
+    while len(done) < 300:
+        before = clock.now
+        await asyncio.sleep(0)
+        assert clock.now - before <= limits.TCP_TURN_S + limits.TCP_SLICE_S
+    assert done[:100] == [str(n) for n in range(100)], "each has its first turn before any has its second"
+
+
+async def test_an_address_with_many_connections_has_no_more_turns_than_one_with_a_single_one() -> None:
+    clock, done = Clock(), []
+    turns = Turns(clock)
+    for _ in range(100):
+        turns.soon("attacker", worker(turns, clock, "attacker", done, 1))
+    turns.soon("other", worker(turns, clock, "other", done, 5))
+    while done.count("other") < 5:  # noqa: ASYNC110 (turns of the loop are what is counted)
+        await asyncio.sleep(0)
+    assert done[:10] == ["attacker", "other"] * 5
+
+
+async def test_what_comes_while_an_address_waits_is_parsed_after_what_waits() -> None:
+    clock = Clock()
+    turns = Turns(clock)
+    assert turns.admits("a")
+    turns.soon("a", lambda: None)
+    assert not turns.admits("a")
+    assert turns.admits("b")
+    turns.run(lambda: setattr(clock, "now", limits.TCP_TURN_S))
+    assert not turns.admits("b"), "this turn of the loop has had its share"
+    turns.soon("b", lambda: None)
+    await asyncio.sleep(0)
+    assert turns.admits("a")
+    assert turns.admits("b")
+
+
+async def test_requests_that_wait_for_their_turn_are_answered_in_order() -> None:
+    turns = Turns()
+    turns.soon("192.0.2.1", lambda: None)  # what comes now waits
+    conversation, transport = talk(Http1, Service(echo, TcpOptions(turns=turns)))
+    for path in (b"/a", b"/b", b"/c"):
+        head = b"GET " + path + b" HTTP/1.1\r\nHost: h\r\n\r\n"
+        for byte in head:
+            turns.soon(conversation.slot.peer, lambda: None)
+            conversation.data_received(bytes([byte]))
+    async with asyncio.timeout(10):
+        while transport.written.count(b"HTTP/1.1 200 ") < 3:  # noqa: ASYNC110 (what is written is no event)
+            await asyncio.sleep(0)
+    assert turns.held_bytes == 0
+
+
+async def test_what_was_read_and_waits_is_bounded_in_all_and_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "TCP_TURN_S", -1.0)  # nothing is parsed at once
+    turns = Turns()
+    service = Service(echo, TcpOptions(turns=turns))
+    talks = [talk(Http1, service)[0] for _ in range(200)]
+    for conversation in talks:
+        conversation.data_received(bytes(250_000))
+    assert turns.held_bytes <= limits.TCP_UNPARSED_BYTES_MAX
+    assert service.refused["unparsed"] > 100
+    small, _ = talk(Http1, service)
+    small.data_received(b"GET /a HTTP/1.1\r\n")
+    assert not small.is_ending, "whoever sends no more than a request is not one of them"
+    for conversation in (*talks, small):
+        conversation.connection_lost(None)
+    assert turns.held_bytes == 0
