@@ -101,6 +101,12 @@ def check_current(need: Need) -> None:
         standing.grant.check(need)
 
 
+def check_current_name(verb: str, name: str) -> None:
+    """The same for ``verb`` on one name."""
+    if current.get() is not None:
+        check_current(Need(verb, (name,)))
+
+
 def check_current_owner(owner: str) -> None:
     """Raises ``GrantRefused`` where whoever asks now may not take the leases of ``owner``."""
     standing = current.get()

@@ -117,8 +117,7 @@ class Origins:
         return loopback and page.startswith(("http://", "https://")) and is_loopback(_host_of(page))
 
     def _check_name(self, authority: str) -> None:
-        match = _AUTHORITY.fullmatch(authority.lower())
-        host = _plain(match[1]) if match else ""
+        host = _host_named(authority)
         if host and (is_loopback(host) or host in self._hosts):
             return
         if host and any(_names(name, host) for name in self._names()):
@@ -129,6 +128,13 @@ class Origins:
             f"localhost, or start it with {FLAG} https://{shown} if that is its name",
             authority=shown,
         )
+
+
+@lru_cache(HOSTS_CACHED_MAX)
+def _host_named(authority: str) -> str:
+    """Empty where it names none."""
+    match = _AUTHORITY.fullmatch(authority.lower())
+    return _plain(match[1]) if match else ""
 
 
 def normal(origin: str) -> str | None:

@@ -127,8 +127,7 @@ class DataPlane:
         ns, reader, room = call.namespace(), FrameReader(), limits.STORE_READ_PAGES_MAX
         failure: GatewayError | None = None
         while (piece := await call.piece()) is not None:
-            reader.feed(piece)
-            messages, failure = _reads(reader, room)
+            messages, failure = _reads(reader, piece, room)
             room -= len(messages)
             if messages:
                 pages, failed = await self._pages(ns, messages, started=call.started)
@@ -188,14 +187,16 @@ class DataPlane:
 
     def _page_frames(
         self, messages: list[ReadMessage], pages: list[PageContent], *, packs: bool
-    ) -> Iterable[bytes]:
+    ) -> list[bytes]:
         """The answers' bytes in pieces, to be joined."""
+        frames: list[bytes] = []
         for message, page in zip(messages, pages, strict=False):
             version = message.version[:20] if message.hash is not None and page.data else page.version
             if packs and message.accept_zstd and page.data:
-                yield from mvstore.page_pieces(version, self._packer.compress(page.data), True)
+                frames += mvstore.page_pieces(version, self._packer.compress(page.data), True)
             else:
-                yield from mvstore.page_pieces(version, page.data)
+                frames += mvstore.page_pieces(version, page.data)
+        return frames
 
     # -- /batch/write -------------------------------------------------------------------------
 
@@ -250,8 +251,11 @@ class DataPlane:
         await call.answer(200 if mode == "rollback" else 201)
 
 
-def _reads(reader: FrameReader, room: int) -> tuple[list[ReadMessage], GatewayError | None]:
-    """What has come, at most ``room`` messages, up to the first bad one, and what is bad about it."""
+def _reads(reader: FrameReader, piece: bytes, room: int) -> tuple[list[ReadMessage], GatewayError | None]:
+    """What has come with ``piece``, at most ``room`` messages, up to the first bad one, and what is bad about it."""
+    if reader.is_empty and (usual := mvstore.usual_reads(piece)) is not None and len(usual) <= room:
+        return usual, None
+    reader.feed(piece)
     messages: list[ReadMessage] = []
     try:
         while len(messages) < room and (contents := reader.pull()) is not None:

@@ -18,10 +18,10 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from gateway import limits
-from gateway.core.gate import check_current
-from gateway.core.grants import Need
+from gateway.core.gate import check_current_name
 from gateway.core.origins import is_loopback
 from gateway.errors import BadInput, GatewayError, TooLarge
+from gateway.http.exchanges import BODY_IS_HERE
 from gateway.http.planes import check_page_plane
 from gateway.store.base import Namespace
 
@@ -58,9 +58,10 @@ class Call:
             raise BadInput("this operation requires the header x-namespace-key")
         if not key.isascii():
             raise BadInput("x-namespace-key is not ASCII")
-        check_current(Need("store", (key.decode("ascii"),)))
+        name = key.decode("ascii")
+        check_current_name("store", name)
         proof = self._headers.get(b"x-namespace-hashproof")
-        return Namespace(key.decode("ascii"), None if proof is None else proof.decode("latin-1"))
+        return Namespace(name, None if proof is None else proof.decode("latin-1"))
 
     def query(self) -> dict[str, str]:
         """The query's fields; the last of a name counts."""
@@ -81,16 +82,20 @@ class Call:
         """The body's next piece as it arrives, None at its end. Raises :class:`ClientGone`, and
         :class:`BadInput` if nothing comes."""
         while not self._ended:
-            try:
-                async with asyncio.timeout(limits.STORE_BODY_IDLE_S_MAX):
-                    piece = await self._next()
-            except TimeoutError:
-                raise BadInput(
-                    f"the body was silent for {limits.STORE_BODY_IDLE_S_MAX:.0f} s; send it again"
-                ) from None
+            is_here = self._scope.get(BODY_IS_HERE)
+            piece = await (self._next() if is_here is not None and is_here() else self._next_in_time())
             if piece:
                 return piece
         return None
+
+    async def _next_in_time(self) -> bytes:
+        try:
+            async with asyncio.timeout(limits.STORE_BODY_IDLE_S_MAX):
+                return await self._next()
+        except TimeoutError:
+            raise BadInput(
+                f"the body was silent for {limits.STORE_BODY_IDLE_S_MAX:.0f} s; send it again"
+            ) from None
 
     async def _next(self) -> bytes:
         message = await self._receive()

@@ -107,8 +107,9 @@ class PageCache:
 
     def _find(self, space: _Space, read: PageRead) -> PageContent | None:
         if read.hash is None:
+            version = read.version
             for entry in space.pages.get(read.page, ()):
-                if entry.since <= read.version <= entry.last():
+                if entry.since <= version <= (entry.until or entry.last()):
                     self._used.move_to_end(entry)
                     return entry.content
         return None
@@ -126,8 +127,10 @@ class PageCache:
     def _hold(self, space: _Space, page: int, content: PageContent, version: Version) -> None:
         entries = space.pages.setdefault(page, [])
         since = content.version or ZERO_VERSION
-        entry = next((entry for entry in entries if entry.since == since), None)
-        if entry is None:
+        for entry in entries:
+            if entry.since == since:
+                break
+        else:
             entry = _Entry(space, page, content)
             entry.until = version
             entries.append(entry)
@@ -136,8 +139,8 @@ class PageCache:
             entry.until, entry.lap = None, space.lap
         elif entry.last() < version:
             entry.until = version
+        self._used.pop(entry, None)
         self._used[entry] = None
-        self._used.move_to_end(entry)
         while self._bytes > self._bytes_max and self._used:
             self._drop(next(iter(self._used)))
             self.evicted += 1

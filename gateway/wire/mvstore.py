@@ -36,6 +36,7 @@ from gateway.wire.mvstore_shape import (
 )
 
 IDEMPOTENCY_KEY_BYTES: Final = 16
+VERSION_DIGITS: Final = 20
 PREFIX_BYTES: Final = 4
 COMPLETE: Final = b"\0" * PREFIX_BYTES
 """The empty frame that ends a ``/batch/write`` request."""
@@ -113,6 +114,11 @@ class FrameReader:
             rest += data
             self._buffer = rest
         self._start = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits in it."""
+        return self._start == len(self._buffer)
 
     def __iter__(self) -> Iterator[bytes]:
         while (frame := self.pull()) is not None:
@@ -217,6 +223,30 @@ def decode_read(contents: bytes) -> ReadMessage:
     )
 
 
+_USUAL_READS = re.compile(
+    rb"\0\0\0(?:\x3d\x84\xaapage_index([\x00-\x7f])|\x3e\x84\xaapage_index\xcc(.)|\x3f\x84\xaapage_index\xcd(..)"
+    rb"|\x41\x84\xaapage_index\xce(....))\xa7version\xb4([0-9a-f]{20})\xa4hash\xc0\xabaccept_zstd([\xc2\xc3])",
+    re.DOTALL,
+)
+_USUAL_READ_FRAME: Final = 64
+"""Of such a frame, without its number."""
+
+
+def usual_reads(body: bytes) -> list[ReadMessage] | None:
+    """A body of usual reads alone, every frame whole, read at one go; None where anything else is in it."""
+    messages: list[ReadMessage] = []
+    versions: dict[bytes, str] = {}
+    size = 0
+    for small, one, two, four, version_text, zstd in _USUAL_READS.findall(body):
+        number = small or one or two or four
+        size += _USUAL_READ_FRAME + len(number) + (not small)
+        version = versions.get(version_text)
+        if version is None:
+            version = versions[version_text] = version_text.decode("ascii")
+        messages.append(ReadMessage(int.from_bytes(number, "big"), version, None, zstd == b"\xc3"))
+    return messages if size == len(body) else None  # else there was something between them
+
+
 def decode_write(contents: bytes) -> bytes:
     """``{data, delta_base}``: the page. ``delta_base`` is a hint, and not needed."""
     data, delta_base = fields(contents, "data", "delta_base")
@@ -318,6 +348,10 @@ def encode_changelog(changelog: Mapping[str, Iterable[int]]) -> bytes:
 
 def encode_read(page: int, version: str, digest: bytes | None, accept_zstd: bool = False) -> bytes:
     """One framed request of ``/batch/read``."""
+    if digest is None and len(version) == VERSION_DIGITS and version.isascii() and 0x10000 > page >= 0:
+        number = _NUMBERS[page] if page < 0x100 else b"\xcd" + page.to_bytes(2, "big")
+        head, tail = _READ_HEADS[len(number)], _READ_TAILS[accept_zstd]
+        return b"".join((head, number, b"\xa7version\xb4", version.encode("ascii"), tail))
     return frame(pack({"page_index": page, "version": version, "hash": digest, "accept_zstd": accept_zstd}))
 
 
@@ -357,6 +391,12 @@ def encode_commit_page(page: int, digest: bytes, data: bytes | None) -> bytes:
     return frame(pack({"page_index": page, "hash": digest, "data": data}))
 
 
+_READ_HEADS: Final = {
+    size: (60 + size).to_bytes(PREFIX_BYTES, "big") + b"\x84\xaapage_index" for size in (1, 2, 3)
+}
+_READ_TAILS: Final = (b"\xa4hash\xc0\xabaccept_zstd\xc2", b"\xa4hash\xc0\xabaccept_zstd\xc3")
+
+
 _USUAL_PAGE: Final = b"\x83\xa7version\xb4"
 _USUAL_DATA: Final = b"\xa4data\xc5"
 
@@ -370,6 +410,31 @@ def decode_page(contents: bytes) -> ReadAnswer:
             return ReadAnswer(version.decode("ascii"), contents[38:end], tail == _PAGE_TAILS[1])
     version, data, zstd = fields(contents, "version", "data", "zstd")
     return ReadAnswer(text(version, "version"), binary(data, "data"), flag(zstd, "zstd"))
+
+
+def usual_pages(body: bytes) -> list[ReadAnswer] | None:
+    """A body of whole usual pages alone, read without a copy but of what a page holds; None where anything else is in it."""
+    pages: list[ReadAnswer] = []
+    at, size = 0, len(body)
+    version_text, version = b"", ""
+    while at < size:
+        data_at = at + PREFIX_BYTES + 38
+        data_end = data_at + int.from_bytes(body[data_at - 2 : data_at], "big")
+        end = at + PREFIX_BYTES + int.from_bytes(body[at : at + PREFIX_BYTES], "big")
+        is_usual = body.startswith(_USUAL_PAGE, at + 4) and body.startswith(_USUAL_DATA, at + 34)
+        if not is_usual or end > size or end != data_end + len(_PAGE_TAILS[0]):
+            return None
+        packed = body.startswith(_PAGE_TAILS[1], data_end)
+        if body[at + 14 : at + 34] != version_text:
+            version_text = body[at + 14 : at + 34]
+            if not version_text.isascii():
+                return None
+            version = version_text.decode("ascii")
+        if not packed and not body.startswith(_PAGE_TAILS[0], data_end):
+            return None
+        pages.append(ReadAnswer(version, body[data_at:data_end], packed))
+        at = end
+    return pages
 
 
 def decode_hash(contents: bytes) -> bytes:

@@ -278,3 +278,76 @@ def test_a_key_that_a_client_can_say_is_taken(key: str) -> None:
 def test_a_key_that_no_client_could_say_is_refused_with_the_reason(key: str, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         mvstore.openable(key)
+
+
+NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x10000, 2**32 - 1]
+
+
+def one_by_one(body: bytes) -> list[ReadMessage]:
+    reader = FrameReader()
+    reader.feed(body)
+    messages = [mvstore.decode_read(frame) for frame in reader]
+    reader.finish()
+    return messages
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_reads_are_written_as_any_other_encoder_writes_them_and_read_at_one_go(accepts: bool) -> None:
+    body = b""
+    for number in NUMBERS:
+        value = {"page_index": number, "version": VERSION, "hash": None, "accept_zstd": accepts}
+        framed = mvstore.encode_read(number, VERSION, None, accepts)
+        assert framed == mvstore.frame(packed(value))
+        body += framed
+    assert mvstore.usual_reads(body) == [ReadMessage(number, VERSION, None, accepts) for number in NUMBERS]
+
+
+@given(st.lists(st.sampled_from(NUMBERS), max_size=5), st.data())
+def test_reads_that_are_read_at_one_go_are_those_that_are_read_one_by_one(
+    numbers: list[int], data: st.DataObject
+) -> None:
+    body = bytearray(b"".join(mvstore.encode_read(number, VERSION, None, True) for number in numbers))
+    for _ in range(data.draw(st.integers(0, 2))):
+        if body:
+            body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    del body[data.draw(st.integers(0, len(body))) :]
+    found = mvstore.usual_reads(bytes(body))
+    if found is not None:
+        assert found == one_by_one(bytes(body))
+
+
+def test_reads_by_hash_and_what_stands_between_frames_are_left_to_the_careful_reader() -> None:
+    usual = mvstore.encode_read(1, VERSION, None, True)
+    assert mvstore.usual_reads(usual) is not None
+    for other in (mvstore.encode_read(1, VERSION, HASH), b"\0", mvstore.COMPLETE, usual[:-1], usual.upper()):
+        for body in (usual + other, other + usual, usual + other + usual):
+            assert mvstore.usual_reads(body) is None
+
+
+PAGES = [("", b""), (VERSION, b""), (VERSION, b"x" * 300), ("f" * 20, b"y" * 8_192), (VERSION, b"z" * 32_768)]
+
+
+@given(st.lists(st.sampled_from(PAGES), max_size=4), st.data())
+def test_pages_that_are_read_at_one_go_are_those_that_are_read_one_by_one(
+    pages: list[tuple[str, bytes]], data: st.DataObject
+) -> None:
+    body = bytearray(b"".join(mvstore.encode_page(*page, data.draw(st.booleans())) for page in pages))
+    for _ in range(data.draw(st.integers(0, 2))):
+        if body:
+            near = data.draw(st.integers(0, min(len(body), 60) - 1))
+            body[data.draw(st.sampled_from([near, len(body) - 1 - near]))] = data.draw(st.integers(0, 255))
+    del body[data.draw(st.sampled_from([len(body), data.draw(st.integers(0, len(body)))])) :]
+    found = mvstore.usual_pages(bytes(body))
+    if found is None:
+        return
+    reader = FrameReader(1 << 17)
+    reader.feed(bytes(body))
+    assert found == list(map(mvstore.decode_page, reader))
+    reader.finish()
+
+
+def test_usual_pages_are_read_at_one_go() -> None:
+    body = b"".join(mvstore.encode_page(version, data) for version, data in PAGES[2:])
+    found = mvstore.usual_pages(body)
+    assert found is not None
+    assert [(page.version, page.data) for page in found] == PAGES[2:]

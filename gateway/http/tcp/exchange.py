@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Scope
 
 from gateway.errors import GatewayError
+from gateway.http.exchanges import BODY_IS_HERE
 from gateway.http.tcp.channel import Channel, ClientGone
 from gateway.http.tcp.heads import Headers
 from gateway.http.tcp.refusals import problem
@@ -28,6 +29,7 @@ class HttpExchange:
 
     def __init__(self, channel: Channel, scope: Scope) -> None:
         self.scope = scope
+        scope[BODY_IS_HERE] = self._is_here
         self.buffered = 0
         """Bytes of the body that the application has not taken."""
         self.is_waiting = False
@@ -88,6 +90,9 @@ class HttpExchange:
         """The body is whole."""
         self._body_ended = True
         self._wake()
+
+    def _is_here(self) -> bool:
+        return bool(self._chunks) or (self._body_ended and not self._body_told)
 
     @property
     def body_ended(self) -> bool:

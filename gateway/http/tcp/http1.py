@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection: requests one after the other, or a WebSocket. Room: http.
 
-h11 parses and frames; what comes is fed to it only when its turn has come, so that a head is checked
-strictly (:mod:`heads`) before h11's lenient reading, and a body is read only as far as the
-application takes it. Sources: RFC 9110, RFC 9112, RFC 6455 section 4.2.
+A request is read and framed in :mod:`ordinary`, or by h11 (:mod:`framing`); what comes is fed to it only when its turn has
+come, so that a head is checked strictly (:mod:`heads`) before h11's lenient reading, and a body is read only as far as
+the application takes it. Sources: RFC 9110, RFC 9112, RFC 6455 section 4.2.
 """
 
 from __future__ import annotations
@@ -10,28 +10,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from enum import Enum, auto
+from enum import Enum
 from http import HTTPStatus
 from typing import Any, ClassVar
-
-import h11
-from h11._receivebuffer import ReceiveBuffer
 
 from gateway import limits
 from gateway.http.tcp import handshake
 from gateway.http.tcp.channel import OutQueue
 from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.exchange import HttpExchange
-from gateway.http.tcp.heads import (
-    BadHead,
-    Headers,
-    check_framing,
-    check_lines,
-    http_scope,
-    split_target,
-    websocket_scope,
-    with_host,
-)
+from gateway.http.tcp.framing import Asked, BadAnswer, BadBody, ByH11, Framing
+from gateway.http.tcp.heads import BadHead, Headers, check_lines, http_scope, websocket_scope
+from gateway.http.tcp.ordinary import Head, Ordinary
 from gateway.http.tcp.refusals import head_problem
 from gateway.http.tcp.service import Service
 from gateway.http.tcp.slots import Slot
@@ -39,25 +29,19 @@ from gateway.http.tcp.websocket import WebSocketExchange
 
 
 class Phase(Enum):
-    """What the connection is at."""
+    """What the connection is at, and how long that may take; a body and an answer have times of their own."""
 
-    IDLE = auto()
+    IDLE = "idle", limits.HTTP_IDLE_S_MAX
     """No request has begun."""
-    HEAD = auto()
+    HEAD = "head", limits.HTTP_HEAD_S_MAX
     """A head has begun to come."""
-    EXCHANGE = auto()
+    EXCHANGE = "exchange", math.inf
     """A request is served; its body may still come."""
-    TUNNEL = auto()
+    TUNNEL = "tunnel", math.inf
     """A WebSocket."""
 
-
-_SECONDS = {
-    Phase.IDLE: limits.HTTP_IDLE_S_MAX,
-    Phase.HEAD: limits.HTTP_HEAD_S_MAX,
-    Phase.EXCHANGE: math.inf,
-    Phase.TUNNEL: math.inf,
-}
-"""How long a phase may take; a body and an answer have times of their own."""
+    def __init__(self, name: str, seconds: float) -> None:
+        self.seconds = seconds
 
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
@@ -68,20 +52,6 @@ class NotHttp(Exception):
     """A first line without a version: another protocol's beginning, to which HTTP/1.1 has no answer."""
 
 
-class _StrictLines(ReceiveBuffer):
-    """h11's buffer, which takes a bare LF for a line's end in trailers: here it is refused (RFC 9112 section 2.2)."""
-
-    def maybe_extract_lines(self) -> list[bytearray] | None:
-        if self._data[:2] == b"\r\n":
-            return super().maybe_extract_lines()
-        end = self._data.find(b"\r\n\r\n")
-        try:
-            check_lines(self._data[: end + 4] if end >= 0 else self._data)
-        except BadHead as error:
-            raise h11.RemoteProtocolError(error.detail) from None
-        return super().maybe_extract_lines() if end >= 0 else None
-
-
 class Http1(Conversation):
     """Implements :class:`gateway.http.tcp.channel.Channel` for its requests, and
     :class:`gateway.http.tcp.websocket.Pipe` for a WebSocket."""
@@ -90,21 +60,16 @@ class Http1(Conversation):
 
     def __init__(self, service: Service, slot: Slot) -> None:
         super().__init__(service, slot)
-        self._h11 = self._new_parser()
+        self._framing: Framing | None = None
         self._inbox = bytearray()
         self._searched = 0
         self._phase = Phase.IDLE
         self._exchange: HttpExchange | None = None
         self._socket: WebSocketExchange | None = None
         self._out = OutQueue(service.options.untaken, self._on_shed)
-        self._head: list[bytes] = []
+        self._head = b""
         self._peer_ended = False
         self._is_pulling = False
-
-    def _new_parser(self) -> h11.Connection:
-        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEADER_BYTES_MAX)
-        parser._receive_buffer = _StrictLines()
-        return parser
 
     @property
     def is_idle(self) -> bool:
@@ -112,7 +77,7 @@ class Http1(Conversation):
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
-        self.deadline = self.loop.time() + _SECONDS[phase]
+        self.deadline = self.loop.time() + phase.seconds
 
     # -- what comes -----------------------------------------------------------------------
 
@@ -159,18 +124,22 @@ class Http1(Conversation):
             self._enter(Phase.HEAD)
         try:
             head = self._whole_head()
-            if head is not None:
-                self._searched = 0
+            if head is None:
+                return
+            self._searched = 0
+            if isinstance(head, Head):
+                self._framing = Ordinary(head)
+                self._serve(head.scope_for(self.common))
+            else:
                 self._begin(head)
         except NotHttp:
             self.service.count("no_http")
             self.close()
         except BadHead as error:
             self._refuse(error)
-        except h11.RemoteProtocolError as error:
-            self._refuse(BadHead(str(error), error.error_status_hint))
 
-    def _whole_head(self) -> bytes | None:
+    def _whole_head(self) -> Head | bytes | None:
+        """What has come of a head, if it is whole; checked, but for what h11 looks at."""
         inbox = self._inbox
         end = inbox.find(b"\r\n\r\n", max(0, self._searched - 3))
         size = len(inbox) if end < 0 else end + 4
@@ -178,6 +147,9 @@ class Http1(Conversation):
             raise BadHead("this is no HTTP request")
         if size > limits.HTTP_HEADER_BYTES_MAX:
             raise BadHead(f"a request's head is at most {limits.HTTP_HEADER_BYTES_MAX} bytes", 431)
+        if end >= 0 and (ordinary := self.service.heads.read(bytes(inbox[:size]))) is not None:
+            del inbox[:size]
+            return ordinary
         check_lines(inbox[:size] if end >= 0 else inbox, self._searched)
         self._searched = size
         if end < 0:
@@ -189,58 +161,54 @@ class Http1(Conversation):
         return head
 
     def _begin(self, head: bytes) -> None:
-        self._h11.receive_data(head)
-        request = self._h11.next_event()
-        if not isinstance(request, h11.Request):
-            raise BadHead("this is no HTTP request")
-        headers: Headers = list(request.headers)
-        check_framing(headers, request.http_version)
-        path, query, authority = split_target(request.target, request.method)
-        if authority is not None:
-            headers = with_host(headers, authority)
-        self._enter(Phase.EXCHANGE)
-        if request.method == b"GET" and request.http_version == b"1.1" and handshake.is_asked(headers):
-            self._shake_hands(path, query, headers)
+        """Whatever is not ordinary."""
+        framing = ByH11(head)
+        asked = framing.asked
+        self._framing = framing
+        if asked.method == b"GET" and asked.version == b"1.1" and handshake.is_asked(asked.headers):
+            self._enter(Phase.EXCHANGE)
+            self._shake_hands(asked, framing)
             return
-        version = request.http_version.decode("ascii")
-        scope = http_scope(version, request.method, path, query, headers, self.common)
+        version = asked.version.decode("ascii")
+        self._serve(http_scope(version, asked.method, asked.path, asked.query, asked.headers, self.common))
+
+    def _serve(self, scope: dict[str, Any]) -> None:
+        self._enter(Phase.EXCHANGE)
         exchange = self._exchange = HttpExchange(self, scope)
         self._pull()
         if not self.is_ending:
             self.service.keep(exchange.run(self.service.app))
 
     def _pull(self) -> None:
-        """Take from h11 what the application has room for, so much a turn."""
-        exchange = self._exchange
-        if exchange is None or self.is_ending:
+        """Take of the body what the application has room for, so much a turn."""
+        exchange, framing = self._exchange, self._framing
+        if exchange is None or framing is None or self.is_ending:
             return
         try:
             for _ in range(limits.TCP_EVENTS_PER_TURN):
-                if exchange.buffered >= limits.HTTP_BODY_BUFFER_BYTES_MAX or not self._pull_one(exchange):
+                if exchange.buffered >= limits.HTTP_BODY_BUFFER_BYTES_MAX or not self._pull_one(
+                    exchange, framing
+                ):
                     break
             else:
                 self._pull_soon()
-        except h11.RemoteProtocolError as error:
+        except BadBody as error:
             self._break_body(exchange, error)
             return
         full = exchange.buffered >= limits.HTTP_BODY_BUFFER_BYTES_MAX
         self.read_more(not self._is_pulling and not full and len(self._inbox) < limits.HTTP_INBOX_BYTES_MAX)
 
-    def _pull_one(self, exchange: HttpExchange) -> bool:
-        """Take one event, feeding h11 as it needs it. False: there is none."""
+    def _pull_one(self, exchange: HttpExchange, framing: Framing) -> bool:
+        """Take one piece. False: there is none."""
         if exchange.body_ended:
             return False
-        event = self._h11.next_event()
-        if event is h11.NEED_DATA and self._inbox:
-            self._h11.receive_data(bytes(self._inbox[: limits.HTTP_PIECE_BYTES_MAX]))
-            del self._inbox[: limits.HTTP_PIECE_BYTES_MAX]
-            return True
-        if isinstance(event, h11.Data):
-            exchange.feed(bytes(event.data), len(event.data))
-            return True
-        if isinstance(event, h11.EndOfMessage):
+        piece = framing.piece(self._inbox)
+        if piece:
+            exchange.feed(piece, len(piece))
+            if not framing.has_ended:
+                return True
+        if framing.has_ended:
             exchange.feed_end()
-            self._inbox[:0] = self._h11.trailing_data[0]
         return False
 
     def _pull_soon(self) -> None:
@@ -252,14 +220,14 @@ class Http1(Conversation):
         self._is_pulling = False
         self._pull()
 
-    def _break_body(self, exchange: HttpExchange, error: h11.RemoteProtocolError) -> None:
+    def _break_body(self, exchange: HttpExchange, error: BadBody) -> None:
         self.service.count("bad_body")
         exchange.disconnect()
         if exchange.is_started:
             self.abort()
         else:
             self._exchange = None
-            self._refuse(BadHead(str(error), error.error_status_hint))
+            self._refuse(error)
 
     def _refuse(self, error: BadHead) -> None:
         """Answer by itself, and hang up."""
@@ -274,25 +242,27 @@ class Http1(Conversation):
     def send_head(self, status: int, headers: Headers) -> None:
         if self.service.is_closing or (self._peer_ended and not self._inbox):
             headers = [*headers, (b"connection", b"close")]
-        response = h11.Response(status_code=status, headers=[*headers, *self.service.common_headers()])
-        self._head = self._frame(response)
+        try:
+            self._head = self._framed.head(status, [*headers, *self.service.common_headers()])
+        except BadAnswer:
+            self.abort()
+            raise
+
+    @property
+    def _framed(self) -> Framing:
+        assert self._framing is not None
+        return self._framing
 
     def send_body(self, data: bytes, *, end: bool) -> None:
-        pieces, self._head = self._head, []
-        if data:
-            pieces += self._frame(h11.Data(data=data))
-        if end:
-            pieces += self._frame(h11.EndOfMessage())
-        for piece in _joined(pieces):
+        head, self._head = self._head, b""
+        try:
+            pieces = self._framed.body(data, end=end)
+        except BadAnswer:
+            self.abort()
+            raise
+        for piece in _joined([head, *pieces]):
             self._out.put(piece)
         self._pump()
-
-    def _frame(self, event: Any) -> list[bytes]:
-        try:
-            return self._h11.send_with_data_passthrough(event) or []
-        except h11.LocalProtocolError as error:
-            self.abort()
-            raise ValueError(f"the response is not what its head said: {error}") from None
 
     def _pump(self) -> None:
         """Write as much as the transport takes."""
@@ -315,9 +285,8 @@ class Http1(Conversation):
         await self._out.drained()
 
     def wants_body(self) -> None:
-        if self._h11.they_are_waiting_for_100_continue and not self._head:
-            go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
-            self.write(b"".join(self._frame(go_on)))
+        if self._framed.awaits_continue and not self._head:
+            self.write(self._framed.go_on())
         self.deadline = self.loop.time() + limits.HTTP_BODY_S_MAX
         if not self._is_pulling:
             self._pull()  # else this turn of the loop has had its share
@@ -338,26 +307,23 @@ class Http1(Conversation):
         exchange, self._exchange = self._exchange, None
         if self.is_ending or exchange is None:
             return
-        parser = self._h11
-        if parser.their_state is not h11.DONE and parser.our_state is not h11.MUST_CLOSE:
+        framing = self._framed
+        if not framing.has_ended:
             self.hang_up()
-        elif parser.our_state is not h11.DONE or self.service.is_closing:
+        elif framing.must_close or self.service.is_closing:
             self._end_softly()
         else:
             self._next()
 
     def _end_softly(self) -> None:
-        if self._h11.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED) and not self._inbox:
-            self.close()
-        else:
+        if self._inbox:
             self.hang_up()
+        else:
+            self.close()
 
     def _next(self) -> None:
         """The connection is free for another request, which may have come already."""
-        if self._h11.trailing_data[0]:
-            self._h11 = self._new_parser()
-        else:
-            self._h11.start_next_cycle()
+        self._framing = None
         self._enter(Phase.IDLE)
         self.read_more(len(self._inbox) < limits.HTTP_INBOX_BYTES_MAX)
         if self._inbox:
@@ -374,10 +340,10 @@ class Http1(Conversation):
 
     # -- WebSocket ------------------------------------------------------------------------
 
-    def _shake_hands(self, path: bytes, query: bytes, headers: Headers) -> None:
-        if not isinstance(self._h11.next_event(), h11.EndOfMessage):
+    def _shake_hands(self, asked: Asked, framing: Framing) -> None:
+        if framing.piece(bytearray()) != b"":
             raise BadHead("a WebSocket handshake has no body")
-        refusal = handshake.refusal(headers)
+        refusal = handshake.refusal(asked.headers)
         if refusal is not None:
             status, more, detail = refusal
             self.service.count("websocket_version" if status == 426 else "bad_request")
@@ -386,7 +352,7 @@ class Http1(Conversation):
             self.hang_up()
             return
         self._phase = Phase.TUNNEL
-        scope = websocket_scope(self.version, path, query, headers, self.common)
+        scope = websocket_scope(self.version, asked.path, asked.query, asked.headers, self.common)
         self._socket = WebSocketExchange(self, self.service, scope)
         if self._inbox:
             self._socket.feed(bytes(self._inbox))
@@ -467,8 +433,8 @@ class Http1(Conversation):
 
 
 def _joined(pieces: list[bytes]) -> list[bytes]:
-    """The same bytes: h11 makes a piece of each header, and every piece would be a call of the kernel's. A large
-    body stays as it is, for a copy of it costs more than a call."""
+    """The same bytes: every piece would be a call of the kernel's. A large body stays as it is, for a copy of it costs
+    more than a call."""
     large = next((n for n, piece in enumerate(pieces) if len(piece) > limits.HTTP_JOINED_BYTES_MAX), None)
     if large is None:
         return [b"".join(pieces)]

@@ -18,6 +18,7 @@ from gateway.core.grants import Grant
 from gateway.errors import GatewayError
 from gateway.http.budget import Backlog, ByteBudget
 from gateway.http.tcp.heads import Headers
+from gateway.http.tcp.ordinary import Heads
 from gateway.http.tcp.slots import Slot
 from gateway.http.tcp.turns import Turns
 from gateway.http.tcp.wire import Carried
@@ -52,6 +53,7 @@ class Service:
         """Refusals and broken connections by reason."""
         self.carried = Carried()
         self.turns = options.turns
+        self.heads = Heads()
         self.is_closing = False
         self.slots: dict[Slot, None] = {}
         self.held = Held(

@@ -44,7 +44,10 @@ def read_body(reads: Sequence[PageRead]) -> bytes:
 def take_pages(answer: Answer, url: str, reads: Sequence[PageRead]) -> list[PageContent]:
     """The pages, in order. Raises :class:`Incomplete`, or why the store will never complete it."""
     try:
-        pages = [_page(contents) for contents in frames_of(answer)]
+        answers = mvstore.usual_pages(answer.body)
+        if answers is None:
+            answers = list(map(mvstore.decode_page, frames_of(answer)))
+        pages = list(map(_page, answers))
     except BadInput as error:
         raise StoreUnavailable(f"{url} answered what is not a page: {error.message}") from error
     if len(pages) == len(reads):
@@ -70,8 +73,7 @@ def unreadable(error: Incomplete) -> Gone:
     return Gone(f"{error.message}; the version is below the truncation mark, or the page is damaged")
 
 
-def _page(contents: bytes) -> PageContent:
-    answer = mvstore.decode_page(contents)
+def _page(answer: mvstore.ReadAnswer) -> PageContent:
     if not answer.zstd:
         return PageContent(answer.version, answer.data)
     try:

@@ -41,19 +41,27 @@ class Pool:
             await self._turn()
         if fresh:
             self._drop_idle()
-        now = asyncio.get_running_loop().time()
-        while self._idle:
-            wire = self._idle.pop()
-            if wire.is_usable and now - wire.idle_since < limits.STORE_POOL_IDLE_S:
-                self._in_use += 1
-                return wire, False
-            wire.close()
+        if (wire := self.at_rest()) is not None:
+            return wire, False
         self._in_use += 1
         try:
             return await self._connect(), True
         except BaseException:
             self._leave()
             raise
+
+    def at_rest(self) -> Wire | None:
+        """As :meth:`take`, at once; None: there is none that may be used now."""
+        if self._in_use >= limits.STORE_POOL_CONNECTIONS_MAX:
+            return None
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            wire = self._idle.pop()
+            if wire.is_usable and now - wire.idle_since < limits.STORE_POOL_IDLE_S:
+                self._in_use += 1
+                return wire
+            wire.close()
+        return None
 
     async def _turn(self) -> None:
         turn = asyncio.get_running_loop().create_future()

@@ -29,9 +29,8 @@ class Reading:
 
     async def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
         """The pages, in order. Raises :class:`Gone`, and what the store answers."""
-        for read in reads:
-            if read.hash is None:
-                version_of(read.version)
+        for version in {read.version for read in reads if read.hash is None}:
+            version_of(version)
         batches = await side_by_side(
             lambda batch: self._read_batch(ns, batch), cut(reads, limits.STORE_READ_PAGES_MAX)
         )

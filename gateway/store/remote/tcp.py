@@ -70,6 +70,8 @@ class TcpTransport:
             return answer
 
     async def _connection(self, until: float, *, fresh: bool) -> tuple[Wire, bool]:
+        if not fresh and (wire := self._pool.at_rest()) is not None:
+            return wire, False
         try:
             async with asyncio.timeout_at(until):
                 return await self._pool.take(fresh=fresh)
