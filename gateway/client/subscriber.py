@@ -75,7 +75,7 @@ class Subscriber(Live):
         self._query: dict[str, object] = {"zstd": zstd or None, "budget_kbps": budget_kbps, "follow": follow}
         self._query["delay_s"] = f"{delay_s:.3f}" if delay_s else None
         self._query["keys"] = _weights_text(keys or {})
-        self._query |= {"redundancy": "off"} if redundancy == "off" else {"parity": 1}
+        self._redundancy = redundancy
         self._replay = replay
         self._on_message = on_message
         self._on_event = on_event
@@ -122,6 +122,11 @@ class Subscriber(Live):
         self.epoch, self.tick = int(welcome.get("epoch") or 0), int(welcome.get("tick") or 0)
         self.delay_s = float(welcome.get("delay_s") or 0)
         self.counts.connects += 1
+        if (
+            link.lossy and self._replay is None
+        ):  # not in the query, where a gateway that knows no redundancy refuses it
+            says = {"parity": True} if self._redundancy == "auto" else {"mode": "off"}
+            link.control(encode_control("redundancy", **says))
 
     def on_control(self, control: Control) -> None:
         if control.type == "resync":

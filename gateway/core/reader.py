@@ -97,10 +97,12 @@ class Reader:
         datagrams_max: int = READER_DATAGRAMS_MAX,
         behind: Callable[[], None] | None = None,
         again: SaysAgain | None = None,
+        redundancy: bool = True,
         parity: bool = False,
     ) -> None:
         """``behind`` is called when something begins to wait: :meth:`poll` is wanted within ``READER_FLUSH_S``. ``again`` says when
-        what this reader loses is to be said again, by ``parity`` where it can be; None: it never is."""
+        what this reader loses is to be said again; None: it never is. ``redundancy`` and ``parity``: see
+        :meth:`set_redundancy`."""
         self._late = LateLog(Slots(state)) if late is None else late
         self.stale = StaleSet(self._late.slots, weights)
         self.held = False
@@ -126,7 +128,8 @@ class Reader:
         if again is not None and link.lossy:
             losing, said = partial(again.losing, self), partial(again.said, self)
             self._twice = Twice(state, self._outlet, self._counters, mono, losing, said)
-            self._twice.parity, self._twice.zstd, self._twice.datagrams_max = parity, zstd, datagrams_max
+            self._twice.zstd, self._twice.datagrams_max = zstd, datagrams_max
+            self.set_redundancy(is_on=redundancy, parity=parity)
         self._wanted: str | None = None
         self._plain = budget_kbps is None
 
@@ -195,6 +198,12 @@ class Reader:
     def weights(self) -> dict[int, float]:
         """As they count now: key → weight, of those whose weight is not 1."""
         return self.stale.weights
+
+    def set_redundancy(self, *, is_on: bool | None = None, parity: bool | None = None) -> None:
+        """Whether anything is to be said twice to this reader where its path loses, and by parity where that can be; None: as
+        before."""
+        if self._twice is not None:
+            self._twice.set(is_on, parity)
 
     def let_go(self) -> None:
         """Its session is over: it is freed with the last that holds it, not with the next collection of cycles."""

@@ -211,7 +211,7 @@ class SubscriberSession(_Session):
         self.follow = follow
 
     def take(self, message: bytes, mono: float) -> None:
-        """One message: ``focus`` sets weights; other control messages are for later versions."""
+        """One message: ``focus`` sets weights, ``redundancy`` what is said twice; other control messages are for later versions."""
         what = decode_message(message)
         if isinstance(what, Frame):
             raise MalformedMessage(
@@ -219,6 +219,9 @@ class SubscriberSession(_Session):
             )
         if what.type == "focus":
             self.reader.set_weights(focus_weights(what))
+        elif what.type == "redundancy":
+            is_on, parity = redundancy_of(what)
+            self.reader.set_redundancy(is_on=is_on, parity=parity)
         hand_on(what, self.link)
 
     def on_lost(self, token: int) -> None:
@@ -253,6 +256,16 @@ def focus_weights(message: Control) -> dict[int, float]:
         return parse_weights(list(zip(keys, map(float, weights), strict=True)))
     except OverflowError:
         raise MalformedMessage("a weight of focus is far too large") from None
+
+
+def redundancy_of(message: Control) -> tuple[bool | None, bool | None]:
+    """``{"type":"redundancy","mode":"auto","parity":true}`` as (on, parity), None for what it leaves out."""
+    mode, parity = message.get("mode"), message.get("parity")
+    if mode not in (None, "auto", "off"):
+        raise MalformedMessage(f'the mode of redundancy is "auto" or "off", not {str(mode)[:40]!r}')
+    if parity is not None and not isinstance(parity, bool):
+        raise MalformedMessage(f"the parity of redundancy is true or false, not {str(parity)[:40]!r}")
+    return None if mode is None else mode == "auto", parity
 
 
 def _numbers(value: Any, kind: type | tuple[type, ...]) -> bool:

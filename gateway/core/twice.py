@@ -39,6 +39,7 @@ class Twice:
 
     __slots__ = (
         "_counters",
+        "_is_on",
         "_losing",
         "_outlet",
         "_since",
@@ -66,13 +67,24 @@ class Twice:
         self._since = mono
         self._losing = losing
         self.said = said
+        self._is_on = True
         self.parity = self.zstd = False
         self.datagrams_max = READER_DATAGRAMS_MAX
         self.watch: LossWatch | None = None
         """From the first loss on, until it is long ago."""
 
+    def set(self, is_on: bool | None, parity: bool | None) -> None:
+        """What the reader wants from now on; None: as before."""
+        if parity is not None:
+            self.parity = parity
+        if is_on is not None:
+            self._is_on = is_on
+            self.watch = self.watch if is_on else None
+
     def lost(self) -> None:
         """One message of the reader was lost."""
+        if not self._is_on:
+            return
         if self.watch is None:
             self.watch = LossWatch(self._outlet.window.next_token)
             self._losing()

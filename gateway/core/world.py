@@ -222,7 +222,8 @@ class World:
             lag_s=self.settings.lag_s,
             datagrams_max=self.settings.reader_datagrams_max,
             behind=self._fanout.behind,
-            again=self._fanout if options.redundancy else None,
+            again=self._fanout,
+            redundancy=options.redundancy,
             parity=options.parity,
         )
         session = SubscriberSession(self, link, reader, options.follow)

@@ -40,6 +40,7 @@ SESSION: Final[dict[str, ControlType]] = {
     "token": ControlType("both", "gateway", ("token",)),
     "granted": ControlType("gateway", "both", ("expires",)),
     "focus": ControlType("reader", "gateway", ("keys",), ("weights",)),
+    "redundancy": ControlType("reader", "gateway", (), ("mode", "parity")),
 }
 """In sessions of frames: docs/FRAMES.md, "Control messages", in the order of its table."""
 

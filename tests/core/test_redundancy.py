@@ -17,7 +17,7 @@ from gateway.limits import (
     REDUNDANCY_PAUSE_S_MAX,
     REDUNDANCY_SPARE_PACKETS,
 )
-from gateway.wire import Frame
+from gateway.wire import Frame, encode_control
 from tests.core.sim import Path, Sim, SimReader
 
 TICK_S = 1 / 60
@@ -314,3 +314,54 @@ def test_a_reader_that_leaves_while_it_loses_is_forgotten() -> None:
 def test_the_default_is_auto_without_parity() -> None:
     assert LiveOptions().redundancy
     assert not LiveOptions().parity
+
+
+# --- what a reader says of it ------------------------------------------------------------------
+
+
+def _told(sim: Sim, reader: SimReader, seconds: float, **says: object) -> tuple[int, int]:
+    """Messages said again, and parities, within so many seconds after the reader said this."""
+    counters = sim.world.counters
+    if says:
+        reader.session.on_message(encode_control("redundancy", **says), sim.clock.now)
+    before = counters.repeated, counters.parity
+    for _ in range(round(seconds * 60)):
+        sim.publish({key: bytes([sim.tick & 255]) * 400 for key in range(8)})
+        sim.run(TICK_S)
+    return counters.repeated - before[0], counters.parity - before[1]
+
+
+def test_a_reader_may_say_at_any_time_what_it_wants_said_twice() -> None:
+    sim = Sim(seed=5)
+    reader = sim.join(Path(loss=0.02))
+    _told(sim, reader, 10)
+    repeated, parities = _told(sim, reader, 10)
+    assert repeated > 100
+    assert parities == 0
+    repeated, parities = _told(sim, reader, 10, parity=True)
+    assert parities > 100
+    assert repeated < parities
+    assert _told(sim, reader, 10, mode="off") == (0, 0)
+    assert _told(sim, reader, 10, parity=True) == (0, 0), "what is left out stays as it was"
+    _told(sim, reader, 10, mode="auto")
+    repeated, parities = _told(sim, reader, 10)
+    assert parities > 100
+    assert not reader.session.closed
+
+
+@pytest.mark.parametrize(
+    "says", [{"mode": "on"}, {"mode": 1}, {"mode": True}, {"parity": 1}, {"parity": "yes"}, {"mode": []}]
+)
+def test_what_is_no_redundancy_is_refused_with_what_there_is(says: dict[str, object]) -> None:
+    sim = Sim(seed=5)
+    reader = sim.join(Path())
+    reader.session.on_message(encode_control("redundancy", **says), sim.clock.now)
+    assert reader.session.closed
+
+
+def test_a_message_of_redundancy_that_says_nothing_changes_nothing() -> None:
+    sim = Sim(seed=5)
+    reader = sim.join(Path(loss=0.02), parity=True)
+    _told(sim, reader, 10, unknown="x")
+    assert _told(sim, reader, 10)[1] > 100
+    assert not reader.session.closed

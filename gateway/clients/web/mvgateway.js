@@ -339,6 +339,7 @@ class Session {
       if (said.resume || said.epoch !== this.epoch) this.resume = said.resume ?? null; // the right to come back to this epoch
       this.epoch = said.epoch;
       this.first?.resolve(said); this.first = null;
+      this.welcomed?.();
       this.onopen(said);
     } else if (said.type === "resync") this.resetDue = said.reason === "seek";
     else if (said.type === "error" && REFUSED.test(said.code)) this.#refused(said.message);
@@ -362,7 +363,11 @@ export class Subscriber extends Session {
     this.counts = { messages: 0, bytes: 0, repaired: 0, keyframes: 0, repeated: 0, rebuilt: 0 };
     this.onframe = () => {};
   }
-  params() { return { role: "subscribe", parity: 1, ...this.query }; }
+  params() { const { redundancy, ...query } = this.query; return { role: "subscribe", ...query }; }
+  /** Not in the query: a gateway that has no redundancy ignores the message, but would refuse the keys. */
+  welcomed() {
+    if (this.link.kind === "webtransport") this.control("redundancy", { mode: this.query.redundancy ?? "auto", parity: true });
+  }
   take(frame, size) {
     this.counts.messages++; this.counts.bytes += size;
     if (frame.keyframe) this.counts.keyframes++;
