@@ -49,7 +49,7 @@ def program() -> str:
 def project_text(**more: str) -> str:
     """A project's settings, with every warning an error in the kit and its example (and none in the tests' scripts)."""
     lines = ["config_version=5", "", "[application]", "", 'config/name="kit"', "", "[debug]", ""]
-    rules = '{"res://": 0, "res://addons": 1, "res://example": 1}'
+    rules = '{"res://": 0, "res://addons": 1, "res://avatars": 1}'
     lines += ["gdscript/warnings/exclude_addons=false", f"gdscript/warnings/directory_rules={rules}"]
     lines += [f"gdscript/warnings/{name}=2" for name in STRICT.split()]
     for section, text in more.items():
@@ -58,8 +58,9 @@ def project_text(**more: str) -> str:
 
 
 def make_project(folder: Path, **more: str) -> Path:
-    """A project in ``folder`` with the kit in it."""
+    """A project in ``folder`` with the kit and its example in it."""
     shutil.copytree(KIT / "addons", folder / "addons")
+    shutil.copytree(KIT / "example" / "avatars", folder / "avatars")
     shutil.copy(HERE / "case.gd", folder / "case.gd")
     (folder / "project.godot").write_text(project_text(**more))
     return folder

@@ -15,7 +15,8 @@ func run() -> void:
 
 
 async def test_every_script_of_the_kit_compiles_without_a_warning(project: Path) -> None:
-    scripts = [f"res://{path.relative_to(KIT)}" for path in sorted((KIT / "addons").rglob("*.gd"))]
+    paths = [*(project / "addons").rglob("*.gd"), *(project / "avatars").rglob("*.gd")]
+    scripts = [f"res://{path.relative_to(project)}" for path in sorted(paths)]
     assert "res://addons/mvgateway/mvgateway.gd" in scripts
     async with running(project, BODY, "--", *scripts) as engine:
         for path in scripts:

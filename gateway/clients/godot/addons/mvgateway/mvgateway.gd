@@ -117,6 +117,8 @@ var durable: Dictionary = {}
 var welcome: Dictionary = {}
 ## The gateway that is asked: [member url], or the one to which that sent us.
 var address: String = ""
+## The publisher's clock in the newest frame's message, microseconds since the Unix epoch.
+var sent_at: int = 0
 ## The weights of [method focus].
 var weights: Dictionary = {}
 
@@ -297,7 +299,7 @@ func status_text() -> String:
 
 ## A frame's message from [param changes] (key -> PackedByteArray, null removes).
 static func encode(its_epoch: int, its_tick: int, changes: Dictionary, flags: int = 0, part: int = 0, parts: int = 1,
-		sent_at: int = -1) -> PackedByteArray:
+		at_us: int = -1) -> PackedByteArray:
 	var out: StreamPeerBuffer = StreamPeerBuffer.new()
 	out.put_u8(FRAME)
 	out.put_u8(flags)
@@ -306,7 +308,7 @@ static func encode(its_epoch: int, its_tick: int, changes: Dictionary, flags: in
 	out.put_u16(0)
 	out.put_u32(its_epoch)
 	out.put_u32(its_tick)
-	out.put_u64(int(Time.get_unix_time_from_system() * 1_000_000) if sent_at < 0 else sent_at)
+	out.put_u64(int(Time.get_unix_time_from_system() * 1_000_000) if at_us < 0 else at_us)
 	for key: int in changes:
 		var value: Variant = changes[key]
 		out.put_u32(key)
@@ -546,6 +548,7 @@ func _take(packet: PackedByteArray) -> void:
 	if packet.size() > 0 and packet[0] == CONTROL:
 		_take_control(packet)
 	elif packet.size() >= HEADER and packet[0] == FRAME:
+		sent_at = packet.decode_s64(16)
 		var keys: Array[int] = _adopt(packet) if role == "publish" else _apply(packet)
 		if not keys.is_empty():
 			changed.emit(keys)
@@ -933,9 +936,9 @@ func _send_parts(changes: Dictionary, flags: int) -> void:
 			size = HEADER
 		groups[-1][key] = value
 		size += more
-	var sent_at: int = int(Time.get_unix_time_from_system() * 1_000_000)
+	var at_us: int = int(Time.get_unix_time_from_system() * 1_000_000)
 	for part: int in groups.size():
-		if not _put(encode(epoch, tick, groups[part], flags, part, groups.size(), sent_at)):
+		if not _put(encode(epoch, tick, groups[part], flags, part, groups.size(), at_us)):
 			_owed.merge(groups[part])
 			_keyframe_due = _keyframe_due or flags & KEYFRAME != 0
 
