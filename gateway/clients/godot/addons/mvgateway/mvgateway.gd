@@ -675,9 +675,7 @@ func _apply(packet: PackedByteArray) -> Array[int]:
 	var is_newest: bool = order > _highest and flags & (TICKS | ZSTD) == 0
 	if not is_newest or not _apply_newest(packet, order, keys):
 		keys.clear()
-		if not _apply_older(packet, flags, base, order, keys):
-			return []
-	_seen(order)
+		_apply_older(packet, flags, base, order, keys)
 	return keys
 
 
@@ -725,32 +723,34 @@ func _apply_newest(packet: PackedByteArray, order: int, keys: Array[int]) -> boo
 		for key: int in keys:
 			_drop(_gone, key)
 	_highest = order
+	_seen(order)
 	if packet[1] & KEYFRAME:
 		_keyframe_part(packet, order, keys, keys)
 	return true
 
 
-func _apply_older(packet: PackedByteArray, flags: int, base: int, order: int, keys: Array[int]) -> bool:
+func _apply_older(packet: PackedByteArray, flags: int, base: int, order: int, keys: Array[int]) -> void:
 	var its_keys: Array[int] = []
 	var its_values: Array = []
 	var its_orders: PackedInt64Array = []
 	if flags & ZSTD or not _read(packet, flags, base, order, its_keys, its_values, its_orders):
-		return false
+		return
 	if flags & KEYFRAME and _reset_due:
 		_reset_due = false
 		for key: int in records:
 			if not its_keys.has(key):
 				keys.append(key)
 		_forget()
+	var newest: int = order
 	for at: int in its_keys.size():
 		var key: int = its_keys[at]
+		newest = maxi(newest, its_orders[at])
 		if its_orders[at] > _order_at(key):
 			keys.append(key)
 			_assign(key, its_values[at], its_orders[at])
-		_seen(its_orders[at])
+	_seen(newest)
 	if flags & KEYFRAME:
 		_keyframe_part(packet, order, its_keys, keys)
-	return true
 
 
 ## A message's records; false where it is malformed.
