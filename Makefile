@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
-.PHONY: demo test check format bench bench-check simulate mutate mutate-changed abuse faults soak fuzz system-deps lock clean help
+.PHONY: demo dev test check format bench bench-check simulate mutate mutate-changed abuse faults soak fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,8 @@ $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 
 demo: $(RUNTIME_STAMP) ## the main job: publish, fan out, kill -9, recover (about 20 s)
 	$(BIN)/mvgateway demo
+
+dev: $(STAMP) ## install what tests and benchmarks need, and no more
 
 system-deps: ## what tests want from the system (Chromium, iproute2, curl), where it can be had
 	@sh tests/system-deps.sh

@@ -106,20 +106,22 @@ def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except ModuleNotFoundError as missing:
-        print(f"mvgateway {args.verb}: {_what_brings(missing)}", file=sys.stderr)
+        print(f"mvgateway {args.verb}: {_what_brings(missing, args.verb)}", file=sys.stderr)
         return EXIT_USAGE
     except GatewayError as error:
         print(f"mvgateway {args.verb}: {error.message}{_way_out(error)}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
 
 
-def _what_brings(missing: ModuleNotFoundError) -> str:
+def _what_brings(missing: ModuleNotFoundError, verb: str) -> str:
     """Says how to get a package that is not installed. Raises ``missing`` again where it is a module of ours."""
     package = (missing.name or "").split(".")[0]
     if package == "bench":
-        return "the benchmarks are not installed with the package: run it in a checkout of mvgateway, after `make demo`"
+        return "the benchmarks are not installed with the package: run it in a checkout of mvgateway, after `make dev`"
     if package in ("", "gateway"):
         raise missing
+    if verb == "bench":
+        return f"needs the package {package}; `make dev` in the checkout installs what benchmarks need"
     return f"needs the package {package}, which is not installed: `pip install mvgateway` brings it (mvgateway-client does not)"
 
 
