@@ -218,4 +218,4 @@ class LeanReader:
         first = BYTES[head[0] ^ (mask[0] & 0x1F)]
         self.send(first + head[1:] + BYTES[low[0] ^ mask[1]] + BYTES[low[1] ^ mask[2]] + sealed)
         self.acks_sent += 1
-        quic.close_at = now + self._idle_s
+        quic.state.close_at = now + self._idle_s

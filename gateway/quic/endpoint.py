@@ -20,7 +20,6 @@ from gateway.limits import QUIC_RECEIVE_BATCH_MAX, QUIC_RECEIVE_TURN_MAX, QUIC_R
 from gateway.quic.buffers import Buffer
 from gateway.quic.connection.framing import Run
 from gateway.quic.connection.ids import CID_BYTES
-from gateway.quic.connection.sending import ack_alone
 from gateway.quic.peer import Peer
 from gateway.quic.timers import SLOTS_PER_SECOND, Timed, TimerWheel
 from gateway.quic.udp import Address, UdpSocket
@@ -158,7 +157,7 @@ class Endpoint:
             if peer.is_marked or peer.ended is not None:
                 continue
             try:
-                packet = ack_alone(peer.quic, now)
+                packet = peer.quic.ack_alone(now)
             except Exception:
                 peer.fault("acknowledging")
                 packet = None
@@ -225,7 +224,7 @@ class Endpoint:
     def add_peer(self, peer: Peer, *cids: bytes) -> None:
         """Begin to drive a connection, under these connection IDs."""
         self.peers.add(peer)
-        peer.quic.on_ack = partial(self._on_ack, peer)
+        peer.quic.listen(on_ack=partial(self._on_ack, peer))
         self._idle.clear()
         self._cids[peer] = set()
         for cid in cids:
@@ -283,14 +282,16 @@ class Endpoint:
             try:
                 packets: Any = quic.packets(now)
                 if packets.__class__ is Run:
-                    udp.send_run(packets, quic.address)
+                    udp.send_run(packets, quic.paths.address)
                 elif packets:
-                    udp.send_packets(packets, quic.address)
-                if quic.elsewhere:
+                    udp.send_packets(packets, quic.paths.address)
+                if quic.calm:
+                    if soon < peer.wheel_slot <= late:
+                        continue
+                elif quic.elsewhere:
                     udp.send(quic.elsewhere)
-                    quic.elsewhere = []
-                is_looked_at = quic.calm and soon < peer.wheel_slot <= late
-                deadline = None if is_looked_at else quic.deadline()
+                    quic.elsewhere.clear()
+                deadline = quic.deadline()
             except Exception:
                 peer.fault("sending")
                 continue

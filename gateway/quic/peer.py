@@ -27,6 +27,7 @@ from gateway.quic.connection.paths import Address
 from gateway.quic.h3.http3 import Http3
 from gateway.quic.h3.rules import MessageRefused
 from gateway.quic.h3.webtransport import WebTransportLink, WtError
+from gateway.quic.unsent import send_buffer_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Peer:
 
     def __init__(self, quic: Connection, hub: Hub) -> None:
         self.quic = quic
-        quic.on_payload = self.on_datagram
+        quic.listen(on_payload=self.on_datagram)
         self.hub = hub
         self.h3: Http3 | None = None
         self.wheel_slot = 0
@@ -355,15 +356,18 @@ class Peer:
         """Wait until a stream's unacknowledged bytes are below the bound (``whole``: few), or it is over."""
         quic = self.quic
         while self.ended is None and quic.streams.unsent_bytes(stream_id) > (
-            limits.H3_ANSWER_REST_BYTES if whole else quic.send_buffer_bytes(len(self._draining))
+            limits.H3_ANSWER_REST_BYTES if whole else self._buffer_bytes()
         ):
             waiter = self._draining.get(stream_id)
             if waiter is None:
                 waiter = self._draining[stream_id] = asyncio.get_running_loop().create_future()
             await asyncio.shield(waiter)
 
+    def _buffer_bytes(self) -> int:
+        return send_buffer_bytes(self.quic.recovery.control.window, len(self._draining))
+
     def _wake_writers(self) -> None:
-        low = self.quic.send_buffer_bytes(len(self._draining)) * 3 // 4
+        low = self._buffer_bytes() * 3 // 4
         for stream_id, waiter in list(self._draining.items()):
             if self.ended or self.quic.streams.unsent_bytes(stream_id) <= low:
                 del self._draining[stream_id]

@@ -222,7 +222,7 @@ class ServerPeer(Peer):
         if not self._is_kept_alive:
             return
         quic = self.quic
-        if quic.silent_s(self.hub.time()) >= quic.idle_timeout_s() / KEEP_ALIVE_LOOKS:
+        if quic.state.silent_s(self.hub.time()) >= quic.idle_timeout_s() / KEEP_ALIVE_LOOKS:
             quic.send_ping(0)
             self.hub.counters["keep_alives"] += 1
             self.hub.mark(self)

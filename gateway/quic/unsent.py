@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from gateway.quic.peer import Peer
 
 
+def send_buffer_bytes(window_bytes: float, writers: int) -> int:
+    """How many unacknowledged bytes of one stream its writer need not wait for, when so many writers wait: two congestion
+    windows between them, so that the window can double in the next round trip."""
+    wanted = min(2 * int(window_bytes), limits.H3_SEND_BUFFER_BYTES_MAX)
+    return max(wanted // max(writers, 1), limits.H3_SEND_BUFFER_BYTES_MIN)
+
+
 class Unsent:
     """Counts roughly with every answer, and exactly when the rough count reaches the bound."""
 

@@ -103,8 +103,9 @@ class Pair:
             return quic.datagrams_to_send(self.now) if quic.get_peer_address() else []
         packets = quic.packets(self.now)
         packets = packets.split() if isinstance(packets, Run) else packets
-        elsewhere, quic.elsewhere = quic.elsewhere, []
-        return [*((packet, quic.address) for packet in packets), *elsewhere]
+        sent = [*((packet, quic.address) for packet in packets), *quic.elsewhere]
+        quic.elsewhere.clear()
+        return sent
 
     def give(self, quic: Any, data: bytes, source: tuple[str, int]) -> None:
         """A datagram arrives at an end."""

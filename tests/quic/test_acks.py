@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 
 from gateway.quic.connection import Connection
+from gateway.quic.connection.packets import ACKS_BETWEEN_PINGS
 from gateway.quic.connection.received import ACK_DELAY_S, ACK_EVERY
-from gateway.quic.connection.sending import ACKS_BETWEEN_PINGS, ack_alone
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, Sink, make_pair
 from tests.quic.stock import Stock
 
 
 class AckingAlone(Connection):
-    """Sends what ACKs it can by :func:`ack_alone`, as an endpoint does."""
+    """Sends what ACKs it can by :meth:`Connection.ack_alone`, as an endpoint does."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.alone = 0
         self.wanted: list[float] = []
-        self.on_ack = self.wanted.append
+        self.listen(on_ack=self.wanted.append)
 
     def packets(self, now: float) -> list[bytes] | None:
-        packet = ack_alone(self, now)
+        packet = self.ack_alone(now)
         if packet:
             self.alone += 1
             return [packet]
@@ -100,15 +100,15 @@ def test_an_ack_is_wanted_at_once_out_of_order_and_else_just_in_time(identity: I
 def test_none_is_built_where_there_is_more_to_say_and_nothing_where_none_is_due(identity: Identity) -> None:
     pair = opened(identity)
     server: Any = pair.server.quic
-    assert ack_alone(server, pair.now) == b""
+    assert server.ack_alone(pair.now) == b""
     server.received.ack_at = pair.now + 0.01
-    assert ack_alone(server, pair.now) == b""
+    assert server.ack_alone(pair.now) == b""
     server.received.ack_at = pair.now
     assert server.queue_datagram(b"a notice", Sink(), 1) is None
-    assert ack_alone(server, pair.now) is None
+    assert server.ack_alone(pair.now) is None
     before = server.packets_fast
     server.forget_datagrams()
-    packet = ack_alone(server, pair.now)
+    packet = server.ack_alone(pair.now)
     assert packet
     assert server.packets_fast == before + 1
     assert server.received.ack_at is None

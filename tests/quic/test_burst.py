@@ -73,7 +73,7 @@ def test_a_burst_leaves_as_its_datagrams_would(identity: Identity, seed: int) ->
         packets, others = _packets(one.packets(now)), _packets(steps.packets(now))
         assert [len(packet) for packet in packets] == [len(packet) for packet in others]
         assert one.datagrams.size == steps.datagrams.size
-        assert one.close_at == steps.close_at
+        assert one.state.close_at == steps.state.close_at
         assert one.deadline() == pytest.approx(steps.deadline())
         whole += one.recovery.holds_bursts
         sent = list(steps.recovery.sent)

@@ -104,7 +104,7 @@ def test_packets_are_read_in_line_again_once_the_old_keys_are_gone(identity: Ide
         pair.client.quic.queue_datagram(b"x%d" % n, Sink(), n)
         pair.run_for(0.1)
     assert pair.server.datagrams()[-5:] == [b"x%d" % n for n in range(5)]
-    assert server._route is not None
+    assert server._intake.reads_in_line
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
@@ -148,11 +148,11 @@ def test_keys_are_renewed_by_themselves_before_they_have_protected_too_much(
     """RFC 9001 section 6.6."""
     pair = _up(identity, client, server, jitter_s=0.01, seed=8)
     ends = (pair.client, pair.server)
-    assert all(end.quic._renew_at <= 1 << 22 for end in ends)
+    assert all(end.quic.sending.renew_at <= 1 << 22 for end in ends)
     for end in ends:
-        end.quic._renew_at = end.quic.number + 20
+        end.quic.sending.renew_at = end.quic.number + 20
     _both_ways(pair, {})
     _assert_all_came(pair)
-    renewed = [end.quic._renew_at > 1 << 22 for end in ends]
+    renewed = [end.quic.sending.renew_at > 1 << 22 for end in ends]
     assert any(renewed), "whoever comes first changes the keys of both"
     assert _keys(pair.client).phase == _keys(pair.server).phase

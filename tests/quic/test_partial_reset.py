@@ -14,7 +14,8 @@ from aioquic.tls import ExtensionType
 
 from gateway.quic.connection import Connection
 from gateway.quic.connection.frames import RESET_STREAM_AT
-from gateway.quic.connection.seam import PARTIAL_RESETS
+from gateway.quic.connection.handover import PARTIAL_RESETS
+from gateway.quic.connection.seam import Handshake
 from gateway.quic.connection.sending import packet_of
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, inject, make_pair
@@ -136,15 +137,16 @@ def test_a_reset_of_a_stream_that_is_over_changes_nothing(identity: Identity, se
     assert pair.server.quic.close_event is None
 
 
-def test_both_ends_say_that_they_understand_it(identity: Identity) -> None:
+def test_both_ends_say_that_they_understand_it(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[bytes] = []
+    read = Handshake.peer_parameters
 
-    class Hearing(Connection):
-        def _learn_early(self, handshake: Any) -> None:
-            heard.extend(data for kind, data in handshake.tls.received_extensions if kind == PARAMETERS)
-            super()._learn_early(handshake)
+    def hear(handshake: Any) -> Any:
+        heard.extend(data for kind, data in handshake.tls.received_extensions if kind == PARAMETERS)
+        return read(handshake)
 
-    pair = make_pair(identity, client=Hearing, server=Hearing)
+    monkeypatch.setattr(Handshake, "peer_parameters", hear)
+    pair = make_pair(identity)
     pair.connect()
     assert len(heard) >= 2
     for data in heard:

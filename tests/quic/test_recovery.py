@@ -15,8 +15,9 @@ from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
 from aioquic.tls import Epoch
 
 from gateway.quic.connection.congestion import congestion
+from gateway.quic.connection.flight import SentBurst, sent_burst, sent_packet
 from gateway.quic.connection.pacing import Pacer
-from gateway.quic.connection.recovery import Recovery, SentBurst, sent_burst, sent_packet
+from gateway.quic.connection.recovery import Recovery
 from gateway.quic.connection.seam import prepare
 from tests.quic.pair import Sink
 from tests.quic.recorded import TRACES, load

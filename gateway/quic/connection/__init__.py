@@ -2,6 +2,6 @@
 
 from gateway.quic.connection.connection import Connection
 from gateway.quic.connection.faults import Refusal
-from gateway.quic.connection.recovery import FateSink
+from gateway.quic.connection.flight import FateSink
 
 __all__ = ["Connection", "FateSink", "Refusal"]

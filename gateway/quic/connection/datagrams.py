@@ -1,7 +1,7 @@
 """Datagrams that wait to be sent, within a bound, and the one burst that may wait before them. Room: quic. Pure.
 
-A burst goes first, for it came to an empty queue; where it cannot go as one, its messages stand in the queue before all else.
-Source: RFC 9221 section 5.
+What is offered answers None, or why nothing of it was taken. A burst goes first, for it came to an empty queue; where it cannot
+go as one, its messages stand in the queue before all else. Sources: RFC 9221 section 5; RFC 9002 section 7.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections import deque
 
 from gateway import limits
+from gateway.quic.connection.faults import Refusal
+from gateway.quic.connection.flight import Fates, FateSink
 from gateway.quic.connection.framing import Framing
 from gateway.quic.connection.packets import datagram_head
-from gateway.quic.connection.recovery import Fates, FateSink
+from gateway.quic.connection.recovery import Recovery
+from gateway.quic.connection.state import HANDSHAKE, OPEN, State
 
 HEAD_BYTES_MAX = 3
 """Frame type and length of a datagram that a packet of ours can hold."""
@@ -19,15 +22,89 @@ QUEUE_BYTES_MAX = limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
 
 
 class Datagrams:
-    """``queue``: payload, sink and token of each; ``size``: payload bytes of all that waits, the burst's too."""
+    """``queue``: payload, sink and token of each; ``size``: payload bytes of all that waits, the burst's too.
+    ``payload_bytes_max``: the largest that fits one packet now, 0: the peer takes none; ``content_bytes_max``: the same for
+    the content of a burst's packets, 0 before the handshake is confirmed."""
 
-    __slots__ = ("burst", "dropped", "queue", "size")
+    __slots__ = (
+        "_recovery",
+        "_state",
+        "burst",
+        "content_bytes_max",
+        "dropped",
+        "payload_bytes_max",
+        "queue",
+        "size",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, state: State, recovery: Recovery) -> None:
+        self._state, self._recovery = state, recovery
+        self.payload_bytes_max = self.content_bytes_max = 0
         self.queue: deque[tuple[bytes, FateSink, int]] = deque()
         self.burst: tuple[Framing, FateSink, int] | None = None
         self.size = 0
         self.dropped = 0
+
+    # -- what may join --------------------------------------------------------------------
+
+    def _refusal(self, size: int) -> Refusal | None:
+        """Why a datagram of ``size`` bytes can't be taken, whatever room there is."""
+        if self._state.is_closing:
+            return Refusal.CLOSED
+        largest = self.payload_bytes_max
+        if size <= largest:
+            return None
+        return Refusal.TOO_LARGE if largest else Refusal.UNSUPPORTED
+
+    def offer(self, payload: bytes, sink: FateSink, token: int) -> Refusal | None:
+        """Queue a datagram if the congestion window has room for it now."""
+        if self.burst is not None:
+            self.spill()
+        control = self._recovery.control
+        size = len(payload)
+        queued = self.size + size
+        if size > self.payload_bytes_max or self._state.phase != OPEN:
+            refusal = self._refusal(size)
+            if refusal is not None:
+                return refusal
+        if queued > control.window - control.in_flight or queued > QUEUE_BYTES_MAX:
+            return Refusal.BLOCKED
+        self.queue.append((payload, sink, token))
+        self.size = queued
+        return None
+
+    def push(self, payload: bytes, sink: FateSink, token: int) -> Refusal | None:
+        """Queue a datagram to go out with the next packets; the oldest queued ones make room beyond the bound, and count as
+        lost."""
+        self.spill()
+        refusal = self._refusal(len(payload))
+        if refusal is None:
+            self.queue.append((payload, sink, token))
+            self.size += len(payload)
+            self.drop_beyond(self._recovery.fates)
+        return refusal
+
+    def offer_burst(self, framing: Framing, sink: FateSink, token: int) -> Refusal | None:
+        """Queue a burst if the congestion window has room for all of it now and nothing waits before it. Refused, offer its
+        messages one by one."""
+        control, state = self._recovery.control, self._state.phase
+        if framing.largest > self.content_bytes_max or state != OPEN:
+            if state != OPEN:
+                return Refusal.UNSUPPORTED if state == HANDSHAKE else Refusal.CLOSED
+            return Refusal.TOO_LARGE if self.content_bytes_max else Refusal.UNSUPPORTED
+        size = framing.wire_bytes_max
+        if (
+            self.burst is not None
+            or self.queue
+            or size > control.window - control.in_flight
+            or size > QUEUE_BYTES_MAX
+        ):
+            return Refusal.BLOCKED
+        self.burst = (framing, sink, token)
+        self.size = framing.payload_bytes
+        return None
+
+    # -- what goes ------------------------------------------------------------------------
 
     def spill(self) -> None:
         """The burst that waits goes into the queue."""
@@ -54,6 +131,10 @@ class Datagrams:
         self.spill()
         while self.queue:
             self.drop_oldest(fates)
+
+    def fits_first(self, room: int) -> bool:
+        """Whether a packet with so much room has any for the first."""
+        return len(self.queue[0][0]) + HEAD_BYTES_MAX <= room
 
     def fill(self, content: bytes, fates: Fates, room: int) -> tuple[bytes, Fates]:
         """Add datagrams to a packet's content while it stays within ``room`` bytes."""

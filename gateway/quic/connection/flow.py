@@ -36,3 +36,31 @@ class PeerLimits:
         self.data = self.data_used = 0
         self.streams_bidi = self.streams_uni = 0
         self.stream_bidi_ours = self.stream_bidi_theirs = self.stream_uni = 0
+
+
+class Held:
+    """Bytes that the application was given and has not consumed, by stream; ``total``: of all."""
+
+    __slots__ = ("_of", "total")
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+        self.total = 0
+
+    def of(self, number: int) -> int:
+        """Of one stream."""
+        return self._of.get(number, 0)
+
+    def add(self, number: int, size: int) -> None:
+        """It was given so many more."""
+        self._of[number] = self._of.get(number, 0) + size
+        self.total += size
+
+    def take(self, number: int, size: int) -> None:
+        """It consumed so many."""
+        left = self._of.get(number, 0) - size
+        if left > 0:
+            self._of[number] = left
+        else:
+            self._of.pop(number, None)
+        self.total -= size

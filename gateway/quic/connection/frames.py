@@ -15,15 +15,17 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from gateway.quic.connection.faults import PeerFault
 from gateway.quic.connection.ids import TOKEN_BYTES, PeerIds
 from gateway.quic.connection.packets import varint
-from gateway.quic.connection.streams import Streams, check_streams
+from gateway.quic.connection.streamsin import StreamsIn
+from gateway.quic.connection.streamtable import StreamTable, check_streams
 
 RESET_STREAM_AT: Final = 0x24
 
 
-class Taker(Protocol):
+class FrameTaker(Protocol):
     """A connection, as frames concern it. The methods raise :class:`PeerFault`."""
 
-    streams: Streams
+    incoming: StreamsIn
+    table: StreamTable
     peer_ids: PeerIds
 
     def on_crypto(self, offset: int, data: bytes) -> None: ...
@@ -48,7 +50,7 @@ class Taker(Protocol):
 
 
 Reader = Callable[[Any, int, bytes, int], int]
-"""Taker, frame type, the packet's content, where to read on; answers where the frame ends. Raises ``IndexError`` for one
+"""Who takes it, frame type, the packet's content, where to read on; answers where the frame ends. Raises ``IndexError`` for one
 that is cut short."""
 
 
@@ -59,15 +61,15 @@ def pull(plain: bytes, at: int, size: int) -> tuple[bytes, int]:
     return plain[at : at + size], at + size
 
 
-def _reset(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _reset(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     number, at = varint(plain, at)
     code, at = varint(plain, at)
     final_size, at = varint(plain, at)
-    to.streams.take_reset(kind, number, code, final_size, None)
+    to.incoming.take_reset(kind, number, code, final_size, None)
     return at
 
 
-def _reset_at(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _reset_at(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     number, at = varint(plain, at)
     code, at = varint(plain, at)
     final_size, at = varint(plain, at)
@@ -76,19 +78,19 @@ def _reset_at(to: Taker, kind: int, plain: bytes, at: int) -> int:
         raise PeerFault(
             QuicErrorCode.FRAME_ENCODING_ERROR, kind, f"{reliable} reliable bytes of a stream of {final_size}"
         )
-    to.streams.take_reset(kind, number, code, final_size, reliable)
+    to.incoming.take_reset(kind, number, code, final_size, reliable)
     return at
 
 
-def _stop(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _stop(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     number, at = varint(plain, at)
     code, at = varint(plain, at)
-    if to.streams.take_stop(kind, number, code):
+    if to.incoming.take_stop(kind, number, code):
         to.on_stopped(number, code)
     return at
 
 
-def _crypto(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _crypto(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     offset, at = varint(plain, at)
     size, at = varint(plain, at)
     data, at = pull(plain, at, size)
@@ -96,56 +98,56 @@ def _crypto(to: Taker, kind: int, plain: bytes, at: int) -> int:
     return at
 
 
-def _new_token(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _new_token(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     size, at = varint(plain, at)
     token, at = pull(plain, at, size)
     to.on_token(token)
     return at
 
 
-def _stream(to: Taker, kind: int, plain: bytes, at: int) -> int:
-    return to.streams.take_frame(kind, plain, at)
+def _stream(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
+    return to.incoming.take_frame(kind, plain, at)
 
 
-def _max_data(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _max_data(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     limit, at = varint(plain, at)
-    peer = to.streams.peer
+    peer = to.table.peer
     if limit > peer.data:
         peer.data = limit
     return at
 
 
-def _max_stream_data(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _max_stream_data(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     number, at = varint(plain, at)
     limit, at = varint(plain, at)
-    to.streams.take_stream_limit(kind, number, limit)
+    to.incoming.take_stream_limit(kind, number, limit)
     return at
 
 
-def _max_streams(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _max_streams(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     limit, at = varint(plain, at)
-    to.streams.take_streams_limit(kind, limit)
+    to.table.take_limit(kind, limit)
     return at
 
 
-def _data_blocked(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _data_blocked(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     return varint(plain, at)[1]
 
 
-def _stream_data_blocked(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _stream_data_blocked(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     number, at = varint(plain, at)
     _, at = varint(plain, at)
-    to.streams.take_blocked(kind, number)
+    to.incoming.take_blocked(kind, number)
     return at
 
 
-def _streams_blocked(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _streams_blocked(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     limit, at = varint(plain, at)
     check_streams(kind, limit)
     return at
 
 
-def _new_id(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _new_id(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     number, at = varint(plain, at)
     below, at = varint(plain, at)
     cid, at = pull(plain, at + 1, plain[at])
@@ -154,25 +156,25 @@ def _new_id(to: Taker, kind: int, plain: bytes, at: int) -> int:
     return at
 
 
-def _retire_id(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _retire_id(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     number, at = varint(plain, at)
     to.on_retired_id(number)
     return at
 
 
-def _challenge(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _challenge(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     data, at = pull(plain, at, 8)
     to.on_challenge(data)
     return at
 
 
-def _response(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _response(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     data, at = pull(plain, at, 8)
     to.on_response(data)
     return at
 
 
-def _close(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _close(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     code, at = varint(plain, at)
     frame_type: int | None = None
     if kind == QuicFrameType.TRANSPORT_CLOSE:
@@ -187,12 +189,12 @@ def _close(to: Taker, kind: int, plain: bytes, at: int) -> int:
     return at
 
 
-def _handshake_done(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _handshake_done(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     to.on_handshake_done()
     return at
 
 
-def _datagram(to: Taker, kind: int, plain: bytes, at: int) -> int:
+def _datagram(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     size = len(plain) - at
     if kind & 1:
         size, at = varint(plain, at)

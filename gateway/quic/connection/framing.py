@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from gateway import limits
 from gateway.core.bundle import Burst
+from gateway.quic.connection.flight import Shape
 from gateway.quic.connection.packets import datagram_head
-from gateway.quic.connection.recovery import Shape
 
 HEAD_BYTES_MAX = 1 + 20 + 2 + 16
 """What a packet of ours adds at most: first byte, connection ID, packet number, tag."""
@@ -33,7 +33,8 @@ class Framing:
     """What is encrypted for a reader, before its packet numbers and keys.
 
     ``contents``: one a packet; ``is_run``: they are of one length (the last may be shorter), as
-    ``UDP_SEGMENT`` wants them, and not too many for it; ``payload_bytes``: prefixes and messages alone.
+    ``UDP_SEGMENT`` wants them, and not too many for it; ``payload_bytes``: prefixes and messages alone;
+    ``wire_bytes_max``: of the packets, whatever connection IDs they bear.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Framing:
         "payload_bytes",
         "prefix",
         "shape",
+        "wire_bytes_max",
     )
 
     def __init__(self, burst: Burst, prefix: bytes, content_bytes_max: int) -> None:
@@ -70,12 +72,13 @@ class Framing:
         self.shape: Shape = tuple(zip(sizes, counts, strict=True))
         self.content_bytes = sum(sizes)
         self.largest = max(sizes)
+        self.wire_bytes_max = self.content_bytes + HEAD_BYTES_MAX * len(sizes)
         self.payload_bytes = sum(map(len, burst.messages)) + len(prefix) * burst.count
         self.is_run = (
             sizes[-1] <= sizes[0]
             and sizes.count(sizes[0]) >= len(sizes) - 1
             and len(sizes) <= limits.QUIC_SEGMENTS_MAX
-            and self.content_bytes + HEAD_BYTES_MAX * len(sizes) <= limits.QUIC_SEGMENT_BYTES_MAX
+            and self.wire_bytes_max <= limits.QUIC_SEGMENT_BYTES_MAX
         )
 
     def payloads(self) -> list[bytes]:

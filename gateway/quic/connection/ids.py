@@ -19,6 +19,8 @@ from gateway.quic.connection.faults import PeerFault
 CID_BYTES: Final = 8
 """Of ours."""
 TOKEN_BYTES: Final = 16
+COUNT_LEAST: Final = 2
+"""What every peer keeps (section 18.2)."""
 RETIRED_PENDING_MAX: Final = 4 * limits.QUIC_CONNECTION_IDS_MAX
 """Retirements that the peer has not acknowledged: more means that it does not listen (section 5.1.2)."""
 ISSUE_FRAME_BYTES: Final = 1 + 8 + 8 + 1 + CID_BYTES + TOKEN_BYTES
@@ -47,12 +49,15 @@ class ConnectionId:
 
 
 class OurIds:
-    """``first``: of the handshake. ``reset_key``: tokens are made of it where there is one."""
+    """``first``: of the handshake. ``reset_key``: tokens are made of it where there is one. ``used``: the one that the peer
+    writes on its packets now. ``count_max``: how many the peer keeps."""
 
-    __slots__ = ("_next", "_reset_key", "known")
+    __slots__ = ("_next", "_reset_key", "count_max", "known", "used")
 
     def __init__(self, first: bytes, reset_key: bytes | None) -> None:
         self._reset_key = reset_key
+        self.used = first
+        self.count_max = COUNT_LEAST
         self.known = [ConnectionId(first, 0, b"")]
         self._next = 1
 
@@ -67,9 +72,9 @@ class OurIds:
                 return one.number
         return None
 
-    def replenish(self, peer_limit: int) -> None:
+    def replenish(self) -> None:
         """Have as many as the peer keeps, and we do."""
-        while len(self.known) < min(limits.QUIC_CONNECTION_IDS_MAX, peer_limit):
+        while len(self.known) < min(limits.QUIC_CONNECTION_IDS_MAX, self.count_max):
             cid = os.urandom(CID_BYTES)
             self.known.append(ConnectionId(cid, self._next, self.token_of(cid), is_said=False))
             self._next += 1
@@ -111,16 +116,27 @@ class OurIds:
 
 
 class PeerIds:
-    """``current``: what packets on the active path bear. ``spare``: not used yet. ``retiring``: numbers to be given back."""
+    """``cid``: what packets on the active path bear, of which ``current`` is the whole. ``spare``: not used yet. ``retiring``:
+    numbers to be given back."""
 
-    __slots__ = ("_numbers", "_retired_below", "current", "retiring", "spare")
+    __slots__ = ("_numbers", "_retired_below", "cid", "current", "retiring", "spare")
 
     def __init__(self) -> None:
         self.current = ConnectionId(b"", 0, b"")
+        self.cid = b""
         self.spare: list[ConnectionId] = []
         self.retiring: list[int] = []
         self._numbers = {0}
         self._retired_below = 0
+
+    def begin(self, cid: bytes, token: bytes | None) -> None:
+        """What the peer announced of itself in the handshake, as long as it is in use."""
+        if self.current.number == 0:
+            self.current.cid = self.cid = cid
+            self.current.token = token or self.current.token
+
+    def _go_on(self, one: ConnectionId) -> None:
+        self.current, self.cid = one, one.cid
 
     def take(
         self, number: int, below: int, cid: bytes, token: bytes, reserved: list[ConnectionId]
@@ -151,7 +167,7 @@ class PeerIds:
             self._forget_old()
         self.retiring += [one.number for one in retire]
         if changes and self.spare:
-            self.current = self.spare.pop(0)
+            self._go_on(self.spare.pop(0))
         self._check(len(reserved) - len(gone))
         return gone
 
@@ -173,13 +189,13 @@ class PeerIds:
         if not self.spare:
             return False
         self.retiring.append(self.current.number)
-        self.current = self.spare.pop(0)
+        self._go_on(self.spare.pop(0))
         return True
 
     def use(self, one: ConnectionId) -> None:
         """Go on under this one, which was reserved for the path that is active now."""
         self.retiring.append(self.current.number)
-        self.current = one
+        self._go_on(one)
 
     def retire(self, one: ConnectionId) -> None:
         """Give one back that nothing uses."""

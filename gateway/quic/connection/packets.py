@@ -6,13 +6,25 @@ Room: quic. Pure. Sources: RFC 9000 sections 16, 19 and appendix A; RFC 9001 sec
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from aioquic.buffer import encode_uint_var
+from aioquic.quic.packet import QuicPacketType, pull_quic_header
 
+from gateway.quic.buffers import Buffer
+from gateway.quic.connection.ids import CID_BYTES
 from gateway.quic.connection.keys import Sealing
 
 PACKET_NUMBER_BYTES = 2
 """Of the packets that are built here."""
+AEAD_TAG_BYTES: Final = 16
+HEAD_BYTES: Final = 1 + PACKET_NUMBER_BYTES + AEAD_TAG_BYTES
+"""What a packet has besides its content and the connection ID."""
+FRAME_HEAD_BYTES: Final = 3
+"""Type and length of a DATAGRAM frame, which max_datagram_frame_size counts in (RFC 9221 section 3)."""
+DATAGRAM_OVERHEAD_BYTES: Final = HEAD_BYTES + FRAME_HEAD_BYTES
+ACKS_BETWEEN_PINGS: Final = 32
+"""An ACK-only packet is never acknowledged itself: a PING now and then lets old ranges go (section 13.2.4)."""
 SAMPLE_AT = 4 - PACKET_NUMBER_BYTES
 SAMPLE_STOP = SAMPLE_AT + 16
 """Where header protection samples a sealed content (RFC 9001 section 5.4.2)."""
@@ -213,3 +225,19 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     if at + size > len(data):
         raise IndexError
     return int.from_bytes(data[at : at + size], "big") & ((1 << (8 * size - 2)) - 1), at + size
+
+
+def short_part(data: bytes) -> int:
+    """Where in a datagram the packet with a short header begins, behind those of the handshake; its length: there is none."""
+    buf = Buffer(data=data)
+    at = 0
+    try:
+        while at < len(data) and data[at] & 0x80:
+            header = pull_quic_header(buf, host_cid_length=CID_BYTES)
+            if header.packet_type in (QuicPacketType.RETRY, QuicPacketType.VERSION_NEGOTIATION):
+                return len(data)
+            at += header.packet_length
+            buf.seek(at)
+    except ValueError:
+        return len(data)
+    return at if at < len(data) and data[at] & 0x40 else len(data)

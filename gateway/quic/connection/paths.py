@@ -77,13 +77,17 @@ class Path:
 
 
 class Paths:
-    """``active``: where packets go."""
+    """``active``: where packets go; ``address``: its own."""
 
-    __slots__ = ("active", "others")
+    __slots__ = ("active", "address", "others")
 
     def __init__(self, first: Path) -> None:
-        self.active = first
+        self.active, self.address = first, first.address
         self.others: list[Path] = []
+
+    def begin_at(self, address: Address) -> None:
+        """The first path is at this address; None: it is not known any more."""
+        self.active.address = self.address = address
 
     def find(self, address: Address) -> Path:
         """The path of this address, or a new one that is not kept yet."""
@@ -110,7 +114,7 @@ class Paths:
         """Packets go there from now on; it is proved anew where it was not (section 9.3)."""
         self.others.remove(path)
         self.others.insert(0, self.active)
-        self.active = path
+        self.active, self.address = path, path.address
         if not path.is_proved:
             path.challenge_sent, path.give_up_at = False, None
 
@@ -120,7 +124,7 @@ class Paths:
         if proved is None:
             return False
         self.others.remove(proved)
-        self.active = proved
+        self.active, self.address = proved, proved.address
         return True
 
     def prove(self, data: bytes) -> None:

@@ -6,10 +6,13 @@ a bounded number of ranges. Sources: RFC 9000 sections 12.3, 13.2 and 21.9.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any, Final
+
+from gateway.quic.connection.packets import encode_ack
 
 RANGES_MAX: Final = 64
 """Ranges kept to be acknowledged. A packet within ``SPAN`` of the largest is never of one that was dropped: a range and
@@ -23,6 +26,13 @@ ACK_DELAY_S: Final = 0.024
 ACK_EVERY: Final = 8
 """Ack-eliciting packets in order before an ACK goes at once (RFC 9000 section 13.2.2 allows more than two)."""
 
+ACK_DELAY_EXPONENT: Final = 3
+"""Ours: the default, so it is not announced (RFC 9000 section 18.2)."""
+_ACK: Final = struct.Struct(">BIIBH")
+"""Type, largest and delay of four bytes, no further ranges, the range's length of two."""
+_FOUR: Final = 0x8000_0000
+_TWO: Final = 0x4000
+
 _start: Any = attrgetter("start")
 _stop: Any = attrgetter("stop")
 
@@ -31,7 +41,17 @@ class Received:
     """The packets of one space. ``bits``: bit n stands for ``largest - n``. ``ranges``: to be acknowledged, ascending.
     ``ack_at``: when to acknowledge at the latest; None: nothing is to be. ``wanted``: ack-eliciting packets since the last ACK."""
 
-    __slots__ = ("_eliciting_at", "ack_at", "bits", "largest", "largest_at", "ranges", "wanted")
+    __slots__ = (
+        "_eliciting_at",
+        "ack_at",
+        "acks_alone",
+        "bits",
+        "largest",
+        "largest_at",
+        "ranges",
+        "spin",
+        "wanted",
+    )
 
     def __init__(self) -> None:
         self.bits = 0
@@ -40,6 +60,10 @@ class Received:
         self.ranges: list[range] = []
         self.ack_at: float | None = None
         self.wanted = 0
+        self.spin = False
+        """The bit that lets others on the path measure, as the next packet has it (RFC 9000 section 17.4)."""
+        self.acks_alone = 0
+        """Packets of an ACK alone since the last that asked for an answer."""
         self._eliciting_at = 0.0
 
     def adopt(self, ranges: Iterable[range], largest: int, knows: Any, now: float) -> None:
@@ -103,6 +127,20 @@ class Received:
         else:
             return None
         return self.ack_at
+
+    def ack_frame(self, now: float) -> bytes:
+        """An ACK of all that came; its integers have fixed lengths where that is quicker, which RFC 9000 section 16 allows.
+        Empty: nothing is to be acknowledged."""
+        ranges = self.ranges
+        if not ranges:
+            return b""
+        delay = max(0, int((now - self.largest_at) * 1_000_000)) >> ACK_DELAY_EXPONENT
+        if len(ranges) == 1:
+            block = ranges[0]
+            largest = block.stop - 1
+            if largest < 1 << 30 and len(block) <= 1 << 14 and delay < 1 << 30:
+                return _ACK.pack(0x02, _FOUR | largest, _FOUR | delay, 0, _TWO | largest - block.start)
+        return encode_ack(ranges, delay)
 
     def acknowledged(self) -> int:
         """An ACK of all this is on its way: the largest number in it."""

@@ -1,21 +1,18 @@
 """Packets in flight: which were sent, arrived, or are lost, and the round trips that says. Room: quic. Pure: no clock.
 
-A burst stands here as one entry under its first number, until whatever is not the usual case has it taken apart. Whoever
-sent is told by what went with the packet: datagrams by their sinks' tokens, frames by their handlers. Source: RFC 9002
-sections 5, 6, 7.6 and appendix A.
+A burst stands here as one entry under its first number (:mod:`gateway.quic.connection.flight`), until whatever is not the
+usual case has it taken apart. Source: RFC 9002 sections 5, 6, 7.6 and appendix A.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, Final
 
-from gateway.limits import QUIC_LOOKED_UP_MAX
 from gateway.quic.connection.congestion import Congestion
 from gateway.quic.connection.faults import never_sent
+from gateway.quic.connection.flight import AckRanges, FateSink, SentBurst, SentPacket, among, oldest_alone
 from gateway.quic.connection.pacing import Pacer
 
 PACKET_THRESHOLD: Final = 3
@@ -25,98 +22,8 @@ INITIAL_RTT_S: Final = 0.1
 """Until one was measured. RFC 9002 section 6.2.2 recommends 333 ms; who plays is nearer, and a handshake came before."""
 PERSISTENT_PTOS: Final = 3
 RTT_S_MIN: Final = 0.001
-
-AckRanges = list[tuple[int, int]]
-"""Packet numbers as (first, one past the last), ascending."""
-
-
-class FateSink(Protocol):
-    """Whoever sent a datagram and wants to know what became of it."""
-
-    def on_fate(self, token: int, acked: bool) -> None: ...
-
-    def on_acked(self, token: int, count: int) -> None:
-        """So many datagrams from ``token`` on arrived."""
-        for one in range(token, token + count):
-            self.on_fate(one, True)
-
-
-Fates = tuple[tuple[FateSink, int, int], ...]
-"""Datagrams of a packet: sink, first token, how many."""
-Handlers = Sequence[tuple[Callable[..., None], tuple[Any, ...]]]
-"""Called with whether the packet arrived, and what stands behind."""
-Shape = tuple[tuple[int, int], ...]
-"""Of each packet of a burst: its content's length in bytes, and how many messages it holds."""
-
-
-class _Sent(NamedTuple):
-    number: int
-    size: int
-    sent_at: float
-    fates: Fates
-    handlers: Handlers
-
-
-class SentPacket(_Sent):
-    """A packet in flight. A tuple, because one is made for every packet: :data:`sent_packet` makes it in a third of the
-    time of a class with ``__init__``."""
-
-    __slots__ = ()
-
-    def singles(self) -> Sequence[SentPacket]:
-        """The packets that this entry stands for."""
-        return (self,)
-
-
-sent_packet: Any = partial(tuple.__new__, SentPacket)
-"""``SentPacket`` of a tuple of its fields, in their order."""
-
-
-class _Burst(NamedTuple):
-    number: int
-    size: int
-    sent_at: float
-    sink: FateSink
-    token: int
-    shape: Shape
-    messages: int
-    last: int
-
-
-class SentBurst(_Burst):
-    """The packets of a burst in flight, ``number`` to ``last``; ``size``: bytes of all together."""
-
-    __slots__ = ()
-
-    def singles(self) -> Sequence[SentPacket]:
-        """The same packets one by one."""
-        number, token = self.number, self.token
-        head = (self.size - sum([size for size, _ in self.shape])) // len(self.shape)
-        packets = []
-        for size, count in self.shape:
-            packets.append(sent_packet((number, size + head, self.sent_at, ((self.sink, token, count),), ())))
-            number, token = number + 1, token + count
-        return packets
-
-    def split(self, last: int) -> tuple[SentBurst, SentBurst]:
-        """In two: up to ``last``, and behind it."""
-        count = last + 1 - self.number
-        shape, rest = self.shape[:count], self.shape[count:]
-        head = (self.size - sum([size for size, _ in self.shape])) // len(self.shape)
-        size = sum([size + head for size, _ in shape])
-        messages = sum([held for _, held in shape])
-        front = self._replace(size=size, shape=shape, messages=messages, last=last)
-        behind = self._replace(
-            number=last + 1,
-            size=self.size - size,
-            token=self.token + messages,
-            shape=rest,
-            messages=self.messages - messages,
-        )
-        return front, behind
-
-
-sent_burst: Any = partial(tuple.__new__, SentBurst)
+ACK_DELAY_EXPONENT: Final = 3
+"""The peer's where it says no other (RFC 9000 section 18.2)."""
 
 
 class Recovery:
@@ -126,6 +33,7 @@ class Recovery:
     __slots__ = (
         "_first_rtt_at",
         "_has_bursts",
+        "ack_exponent",
         "acked",
         "control",
         "fates",
@@ -155,6 +63,8 @@ class Recovery:
         self.last_sent_at = 0.0
         self.probes = 0
         self.max_ack_delay_s = 0.025
+        self.ack_exponent = ACK_DELAY_EXPONENT
+        """What the peer's ACK delays are shifted by, to be microseconds."""
         self.has_rtt = False
         self.rtt_latest = 0.0
         self.rtt_min = math.inf
@@ -224,7 +134,7 @@ class Recovery:
             self.loss_at = None
             self.probes = 0
             return True
-        packets = _oldest(sent, start, largest)
+        packets = oldest_alone(sent, start, largest)
         if not packets:
             return False
         control, acked = self.control, self.acked
@@ -268,7 +178,7 @@ class Recovery:
         sent, control = self.sent, self.control
         told = False
         newest: Any = None
-        for number in _among(sent, ranges):
+        for number in among(sent, ranges):
             newest = sent.pop(number)
             self.packets -= 1
             control.on_acked(newest.size, newest.sent_at, now)
@@ -425,45 +335,3 @@ class Recovery:
         self.acked.clear()
         self.fates.clear()
         return fates
-
-
-def _among(sent: dict[int, Any], ranges: AckRanges) -> list[int]:
-    """The numbers of packets in flight within ranges (ascending): short ones are looked up one by one, so that an ACK of
-    few packets costs little however many are in flight."""
-    if not sent:
-        return []
-    oldest, end = next(iter(sent)), next(reversed(sent)) + 1
-    found: list[int] = []
-    numbers: tuple[int, ...] = ()
-    for start, stop in ranges:
-        if start < oldest:
-            start = oldest
-        if stop > end:
-            stop = end
-        if stop - start <= QUIC_LOOKED_UP_MAX:
-            found += [number for number in range(start, stop) if number in sent]
-        else:
-            numbers = numbers or tuple(sent)
-            low = bisect_left(numbers, start)
-            found += numbers[low : bisect_left(numbers, stop, low)]
-    return found
-
-
-def _oldest(sent: dict[int, Any], start: int, largest: int) -> list[Any]:
-    """The packets and bursts up to ``largest`` if all are acknowledged, from ``start`` on, the newest is ``largest``, and
-    all are of datagrams alone; else none."""
-    packets = []
-    last = -1
-    for number, packet in sent.items():
-        if number > largest:
-            break
-        if number < start:
-            return []
-        if packet.__class__ is SentBurst:
-            last = packet.last
-        elif not packet.handlers:
-            last = number
-        else:
-            return []
-        packets.append(packet)
-    return packets if last == largest else []

@@ -8,11 +8,10 @@ Sources: RFC 9000 sections 7.4, 7.5, 13.1 and 17.2; RFC 9001 section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import metadata
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from aioquic import tls
 from aioquic.buffer import encode_uint_var
@@ -24,9 +23,7 @@ from aioquic.quic.connection import QuicConnection, QuicConnectionError
 from aioquic.quic.packet import (
     QuicErrorCode,
     QuicFrameType,
-    QuicPacketType,
     QuicTransportParameters,
-    pull_quic_header,
     pull_quic_transport_parameters,
     push_quic_transport_parameters,
 )
@@ -36,8 +33,9 @@ from gateway import limits
 from gateway.errors import ConfigError
 from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.faults import PeerFault, never_sent
-from gateway.quic.connection.frames import OF_IDS, OF_STREAMS, RESET_STREAM_AT, Reader, Taker
-from gateway.quic.connection.ids import CID_BYTES
+from gateway.quic.connection.frames import OF_IDS, OF_STREAMS, RESET_STREAM_AT, FrameTaker, Reader
+from gateway.quic.connection.handover import ANNOUNCED, Flying, HandOver, parameters_of, says_twice
+from gateway.quic.connection.hooks import LIMITS, Before, Hook
 from gateway.quic.connection.keys import Secret
 from gateway.quic.connection.recvhalf import RecvHalf
 
@@ -63,9 +61,6 @@ PRIVATE: Final[tuple[tuple[str, str, Any], ...]] = (
 """Whose, which name, and the type of what it is on a client that has sent its first packet."""
 
 ONE_RTT: Final = tls.Epoch.ONE_RTT
-PARTIAL_RESETS: Final = (0x1D, 0x17F7586D2CB571)
-"""Transport parameters that say that RESET_STREAM_AT is understood: of the draft, and of the one before."""
-ANNOUNCED: Final = b"".join(encode_uint_var(number) + b"\0" for number in PARTIAL_RESETS)
 PARAMETERS_BYTES: Final = 2_048
 
 
@@ -102,54 +97,18 @@ def check() -> None:
             )
 
 
-def parameters_of(extensions: Iterable[tuple[int, bytes]] | None) -> QuicTransportParameters | None:
-    """The peer's transport parameters among the extensions of its TLS message."""
-    for kind, data in extensions or ():
-        if kind == tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS:
-            return pull_quic_transport_parameters(Buffer(data=data))
-    return None
-
-
-class Flying(NamedTuple):
-    """A 1-RTT packet that aioquic sent and that is neither acknowledged nor lost. ``pieces``: of streams, their number,
-    start, stop, and whether they are the end."""
-
-    number: int
-    size: int
-    sent_at: float
-    pieces: tuple[tuple[int, int, int, bool], ...]
-
-
-@dataclass(slots=True)
-class HandOver:
-    """All that goes from the handshake to the connection. ``carried``: of streams that aioquic began to send, the offset
-    before which all is acknowledged and the largest sent; ``rtt``: latest, least, smoothed, variance; ``crypto``: what TLS
-    still has to say, with its offset; ``heard``: its messages in 1-RTT packets so far."""
-
-    receiving: Secret
-    sending: Secret
-    phase: int
-    next_number: int
-    received: tuple[list[range], int, Any]
-    flying: list[Flying]
-    carried: dict[int, tuple[int, int]]
-    rtt: tuple[float, float, float, float]
-    crypto: list[tuple[int, bytes]]
-    heard: RecvHalf
-
-
 class Handshake(QuicConnection):
-    """aioquic's connection until the handshake is confirmed. ``taker``: who gets the frames of streams and connection IDs;
-    ``token``: the stateless reset token to announce."""
+    """aioquic's connection until the handshake is confirmed. ``taker``: who gets the frames of streams and connection IDs,
+    to be set before the first packet; ``token``: the stateless reset token to announce."""
 
     _QuicConnection__frame_handlers: Any
 
-    def __init__(self, taker: Taker, token: bytes | None, **kwargs: Any) -> None:
+    def __init__(self, token: bytes | None, **kwargs: Any) -> None:
         prepare()
         super().__init__(**kwargs)
         self.close_event: events.ConnectionTerminated | None = None
         self.confirmed = False
-        self._taker: Taker | None = taker
+        self.taker: FrameTaker | None = None
         self.token = token
         self._in_order = {epoch: RecvHalf(1 << 30) for epoch in _EPOCHS}
         self._protection: tuple[bytes, bytes] | None = None
@@ -188,7 +147,7 @@ class Handshake(QuicConnection):
         epochs = handlers[QuicFrameType.RESET_STREAM][1]
         for kind, reader in (*OF_STREAMS.items(), *OF_IDS.items()):
             stock = handlers[kind][0] if kind in _BOTH else None
-            handlers[kind] = (_Hook(self, reader, stock), epochs)
+            handlers[kind] = (Hook(self, reader, stock), epochs)
         for kind, hook in (
             (QuicFrameType.CRYPTO, self._take_crypto),
             (QuicFrameType.ACK, self._take_ack),
@@ -198,7 +157,7 @@ class Handshake(QuicConnection):
             (QuicFrameType.APPLICATION_CLOSE, self._take_close),
         ):
             stock, epochs = handlers[kind]
-            handlers[kind] = (_Before(stock, hook), epochs)
+            handlers[kind] = (Before(stock, hook), epochs)
         assert RESET_STREAM_AT in handlers
 
     def read_frame(self, reader: Reader, frame_type: int, buf: Buffer) -> None:
@@ -206,7 +165,7 @@ class Handshake(QuicConnection):
         at = buf.tell()
         plain = buf.data_slice(0, buf.capacity)
         try:
-            end = reader(self._taker, frame_type, plain, at)
+            end = reader(self.taker, frame_type, plain, at)
         except IndexError:
             raise BufferReadError("cut short") from None
         except PeerFault as fault:
@@ -277,7 +236,7 @@ class Handshake(QuicConnection):
         """What the peer announced; None: nothing yet. Raises :class:`PeerFault` where a parameter is there twice."""
         received = self.tls.received_extensions
         for kind, data in received or ():
-            if kind == tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS and _says_twice(data):
+            if kind == tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS and says_twice(data):
                 raise PeerFault(
                     QuicErrorCode.TRANSPORT_PARAMETER_ERROR,
                     QuicFrameType.CRYPTO,
@@ -366,36 +325,6 @@ class Handshake(QuicConnection):
         vars(self).clear()
 
 
-class _Hook:
-    """A reader of ours in aioquic's table of frames. ``stock``: aioquic's own, for what it must know, too."""
-
-    __slots__ = ("_owner", "_reader", "stock")
-
-    def __init__(self, owner: Handshake, reader: Reader, stock: Any) -> None:
-        self._owner, self._reader, self.stock = owner, reader, stock
-
-    def __call__(self, context: Any, frame_type: int, buf: Buffer) -> None:
-        at = buf.tell()
-        self._owner.read_frame(self._reader, frame_type, buf)
-        if self.stock is not None and frame_type in _LIMITS:
-            end = buf.tell()
-            buf.seek(at)
-            self.stock(context, frame_type, buf)
-            buf.seek(end)
-
-
-class _Before:
-    """A handler of aioquic's, with something before it."""
-
-    __slots__ = ("_hook", "_stock")
-
-    def __init__(self, stock: Any, hook: Any) -> None:
-        self._stock, self._hook = stock, hook
-
-    def __call__(self, context: Any, frame_type: int, buf: Buffer) -> None:
-        self._hook(self._stock, context, frame_type, buf)
-
-
 def _as_theirs(fault: PeerFault) -> QuicConnectionError:
     return QuicConnectionError(error_code=fault.code, frame_type=fault.frame_type, reason_phrase=fault.reason)  # type: ignore[arg-type]
 
@@ -404,39 +333,6 @@ def _secret(context: Any, protection: bytes) -> Secret:
     return Secret(context.cipher_suite, context.version, protection, context.secret)
 
 
-def _says_twice(parameters: bytes) -> bool:
-    """Whether one of them is there twice (section 7.4). What cannot be read is for aioquic to refuse."""
-    buf, seen = Buffer(data=parameters), set()
-    try:
-        while not buf.eof():
-            number = buf.pull_uint_var()
-            if number in seen:
-                return True
-            seen.add(number)
-            buf.pull_bytes(buf.pull_uint_var())
-    except BufferReadError:
-        pass
-    return False
-
-
-def short_part(data: bytes) -> int:
-    """Where in a datagram the packet with a short header begins, behind those of the handshake; its length: there is none."""
-    buf = Buffer(data=data)
-    at = 0
-    try:
-        while at < len(data) and data[at] & 0x80:
-            header = pull_quic_header(buf, host_cid_length=CID_BYTES)
-            if header.packet_type in (QuicPacketType.RETRY, QuicPacketType.VERSION_NEGOTIATION):
-                return len(data)
-            at += header.packet_length
-            buf.seek(at)
-    except ValueError:
-        return len(data)
-    return at if at < len(data) and data[at] & 0x40 else len(data)
-
-
 _EPOCHS: Final[Sequence[Any]] = (tls.Epoch.INITIAL, tls.Epoch.HANDSHAKE, ONE_RTT)
 _COMPLETE: Final = (tls.State.CLIENT_POST_HANDSHAKE, tls.State.SERVER_POST_HANDSHAKE)
-_LIMITS: Final = frozenset((0x10, 0x12, 0x13))
-"""Limits of the peer that aioquic heeds when it carries streams."""
-_BOTH: Final = _LIMITS | {0x0A}
+_BOTH: Final = LIMITS | {0x0A}

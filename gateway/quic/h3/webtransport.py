@@ -100,9 +100,9 @@ class WebTransportLink:
             return 0
         quic = self.peer.quic
         room = quic.room_bytes()
-        if quic.excused_bytes or room < quic.packet_bytes_max:
+        if quic.excused_bytes or room < quic.sending.bytes_max:
             room = excuse_unanswered(quic, self.peer.hub.time())
-            if room < quic.packet_bytes_max:
+            if room < quic.sending.bytes_max:
                 self._want_room()
         return room
 
@@ -118,11 +118,11 @@ class WebTransportLink:
         if quic.excused_bytes:
             excuse_unanswered(quic, peer.hub.time())
         datagram = self.prefix + message
-        refusal = quic.offer_datagram(datagram, self, token)
+        refusal = quic.datagrams.offer(datagram, self, token)
         if refusal is Refusal.BLOCKED:
             excuse_unanswered(quic, peer.hub.time())
             if quic.excused_bytes:
-                refusal = quic.offer_datagram(datagram, self, token)
+                refusal = quic.datagrams.offer(datagram, self, token)
             if refusal is not None:
                 self._want_room()
         if refusal is not None:
@@ -143,7 +143,7 @@ class WebTransportLink:
             framing = framing_of(burst, self.prefix, quic.content_bytes_max)
         if quic.excused_bytes:
             excuse_unanswered(quic, peer.hub.time())
-        if framing is not None and quic.offer_burst(framing, self, token) is None:
+        if framing is not None and quic.datagrams.offer_burst(framing, self, token) is None:
             if not peer.is_marked:
                 peer.hub.mark(peer)
             return burst.count
@@ -291,7 +291,7 @@ class WebTransportLink:
             self._start_waiting()
         if self._wants_room and self._session is not None:
             quic = self.peer.quic
-            if quic.room_bytes() >= quic.packet_bytes_max:
+            if quic.room_bytes() >= quic.sending.bytes_max:
                 self._wants_room = False
                 self._session.on_writable(now)
         if not self._waiting and not self._wants_room and self._closing is None:

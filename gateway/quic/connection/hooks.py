@@ -1,0 +1,47 @@
+"""Readers of ours in aioquic's table of frames, while it does the handshake. Room: quic. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from gateway.quic.buffers import Buffer
+from gateway.quic.connection.frames import Reader
+
+LIMITS: Final = frozenset((0x10, 0x12, 0x13))
+"""Limits of the peer that aioquic heeds when it carries streams."""
+
+
+class Reading(Protocol):
+    """What has a reader of ours take a frame from aioquic's buffer."""
+
+    def read_frame(self, reader: Reader, frame_type: int, buf: Buffer) -> None: ...
+
+
+class Hook:
+    """A reader of ours in aioquic's table of frames. ``stock``: aioquic's own, for what it must know, too."""
+
+    __slots__ = ("_owner", "_reader", "stock")
+
+    def __init__(self, owner: Reading, reader: Reader, stock: Any) -> None:
+        self._owner, self._reader, self.stock = owner, reader, stock
+
+    def __call__(self, context: Any, frame_type: int, buf: Buffer) -> None:
+        at = buf.tell()
+        self._owner.read_frame(self._reader, frame_type, buf)
+        if self.stock is not None and frame_type in LIMITS:
+            end = buf.tell()
+            buf.seek(at)
+            self.stock(context, frame_type, buf)
+            buf.seek(end)
+
+
+class Before:
+    """A handler of aioquic's, with something before it."""
+
+    __slots__ = ("_hook", "_stock")
+
+    def __init__(self, stock: Any, hook: Any) -> None:
+        self._stock, self._hook = stock, hook
+
+    def __call__(self, context: Any, frame_type: int, buf: Buffer) -> None:
+        self._hook(self._stock, context, frame_type, buf)

@@ -1,0 +1,193 @@
+"""What is to be sent of streams: their data in turn, and the limits, stops and resets beside it. Room: quic. Pure: no clock.
+
+Windows open as the application consumes, not as bytes arrive: what it was given and has not consumed is *held*. Sources:
+RFC 9000 sections 4 and 19.4 to 19.14.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from aioquic.buffer import encode_uint_var, size_uint_var
+
+from gateway.quic.connection.flow import Allowance, Held
+from gateway.quic.connection.recvhalf import RecvHalf
+from gateway.quic.connection.streamtable import Stream, StreamTable
+
+FRAME_BYTES_MIN: Final = 40
+"""Less room in a packet is left empty rather than cut a frame for it."""
+CONTROL_BYTES_MIN: Final = 3 * (1 + 8 + 8) + 8
+"""What one stream may have to say besides data: MAX_STREAM_DATA, STOP_SENDING and RESET_STREAM."""
+
+Handler = tuple[Callable[..., None], tuple[Any, ...]]
+"""What to call about a frame's fate, and with what behind whether it was acknowledged."""
+
+
+class StreamsOut:
+    """``table``: the streams. ``data``: what the peer may send on all together, ``data_window`` unread. ``held``: what the
+    application has not consumed."""
+
+    __slots__ = ("_data", "_data_window", "_held", "_table")
+
+    def __init__(self, table: StreamTable, data: Allowance, data_window: int, held: Held) -> None:
+        self._table, self._data, self._data_window, self._held = table, data, data_window, held
+
+    def look_over(self) -> tuple[bool, bool]:
+        """Forget streams that are over, each of which lets the peer open another (section 4.6). Answers whether anything
+        but data is to be sent, and whether data is."""
+        table = self._table
+        needs_control, has_data = table.blocked_due, False
+        finished = []
+        window = table.window
+        for stream in table.queue:
+            send, recv = stream.send, stream.recv
+            if send.is_over and recv.is_over:
+                finished.append(stream)
+                continue
+            if send.reset_due or recv.stop_due:
+                needs_control = True
+            elif (
+                (send.highest < send.stop or send.end_due or send.is_due)
+                and send.reset_code is None
+                and not table.is_blocked(stream.number)
+            ):
+                has_data = True
+            if not recv.is_over and (
+                recv.limit_said != recv.limit or recv.taken + window - recv.limit >= window // 2
+            ):
+                needs_control = True
+        if finished:
+            table.forget(finished)
+        return needs_control or self._limits_due(), has_data
+
+    def _limits_due(self) -> bool:
+        data = self._data
+        if data.value != data.said or data.value - data.used < self._data_window // 2:
+            return True
+        for allowance in (self._table.theirs_bidi, self._table.theirs_uni):
+            if allowance.value != allowance.said and (
+                not allowance.said or allowance.said - allowance.used < allowance.value - allowance.said
+            ):
+                return True
+        return False
+
+    def control_frames(self, room: int, handlers: list[Handler]) -> bytes:
+        """Frames that raise limits, stop or reset streams, or say that we are blocked, in at most ``room`` bytes."""
+        frames = [self._blocked_frames(), self._limit_frames(handlers)]
+        room -= sum(map(len, frames))
+        for stream in self._table.queue:
+            if room < CONTROL_BYTES_MIN:
+                break
+            frame = self._stream_control(stream, handlers)
+            if frame:
+                frames.append(frame)
+                room -= len(frame)
+        return b"".join(frames)
+
+    def _blocked_frames(self) -> bytes:
+        if not self._table.blocked_due:
+            return b""
+        self._table.blocked_due = False
+        bidi, uni = self._table.blocked_at()
+        frames = b"" if bidi is None else b"\x16" + encode_uint_var(bidi)
+        return frames if uni is None else frames + b"\x17" + encode_uint_var(uni)
+
+    def _limit_frames(self, handlers: list[Handler]) -> bytes:
+        data = self._data
+        if data.value - data.used < self._data_window // 2:
+            consumed = data.used - self._held.total - self._out_of_order_bytes()
+            data.value = max(data.value, consumed + self._data_window)
+        frames = b""
+        bidi, uni = self._table.theirs_bidi, self._table.theirs_uni
+        for kind, allowance in ((0x10, data), (0x12, bidi), (0x13, uni)):
+            if allowance.value == allowance.said:
+                continue
+            if (
+                allowance is not data
+                and allowance.said
+                and allowance.said - allowance.used >= allowance.value - allowance.said
+            ):
+                continue
+            frames += encode_uint_var(kind) + encode_uint_var(allowance.value)
+            allowance.said = allowance.value
+            handlers.append((allowance.on_fate, ()))
+        return frames
+
+    def _out_of_order_bytes(self) -> int:
+        return sum(
+            [
+                stream.recv.highest - stream.recv.taken
+                for stream in self._table.by_number.values()
+                if not stream.recv.is_over
+            ]
+        )
+
+    def _stream_control(self, stream: Stream, handlers: list[Handler]) -> bytes:
+        send, recv, number = stream.send, stream.recv, encode_uint_var(stream.number)
+        frame = b""
+        if not recv.is_over:
+            consumed = recv.taken - self._held.of(stream.number)
+            if consumed + self._table.window - recv.limit >= self._table.window // 2:
+                recv.limit = consumed + self._table.window
+            if recv.limit_said != recv.limit:
+                recv.limit_said = recv.limit
+                frame = b"\x11" + number + encode_uint_var(recv.limit)
+                handlers.append((_on_stream_limit_fate, (recv,)))
+        if recv.stop_due:
+            recv.stop_due = False
+            frame += b"\x05" + number + encode_uint_var(recv.stop_code or 0)
+            handlers.append((recv.on_stop_fate, ()))
+        if send.reset_due:
+            send.reset_due = False
+            frame += b"\x04" + number + encode_uint_var(send.reset_code or 0) + encode_uint_var(send.highest)
+            handlers.append((send.on_reset_fate, ()))
+        return frame
+
+    def data_frames(self, room: int) -> tuple[bytes, list[Handler]]:
+        """STREAM frames of what is to be sent, in at most ``room`` bytes, and whom to tell of their fate."""
+        frames: list[bytes] = []
+        handlers: list[Handler] = []
+        served: list[Stream] = []
+        peer = self._table.peer
+        for stream in self._table.queue:
+            send = stream.send
+            if not send.is_due or self._table.is_blocked(stream.number):
+                continue
+            if room < FRAME_BYTES_MIN:
+                break
+            overhead = 3 + size_uint_var(stream.number) + size_uint_var(send.next_offset)
+            highest = send.highest
+            frame = send.take(room - overhead, peer.data - peer.data_used)
+            if frame is None:
+                continue
+            offset, data, is_end = frame
+            size = len(data)
+            head = b"".join(
+                (
+                    b"\x0f" if is_end else b"\x0e",
+                    encode_uint_var(stream.number),
+                    encode_uint_var(offset),
+                    (0x4000 | size).to_bytes(2, "big"),
+                )
+            )
+            frames += (head, data)
+            room -= len(head) + size
+            handlers.append((send.on_fate, (offset, offset + size, is_end)))
+            peer.data_used += send.highest - highest
+            served.append(stream)
+        if served and len(self._table.queue) > 1:
+            queue = self._table.queue
+            for stream in served:
+                queue.remove(stream)
+            queue.extend(served)
+        return b"".join(frames), handlers
+
+    def unsent(self) -> list[Stream]:
+        """Streams with data to send, for whoever carries it before the handshake is confirmed."""
+        return [stream for stream in self._table.queue if stream.send.is_due]
+
+
+def _on_stream_limit_fate(acked: bool, recv: RecvHalf) -> None:
+    if not acked:
+        recv.limit_said = 0
