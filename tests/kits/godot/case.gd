@@ -1,9 +1,6 @@
 extends SceneTree
 ## What a test's script in the engine begins with: it says lines, waits for conditions, and is told things by files.
 
-const FRAMES_MAX: int = 200_000
-
-
 func _initialize() -> void:
 	Engine.max_fps = 120
 	_run.call_deferred()
@@ -39,6 +36,11 @@ func until(what: Callable, seconds: float = 20.0) -> bool:
 ## Wait until the test has told this.
 func told(name: String) -> bool:
 	return await until(func() -> bool: return FileAccess.file_exists("res://told-" + name), 60.0)
+
+
+## What the test has told with it.
+func text_of(name: String) -> String:
+	return FileAccess.get_file_as_string("res://told-" + name)
 
 
 func wait(seconds: float) -> void:

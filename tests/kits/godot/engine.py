@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ KIT = Path(gateway.__file__).parent / "clients" / "godot"
 HERE = Path(__file__).parent
 LOOK = HERE.parent.parent / "godot.sh"
 SECONDS = 90.0
+ALONE = "try"
 STRICT = """
 confusable_capture_reassignment confusable_identifier confusable_local_declaration confusable_local_usage
 deprecated_keyword empty_file get_node_default_without_onready incompatible_ternary inference_on_variant
@@ -117,8 +118,11 @@ class Running:
         """What was said and not asked for."""
         return list(self._seen)
 
-    def tell(self, name: str) -> None:
-        (self._project / f"told-{name}").write_text("")
+    def tell(self, name: str, text: str = "") -> None:
+        """Also to the other engines of the same project."""
+        made = self._project / f"told.{name}"
+        made.write_text(text)
+        made.rename(self._project / f"told-{name}")
 
     def kill(self) -> None:
         self._process.kill()
@@ -128,16 +132,28 @@ class Running:
 
 
 def _lay(project: Path, name: str, script: str) -> None:
-    for old in project.glob("told-*"):
+    for old in project.glob("told-*") if name == ALONE else ():
         old.unlink()
     (project / f"{name}.gd").write_text('extends "res://case.gd"\n\n\n' + script.strip() + "\n")
 
 
 @asynccontextmanager
-async def running(project: Path, script: str, *arguments: str, name: str = "try") -> AsyncIterator[Running]:
-    """Run ``script`` (the body of a class that extends the test's base) until the block ends."""
+async def running(
+    project: Path, script: str, *arguments: str, name: str = ALONE, prefix: Sequence[str] = ()
+) -> AsyncIterator[Running]:
+    """Run ``script`` (the body of a class that extends the test's base) until the block ends. ``name``: of its own for
+    each of several engines at once. ``prefix``: words before the command."""
     _lay(project, name, script)
-    command = [program(), "--headless", "--path", str(project), "--script", f"res://{name}.gd", *arguments]
+    command = [
+        *prefix,
+        program(),
+        "--headless",
+        "--path",
+        str(project),
+        "--script",
+        f"res://{name}.gd",
+        *arguments,
+    ]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, limit=1 << 26
     )
