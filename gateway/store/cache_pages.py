@@ -134,7 +134,7 @@ class PageCache:
             entry = _Entry(space, page, content)
             entry.until = version
             entries.append(entry)
-            self._bytes += _cost(entry)
+            self._bytes += len(content.data) + limits.STORE_CACHE_PAGE_COST_BYTES
         if version == space.head:
             entry.until, entry.lap = None, space.lap
         elif entry.last() < version:

@@ -21,13 +21,28 @@ Keep = Callable[[str, Sequence[PageRead], Sequence[PageContent]], None]
 class _Batch:
     """What travels together. ``found`` has, for each read, its page or why there is none, once ``landed``."""
 
-    __slots__ = ("found", "landed", "ns", "reads")
+    __slots__ = ("_waiters", "found", "has_landed", "ns", "reads")
 
-    def __init__(self, ns: Namespace, landed: asyncio.Future[None]) -> None:
+    def __init__(self, ns: Namespace) -> None:
         self.ns = ns
         self.reads: list[PageRead] = []
         self.found: list[PageContent | GatewayError] = []
-        self.landed = landed
+        self.has_landed = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    async def landed(self) -> None:
+        """Wait for it. Each reader by itself: one that gives up does not take the pages from the others."""
+        if not self.has_landed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def land(self) -> None:
+        """All has been found that there is."""
+        self.has_landed = True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class SharedReads:
@@ -39,7 +54,8 @@ class SharedReads:
         self._flying: dict[tuple[Namespace, PageRead], tuple[_Batch, int]] = {}
         self._waiting: dict[Namespace, deque[_Batch]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._woken = False
+        self._starter: asyncio.Task[None] | None = None
+        """A task that has not taken a batch yet: what is wanted until then goes with it."""
         self.shared = 0
         self.upstream_pages = 0
         self.upstream_batches = 0
@@ -63,9 +79,8 @@ class SharedReads:
         ]
         pages = []
         for batch, at in places:
-            if not batch.landed.done():
-                # shielded: one reader that gives up must not take the page from the others
-                await asyncio.shield(batch.landed)
+            if not batch.has_landed:
+                await batch.landed()
             page = batch.found[at]
             if isinstance(page, GatewayError):
                 raise page
@@ -85,30 +100,38 @@ class SharedReads:
         if waiting is None:
             waiting = self._waiting[ns] = deque()
         if not waiting or len(waiting[-1].reads) >= limits.STORE_READ_PAGES_MAX:
-            waiting.append(_Batch(ns, asyncio.get_running_loop().create_future()))
+            waiting.append(_Batch(ns))
         batch = waiting[-1]
         batch.reads.append(read)
-        if not self._woken:
-            self._woken = True
-            asyncio.get_running_loop().call_soon(self._start)
+        if self._starter is None:
+            self._go_on()
         return batch, len(batch.reads) - 1
 
-    def _start(self) -> None:
-        self._woken = False
-        while self._waiting and len(self._tasks) < limits.STORE_CACHE_BATCHES_AT_ONCE:
-            ns, waiting = next(iter(self._waiting.items()))
-            batch = waiting.popleft()
-            # to the end of the line, so that one namespace's many reads don't keep others waiting
-            del self._waiting[ns]
-            if waiting:
-                self._waiting[ns] = waiting
-            task = asyncio.get_running_loop().create_task(self._read_batch(batch))
+    def _go_on(self) -> None:
+        """Have the next batch read, if there is one and it may be."""
+        is_free = self._starter is None and len(self._tasks) < limits.STORE_CACHE_BATCHES_AT_ONCE
+        if self._waiting and is_free:
+            self._starter = task = asyncio.get_running_loop().create_task(self._read_next())
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._start()
+        if task is self._starter:
+            self._starter = None
+        self._go_on()
+
+    async def _read_next(self) -> None:
+        """Begins in the loop's next turn: by then all that is wanted at this moment is there."""
+        self._starter = None
+        ns, waiting = next(iter(self._waiting.items()))
+        batch = waiting.popleft()
+        # to the end of the line, so that one namespace's many reads don't keep others waiting
+        del self._waiting[ns]
+        if waiting:
+            self._waiting[ns] = waiting
+        self._go_on()
+        await self._read_batch(batch)
 
     async def _read_batch(self, batch: _Batch) -> None:
         try:
@@ -143,5 +166,4 @@ class SharedReads:
             place = self._flying.get((batch.ns, read))
             if place is not None and place[0] is batch:
                 del self._flying[batch.ns, read]
-        if not batch.landed.done():
-            batch.landed.set_result(None)
+        batch.land()

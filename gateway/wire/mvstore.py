@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -399,6 +400,8 @@ _READ_TAILS: Final = (b"\xa4hash\xc0\xabaccept_zstd\xc2", b"\xa4hash\xc0\xabacce
 
 _USUAL_PAGE: Final = b"\x83\xa7version\xb4"
 _USUAL_DATA: Final = b"\xa4data\xc5"
+_PAGE_HEAD: Final = struct.Struct(">I10s20s6sH")
+"""A usual page up to its data: the frame's length, the map's beginning, the version, what stands between, the data's length."""
 
 
 def decode_page(contents: bytes) -> ReadAnswer:
@@ -415,26 +418,22 @@ def decode_page(contents: bytes) -> ReadAnswer:
 def usual_pages(body: bytes) -> list[ReadAnswer] | None:
     """A body of whole usual pages alone, read without a copy but of what a page holds; None where anything else is in it."""
     pages: list[ReadAnswer] = []
-    at, size = 0, len(body)
+    at, last = 0, len(body) - _PAGE_HEAD.size
     version_text, version = b"", ""
-    while at < size:
-        data_at = at + PREFIX_BYTES + 38
-        data_end = data_at + int.from_bytes(body[data_at - 2 : data_at], "big")
-        end = at + PREFIX_BYTES + int.from_bytes(body[at : at + PREFIX_BYTES], "big")
-        is_usual = body.startswith(_USUAL_PAGE, at + 4) and body.startswith(_USUAL_DATA, at + 34)
-        if not is_usual or end > size or end != data_end + len(_PAGE_TAILS[0]):
+    while at <= last:
+        length, start, text_here, middle, size = _PAGE_HEAD.unpack_from(body, at)
+        data_at = at + _PAGE_HEAD.size
+        at += PREFIX_BYTES + length
+        tail = body[data_at + size : at]
+        if start != _USUAL_PAGE or middle != _USUAL_DATA or tail not in _PAGE_TAILS:
             return None
-        packed = body.startswith(_PAGE_TAILS[1], data_end)
-        if body[at + 14 : at + 34] != version_text:
-            version_text = body[at + 14 : at + 34]
+        if text_here != version_text:
+            version_text = text_here
             if not version_text.isascii():
                 return None
             version = version_text.decode("ascii")
-        if not packed and not body.startswith(_PAGE_TAILS[0], data_end):
-            return None
-        pages.append(ReadAnswer(version, body[data_at:data_end], packed))
-        at = end
-    return pages
+        pages.append(ReadAnswer(version, body[data_at : data_at + size], tail == _PAGE_TAILS[1]))
+    return pages if at == len(body) else None
 
 
 def decode_hash(contents: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from typing import Any
@@ -16,7 +17,7 @@ from gateway.http.tcp.heads import BadHead, Headers, check_lines
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.ordinary import Heads, Ordinary, read_head
 from gateway.http.tcp.service import Service, TcpOptions
-from tests.http.test_tcp_fuzz import said_to
+from tests.http.test_tcp_fuzz import said_to, talk
 
 ROUNDS = 3_000
 
@@ -228,3 +229,18 @@ def test_an_answer_that_would_split_is_refused() -> None:
     for headers in ([(b"x", b"a\r\nb: c")], [(b"x: y\r\nz", b"a")], [(b"x", b"a\n")]):
         with pytest.raises(BadAnswer):
             Ordinary(head).head(200, headers)
+
+
+async def test_requests_that_come_at_one_moment_are_begun_in_several_turns_of_the_loop() -> None:
+    app = Answering((200, [(b"content-length", b"4")], [b"done"]), reads=True)
+    service = Service(app, TcpOptions())
+    conversations = [talk(Http1, service)[0] for _ in range(100)]
+    most, before = 0, 0
+    for conversation in conversations:
+        conversation.data_received(b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n")
+    while len(app.seen) < 2 * len(conversations):
+        await asyncio.sleep(0)
+        most, before = max(most, len(app.seen) - before), len(app.seen)
+    assert most <= 2 * (limits.TCP_TURN_S / limits.TCP_REQUEST_S + 1)
+    for conversation in conversations:
+        conversation.connection_lost(None)

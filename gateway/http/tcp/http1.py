@@ -174,6 +174,7 @@ class Http1(Conversation):
 
     def _serve(self, scope: dict[str, Any]) -> None:
         self._enter(Phase.EXCHANGE)
+        self.service.turns.charge(limits.TCP_REQUEST_S)
         exchange = self._exchange = HttpExchange(self, scope)
         self._pull()
         if not self.is_ending:
@@ -268,7 +269,7 @@ class Http1(Conversation):
         """Write as much as the transport takes."""
         out = self._out
         while out.pieces and not self.is_paused:
-            piece = out.pieces[0][: limits.HTTP_PIECE_BYTES_MAX]
+            piece = out.pieces[0][: limits.HTTP_WRITE_BYTES_MAX]
             self.write(piece)
             out.took(len(piece))
             out.moved()

@@ -42,6 +42,10 @@ class Turns:
         call(*args)
         self._spent_s += self._clock() - began
 
+    def charge(self, seconds: float) -> None:
+        """What parsing has begun takes so much more of the loop, later."""
+        self._spent_s += seconds
+
     def soon(self, peer: str, call: Callable[[], None]) -> None:
         """Call it when it is its turn, in a later one of the loop."""
         waiting = self._waiting.get(peer)

@@ -31,6 +31,8 @@ class Reading:
         """The pages, in order. Raises :class:`Gone`, and what the store answers."""
         for version in {read.version for read in reads if read.hash is None}:
             version_of(version)
+        if len(reads) <= limits.STORE_READ_PAGES_MAX:
+            return await self._read_batch(ns, reads)
         batches = await side_by_side(
             lambda batch: self._read_batch(ns, batch), cut(reads, limits.STORE_READ_PAGES_MAX)
         )

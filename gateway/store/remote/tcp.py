@@ -50,7 +50,9 @@ class TcpTransport:
         until = loop.time() + timeout_s
         body, again = ask.body, False
         while True:
-            wire, is_fresh = await self._connection(until, fresh=again)
+            wire, is_fresh = None if again else self._pool.at_rest(), False
+            if wire is None:
+                wire, is_fresh = await self._connection(until, fresh=again)
             try:
                 answer = await wire.ask(
                     self._head(ask, body), body, ask.answer_bytes_max, max(until - loop.time(), 0.001)
@@ -70,8 +72,6 @@ class TcpTransport:
             return answer
 
     async def _connection(self, until: float, *, fresh: bool) -> tuple[Wire, bool]:
-        if not fresh and (wire := self._pool.at_rest()) is not None:
-            return wire, False
         try:
             async with asyncio.timeout_at(until):
                 return await self._pool.take(fresh=fresh)
