@@ -39,7 +39,7 @@ demo: $(RUNTIME_STAMP) ## the main job: publish, fan out, kill -9, recover (abou
 
 dev: $(STAMP) ## install what tests and benchmarks need, and no more
 
-system-deps: ## what tests want from the system (Chromium, iproute2, curl), where it can be had
+system-deps: ## what tests want from the system (Chromium, Firefox, iproute2, curl), where it can be had
 	@sh tests/system-deps.sh
 
 test: $(STAMP) system-deps ## every test

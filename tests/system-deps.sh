@@ -11,6 +11,7 @@ command -v elixir >/dev/null 2>&1 || missing="$missing elixir"
 ls -d /usr/lib/erlang/lib/jose-* >/dev/null 2>&1 || missing="$missing erlang-jose erlang-jiffy"
 command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v firefox-esr >/dev/null 2>&1 || command -v firefox >/dev/null 2>&1 || missing="$missing firefox-esr"
 command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 
 # promtool alone out of Debian's prometheus package: the tests need no server, and none is to start.

@@ -1,0 +1,142 @@
+"""A real Firefox, driven by its Marionette protocol: lines of ``length:JSON`` over TCP, ``[0, id, command, parameters]`` and
+``[1, id, error, result]``."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from tests.e2e.browser import Page
+
+START_S_MAX = 60.0
+PREFERENCES = {
+    "marionette.port": 0,
+    "browser.shell.checkDefaultBrowser": False,
+    "browser.startup.homepage_override.mstone": "ignore",
+    "datareporting.policy.dataSubmissionEnabled": False,
+    "toolkit.telemetry.enabled": False,
+    "app.update.enabled": False,
+    "extensions.update.enabled": False,
+    "services.settings.server": "data:,",
+    "network.captive-portal-service.enabled": False,
+    "network.connectivity-service.enabled": False,
+    "security.remote_settings.crlite_filters.enabled": False,
+}
+"""It looks for nothing outside this machine."""
+
+
+def firefox() -> str:
+    """Its path; skips the test where there is none, and fails it where CI says that there must be."""
+    found = shutil.which("firefox-esr") or shutil.which("firefox")
+    if found is None:
+        why = "no Firefox here: its side of WebTransport is not tried (tests/system-deps.sh installs it)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(why)
+        pytest.skip(why)
+    return found
+
+
+class Firefox:
+    """One browser with an empty profile, and one page. An async context manager."""
+
+    def __init__(self, profile: Path) -> None:
+        self._profile = profile
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._ids = itertools.count(1)
+
+    async def __aenter__(self) -> Self:
+        self._profile.mkdir()
+        lines = [
+            f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in PREFERENCES.items()
+        ]
+        (self._profile / "user.js").write_text("\n".join(lines))
+        self._process = await asyncio.create_subprocess_exec(
+            *(firefox(), "--headless", "--marionette", "--no-remote", "--profile", str(self._profile)),
+            env={**os.environ, "HOME": str(self._profile), "MOZ_CRASHREPORTER_DISABLE": "1"},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            await self._connect()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def _connect(self) -> None:
+        assert self._process is not None
+        told = self._profile / "MarionetteActivePort"
+        end = time.monotonic() + START_S_MAX
+        while not (told.exists() and told.read_text().strip()):
+            assert self._process.returncode is None, "Firefox ended before it was there"
+            assert time.monotonic() < end, "Firefox did not start in time"
+            await asyncio.sleep(0.05)
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", int(told.read_text()))
+        await self._hear()
+        await self.command("WebDriver:NewSession", {"capabilities": {"alwaysMatch": {}}})
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        if self._writer is not None:
+            self._writer.close()
+        if self._process.returncode is None:
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), 10)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _hear(self) -> Any:
+        assert self._reader is not None
+        length = await self._reader.readuntil(b":")
+        return json.loads(await self._reader.readexactly(int(length[:-1])))
+
+    async def command(self, name: str, parameters: dict[str, Any]) -> Any:
+        """One command and its result; commands do not overlap."""
+        assert self._writer is not None
+        text = json.dumps([0, next(self._ids), name, parameters]).encode()
+        self._writer.write(b"%d:%s" % (len(text), text))
+        _, _, error, result = await self._hear()
+        if error is not None:
+            raise AssertionError(error)
+        return result
+
+    async def open(self, url: str) -> Page:
+        """The page at ``url``."""
+        await self.command("WebDriver:Navigate", {"url": url})
+        return FirefoxPage(self)
+
+
+class FirefoxPage(Page):
+    """The one page of a Firefox."""
+
+    def __init__(self, browser: Firefox) -> None:
+        self._browser = browser
+
+    async def evaluate(self, expression: str) -> Any:
+        """As Chromium's, in the page's own scope: Marionette's has no modules."""
+        script = (
+            "const [source, done] = arguments;"
+            "window.eval(source).then(made => done({made}), error => done({error: String(error)}));"
+        )
+        source = f"(async () => JSON.stringify((await ({expression})) ?? null))()"
+        told = await self._browser.command(
+            "WebDriver:ExecuteAsyncScript", {"script": script, "args": [source], "newSandbox": False}
+        )
+        if "error" in told["value"]:
+            raise AssertionError(told["value"]["error"])
+        return json.loads(told["value"]["made"])
