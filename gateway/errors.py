@@ -133,6 +133,10 @@ class NotFound(BadInput):
     title = "Not found"
 
 
+class NoNamespace(NotFound):
+    """A store has no namespace of that key, or not for this proof of it; it tells a client no more than :class:`NotFound`."""
+
+
 class UnknownWorld(NotFound):
     """No world of that name."""
 

@@ -127,9 +127,8 @@ def within_grant(options: LiveOptions) -> LiveOptions:
 def hand_on(message: Control, link: Link) -> None:
     """What a session does with a control message of type ``token``: it is the gate's affair, by way of the link's
     ``on_token``. Where nobody asked for tokens there is none, and the message means nothing."""
-    on_token: Callable[[Control], None] | None = getattr(link, "on_token", None)
-    if message.type == TOKEN_MESSAGE and on_token is not None:
-        on_token(message)
+    if message.type == TOKEN_MESSAGE and link.on_token is not None:
+        link.on_token(message)
 
 
 def credentials_of(headers: Iterable[tuple[str, str]], query: str) -> tuple[str | None, str]:

@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from gateway.core.bundle import Burst
+    from gateway.core.gate import Standing
+    from gateway.core.grants import Grant
+    from gateway.wire.control import Control
 
 TOO_LARGE: Final = -1
 """What ``Link.send_burst`` answers where a message is longer than the link takes."""
@@ -58,6 +61,21 @@ class Link(Protocol):
     A *lossy* link (WebTransport datagrams) reports the fate of each token by
     ``Session.on_acked`` / ``Session.on_lost``; on the others what was sent will arrive.
     """
+
+    on_token: Callable[[Control], None] | None
+    """What to do with a fresh token that the peer sends; None: nobody asked for one."""
+
+    @property
+    def standing(self) -> Standing | None:
+        """The grant that the request of this session was let in by, where its door has asked for it already."""
+
+    @property
+    def certificate(self) -> Grant | None:
+        """The grant of the connection's client certificate."""
+
+    @property
+    def closed_code(self) -> int | None:
+        """How it ended; None while it has not, as far as the transport knows."""
 
     @property
     def transport(self) -> Transport: ...
@@ -109,7 +127,15 @@ class Link(Protocol):
         """End the session after what ``control`` was given. Idempotent."""
 
 
-def send_each(link: Link, burst: Burst, token: int) -> int:
+class Sends(Protocol):
+    """What sends one message after the other: the part of a :class:`Link` that does."""
+
+    def message_bytes_max(self) -> int: ...
+
+    def send(self, message: bytes, token: int) -> bool: ...
+
+
+def send_each(link: Sends, burst: Burst, token: int) -> int:
     """``Link.send_burst`` by ``Link.send``."""
     if burst.largest > link.message_bytes_max():
         return TOO_LARGE
@@ -120,12 +146,22 @@ def send_each(link: Link, burst: Burst, token: int) -> int:
 
 
 class OneByOne:
-    """The part of a :class:`Link` that has no better way for several messages than one after the other."""
+    """The part of a :class:`Link` that most have alike: nobody's grant, and several messages one after the other."""
 
     __slots__ = ()
     address = ""
+    on_token: Callable[[Control], None] | None = None
+    standing: Standing | None = None
+    certificate: Grant | None = None
+    closed_code: int | None = None
 
-    def send_burst(self: Any, burst: Burst, token: int) -> int:
+    if TYPE_CHECKING:  # what a link that has this part brings itself
+
+        def message_bytes_max(self) -> int: ...
+
+        def send(self, message: bytes, token: int) -> bool: ...
+
+    def send_burst(self, burst: Burst, token: int) -> int:
         return send_each(self, burst, token)
 
     def round_trips(self) -> RoundTrips | None:
@@ -156,6 +192,13 @@ class Session(Protocol):
 
     def on_closed(self, mono: float) -> None:
         """The transport is gone. Called exactly once, also after ``Link.close``."""
+
+
+class Hosted(Session, Protocol):
+    """A session that the gateway can end, as those are that it opens."""
+
+    def bye(self, reason: str, code: CloseCode) -> None:
+        """End it without blame: what it was granted is over, for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +246,7 @@ class Worlds(Protocol):
 
     async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, Any]]: ...
 
-    async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
+    async def open_session(self, name: str, options: LiveOptions, link: Link) -> Hosted:
         """Attach a publisher or a subscriber. ``welcome`` has been given to the link on return."""
 
     async def post_frames(

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl
 
 from gateway.core.bundle import Burst
 from gateway.core.delay import KEY as DELAY
+from gateway.core.gate import Standing
+from gateway.core.grants import Grant
 from gateway.core.ports import CloseCode, Link, RoundTrips, Transport
 from gateway.errors import BadInput
 from gateway.limits import REPLAY_SPEED_MAX, REPLAY_STEP_TICKS_MAX
@@ -144,6 +146,26 @@ class CountingLink:
     def settled(self, token: int, count: int = 1) -> None:
         """The fate of a datagram, or of so many, is known."""
         self._open.difference_update(range(token, token + count))
+
+    @property
+    def on_token(self) -> Callable[[Control], None] | None:
+        return self._link.on_token
+
+    @on_token.setter
+    def on_token(self, call: Callable[[Control], None] | None) -> None:
+        self._link.on_token = call
+
+    @property
+    def standing(self) -> Standing | None:
+        return self._link.standing
+
+    @property
+    def certificate(self) -> Grant | None:
+        return self._link.certificate
+
+    @property
+    def closed_code(self) -> int | None:
+        return self._link.closed_code
 
     @property
     def transport(self) -> Transport:

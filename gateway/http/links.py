@@ -20,11 +20,14 @@ from gateway.core.gate import Standing
 from gateway.core.grants import Grant
 from gateway.core.ports import CloseCode, OneByOne, Session, Transport
 from gateway.http.linkwindow import LinkWindow
-from gateway.wire.control import Control
 
 
 class Sink(Protocol):
     """Where a link's messages go. Every method returns at once."""
+
+    @property
+    def close(self) -> tuple[CloseCode, str] | None:
+        """How the session was ended; None while it was not."""
 
     def write(self, message: bytes) -> None:
         """Take one message; it goes out as soon as it can."""
@@ -57,7 +60,7 @@ class TcpLink(OneByOne):
         """The grant that the request of this session was let in by, where its door has asked for it already."""
         self.certificate: Grant | None = None
         """The grant of the connection's client certificate."""
-        self.on_token: Callable[[Control], None] | None = None
+        self.on_token = None
         self._message_bytes_max = message_bytes_max
         self._sink = sink
         self._clock = clock

@@ -161,7 +161,7 @@ async def _read(session: Session, receive: Receive) -> None:
 
 
 async def _finish(sink: Sink, send: Send) -> None:
-    close: tuple[CloseCode, str] | None = getattr(sink, "close", None)
+    close = sink.close
     if isinstance(sink, AsgiSink):
         await sink.drained()
     if close is None:

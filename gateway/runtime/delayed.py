@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 
 from gateway import limits
 from gateway.core.events import Event, SessionClosed
-from gateway.core.ports import Link, LiveOptions, Session
+from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
 from gateway.errors import GatewayError, Overloaded, ShuttingDown, StoreUnavailable, WorldDeleted
@@ -114,7 +114,7 @@ class Feed:
         """How many are attached."""
         return 0 if self._following is None or self._over else len(self.world.subscribers)
 
-    def attach(self, options: LiveOptions, link: Link) -> Session:
+    def attach(self, options: LiveOptions, link: Link) -> Hosted:
         """A reader, once it is :meth:`ready`. Raises ``ShuttingDown``."""
         if self._over:
             raise self._ended()
@@ -330,7 +330,7 @@ class Feeds:
         """Of all delays."""
         return sum(feed.readers + feed.arriving for feed in self._feeds.values())
 
-    async def open_session(self, options: LiveOptions, link: Link) -> Session:
+    async def open_session(self, options: LiveOptions, link: Link) -> Hosted:
         """Attach a reader to the feed of its delay, which begins with the first. Raises ``Overloaded``,
         ``Unprocessable`` where nothing so old is kept, and what the store raises."""
         self._source.until_us(options.delay_s)

@@ -13,10 +13,9 @@ from typing import cast
 
 from gateway.core.admission import Refusals, host_of, peer_of
 from gateway.core.gate import Asked, Gate, Standing, credentials_of, current, within_grant
-from gateway.core.grants import Grant
 from gateway.core.options import parse_live_query
 from gateway.core.origins import Origins
-from gateway.core.ports import Link, LiveOptions, Session
+from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.errors import GatewayError, NotFound
 from gateway.runtime.access.pacing import PacedLink
 from gateway.runtime.access.sessions import AwaitedSession, GrantedSession, renews
@@ -24,15 +23,15 @@ from gateway.runtime.events import EventLog
 from gateway.runtime.worlds import Worlds
 from gateway.wire import world_name
 
-Opener = Callable[[str, str, Mapping[str, str], Link], Awaitable[Session]]
-"""``(world, query, headers, link) -> Session``."""
+Opener = Callable[[str, str, Mapping[str, str], Link], Awaitable[Hosted]]
+"""``(world, query, headers, link) -> Hosted``."""
 
-Follower = Callable[[str, LiveOptions, Link], Awaitable[Session]]
-"""``(world, options, link) -> Session``."""
+Follower = Callable[[str, LiveOptions, Link], Awaitable[Hosted]]
+"""``(world, options, link) -> Hosted``."""
 
 
 class Doors:
-    """Session paths of the form ``/v1/worlds/{world}/SUFFIX``.
+    """Hosted paths of the form ``/v1/worlds/{world}/SUFFIX``.
 
     ``origins``: which web pages may open WebTransport sessions, None for all; requests over HTTP
     have passed the same rule before they come here. ``events``: where refusals are written down.
@@ -60,7 +59,7 @@ class Doors:
         """Open sessions at ``/v1/worlds/{world}/SUFFIX`` by ``opener``."""
         self._openers[suffix] = opener
 
-    async def open_at(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+    async def open_at(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Hosted:
         with self._noted(path, link):
             self._check_origin(headers, link)
             if self._gate is None:
@@ -89,12 +88,12 @@ class Doors:
 
     async def _open_granted(
         self, gate: Gate, path: str, query: str, headers: Mapping[str, str], link: Link
-    ) -> Session:
-        standing: Standing | None = getattr(link, "standing", None)
+    ) -> Hosted:
+        standing = link.standing
         peer = peer_of(host_of(link.address))
         if standing is None:
             token, query = credentials_of(headers.items(), query)
-            certificate: Grant | None = getattr(link, "certificate", None)
+            certificate = link.certificate
 
             def admit(token: str | None) -> Standing:
                 found = gate.admit(Asked("GET", path, query, peer, token, certificate))
@@ -118,7 +117,7 @@ class Doors:
         link: Link,
         peer: str,
         standing: Standing,
-    ) -> Session:
+    ) -> Hosted:
         with self._noted(path, link):
             return await self._open_under(standing, gate, path, query, headers, link, peer)
 
@@ -131,15 +130,15 @@ class Doors:
         headers: Mapping[str, str],
         link: Link,
         peer: str,
-    ) -> Session:
+    ) -> Hosted:
         """Open it in the name of that standing, which is over with it."""
         before = current.set(standing)
         try:
-            link.on_token = renews(gate, standing, link, peer)  # type: ignore[attr-defined]
+            link.on_token = renews(gate, standing, link, peer)
             inner = await self._open(path, standing.seen(query), headers, _paced(link, standing, path))
         except BaseException:
             standing.over()
-            link.on_token = None  # type: ignore[attr-defined]
+            link.on_token = None
             raise
         finally:
             current.reset(before)
@@ -147,7 +146,7 @@ class Doors:
 
     # -- what there is --------------------------------------------------------------------
 
-    async def _open(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+    async def _open(self, path: str, query: str, headers: Mapping[str, str], link: Link) -> Hosted:
         match = re.fullmatch(r"/v1/worlds/([^/]+)/(.+)", path)
         opener = self._openers.get(match[2]) if match else None
         if match is None or opener is None:
@@ -158,7 +157,7 @@ class Doors:
     def _nothing_at(path: str) -> NotFound:
         return NotFound(f"no session is served at {path[:128]}; sessions are at /v1/worlds/WORLD/live")
 
-    async def _live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+    async def _live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Hosted:
         options = within_grant(parse_live_query(query))
         if options.follow is not None and options.role == "subscribe" and self.follow is not None:
             return await self.follow(world, options, link)

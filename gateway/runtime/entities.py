@@ -19,7 +19,7 @@ import apsw
 from gateway.core.admission import host_of, peer_of
 from gateway.core.entities import Changes, Outcome, Place
 from gateway.core.gate import check_current_owner
-from gateway.core.ports import Link, LiveOptions, Session
+from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.errors import BadInput, GatewayError, NothingRecorded, TooLarge, WorldDeleted
 from gateway.limits import ENTITY_RETRY_S, LEASE_TTL_MS
 from gateway.runtime.entities_awake import Awake
@@ -225,7 +225,7 @@ class EntityService:
 
     # --- sessions -----------------------------------------------------------------------------------
 
-    async def open_live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+    async def open_live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Hosted:
         """``/v1/worlds/{world}/entities/live`` over WebTransport or WebSocket."""
         asked = LiveQuery.parse(query, headers)
         place = Place("world", world)
@@ -239,7 +239,7 @@ class EntityService:
         self._keep(session)
         return session
 
-    async def open_following(self, world: str, options: LiveOptions, link: Link) -> Session:
+    async def open_following(self, world: str, options: LiveOptions, link: Link) -> Hosted:
         """``/v1/worlds/{world}/live?follow=ENTITY``: a subscription that goes where the entity goes."""
         self._worlds.shares.check_world(peer_of(host_of(link.address)), world)
         session = FollowSession(self, self._worlds, world, options, link)

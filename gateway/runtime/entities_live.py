@@ -15,7 +15,7 @@ from gateway.core.entities import Changes, Place
 from gateway.core.gate import check_current, hand_on
 from gateway.core.grants import Need
 from gateway.core.inbox import Inbox
-from gateway.core.ports import CloseCode, Link, LiveOptions, Session
+from gateway.core.ports import CloseCode, Hosted, Link, LiveOptions
 from gateway.errors import BadInput, GatewayError, NotFound
 from gateway.limits import (
     CONTROL_MESSAGE_BYTES_MAX,
@@ -98,6 +98,11 @@ class _Quiet:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._inbox = Inbox(CONTROL_MESSAGE_BYTES_MAX)
+
+    def bye(self, reason: str, code: CloseCode) -> None:
+        """As :meth:`gateway.core.ports.Hosted.bye`."""
+        self._link.control(encode_control("bye", reason=reason, reconnect_after_ms=0))
+        self._link.close(code, reason)
 
     def on_message(self, data: bytes, mono: float) -> None:
         try:
@@ -226,7 +231,7 @@ class FollowSession:
         self._real_link = link
         self._link = TokenLink(link, 0)
         self._generation = 0
-        self._inner: Session | None = None
+        self._inner: Hosted | None = None
         self._closed = False
         self.moves = 0
 
@@ -296,6 +301,11 @@ class FollowSession:
         await self._attach()
 
     # --- ports.Session, handed on -----------------------------------------------------------
+
+    def bye(self, reason: str, code: CloseCode) -> None:
+        """As :meth:`gateway.core.ports.Hosted.bye`."""
+        self._real_link.control(encode_control("bye", reason=reason, reconnect_after_ms=0))
+        self._real_link.close(code, reason)
 
     def on_message(self, data: bytes, mono: float) -> None:
         if self._inner is not None:

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import apsw
 
-from gateway.errors import NotFound, WorldDeleted
+from gateway.errors import NoNamespace, WorldDeleted
 from gateway.store.base import BlockingStore, Namespace, Version
 from gateway.store.database import Database, transact_together
 from gateway.store.entities import schema
@@ -77,7 +77,7 @@ class Presence:
 
     def of(self, error: BaseException) -> BaseException:
         """What an error of the store means."""
-        return self.gone() if self.is_made and type(error) is NotFound else error
+        return self.gone() if self.is_made and isinstance(error, NoNamespace) else error
 
 
 class OwnWriter:
@@ -217,7 +217,5 @@ class Snapshots:
 def _read(database: Database, fn: Callable[[apsw.Connection], T], empty: T) -> T:
     try:
         return database.read(fn)
-    except NotFound as error:
-        if error.code == "not_found" and "namespace" in error.message:
-            return empty
-        raise
+    except NoNamespace:
+        return empty

@@ -121,8 +121,7 @@ class Gateway:
         """True from the moment on in which stopping was asked for: ``/readyz`` says no, the doors stay open."""
         certificates.on_change = self._on_certificate
         self.metrics.counts["mvgateway_entities"] = ("What the entity service counts", self.entities.metrics)
-        counted = store.engine.stats if isinstance(store, EmbeddedStore) else getattr(store, "facts", dict)
-        self.metrics.counts["mvgateway_store"] = ("What the store's engine counts", counted)
+        self.metrics.counts["mvgateway_store"] = ("What the store's engine counts", store.facts)
 
     @classmethod
     async def start(cls, settings: Settings) -> Gateway:
@@ -279,7 +278,7 @@ class Gateway:
 
     def _ended_connections(self) -> int:
         """How many connections have ended so far."""
-        tcp = sum(getattr(server, "connections_ended", 0) for server in self._tcp_servers())
+        tcp = sum(server.connections_ended for server in self._tcp_servers())
         return tcp + int(self.endpoint.counters["connections_ended"])
 
     # -- facts ----------------------------------------------------------------------------

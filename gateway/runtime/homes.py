@@ -42,7 +42,7 @@ class HomeCounts:
 
 def holder_of(settings: Settings, store: Store, port: int) -> Holder:
     """This process as a home: others reach it at ``--node``, or where it listens."""
-    place = places.own(in_process_store=getattr(store.blocking(), "in_process", False))
+    place = places.own(in_process_store=store.traits.in_process)
     return Holder(settings.node.rstrip("/") or _own_url(settings.host, port), place, secrets.token_hex(16))
 
 

@@ -19,7 +19,7 @@ from gateway.core.admission import Refusals
 from gateway.core.delay import Behind
 from gateway.core.events import address_text
 from gateway.core.options import RESUME_HEX_DIGITS
-from gateway.core.ports import Link, LiveOptions, Mark, Session, Transport
+from gateway.core.ports import Hosted, Link, LiveOptions, Mark, Transport
 from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
@@ -173,7 +173,7 @@ class WorldHost:
 
     async def open_session(
         self, options: LiveOptions, link: Link, wanted: Callable[[], bool] = lambda: True
-    ) -> Session:
+    ) -> Hosted:
         """Attach a publisher or a subscriber. ``wanted``: whether anybody waits for it still. Raises
         ``WorldDeleted``, and as the rules do."""
         self.last_used = time.monotonic()

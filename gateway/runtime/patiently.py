@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
-from gateway.core.ports import Link, Session
+from gateway.core.ports import Hosted, Link
 from gateway.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -40,8 +40,8 @@ class Patiently:
         return result
 
     async def session(
-        self, what: str, begin: Callable[[Callable[[], bool]], Awaitable[Session]], patience_s: float
-    ) -> Session:
+        self, what: str, begin: Callable[[Callable[[], bool]], Awaitable[Hosted]], patience_s: float
+    ) -> Hosted:
         """``begin(wanted)``, which asks ``wanted()`` before it gives anybody a role: what opens too late, or for
         somebody who is gone, is not. Raises :class:`StoreUnavailable` in time."""
         is_wanted = True
@@ -70,13 +70,13 @@ class Patiently:
 
 def is_gone(link: Link) -> bool:
     """True where the peer has left before its session was open, as far as its transport knows by then."""
-    return getattr(link, "closed_code", None) is not None
+    return link.closed_code is not None
 
 
 async def _of(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
-def _end(task: asyncio.Task[Session]) -> None:
+def _end(task: asyncio.Task[Hosted]) -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().on_closed(time.monotonic())

@@ -18,7 +18,7 @@ from gateway.client.verifying import Verifier
 from gateway.core.admission import host_of, peer_of
 from gateway.core.delay import asked
 from gateway.core.gate import within_grant
-from gateway.core.ports import Link, LiveOptions, Session
+from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.core.replay import Command, parse_query
 from gateway.errors import BadInput, BadName, Overloaded, TooLarge
 from gateway.http.queries import time_us
@@ -125,7 +125,7 @@ class Recordings:
         self._worlds.shares.check_made(by)
         return (await self._worlds.with_host(name, make)).as_json()
 
-    async def open_replay(self, name: str, query: str, headers: Mapping[str, str], link: Link) -> Session:
+    async def open_replay(self, name: str, query: str, headers: Mapping[str, str], link: Link) -> Hosted:
         """A viewer's session at ``…/replay``; ``welcome`` has been given to the link on return."""
         (seek, play), delay_s = parse_query(query), asked(query)
         peer = peer_of(host_of(link.address))
@@ -153,7 +153,7 @@ class Recordings:
 
     async def _open_replay(
         self, name: str, peer: str, seek: Command | None, play: Command | None, link: Link, delay_s: float
-    ) -> Session:
+    ) -> Hosted:
         host = await self._worlds.host(name)
         seen = Seen(host, delay_s)
         welcome = {
@@ -165,7 +165,7 @@ class Recordings:
         }
         link.control(encode_control("welcome", **welcome))
 
-        async def open_live(options: LiveOptions, lent: Link) -> Session:
+        async def open_live(options: LiveOptions, lent: Link) -> Hosted:
             options = within_grant(replace(options, delay_s=delay_s))
             return await self._worlds.open_session(name, options, lent)
 

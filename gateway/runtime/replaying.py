@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar, cast
 from gateway import limits
 from gateway.core.gate import hand_on
 from gateway.core.inbox import Inbox
-from gateway.core.ports import CloseCode, Link, LiveOptions, Session
+from gateway.core.ports import CloseCode, Hosted, Link, LiveOptions
 from gateway.core.replay import Command, CountingLink, Pace, parse_command
 from gateway.core.state import WorldState
 from gateway.core.steady import SteadyTime
@@ -31,7 +31,7 @@ from gateway.wire.control import CONTROL_BOUND
 from gateway.wire.journal import Gap, JournalFrame
 
 T = TypeVar("T")
-OpenLive = Callable[[LiveOptions, Link], Awaitable[Session]]
+OpenLive = Callable[[LiveOptions, Link], Awaitable[Hosted]]
 
 
 class Recorded(Protocol):
@@ -57,7 +57,7 @@ class ReplaySession:
         self._inbox = Inbox(limits.CONTROL_MESSAGE_BYTES_MAX, CONTROL_BOUND)
         self._commands: deque[Command] = deque()
         self._wake = asyncio.Event()
-        self._live: Session | None = None
+        self._live: Hosted | None = None
         self._lent: CountingLink | None = None
         self._place = (0, 0)
         self._media_us = 0
@@ -78,6 +78,11 @@ class ReplaySession:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     # -- ports.Session --------------------------------------------------------------------
+
+    def bye(self, reason: str, code: CloseCode) -> None:
+        """As :meth:`gateway.core.ports.Hosted.bye`."""
+        self.link.control(encode_control("bye", reason=reason, reconnect_after_ms=0))
+        self.link.close(code, reason)
 
     def on_message(self, data: bytes, mono: float) -> None:
         try:

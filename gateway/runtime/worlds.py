@@ -18,7 +18,7 @@ from gateway import limits
 from gateway.config import Settings
 from gateway.core.admission import Refusals, host_of, peer_of
 from gateway.core.events import Event, ignored
-from gateway.core.ports import Link, LiveOptions, Session
+from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.errors import (
     BadInput,
     Conflict,
@@ -311,7 +311,7 @@ class Worlds:
         with suppress(GatewayError):  # its name is free; what is left can wait
             await self.keeper.reap()
 
-    async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
+    async def open_session(self, name: str, options: LiveOptions, link: Link) -> Hosted:
         create: Mapping[str, Any] | None = {} if options.role == "publish" else None
         peer = peer_of(host_of(link.address))
         self.shares.check_world(peer, name)

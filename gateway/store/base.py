@@ -6,7 +6,7 @@ protocol of mvSQLite 0.3.22.
 
 Two faces of one interface: :class:`Store` is awaited on the event loop, :class:`BlockingStore`
 is called from a SQLite thread. Engines raise only classes of :mod:`gateway.errors`:
-``NotFound`` (no such namespace, or a wrong proof), ``Conflict``, ``Gone`` (a hash never written,
+``NoNamespace`` (or a wrong proof), ``Conflict``, ``Gone`` (a hash never written,
 a lock lost, a read below the truncation mark), ``BadInput``, ``TooLarge``,
 ``PreconditionFailed`` (namespaces out of bounds), ``StoreUnavailable``, ``StoreDamaged``.
 """
@@ -147,9 +147,30 @@ class NamespaceInfo:
     truncated_before: Version | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a store is like, for those who do something differently by it. The defaults ask nothing of it."""
+
+    in_process: bool = False
+    """Nobody else has it, a deleted namespace is gone at once, and no answer is lost on the way: commits need no
+    idempotency key."""
+    takes_any_version: bool = False
+    """What is behind may take a commit for another namespace that has the key by now."""
+    content_kept_s: float = 0.0
+    """How long content that nothing refers to stays, whenever a collection is asked for."""
+    overlay_depth: int = 1
+    """Through how many overlays a page is looked for."""
+
+
 @runtime_checkable
 class Store(Protocol):
     """Pages by mvstore's rules, awaited on the event loop."""
+
+    @property
+    def traits(self) -> Traits: ...
+
+    def facts(self) -> Mapping[str, object]:
+        """What it counts, for ``/metrics``: numbers by name, or by name and label."""
 
     async def stat(
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None
@@ -209,6 +230,9 @@ class GroupStore(Protocol):
 
 class BlockingStore(Protocol):
     """The part of the interface that SQLite's threads need. Thread-safe."""
+
+    @property
+    def traits(self) -> Traits: ...
 
     def stat(
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from gateway import limits
-from gateway.errors import NotFound
+from gateway.errors import NoNamespace
 from gateway.store.base import (
     BlockingStore,
     CommitRequest,
@@ -26,6 +26,7 @@ from gateway.store.base import (
     Stat,
     Store,
     TimeBounds,
+    Traits,
     Version,
 )
 from gateway.store.cache_pages import PageCache
@@ -44,19 +45,13 @@ class CachedStore:
         self._loop = asyncio.get_running_loop()
 
     @property
-    def content_kept_s(self) -> float:
+    def traits(self) -> Traits:
         """As the inner store's."""
-        return float(getattr(self.inner, "content_kept_s", 0.0))
-
-    @property
-    def takes_any_version(self) -> bool:
-        """As the inner store's."""
-        return bool(getattr(self.inner, "takes_any_version", False))
+        return self.inner.traits
 
     def facts(self) -> dict[str, Any]:
         """Counters: hits and misses of the cache, shared and upstream reads, bytes held."""
-        inner = getattr(self.inner, "facts", None)
-        return {**self.pages.facts(), **self._reads.facts(), **({} if inner is None else inner())}
+        return {**self.pages.facts(), **self._reads.facts(), **self.inner.facts()}
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -83,9 +78,9 @@ class CachedStore:
         return [page for page in pages if page is not None]
 
     def cached(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent | None]:
-        """What the cache has, None where it has not. Thread-safe. Raises :class:`NotFound` on a wrong proof."""
+        """What the cache has, None where it has not. Thread-safe. Raises :class:`NoNamespace` on a wrong proof."""
         if not proof_ok(ns.key, ns.proof):
-            raise NotFound(f"no namespace {ns.key!r} for this proof")
+            raise NoNamespace(f"no namespace {ns.key!r} for this proof")
         return self.pages.get(ns.key, reads)
 
     async def time2version(self, t: int) -> TimeBounds:

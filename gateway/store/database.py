@@ -118,7 +118,7 @@ class Database:
             with suppress(Unprocessable):
                 store.create_namespace(ns.key)
         if new_key is None:
-            new_key = _no_key if getattr(store, "in_process", False) else _new_key
+            new_key = _no_key if store.traits.in_process else _new_key
         exclusive = single_writer and not read_only and version is None
         if cache_bytes is None:
             cache_bytes = VFS_WRITER_CACHE_BYTES_MAX if exclusive else VFS_CACHE_BYTES_MAX

@@ -37,7 +37,7 @@ async def lay_over(store: Store, base: str, key: str) -> Version:
         head = await _lifted(store, base, head)
     await store.create_namespace(key, OverlayBase(info.ns_id, head))
     under = info.overlay_base
-    if under is not None and getattr(store, "overlay_depth", 1) == 1:
+    if under is not None and store.traits.overlay_depth == 1:
         try:
             await _copy_below(store, Namespace(base), Namespace(key), head, under.snapshot_version)
         except BaseException:

@@ -121,7 +121,7 @@ class Pages:
         self._cache_pages_max = max(1, cache_bytes // page_size)
         self._next_page = -1
         self._run = 1
-        self._anchors = not follow_head and not self.read_only and getattr(store, "takes_any_version", False)
+        self._anchors = not follow_head and not self.read_only and store.traits.takes_any_version
         self._anchor: bytes | None = None
         """The hash of page 0 as this connection committed it: content that the namespace itself holds."""
         self._next_anchor: bytes | None = None
@@ -353,8 +353,7 @@ def commit_together(store: BlockingStore, parts: Sequence[Pages], key: bytes) ->
     """One atomic commit of the dirty pages of one to sixteen databases over the same store.
     ``key``: the 16 bytes by which the store knows a retry. What need not travel goes inline as far as
     the store takes it: content written ahead costs a sync of its own."""
-    in_process = getattr(store, "in_process", False)
-    inline_pages = STORE_COMMIT_INLINE_PAGES_MAX if in_process else VFS_INLINE_PAGES_MAX
+    inline_pages = STORE_COMMIT_INLINE_PAGES_MAX if store.traits.in_process else VFS_INLINE_PAGES_MAX
     prepared: list[tuple[Pages, NamespaceCommit]] = []
     for pages in parts:
         part = pages.prepare(inline_pages)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from gateway.errors import GatewayError, StoreUnavailable
-from gateway.store.base import CommitRequest, Committed, Namespace, PageContent, PageRead, Stat
+from gateway.store.base import CommitRequest, Committed, Namespace, PageContent, PageRead, Stat, Traits
 from gateway.store.embedded import Engine
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ class FaultyStore:
     """A ``BlockingStore``. ``cut`` or ``dead``: nothing gets through. ``flaky``: how likely it is that a request, or
     (of those that were done) its answer, is lost."""
 
-    in_process = True
+    traits = Traits(in_process=True)
 
     def __init__(self, engine: Engine, rng: random.Random) -> None:
         self.engine = engine

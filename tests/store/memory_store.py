@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
-from gateway.errors import Conflict, Gone, NotFound, Unprocessable
+from gateway.errors import Conflict, Gone, NoNamespace, Unprocessable
 from gateway.store.base import (
     CommitRequest,
     Committed,
@@ -17,12 +17,15 @@ from gateway.store.base import (
     PageRead,
     Stat,
     TimeBounds,
+    Traits,
     Version,
 )
 
 
 class MemoryStore:
     """One namespace's pages are ``{page: [(version, hash), …]}``; counts what it is asked."""
+
+    traits = Traits()
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,7 +51,7 @@ class MemoryStore:
 
     def _head(self, ns: Namespace) -> Version:
         if ns.key not in self._heads:
-            raise NotFound(f"no namespace {ns.key}")
+            raise NoNamespace(f"no namespace {ns.key}")
         return self._heads[ns.key]
 
     def _changed(self, key: str, after: Version) -> tuple[int, ...] | None:

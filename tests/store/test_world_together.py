@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.state import WorldState
-from gateway.errors import Conflict, NotFound
+from gateway.errors import Conflict, NoNamespace
 from gateway.store.base import CommitRequest, Committed, Namespace
 from gateway.store.database import Database
 from gateway.store.embedded import EmbeddedStore, Engine
@@ -78,7 +78,7 @@ def test_a_world_that_is_gone_fails_alone(engine: Engine) -> None:
     engine.delete_namespace("w1")
     batches = [next(recorder.batches(2, 2)) for recorder in recorders]
     ends = append_each(engine, list(zip(worlds, batches, strict=True)))
-    assert [type(end) for end in ends] == [type(None), NotFound, type(None)]
+    assert [type(end) for end in ends] == [type(None), NoNamespace, type(None)]
     assert holds(engine, "w0", recorders[0])
     assert holds(engine, "w2", recorders[2])
 

@@ -27,6 +27,8 @@ from gateway.quic.h3.credit import CAPSULES, SessionCredit
 from gateway.wire.control import Control
 
 if TYPE_CHECKING:
+    from gateway.core.gate import Standing
+    from gateway.core.grants import Grant
     from gateway.quic.peer import Peer
 
 CLOSE_CAPSULE = 0x2843
@@ -54,6 +56,8 @@ class WebTransportLink:
 
     transport: Transport = "webtransport"
     lossy = True
+    standing: Standing | None = None
+    certificate: Grant | None = None
 
     def __init__(self, peer: Peer, session_id: int) -> None:
         self.peer = peer

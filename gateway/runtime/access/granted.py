@@ -13,7 +13,7 @@ from typing import Any, cast
 from gateway.core.entities import Changes, Entities, Outcome, Place
 from gateway.core.gate import Standing, current
 from gateway.core.grants import SEE, GrantRefused, Need
-from gateway.core.ports import Link, LiveOptions, Session, Worlds
+from gateway.core.ports import Hosted, Link, LiveOptions, Worlds
 from gateway.http.recordings import RecordingService
 from gateway.store.base import (
     CommitRequest,
@@ -77,7 +77,7 @@ class GrantedWorlds:
         worlds = await self._worlds.list(delay_s=_held_back(delay_s))
         return [world for world in worlds if grant.has(SEE, str(world["world"]))]
 
-    async def open_session(self, name: str, options: LiveOptions, link: Link) -> Session:
+    async def open_session(self, name: str, options: LiveOptions, link: Link) -> Hosted:
         _check("pub" if options.role == "publish" else "sub", name, takeover=options.takeover)
         if options.role == "subscribe":
             options = replace(options, delay_s=_held_back(options.delay_s))

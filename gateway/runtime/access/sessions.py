@@ -14,7 +14,7 @@ from typing import Any
 from gateway.core.closing import close_code
 from gateway.core.gate import QUERY_KEY, TOKEN_MESSAGE, Gate, Standing
 from gateway.core.inbox import Inbox
-from gateway.core.ports import CloseCode, Link, Session
+from gateway.core.ports import CloseCode, Hosted, Link
 from gateway.errors import GatewayError, MalformedMessage, TooLarge
 from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, TOKEN_WAIT_BYTES_MAX, TOKEN_WAIT_S
 from gateway.wire import encode_control, encode_error
@@ -24,7 +24,7 @@ log = logging.getLogger("mvgateway.gate")
 
 Admit = Callable[[str | None], Standing]
 """``(token, or that there is none) -> standing``. Raises as ``Gate.admit``."""
-Open = Callable[[Standing], Awaitable[Session]]
+Open = Callable[[Standing], Awaitable[Hosted]]
 """``(standing) -> session``, under that grant."""
 
 
@@ -35,6 +35,7 @@ class GrantedSession:
         "_inner",
         "_link",
         "_standing",
+        "bye",
         "on_acked",
         "on_lost",
         "on_message",
@@ -43,7 +44,7 @@ class GrantedSession:
         "on_writable",
     )
 
-    def __init__(self, inner: Session, link: Link, standing: Standing) -> None:
+    def __init__(self, inner: Hosted, link: Link, standing: Standing) -> None:
         self._inner = inner
         self._link = link
         self._standing = standing
@@ -53,19 +54,12 @@ class GrantedSession:
         self.on_acked = inner.on_acked
         self.on_lost = inner.on_lost
         self.on_writable = inner.on_writable
-        standing.ends_by(self._end)
-
-    def _end(self, reason: str, code: CloseCode) -> None:
-        bye: Callable[[str, CloseCode], None] | None = getattr(self._inner, "bye", None)
-        if bye is not None:
-            bye(reason, code)
-            return
-        self._link.control(encode_control("bye", reason=reason, reconnect_after_ms=0))
-        self._link.close(code, reason)
+        self.bye = inner.bye
+        standing.ends_by(inner.bye)
 
     def on_closed(self, mono: float) -> None:
         self._standing.over()
-        self._link.on_token = None  # type: ignore[attr-defined]  # which holds the link: a cycle
+        self._link.on_token = None  # which holds the link: a cycle
         self._inner.on_closed(mono)
 
 
@@ -106,9 +100,9 @@ class AwaitedSession:
         self._admit = admit
         self._open = open_session
         self._inbox = Inbox(CONTROL_MESSAGE_BYTES_MAX)
-        self._inner: Session | None = None
+        self._inner: Hosted | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._early: list[Callable[[Session], None]] = []
+        self._early: list[Callable[[Hosted], None]] = []
         self._early_bytes = 0
         self._over = False
         self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
@@ -116,6 +110,11 @@ class AwaitedSession:
         )
 
     # -- ports.Session --------------------------------------------------------------------
+
+    def bye(self, reason: str, code: CloseCode) -> None:
+        """As :meth:`gateway.core.ports.Hosted.bye`."""
+        self._link.control(encode_control("bye", reason=reason, reconnect_after_ms=0))
+        self._link.close(code, reason)
 
     def on_message(self, data: bytes, mono: float) -> None:
         if self._inner is not None:
@@ -198,7 +197,7 @@ class AwaitedSession:
         for call in early:
             call(session)
 
-    def _keep(self, size: int, call: Callable[[Session], None]) -> None:
+    def _keep(self, size: int, call: Callable[[Hosted], None]) -> None:
         self._early_bytes += size + 64
         if self._early_bytes > TOKEN_WAIT_BYTES_MAX:
             self._refuse(

@@ -25,13 +25,14 @@ from gateway.store.base import (
     Stat,
     TimeBounds,
     TimePoint,
+    Traits,
     Version,
 )
 from gateway.store.embedded import admin, commit, failures, reading, schema, sweep, versions
 from gateway.store.embedded.administration import Administration
 from gateway.store.embedded.background import Background
 from gateway.store.embedded.content import Packed, pack, pack_each
-from gateway.store.embedded.folder import FolderLock
+from gateway.store.embedded.folder import IN_FOLDER, FolderLock
 from gateway.store.embedded.jobs import Job, Waiter
 from gateway.store.embedded.namespaces import NsState, Registry, check_proof
 from gateway.store.embedded.pool import Pool
@@ -56,8 +57,7 @@ class Engine(Administration):
     Raises :class:`ConfigError` where the folder cannot be used (in use, not writable, not a store).
     """
 
-    in_process: ClassVar[bool] = True
-    """No answer is ever lost on the way, so commits from this process need no idempotency key."""
+    traits: ClassVar[Traits] = IN_FOLDER
 
     def __init__(
         self,

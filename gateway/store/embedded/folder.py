@@ -12,11 +12,14 @@ from types import TracebackType
 from typing import Final
 
 from gateway.errors import ConfigError
+from gateway.limits import STORE_OVERLAY_DEPTH_MAX
+from gateway.store.base import Traits
 
 log = logging.getLogger("mvgateway.store")
 
 LOCK_NAME: Final = "LOCK"
 FILE_NAME: Final = "store.sqlite"
+IN_FOLDER: Final = Traits(in_process=True, overlay_depth=STORE_OVERLAY_DEPTH_MAX)
 _OTHERS: Final = 0o077
 """What group and others may do."""
 

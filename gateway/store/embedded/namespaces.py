@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import apsw
 from blake3 import blake3
 
-from gateway.errors import NotFound
+from gateway.errors import NoNamespace
 from gateway.limits import STORE_LOG_COMMITS_KEPT, STORE_NAMESPACES_CACHED_MAX
 from gateway.store.base import LockInfo, Namespace, NamespaceInfo, OverlayBase
 from gateway.store.embedded import versions
@@ -66,7 +66,7 @@ class NsState:
 
 
 def check_proof(ns: Namespace) -> None:
-    """Raise :class:`NotFound` unless a key ``name:HASH`` comes with the proof of its hash (constant time)."""
+    """Raise :class:`NoNamespace` unless a key ``name:HASH`` comes with the proof of its hash (constant time)."""
     parts = ns.key.split(":")
     if len(parts) < 2:
         return
@@ -79,9 +79,9 @@ def check_proof(ns: Namespace) -> None:
         raise not_found(ns.key)
 
 
-def not_found(key: str) -> NotFound:
+def not_found(key: str) -> NoNamespace:
     """The error for a namespace that is not there, or whose proof is wrong: the same for both."""
-    return NotFound(f"namespace {key!r:.200} not found; create it first", namespace=key[:200])
+    return NoNamespace(f"namespace {key!r:.200} not found; create it first", namespace=key[:200])
 
 
 class Registry:
@@ -102,13 +102,13 @@ class Registry:
         return state if state is not None else self._load(key)
 
     def get(self, ns: Namespace) -> NsState:
-        """The state, after the proof. Raises :class:`NotFound`."""
+        """The state, after the proof. Raises :class:`NoNamespace`."""
         if ":" in ns.key:
             check_proof(ns)
         return self.require(ns.key)
 
     def require(self, key: str) -> NsState:
-        """The state, the proof having been checked. Raises :class:`NotFound`."""
+        """The state, the proof having been checked. Raises :class:`NoNamespace`."""
         state = self.find(key)
         if state is None:
             raise not_found(key)

@@ -29,10 +29,12 @@ from gateway.store.base import (
     PageRead,
     Stat,
     TimeBounds,
+    Traits,
     Version,
 )
 from gateway.store.embedded import reading, schema, versions
 from gateway.store.embedded.failures import translate
+from gateway.store.embedded.folder import IN_FOLDER
 from gateway.store.embedded.namespaces import NsState, check_proof, load, not_found
 from gateway.store.embedded.snapshot import Moved, Snapshot
 from gateway.store.embedded.sql import ask
@@ -53,7 +55,7 @@ class FolderReader:
     Raises :class:`ConfigError` where there is no store, or none that may be read.
     """
 
-    in_process: ClassVar[bool] = True
+    traits: ClassVar[Traits] = IN_FOLDER
 
     def __init__(self, folder: Path | str, *, follows: bool = False) -> None:
         self._follows = follows
@@ -206,6 +208,8 @@ def _state(cursor: apsw.Cursor, ns: Namespace, *, proven: bool = False) -> NsSta
 class ReadOnlyStore:
     """The awaited face of :class:`FolderReader`: a :class:`gateway.store.base.Store`."""
 
+    traits: ClassVar[Traits] = IN_FOLDER
+
     def __init__(self, reader: FolderReader) -> None:
         self.reader = reader
 
@@ -213,6 +217,10 @@ class ReadOnlyStore:
     def open(cls, folder: Path | str, *, follows: bool = False) -> ReadOnlyStore:
         """Raises :class:`ConfigError` where there is no store, or none that may be read."""
         return cls(FolderReader(folder, follows=follows))
+
+    def facts(self) -> dict[str, int]:
+        """Nothing: who only reads counts nothing."""
+        return {}
 
     async def stat(
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None

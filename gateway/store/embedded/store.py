@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, ParamSpec, TypeVar
 
 from gateway.limits import (
-    STORE_OVERLAY_DEPTH_MAX,
     STORE_PREPARED_ON_LOOP_PAGES,
     STORE_READER_THREADS,
     STORE_WRITE_PAGES_MAX,
@@ -30,9 +29,11 @@ from gateway.store.base import (
     PageRead,
     Stat,
     TimeBounds,
+    Traits,
     Version,
 )
 from gateway.store.embedded.engine import EmbeddedOptions, Engine
+from gateway.store.embedded.folder import IN_FOLDER
 from gateway.store.embedded.jobs import Job
 
 P = ParamSpec("P")
@@ -42,8 +43,7 @@ T = TypeVar("T")
 class EmbeddedStore:
     """A :class:`gateway.store.base.Store` in a folder. Open with :meth:`open`; ``engine`` is the blocking core."""
 
-    overlay_depth: ClassVar[int] = STORE_OVERLAY_DEPTH_MAX
-    """Through how many overlays a page is looked for."""
+    traits: ClassVar[Traits] = IN_FOLDER
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -61,6 +61,10 @@ class EmbeddedStore:
         """Open the folder (made if missing) for this process alone. ``auto_create``: namespaces are
         made on first use. ``clock``: Unix seconds. Raises :class:`gateway.errors.ConfigError`."""
         return cls(Engine(path, auto_create=auto_create, clock=clock, options=options))
+
+    def facts(self) -> Mapping[str, object]:
+        """As :meth:`Engine.stats`."""
+        return self.engine.stats()
 
     async def stat(
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None

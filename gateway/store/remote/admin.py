@@ -10,7 +10,15 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway import limits
-from gateway.errors import BadInput, Forbidden, GatewayError, NotFound, StoreError, StoreUnavailable
+from gateway.errors import (
+    BadInput,
+    Forbidden,
+    GatewayError,
+    NoNamespace,
+    NotFound,
+    StoreError,
+    StoreUnavailable,
+)
 from gateway.store.base import LockInfo, NamespaceInfo, OverlayBase, Version
 from gateway.store.remote.addresses import Addresses
 from gateway.store.remote.transport import Answer, Ask, Transport, check
@@ -151,7 +159,7 @@ class AdminApi:
         except BadInput as error:
             if "does not exist" not in error.message:
                 raise
-            raise NotFound(
+            raise NoNamespace(
                 f"namespace {key!r:.200} not found; create it first", namespace=key[:200]
             ) from error
 

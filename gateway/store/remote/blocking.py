@@ -32,8 +32,7 @@ class BlockingBridge:
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
-        self.takes_any_version = bool(getattr(store, "takes_any_version", False))
-        """Whether what is behind may take a commit for another namespace that has the key by now."""
+        self.traits = store.traits
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         try:

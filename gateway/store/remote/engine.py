@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from gateway import limits
 from gateway.errors import BadInput, Forbidden, NotFound
@@ -29,6 +29,7 @@ from gateway.store.base import (
     PageRead,
     Stat,
     TimeBounds,
+    Traits,
     Version,
 )
 from gateway.store.remote import bodies
@@ -62,11 +63,6 @@ class RemoteOptions:
 class RemoteStore:
     """A :class:`gateway.store.base.Store`. Make it on the event loop that it shall run on."""
 
-    content_kept_s: ClassVar[float] = limits.STORE_CONTENT_KEPT_S
-    """How long content that nothing refers to stays, whenever a collection is asked for."""
-    overlay_depth: ClassVar[int] = 1
-    """Through how many overlays a page is looked for."""
-
     def __init__(
         self,
         transports: Sequence[Transport],
@@ -76,7 +72,9 @@ class RemoteStore:
     ) -> None:
         options = options or RemoteOptions()
         self._admin = admin
-        self.takes_any_version = options.check_assumed
+        self.traits = Traits(
+            takes_any_version=options.check_assumed, content_kept_s=limits.STORE_CONTENT_KEPT_S
+        )
         self._loop = asyncio.get_running_loop()
         self._asker = Asker(
             Addresses(transports, options.uniform),

@@ -68,7 +68,7 @@ class Transport(Protocol):
 
 _BY_STATUS: Mapping[int, type[GatewayError]] = {
     403: errors.Forbidden,
-    404: errors.NotFound,
+    404: errors.NoNamespace,
     409: errors.Conflict,
     410: errors.Gone,
     412: errors.PreconditionFailed,

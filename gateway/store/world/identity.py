@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import apsw
 
-from gateway.errors import NameTaken, NotFound, UnknownWorld, WorldDeleted
+from gateway.errors import NameTaken, NoNamespace, UnknownWorld, WorldDeleted
 from gateway.store.world.catalogue import Entry, EntryState, key_of
 
 
@@ -58,7 +58,7 @@ class Guard:
 
     def of(self, error: BaseException) -> BaseException:
         """What ``error`` means: a namespace that was there and is not found any more was deleted."""
-        return self.gone() if self.born_us is not None and type(error) is NotFound else error
+        return self.gone() if self.born_us is not None and isinstance(error, NoNamespace) else error
 
 
 def _facts(connection: apsw.Connection) -> dict[str, int]:

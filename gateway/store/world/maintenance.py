@@ -58,7 +58,7 @@ class Upkeep:
         self._store = store
         self._key = key
         self._written = written
-        self._kept_s = float(getattr(store, "content_kept_s", 0.0))
+        self._kept_s = store.traits.content_kept_s
         """How long the store keeps content that nothing refers to, whenever it is asked; 0: not at all."""
         self._steps: deque[_Step] = deque()
         self._old_pages = 0

@@ -13,7 +13,7 @@ _NO_KEY = "mvgateway~none"
 
 def is_in_process(store: BlockingStore) -> bool:
     """Whether the store is in this process: then nobody else has it, and a deleted namespace is gone at once."""
-    return bool(getattr(store, "in_process", False))
+    return store.traits.in_process
 
 
 def ns_id_of(store: BlockingStore, key: str) -> str | None:
