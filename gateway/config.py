@@ -37,7 +37,9 @@ def data_directory(environ: Mapping[str, str]) -> Path:
     return Path(base) / "mvgateway"
 
 
-def _setting(default: Any, text: str, *, low: int | None = None, high: int | None = None, **more: Any) -> Any:
+def _setting(
+    default: object, text: str, *, low: int | None = None, high: int | None = None, **more: object
+) -> Any:
     return field(default=default, metadata={"help": text, "low": low, "high": high, **more})
 
 
@@ -261,7 +263,7 @@ class Settings:
     )
 
 
-SETTINGS: tuple[Field[Any], ...] = fields(Settings)
+SETTINGS: tuple[Field[object], ...] = fields(Settings)
 
 
 def reloadable() -> frozenset[str]:
@@ -284,7 +286,7 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str] | None = Non
             _add_flag(parser, setting)
 
 
-def _add_flag(parser: argparse.ArgumentParser, setting: Field[Any]) -> None:
+def _add_flag(parser: argparse.ArgumentParser, setting: Field[object]) -> None:
     options: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS}
     shown = "" if setting.default in ("", False, ()) else f" (default {setting.default})"
     text = (setting.metadata["help"] + shown).replace("%", "%%")
@@ -342,7 +344,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     return {name: _parsed(name, value, f"{path}: {name}") for name, value in table.items()}
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     names = {ENVIRONMENT_PREFIX + s.name.upper(): s.name for s in SETTINGS}
     values = {}
     for variable, value in environ.items():
@@ -359,7 +361,7 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; known are: {', '.join(sorted(known))}"
 
 
-def _parsed(name: str, value: Any, where: str) -> Any:
+def _parsed(name: str, value: object, where: str) -> object:
     """``value`` (text, or a TOML value) as the setting's type and within its bounds."""
     setting = next(s for s in SETTINGS if s.name == name)
     value = _PARSERS[type(setting.default)](value, where)
@@ -371,7 +373,7 @@ def _parsed(name: str, value: Any, where: str) -> Any:
     return value
 
 
-def _parse_bool(value: Any, where: str) -> bool:
+def _parse_bool(value: object, where: str) -> bool:
     words = {
         "1": True,
         "true": True,
@@ -398,19 +400,19 @@ def _parse_int(value: Any, where: str) -> int:
         raise ConfigError(f"{where}: {value!r} is not a whole number") from None
 
 
-def _parse_str(value: Any, where: str) -> str:
+def _parse_str(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{where}: {value!r} is not text; put it in quotes")
     return value
 
 
-def _parse_list(value: Any, where: str) -> tuple[str, ...]:
+def _parse_list(value: object, where: str) -> tuple[str, ...]:
     """Text with commas, or a list of such texts."""
     texts = [_parse_str(text, where) for text in (value if isinstance(value, list) else [value])]
     return tuple(part for text in texts for part in map(str.strip, text.split(",")) if part)
 
 
-_PARSERS: dict[type, Callable[[Any, str], Any]] = {
+_PARSERS: dict[type, Callable[[object, str], object]] = {
     bool: _parse_bool,
     int: _parse_int,
     str: _parse_str,

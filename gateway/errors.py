@@ -29,7 +29,7 @@ class GatewayError(Exception):
         self.is_noted = False
         """Whether the refusal was counted."""
 
-    def problem(self) -> dict[str, Any]:
+    def problem(self) -> dict[str, object]:
         """The RFC 9457 problem document, as a JSON-ready mapping."""
         return {
             "type": f"urn:mvgateway:problem:{self.code}",

@@ -30,7 +30,7 @@ Item = JournalFrame | Gap
 
 def storage_options(pairs: list[str]) -> dict[str, Any]:
     """``--storage KEY=VALUE`` as fsspec takes it; a value that is JSON is taken as such."""
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     for pair in pairs:
         name, given, value = pair.partition("=")
         if not given or not name:
@@ -111,7 +111,7 @@ async def _send(recording: Recording, place: Place, manifest: Manifest, span: Sp
     return sent
 
 
-def _text(data: Any) -> str | None:
+def _text(data: object) -> str | None:
     return data if isinstance(data, str | None) else json.dumps(data)
 
 

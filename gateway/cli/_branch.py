@@ -43,7 +43,9 @@ async def _in_store(args: argparse.Namespace, moment: Moment) -> dict[str, Any]:
         return await _by_store_gateway(args, moment, error)
 
 
-async def _by_store_gateway(args: argparse.Namespace, moment: Moment, needed: AdminNeeded) -> dict[str, Any]:
+async def _by_store_gateway(
+    args: argparse.Namespace, moment: Moment, needed: AdminNeeded
+) -> dict[str, object]:
     """A store without an admin API may be a gateway, which branches by itself."""
     url = args.store.partition(",")[0]
     try:
@@ -55,7 +57,7 @@ async def _by_store_gateway(args: argparse.Namespace, moment: Moment, needed: Ad
 
 
 async def _by_gateway(args: argparse.Namespace, url: str, moment: Moment) -> dict[str, Any]:
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "name": args.new,
         "epoch": moment.epoch,
         "tick": moment.tick,
@@ -71,4 +73,4 @@ async def _by_gateway(args: argparse.Namespace, url: str, moment: Moment) -> dic
             headers={"content-type": "application/json"},
             body=body,
         )
-        return cast(dict[str, Any], answer.json())
+        return cast(dict[str, object], answer.json())

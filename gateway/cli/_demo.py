@@ -242,7 +242,7 @@ class Demo:
             print(f"{name:<25}{text}")
         print(NEXT)
 
-    def _live_table(self) -> AbstractContextManager[Any]:
+    def _live_table(self) -> AbstractContextManager[object]:
         if not sys.stderr.isatty():
             return nullcontext()
         from rich.console import Console

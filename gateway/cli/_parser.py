@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
             usage = f"usage: {self.prog} --help lists the flags\n"
         self.exit(2, f"{usage}{self.prog}: error: {message}{self._meant(message)}\n")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: object = None) -> Any:
         """As the base; what was given is kept for :meth:`error`."""
         self._given = list(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
                 return flag
         return None
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: object = None, namespace: Any = None) -> Any:
         """As the base, but words left over are an error of the verb that they were given to."""
         known, left = self.parse_known_args(args, namespace)
         if left:

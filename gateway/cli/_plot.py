@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from gateway.cli._files import write_whole
 from gateway.cli._source import open_recording
@@ -135,5 +134,5 @@ def _panel(name: str, values: list[float], top: int) -> list[str]:
     ]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.3g}"

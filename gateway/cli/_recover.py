@@ -46,8 +46,8 @@ async def recover(args: argparse.Namespace) -> int:
     return 0
 
 
-def _facts(world: str, found: Snapshot, took_ms: float) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+def _facts(world: str, found: Snapshot, took_ms: float) -> dict[str, object]:
+    facts: dict[str, object] = {
         "world": world,
         "epoch": found.epoch,
         "tick": found.tick,
@@ -95,7 +95,7 @@ def _show(args: argparse.Namespace, found: Snapshot, facts: dict[str, Any]) -> N
             print(f"{key:>10}  {_line(decode(found.records[key], args.decode))}", file=out)
 
 
-def decode(data: bytes, how: str) -> Any:
+def decode(data: bytes, how: str) -> object:
     """A record's bytes as JSON-ready values; what does not decode says so, and the hex."""
     try:
         if how == "xrgrid":
@@ -109,7 +109,7 @@ def decode(data: bytes, how: str) -> Any:
     return data.hex()
 
 
-def _line(value: Any) -> str:
+def _line(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -168,7 +168,7 @@ async def list_worlds(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _worlds_of_store(args: argparse.Namespace) -> list[dict[str, Any]]:
+async def _worlds_of_store(args: argparse.Namespace) -> list[dict[str, object]]:
     async with open_store_of(args) as store:
         rows = []
         for name in await _names(args, store):

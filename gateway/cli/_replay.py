@@ -166,7 +166,7 @@ def _speed(text: str) -> float:
 
 
 def _time_line(
-    args: argparse.Namespace, span: Span, marks: list[dict[str, Any]]
+    args: argparse.Namespace, span: Span, marks: list[dict[str, object]]
 ) -> AbstractContextManager[Any]:
     if args.json or not sys.stderr.isatty():
         return nullcontext(lambda item: None)
@@ -174,7 +174,7 @@ def _time_line(
 
 
 @contextmanager
-def _shown_line(world: str, span: Span, marks: list[dict[str, Any]]) -> Iterator[Any]:
+def _shown_line(world: str, span: Span, marks: list[dict[str, object]]) -> Iterator[object]:
     """A line that says where the film is; gaps and marks stay above it as they pass."""
     from rich.console import Console
     from rich.live import Live

@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from gateway.cli import EXIT_FAILED
 from gateway.errors import ConfigError
@@ -44,7 +43,7 @@ def _damage(line: str, damages: list[str], quiet: bool) -> None:
 def stat(args: argparse.Namespace) -> int:
     """Sizes and counts."""
     _need_folder(args.path)
-    facts: dict[str, Any] = embedded.stats(args.path)
+    facts: dict[str, object] = embedded.stats(args.path)
     if args.json:
         print(json.dumps(facts))
         return 0

@@ -8,7 +8,6 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from gateway.core.grants import VERBS, BadGrant, Scope
 from gateway.errors import ConfigError
@@ -68,9 +67,9 @@ def show(args: argparse.Namespace) -> int:
     return 0
 
 
-def scope_of(args: argparse.Namespace) -> dict[str, Any]:
+def scope_of(args: argparse.Namespace) -> dict[str, object]:
     """The claim ``mv`` that the flags make. Raises :class:`ConfigError`."""
-    mv: dict[str, Any] = {}
+    mv: dict[str, object] = {}
     for verb in VERBS:
         given = getattr(args, verb) or ()
         names = [name for text in given for name in text.split(",") if name]

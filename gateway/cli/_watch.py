@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 from gateway.cli._client import connection
 from gateway.client import ReceivedFrame, Subscriber
@@ -71,7 +70,7 @@ class Meter:
         self.kbps = (counts.bytes - self._bytes) * 8 / 1000 / passed
         self._looked, self._ticks, self._bytes = now, counts.ticks.seen, counts.bytes
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         sub = self.subscriber
         return {
             "world": sub.world,
@@ -99,7 +98,7 @@ def _clocks(offset_ms: float) -> str:
     return f"  clocks differ by {-offset_ms / 1e3:+.1f} s" if offset_ms else ""
 
 
-def _live(args: argparse.Namespace, meter: Meter) -> AbstractContextManager[Any]:
+def _live(args: argparse.Namespace, meter: Meter) -> AbstractContextManager[object]:
     if args.json or not sys.stdout.isatty():
         return nullcontext()
     from rich.live import Live

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.cli._client import add_client_flags, connection
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     given = {k: v for k, v in connection(args).items() if k not in ("transport", "token")}
     if args.token_file:  # the processes that measure take it from there
         os.environ[ENV_TOKEN] = from_file(args.token_file)().strip()
-    target: dict[str, Any] = {"url": args.url, "host": address.host, "port": address.port, **given}
+    target: dict[str, object] = {"url": args.url, "host": address.host, "port": address.port, **given}
     remote = Remote(
         target, seconds=args.seconds, hz=args.hz, frame_bytes=args.frame_bytes, readers=args.readers
     )

@@ -8,7 +8,7 @@ import json
 import sys
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.cli import _pages
 from gateway.limits import SQL_CELL_CHARS_MAX
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
     """The rows of the last statement that had columns, and how many rows were changed."""
 
     columns: Sequence[str]
-    rows: list[tuple[Any, ...]]
+    rows: list[tuple[object, ...]]
     changed: int
 
 
@@ -89,10 +89,10 @@ def _run(store: BlockingStore, args: argparse.Namespace, name: _pages.Named, sql
 
 def _execute(connection: apsw.Connection, sql: str) -> Answer:
     columns: list[str] = []
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[object, ...]] = []
     before = connection.total_changes()
 
-    def describe(cursor: apsw.Cursor, statement: str, bindings: Any) -> bool:
+    def describe(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
         described = cursor.get_description() if cursor.expanded_sql else ()
         columns[:] = [str(column[0]) for column in described]
         rows.clear()
@@ -141,7 +141,7 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, bytes):
@@ -152,5 +152,5 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _json(value: Any) -> Any:
+def _json(value: object) -> object:
     return b64encode(value).decode() if isinstance(value, bytes) else value

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _request(args: argparse.Namespace) -> tuple[str, Mapping[str, Any] | None]:
+def _request(args: argparse.Namespace) -> tuple[str, Mapping[str, object] | None]:
     options = {"stride": args.stride, "retention": args.retention, "ring_s": args.ring_s}
     given = {name: value for name, value in options.items() if value is not None}
     methods = {"list": "GET", "show": "GET", "create": "PUT", "set": "PATCH", "delete": "DELETE"}
@@ -69,8 +69,8 @@ def _request(args: argparse.Namespace) -> tuple[str, Mapping[str, Any] | None]:
 
 
 def _ask(
-    args: argparse.Namespace, base_url: str, method: str, path: str, body: Mapping[str, Any] | None
-) -> Mapping[str, Any]:
+    args: argparse.Namespace, base_url: str, method: str, path: str, body: Mapping[str, object] | None
+) -> Mapping[str, object]:
     import httpx
 
     from gateway.errors import GatewayError, StoreUnavailable
@@ -85,7 +85,7 @@ def _ask(
             f"the gateway at {base_url} does not answer: {error}; is it running (mvgateway serve), "
             "and does --ca or --insecure say whom to trust?"
         ) from None
-    document: Mapping[str, Any] = answer.json()
+    document: Mapping[str, object] = answer.json()
     if answer.is_error:
         raise GatewayError(str(document.get("detail", f"status {answer.status_code}")))
     return document
@@ -129,7 +129,7 @@ def _show(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
             print(f"{name:<12}{_cell(value)}")
 
 
-def _table(worlds: list[Mapping[str, Any]]) -> None:
+def _table(worlds: list[Mapping[str, object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -145,7 +145,7 @@ def _table(worlds: list[Mapping[str, Any]]) -> None:
     Console().print(table)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from blake3 import blake3
 
@@ -96,7 +96,7 @@ class Place:
     ``sleep`` pauses between tries. Raises :class:`ConfigError` for a URL that fsspec does not know.
     """
 
-    def __init__(self, url: str, *, sleep: Callable[[float], None] = time.sleep, **options: Any) -> None:
+    def __init__(self, url: str, *, sleep: Callable[[float], None] = time.sleep, **options: object) -> None:
         if url.startswith(("s3://", "s3a://")):
             options = {"config_kwargs": S3_PATIENCE, **options}
         try:

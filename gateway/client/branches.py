@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import apsw
 
@@ -32,7 +31,7 @@ class Branched:
     epoch: int
     tick: int
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {
             "world": self.world,
             "parent": {"world": self.parent, "epoch": self.epoch, "tick": self.tick},

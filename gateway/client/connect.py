@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from gateway import limits
 from gateway.client.address import Address
@@ -38,7 +38,7 @@ class OpenSession:
 
     async def wait_closed(self) -> None:
         """Wait until the session or the connection below it has ended, then let go of both."""
-        watching: list[asyncio.Future[Any]] = [asyncio.ensure_future(self.session.closed.wait())]
+        watching: list[asyncio.Future[object]] = [asyncio.ensure_future(self.session.closed.wait())]
         if self.client is not None:
             watching.append(asyncio.ensure_future(self.client.wait_closed()))
             watching.append(asyncio.ensure_future(_watch(self.session, self.client)))

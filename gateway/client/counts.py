@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway import limits
 
@@ -165,7 +164,7 @@ class ReaderCounts:
     latency: Latencies = field(default_factory=Latencies)
     clock: ClockOffset = field(default_factory=ClockOffset)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """JSON-ready, one level deep but for ``latency_ms``."""
         return {
             "ticks": self.ticks.seen,

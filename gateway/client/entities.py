@@ -54,14 +54,14 @@ class ClientEntity:
     in_transfer: bool = False
 
     @property
-    def value(self) -> Any:
+    def value(self) -> object:
         """The state decoded: a Variant, JSON, or bytes as they are."""
         if self.kind == "variant":
             return variant.decode(self.state)
         return json.loads(self.state) if self.kind == "json" else self.state
 
     @classmethod
-    def of(cls, head: Mapping[str, Any], state: bytes) -> ClientEntity:
+    def of(cls, head: Mapping[str, object], state: bytes) -> ClientEntity:
         """From the head of an entity message, which leaves defaults out."""
         told = {**HEAD_DEFAULTS, **head}
         return cls(
@@ -121,7 +121,7 @@ class Entities:
     async def put(
         self,
         entity_id: str,
-        state: Any,
+        state: object,
         *,
         kind: str | None = None,
         class_name: str | None = None,
@@ -152,7 +152,7 @@ class Entities:
         answer = await self._request("GET", f"/{quote(entity_id, safe='')}{query}")
         return _from_headers(entity_id, answer)
 
-    async def patch(self, entity_id: str, **members: Any) -> int:
+    async def patch(self, entity_id: str, **members: object) -> int:
         """Change ``class``, ``owner`` or ``tags``; answers the new revision."""
         answer = await self._json("PATCH", f"/{quote(entity_id, safe='')}", members)
         return int(answer["revision"])
@@ -164,7 +164,9 @@ class Entities:
 
     # --- many -----------------------------------------------------------------------------------
 
-    async def batch(self, operations: Sequence[tuple[Mapping[str, Any], bytes]]) -> list[dict[str, Any]]:
+    async def batch(
+        self, operations: Sequence[tuple[Mapping[str, object], bytes]]
+    ) -> list[dict[str, object]]:
         """All in one commit or none: ``(head, state)`` each, ``{"op": "put", "id": …, "kind": …}``.
         Answers the heads of the results; a got state is under ``state``. Raises ``BatchRefused``."""
         body = b"".join(prefix(encode_entity(head, state)) for head, state in operations)
@@ -217,12 +219,12 @@ class Entities:
 
     # --- live records, ownership, transfers, trades ----------------------------------------------
 
-    async def hibernate(self, entity_id: str, key: int, **members: Any) -> dict[str, Any]:
+    async def hibernate(self, entity_id: str, key: int, **members: object) -> dict[str, object]:
         """The live record ``key`` becomes the entity's state and leaves the world."""
         path = f"/{quote(entity_id, safe='')}:hibernate"
         return await self._json("POST", path, {"key": key, **members})
 
-    async def wake(self, entity_id: str, key: int | None = None) -> dict[str, Any]:
+    async def wake(self, entity_id: str, key: int | None = None) -> dict[str, object]:
         """The reverse: ``{id, key, epoch, tick}``."""
         return await self._json("POST", f"/{quote(entity_id, safe='')}:wake", {"key": key})
 
@@ -242,22 +244,22 @@ class Entities:
         body = {"entities": list(entities), "from": self.name, "to": to, "expires_ms": expires_ms}
         return str((await self._json("POST", "/v1/transfers", body, base=""))["ticket"])
 
-    async def accept(self, ticket: str, *, owner: str | None = None) -> dict[str, Any]:
+    async def accept(self, ticket: str, *, owner: str | None = None) -> dict[str, object]:
         """Take what a ticket offers: ``{state, moved: [entity, …], …}``."""
         members = {} if owner is None else {"owner": owner}
         return await self._json("POST", f"/v1/transfers/{quote(ticket, safe='~')}:accept", members, base="")
 
-    async def cancel(self, ticket: str) -> dict[str, Any]:
+    async def cancel(self, ticket: str) -> dict[str, object]:
         """Take an offer back."""
         return await self._json("POST", f"/v1/transfers/{quote(ticket, safe='~')}:cancel", {}, base="")
 
-    async def transfer_record(self, ticket: str) -> dict[str, Any]:
+    async def transfer_record(self, ticket: str) -> dict[str, object]:
         """How a transfer stands: its ``state`` is offered, accepted, cancelled or expired."""
         return await self._json("GET", f"/v1/transfers/{quote(ticket, safe='~')}", None, base="")
 
     async def trade(
-        self, moves: Sequence[Mapping[str, Any]], expect: Sequence[Mapping[str, Any]] = ()
-    ) -> list[dict[str, Any]]:
+        self, moves: Sequence[Mapping[str, object]], expect: Sequence[Mapping[str, object]] = ()
+    ) -> list[dict[str, object]]:
         """Move items between two owners: ``{item, from, to, quantity}`` each, all or none."""
         body = {"moves": list(moves), "expect": list(expect)}
         answer = await self._json("POST", "/v1/inventories:trade", body, base="")
@@ -273,7 +275,7 @@ class Entities:
         if members is not None:
             headers["content-type"] = "application/json"
             body = json.dumps(members).encode()
-        answer: dict[str, Any] = (await self._request(method, path, headers, body, base=base)).json()
+        answer: dict[str, object] = (await self._request(method, path, headers, body, base=base)).json()
         return answer
 
     async def _request(
@@ -298,7 +300,7 @@ def _encode(state: Any, kind: str) -> bytes:
     return json.dumps(state).encode() if kind == "json" else bytes(state)
 
 
-def _given(name: str, value: Any) -> dict[str, str]:
+def _given(name: str, value: object) -> dict[str, str]:
     return {} if value is None else {f"x-entity-{name}": str(value)}
 
 

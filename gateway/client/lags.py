@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
 
 from gateway import limits
 from gateway.client.counts import EverySample
@@ -37,7 +36,7 @@ class FrameLags:
             self._count(self._waiting.popleft()[1], mono, limits.CLIENT_LAG_TICKS_MAX)
         self._waiting.append((tick, mono))
 
-    def stored(self, tick: int, fields: dict[str, Any], mono: float) -> None:
+    def stored(self, tick: int, fields: dict[str, object], mono: float) -> None:
         """A ``durable`` notice of this epoch."""
         self._note_dropped(_pairs(fields.get("dropped")))
         for upto, ms_ago in [*_pairs(fields.get("commits")), (tick, 0)]:
@@ -77,7 +76,7 @@ class FrameLags:
         self.dropped += max(0, sum(last - first + 1 for first, last in self._dropped) - before)
 
 
-def _pairs(value: Any) -> _Ticks:
+def _pairs(value: object) -> _Ticks:
     """A list of pairs of whole numbers; what else a peer says is nothing."""
     if not isinstance(value, list):
         return []

@@ -121,10 +121,10 @@ class LocalRecording:
         self.name = name
         self.history = history
 
-    async def summary(self) -> dict[str, Any]:
+    async def summary(self) -> dict[str, object]:
         return await asyncio.to_thread(self.history.summary)
 
-    async def marks(self) -> list[dict[str, Any]]:
+    async def marks(self) -> list[dict[str, object]]:
         return await asyncio.to_thread(self.history.marks)
 
     async def gaps(self) -> list[Gap]:
@@ -163,12 +163,12 @@ class RemoteRecording:
         self.name = name
         self._client = client
 
-    async def summary(self) -> dict[str, Any]:
-        return cast(dict[str, Any], await self._client.get_json(world_path(self.name, "recording")))
+    async def summary(self) -> dict[str, object]:
+        return cast(dict[str, object], await self._client.get_json(world_path(self.name, "recording")))
 
-    async def marks(self) -> list[dict[str, Any]]:
+    async def marks(self) -> list[dict[str, object]]:
         answer = await self._client.get_json(world_path(self.name, "marks"))
-        return cast(list[dict[str, Any]], answer["marks"])
+        return cast(list[dict[str, object]], answer["marks"])
 
     async def gaps(self) -> list[Gap]:
         answer = await self._client.get_json(world_path(self.name, "gaps"))

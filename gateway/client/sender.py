@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway import limits
 from gateway.client.counts import EverySample
@@ -37,7 +36,7 @@ class PublisherCounts:
     durable_lag: EverySample = field(default_factory=EverySample)
     durable_lag_ticks: EverySample = field(default_factory=EverySample)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """JSON-ready; the two lags as ``{p50, p99}``, in milliseconds and in ticks."""
         return {
             "frames": self.frames,

@@ -95,7 +95,7 @@ class Subscriber(Live):
         self._query["keys"] = _weights_text(keys)
         self.control("focus", keys=list(weights), weights=list(weights.values()))
 
-    def control(self, type: str, **fields: Any) -> None:
+    def control(self, type: str, **fields: object) -> None:
         """Send a control message, such as ``play`` or ``seek`` in a replay; nothing while not connected."""
         if self.link is not None:
             self.link.control(encode_control(type, **fields))

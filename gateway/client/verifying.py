@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import apsw
 
@@ -59,7 +59,7 @@ class Report:
     damaged: list[Stretch] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {
             "ok": self.ok,
             "damaged": [

@@ -21,7 +21,7 @@ offset field                encoding
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gateway.errors import Unprocessable
 
@@ -58,7 +58,7 @@ class EntityPacket(NamedTuple):
         gid, px, py, pz, vx, vy, vz, clock, owner, sub, rx, ry, rz, payload = _LAYOUT.unpack(data)
         return cls(gid, (px, py, pz), (vx, vy, vz), clock, owner, sub, (rx, ry, rz), payload)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """In metres, metres a tick and hex; JSON-ready."""
         scale = VELOCITY_UM_A_TICK_MAX / 32_767 / 1e6
         return {

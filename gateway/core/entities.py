@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from gateway.wire.entities.trades import Trade
 from gateway.wire.entities.transfers import Offer, Transfer
@@ -73,10 +73,10 @@ class Entities(Protocol):
     async def hibernate(self, world: str, wanted: Put, key: int, actor: Actor) -> tuple[Entity, bool]:
         """The newest live record ``key`` becomes the state and leaves the world state, in one step."""
 
-    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
+    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, object]:
         """The reverse: the row goes, the record enters the world state: ``{id, key, epoch, tick}``."""
 
-    async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, Any]:
+    async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, object]:
         """Acquire (no token) or renew: ``{owner, lease, expires_us}``."""
 
     async def release(self, world: str, owner: str, token: str) -> None:
@@ -104,7 +104,7 @@ class Entities(Protocol):
         """A world's newest records, and whether each may be shown with its ticket: to its maker, who holds its owner's
         lease (``actor``), and to the publisher of its destination, who knows that epoch's secret (``resume``)."""
 
-    async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, Any]]: ...
+    async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, object]]: ...
 
 
 __all__ = ["Changes", "Delete", "Entities", "Get", "Outcome", "Place"]

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from gateway.errors import BadInput, Forbidden
 from gateway.limits import (
@@ -171,7 +171,7 @@ class Scope:
     sessions: int | None = None
 
     @classmethod
-    def of(cls, claim: Any) -> Scope:
+    def of(cls, claim: object) -> Scope:
         """``claim``: a JSON value. Raises :class:`BadGrant`, also for a member that is not known: it may take away."""
         if not isinstance(claim, Mapping):
             raise BadGrant("the claim mv is missing or no object; docs/ACCESS.md lists its members")
@@ -245,7 +245,7 @@ _UNBOUNDED: Final = Scope(dict.fromkeys(VERBS, ("*",)), "*", True)
 _MEMBERS: Final = frozenset((*VERBS, "owner", "takeover", "delay_s", "kbps", "rps", "sessions"))
 
 
-def check_pattern(text: Any, what: str) -> str:
+def check_pattern(text: object, what: str) -> str:
     """A pattern: a name, or the beginning of names and one ``*`` at its end. Raises :class:`BadGrant`."""
     if not isinstance(text, str) or not 0 < len(text) <= PATTERN_CHARS_MAX or not _PATTERN.fullmatch(text):
         raise BadGrant(
@@ -255,7 +255,7 @@ def check_pattern(text: Any, what: str) -> str:
     return text
 
 
-def _patterns(verb: str, value: Any) -> tuple[str, ...]:
+def _patterns(verb: str, value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple) or len(value) > GRANT_PATTERNS_MAX:
@@ -263,17 +263,17 @@ def _patterns(verb: str, value: Any) -> tuple[str, ...]:
     return tuple(check_pattern(one, f"mv.{verb}") for one in value)
 
 
-def _owner(value: Any) -> str | None:
+def _owner(value: object) -> str | None:
     return None if value is None else check_pattern(value, "mv.owner")
 
 
-def _flag(name: str, value: Any) -> bool:
+def _flag(name: str, value: object) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
     raise BadGrant(f"mv.{name} is true or false")
 
 
-def _number(name: str, value: Any, low: float, high: float) -> float | None:
+def _number(name: str, value: object, low: float, high: float) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -281,7 +281,7 @@ def _number(name: str, value: Any, low: float, high: float) -> float | None:
     return float(value)
 
 
-def _whole(name: str, value: Any, high: int) -> int | None:
+def _whole(name: str, value: object, high: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:

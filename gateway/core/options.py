@@ -122,7 +122,7 @@ def _shown(text: str) -> str:
 
 
 _key: Final = _number(0, U32_MAX)
-_PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {
+_PARSERS: Final[dict[str, Callable[[str, str], object]]] = {
     "role": _role,
     "epoch": _number(0, U32_MAX),
     "takeover": _flag,

@@ -74,7 +74,7 @@ def parse_query(query: str) -> tuple[Command, Command | None]:
     return _seek(fields), None if paused else play
 
 
-def _seek(fields: Mapping[str, Any]) -> Command:
+def _seek(fields: Mapping[str, object]) -> Command:
     epoch, tick = (_whole(fields, name, None, 0, 0xFFFF_FFFF) for name in ("epoch", "tick"))
     at, mark = fields.get("at"), fields.get("mark")
     if sum(value is not None for value in (tick, at, mark)) > 1:
@@ -88,7 +88,7 @@ def _seek(fields: Mapping[str, Any]) -> Command:
     )
 
 
-def _whole(fields: Mapping[str, Any], name: str, default: Any, low: int, high: int) -> Any:
+def _whole(fields: Mapping[str, object], name: str, default: Any, low: int, high: int) -> Any:
     value = fields.get(name, default)
     if value is None:
         return None

@@ -6,7 +6,7 @@ Whatever a peer sends, the answer is an ``error`` message and a close code, neve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.core.events import SessionClosed
 from gateway.core.gate import hand_on
@@ -268,7 +268,7 @@ def redundancy_of(message: Control) -> tuple[bool | None, bool | None]:
     return None if mode is None else mode == "auto", parity
 
 
-def _numbers(value: Any, kind: type | tuple[type, ...]) -> bool:
+def _numbers(value: object, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, list) and all(
         isinstance(one, kind) and not isinstance(one, bool) for one in value
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from gateway.core.admission import Refusals
 from gateway.core.capacity import Capacity
@@ -326,7 +325,7 @@ class World:
             "as its welcome told them if you are the same one"
         )
 
-    def _welcome(self, role: Role, epoch: int, link: Link, mono: float, **more: Any) -> bytes:
+    def _welcome(self, role: Role, epoch: int, link: Link, mono: float, **more: object) -> bytes:
         durable = self.journal.durable
         if self.delay_s:
             durable = Mark(self.state.epoch, self.state.tick) if self.state.epoch else None
@@ -568,7 +567,7 @@ class World:
 
     # --- facts -----------------------------------------------------------------------------
 
-    def facts(self, mono: float) -> dict[str, Any]:
+    def facts(self, mono: float) -> dict[str, object]:
         """What ``GET /v1/worlds/{world}`` tells of it, JSON-ready."""
         durable, publisher = self.journal.durable, self.publisher
         return {

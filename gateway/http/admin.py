@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from starlette.routing import Route
 
@@ -154,21 +153,21 @@ def _refuse_catalogue(key: str, what: str) -> None:
         )
 
 
-def _key(body: dict[str, Any], name: str) -> str:
+def _key(body: dict[str, object], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
         raise BadInput(f"{name} is missing; it is a non-empty string")
     return value
 
 
-def _apply(body: dict[str, Any]) -> bool:
+def _apply(body: dict[str, object]) -> bool:
     value = body.get("apply", False)
     if not isinstance(value, bool):
         raise BadInput("apply is true or false; without it nothing is changed, only counted")
     return value
 
 
-def _overlay(base: Any) -> OverlayBase:
+def _overlay(base: object) -> OverlayBase:
     if not isinstance(base, dict):
         raise BadInput("overlay_base is an object with ns_id and snapshot_version")
     return OverlayBase(
@@ -176,7 +175,7 @@ def _overlay(base: Any) -> OverlayBase:
     )
 
 
-def _described(info: NamespaceInfo) -> dict[str, Any]:
+def _described(info: NamespaceInfo) -> dict[str, object]:
     lock, base = info.lock, info.overlay_base
     metadata = {
         "lock": lock

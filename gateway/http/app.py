@@ -207,8 +207,8 @@ def build_app(
     *,
     extra_routes: Iterable[BaseRoute] = (),
     metrics: Callable[[], Iterable[Metric]] = tuple,
-    health: Callable[[], Mapping[str, Any]] = lambda: {"status": "ok"},
-    ready: Callable[[], Mapping[str, Any]] = lambda: {"ready": True},
+    health: Callable[[], Mapping[str, object]] = lambda: {"status": "ok"},
+    ready: Callable[[], Mapping[str, object]] = lambda: {"ready": True},
     certificate_sha256: Callable[[], str | None] = lambda: None,
     message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
     bodies: BodyBounds = DEFAULT_BOUNDS,
@@ -261,7 +261,7 @@ def build_app(
     return app
 
 
-def _file(name: str, kind: str) -> Callable[[Request], Any]:
+def _file(name: str, kind: str) -> Callable[[Request], object]:
     async def serve(request: Request) -> Response:
         body = (resources.files("gateway.web") / name).read_bytes()
         headers = {

@@ -11,7 +11,6 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -94,7 +93,7 @@ def _lease(request: Request) -> Lease:
     return budget.lease()
 
 
-async def read_json(request: Request) -> Mapping[str, Any]:
+async def read_json(request: Request) -> Mapping[str, object]:
     """The body as one JSON object; an empty body is an empty object."""
     body = await read_body(request, bounds_of(request).json_bytes, JSON_FLAG)
     if not body:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -55,7 +54,7 @@ class BatchRoutes:
         return Response(f'{{"results": [{results}]}}', media_type="application/json")
 
 
-Head = tuple[dict[str, Any], bytes | None]
+Head = tuple[dict[str, object], bytes | None]
 
 
 async def _binary_heads(request: Request) -> tuple[list[Head], int]:
@@ -118,7 +117,7 @@ def _parsed(heads: Sequence[Head], state_bytes_max: int) -> list[Operation]:
 
 
 def _json(index: int, outcome: Outcome) -> str:
-    told: dict[str, Any] = {"index": index, "id": outcome.operation.id, "status": _status(outcome)}
+    told: dict[str, object] = {"index": index, "id": outcome.operation.id, "status": _status(outcome)}
     if outcome.revision is not None:
         told["revision"] = outcome.revision
     if isinstance(outcome.operation, Get) and outcome.entity is not None:
@@ -128,7 +127,7 @@ def _json(index: int, outcome: Outcome) -> str:
 
 async def _messages(outcomes: Sequence[Outcome]) -> AsyncIterator[bytes]:
     for index, outcome in enumerate(outcomes):
-        head: dict[str, Any] = {"index": index, "id": outcome.operation.id, "status": _status(outcome)}
+        head: dict[str, object] = {"index": index, "id": outcome.operation.id, "status": _status(outcome)}
         state = b""
         if outcome.revision is not None:
             head["revision"] = outcome.revision

@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -102,7 +101,7 @@ async def _events(news: AsyncIterator[Changes], wanted: Filter) -> AsyncIterator
             yield _event("revision", {"revision": item.revision}, item.revision)
 
 
-def _event(name: str, value: dict[str, Any], ident: int | None = None) -> bytes:
+def _event(name: str, value: dict[str, object], ident: int | None = None) -> bytes:
     head = "" if ident is None else f"id: {ident}\n"
     return f"{head}event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
 

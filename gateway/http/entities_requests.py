@@ -149,7 +149,7 @@ def _quantity(request: Request) -> int | None:
 
 def headers_of(entity: Entity) -> dict[str, str]:
     """The headers that tell of an entity what its state does not."""
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "class": quote(entity.class_name),
         "owner": quote(entity.owner),
         "tags": ",".join(quote(tag) for tag in entity.tags),
@@ -213,7 +213,7 @@ def operation_of(head: Mapping[str, Any], state: bytes | None, state_bytes_max: 
     )
 
 
-def _when(head: Mapping[str, Any]) -> Precondition:
+def _when(head: Mapping[str, object]) -> Precondition:
     return Precondition(_revisions(head.get("if_match")), _revisions(head.get("if_none_match")))
 
 
@@ -225,7 +225,7 @@ def _revisions(value: Any) -> Any:
     raise BadInput(f"if_match and if_none_match are a revision or *, not {value!r}")
 
 
-def _state_of(head: Mapping[str, Any], kind: Any) -> bytes:
+def _state_of(head: Mapping[str, Any], kind: object) -> bytes:
     if "state_base64" in head:
         try:
             return base64.b64decode(head["state_base64"], validate=True)

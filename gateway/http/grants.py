@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,7 +12,7 @@ from gateway.errors import BadInput
 from gateway.http.queries import check_keys
 from gateway.limits import TOKEN_NAME_CHARS_MAX
 
-Revoke = Callable[[str], Awaitable[Mapping[str, Any]]]
+Revoke = Callable[[str], Awaitable[Mapping[str, object]]]
 
 
 def grant_routes(revoke: Revoke) -> list[Route]:

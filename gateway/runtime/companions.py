@@ -21,7 +21,7 @@ class Companion:
     order: int
     also: Callable[[apsw.Connection], Any]
     told: asyncio.Future[Any]
-    answer: Any = None
+    answer: object = None
     error: Exception | None = None
 
 

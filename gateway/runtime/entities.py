@@ -46,7 +46,9 @@ def _clock_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _once_more(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def _once_more(
+    method: Callable[P, Coroutine[object, object, T]],
+) -> Callable[P, Coroutine[object, object, T]]:
     """Where what was asked was deleted meanwhile, by another gateway: ask what its name means now."""
 
     @wraps(method)
@@ -143,13 +145,13 @@ class EntityService:
         return await self._awake.hibernate(world, wanted, key, actor)
 
     @_once_more
-    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
+    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, object]:
         return await self._awake.wake(world, entity_id, key, actor)
 
     # --- ownership ------------------------------------------------------------------------------
 
     @_once_more
-    async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, Any]:
+    async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, object]:
         database = await self._database(Place("world", world))
         ttl_us = LEASE_TTL_MS * 1000
         held = token or secrets.token_hex(16)
@@ -205,11 +207,11 @@ class EntityService:
         return [(one, one.by_owner in mine or is_publisher(one.destination)) for one in found]
 
     @_once_more
-    async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, Any]]:
+    async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, object]]:
         places = [Place("inventory", owner) for owner in wanted.owners]
         databases = [await self._database(place) for place in places]
 
-        def run(connections: Sequence[apsw.Connection]) -> list[Mapping[str, Any]]:
+        def run(connections: Sequence[apsw.Connection]) -> list[Mapping[str, object]]:
             named = dict(zip(wanted.owners, connections, strict=True))
             return list(trades.trade(named, wanted, actor, self._clock_us()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 
@@ -57,7 +57,7 @@ class Awake:
         await self._try(world, insert)
         return await self._commit(host, [Record(key, None)], [Record(key, data)], insert)
 
-    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
+    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, object]:
         """The state becomes the live record ``key`` (default: the key that it had) and the row goes."""
         host = await self._worlds.host(world)
         async with host.homing.using():
@@ -65,7 +65,7 @@ class Awake:
 
     async def _wake(
         self, host: WorldHost, entity_id: str, key: int | None, actor: Actor
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         world = host.name
         entity = await self._try(world, lambda c, now_us: rows.get(c, entity_id))
         live = entity.key if key is None else key

@@ -45,7 +45,7 @@ class _Waiting:
 class _Done:
     """What one transaction brought: per work its result or its refusal, and what is new."""
 
-    outcomes: list[Any]
+    outcomes: list[object]
     changes: list[Change]
     revision: int
 
@@ -159,7 +159,7 @@ class EntityDatabase:
             else:
                 one.answer.set_result(outcome)
 
-    def _run(self, connection: apsw.Connection, works: list[Work[Any]], known: int) -> _Done:
+    def _run(self, connection: apsw.Connection, works: list[Work[object]], known: int) -> _Done:
         """In a thread, inside the transaction."""
         schema.ensure(connection)
         now_us = self._clock_us()

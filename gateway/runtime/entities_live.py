@@ -142,14 +142,14 @@ class WatchSession(_Quiet):
         place: Place,
         asked: LiveQuery,
         link: Link,
-        lease: Mapping[str, Any] | None,
+        lease: Mapping[str, object] | None,
     ) -> None:
         self._service = service
         self._place = place
         super().__init__(link)
         self._asked = asked
         self._lease = lease
-        welcome: dict[str, Any] = {place.kind: place.name, "role": "entities"}
+        welcome: dict[str, object] = {place.kind: place.name, "role": "entities"}
         if lease is not None:
             welcome["lease"] = lease["lease"]
         link.control(encode_control("welcome", **welcome))

@@ -289,11 +289,11 @@ class Gateway:
         assert self.tls_server is not None
         return self.tls_server.port
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """What is printed at start."""
         host, dashboard = in_brackets(self.settings.host), ""
         current = self.certificates.current
-        facts: dict[str, Any] = {
+        facts: dict[str, object] = {
             "version": __version__,
             "store": self._store_told(),
             "https": f"https://{host}:{self.port} (HTTP/3 on UDP; HTTP/2, HTTP/1.1, WebSocket on TCP)",
@@ -324,13 +324,13 @@ class Gateway:
         failure = self._store_failure()
         return self.settings.store if failure is None else f"{failure}; it is tried again"
 
-    def told_health(self) -> Mapping[str, Any]:
+    def told_health(self) -> Mapping[str, object]:
         """What ``/healthz`` tells whoever asks: where there is access control, no names."""
         facts = self.health()
         hidden = () if self.gate is None else ("late_worlds", "store_failure", "worlds_open")
         return {name: value for name, value in facts.items() if name not in hidden}
 
-    def health(self) -> Mapping[str, Any]:
+    def health(self) -> Mapping[str, object]:
         """How it is."""
         return {
             "status": "draining" if self.worlds.draining else "ok",
@@ -342,7 +342,7 @@ class Gateway:
     def _store_failure(self) -> str | None:
         return None if self.store_look is None else self.store_look.failure
 
-    def ready(self) -> Mapping[str, Any]:
+    def ready(self) -> Mapping[str, object]:
         """What ``/readyz`` tells: whether new sessions should be sent here, and if not, why."""
         missing = []
         if self.is_lame_duck or self.worlds.draining:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.limits import HEALTH_LATE_S, HEALTH_NAMED_MAX
 
@@ -46,13 +46,13 @@ class Health:
         late = [(seconds, name) for name, seconds in waiting.items() if seconds >= HEALTH_LATE_S]
         return {name: seconds for seconds, name in sorted(late, reverse=True)}
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """``store`` is ``ok``; ``lagging`` where it takes what other worlds write, but not that of those that
         ``late_worlds`` names; ``failing`` where it takes nothing. What is wrong stands beside it."""
         late, failure = self.late(), self._store_failure()
         if not late and failure is None:
             return {"store": "ok"}
-        facts: dict[str, Any] = {
+        facts: dict[str, object] = {
             "store": "lagging" if failure is None and self._takes_others(late) else "failing"
         }
         if failure is not None:

@@ -115,7 +115,7 @@ class WorldHost:
         name: str,
         settings: Settings,
         *,
-        create: Mapping[str, Any] | None,
+        create: Mapping[str, object] | None,
         holder: Holder,
         counts: HomeCounts,
         rounds: Rounds | None = None,
@@ -160,7 +160,7 @@ class WorldHost:
         host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
         return host
 
-    async def last_synced(self) -> Mapping[str, Any]:
+    async def last_synced(self) -> Mapping[str, object]:
         """The last synced state: what is in memory where the store has all of it (now, or when the
         commit under way is down), else from the store. Raises ``NothingRecorded``."""
         await self.homing.refresh()
@@ -252,7 +252,9 @@ class WorldHost:
                 fresh=secrets.token_hex(RESUME_HEX_DIGITS // 2),
             )
 
-    async def post(self, messages: AsyncIterator[bytes], *, durable: bool, by: str = "") -> Mapping[str, Any]:
+    async def post(
+        self, messages: AsyncIterator[bytes], *, durable: bool, by: str = ""
+    ) -> Mapping[str, object]:
         """Take one POST's messages; the publisher behind successive POSTs is one and the same. Raises
         :class:`WorldFull` where some of its records found no room: the others were taken."""
         if self._poster is None or self._poster.ended:
@@ -273,12 +275,12 @@ class WorldHost:
             self.world.put(list(records), time.monotonic())
             return await self.pump.along(self.world.state.order, also, DURABLE_S_MAX)
 
-    async def info(self) -> Mapping[str, Any]:
+    async def info(self) -> Mapping[str, object]:
         """What ``GET /v1/worlds/{world}`` tells."""
         await self.homing.refresh()
         return {**self.facts(), **self.database.options()}
 
-    async def info_of_past(self, delay_s: float) -> Mapping[str, Any]:
+    async def info_of_past(self, delay_s: float) -> Mapping[str, object]:
         """What :meth:`info` told so long ago, as far as it was recorded: nothing of who is there now."""
         until_us = self.until_us(delay_s)
         found = await self.database.world.history(lambda history: history.last(), until_us=until_us)

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 from gateway.runtime.events import FACTS
 
@@ -22,13 +22,13 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        facts: Mapping[str, Any] = getattr(record, FACTS, {})
+        facts: Mapping[str, object] = getattr(record, FACTS, {})
         return "  ".join(
             [super().formatMessage(record), *(f"{name}={shown(value)}" for name, value in facts.items())]
         )
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A fact as text, quoted where it is not one plain word: a peer's bytes never make a line of their own."""
     text = str(value)
     return (
@@ -43,7 +43,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: ``time`` (Unix seconds), ``level``, ``logger``, ``event``, its facts, and an ``error``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, Any] = {
+        entry: dict[str, object] = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -71,7 +71,7 @@ def set_level(level: str) -> None:
         logging.getLogger(ours).setLevel(level.upper())
 
 
-def show_facts(facts: Mapping[str, Any], *, as_json: bool, out: TextIO) -> None:
+def show_facts(facts: Mapping[str, object], *, as_json: bool, out: TextIO) -> None:
     """The facts at start, and last the line ``ready``."""
     if as_json:
         out.write(json.dumps({"time": round(time.time(), 3), "event": "start", **facts}) + "\n")

@@ -58,7 +58,7 @@ class Patiently:
             raise self._too_late(what)
         return task.result()
 
-    def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+    def _forget(self, key: Hashable, task: asyncio.Task[object]) -> None:
         del self._under_way[key]
         if not task.cancelled():
             task.exception()  # whoever waited has it; where nobody did, nobody is told

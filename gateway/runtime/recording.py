@@ -96,7 +96,7 @@ class Recording:
             await self.world.prune(_now_us())
         await self.world.maintain(_now_us() // 1_000_000)
 
-    def options(self) -> Mapping[str, Any]:
+    def options(self) -> Mapping[str, object]:
         """``{retention, ring_s}``."""
         return {"retention": self.world.info.retention.mode, "ring_s": self.world.info.retention.ring_s}
 
@@ -106,7 +106,7 @@ class Recording:
         wanted = Retention(options.get("retention", now.mode), options.get("ring_s", now.ring_s))
         await self.world.set_retention(wanted)
 
-    async def last(self, until_us: int | None = None) -> Mapping[str, Any]:
+    async def last(self, until_us: int | None = None) -> Mapping[str, object]:
         """The last synced state, of what was received by ``until_us``. Raises :class:`NothingRecorded`."""
         found = await self.world.history(lambda history: history.last(), until_us=until_us)
         if found is None:
@@ -115,16 +115,18 @@ class Recording:
 
     async def state_at(
         self, *, epoch: int | None, tick: int | None, at_us: int | None, until_us: int | None = None
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         """The state at a tick (of the newest epoch unless one is named), or at a time; of what was received by
         ``until_us``."""
         found = await self.world.state_at(epoch=epoch, tick=tick, at_us=at_us, until_us=until_us)
         return await self._recovered(found)
 
-    async def _recovered(self, found: Recovered) -> Mapping[str, Any]:
+    async def _recovered(self, found: Recovered) -> Mapping[str, object]:
         return await self.shaped(cast(WorldState, found.state), found.epoch, found.tick, found.received_at_us)
 
-    async def shaped(self, state: WorldState, epoch: int, tick: int, durable_at_us: int) -> Mapping[str, Any]:
+    async def shaped(
+        self, state: WorldState, epoch: int, tick: int, durable_at_us: int
+    ) -> Mapping[str, object]:
         """A state as ``last_synced`` answers it. A large one is cut into messages in a thread."""
         records, keyframe = state.snapshot(), state.keyframe()
         if len(records) * state.record_bytes <= limits.ANSWER_PIECE_BYTES:

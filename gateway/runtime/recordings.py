@@ -46,27 +46,27 @@ class Recordings:
             name, lambda host: host.database.world.history(question, until_us=host.until_us(delay_s))
         )
 
-    async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+    async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         """What can be got back, and to when."""
         return await self._ask(name, delay_s, lambda history: history.summary())
 
-    async def gaps(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]:
+    async def gaps(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, object]]:
         """``{epoch, from, to, reason}``, oldest first."""
         gaps = await self._ask(name, delay_s, lambda history: history.gaps())
         return [{"epoch": g.epoch, "from": g.from_tick, "to": g.to_tick, "reason": g.reason} for g in gaps]
 
-    async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]:
+    async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, object]]:
         """``{name, epoch, tick, at_us, data}`` in order; ``data`` is the JSON value that was given."""
         marks = await self._ask(name, delay_s, lambda history: history.marks())
         return [{**mark, "data": _value(mark["data"])} for mark in marks]
 
-    async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+    async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         """Whether the recording adds up; one stretch at a time, so that other readers get their turns."""
         return await self._worlds.with_host(
             name, lambda host: self._verified(host.database.world, host.until_us(delay_s))
         )
 
-    async def _verified(self, world: World, until_us: int | None) -> Mapping[str, Any]:
+    async def _verified(self, world: World, until_us: int | None) -> Mapping[str, object]:
         verifier = await world.history(Verifier, until_us=until_us)
         stretches = verifier.stretches()
 
@@ -78,14 +78,14 @@ class Recordings:
             pass
         return verifier.report.as_json()
 
-    async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def set_mark(self, name: str, fields: Mapping[str, object]) -> Mapping[str, object]:
         """Set a mark at ``tick`` of ``epoch``, or now. Raises :class:`BadName`, :class:`BadInput`."""
         mark, data = _mark_name(fields.get("name")), _mark_data(fields)
         return await self._worlds.with_host(name, lambda host: self._set_mark(host, mark, data, fields))
 
     async def _set_mark(
-        self, host: WorldHost, mark: str, data: str | None, fields: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
+        self, host: WorldHost, mark: str, data: str | None, fields: Mapping[str, object]
+    ) -> Mapping[str, object]:
         world = host.database.world
         count, is_there = await world.history(lambda history: _count_marks(history, mark))
         marks_max = self._worlds.settings.marks_per_world_max
@@ -105,7 +105,7 @@ class Recordings:
         await world.set_mark(mark, epoch, tick, at_us, data)
         return {"name": mark, "epoch": epoch, "tick": tick, "at_us": at_us, "data": _value(data)}
 
-    async def branch(self, name: str, fields: Mapping[str, Any], *, by: str = "") -> Mapping[str, Any]:
+    async def branch(self, name: str, fields: Mapping[str, Any], *, by: str = "") -> Mapping[str, object]:
         """Make world ``fields["name"]`` from ``name`` as of ``tick``/``epoch``, ``at`` or ``mark``. It counts as one
         more that the peer ``by`` has made."""
         now_us = time.time_ns() // 1_000
@@ -185,7 +185,7 @@ class Seen:
         """As :meth:`gateway.store.world.lanes.World.history`."""
         return await self._host.database.world.history(fn, until_us=self._host.until_us(self._delay_s))
 
-    async def newest(self) -> dict[str, Any]:
+    async def newest(self) -> dict[str, object]:
         """``epoch, tick, durable``, and ``delay_s`` where there is one: how far the recording goes."""
         if not self._delay_s:
             state, durable = self._host.world.state, self._host.world.journal.durable
@@ -197,7 +197,7 @@ class Seen:
         return {**place, "durable": mark, "delay_s": self._delay_s}
 
 
-def _mark_name(name: Any) -> str:
+def _mark_name(name: object) -> str:
     if (
         not isinstance(name, str)
         or not 1 <= len(name) <= limits.MARK_NAME_CHARS_MAX
@@ -207,7 +207,7 @@ def _mark_name(name: Any) -> str:
     return name
 
 
-def _mark_data(fields: Mapping[str, Any]) -> str | None:
+def _mark_data(fields: Mapping[str, object]) -> str | None:
     unknown = set(fields) - {"name", "epoch", "tick", "data"}
     if unknown:
         raise BadInput(f"a mark has name, epoch, tick and data, and not {', '.join(sorted(unknown))}")
@@ -219,11 +219,11 @@ def _mark_data(fields: Mapping[str, Any]) -> str | None:
     return data
 
 
-def _value(data: str | None) -> Any:
+def _value(data: str | None) -> object:
     return None if data is None else json.loads(data)
 
 
-def _whole(fields: Mapping[str, Any], name: str, default: int | None) -> Any:
+def _whole(fields: Mapping[str, object], name: str, default: int | None) -> Any:
     value = fields.get(name, default)
     if value is None:
         return None

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from copy import copy
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from gateway import limits
 from gateway.core.gate import hand_on
@@ -365,7 +365,7 @@ class ReplaySession:
 
     def _position(self, *, ended: bool = False) -> bytes:
         speed = 0.0 if self.pace is None else self.pace.speed
-        fields: dict[str, Any] = {"epoch": self._place[0], "tick": self._place[1], "at_us": self._media_us}
+        fields: dict[str, object] = {"epoch": self._place[0], "tick": self._place[1], "at_us": self._media_us}
         fields["speed"] = speed if math.isfinite(speed) else ("max" if speed > 0 else "-max")
         return encode_control("position", **fields, ended=ended)
 

@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Mapping
-from typing import Any
 
 from gateway import limits
 from gateway.core.gate import Standing
@@ -43,7 +42,7 @@ class UdpDoor(asyncio.DatagramProtocol):
         self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
         self._sweep = loop.call_later(self._linger_s, self._drop_silent)
 
-    async def register(self, host: WorldHost, by: str = "") -> Mapping[str, Any]:
+    async def register(self, host: WorldHost, by: str = "") -> Mapping[str, object]:
         """A token for a new publisher of that world, which counts for the peer ``by``. Raises ``PublisherPresent``, ``Overloaded``."""
         if len(self._publishers) >= limits.UDP_TOKENS_MAX:
             raise Overloaded(
@@ -79,7 +78,7 @@ class UdpDoor(asyncio.DatagramProtocol):
         if standing is not None:
             standing.over()
 
-    def datagram_received(self, data: bytes, addr: Any) -> None:
+    def datagram_received(self, data: bytes, addr: object) -> None:
         publisher = self._publishers.get(data[:TOKEN_BYTES])
         if publisher is None:
             self.packets_unknown += 1

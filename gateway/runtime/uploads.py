@@ -7,7 +7,7 @@ with it the reading of the body, so that the transport's flow control reaches th
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.core.ports import Mark
 from gateway.errors import BadInput, StoreUnavailable
@@ -52,7 +52,7 @@ class Upload:
         self._last: bytes | None = None
         self.frames = 0
 
-    async def take(self, messages: AsyncIterator[bytes]) -> Mapping[str, Any]:
+    async def take(self, messages: AsyncIterator[bytes]) -> Mapping[str, object]:
         """Take them all; the answer of the request. Raises :class:`StoreUnavailable`, naming how far the
         store is, where it did not take more for ``patience_s``; ``WorldHeld`` where another gateway took the
         world over meanwhile."""
@@ -101,10 +101,12 @@ class Upload:
             **self._down(),
         )
 
-    def _down(self) -> dict[str, Any]:
+    def _down(self) -> dict[str, object]:
         journal = self._host.world.journal
         done = journal.durable
-        down: dict[str, Any] = {"durable": None if done is None else {"epoch": done.epoch, "tick": done.tick}}
+        down: dict[str, object] = {
+            "durable": None if done is None else {"epoch": done.epoch, "tick": done.tick}
+        }
         if journal.let_go and done is not None:
             down["dropped"] = [
                 [gap.from_tick, gap.to_tick] for gap in journal.let_go if gap.epoch == done.epoch

@@ -106,7 +106,7 @@ class Worlds:
         self,
         name: str,
         *,
-        create: Mapping[str, Any] | None = None,
+        create: Mapping[str, object] | None = None,
         patience_s: float = limits.WORLD_OPEN_S_MAX,
         by: str = "",
     ) -> WorldHost:
@@ -133,7 +133,7 @@ class Worlds:
         if self.draining:
             raise ShuttingDown("the gateway is stopping; connect again in a second", reconnect_after_ms=1_000)
 
-    async def _open(self, name: str, create: Mapping[str, Any] | None) -> WorldHost:
+    async def _open(self, name: str, create: Mapping[str, object] | None) -> WorldHost:
         self.keeper.begin()
         if name in self._going:
             await asyncio.wait([self._going[name]])
@@ -175,7 +175,7 @@ class Worlds:
             if not turn.users:
                 del self._turns[name]
 
-    def _options(self, create: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    def _options(self, create: Mapping[str, object] | None) -> Mapping[str, object] | None:
         if create is None:
             return None
         return {"stride": 0, "retention": self.settings.retention, "ring_s": self.settings.ring_s, **create}
@@ -208,7 +208,7 @@ class Worlds:
         name: str,
         work: Callable[[WorldHost], Awaitable[T]],
         *,
-        create: Mapping[str, Any] | None = None,
+        create: Mapping[str, object] | None = None,
         by: str = "",
     ) -> T:
         """``work`` with the open world of that name; where it turns out to be deleted, by another gateway,
@@ -252,8 +252,8 @@ class Worlds:
     # -- ports.Worlds ---------------------------------------------------------------------
 
     async def create(
-        self, name: str, options: Mapping[str, Any], *, by: str = ""
-    ) -> tuple[Mapping[str, Any], bool]:
+        self, name: str, options: Mapping[str, object], *, by: str = ""
+    ) -> tuple[Mapping[str, object], bool]:
         wanted = checked_options(options, OPTION_NAMES)
         world_name(name)
         try:
@@ -266,15 +266,15 @@ class Worlds:
             )
         return info, created
 
-    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         if delay_s:
             return await self.with_host(name, lambda host: host.info_of_past(delay_s))
         return await self.with_host(name, lambda host: host.info())
 
-    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, Any]]:
+    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, object]]:
         return [self._short(name, is_live=not delay_s) for name in await self._names.all(self.hosts)]
 
-    def _short(self, name: str, *, is_live: bool) -> Mapping[str, Any]:
+    def _short(self, name: str, *, is_live: bool) -> Mapping[str, object]:
         host = self.hosts.get(name)
         if host is not None and not is_live:
             return {"world": name, "open": True}
@@ -283,12 +283,12 @@ class Worlds:
         error = self._names.errors.get(name)
         return {"world": name, "open": False, **({} if error is None else {"error": error})}
 
-    async def patch(self, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def patch(self, name: str, options: Mapping[str, object]) -> Mapping[str, object]:
         wanted = checked_options(options, ("retention", "ring_s"))
         if not wanted:
             raise BadInput('nothing to change; send {"retention": "ring" | "record"} or {"ring_s": seconds}')
 
-        async def change(host: WorldHost) -> Mapping[str, Any]:
+        async def change(host: WorldHost) -> Mapping[str, object]:
             await host.database.set_options(wanted)
             return await host.info()
 
@@ -312,7 +312,7 @@ class Worlds:
             await self.keeper.reap()
 
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Hosted:
-        create: Mapping[str, Any] | None = {} if options.role == "publish" else None
+        create: Mapping[str, object] | None = {} if options.role == "publish" else None
         peer = peer_of(host_of(link.address))
         self.shares.check_world(peer, name)
         return await self._patiently.session(
@@ -328,7 +328,7 @@ class Worlds:
 
     async def post_frames(
         self, name: str, messages: AsyncIterator[bytes], *, durable: bool, by: str = ""
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         self.shares.check_world(by, name)
         frames = await from_first_frame(messages)
         begun: list[bytes] = []
@@ -338,7 +338,7 @@ class Worlds:
                 begun[:] = [message]
                 yield message
 
-        async def post(host: WorldHost) -> Mapping[str, Any]:
+        async def post(host: WorldHost) -> Mapping[str, object]:
             try:
                 return await host.post(noted(), durable=durable, by=by)
             except WorldDeleted as error:
@@ -349,7 +349,7 @@ class Worlds:
 
         return await self.with_host(name, post, create={}, by=by)
 
-    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         if delay_s:
             return await self.with_host(name, lambda host: host.database.last(host.until_us(delay_s)))
         return await self.with_host(name, lambda host: host.last_synced())
@@ -362,7 +362,7 @@ class Worlds:
         tick: int | None = None,
         at_us: int | None = None,
         delay_s: float = 0.0,
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         return await self.with_host(
             name,
             lambda host: host.database.state_at(
@@ -385,7 +385,7 @@ class Worlds:
             name, lambda host: _begun(host.database.frames(**span, until_us=host.until_us(delay_s)))
         )
 
-    async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, Any]:
+    async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, object]:
         udp = self.udp
         if udp is None:
             raise NotFound("the plain UDP door is closed; start the gateway with --udp 127.0.0.1:4434")
@@ -440,7 +440,7 @@ async def _at_most_one(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return
 
 
-def checked_options(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def checked_options(options: Mapping[str, object], names: tuple[str, ...]) -> dict[str, object]:
     """A world's options as a client sent them. Raises :class:`Unprocessable` naming the key."""
     for name, value in options.items():
         if name not in names:

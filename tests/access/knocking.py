@@ -13,7 +13,7 @@ import httpx
 import websockets
 
 from gateway import quic
-from gateway.core.ports import Link
+from gateway.core.ports import CloseCode, Link
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, MessageStream, decode_message, encode_control
 
@@ -117,6 +117,9 @@ class Session:
         self._news = asyncio.Event()
         self.link: Any = None
         self._streams: dict[int, MessageStream] = {}
+
+    def bye(self, reason: str, code: CloseCode) -> None:
+        self.link.close(code, reason)
 
     def on_message(self, data: bytes, mono: float = 0.0) -> None:
         message = decode_message(data)

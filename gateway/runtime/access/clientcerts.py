@@ -54,7 +54,7 @@ def grant_of(certificate: Mapping[str, Any] | None) -> Grant | None:
     )
 
 
-def _claim(uris: list[str]) -> dict[str, Any]:
+def _claim(uris: list[str]) -> dict[str, object]:
     claim: dict[str, Any] = {}
     for uri in uris:
         name, _, value = uri.removeprefix(SCHEME + ":").partition(":")

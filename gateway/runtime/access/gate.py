@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from gateway import limits
 from gateway.core.admission import PeerRates
@@ -218,7 +218,7 @@ class AccessGate:
 
     # -- taking back ----------------------------------------------------------------------
 
-    async def revoke(self, name: str) -> Mapping[str, Any]:
+    async def revoke(self, name: str) -> Mapping[str, object]:
         """End what stands on the token of this ``jti`` and on those of this ``sub``, and take none of them any more, also
         after a restart. Raises ``Overloaded``, ``StoreUnavailable`` where it cannot be remembered."""
         async with self._writing:

@@ -63,16 +63,16 @@ class GrantedWorlds:
         self._tie = tie
 
     async def create(
-        self, name: str, options: Mapping[str, Any], *, by: str = ""
-    ) -> tuple[Mapping[str, Any], bool]:
+        self, name: str, options: Mapping[str, object], *, by: str = ""
+    ) -> tuple[Mapping[str, object], bool]:
         _check("admin", name)
         return await self._worlds.create(name, options, by=by)
 
-    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         _check(SEE, name)
         return await self._worlds.info(name, delay_s=_held_back(delay_s))
 
-    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, Any]]:
+    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, object]]:
         grant = standing_now().grant
         worlds = await self._worlds.list(delay_s=_held_back(delay_s))
         return [world for world in worlds if grant.has(SEE, str(world["world"]))]
@@ -85,15 +85,15 @@ class GrantedWorlds:
 
     async def post_frames(
         self, name: str, messages: AsyncIterator[bytes], *, durable: bool, by: str = ""
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         _check("pub", name)
         return await self._worlds.post_frames(name, messages, durable=durable, by=by)
 
-    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         _check("sub", name)
         return await self._worlds.last_synced(name, delay_s=_held_back(delay_s))
 
-    async def patch(self, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def patch(self, name: str, options: Mapping[str, object]) -> Mapping[str, object]:
         _check("admin", name)
         return await self._worlds.patch(name, options)
 
@@ -128,7 +128,7 @@ class GrantedWorlds:
         span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick, "rows": rows}
         return await self._worlds.history(name, **span, delay_s=_held_back(delay_s))
 
-    async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, Any]:
+    async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, object]:
         _check("pub", name)
         standing = self._another(standing_now())
         try:
@@ -146,27 +146,27 @@ class GrantedRecordings:
     def __init__(self, recordings: RecordingService) -> None:
         self._recordings = recordings
 
-    async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+    async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         _check("sub", name)
         return await self._recordings.summary(name, delay_s=_held_back(delay_s))
 
-    async def gaps(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]:
+    async def gaps(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, object]]:
         _check("sub", name)
         return await self._recordings.gaps(name, delay_s=_held_back(delay_s))
 
-    async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, Any]]:
+    async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, object]]:
         _check("sub", name)
         return await self._recordings.marks(name, delay_s=_held_back(delay_s))
 
-    async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
+    async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         _check("sub", name)
         return await self._recordings.verify(name, delay_s=_held_back(delay_s))
 
-    async def set_mark(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def set_mark(self, name: str, fields: Mapping[str, object]) -> Mapping[str, object]:
         _check("admin", name)
         return await self._recordings.set_mark(name, fields)
 
-    async def branch(self, name: str, fields: Mapping[str, Any], *, by: str = "") -> Mapping[str, Any]:
+    async def branch(self, name: str, fields: Mapping[str, object], *, by: str = "") -> Mapping[str, object]:
         _check("admin", name, str(fields.get("name")))
         return await self._recordings.branch(name, fields, by=by)
 
@@ -216,11 +216,11 @@ class GrantedEntities:
         _check_place(Place("world", world), actor)
         return await self._entities.hibernate(world, wanted, key, actor)
 
-    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, Any]:
+    async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, object]:
         _check_place(Place("world", world), actor)
         return await self._entities.wake(world, entity_id, key, actor)
 
-    async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, Any]:
+    async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, object]:
         _check("ent", world, takeover=takeover)
         standing_now().grant.check_owner(owner)
         return await self._entities.lease(world, owner, token, takeover)
@@ -266,7 +266,7 @@ class GrantedEntities:
             world, entity=entity, state=state, limit=limit, actor=actor, resume=resume
         )
 
-    async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, Any]]:
+    async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, object]]:
         _check("inv", *wanted.owners, takeover=actor.takeover)
         return await self._entities.trade(wanted, actor)
 

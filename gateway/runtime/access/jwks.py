@@ -121,7 +121,7 @@ def read_set(
     return keys
 
 
-def _refuse_private(jwk: Mapping[str, Any], where: str, file: Path | None) -> None:
+def _refuse_private(jwk: Mapping[str, object], where: str, file: Path | None) -> None:
     if not _PRIVATE_MEMBERS & set(jwk):
         return
     is_shared = jwk.get("kty") == "oct"
@@ -133,7 +133,7 @@ def _refuse_private(jwk: Mapping[str, Any], where: str, file: Path | None) -> No
     )
 
 
-def _is_ours(jwk: Mapping[str, Any]) -> bool:
+def _is_ours(jwk: Mapping[str, object]) -> bool:
     kind = (str(jwk.get("kty")), str(jwk.get("crv")))
     return kind in ALGORITHMS and jwk.get("use", "sig") == "sig" and isinstance(jwk.get("kid"), str)
 
@@ -166,6 +166,6 @@ def public_key(jwk: Mapping[str, Any], where: str) -> PublicKey:
     return PublicKey(kid, alg, key, scope, thumbprint)
 
 
-def _cannot_verify(jwk: Mapping[str, Any]) -> bool:
+def _cannot_verify(jwk: Mapping[str, object]) -> bool:
     operations = jwk.get("key_ops")
     return isinstance(operations, list) and "verify" not in operations

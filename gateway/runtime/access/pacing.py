@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from gateway.core.ports import Link
 
@@ -24,7 +23,7 @@ class PacedLink:
         self._clock = clock
         self._earned_at = clock()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._link, name)
 
     def send_stream(self, messages: Sequence[bytes]) -> int:

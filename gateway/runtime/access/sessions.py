@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from gateway.core.closing import close_code
 from gateway.core.gate import QUERY_KEY, TOKEN_MESSAGE, Gate, Standing
@@ -208,7 +207,7 @@ class AwaitedSession:
 
     # -- the end --------------------------------------------------------------------------
 
-    def _guarded(self, take: Callable[[], Any]) -> None:
+    def _guarded(self, take: Callable[[], object]) -> None:
         try:
             take()
         except GatewayError as error:

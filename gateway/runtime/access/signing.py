@@ -14,7 +14,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -36,11 +36,11 @@ class SigningKey:
     kid: str
     alg: str
     key: OKPKey | ECKey = field(repr=False)
-    scope: Mapping[str, Any] | None = None
+    scope: Mapping[str, object] | None = None
 
     @classmethod
     def generate(
-        cls, alg: Algorithm = "EdDSA", kid: str = "", scope: Mapping[str, Any] | None = None
+        cls, alg: Algorithm = "EdDSA", kid: str = "", scope: Mapping[str, object] | None = None
     ) -> SigningKey:
         """A new one. ``kid``: its name, else made from the key's thumbprint (RFC 7638)."""
         key: OKPKey | ECKey = (
@@ -72,19 +72,19 @@ class SigningKey:
             raise BadKey(f"--key {file} may be read by other users of this machine: chmod 600 it")
         return cls(kid, alg, key, jwk.get("mv"))
 
-    def public_jwk(self) -> dict[str, Any]:
+    def public_jwk(self) -> dict[str, object]:
         """What the gateway is given."""
         return {**self.key.as_dict(private=False), **self._members()}
 
-    def private_jwk(self) -> dict[str, Any]:
+    def private_jwk(self) -> dict[str, object]:
         """What whoever signs keeps to himself."""
         return {**self.key.as_dict(private=True), **self._members()}
 
-    def _members(self) -> dict[str, Any]:
+    def _members(self) -> dict[str, object]:
         scope = {} if self.scope is None else {"mv": dict(self.scope)}
         return {"kid": self.kid, "alg": self.alg, "use": "sig", **scope}
 
-    def sign(self, claims: Mapping[str, Any]) -> str:
+    def sign(self, claims: Mapping[str, object]) -> str:
         """The token of these claims, as they are: nothing is checked."""
         header = {"alg": self.alg, "kid": self.kid}
         return jwt.encode(header, dict(claims), self.key, registry=_REGISTRIES[self.alg])
@@ -105,7 +105,7 @@ class SigningKey:
         return private, public
 
 
-def _write_new(path: Path, value: Any, mode: int) -> None:
+def _write_new(path: Path, value: object, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w") as file:
         json.dump(value, file, indent=1)
@@ -113,7 +113,7 @@ def _write_new(path: Path, value: Any, mode: int) -> None:
 
 
 def claims_of(
-    mv: Mapping[str, Any],
+    mv: Mapping[str, object],
     *,
     now_s: float,
     for_s: float,
@@ -121,7 +121,7 @@ def claims_of(
     jti: str = "",
     audience: str = "",
     key: SigningKey | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The claims of a token that lives for ``for_s`` from ``now_s`` on. Raises :class:`BadInput` for what no gateway
     would take."""
     if not 0 < for_s <= limits.TOKEN_LIFETIME_S_MAX:
@@ -136,7 +136,7 @@ def claims_of(
         raise BadGrant(
             f"key {key.kid!r} may not give so much (mv.{over}); sign with another, or ask for less"
         )
-    claims: dict[str, Any] = {
+    claims: dict[str, object] = {
         "iat": int(now_s),
         "exp": int(now_s + for_s),
         "jti": jti or secrets.token_hex(8),
@@ -148,7 +148,7 @@ def claims_of(
     return {**claims, "mv": dict(mv)}
 
 
-def decoded(token: str) -> tuple[Any, Any]:
+def decoded(token: str) -> tuple[object, object]:
     """(header, claims) of a token, believed without a look at its signature. Raises :class:`BadInput`."""
     parts = token.strip().split(".")
     if len(parts) != 3 or len(token) > limits.TOKEN_CHARS_MAX:

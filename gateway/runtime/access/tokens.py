@@ -100,7 +100,7 @@ def _signed(token: str, keys: Keys) -> tuple[bytes, PublicKey]:
     return parts.payload, key
 
 
-def _key(header: Mapping[str, Any], keys: Keys) -> PublicKey:
+def _key(header: Mapping[str, object], keys: Keys) -> PublicKey:
     if set(header) - _HEADER:
         refuse("malformed", "its header has more than alg, kid and typ")
     kid, alg = header.get("kid"), header.get("alg")
@@ -114,7 +114,7 @@ def _key(header: Mapping[str, Any], keys: Keys) -> PublicKey:
     return key
 
 
-def _claims(signed: bytes) -> dict[str, Any]:
+def _claims(signed: bytes) -> dict[str, object]:
     try:
         claims = json.loads(signed)
     except (ValueError, RecursionError):
@@ -124,7 +124,7 @@ def _claims(signed: bytes) -> dict[str, Any]:
     return claims
 
 
-def _check_times(claims: dict[str, Any], audience: str, now_s: float) -> float:
+def _check_times(claims: dict[str, object], audience: str, now_s: float) -> float:
     """``exp``, once it, ``nbf`` and ``aud`` are as they must be."""
     rules = JWTClaimsRegistry(now=math.floor(now_s), leeway=TOKEN_LEEWAY_S, exp={"essential": True})
     times: dict[str, Any] = {name: claims[name] for name in ("exp", "nbf") if name in claims}
@@ -144,11 +144,11 @@ def _check_times(claims: dict[str, Any], audience: str, now_s: float) -> float:
     return float(times["exp"])
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_audience(aud: Any, audience: str) -> None:
+def _check_audience(aud: object, audience: str) -> None:
     """RFC 7519 section 4.1.3: who is not named in an ``aud`` that is there must refuse."""
     named = [aud] if isinstance(aud, str) else aud
     if aud is None and not audience:
@@ -157,7 +157,7 @@ def _check_audience(aud: Any, audience: str) -> None:
         refuse("audience", "its aud does not name this gateway (--auth-audience)")
 
 
-def _name(claims: Mapping[str, Any], claim: str) -> str:
+def _name(claims: Mapping[str, object], claim: str) -> str:
     value = claims.get(claim, "")
     if not isinstance(value, str) or len(value) > TOKEN_NAME_CHARS_MAX or not value.isprintable():
         refuse("claims", f"its {claim} is no text of at most {TOKEN_NAME_CHARS_MAX} characters")

@@ -96,7 +96,7 @@ class Administration(ABC):
             total += count
             yield str(total)
 
-    def _alone(self, apply: Callable[[WriteTxn], Any]) -> Any:
+    def _alone(self, apply: Callable[[WriteTxn], object]) -> Any:
         return self.writer.run(Job(apply, alone=True))
 
     def _check_still_locked(self, key: str, nonce: str) -> None:

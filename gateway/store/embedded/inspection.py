@@ -80,7 +80,7 @@ def backup(
     return target.stat().st_size
 
 
-def stats(folder: Path | str) -> dict[str, Any]:
+def stats(folder: Path | str) -> dict[str, object]:
     """Counts and sizes: ``namespaces, page_versions, contents, content_bytes, loose_contents, moments,
     oldest_moment, newest_version, files``."""
     with _opened(folder) as con:
@@ -134,7 +134,7 @@ def _connected(path: Path) -> Iterator[apsw.Connection]:
         snapshot.close()
 
 
-def _one(con: apsw.Connection, query: str) -> Any:
+def _one(con: apsw.Connection, query: str) -> object:
     return ask(con, query)[0][0]
 
 

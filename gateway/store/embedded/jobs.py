@@ -10,7 +10,7 @@ from typing import Any
 from gateway.errors import GatewayError
 from gateway.store.embedded.transaction import WriteTxn
 
-Apply = Callable[[WriteTxn], Any]
+Apply = Callable[[WriteTxn], object]
 Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 
@@ -54,7 +54,7 @@ class Job:
         self.waiter = waiter
         self.follows = False
         self.done = False
-        self.result: Any = None
+        self.result: object = None
         self.error: BaseException | None = None
         self._ended = threading.Lock()
         self._ended.acquire()
@@ -64,7 +64,7 @@ class Job:
         self.done = True
         self._ended.release()
 
-    def wait(self) -> Any:
+    def wait(self) -> object:
         """In a thread: the result, or raise the error."""
         if not self.done:
             self._ended.acquire()

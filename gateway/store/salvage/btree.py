@@ -197,7 +197,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     return value << 8 | data[at + 8], at + 9
 
 
-def record(payload: bytes) -> list[Any]:
+def record(payload: bytes) -> list[object]:
     """The values of a record. Raises :class:`Broken`, ``IndexError``."""
     end, at = varint(payload, 0)
     if end > len(payload) or end < at:
@@ -206,7 +206,7 @@ def record(payload: bytes) -> list[Any]:
     while at < end:
         serial, at = varint(payload, at)
         serials.append(serial)
-    values: list[Any] = []
+    values: list[object] = []
     at = end
     for serial in serials:
         value, at = _value(payload, at, serial)
@@ -216,7 +216,7 @@ def record(payload: bytes) -> list[Any]:
     return values
 
 
-def _value(payload: bytes, at: int, serial: int) -> tuple[Any, int]:
+def _value(payload: bytes, at: int, serial: int) -> tuple[object, int]:
     if serial >= 12:
         end = at + (serial - 12) // 2
         if end > len(payload):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import apsw
 
@@ -33,7 +33,7 @@ class Salvaged:
     ok: int = 0
     lost: int = 0
     unknown: int = 0
-    missing: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[dict[str, object]] = field(default_factory=list)
     database: str = "none"
     detail: str | None = None
 
@@ -44,7 +44,7 @@ class Salvaged:
                 {"page": page, "version": None if version is None else versions.text(version)}
             )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {
             "namespace": self.name,
             "ok": self.ok,

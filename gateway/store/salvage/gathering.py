@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import apsw
 import zstandard
@@ -160,7 +160,7 @@ def _by_page(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield some
 
 
-def _kind_of(kind: int, values: list[Any]) -> str | None:
+def _kind_of(kind: int, values: list[object]) -> str | None:
     """Which table a row without a tree belongs to."""
     if kind == TABLE[1]:
         return {3: "blob", 12: "ns"}.get(len(values))
@@ -195,19 +195,19 @@ def _is_good(name: str, row: Row) -> bool:
     return len(values) == 2 and isinstance(values[0], str)
 
 
-def _are_whole(*values: Any) -> bool:
+def _are_whole(*values: object) -> bool:
     return all(isinstance(value, int) and value >= 0 for value in values)
 
 
-def _is_hash(value: Any) -> bool:
+def _is_hash(value: object) -> bool:
     return isinstance(value, bytes) and len(value) == HASH_BYTES
 
 
-def _is_pages(value: Any) -> bool:
+def _is_pages(value: object) -> bool:
     return value is None or (isinstance(value, bytes) and len(value) % 4 == 0)
 
 
-def _values(name: str, row: Row) -> tuple[Any, ...]:
+def _values(name: str, row: Row) -> tuple[object, ...]:
     if name in ("ns", "moment"):
         return (row.rowid, *row.values[1:])
     if name == "content":
@@ -215,9 +215,9 @@ def _values(name: str, row: Row) -> tuple[Any, ...]:
     return tuple(row.values)
 
 
-def _in_order(keys: list[tuple[Any, ...]]) -> list[int]:
+def _in_order(keys: list[tuple[object, ...]]) -> list[int]:
     """The places of the longest rising run of ``keys``: what stands out of order was hit."""
-    ends: list[tuple[Any, ...]] = []
+    ends: list[tuple[object, ...]] = []
     places: list[int] = []
     before = [-1] * len(keys)
     for at, key in enumerate(keys):

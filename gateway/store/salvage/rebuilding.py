@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apsw
 
@@ -211,8 +211,8 @@ def _order(columns: list[tuple[str, str, int]], without: bool) -> tuple[list[int
     return list(range(len(columns))), alias
 
 
-def _maker(count: int, alias: int | None, without: bool) -> Callable[[Row], list[Any] | None]:
-    def make(row: Row) -> list[Any] | None:
+def _maker(count: int, alias: int | None, without: bool) -> Callable[[Row], list[object] | None]:
+    def make(row: Row) -> list[object] | None:
         if len(row.values) > count:
             return None
         values = row.values + [None] * (count - len(row.values))

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import apsw
 
@@ -42,7 +41,7 @@ class Report:
         whole = all(each.database in ("whole", "none") for each in self.namespaces)
         return whole and not self.lost and not self.damage
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {
             "ok": self.ok,
             "lost": self.lost,

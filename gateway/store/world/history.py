@@ -200,7 +200,7 @@ def _shown(at_us: int) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
-def _summary(connection: apsw.Connection) -> dict[str, Any]:
+def _summary(connection: apsw.Connection) -> dict[str, object]:
     info = read_info(connection)
     first, last = reading.first_row(connection), reading.last_row(connection)
     keyframe = reading.last_keyframe(connection)
