@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Sequence
 
-from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Transport
+from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Refusal, Sent, Transport
 from gateway.core.world import World, WorldSettings
 from gateway.limits import DATAGRAM_SAFE_BYTES
 from gateway.wire import Frame, Record, decode_frame, split
@@ -53,9 +53,9 @@ class FreeLink(OneByOne):
         self._is_full = self._is_full or self.room < DATAGRAM_SAFE_BYTES
         return max(0, self.room)
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         if self.room < (len(message) if self.lossy else 1):
-            return False
+            return Refusal.BLOCKED
         self.room -= len(message)
         self.sent_bytes += len(message)
         self.sent_messages += 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.client.sender import FrameSender
-from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Session, Transport
+from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Refusal, Sent, Session, Transport
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
@@ -80,10 +80,10 @@ class TickLink(OneByOne):
         self._full = self._full or room == 0
         return room
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         if len(message) > self.room_bytes():
             self._full = True
-            return False
+            return Refusal.BLOCKED
         lost = self.lossy and self._dice.random() < self._kind.loss
         self._bytes += len(message)
         self._sent.append((self.tick + self._kind.round_trip, token, len(message), lost))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from gateway import limits
 from gateway.client.counts import EverySample
 from gateway.client.outbox import Outbox, Value
-from gateway.core.ports import Link
+from gateway.core.ports import Link, Refusal
 from gateway.wire import Frame, Record, split
 from gateway.wire.frames import HEADER_BYTES, encode_message
 from gateway.wire.records import record_chunks
@@ -139,7 +139,12 @@ class FrameSender:
             self._send_stream(link, [message])
             return
         token = self.outbox.token_for(keys)
-        if not link.send(message, token):
+        sent = link.send(message, token)
+        if sent is Refusal.TOO_LARGE or sent is Refusal.UNSUPPORTED:
+            self.outbox.on_acked(token)
+            self._send_stream(link, [message])
+            return
+        if not sent:
             self.outbox.on_lost(token)
             return
         self._count([message])

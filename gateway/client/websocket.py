@@ -23,7 +23,7 @@ from websockets.uri import parse_uri
 
 from gateway import limits
 from gateway.client.problems import error_of
-from gateway.core.ports import CloseCode, OneByOne, Session, Transport
+from gateway.core.ports import CloseCode, OneByOne, Refusal, Sent, Session, Transport
 from gateway.errors import StoreUnavailable
 from gateway.quic import first_of, resolve
 
@@ -67,9 +67,9 @@ class WebSocketLink(OneByOne, asyncio.Protocol):
             return 0
         return max(0, limits.CLIENT_TCP_UNSENT_BYTES_MAX - self._tcp.get_write_buffer_size())
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         if self.room_bytes() < min(len(message), limits.CLIENT_TCP_UNSENT_BYTES_MAX):
-            return False
+            return Refusal.BLOCKED
         self._put(message)
         return True
 

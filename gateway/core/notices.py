@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.ports import Link, Mark
+from gateway.core.ports import Link, Mark, Refusal
 from gateway.limits import DURABLE_BUSY_PATIENCE_S, DURABLE_NOTICE_S, DURABLE_PATIENCE_S, NOTICE_COMMITS_MAX
 from gateway.wire.control import encode_durable
 from gateway.wire.journal import Gap
@@ -48,7 +48,7 @@ class DurableNotices:
     def say(
         self, mark: Mark, link: Link, mono: float, let_go: Sequence[Gap] = (), *, each_commit: bool = False
     ) -> None:
-        """Tell it: by a datagram where there are any. ``let_go``: ticks up to the mark that were dropped.
+        """Tell it: by a datagram where there are any and it fits one. ``let_go``: ticks up to the mark that were dropped.
         ``each_commit``: it asked to hear of each commit since the last notice."""
         self._said_at, self._patience_s = mono, DURABLE_PATIENCE_S
         more = self._since(mark.epoch, mono) if each_commit else {}
@@ -59,8 +59,12 @@ class DurableNotices:
         self._commits.clear()
         if not link.lossy:
             link.control(message)
-        elif not link.send(message, 0):
-            return
+        else:
+            sent = link.send(message, 0)
+            if sent is Refusal.TOO_LARGE or sent is Refusal.UNSUPPORTED:
+                link.control(message)
+            elif not sent:
+                return
         self._said = mark
 
     def _since(self, epoch: int, mono: float) -> dict[str, list[list[int]]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core.budget import Budget
-from gateway.core.ports import Link
+from gateway.core.ports import Link, Refusal, Sent
 from gateway.core.state import WorldState
 from gateway.core.streams import OpenStreams
 from gateway.core.window import Keys, SentWindow
@@ -51,21 +51,21 @@ class Outlet:
         room = self.link.room_bytes()
         return room if room >= min(DATAGRAM_SAFE_BYTES, waiting_bytes) else 0
 
-    def send(self, message: bytes, keys: Keys) -> bool:
-        """One message by ``Link.send``. False: the link did not admit it."""
-        if not self.link.send(message, self.window.next_token):
-            return False
-        self._sent(keys, len(message))
-        return True
+    def send(self, message: bytes, keys: Keys) -> Sent:
+        """One message by ``Link.send``."""
+        sent = self.link.send(message, self.window.next_token)
+        if sent:
+            self._sent(keys, len(message))
+        return sent
 
-    def send_large(self, message: bytes, keys: Keys, mono: float) -> bool:
+    def send_large(self, message: bytes, keys: Keys, mono: float) -> Sent:
         """One record that is larger than what may go now: overdraw the budget, or use a stream."""
         if len(message) <= self.link.message_bytes_max():
             if len(message) <= self.link.room_bytes():
                 return self.send(message, keys)
             if self.lossy:
-                return False
-        return self.send_stream([message], keys, len(message), mono)
+                return Refusal.BLOCKED
+        return self.send_stream([message], keys, len(message), mono) or Refusal.BLOCKED
 
     def send_stream(
         self, messages: list[bytes], keys: Keys, size_bytes: int, mono: float, *, keyframe: bool = False

@@ -16,17 +16,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from gateway.core.bundle import Burst
     from gateway.core.gate import Standing
     from gateway.core.grants import Grant
     from gateway.wire.control import Control
-
-TOO_LARGE: Final = -1
-"""What ``Link.send_burst`` answers where a message is longer than the link takes."""
 
 Role = Literal["publish", "subscribe"]
 Transport = Literal["webtransport", "websocket", "http", "sse", "udp", "local"]
@@ -45,6 +42,26 @@ class CloseCode(IntEnum):
     HELD_ELSEWHERE = 7
     EXPIRED = 8
     REFUSED = 9
+
+
+class Refusal(Enum):
+    """Why a message was not taken: nothing of it is queued, and its token is not used. False, as an answer to whether it went."""
+
+    TOO_LARGE = "too large"
+    """It is longer than what the link takes now: see ``message_bytes_max``. Cut it, or use a stream."""
+    BLOCKED = "blocked"
+    """There is no room for it now: later there will be."""
+    UNSUPPORTED = "unsupported"
+    """The peer takes no datagrams (RFC 9221 section 3), and never will on this link: use streams."""
+    CLOSED = "closed"
+    """The link is over, or about to be: nothing more goes."""
+
+    def __bool__(self) -> Literal[False]:
+        return False
+
+
+Sent = Literal[True] | Refusal
+"""Whether a message went, and if not, why."""
 
 
 class RoundTrips(NamedTuple):
@@ -99,12 +116,12 @@ class Link(Protocol):
     def round_trips(self) -> RoundTrips | None:
         """What is known of the path's round trips; None where nothing is, or nothing is lost on it anyway."""
 
-    def send(self, message: bytes, token: int) -> bool:
-        """Send one message. False: not admitted, nothing was queued, the token is not used."""
+    def send(self, message: bytes, token: int) -> Sent:
+        """Send one message; or say why not."""
 
-    def send_burst(self, burst: Burst, token: int) -> int:
-        """Send several messages as far as they are admitted, under ``token`` and the ones after it; answers how
-        many went. ``TOO_LARGE``: none, for one of them is longer than ``message_bytes_max``."""
+    def send_burst(self, burst: Burst, token: int) -> int | Refusal:
+        """Send several messages as far as they are admitted, under ``token`` and the ones after it; answers how many went,
+        or why none did."""
 
     def after_input(self, call: Callable[[], None]) -> None:
         """Make this call once what the transport has read together has all been handed over: at once
@@ -132,16 +149,18 @@ class Sends(Protocol):
 
     def message_bytes_max(self) -> int: ...
 
-    def send(self, message: bytes, token: int) -> bool: ...
+    def send(self, message: bytes, token: int) -> Sent: ...
 
 
-def send_each(link: Sends, burst: Burst, token: int) -> int:
-    """``Link.send_burst`` by ``Link.send``."""
-    if burst.largest > link.message_bytes_max():
-        return TOO_LARGE
+def send_each(link: Sends, burst: Burst, token: int) -> int | Refusal:
+    """``Link.send_burst`` by ``Link.send``. Where one is too large none goes, though others would."""
+    bytes_max = link.message_bytes_max()
+    if bytes_max and burst.largest > bytes_max:
+        return Refusal.TOO_LARGE
     for at, message in enumerate(burst.messages):
-        if not link.send(message, token + at):
-            return at
+        sent = link.send(message, token + at)
+        if sent is not True:
+            return at or sent
     return burst.count
 
 
@@ -159,9 +178,9 @@ class OneByOne:
 
         def message_bytes_max(self) -> int: ...
 
-        def send(self, message: bytes, token: int) -> bool: ...
+        def send(self, message: bytes, token: int) -> Sent: ...
 
-    def send_burst(self, burst: Burst, token: int) -> int:
+    def send_burst(self, burst: Burst, token: int) -> int | Refusal:
         return send_each(self, burst, token)
 
     def round_trips(self) -> RoundTrips | None:

@@ -29,7 +29,7 @@ from gateway.core.late import LateLog
 from gateway.core.newest import RECORD_BYTES_LEAST, SharedRepairs
 from gateway.core.outgoing import Outgoing
 from gateway.core.outlet import Outlet
-from gateway.core.ports import TOO_LARGE, Link
+from gateway.core.ports import Link, Refusal
 from gateway.core.slots import Slots
 from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
@@ -65,6 +65,7 @@ class Reader:
         "_late",
         "_late_after",
         "_link",
+        "_only_streams",
         "_outlet",
         "_plain",
         "_repairs",
@@ -77,6 +78,7 @@ class Reader:
         "due",
         "held",
         "on_acked",
+        "over",
         "stale",
     )
 
@@ -107,6 +109,8 @@ class Reader:
         self.stale = StaleSet(self._late.slots, weights)
         self.held = False
         """True while something waits that could not go: a turn, or room, will say when to try again."""
+        self.over = False
+        """The link takes nothing any more: nothing is kept for it, and it need not be asked."""
         self.due: float | None = None
         """When (``mono``) what waits may go; None: :meth:`poll` at every turn."""
         self._state = state
@@ -121,6 +125,7 @@ class Reader:
         """Called with the first token of messages that arrived, and their count: the window's own, for there are
         thousands a second."""
         self._lag_s = lag_s
+        self._only_streams = False
         self._datagrams_max = datagrams_max if link.lossy else _UNLIMITED
         self._row_at, self._row_left = mono, self._datagrams_max
         self._behind = behind or _nothing
@@ -164,7 +169,7 @@ class Reader:
         if sent == burst.count:
             outlet.remember_all(burst.keys)
             return True
-        if sent == TOO_LARGE:
+        if sent is Refusal.TOO_LARGE:
             return self._offer_cut(bundle, mono)
         return self._offered(burst, sent, mono)
 
@@ -177,12 +182,14 @@ class Reader:
 
     def mark(self, keys: Keys) -> None:
         """The newest values of these keys are not on their way: let them wait their turn."""
-        if self._wanted is None and keys:
+        if self._wanted is None and keys and not self.over:
             self.stale.add(keys)
             self._fall_behind()
 
     def want_keyframe(self, reason: str, mono: float) -> None:
         """Give the reader everything, as soon as it can take something. ``reason`` as in ``resync``."""
+        if self.over:
+            return
         self._wanted = reason
         self.stale.clear()
         self._plain, self._late_after = False, self._late.number
@@ -239,7 +246,7 @@ class Reader:
 
     def catch_up(self, mono: float) -> None:
         """A turn for a reader that is behind: take note of what it missed, then send what goes."""
-        if self._plain:
+        if self._plain or self.over:
             return
         late = self._late
         if self._wanted is None:
@@ -251,6 +258,9 @@ class Reader:
     def poll(self, mono: float) -> float | None:
         """Do what is due; answers when to call again (None: when something begins to wait)."""
         outlet = self._outlet
+        if self.over:
+            self.due = None
+            return None
         if outlet.streams:
             self._settle_streams(mono)
         self.catch_up(mono)
@@ -274,7 +284,7 @@ class Reader:
     @property
     def taken(self) -> int | None:
         """Up to which number it has taken note of the late log; None: it doesn't need it."""
-        return None if self._plain else self._late_after
+        return None if self._plain or self.over else self._late_after
 
     @property
     def waiting(self) -> bool:
@@ -305,7 +315,8 @@ class Reader:
     def _flush_datagrams(self, mono: float) -> None:
         """Messages of newest values, so many in a turn and in a row."""
         if mono - self._row_at >= READER_FLUSH_S:
-            self._row_at, self._row_left = mono, self._datagrams_max
+            self._row_at = mono
+            self._row_left = REPAIR_MESSAGES_MAX if self._only_streams else self._datagrams_max
         for _ in range(min(REPAIR_MESSAGES_MAX, self._row_left)):
             if not self.stale or not self._flush_one(mono):
                 return
@@ -342,6 +353,15 @@ class Reader:
         self.catch_up(mono)
         return self._plain
 
+    def _refused(self, refusal: Refusal) -> None:
+        """What a refusal says of all that is to come."""
+        if refusal is Refusal.UNSUPPORTED:
+            self._only_streams, self._datagrams_max = True, 0
+        elif refusal is Refusal.CLOSED:
+            self.over = self.held = True
+            self._wanted, self._plain = None, False
+            self.stale.clear()
+
     def _missed(self, mono: float) -> bool:
         """The message on offer did not go."""
         self._blocked(mono)
@@ -356,14 +376,20 @@ class Reader:
             self._late_after, self.due = self._late.number, None
         self._behind()
 
-    def _offered(self, burst: Burst, sent: int, mono: float) -> bool:
-        """So many of them went; the rest begins to wait."""
+    def _offered(self, burst: Burst, sent: int | Refusal, mono: float) -> bool:
+        """So many of them went; the rest begins to wait. Or none did: where the link takes no datagrams they go by a stream,
+        and where it is over nothing waits for it."""
         if sent == burst.count:
             self._outlet.remember_all(burst.keys)
             return True
+        if isinstance(sent, Refusal):
+            self._refused(sent)
+            if self.over:
+                return False
+            if self._only_streams:
+                return self._offer_in_a_row(burst, mono)
+            return self._missed(mono)
         self._missed(mono)
-        if sent <= 0:
-            return False
         self._outlet.remember_all(burst.keys[:sent])
         self.mark(tuple([key for unsent in burst.keys[sent:] for key in unsent]))
         return True
@@ -390,7 +416,7 @@ class Reader:
         narrower gets what it has room for, in a row if that is short enough, and the rest as newest values."""
         room = self._link.room_bytes()
         if room < sum(map(len, burst.messages)):
-            if room > self._datagrams_max * self._link.message_bytes_max():
+            if self._only_streams or room > self._datagrams_max * self._link.message_bytes_max():
                 return self._missed(mono)
             return self._offered(burst, self._link.send_burst(burst, self._outlet.window.next_token), mono)
         keys = tuple(dict.fromkeys([key for some in burst.keys for key in some]))
@@ -417,13 +443,24 @@ class Reader:
         if room > 0:
             limit = int(min(room, allowed, self._link.message_bytes_max(), TCP_REPAIR_BYTES_MAX))
             keys, message = self._repairs.next(stale, limit)
-            fits = len(message) <= limit
-            if outlet.send(message, keys) if fits else outlet.send_large(message, keys, mono):
+            if self._only_streams:
+                sent = outlet.send_stream([message], keys, len(message), mono) or Refusal.BLOCKED
+            elif len(message) <= limit:
+                sent = outlet.send(message, keys)
+            else:
+                sent = outlet.send_large(message, keys, mono)
+            if sent is Refusal.TOO_LARGE or sent is Refusal.UNSUPPORTED:
+                self._refused(sent)
+                sent = outlet.send_stream([message], keys, len(message), mono) or Refusal.BLOCKED
+            if sent:
                 stale.served(keys)
                 self._counters.repaired += 1
                 if self._twice is not None and self._twice.watch is not None and self.metered:
                     self._twice.said(keys, mono)
                 return True
+            if sent is Refusal.CLOSED:
+                self._refused(sent)
+                return False
         self._blocked(mono)
         return False
 

@@ -16,7 +16,7 @@ from gateway.core.bundle import Burst
 from gateway.core.delay import KEY as DELAY
 from gateway.core.gate import Standing
 from gateway.core.grants import Grant
-from gateway.core.ports import CloseCode, Link, RoundTrips, Transport
+from gateway.core.ports import CloseCode, Link, Refusal, RoundTrips, Sent, Transport
 from gateway.errors import BadInput
 from gateway.limits import REPLAY_SPEED_MAX, REPLAY_STEP_TICKS_MAX
 from gateway.wire.control import Control
@@ -188,15 +188,15 @@ class CountingLink:
     def round_trips(self) -> RoundTrips | None:
         return self._link.round_trips()
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         sent = self._link.send(message, token)
         if sent and self._link.lossy:
             self._open.add(token)
         return sent
 
-    def send_burst(self, burst: Burst, token: int) -> int:
+    def send_burst(self, burst: Burst, token: int) -> int | Refusal:
         sent = self._link.send_burst(burst, token)
-        if sent > 0 and self._link.lossy:
+        if not isinstance(sent, Refusal) and self._link.lossy:
             self._open.update(range(token, token + sent))
         return sent
 

@@ -12,6 +12,7 @@ from gateway.core.bundle import Bundle, Burst
 from gateway.core.counters import Counters
 from gateway.core.newest import encode_newest
 from gateway.core.outlet import Outlet
+from gateway.core.ports import Refusal
 from gateway.core.redundancy import LossWatch, Verdict, affordable
 from gateway.core.state import WorldState
 from gateway.core.window import Keys
@@ -136,7 +137,8 @@ class Twice:
         if not affordable(burst.size_bytes, frame_bytes, room, level, link.message_bytes_max()):
             counters.redundancy_withheld += 1
             return
-        sent = max(0, link.send_burst(burst, outlet.window.next_token))
+        went = link.send_burst(burst, outlet.window.next_token)
+        sent = 0 if isinstance(went, Refusal) else went
         outlet.remember_all(burst.keys[:sent])
         size_bytes = sum(map(len, burst.messages[:sent]))
         if budget is not None:

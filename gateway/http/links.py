@@ -18,7 +18,7 @@ from typing import Protocol
 from gateway import limits
 from gateway.core.gate import Standing
 from gateway.core.grants import Grant
-from gateway.core.ports import CloseCode, OneByOne, Session, Transport
+from gateway.core.ports import CloseCode, OneByOne, Refusal, Sent, Session, Transport
 from gateway.http.linkwindow import LinkWindow
 
 
@@ -112,16 +112,20 @@ class TcpLink(OneByOne):
             waiting = max(waiting, self._window.written - self._judged_bytes)
         self._window.saw(waiting, self._clock())
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
+        if self._closed:
+            return Refusal.CLOSED
+        if len(message) > self._message_bytes_max:
+            return Refusal.TOO_LARGE
         room = self.room_bytes()
         if len(message) > room and not self._is_the_first(message, room):
-            return False
+            return Refusal.BLOCKED
         self._write(message)
         return True
 
     def _is_the_first(self, message: bytes, room: int) -> bool:
         """A message larger than the whole window goes where nothing waits before it."""
-        if not room or len(message) > self._message_bytes_max:
+        if not room:
             return False
         self._look_at_sink()
         if self._window.waiting == 0 or len(message) <= self._window.room:

@@ -15,7 +15,7 @@ from gateway.core.entities import Changes, Place
 from gateway.core.gate import check_current, hand_on
 from gateway.core.grants import Need
 from gateway.core.inbox import Inbox
-from gateway.core.ports import CloseCode, Hosted, Link, LiveOptions
+from gateway.core.ports import CloseCode, Hosted, Link, LiveOptions, Refusal, Sent
 from gateway.errors import BadInput, GatewayError, NotFound
 from gateway.limits import (
     CONTROL_MESSAGE_BYTES_MAX,
@@ -207,10 +207,10 @@ class TokenLink:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._link, name)
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         return self._link.send(message, self._high | token)
 
-    def send_burst(self, burst: Burst, token: int) -> int:
+    def send_burst(self, burst: Burst, token: int) -> int | Refusal:
         return self._link.send_burst(burst, self._high | token)
 
     def mine(self, token: int) -> int | None:

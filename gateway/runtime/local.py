@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway import limits
-from gateway.core.ports import CloseCode, OneByOne, Transport
+from gateway.core.ports import CloseCode, OneByOne, Sent, Transport
 
 
 class LocalLink(OneByOne):
@@ -27,7 +27,7 @@ class LocalLink(OneByOne):
     def room_bytes(self) -> int:
         return limits.STREAM_MESSAGE_BYTES_MAX
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         return True
 
     def send_stream(self, messages: Sequence[bytes]) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import limits
-from gateway.core.ports import CloseCode, Link, LiveOptions, OneByOne, Session
+from gateway.core.ports import CloseCode, Link, LiveOptions, OneByOne, Sent, Session
 from gateway.runtime.replaying import ReplaySession
 from gateway.store.world.lanes import World
 
@@ -40,7 +40,7 @@ class NoLink(OneByOne):
     def room_bytes(self) -> int:
         return 65_535
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         return True
 
     def send_stream(self, messages: Sequence[bytes]) -> int:

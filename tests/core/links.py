@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.ports import CloseCode, OneByOne, Transport
+from gateway.core.ports import CloseCode, OneByOne, Refusal, Sent, Transport
 from gateway.wire import Control, Frame, decode_frame, decode_message
 
 
@@ -29,10 +29,10 @@ class RecordingLink(OneByOne):
     def room_bytes(self) -> int:
         return self.room
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         assert len(message) <= self.bytes_max
         if len(message) > self.room:
-            return False
+            return Refusal.BLOCKED
         self.sent.append((token, message))
         self.room -= len(message)
         return True

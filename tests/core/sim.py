@@ -11,7 +11,7 @@ from itertools import count
 
 from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
-from gateway.core.ports import CloseCode, LiveOptions, OneByOne, RoundTrips, Session, Transport
+from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Refusal, RoundTrips, Sent, Session, Transport
 from gateway.core.reader import Reader
 from gateway.core.sessions import SubscriberSession
 from gateway.core.state import WorldState
@@ -97,12 +97,12 @@ class SimLink(OneByOne):
             self._was_full = True
         return room
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         assert len(message) <= self.message_bytes_max(), "a message longer than the path takes"
         if len(message) > self.room_bytes():
             self._was_full = True
             self.refused += 1
-            return False
+            return Refusal.BLOCKED
         self._occupy(len(message))
         waiting_bytes = (self._free_at - self.clock.now) * self.path.bytes_per_s
         if waiting_bytes > self.path.queue_bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.bundle import Bundle, Burst, newest_of
 from gateway.core.outgoing import Outgoing
-from gateway.core.ports import LiveOptions
+from gateway.core.ports import LiveOptions, Refusal
 from gateway.core.state import WorldState
 from gateway.core.window import SentWindow
 from gateway.core.world import World
@@ -39,7 +39,7 @@ class Counting(RecordingLink):
 
     bursts = 0
 
-    def send_burst(self, burst: Burst, token: int) -> int:
+    def send_burst(self, burst: Burst, token: int) -> int | Refusal:
         self.bursts += 1
         return super().send_burst(burst, token)
 

@@ -1,4 +1,4 @@
-"""Two connections and the link between them, in memory: simulated clock, loss, reorder, duplicates.
+"""Two connections and the link between them, in memory: simulated clock, loss, MTU, ECN, reordering, duplicates.
 
 ``step()`` jumps to the next event: a datagram arriving, or a timer. Nothing sleeps.
 """
@@ -56,7 +56,10 @@ class End:
 
 class Pair:
     """``loss``, ``duplicates``: shares; ``delay_s``: one way; ``jitter_s``: up to that much more, so
-    that packets overtake each other."""
+    that packets overtake each other. ``late``: the share of packets that a few sent after them overtake, by ``late_s``.
+    ``mtu``: bytes of UDP payload that the link carries; what is larger vanishes, as where no ICMP comes back. ``ce``: the share
+    that a router with a growing queue marks; ours are Not-ECT, which it drops instead (RFC 3168 section 5). ``largest``: the
+    largest datagram that was put on the link."""
 
     def __init__(
         self,
@@ -68,12 +71,18 @@ class Pair:
         duplicates: float = 0.0,
         delay_s: float = 0.02,
         jitter_s: float = 0.0,
+        late: float = 0.0,
+        late_s: float = 0.01,
+        mtu: int = 65_527,
+        ce: float = 0.0,
         down: Callable[[int, float], float | None] | None = None,
     ) -> None:
         """``down``: when a packet of so many bytes, sent by the server now, arrives; None: dropped."""
         self.now = 100.0
         self.random = random.Random(seed)
         self.loss, self.duplicates, self.delay_s, self.jitter_s = loss, duplicates, delay_s, jitter_s
+        self.late, self.late_s, self.mtu, self.ce = late, late_s, mtu, ce
+        self.largest = self.too_large = self.congested = 0
         self.down = down
         self.client = End(client, CLIENT)
         self.server = End(server(client.original_destination_connection_id), SERVER)
@@ -115,12 +124,21 @@ class Pair:
             quic.receive(data, source, self.now)
 
     def _carry(self, data: bytes, source: tuple[str, int], to: tuple[str, int]) -> None:
+        self.largest = max(self.largest, len(data))
+        if len(data) > self.mtu:
+            self.too_large += 1
+            return
+        if self.ce and self.random.random() < self.ce:
+            self.congested += 1
+            return
         if self.random.random() < self.loss:
             return
         if self.drop_next is not None and self.drop_next(data):
             return
         for _ in range(2 if self.random.random() < self.duplicates else 1):
             at = self.now + self.delay_s + self.random.random() * self.jitter_s
+            if self.late and self.random.random() < self.late:
+                at += self.late_s
             if self.down is not None and source == SERVER:
                 arrives = self.down(len(data), self.now)
                 if arrives is None:
@@ -181,10 +199,11 @@ def make_pair(
     client: type = Connection,
     server: type = Connection,
     window: int | None = None,
+    datagrams: bool = True,
     **link: float,
 ) -> Pair:
     """A pair of our own connections (or those classes), not yet connected. ``window``: bytes that either end lets
-    a stream hold unread, and a quarter of what it lets the connection; None: as in the gateway."""
+    a stream hold unread, and a quarter of what it lets the connection; None: as in the gateway. ``datagrams``: whether the client takes any."""
     options = QuicOptions()
     tls, trust = identity.server(), identity.trust()  # type: ignore[attr-defined]
 
@@ -193,8 +212,11 @@ def make_pair(
             return configuration
         return dataclasses.replace(configuration, max_stream_data=window, max_data=4 * window)
 
+    far = windowed(trust.configuration("localhost", options, None))
+    if not datagrams:
+        far = dataclasses.replace(far, max_datagram_frame_size=None)
     return Pair(
-        client(configuration=windowed(trust.configuration("localhost", options, None))),
+        client(configuration=far),
         lambda cid: server(
             configuration=windowed(tls.configuration(options)), original_destination_connection_id=cid
         ),

@@ -19,6 +19,8 @@ from tests.quic.stock import Stock
 ENDS = [Stock, Connection]
 PAIRINGS = [(client, server) for client in ENDS for server in ENDS]
 TICKS, TICK_S = 120, 1 / 60
+LEAST_MTU = 1_200
+"""Every path of QUIC carries it (RFC 9000 section 14): nobody looks for more here, so nothing larger may go."""
 
 
 class Bursts:
@@ -38,8 +40,11 @@ class Bursts:
 LINKS: dict[str, dict[str, float]] = {
     "reorders": {"jitter_s": 0.06},
     "duplicates": {"duplicates": 0.5, "jitter_s": 0.02},
+    "lets some be overtaken": {"late": 0.2, "late_s": 0.015},
+    "is as narrow as any may be": {"mtu": 1_200},
+    "marks what may be marked, and loses what may not": {"ce": 0.1},
     "loses": {"loss": 0.15},
-    "does it all": {"loss": 0.05, "duplicates": 0.2, "jitter_s": 0.04},
+    "does it all": {"loss": 0.05, "duplicates": 0.2, "jitter_s": 0.04, "late": 0.1, "ce": 0.02, "mtu": 1_200},
 }
 
 
@@ -107,3 +112,5 @@ def test_datagrams_and_streams_together_keep_their_promises(
         assert end.quic.recovery.control.in_flight == 0
         assert end.quic.datagrams.size == 0
     assert bursts.lost > 20 or link != "loses in bursts"
+    assert pair.largest <= LEAST_MTU
+    assert pair.congested > 5 or "ce" not in LINKS.get(link, {})

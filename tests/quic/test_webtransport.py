@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway import limits
-from gateway.core.ports import CloseCode
+from gateway.core.bundle import Burst
+from gateway.core.ports import CloseCode, Refusal
 from gateway.quic import SessionRefused
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
@@ -121,7 +122,21 @@ async def test_either_side_closes_with_code_and_reason(served: Served) -> None:
         link2.close(CloseCode.ERROR, "again")
         await until(lambda: session2.closed == 1 and served.doors.sessions[1].closed == 1)
         assert served.doors.sessions[1].link.closed_code == 0
-        assert not link2.send(b"late", 1)
+        assert link2.send(b"late", 1) is Refusal.CLOSED
+        assert link2.send_burst(Burst([(b"late", ())]), 1) is Refusal.CLOSED
+
+
+async def test_a_datagram_that_is_refused_says_why(served: Served) -> None:
+    async with await served.connect() as client:
+        link, _ = await open_session(client)
+        size = link.message_bytes_max()
+        assert link.send(bytes(size + 1), 1) is Refusal.TOO_LARGE
+        assert link.send_burst(Burst([(b"small", ()), (bytes(size + 1), ())]), 1) is Refusal.TOO_LARGE
+        token = 1
+        while (sent := link.send(bytes(1_000), token)) is True:
+            token += 1
+        assert sent is Refusal.BLOCKED
+        assert link.send_burst(Burst([(bytes(1_000), ())]), token) is Refusal.BLOCKED
 
 
 async def test_a_refusal_before_the_session_is_a_problem_document(served: Served) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from gateway import limits
-from gateway.quic.connection.faults import Refusal
+from gateway.core.ports import Refusal
 from gateway.quic.connection.flight import Fates, FateSink
 from gateway.quic.connection.framing import Framing
 from gateway.quic.connection.packets import datagram_head
@@ -54,7 +54,9 @@ class Datagrams:
         largest = self.payload_bytes_max
         if size <= largest:
             return None
-        return Refusal.TOO_LARGE if largest else Refusal.UNSUPPORTED
+        if largest:
+            return Refusal.TOO_LARGE
+        return Refusal.UNSUPPORTED if self._state.is_complete else Refusal.BLOCKED
 
     def offer(self, payload: bytes, sink: FateSink, token: int) -> Refusal | None:
         """Queue a datagram if the congestion window has room for it now."""

@@ -17,11 +17,10 @@ from aioquic.buffer import encode_uint_var
 from gateway import limits
 from gateway.core.bundle import Burst
 from gateway.core.events import address_text
-from gateway.core.ports import CloseCode, RoundTrips, Session, Transport, send_each
+from gateway.core.ports import CloseCode, Refusal, RoundTrips, Sent, Session, Transport, send_each
 from gateway.limits import WT_CLOSE_WAIT_S
 from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.fades import excuse_unanswered
-from gateway.quic.connection.faults import Refusal
 from gateway.quic.connection.framing import framing_of
 from gateway.quic.h3.credit import CAPSULES, SessionCredit
 from gateway.wire.control import Control
@@ -113,9 +112,9 @@ class WebTransportLink:
     def round_trips(self) -> RoundTrips | None:
         return self.peer.quic.round_trips()
 
-    def send(self, message: bytes, token: int) -> bool:
+    def send(self, message: bytes, token: int) -> Sent:
         if self._closing is not None:
-            return False
+            return Refusal.CLOSED
         if not self.is_accepted:
             self.accept()
         peer, quic = self.peer, self.peer.quic
@@ -130,16 +129,16 @@ class WebTransportLink:
             if refusal is not None:
                 self._want_room()
         if refusal is not None:
-            return False
+            return refusal
         if not peer.is_marked:
             peer.hub.mark(peer)
         return True
 
-    def send_burst(self, burst: Burst, token: int) -> int:
+    def send_burst(self, burst: Burst, token: int) -> int | Refusal:
         peer = self.peer
         quic = peer.quic
         if self._closing is not None:
-            return 0
+            return Refusal.CLOSED
         if not self.is_accepted:
             self.accept()
         framing = burst.framings.get(self.prefix)
