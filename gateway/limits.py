@@ -32,6 +32,10 @@ WEBSOCKET_MESSAGE_BYTES_MAX: Final = 65_535
 """Godot's WebSocketPeer takes no larger message by default: keyframes are split below it."""
 CONTROL_MESSAGE_BYTES_MAX: Final = 64 * KIB
 """JSON control messages are a few hundred bytes; ``focus`` may name some thousand keys."""
+JSON_DEPTH_MAX: Final = 256
+"""Arrays and objects in one another in a request's or a message's JSON: a quarter of what Python's writer takes."""
+JSON_DIGITS_MAX: Final = 1_000
+"""Digits of one whole number in it: no number here has more than twenty, and reading one costs the square of them."""
 RECORDS_PER_FRAME_MAX: Final = 1_000_000
 """A 16 MiB message of the smallest records (8 bytes head) holds 2 million; no world needs half of it."""
 RECORDS_AT_ONCE_MAX: Final = 64
@@ -807,6 +811,8 @@ HTTP_LINGER_BYTES_MAX: Final = 64 * MIB
 """And how much: dropping costs nothing but the reading."""
 HTTP_INBOX_BYTES_MAX: Final = 64 * KIB
 """Requests that were sent before the answer to the one under way: then reading stops."""
+HTTP_AHEAD_S_MAX: Final = 5.0
+"""And how long that may last: nobody sends so much behind an answer that takes longer, and whoever leaves is not noticed."""
 HTTP_BODY_BUFFER_BYTES_MAX: Final = 64 * KIB
 """Bytes of a body that wait for a handler: then reading stops."""
 HTTP_GIVEN_PER_TURN_BYTES: Final = 256 * KIB

@@ -7,7 +7,6 @@ reads later, and so that the connection stays of use.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from gateway import limits
 from gateway.errors import BadInput, TooLarge, Unsupported
 from gateway.http.budget import ByteBudget, Lease
-from gateway.wire import MessageStream
+from gateway.wire import MessageStream, strictjson
 from gateway.wire.streams import MESSAGE_FLAG
 
 
@@ -102,8 +101,8 @@ async def read_json(request: Request) -> Mapping[str, object]:
     if kind not in ("application/json", "application/x-www-form-urlencoded"):
         raise Unsupported(f"a body of type {kind} is not taken here; send application/json")
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        value = strictjson.loads(body)
+    except ValueError as error:
         raise BadInput(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise BadInput("the body is JSON, but not an object")

@@ -24,6 +24,7 @@ from gateway.errors import BadInput, GatewayError, TooLarge
 from gateway.http.exchanges import BODY_IS_HERE
 from gateway.http.planes import check_page_plane
 from gateway.store.base import Namespace
+from gateway.wire import strictjson
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +115,8 @@ class Call:
             if len(whole) > limits.STORE_JSON_BYTES_MAX:
                 raise TooLarge(f"a JSON body of over {limits.STORE_JSON_BYTES_MAX} bytes is not taken")
         try:
-            value = json.loads(bytes(whole))
-        except (ValueError, RecursionError) as error:
+            value = strictjson.loads(whole)
+        except ValueError as error:
             raise BadInput(f"the body is not JSON: {error}") from None
         if not isinstance(value, dict):
             raise BadInput("the body is JSON, but not an object")

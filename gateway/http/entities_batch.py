@@ -25,8 +25,8 @@ from gateway.http.bodies import (
 )
 from gateway.http.entities_requests import actor_of, aside, operation_of, place_of
 from gateway.http.queries import check_keys
-from gateway.limits import ENTITY_HEAD_BYTES_MAX
-from gateway.wire import prefix
+from gateway.limits import ENTITY_HEAD_BYTES_MAX, VARIANT_JSON_DEPTH_MAX
+from gateway.wire import prefix, strictjson
 from gateway.wire.entities.checks import entity_json
 from gateway.wire.entities.messages import ENTITIES_TYPE, decode_entity, encode_entity
 from gateway.wire.entities.refusals import batch_refused
@@ -80,8 +80,8 @@ async def _json_heads(request: Request) -> tuple[list[Head], int]:
     bounds = bounds_of(request)
     body = await read_body(request, bounds.batch_bytes, BATCH_BYTES_FLAG)
     try:
-        given = await aside(lambda: json.loads(body), len(body))
-    except (ValueError, RecursionError) as error:
+        given = await aside(lambda: strictjson.loads(body, VARIANT_JSON_DEPTH_MAX), len(body))
+    except ValueError as error:
         raise BadInput(f"the body is not JSON: {error}") from None
     heads = given.get("operations") if isinstance(given, dict) else None
     if not isinstance(heads, list) or not all(isinstance(head, dict) for head in heads):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from gateway.errors import GatewayError, MalformedMessage, WorldHeld
 from gateway.limits import CONTROL_MESSAGE_BYTES_MAX
+from gateway.wire import strictjson
 
 TYPE_CONTROL: Final = 16
 CONTROL_BOUND: Final = "control message bytes"
@@ -74,17 +75,9 @@ def decode_control(message: bytes) -> Control:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        value = _DECODER.decode(body.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        value = strictjson.loads(body)
+    except ValueError as error:
         raise MalformedMessage(f"a control message is UTF-8 JSON; this is not: {str(error)[:120]}") from None
     if not isinstance(value, dict):
         raise MalformedMessage("a control message is one JSON object; this is another JSON value")
     return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_no_constant)
-"""Made once: making one costs more than decoding a message, and leaves a little behind."""

@@ -475,3 +475,54 @@ async def test_answers_taken_byte_by_byte_end_their_own_connection(target: Targe
     assert crumbs < 5_000
     attack.check()
     assert await target.metric("mvgateway_refusals_total", bound="http2_control_frames") > 0
+
+
+async def test_who_leaves_behind_a_stream_with_requests_sent_ahead_is_missed_in_time(held: Target) -> None:
+    """Its end comes after bytes that nobody reads."""
+    begun = held.descriptors()
+    ask = b"GET /v1/worlds/held/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    async with held.client() as client:
+        for _ in range(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", plain(held))
+            writer.write(ask)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(ask * 3_000)
+            writer.close()
+        assert held.descriptors() > begun
+        async with asyncio.timeout(30):
+            while (await client.get("/v1/worlds/held")).json()["readers"]:  # noqa: ASYNC110 (no event tells it)
+                await asyncio.sleep(0.1)
+    assert await held.metric("mvgateway_refusals_total", bound="pipelined") == 10
+
+
+NO_JSON = {
+    "NaN": b"NaN",
+    "overflow": b"1e999",
+    "half of a pair": b'"\\ud800"',
+    "deep": b"[" * 900 + b"]" * 900,
+    "digits": b"9" * 5_000,
+}
+
+
+@pytest.mark.parametrize("what", NO_JSON)
+async def test_what_is_no_json_is_refused_at_every_door_that_takes_json(held: Target, what: str) -> None:
+    value = NO_JSON[what]
+    doors = {
+        "/v1/worlds/held/marks": b'{"name": "m", "data": %b}',
+        "/v1/worlds/held/branch": b'{"name": %b}',
+        "/v1/worlds/held/leases": b'{"owner": %b}',
+        "/v1/transfers": b'{"entity": "e", "from": "held", "to": %b}',
+        "/v1/inventories:trade": b'{"moves": [{"from": %b}]}',
+    }
+    async with held.client() as client:
+        for path, body in doors.items():
+            answer = await client.post(path, content=body % value)
+            assert answer.status_code == 400, (path, answer.text)
+            assert "is not JSON" in answer.json()["detail"]
+        answer = await client.put("/v1/worlds/held", content=b'{"ring_s": %b}' % value)
+        assert answer.status_code == 400
+        operations = b'{"operations": [{"op": "put", "id": "e", "kind": "json", "tags": [%b]}]}' % value
+        answer = await client.post("/v1/worlds/held/entities:batch", content=operations)
+        assert answer.status_code in (400, 422)
+    _, log = await asyncio.to_thread(held.terminate)
+    assert "Traceback" not in log

@@ -90,6 +90,9 @@ class ByH11:
             raise BadHead(str(error), error.error_status_hint) from None
         if not isinstance(request, h11.Request):
             raise BadHead("this is no HTTP request")
+        if request.http_version[:1] != b"1":
+            shown = request.http_version.decode("ascii")
+            raise BadHead(f"HTTP/1.1 and HTTP/1.0 are spoken in this way, not HTTP/{shown}", 505)
         headers: Headers = list(request.headers)
         check_framing(headers, request.http_version)
         path, query, authority = split_target(request.target, request.method)
@@ -113,7 +116,7 @@ class ByH11:
                 del inbox[: limits.HTTP_PIECE_BYTES_MAX]
                 event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
-            raise BadBody(str(error), error.error_status_hint) from None
+            raise _body_fault(error) from None
         if isinstance(event, h11.Data):
             return bytes(event.data)
         if not isinstance(event, h11.EndOfMessage):
@@ -143,3 +146,10 @@ class ByH11:
             return self._h11.send_with_data_passthrough(event) or []
         except h11.LocalProtocolError as error:
             raise BadAnswer(f"the response is not what its head said: {error}") from None
+
+
+def _body_fault(error: h11.RemoteProtocolError) -> BadBody:
+    if error.error_status_hint == 431:
+        most = limits.HTTP_HEADER_BYTES_MAX
+        return BadBody(f"a chunk's head, and a body's trailers, are at most {most} bytes; send fewer", 431)
+    return BadBody(str(error), error.error_status_hint)

@@ -70,6 +70,7 @@ class Http1(Conversation):
         self._head = b""
         self._peer_ended = False
         self._is_pulling = False
+        self._waits_for: HttpExchange | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -197,7 +198,22 @@ class Http1(Conversation):
             self._break_body(exchange, error)
             return
         full = exchange.buffered >= limits.HTTP_BODY_BUFFER_BYTES_MAX
-        self.read_more(not self._is_pulling and not full and len(self._inbox) < limits.HTTP_INBOX_BYTES_MAX)
+        ahead = len(self._inbox) >= limits.HTTP_INBOX_BYTES_MAX
+        self.read_more(not self._is_pulling and not full and not ahead)
+        if ahead and exchange.body_ended:
+            self._bound_wait(exchange)
+
+    def _bound_wait(self, exchange: HttpExchange) -> None:
+        """Whoever sent so much ahead of its time is not read from, and its leaving would not be seen."""
+        if self._waits_for is not exchange:
+            self._waits_for = exchange
+            self.loop.call_later(limits.HTTP_AHEAD_S_MAX, self._end_wait, exchange)
+
+    def _end_wait(self, exchange: HttpExchange) -> None:
+        self._waits_for = None
+        if self._exchange is exchange and len(self._inbox) >= limits.HTTP_INBOX_BYTES_MAX:
+            self.service.count("pipelined")
+            self.abort()
 
     def _pull_one(self, exchange: HttpExchange, framing: Framing) -> bool:
         """Take one piece. False: there is none."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from gateway.errors import MalformedMessage
 from gateway.limits import ENTITY_HEAD_BYTES_MAX
+from gateway.wire import strictjson
 
 ENTITY: Final = 32
 ENTITIES_TYPE: Final = "application/vnd.mvgateway.entities"
@@ -44,8 +45,8 @@ def decode_entity(message: bytes) -> tuple[dict[str, Any], bytes]:
             f"an entity's head of {head_bytes} bytes; at most {ENTITY_HEAD_BYTES_MAX}, and within the message"
         )
     try:
-        head = json.loads(message[_HEADER.size : end])
-    except (ValueError, RecursionError) as error:
+        head = strictjson.loads(message[_HEADER.size : end])
+    except ValueError as error:
         raise MalformedMessage(f"an entity's head is not JSON: {error}") from None
     if not isinstance(head, dict):
         raise MalformedMessage("an entity's head is JSON, but not an object")
