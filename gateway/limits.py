@@ -1282,6 +1282,8 @@ MARKS_MAX: Final = 10_000
 """Marks of a world: one every 9 s of a day."""
 MARK_NAME_CHARS_MAX: Final = 128
 """A chapter's title fits."""
+MARKS_BYTES_MAX: Final = 4 * MIB
+"""The data of all marks of a world: they are listed in one answer, which is in memory some five times over."""
 MARK_DATA_BYTES_MAX: Final = 16 * KIB
 """JSON of a mark: a score, a stack trace."""
 

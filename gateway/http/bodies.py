@@ -7,6 +7,7 @@ reads later, and so that the connection stays of use.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from gateway import limits
 from gateway.errors import BadInput, TooLarge, Unsupported
+from gateway.http.answers import peer_of_scope
 from gateway.http.budget import ByteBudget, Lease
+from gateway.http.tcp.turns import Turns
 from gateway.wire import MessageStream, strictjson
 from gateway.wire.streams import MESSAGE_FLAG
 
@@ -123,8 +126,13 @@ async def messages(
     try:
         async for piece in _in_time(pieces, stream):
             stream.feed(piece)
+            began = time.perf_counter()
             for message in stream:
                 yield message
+                worked_s = time.perf_counter() - began
+                if worked_s > limits.TCP_SLICE_S:
+                    await _rest(request, worked_s)
+                    began = time.perf_counter()
             lease.hold(stream.buffered_bytes)
     except ClientDisconnect:
         raise BadInput("the connection ended inside the body") from None
@@ -133,6 +141,15 @@ async def messages(
     finally:
         stream.clear()  # an error's traceback would keep it for as long as the refusal is under way
         lease.release()
+
+
+async def _rest(request: Request, worked_s: float) -> None:
+    """A piece may hold thousands of messages: others have their turn in between."""
+    turns: Turns | None = request.scope.get("state", {}).get("turns")
+    if turns is None:
+        await asyncio.sleep(0)
+    else:
+        await turns.admitted(peer_of_scope(request.scope), worked_s)
 
 
 async def _in_time(pieces: AsyncIterator[bytes], stream: MessageStream) -> AsyncIterator[bytes]:

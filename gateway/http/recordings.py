@@ -6,6 +6,8 @@ The routes are documented in ``docs/RECOVERY.md``.
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -68,7 +70,10 @@ def recording_routes(
             made = await service.set_mark(_name(request), await read_json(request))
             return JSONResponse(dict(made), 201, headers=NO_STORE)
         found = await service.marks(_name(request), delay_s=_delay(request))
-        return JSONResponse({"marks": found}, headers=NO_STORE)
+        text = await asyncio.to_thread(
+            json.dumps, {"marks": found}, ensure_ascii=False, separators=(",", ":")
+        )
+        return Response(text, headers=NO_STORE, media_type="application/json")
 
     async def verify(request: Request) -> Response:
         return JSONResponse(

@@ -57,8 +57,11 @@ class Recordings:
 
     async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, object]]:
         """``{name, epoch, tick, at_us, data}`` in order; ``data`` is the JSON value that was given."""
-        marks = await self._ask(name, delay_s, lambda history: history.marks())
-        return [{**mark, "data": _value(mark["data"])} for mark in marks]
+
+        def listed(history: History) -> list[dict[str, Any]]:
+            return [{**mark, "data": _value(mark["data"])} for mark in history.marks()]
+
+        return await self._ask(name, delay_s, listed)
 
     async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         """Whether the recording adds up; one stretch at a time, so that other readers get their turns."""
@@ -87,7 +90,7 @@ class Recordings:
         self, host: WorldHost, mark: str, data: str | None, fields: Mapping[str, object]
     ) -> Mapping[str, object]:
         world = host.database.world
-        count, is_there = await world.history(lambda history: _count_marks(history, mark))
+        count, is_there, others_bytes = await world.history(lambda history: _count_marks(history, mark))
         marks_max = self._worlds.settings.marks_per_world_max
         if count >= marks_max and not is_there:
             raise Overloaded(
@@ -95,6 +98,13 @@ class Recordings:
                 "--marks-per-world-max",
                 bound="--marks-per-world-max",
                 limit=marks_max,
+            )
+        if data is not None and others_bytes + len(data) > limits.MARKS_BYTES_MAX:
+            raise Overloaded(
+                f"the data of world {host.name}'s marks would be {others_bytes + len(data)} bytes, the bound is "
+                f"{limits.MARKS_BYTES_MAX}; keep what is large elsewhere and name it in the mark, or move a mark with less",
+                bound="marks bytes",
+                limit=limits.MARKS_BYTES_MAX,
             )
         state = host.world.state
         epoch, tick = _whole(fields, "epoch", state.epoch), _whole(fields, "tick", state.tick)
@@ -215,7 +225,10 @@ def _mark_data(fields: Mapping[str, object]) -> str | None:
         return None
     data = json.dumps(fields["data"])
     if len(data) > limits.MARK_DATA_BYTES_MAX:
-        raise TooLarge(f"a mark's data has {len(data)} bytes, the bound is {limits.MARK_DATA_BYTES_MAX}")
+        raise TooLarge(
+            f"a mark's data has {len(data)} bytes, the bound is {limits.MARK_DATA_BYTES_MAX}; keep it elsewhere, "
+            "and name it in the mark"
+        )
     return data
 
 
@@ -232,12 +245,15 @@ def _whole(fields: Mapping[str, object], name: str, default: int | None) -> Any:
     return value
 
 
-def _count_marks(history: History, name: str) -> tuple[int, bool]:
-    """How many there are, and whether ``name`` is one of them."""
+def _count_marks(history: History, name: str) -> tuple[int, bool, int]:
+    """How many there are, whether ``name`` is one of them, and how many bytes of data the others have."""
 
-    def count(connection: apsw.Connection) -> tuple[int, bool]:
-        query = "SELECT count(*), coalesce(max(name = ?), 0) FROM marks"
-        count, is_there = connection.execute(query, (name,)).get
-        return count, bool(is_there)
+    def count(connection: apsw.Connection) -> tuple[int, bool, int]:
+        query = (
+            "SELECT count(*), coalesce(max(name = ?1), 0), coalesce(sum(octet_length(data)) FILTER (WHERE name <> ?1), 0) "
+            "FROM marks"
+        )
+        count, is_there, size = connection.execute(query, (name,)).get
+        return count, bool(is_there), size
 
     return history.source.read(count)

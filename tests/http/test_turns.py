@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from gateway import limits
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.service import Service, TcpOptions
 from gateway.http.tcp.turns import Turns
+from tests.abuse.attackers import ws_frame
 from tests.http.test_tcp_fuzz import echo, talk
+
+UPGRADE = (
+    b"GET /a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 class Clock:
@@ -75,6 +83,54 @@ async def test_what_comes_while_an_address_waits_is_parsed_after_what_waits() ->
     await asyncio.sleep(0)
     assert turns.admits("a")
     assert turns.admits("b")
+
+
+async def test_what_was_worked_counts_and_is_taken_to_be_worked_again() -> None:
+    clock, begun = Clock(), []
+    turns = Turns(clock)
+
+    async def work(name: str) -> None:
+        for _ in range(3):
+            await turns.admitted("attacker", limits.TCP_TURN_S)
+            begun.append(name)
+
+    tasks = [asyncio.ensure_future(work(f"{n}")) for n in range(10)]
+    while len(begun) < 30:
+        before = len(begun)
+        await asyncio.sleep(0)
+        assert len(begun) - before <= 1, "so much work is a turn's share"
+    await asyncio.gather(*tasks)
+
+
+async def test_messages_that_each_are_much_work_leave_the_loop_to_others() -> None:
+    """Of a WebSocket, and of a request's body."""
+    most = taken = 0
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal taken
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            until = time.perf_counter() + limits.TCP_TURN_S
+            while time.perf_counter() < until:
+                pass
+            taken += 1
+
+    service = Service(slow, TcpOptions())
+    talks = [talk(Http1, service)[0] for _ in range(5)]
+    for conversation in talks:
+        conversation.data_received(UPGRADE)
+    await asyncio.sleep(0)
+    for conversation in talks:
+        conversation.data_received(ws_frame(2, b"x") * 20)
+    while taken < 100:
+        before = taken
+        await asyncio.sleep(0)
+        if before >= len(talks):  # what a connection's messages are is known from its first one on
+            most = max(most, taken - before)
+    assert most <= 3
+    for conversation in talks:
+        conversation.connection_lost(None)
 
 
 async def test_requests_that_wait_for_their_turn_are_answered_in_order() -> None:

@@ -266,6 +266,23 @@ async def test_a_mark_is_moved_where_there_are_as_many_as_there_may_be(start_gat
         assert "--marks-per-world-max" in await mark(gateway, stack, 1)
 
 
+async def test_the_data_of_all_marks_of_a_world_is_bounded_and_a_mark_may_be_moved(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MARKS_BYTES_MAX", 3_000)
+    gateway = await start_gateway()
+    path = "/v1/worlds/w/marks"
+    assert await answered(gateway, "PUT", "/v1/worlds/w") == ""
+    assert await answered(gateway, "POST", path, json={"name": "a", "data": "x" * 2_000}) == ""
+    refusal = await answered(gateway, "POST", path, json={"name": "b", "data": "x" * 2_000})
+    assert "the bound is 3000" in refusal
+    assert "would be 4004 bytes" in refusal
+    assert await answered(gateway, "POST", path, json={"name": "a", "data": "y" * 2_900}) == "", (
+        "in its own place"
+    )
+    assert await answered(gateway, "POST", path, json={"name": "b"}) == "", "one without data finds room"
+
+
 async def test_hibernating_keeps_to_the_bounds_of_entities(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(entities_per_world_max=1, entity_bytes_max=500)
     frames = body(frame(1, {1: bytes(500), 2: b"x", 3: bytes(501)}))

@@ -58,6 +58,7 @@ class Conversation(asyncio.Protocol):
             "server": _address(transport.get_extra_info("sockname")),
             "state": {
                 "wire": self.wire,
+                "turns": self.service.turns,
                 "grant": self.service.grant_by(transport.get_extra_info("ssl_object")),
             },
         }

@@ -46,6 +46,21 @@ class Turns:
         """What parsing has begun takes so much more of the loop, later."""
         self._spent_s += seconds
 
+    async def admitted(self, peer: str, worked_s: float) -> None:
+        """Return when a connection of this address may work on that has worked so long, and is taken to do so again."""
+        self._spent_s += worked_s
+        if self.admits(peer):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def begin() -> None:
+            if not turn.done():
+                turn.set_result(None)
+                self._spent_s += worked_s
+
+        self.soon(peer, begin)
+        await turn
+
     def soon(self, peer: str, call: Callable[[], None]) -> None:
         """Call it when it is its turn, in a later one of the loop."""
         waiting = self._waiting.get(peer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Message, Scope
 from wsproto.frame_protocol import Opcode
 
 from gateway import limits
-from gateway.core.admission import bound_name
+from gateway.core.admission import bound_name, peer_of
 from gateway.http.tcp.channel import ClientGone
 from gateway.http.tcp.collector import NO_STATUS, Breach, Collector, Received
 from gateway.http.tcp.heads import Headers
@@ -97,6 +98,9 @@ class WebSocketExchange:
         self._disconnected = False
         self._denial: tuple[int, Headers] | None = None
         self._parted = asyncio.Event()
+        self._given_at = time.perf_counter()
+        self._worked_s = 0.0
+        self._peer = peer_of(str((scope.get("client") or ("",))[0]))
 
     def run(self, app: ASGIApp) -> asyncio.Task[None]:
         """Begin to serve it."""
@@ -246,11 +250,16 @@ class WebSocketExchange:
     # -- ASGI -----------------------------------------------------------------------------
 
     async def receive(self) -> Message:
-        """The next message; waits for it."""
+        """The next message; waits for it, and for a turn: what the application did with the last one counts, for it may
+        be a thousand records, and sixty-four of them may be here."""
+        if self._events:
+            self._worked_s = time.perf_counter() - self._given_at
         while not self._events:
             self._wakeup = self._loop.create_future()
             await self._wakeup
+        await self._service.turns.admitted(self._peer, self._worked_s)
         event = self._events.popleft()
+        self._given_at = time.perf_counter()
         if len(self._events) == limits.HTTP_APP_QUEUE_ITEMS_MAX // 2:
             self._turn_soon()
         return event
