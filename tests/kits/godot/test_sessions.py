@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from gateway.client import Entities, Publisher, Subscriber
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import Served, settings_in, until
 from tests.client.test_tokens import Studio, guarded
-from tests.kits.godot.engine import make_project, run_once, running
+from tests.kits.godot.engine import running
 
 NODE = """
 var arena: MVGateway
@@ -291,6 +290,38 @@ func run() -> void:
         assert await engine.said("large") is True
 
 
+async def test_a_scene_that_loads_for_seconds_loses_nothing(project: Path, served: Served) -> None:
+    body = """
+func run() -> void:
+	arena = enter(node("subscribe"))
+	var _there: bool = await until(func() -> bool: return arena.records.size() == 2000)
+	say("ready")
+	for hitch: int in 3:
+		OS.delay_msec(1500)
+		await process_frame
+	say("over")
+	await told("rest")
+	var last: String = text_of("rest")
+	var wanted: PackedByteArray = last.rpad(100).to_utf8_buffer()
+	_there = await until(func() -> bool: return arena.records.values().count(wanted) == 2000)
+	say("same", arena.records.values().count(wanted))
+"""
+    async with Publisher(served.url, "arena", ca=served.ca) as publisher:
+        publisher.send({key: b"begin".ljust(100) for key in range(2000)})
+        async with running(project, script(served, body)) as engine:
+            await engine.said("ready")
+            over = asyncio.ensure_future(engine.said("over"))
+            last = ""
+            while not over.done():
+                last = f"frame {publisher.tick + 1}."
+                publisher.send({key: last.encode().ljust(100) for key in range(2000)})
+                await asyncio.sleep(1 / 60)
+            await over
+            engine.tell("rest", last)
+            assert await engine.said("same") == 2000
+            assert engine.faults() == []
+
+
 async def test_a_paused_tree_keeps_its_connection(project: Path, served: Served) -> None:
     body = """
 func run() -> void:
@@ -354,26 +385,38 @@ func run() -> void:
             assert engine.faults() == []
 
 
-async def test_an_autoload_follows_its_world(tmp_path: Path, served: Served) -> None:
-    folder = make_project(
-        tmp_path / "project", autoload='Gateway="*res://addons/mvgateway/mvgateway.gd"\nGame="*res://game.gd"'
-    )
-    shutil.copy(served.ca, folder / "ca.crt")
-    (folder / "game.gd").write_text(
-        "extends Node\n\n\nfunc _ready() -> void:\n"
-        f'\tGateway.url = "{served.url.replace("https", "wss")}"\n\tGateway.ca_file = "res://ca.crt"\n'
-    )
-    run_once("--path", str(folder), "--import")
+async def test_a_gateway_that_is_not_there_or_not_trusted_is_told(project: Path, served: Served) -> None:
     body = """
 func run() -> void:
-	var gateway: MVGateway = root.get_node("Gateway")
-	var _there: bool = await until(func() -> bool: return gateway.records.size() == 1)
-	say("follows", hex(gateway.records))
-"""
-    async with Publisher(served.url, "arena", ca=served.ca) as publisher:
+	arena = node("subscribe")
+	arena.url = "wss://127.0.0.1:1"
+	arena = enter(arena)
+	var _there: bool = await until(func() -> bool: return arena.trouble != "")
+	say("nobody", arena.trouble)
+	arena.trouble = ""
+	arena.ca_file = ""
+	arena.url = "{url}"
+	_there = await until(func() -> bool: return arena.trouble != "")
+	say("stranger", arena.trouble)
+	arena.ca_file = "res://no.crt"
+	_there = await until(func() -> bool: return arena.refusal != "")
+	arena.insecure = true
+	arena.open()
+	_there = await until(func() -> bool: return arena.epoch > 0)
+	say("in", arena.trouble)
+""".replace("{url}", served.url.replace("https", "wss"))
+    async with (
+        Publisher(served.url, "arena", ca=served.ca) as publisher,
+        running(project, script(served, body)) as engine,
+    ):
         publisher.send({1: b"one"})
-        async with running(folder, body) as engine:
-            assert await engine.said("follows") == {"1": b"one".hex()}
+        assert "127.0.0.1:1 did not answer" in await engine.said("nobody")
+        assert "not trusted" in await engine.said("stranger")
+        assert await engine.said("refused") == [
+            "config",
+            "no certificate can be read from res://no.crt; export it with the game as a .crt",
+        ]
+        assert await engine.said("in") == ""
 
 
 async def test_ticks_follow_a_new_epoch_down(project: Path, served: Served) -> None:

@@ -44,7 +44,7 @@ const HEADER: int = 24
 const PART_BYTES: int = 65_535           ## of a frame's messages, but where one record is larger
 const MESSAGE_BYTES_MAX: int = 16 << 20  ## what a gateway takes, unless it was told to take less
 const RECORD_BYTES_MAX: int = (16 << 20) - HEADER - 8
-const INBOUND_BYTES: int = 8 << 20       ## a scene that loads for seconds loses nothing that has come meanwhile
+const INBOUND_BYTES: int = 4 << 20       ## more than the system holds back while a scene loads for seconds
 const BACKLOG_BYTES: int = 1 << 20       ## so much unsent, and only newest values wait
 const TOMBSTONE_TICKS: int = 600
 const TOMBSTONES_MAX: int = 16_384
@@ -106,6 +106,8 @@ const CLOSE_CODES: Dictionary = {
 var token: Variant = null
 ## Why no session follows: a refusal that trying again will not mend.
 var refusal: String = ""
+## Why the newest attempt or session ended; empty while connected.
+var trouble: String = ""
 var status: Status = Status.OFF
 ## key -> PackedByteArray, the newest of each. A publisher's: what it said.
 var records: Dictionary = {}
@@ -409,6 +411,7 @@ static func _certificate(path: String) -> X509Certificate:
 
 func _opened() -> void:
 	status = Status.CONNECTED
+	trouble = ""
 	connected.emit()
 	if _say_token != "":
 		control({"type": "token", "token": _say_token})
@@ -457,8 +460,10 @@ func _closed(close_code: int, reason: String) -> void:
 			detail = "a message of more than %d bytes came" % INBOUND_BYTES
 	var was_open: bool = status == Status.CONNECTED
 	status = Status.WAITING
+	trouble = detail if detail != "" else ("the connection broke" if was_open else
+		"%s did not answer, or is not trusted by ca_file" % address)
 	if was_open:
-		disconnected.emit(detail if detail != "" else "the connection broke")
+		disconnected.emit(trouble)
 		if _socket != null or not _wanted or not is_inside_tree():
 			return  # whoever was told went on already
 	_judge(code, detail)

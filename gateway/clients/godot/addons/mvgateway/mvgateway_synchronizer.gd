@@ -48,6 +48,8 @@ const SAMPLES_MAX: int = 64
 ## key -> Node, at both ends.
 var nodes: Dictionary = {}
 var jitter: MVGatewayJitter = MVGatewayJitter.new()
+## The publisher's time that is shown, in seconds.
+var shown_s: float = 0.0
 ## By which to publish, where not by [member gateway].
 var udp: MVGatewayUDP = null
 
@@ -99,7 +101,8 @@ func _process(_delta: float) -> void:
 			_next_at = maxf(_next_at + 1.0 / rate_hz, now)
 			_publish()
 	elif gateway != null:
-		_show(jitter.shown(now))
+		shown_s = jitter.shown(now)
+		_show(shown_s)
 
 
 # --- publishing
