@@ -18,9 +18,8 @@ from gateway.errors import GatewayError
 from gateway.limits import HISTORY_GAPS_MAX
 from gateway.store.world import History, reading, state_hash
 from gateway.store.world.history import apply_row
-from gateway.store.world.reading import order_of
 from gateway.store.world.state import live_records
-from gateway.wire.journal import Gap
+from gateway.wire.journal import Gap, order_of
 
 Place = tuple[int, int]
 

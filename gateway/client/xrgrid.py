@@ -26,7 +26,6 @@ from typing import NamedTuple
 from gateway.errors import Unprocessable
 
 PACKET_BYTES = 100
-PAYLOAD_BYTES = 42
 VELOCITY_UM_A_TICK_MAX = 500_000
 _LAYOUT = struct.Struct("<I3q3h6x3I3h42s")
 

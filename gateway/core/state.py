@@ -29,11 +29,6 @@ RECORD_HEAD_BYTES: Final = 12
 """The most that stands before a record's bytes: tick, key, length."""
 
 
-def order_of(epoch: int, tick: int) -> int:
-    """(epoch, tick) as one integer that compares alike."""
-    return epoch << 32 | tick
-
-
 class Entry(NamedTuple):
     """One live record: when it was set, and its bytes."""
 

@@ -20,6 +20,7 @@ from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
 from gateway.errors import GatewayError, Overloaded, ShuttingDown, StoreUnavailable, WorldDeleted
+from gateway.runtime.wallclock import now_us
 from gateway.store.world import History
 from gateway.store.world.lanes import World as Recorded
 from gateway.store.world.tail import Row, Stretch, Tail
@@ -132,7 +133,7 @@ class Feed:
             self._source.name,
             self._settings,
             mono=mono,
-            now_us=_now_us(),
+            now_us=now_us(),
             state=state,
             delay_s=self.delay_s,
         )
@@ -294,7 +295,7 @@ class Feed:
 
     def _poll(self) -> None:
         self._poll_timer, self._poll_at = None, None
-        self.world.poll(time.monotonic(), _now_us())
+        self.world.poll(time.monotonic(), now_us())
         self._set_poll()
 
 
@@ -386,7 +387,3 @@ class Feeds:
     def tell(self) -> dict[float, int]:
         """Readers by delay."""
         return {delay_s: feed.readers for delay_s, feed in self._feeds.items()}
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000

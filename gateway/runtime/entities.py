@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
@@ -29,6 +28,7 @@ from gateway.runtime.entities_registry import Registry
 from gateway.runtime.entities_times import version_at
 from gateway.runtime.entities_transfers import Transfers
 from gateway.runtime.entities_writer import together
+from gateway.runtime.wallclock import now_us
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
 from gateway.store.entities import leases, queries, rows, trades
@@ -40,10 +40,6 @@ from gateway.wire.entities.values import Actor, Delete, Entity, Filter, Get, Ope
 BATCH_FLAG = "--batch-bytes-max"
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def _clock_us() -> int:
-    return time.time_ns() // 1_000
 
 
 def _once_more(
@@ -66,7 +62,7 @@ def _once_more(
 class EntityService:
     """Made once per gateway; ended by :meth:`aclose`."""
 
-    def __init__(self, store: Store, worlds: Worlds, *, clock_us: Callable[[], int] = _clock_us) -> None:
+    def __init__(self, store: Store, worlds: Worlds, *, clock_us: Callable[[], int] = now_us) -> None:
         self._store = store
         self._worlds = worlds
         self._clock_us = clock_us

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import suppress
 
 from gateway import limits
 from gateway.core.world import World
 from gateway.errors import GatewayError
 from gateway.runtime.recording import Recording
+from gateway.runtime.wallclock import now_us
 
 log = logging.getLogger("mvgateway.world")
 
@@ -58,7 +58,7 @@ class EpochEnds:
         epoch = self._open
         if epoch is None:
             return
-        left_us = self._world.publisher_left_us or time.time_ns() // 1_000
+        left_us = self._world.publisher_left_us or now_us()
         await self._database.end_epoch(epoch, left_us)
         if self._open == epoch and self._world.publisher is None:
             self._open = None

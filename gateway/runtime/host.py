@@ -44,17 +44,13 @@ from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import Recording
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.uploads import Upload
+from gateway.runtime.wallclock import now_us
 from gateway.store.base import Store
 from gateway.store.world.home import Holder
 from gateway.wire import Record
 
 log = logging.getLogger("mvgateway.world")
 T = TypeVar("T")
-
-
-def now_us() -> int:
-    """Microseconds since the Unix epoch."""
-    return time.time_ns() // 1_000
 
 
 def _nothing() -> None: ...

@@ -28,6 +28,7 @@ from gateway.limits import (
 from gateway.runtime.companions import Companion, Companions
 from gateway.runtime.lags import Lags
 from gateway.runtime.rounds import Rounds
+from gateway.runtime.wallclock import now_us
 from gateway.store.world import WorldDatabase
 from gateway.store.world.together import Write
 from gateway.wire.journal import Batch
@@ -68,10 +69,6 @@ class Appends(Protocol):
 
     def let_go(self) -> None:
         """The end of :meth:`hold`."""
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000
 
 
 def is_told(count: int) -> bool:
@@ -163,7 +160,7 @@ class JournalPump:
 
     def _poll(self) -> None:
         self._timer, self._timer_at = None, None
-        self._world.poll(time.monotonic(), _now_us())
+        self._world.poll(time.monotonic(), now_us())
         self.wake()
 
     # --- in a round --------------------------------------------------------------------------
@@ -437,7 +434,7 @@ class JournalPump:
         """Wait until nothing is left to commit; False if that took longer than ``timeout_s``."""
         self._flushing += 1
         try:
-            self._world.poll(time.monotonic(), _now_us())
+            self._world.poll(time.monotonic(), now_us())
             self.wake()
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gateway.errors import Forbidden, GatewayError, NotFound
 from gateway.limits import CATALOGUE_LOOK_S, REAP_S, RETIRED_S
+from gateway.runtime.wallclock import now_us
 from gateway.store.base import Namespace, Store, Version
 from gateway.store.world import catalogue, retiring
 from gateway.store.world.identity import Identity
@@ -77,10 +78,10 @@ class Keeper:
     async def reap(self) -> None:
         """Remove the namespaces of deleted worlds that nobody can reach any more."""
         self._reap_at_s = time.monotonic() + REAP_S
-        store, now_us = self._store.blocking(), time.time_ns() // 1_000
+        store, at_us = self._store.blocking(), now_us()
         with suppress(Forbidden):  # without an admin API they stay
-            await asyncio.to_thread(retiring.reap, store, now_us, 0.0 if self._here else RETIRED_S)
-            await asyncio.to_thread(retiring.reap_half_made, store, now_us)
+            await asyncio.to_thread(retiring.reap, store, at_us, 0.0 if self._here else RETIRED_S)
+            await asyncio.to_thread(retiring.reap_half_made, store, at_us)
 
     # --- names -------------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class Keeper:
         if self._looked_for_lost:
             return
         with suppress(Forbidden):
-            names = await asyncio.to_thread(rebuild, self._store.blocking(), time.time_ns() // 1_000)
+            names = await asyncio.to_thread(rebuild, self._store.blocking(), now_us())
             if names:
                 log.warning(
                     "the store's catalogue of names (%s) was deleted; found again: %s%s",

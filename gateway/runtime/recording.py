@@ -6,7 +6,6 @@ Room: runtime. SQLite runs on threads of the world's own (:mod:`gateway.store.wo
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
@@ -15,18 +14,15 @@ import apsw
 from gateway import limits
 from gateway.core.state import WorldState
 from gateway.errors import NothingRecorded
+from gateway.runtime.wallclock import now_us
 from gateway.store.base import Store, Version
 from gateway.store.world import Recovered, Retention, WorldDatabase
 from gateway.store.world.lanes import World
 from gateway.store.world.state import MakeState
 from gateway.wire import encode_control, split
-from gateway.wire.journal import Batch, Gap, JournalFrame
+from gateway.wire.journal import Batch, Gap, JournalFrame, gap_message
 
 MAKE_STATE = cast(MakeState, WorldState)
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000
 
 
 class Recording:
@@ -46,7 +42,7 @@ class Recording:
             store,
             name,
             make_state=MAKE_STATE,
-            now_us=_now_us(),
+            now_us=now_us(),
             create=create is not None,
             stride=options.get("stride", 0),
             retention=Retention(options["retention"], options["ring_s"]) if options else None,
@@ -83,7 +79,7 @@ class Recording:
 
     async def begin_epoch(self, requested: int | None = None) -> int:
         """The next epoch (``requested``, while it is the newest), durable when this returns."""
-        return await self.world.begin_epoch(requested, _now_us())
+        return await self.world.begin_epoch(requested, now_us())
 
     async def end_epoch(self, epoch: int, at_us: int) -> None:
         """Note when the publisher of ``epoch`` left, durably."""
@@ -93,8 +89,8 @@ class Recording:
         """Truncate and collect what the world's retention lets go. ``as_home``: rows of the recording too, which
         the world's home alone changes."""
         if as_home:
-            await self.world.prune(_now_us())
-        await self.world.maintain(_now_us() // 1_000_000)
+            await self.world.prune(now_us())
+        await self.world.maintain(now_us() // 1_000_000)
 
     def options(self) -> Mapping[str, object]:
         """``{retention, ring_s}``."""
@@ -157,7 +153,7 @@ class Recording:
         span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick}
         async for item in self.world.frames(**span, until_us=until_us):
             if isinstance(item, Gap):
-                yield _gap_message(item)
+                yield gap_message(item)
             else:
                 if rows:
                     yield _row_message(item)
@@ -172,9 +168,3 @@ class Recording:
 def _row_message(row: JournalFrame) -> bytes:
     times = {"received_at": row.received_at_us, "sent_at": row.sent_at_us}
     return encode_control("row", seq=row.seq, epoch=row.epoch, tick=row.tick, **times)
-
-
-def _gap_message(gap: Gap) -> bytes:
-    return encode_control(
-        "gap", epoch=gap.epoch, **{"from": gap.from_tick, "to": gap.to_tick}, reason=gap.reason
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -25,6 +24,7 @@ from gateway.http.queries import time_us
 from gateway.runtime.branches import Branches
 from gateway.runtime.host import WorldHost
 from gateway.runtime.replaying import ReplaySession
+from gateway.runtime.wallclock import now_us
 from gateway.runtime.worlds import Worlds
 from gateway.store.world import History
 from gateway.store.world.lanes import World
@@ -108,7 +108,7 @@ class Recordings:
             )
         state = host.world.state
         epoch, tick = _whole(fields, "epoch", state.epoch), _whole(fields, "tick", state.tick)
-        at_us = time.time_ns() // 1_000
+        at_us = now_us()
         if "tick" in fields:
             found = await world.state_at(epoch=epoch, tick=tick, exact=False)
             at_us = found.received_at_us
@@ -118,19 +118,18 @@ class Recordings:
     async def branch(self, name: str, fields: Mapping[str, Any], *, by: str = "") -> Mapping[str, object]:
         """Make world ``fields["name"]`` from ``name`` as of ``tick``/``epoch``, ``at`` or ``mark``. It counts as one
         more that the peer ``by`` has made."""
-        now_us = time.time_ns() // 1_000
-        at = fields.get("at")
+        at, asked_us = fields.get("at"), now_us()
         moment = Moment(
             _whole(fields, "epoch", None),
             _whole(fields, "tick", None),
-            None if at is None else time_us(str(at), now_us),
+            None if at is None else time_us(str(at), asked_us),
             fields.get("mark"),
         )
         new = str(fields.get("name"))
 
         async def make(host: WorldHost) -> Branched:
             async with self._branches.room_for_one(host.identity.key, host.name):
-                return await branch(self._worlds.store, host.name, new, moment, now_us=now_us)
+                return await branch(self._worlds.store, host.name, new, moment, now_us=asked_us)
 
         self._worlds.shares.check_made(by)
         return (await self._worlds.with_host(name, make)).as_json()
@@ -171,7 +170,7 @@ class Recordings:
             "role": "replay",
             **await seen.newest(),
             "max_datagram": link.message_bytes_max(),
-            "server_time": time.time_ns() // 1_000,
+            "server_time": now_us(),
         }
         link.control(encode_control("welcome", **welcome))
 

@@ -25,10 +25,11 @@ from gateway.core.steady import SteadyTime
 from gateway.errors import BadInput, GatewayError, NothingRecorded
 from gateway.http.queries import time_us
 from gateway.runtime.rewinding import Shown, beginning, keyframe_messages, neighbour, states_before
+from gateway.runtime.wallclock import now_us
 from gateway.store.world import FrameCursor, History, Recovered
 from gateway.wire import Control, decode_message, encode_control, encode_error
 from gateway.wire.control import CONTROL_BOUND
-from gateway.wire.journal import Gap, JournalFrame
+from gateway.wire.journal import Gap, JournalFrame, gap_message
 
 T = TypeVar("T")
 OpenLive = Callable[[LiveOptions, Link], Awaitable[Hosted]]
@@ -185,8 +186,7 @@ class ReplaySession:
     async def _seek(self, command: Command) -> None:
         await asyncio.sleep(max(0.0, self._seek_at - time.monotonic()))
         self._seek_at = time.monotonic() + limits.REPLAY_SEEK_S_MIN
-        now_us = time.time_ns() // 1_000
-        at_us = None if command.at is None else time_us(command.at, now_us)
+        at_us = None if command.at is None else time_us(command.at, now_us())
 
         def find(history: History) -> Recovered:
             epoch, tick = command.epoch, command.tick
@@ -379,13 +379,6 @@ class ReplaySession:
         except TimeoutError:
             return False
         return True
-
-
-def gap_message(gap: Gap) -> bytes:
-    """A gap as a control message."""
-    return encode_control(
-        "gap", epoch=gap.epoch, **{"from": gap.from_tick, "to": gap.to_tick}, reason=gap.reason
-    )
 
 
 def _mark(history: History, name: str) -> tuple[int, int]:

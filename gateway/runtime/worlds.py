@@ -32,13 +32,14 @@ from gateway.errors import (
 )
 from gateway.runtime.delayed import Counts
 from gateway.runtime.homes import HomeCounts, holder_of
-from gateway.runtime.host import WorldHost, now_us
+from gateway.runtime.host import WorldHost
 from gateway.runtime.keeping import Keeper, Kept
 from gateway.runtime.patiently import Patiently, is_gone
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.shares import Shares
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.uploads import from_first_frame
+from gateway.runtime.wallclock import now_us
 from gateway.store.base import GroupStore, Store
 from gateway.store.world import retiring
 from gateway.store.world.commits import AtOnce, InGroups

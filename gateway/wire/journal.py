@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from gateway.wire.control import encode_control
+
 GapReason = Literal["partial", "unseen", "dropped"]
 """Why ticks are missing: some parts never came; a tick number never came at all though its
 neighbours did; the journal was full while the store was away."""
@@ -65,3 +67,14 @@ class Batch(NamedTuple):
     epoch: int | None
     tick: int | None
     size_bytes: int
+
+
+def order_of(epoch: int, tick: int) -> int:
+    """(epoch, tick) as one integer that compares alike."""
+    return epoch << 32 | tick
+
+
+def gap_message(gap: Gap) -> bytes:
+    """A gap as the control message ``gap`` (docs/FRAMES.md, "Control messages")."""
+    told = {"from": gap.from_tick, "to": gap.to_tick}
+    return encode_control("gap", epoch=gap.epoch, **told, reason=gap.reason)

@@ -16,9 +16,8 @@ from gateway.limits import JOURNAL_BYTES_MAX, RECOVERED_TAIL_ROWS_MAX
 from gateway.store.base import Namespace
 from gateway.store.database import Database
 from gateway.store.world import FrameCursor, Part, Retention, WorldDatabase
-from gateway.store.world.reading import order_of
 from gateway.wire import Frame, Record, encode_frame
-from gateway.wire.journal import Gap, JournalFrame, Tail
+from gateway.wire.journal import Gap, JournalFrame, Tail, order_of
 from tests.store.memory_store import MemoryStore
 from tests.store.recording import SECOND_US, START_US, Recorder, batch, damaged
 

@@ -16,12 +16,12 @@ import apsw
 from gateway.errors import NothingRecorded
 from gateway.limits import HISTORY_GAPS_MAX, HISTORY_PAGE_ROWS, RECOVERED_GAPS_MAX
 from gateway.store.world import ending, reading
-from gateway.store.world.reading import ORDER_MAX, TICK_MASK, RowHead, order_of
+from gateway.store.world.reading import ORDER_MAX, TICK_MASK, RowHead
 from gateway.store.world.schema import WorldInfo, read_info
 from gateway.store.world.state import MakeState, Recovered, Replayed, State
 from gateway.wire.framecodec import PREFIXED, FrameDecoder
 from gateway.wire.frames import decode_frame
-from gateway.wire.journal import Gap, JournalFrame, Tail
+from gateway.wire.journal import Gap, JournalFrame, Tail, order_of
 
 T = TypeVar("T")
 

@@ -150,8 +150,6 @@ class World:
         self._fence = opening.fence
         self.foreign_commits = 0
         """How often somebody else had written to this world before us."""
-        self.on_foreign_commit: Callable[[], None] | None = None
-        """Called on the loop when that was noticed (at an own write)."""
         self._writer = writer
         self._reader = reader
         self._past = past
@@ -236,8 +234,6 @@ class World:
         finally:
             if any(seen):
                 self.foreign_commits += sum(seen)
-                if self.on_foreign_commit is not None:
-                    self.on_foreign_commit()
 
     async def append(
         self, batch: Batch, also: Callable[[apsw.Connection], object] | None = None

@@ -11,15 +11,10 @@ from typing import Final, NamedTuple
 import apsw
 
 from gateway.wire.framecodec import FrameDecoder
-from gateway.wire.journal import Gap, JournalFrame
+from gateway.wire.journal import Gap, JournalFrame, order_of
 
 TICK_MASK: Final = 0xFFFF_FFFF
 ORDER_MAX: Final = (1 << 63) - 1
-
-
-def order_of(epoch: int, tick: int) -> int:
-    """(epoch, tick) as one integer that compares alike."""
-    return epoch << 32 | tick
 
 
 class RowHead(NamedTuple):

@@ -15,9 +15,10 @@ from gateway.errors import MalformedMessage
 from gateway.store.world import reading
 from gateway.store.world.history import History
 from gateway.store.world.past import horizon
-from gateway.store.world.reading import ORDER_MAX, order_of
+from gateway.store.world.reading import ORDER_MAX
 from gateway.store.world.state import Replayed, State
 from gateway.wire.framecodec import FrameDecoder
+from gateway.wire.journal import order_of
 
 _KEYFRAME_BEFORE: Final = "SELECT seq FROM main.keyframes WHERE seq <= ? ORDER BY seq DESC LIMIT 1"
 _NEWEST_BY: Final = "SELECT seq FROM main.keyframes WHERE +received_at <= ? ORDER BY seq DESC LIMIT 1"

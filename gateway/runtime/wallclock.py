@@ -1,0 +1,10 @@
+"""The wall clock, as everything recorded is stamped with it. Room: runtime."""
+
+from __future__ import annotations
+
+import time
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1_000
