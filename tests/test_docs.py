@@ -161,3 +161,37 @@ def test_every_promise_of_security_names_a_test_that_exists() -> None:
         assert named, f"no test: {row}"
         for path, name in named:
             assert re.search(rf"^(?:async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), name
+
+
+SECTION = re.compile(
+    r"(?:docs/)?\b([A-Z][A-Z_]+\.md)`*(?:,|:| says)?\s+(?:section )?(?:\"|\*)([^\"*\n]+)(?:\"|\*)"
+)
+"""A reference to a section: ``docs/FRAMES.md``, "Control messages"."""
+
+
+def headings(page: str) -> set[str]:
+    """Of a page: its headings, and the bold words that begin a paragraph or an item, by their first words."""
+    text = doc(page)
+    found = re.findall(r"^#+ (.+)$|^(?:\* |\| )?\*\*(.+?)\*\*", text, re.MULTILINE)
+    return {re.sub(r"[`*]", "", a or b).rstrip(":. ") for a, b in found}
+
+
+@pytest.mark.parametrize("room", ["gateway", "bench", "docs"])
+def test_every_section_of_the_docs_that_is_referred_to_is_there(room: str) -> None:
+    lost, seen = [], 0
+    for path in sorted((ROOT / room).rglob("*")):
+        if path.suffix not in (".py", ".md", ".js", ".gd", ".ex", ".html") or not path.is_file():
+            continue
+        text = re.sub(r"\n\s*(?:#|//)?\s*", " ", path.read_text())
+        for page, section in SECTION.findall(text):
+            seen += 1
+            if (DOCS / page).is_file() and not any(h.startswith(section.strip()) for h in headings(page)):
+                lost.append(f"{path.relative_to(ROOT)}: {page}, {section!r}")
+            elif (
+                not (DOCS / page).is_file()
+                and not (DOCS / "operating" / page).is_file()
+                and page not in ("README.md", "CHANGELOG.md")
+            ):
+                lost.append(f"{path.relative_to(ROOT)}: there is no {page}")
+    assert seen or room != "gateway"
+    assert not lost, "\n".join(lost)

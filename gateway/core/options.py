@@ -1,6 +1,6 @@
 """What the query of a live session asks for. Room: core. Pure: text in, :class:`LiveOptions` out.
 
-Source: ``docs/FRAMES.md``, "Sessions"; ``docs/API.md``. Strict: an unknown key, a key given twice
+Source: ``docs/FRAMES.md``, "Opening a session"; ``docs/API.md``. Strict: an unknown key, a key given twice
 or a value outside its rule is :class:`BadInput` naming it.
 """
 

@@ -1,7 +1,7 @@
 """World state: the newest record of each key. Room: core. Pure.
 
 The same rules serve the gateway, a reader and the journal's recovery. Source: ``docs/FRAMES.md``,
-"Words". A record's *order* is ``epoch << 32 | tick``: one integer to compare.
+"What is said". A record's *order* is ``epoch << 32 | tick``: one integer to compare.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Frame 1 is the head; then, for each namespace, its head and its pages. Each bound is checked as
 soon as it can be seen, so that a body that cannot succeed is not taken in first.
-Source: ``docs/STORE.md``, "POST /batch/commit".
+Source: ``docs/STORE.md``, "Data plane".
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``GET …/live`` as an endless answer: length-prefixed messages, or server-sent events. Room: http.
 
-Sources: ``docs/FRAMES.md``, "Sessions", door 3; the WHATWG HTML standard, section 9.2 (event
+Sources: ``docs/FRAMES.md``, "Opening a session"; the WHATWG HTML standard, section 9.2 (event
 streams). The JSON form of a message: ``{"epoch", "tick", "keyframe", "records": {key: base64 or null}}``;
 a control message is its own JSON object.
 """

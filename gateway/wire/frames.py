@@ -1,6 +1,6 @@
 """Frame messages of the frame protocol: 24 header bytes, then whole records. Room: wire. Pure.
 
-Source: ``docs/FRAMES.md``, "FRAME". All integers are little-endian. The control messages are in
+Source: ``docs/FRAMES.md``, "A frame message". All integers are little-endian. The control messages are in
 :mod:`gateway.wire.control`, the length prefix of streams in :mod:`gateway.wire.streams`, cutting
 a frame into messages in :mod:`gateway.wire.split`; all of it is exported by :mod:`gateway.wire`.
 """

@@ -1,6 +1,6 @@
 """The rule for world names. Room: wire. Pure; nothing enters but the error tree and the limits.
 
-Source: ``docs/FRAMES.md``, "Words": ``[A-Za-z0-9][A-Za-z0-9._-]{0,62}``. A name never has a ``:``,
+Source: ``docs/FRAMES.md``, "What is said": ``[A-Za-z0-9][A-Za-z0-9._-]{0,62}``. A name never has a ``:``,
 which in mvstore would make it a hash-protected namespace key.
 """
 

@@ -1,6 +1,6 @@
 """Cutting a frame into messages of whole records. Room: wire. Pure.
 
-Source: ``docs/FRAMES.md``, "Words": a frame travels as one or more messages, each useful on its own.
+Source: ``docs/FRAMES.md``, "What is said": a frame travels as one or more messages, each useful on its own.
 """
 
 from __future__ import annotations

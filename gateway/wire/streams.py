@@ -1,6 +1,6 @@
 """Length-prefixed messages on a stream. Room: wire. Pure: feed bytes, then pull messages.
 
-Source: ``docs/FRAMES.md``, "Messages": on a stream each message is preceded by its u32 length.
+Source: ``docs/FRAMES.md``, "What is said": on a stream each message is preceded by its u32 length.
 """
 
 from __future__ import annotations

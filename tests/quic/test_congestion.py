@@ -202,3 +202,27 @@ def test_a_burst_counts_like_its_packets_one_by_one(seed: int) -> None:
         assert one.in_flight == burst.in_flight
         assert one.window == pytest.approx(burst.window, rel=0.01)
     assert one.window > initial
+
+
+def test_losses_of_one_round_shrink_the_window_once() -> None:
+    control = RealtimeCongestion(1_200)
+    control.on_sent(48_000, 1.0)
+    control.on_lost(14_400, 1.0, 1.1)
+    once = control.window
+    control.on_lost(14_400, 1.0, 1.2)  # sent before the window shrank: it tells nothing new
+    assert control.window == once
+    control.on_sent(12_000, 1.3)
+    control.on_lost(12_000, 1.3, 1.4)
+    assert control.window < once
+
+
+def test_a_queue_shrinks_the_window_every_other_round() -> None:
+    """What is measured in the round after was sent before the window shrank."""
+    control = RealtimeCongestion(1_200)
+    control.on_rtt(0.02, 0.02, 0.0)
+    control.on_rtt(0.02, 0.02, 1.0)
+    windows = []
+    for at in range(4):
+        control.on_rtt(0.25, 0.25, 1.5 + at / 2)  # a round each
+        windows.append(control.window)
+    assert windows[0] == windows[1] > windows[2] == windows[3]

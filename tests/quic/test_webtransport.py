@@ -139,6 +139,15 @@ async def test_a_datagram_that_is_refused_says_why(served: Served) -> None:
         assert link.send_burst(Burst([(bytes(1_000), ())]), token) is Refusal.BLOCKED
 
 
+@pytest.mark.parametrize("reason", ["", "x", "x" * 1_024], ids=["none", "short", "longest"])
+async def test_a_close_tells_its_code_whatever_the_length_of_its_reason(served: Served, reason: str) -> None:
+    async with await served.connect() as client:
+        link, session = await open_session(client)
+        served.doors.sessions[0].link.close(CloseCode.TAKEN_OVER, reason)
+        await until(lambda: session.closed == 1)
+        assert (link.closed_code, link.closed_reason) == (CloseCode.TAKEN_OVER, reason)
+
+
 async def test_a_refusal_before_the_session_is_a_problem_document(served: Served) -> None:
     async with await served.connect() as client:
         with pytest.raises(SessionRefused, match="nowhere") as caught:
