@@ -299,8 +299,6 @@ func _told_no(doing: String, code: int, facts: Dictionary, now: float) -> void:
 	var detail: String = str(facts.get("detail", why))
 	if doing == "look" and code in [401, 403, 404]:
 		_forgotten(detail)
-		if code != 404:
-			_by = ""
 		return
 	if code in [401, 403] and token is Callable and not _retried:
 		_retried = true
@@ -329,6 +327,7 @@ func _lost(why: String) -> void:
 ## The packet token counts no more: ask for another.
 func _forgotten(why: String) -> void:
 	_token.clear()
+	_by = ""  # a grant that has ended may be why
 	_next_s = 0.0
 	_gone(why)
 
