@@ -335,7 +335,9 @@ def _from_file(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"--config {path}: not TOML: it is nested too deeply; keys here are flat") from None
+    except ValueError as error:  # also what Python says of a number with thousands of digits
         raise ConfigError(f"--config {path}: not TOML: {error}") from None
     names = [s.name for s in SETTINGS]
     for name in table:
@@ -396,8 +398,9 @@ def _parse_int(value: Any, where: str) -> int:
         if isinstance(value, bool | float):
             raise ValueError
         return int(value)
-    except ValueError:
-        raise ConfigError(f"{where}: {value!r} is not a whole number") from None
+    except (TypeError, ValueError):  # the first: TOML has tables, lists and dates, too
+        shown = repr(value)[: limits.NAME_SHOWN_CHARS_MAX]
+        raise ConfigError(f"{where}: {shown} is not a whole number") from None
 
 
 def _parse_str(value: object, where: str) -> str:

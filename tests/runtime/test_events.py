@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import logging
 import signal
+import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import websockets
 
 from gateway.core.events import HomeGivenUp, HomeLost, HomeTaken, PublisherReplaced
 from gateway.limits import EVENT_LINES_MAX, EVENT_WINDOW_S
-from gateway.runtime import logs
+from gateway.runtime import certs, logs
 from gateway.runtime.events import EventLog
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.watch import Watch
@@ -332,6 +335,36 @@ async def test_a_renewed_certificate_is_told_and_so_is_a_drain(start_gateway: An
     assert kept.of("draining") == [{"sessions": 0, "seconds_at_most": 0.5}]
 
 
+async def test_a_certificate_that_runs_out_is_renewed_while_the_gateway_runs_and_that_is_told(
+    start_process: StartProcess, tmp_path: Path
+) -> None:
+    child = start_process().wait_ready()
+    port, folder = child.port("https"), tmp_path / "certs"
+
+    def served() -> str:
+        pem = ssl.get_server_certificate(("127.0.0.1", port))
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+
+    first = await asyncio.to_thread(served)
+    old = certs.ensure_own(folder, "127.0.0.1", datetime.now(UTC) - timedelta(days=12), renew=True)
+    child.process.send_signal(signal.SIGHUP)
+
+    async def is_renewed() -> bool:
+        return await asyncio.to_thread(served) not in (first, old.sha256)
+
+    await until(is_renewed, 30.0)
+    now = await asyncio.to_thread(served)
+    async with httpx.AsyncClient(base_url=child.base_url) as client:
+        assert (await client.get("/certificate.sha256")).text.strip() == now, "browsers pin the new one"
+    code, log = await asyncio.to_thread(child.terminate)
+    assert code == 0
+    (renewed,) = [
+        line for line in map(json.loads, log.splitlines()) if line["event"] == "certificate renewed"
+    ]
+    assert renewed["sha256"] == now
+    assert datetime.fromisoformat(renewed["until"]) > datetime.now(UTC) + timedelta(days=12)
+
+
 async def test_the_access_log_has_a_line_a_request_and_no_query(start_gateway: Any, kept: Kept) -> None:
     gateway = await start_gateway(access_log=True)
     async with client_of(gateway) as client:
@@ -375,6 +408,54 @@ async def test_sighup_takes_what_may_change_and_ends_no_session(
     stayed = next(line for line in lines if line["event"] == "settings stay as they were")
     assert stayed["level"] == "error"
     assert "gateway.toml" in stayed["why"]
+
+
+BROKEN = {
+    "no value": b"worlds_max = ",
+    "nonsense": b"worlds_max = nonsense",
+    "another type": b'worlds_max = "x"',
+    "outside": b"worlds_max = -1",
+    "endless": b"worlds_max = " + b"9" * 10_000,
+    "unknown": b"worlds = 1",
+    "twice": b"worlds_max = 1\nworlds_max = 2",
+    "a table": b"[worlds_max]\nb = 1",
+    "no text": b"\xff\xfe\0",
+    "bottomless": b"worlds_max = " + b"[" * 10_000,
+}
+
+
+async def test_no_broken_file_does_more_at_sighup_than_to_be_told(
+    start_process: StartProcess, tmp_path: Path
+) -> None:
+    file, log = tmp_path / "gateway.toml", tmp_path / "log"
+    file.write_text("worlds_max = 7\n")
+    child = start_process("--config", str(file), log=log).wait_ready()
+    for told, text in enumerate(BROKEN.values(), 1):
+        file.write_bytes(text)
+        child.process.send_signal(signal.SIGHUP)
+
+        async def is_told(times: int = told) -> bool:
+            return log.read_text().count("settings stay as they were") == times
+
+        await until(is_told, 20.0)
+    file.unlink()
+    file.mkdir()
+    child.process.send_signal(signal.SIGHUP)
+
+    async def is_told_too() -> bool:
+        return log.read_text().count("settings stay as they were") > len(BROKEN)
+
+    await until(is_told_too, 20.0)
+    async with httpx.AsyncClient(base_url=child.base_url) as client:
+        assert (await client.get("/readyz")).status_code == 200
+    code, _ = await asyncio.to_thread(child.terminate)
+    assert code == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert not any("error" in line for line in lines), "no traceback"
+    assert all(
+        "gateway.toml" in line["why"] for line in lines if line["event"] == "settings stay as they were"
+    )
+    assert not any(line["event"] == "settings reloaded" for line in lines)
 
 
 async def test_a_lame_duck_says_that_it_is_not_ready_while_its_doors_stay_open(
