@@ -119,6 +119,8 @@ WORLD_BYTES_MAX: Final = 5 * MIB
 keyframe is packed and written, and a flood must not take more than 64 MiB."""
 RECORD_HELD_BYTES: Final = 12
 """What a record counts for besides its bytes: what stands before them in a keyframe (tick, key, length)."""
+PONG_S_MIN: Final = 0.1
+"""A ``ping`` that comes sooner after the last answer gets none: a client that wants to know pings once or twice a second."""
 NOTICE_S: Final = 1.0
 """A publisher whose records find no room is told so this often: each of its frames may be refused."""
 TOMBSTONE_TICKS: Final = 600

@@ -12,6 +12,7 @@ from gateway.core.events import SessionClosed
 from gateway.core.gate import hand_on
 from gateway.core.inbox import Inbox
 from gateway.core.options import FOCUS_WEIGHT, parse_weights
+from gateway.core.pings import Pongs
 from gateway.core.ports import CloseCode, Link, Role
 from gateway.core.reader import Reader
 from gateway.errors import BadInput, GatewayError, MalformedMessage
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class _Session:
     """What both roles share: streams into messages, errors into an answer and a close."""
 
-    __slots__ = ("_attached_at", "_inbox", "closed", "link", "world")
+    __slots__ = ("_attached_at", "_inbox", "_pongs", "closed", "link", "world")
     role: Role
 
     def __init__(self, world: World, link: Link, message_bytes_max: int, bound: str = MESSAGE_FLAG) -> None:
@@ -36,6 +37,7 @@ class _Session:
         self.closed = False
         self._inbox = Inbox(message_bytes_max, bound)
         self._attached_at = world.mono
+        self._pongs = Pongs()
 
     @property
     def messages(self) -> int:
@@ -151,6 +153,7 @@ class PublisherSession(_Session):
             self.wants_lags = self.wants_lags or what.type == "lags"
             self.wants_changes = self.wants_changes or what.type == "changes"
             hand_on(what, self.link)
+            self._pongs.answer(what, self.link, mono)
             return
         if what.epoch and what.epoch != self.epoch:
             raise MalformedMessage(
@@ -223,6 +226,7 @@ class SubscriberSession(_Session):
             is_on, parity = redundancy_of(what)
             self.reader.set_redundancy(is_on=is_on, parity=parity)
         hand_on(what, self.link)
+        self._pongs.answer(what, self.link, mono)
 
     def on_lost(self, token: int) -> None:
         self.reader.on_lost(token)

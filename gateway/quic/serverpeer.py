@@ -12,7 +12,7 @@ from aioquic.quic import events
 
 from gateway import limits
 from gateway.core.closing import close_code
-from gateway.core.origins import Misdirected
+from gateway.core.origins import Misdirected, OriginRefused
 from gateway.errors import (
     BadInput,
     GatewayError,
@@ -177,6 +177,8 @@ class ServerPeer(Peer):
         try:
             session = await self._server.doors.open_at(path, query, headers, link)
         except GatewayError as error:
+            if "origin" in headers and not isinstance(error, OriginRefused | Misdirected):
+                link.accept()  # a page's script cannot read the answer to a CONNECT (W3C WebTransport, section 5.9)
             self._refuse_session(link, error)
         except Exception:
             self.hub.counters["faults"] += 1

@@ -15,6 +15,7 @@ from gateway.core.entities import Changes, Place
 from gateway.core.gate import check_current, hand_on
 from gateway.core.grants import Need
 from gateway.core.inbox import Inbox
+from gateway.core.pings import Pongs
 from gateway.core.ports import CloseCode, Hosted, Link, LiveOptions, Refusal, Sent
 from gateway.errors import BadInput, GatewayError, NotFound
 from gateway.limits import (
@@ -93,11 +94,12 @@ def messages_of(news: Changes, wanted: Filter, bytes_max: int | None) -> list[by
 
 
 class _Quiet:
-    """A session that takes nothing from its peer but fresh tokens."""
+    """A session that takes nothing from its peer but fresh tokens and pings."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._inbox = Inbox(CONTROL_MESSAGE_BYTES_MAX)
+        self._pongs = Pongs()
 
     def bye(self, reason: str, code: CloseCode) -> None:
         """As :meth:`gateway.core.ports.Hosted.bye`."""
@@ -107,7 +109,9 @@ class _Quiet:
     def on_message(self, data: bytes, mono: float) -> None:
         try:
             if data[:1] == bytes([TYPE_CONTROL]):
-                hand_on(decode_control(data), self._link)
+                said = decode_control(data)
+                hand_on(said, self._link)
+                self._pongs.answer(said, self._link, mono)
         except GatewayError as error:
             self._refuse(error)
 

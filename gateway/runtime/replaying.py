@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar, cast
 from gateway import limits
 from gateway.core.gate import hand_on
 from gateway.core.inbox import Inbox
+from gateway.core.pings import Pongs
 from gateway.core.ports import CloseCode, Hosted, Link, LiveOptions
 from gateway.core.replay import Command, CountingLink, Pace, parse_command
 from gateway.core.state import WorldState
@@ -72,6 +73,7 @@ class ReplaySession:
         self._is_backwards = False
         self._past: list[Shown] = []
         self._task: asyncio.Task[None] | None = None
+        self._pongs = Pongs()
 
     def start(self, *commands: Command | None) -> None:
         """Run these commands and then those that the viewer sends."""
@@ -132,6 +134,8 @@ class ReplaySession:
         if not isinstance(decoded, Control):
             raise BadInput("a replay takes control messages only: play, pause, seek, step, live")
         hand_on(decoded, self.link)
+        if self._live is None:
+            self._pongs.answer(decoded, self.link, mono)
         command = parse_command(decoded)
         if command is None:
             if self._live is not None:

@@ -41,6 +41,8 @@ SESSION: Final[dict[str, ControlType]] = {
     "granted": ControlType("gateway", "both", ("expires",)),
     "focus": ControlType("reader", "gateway", ("keys",), ("weights",)),
     "redundancy": ControlType("reader", "gateway", (), ("mode", "parity")),
+    "ping": ControlType("both", "gateway"),
+    "pong": ControlType("gateway", "both"),
 }
 """In sessions of frames: docs/FRAMES.md, "Control messages", in the order of its table."""
 

@@ -43,8 +43,9 @@ def chromium() -> str:
 class Browser:
     """One browser with an empty profile. An async context manager."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, *flags: str) -> None:
         self._profile = profile
+        self._flags = flags
         self._process: asyncio.subprocess.Process | None = None
         self._port = 0
 
@@ -53,6 +54,7 @@ class Browser:
         self._process = await asyncio.create_subprocess_exec(
             chromium(),
             *FLAGS,
+            *self._flags,
             f"--user-data-dir={self._profile}",
             "about:blank",
             stdout=asyncio.subprocess.DEVNULL,

@@ -175,10 +175,15 @@ async def test_a_foreign_pages_websocket_is_refused_before_it_opens(start: Start
 
 
 async def open_webtransport(gateway: Gateway, headers: dict[str, str]) -> None:
+    path = "/v1/worlds/w/live?role=publish&takeover=1"
+    await open_webtransport_at(gateway, path, headers)
+
+
+async def open_webtransport_at(gateway: Gateway, path: str, headers: dict[str, str]) -> None:
     async with await quic.connect(
         "127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0
     ) as client:
-        await client.webtransport("/v1/worlds/w/live?role=publish&takeover=1", Echo, raw(headers))
+        await client.webtransport(path, Echo, raw(headers))
 
 
 async def test_a_foreign_pages_webtransport_is_refused_and_a_local_ones_is_not(start: Start) -> None:
@@ -188,6 +193,17 @@ async def test_a_foreign_pages_webtransport_is_refused_and_a_local_ones_is_not(s
     assert not gateway.worlds.hosts
     await open_webtransport(gateway, {"origin": LOCAL})
     await open_webtransport(gateway, {})
+
+
+async def test_a_page_gets_a_session_to_be_refused_in_for_it_cannot_read_a_status(start: Start) -> None:
+    gateway = await start()
+    bad = "/v1/worlds/w/live?role=publish&epoch=never"
+    with pytest.raises(quic.SessionRefused, match="epoch"):
+        await open_webtransport_at(gateway, bad, {})
+    with pytest.raises(quic.SessionRefused, match=r"evil\.example"):
+        await open_webtransport_at(gateway, bad, {"origin": EVIL})
+    await open_webtransport_at(gateway, bad, {"origin": LOCAL})
+    assert not gateway.worlds.hosts
 
 
 def test_the_flag_repeats_and_the_variable_and_the_file_take_lists(tmp_path: Path) -> None:

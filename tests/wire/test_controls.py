@@ -17,7 +17,7 @@ from tests.core.links import RecordingLink
 
 ROOT = Path(__file__).parents[2]
 KITS = {
-    "web/mvgateway.js": r'said\.type === "(\w+)"',
+    "web/session.js": r'said\.type === "(\w+)"',
     "godot/mvgateway.gd": r'control\(\{"type": "(\w+)"',
     "elixir/mvgateway.ex": r'"type":"(\w+)"',
 }

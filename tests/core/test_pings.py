@@ -1,0 +1,28 @@
+"""``ping``: whoever asks hears that the path is alive, and cannot make the gateway say more than ten a second."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.ports import LiveOptions
+from gateway.core.world import World, WorldSettings
+from gateway.limits import PONG_S_MIN
+from gateway.wire import encode_control
+from tests.core.links import RecordingLink
+
+
+@pytest.mark.parametrize("role", ["publish", "subscribe"])
+def test_a_ping_is_answered_and_a_flood_of_them_is_not(role: str) -> None:
+    world = World("arena", WorldSettings(), mono=0.0, now_us=0)
+    link = RecordingLink()
+    session = (
+        world.attach_publisher(link, 1, 0.0, fresh="ab" * 16)
+        if role == "publish"
+        else world.attach_subscriber(link, LiveOptions(), 0.0)
+    )
+    session.take(encode_control("ping"), 1.0)
+    assert link.control_types().count("pong") == 1
+    for n in range(10_000):
+        session.take(encode_control("ping"), 1.0 + n / 10_000)
+    assert link.control_types().count("pong") <= 1 + 1 / PONG_S_MIN
+    assert link.closed is None

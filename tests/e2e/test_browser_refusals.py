@@ -1,0 +1,140 @@
+"""A page in a real Chromium that is refused, told bye, or told where its world is: it says so, and does not try for ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gateway.client import Publisher
+from gateway.config import Settings
+from gateway.runtime.gateway import Gateway
+from tests.e2e.browser import Browser, Page
+
+TRANSPORTS = ("webtransport", "websocket")
+
+
+class Served:
+    def __init__(self, gateway: Gateway, ca: Path) -> None:
+        self.gateway = gateway
+        self.ca = ca
+        self.url = f"https://127.0.0.1:{gateway.port}"
+
+    def at(self, transport: str) -> str:
+        assert self.gateway.plain_server is not None
+        return (
+            self.url if transport == "webtransport" else f"http://127.0.0.1:{self.gateway.plain_server.port}"
+        )
+
+    def options(self, transport: str) -> dict[str, Any]:
+        return {"certificateHash": self.gateway.certificates.current.sha256, "transport": transport}
+
+
+@pytest_asyncio.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    settings = Settings(
+        port=0, plain="127.0.0.1:0", store=str(tmp_path / "store"), certs=str(tmp_path / "certs")
+    )
+    gateway = await Gateway.start(settings)
+    yield Served(gateway, tmp_path / "certs" / "ca.pem")
+    await gateway.drain(2.0)
+
+
+async def tell(page: Page, kind: str, url: str, world: str, options: dict[str, Any]) -> None:
+    """``window.end`` opens such a session; ``window.told`` has what it says."""
+    await page.until("document.readyState === 'complete'")
+    await page.evaluate(
+        f"""(async () => {{
+          const kit = await import("./mvgateway.js");
+          window.told = []; window.closes = 0; window.opens = 0;
+          window.end = new kit.{kind}("{url}", "{world}", {json.dumps(options)});
+          end.on("refused", (code, detail) => told.push(["refused", code]));
+          end.on("bye", said => told.push(["bye", said.reason]));
+          end.on("moved", said => told.push(["moved", said.world]));
+          end.on("close", () => closes++);
+          end.on("open", () => opens++);
+          window.opened = end.open().then(() => "open", error => [error.name, error.code, error.message]);
+        }})()"""
+    )
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_page_hears_why_it_is_refused_and_asks_no_more(
+    served: Served, pages: str, tmp_path: Path, transport: str
+) -> None:
+    async with (
+        Publisher(served.url, "arena", ca=served.ca) as publisher,
+        Browser(tmp_path / "profile") as browser,
+    ):
+        publisher.send({1: b"\x01"})
+        page = await browser.open(f"{pages}/example.html")
+        await tell(page, "Publisher", served.at(transport), "arena", served.options(transport))
+        name, code, message = await page.evaluate("opened")
+        assert (name, code) == ("GatewayRefused", "publisher_present")
+        assert "takeover" in message
+        assert await page.evaluate("[told, closes, end.status]") == [
+            [["refused", "publisher_present"]],
+            1,
+            "refused",
+        ]
+        query = served.options(transport) | {"query": {"budget_kbps": "plenty"}}
+        await tell(page, "Subscriber", served.at(transport), "arena", query)
+        _, code, message = await page.evaluate("opened")
+        assert code == "bad_input"
+        assert "budget_kbps" in message
+        await tell(page, "Subscriber", served.at(transport), "no such", served.options(transport))
+        assert (await page.evaluate("opened"))[1] in ("bad_name", "bad_input")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_publisher_that_is_replaced_stays_away(
+    served: Served, pages: str, tmp_path: Path, transport: str
+) -> None:
+    async with Browser(tmp_path / "profile") as browser:
+        page = await browser.open(f"{pages}/example.html")
+        await tell(page, "Publisher", served.at(transport), "arena", served.options(transport))
+        assert await page.evaluate("opened") == "open"
+        async with Publisher(served.url, "arena", ca=served.ca, takeover=True) as publisher:
+            publisher.send({1: b"\x01"})
+            await page.until("end.status === 'refused'")
+            assert await page.evaluate("told[told.length - 1]") == ["refused", "taken_over"]
+            assert publisher.connected
+            await page.evaluate(
+                f"""(async () => {{
+                  const {{ Publisher }} = await import("./mvgateway.js");
+                  window.back = new Publisher("{served.at(transport)}", "arena",
+                    {{ ...{json.dumps(served.options(transport))}, takeover: true }});
+                  await back.open();
+                }})()"""
+            )
+            assert await page.evaluate("back.epoch") == 3
+
+
+async def test_a_session_that_is_given_up_says_so_and_leaves_nothing(
+    served: Served, pages: str, tmp_path: Path
+) -> None:
+    async with Browser(tmp_path / "profile") as browser:
+        page = await browser.open(f"{pages}/example.html")
+        await page.until("document.readyState === 'complete'")
+        found = await page.evaluate(
+            f"""(async () => {{
+              const {{ Publisher, Subscriber }} = await import("./mvgateway.js");
+              const abort = new AbortController();
+              const away = new Subscriber("https://127.0.0.1:9", "arena", {{ transport: "websocket" }});
+              const opening = away.open({{ signal: abort.signal }}).then(() => "open", error => error.name);
+              abort.abort();
+              const here = new Publisher("{served.at("websocket")}", "arena");
+              const heard = [];
+              here.on("status", status => heard.push(status));
+              here.on("open", () => heard.push("never"), {{ signal: AbortSignal.abort() }});
+              await here.open();
+              here.close();
+              here.close();
+              return [await opening, away.status, heard];
+            }})()"""
+        )
+        assert found == ["AbortError", "closed", ["connecting", "open", "closed"]]
