@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
-.PHONY: demo dev test check format bench bench-check simulate mutate mutate-changed abuse faults soak fuzz system-deps lock clean help
+.PHONY: demo dev test check format bench bench-check simulate mutate mutate-changed abuse faults soak house fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,6 +75,9 @@ abuse: $(STAMP) ## attacks on a gateway, long form: for a machine that is idle o
 
 faults: $(STAMP) ## a hundred crashes and every fault, long form
 	MVGATEWAY_FAULTS=long $(BIN)/python -m pytest tests/runtime/faults tests/entities/test_sleep_crash.py --timeout 3600
+
+house: $(STAMP) ## how long, how typed, how commented the source is, and how far tests reach in
+	$(BIN)/python -m bench.house
 
 soak: $(STAMP) ## a day of a world and an hour of its ring on clocks that run fast
 	$(BIN)/python -m bench.long_world --hours 24

@@ -197,7 +197,7 @@ class WorldState:
         """True where all of these would be newer: as with the further parts of a frame."""
         get = self._records.get
         known = max([get(key, _NOTHING)[0] for key in keys], default=-1)
-        return known < order and order >= self.floor and not self.tombstones
+        return known < order and not self.tombstones
 
     def _take_newer(
         self, keys: tuple[int, ...], values: Sequence[bytes | None], orders: Iterable[int]

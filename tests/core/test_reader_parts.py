@@ -273,3 +273,11 @@ def test_a_key_that_is_gone_goes_as_removed_as_of_its_removal() -> None:
     repair = decode_frame(encode_newest(state, [1, 2, 3]))
     assert repair.repair
     assert repair.records == [Record(1, None, 7), Record(2, b"c", 9), Record(3, None, 9)]
+
+
+def test_an_acknowledgement_of_the_next_message_before_it_is_sent_does_not_settle_it() -> None:
+    window = SentWindow()
+    window.add((1,))
+    window.acked(window.next_token)
+    window.add((2,))
+    assert window.lost(1) == (2,)

@@ -8,6 +8,7 @@ from aioquic.quic.recovery import QuicPacketNumberWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.quic.connection.packets import full_number
 from gateway.quic.connection.received import ACK_DELAY_S, ACK_EVERY, ALL, RANGES_MAX, SPAN, Received
 
 moves = st.lists(
@@ -86,3 +87,15 @@ def test_an_ack_is_wanted_at_once_out_of_order_after_some_and_else_in_time() -> 
     wanted = [received.want_ack(2.0001, at_once=False) for _ in range(ACK_EVERY - 1)]
     assert wanted[-1] == 2.0001
     assert not any(math.isnan(one) for one in wanted if one is not None)
+
+
+@given(st.integers(0, 1 << 61), st.integers(1, 4), st.data())
+def test_a_truncated_packet_number_is_told_within_half_a_window_of_the_next_one(
+    expected: int, size: int, data: st.DataObject
+) -> None:
+    """RFC 9000 appendix A.3: of those that end alike, the one that is nearest, and of two as near the later."""
+    bits = 8 * size
+    half = 1 << (bits - 1)
+    nearest = [max(0, expected - half + 1), expected, expected + half]
+    number = data.draw(st.sampled_from(nearest) | st.integers(nearest[0], nearest[-1]))
+    assert full_number(number & ((1 << bits) - 1), bits, expected) == number

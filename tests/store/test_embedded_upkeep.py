@@ -26,6 +26,7 @@ from gateway.store.embedded import (
     EmbeddedStore,
     Engine,
     admin,
+    attempts,
     check,
     namespaces,
     stats,
@@ -396,3 +397,20 @@ def test_what_is_loose_goes_in_whole_however_little_each_step_gets_done(
     list(engine.truncate_namespace(NS.key, versions[-1]))
     list(engine.delete_unreferenced_content(NS.key))
     assert rows(engine, "page") == rows(engine, "content") == rows(engine, "blob") == 90
+
+
+def test_as_many_buckets_of_attempts_as_the_bound_are_kept_and_the_oldest_of_more_goes(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "STORE_ATTEMPT_BUCKETS_MAX", 3)
+    monkeypatch.setattr(attempts, "STORE_ATTEMPT_BUCKET_KEYS_MAX", 1)  # a bucket each
+    made = []
+    for n in range(3):
+        page = PageWrite(0, blake3(b"%d" % n).digest(), b"%d" % n)
+        request = CommitRequest(b"%d" % n * 16, [NamespaceCommit(NS, "0" * 20, [page], frozenset())])
+        made.append((request, engine.commit(request).version))
+    engine.sweep()
+    assert [engine.commit(request).version for request, _ in made] == [version for _, version in made]
+    commit(engine, 1, b"one more")
+    engine.sweep()
+    assert rows(engine, "bucket") == 3

@@ -11,6 +11,8 @@ import pytest
 
 from gateway.core.ports import CloseCode, LiveOptions
 from gateway.core.world import World, WorldSettings
+from gateway.errors import MalformedMessage
+from gateway.limits import CONTROL_MESSAGE_BYTES_MAX
 from gateway.wire import Control, Frame, Record, decode_control, encode_control, encode_frame
 from gateway.wire.controls import CONTROL_TYPES, SESSION
 from tests.core.links import RecordingLink
@@ -112,3 +114,11 @@ def test_what_a_world_says_in_the_course_of_its_life_has_the_fields_of_the_table
     kinds = {control.type for control in told}
     assert kinds == {"welcome", "durable", "resync", "moved", "notice", "bye", "error"}
     assert reader.closed == CloseCode.HELD_ELSEWHERE
+
+
+def test_a_control_message_of_exactly_the_bound_is_taken_and_one_byte_more_is_not() -> None:
+    room = CONTROL_MESSAGE_BYTES_MAX - len(encode_control("bye", reason=""))
+    longest = encode_control("bye", reason="x" * room)
+    assert len(decode_control(longest)["reason"]) == room
+    with pytest.raises(MalformedMessage, match=f"over the bound of {CONTROL_MESSAGE_BYTES_MAX}"):
+        decode_control(encode_control("bye", reason="x" * (room + 1)))
