@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from gateway.core.bundle import Burst
     from gateway.core.gate import Standing
     from gateway.core.grants import Grant
+    from gateway.core.told import Listed, Overview, Posted, RecordedState, UdpPlace
     from gateway.wire.control import Control
 
 Role = Literal["publish", "subscribe"]
@@ -256,27 +257,27 @@ class Worlds(Protocol):
     was recorded less than so long ago; 0: all there is."""
 
     async def create(
-        self, name: str, options: Mapping[str, Any], *, by: str = ""
-    ) -> tuple[Mapping[str, Any], bool]:
+        self, name: str, options: Mapping[str, object], *, by: str = ""
+    ) -> tuple[Overview, bool]:
         """Here and below ``by`` is the peer that a new world counts for (:func:`gateway.core.admission.peer_of`). Create a world (idempotent). ``options``: ``stride``, ``retention``. Answers (info, created)."""
 
-    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
-        """``world, stride, epoch, tick, durable, publisher, readers, rates, records, retention``."""
+    async def info(self, name: str, *, delay_s: float = 0.0) -> Overview:
+        """What there is to say of it. Raises ``UnknownWorld``."""
 
-    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, Any]]: ...
+    async def list(self, *, delay_s: float = 0.0) -> list[Listed]: ...
 
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Hosted:
         """Attach a publisher or a subscriber. ``welcome`` has been given to the link on return."""
 
     async def post_frames(
         self, name: str, messages: AsyncIterator[bytes], *, durable: bool, by: str = ""
-    ) -> Mapping[str, Any]:
-        """Take length-prefixed messages' contents; answers ``{epoch, tick, frames, durable}``."""
+    ) -> Posted:
+        """Take length-prefixed messages' contents; answers what became of them."""
 
-    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, Any]:
-        """The last synced state, from the store: ``{epoch, tick, durable_at, stride, records: {key: bytes}, messages: [bytes]}``."""
+    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> RecordedState:
+        """The last synced state, from the store."""
 
-    async def patch(self, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def patch(self, name: str, options: Mapping[str, object]) -> Overview:
         """Change ``retention`` or ``ring_s``. Answers the info."""
 
     async def delete(self, name: str) -> None:
@@ -290,7 +291,7 @@ class Worlds(Protocol):
         tick: int | None = None,
         at_us: int | None = None,
         delay_s: float = 0.0,
-    ) -> Mapping[str, Any]:
+    ) -> RecordedState:
         """The recorded state at a tick, or at a time (microseconds since the Unix epoch): as ``last_synced``."""
 
     async def history(
@@ -306,8 +307,8 @@ class Worlds(Protocol):
         """The recorded messages in order, gaps as control messages of type ``gap``. ``rows``: before the
         messages of each recorded row one of type ``row``, with its number and times."""
 
-    async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, Any]:
-        """Register a plain UDP publisher: ``{token (16 hex digits), host, port, epoch}``."""
+    async def udp_token(self, name: str, *, by: str = "") -> UdpPlace:
+        """Register a plain UDP publisher."""
 
 
 class Doors(Protocol):

@@ -27,6 +27,7 @@ from gateway.core.reader import Reader
 from gateway.core.seat import Seat
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
+from gateway.core.told import Facts
 from gateway.errors import MalformedMessage, PublisherPresent
 from gateway.limits import (
     DRAIN_SPREAD_MS,
@@ -567,17 +568,17 @@ class World:
 
     # --- facts -----------------------------------------------------------------------------
 
-    def facts(self, mono: float) -> dict[str, object]:
-        """What ``GET /v1/worlds/{world}`` tells of it, JSON-ready."""
-        durable, publisher = self.journal.durable, self.publisher
-        return {
-            "world": self.name,
-            "stride": self.settings.stride or self.state.stride,
-            "epoch": max(self.last_epoch, self.state.epoch),
-            "tick": self.state.tick,
-            "durable": None if durable is None else {"epoch": durable.epoch, "tick": durable.tick},
-            "publisher": None if publisher is None else publisher.link.transport,
-            "readers": len(self.subscribers),
-            "rates": self.rates.as_dict(mono),
-            "records": len(self.state),
-        }
+    def facts(self, mono: float) -> Facts:
+        """What there is to say of it now."""
+        publisher = self.publisher
+        return Facts(
+            self.name,
+            self.settings.stride or self.state.stride,
+            max(self.last_epoch, self.state.epoch),
+            self.state.tick,
+            self.journal.durable,
+            None if publisher is None else publisher.link.transport,
+            len(self.subscribers),
+            self.rates.as_dict(mono),
+            len(self.state),
+        )

@@ -6,11 +6,8 @@ The routes are documented in ``docs/API.md``.
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -21,11 +18,13 @@ from gateway import limits
 from gateway.core.delay import KEY as DELAY
 from gateway.core.delay import delay_of
 from gateway.core.ports import Worlds
+from gateway.core.told import RecordedState
 from gateway.errors import BadInput, StoreUnavailable, Unsupported
 from gateway.http.answers import ANSWERS, AnswerBudget, Costly, peer_of_scope
 from gateway.http.bodies import discard_upload, messages, read_json
 from gateway.http.problems import FRAMES_TYPE
 from gateway.http.queries import check_keys, flag, time_us, u32
+from gateway.http.worldjson import listed_json, overview_json, posted_json, state_json, udp_json
 from gateway.wire import prefix, world_name
 
 NO_STORE = {"cache-control": "no-store"}
@@ -66,7 +65,7 @@ class WorldRoutes:
     async def list(self, request: Request) -> Response:
         check_keys(request.query_params, (DELAY,))
         worlds = await self._worlds.list(delay_s=delay_of(request.query_params))
-        return JSONResponse({"worlds": [dict(w) for w in worlds]}, headers=NO_STORE)
+        return JSONResponse({"worlds": [listed_json(world) for world in worlds]}, headers=NO_STORE)
 
     async def world(self, request: Request) -> Response:
         name, query = _name(request), request.query_params
@@ -75,16 +74,16 @@ class WorldRoutes:
             info, created = await self._worlds.create(
                 name, await read_json(request), by=peer_of_scope(request.scope)
             )
-            return JSONResponse(dict(info), 201 if created else 200, headers=NO_STORE)
+            return JSONResponse(overview_json(info), 201 if created else 200, headers=NO_STORE)
         if request.method == "PATCH":
             return JSONResponse(
-                dict(await self._worlds.patch(name, await read_json(request))), headers=NO_STORE
+                overview_json(await self._worlds.patch(name, await read_json(request))), headers=NO_STORE
             )
         if request.method == "DELETE":
             await self._worlds.delete(name)
             return JSONResponse({"world": name, "deleted": True})
         info = await self._worlds.info(name, delay_s=delay_of(query))
-        return JSONResponse(dict(info), headers=NO_STORE)
+        return JSONResponse(overview_json(info), headers=NO_STORE)
 
     async def frames(self, request: Request) -> Response:
         return await (self._post(request) if request.method == "POST" else self._history(request))
@@ -104,7 +103,7 @@ class WorldRoutes:
         except StoreUnavailable:
             await discard_upload(request)
             raise
-        return JSONResponse(dict(answer), 200 if durable else 202, headers=NO_STORE)
+        return JSONResponse(posted_json(answer), 200 if durable else 202, headers=NO_STORE)
 
     async def _history(self, request: Request) -> Response:
         name, query = _name(request), request.query_params
@@ -134,41 +133,28 @@ class WorldRoutes:
     async def udp(self, request: Request) -> Response:
         check_keys(request.query_params, ())
         token = await self._worlds.udp_token(_name(request), by=peer_of_scope(request.scope))
-        return JSONResponse(dict(token), 201, headers=NO_STORE)
+        return JSONResponse(udp_json(token), 201, headers=NO_STORE)
 
 
-async def state_response(request: Request, state: Mapping[str, Any]) -> Response:
+async def state_response(request: Request, state: RecordedState) -> Response:
     """A recorded state: length-prefixed keyframe messages, or JSON where Accept asks for it. A large one is put
     together in a thread."""
     facts = {
-        "x-epoch": str(state["epoch"]),
-        "x-tick": str(state["tick"]),
-        "x-durable-at": str(state["durable_at"]),
+        "x-epoch": str(state.epoch),
+        "x-tick": str(state.tick),
+        "x-durable-at": str(state.durable_at_us),
     }
     as_json = "application/json" in request.headers.get("accept", "")
-    size = sum(map(len, state["messages"]))
-    make = _state_json if as_json else _state_messages
+    size = sum(map(len, state.messages))
+    make = state_json if as_json else _state_messages
     body = make(state) if size <= limits.ANSWER_PIECE_BYTES else await asyncio.to_thread(make, state)
     return Response(
         body, headers={**facts, **NO_STORE}, media_type="application/json" if as_json else FRAMES_TYPE
     )
 
 
-def _state_messages(state: Mapping[str, Any]) -> bytes:
-    return b"".join(map(prefix, state["messages"]))
-
-
-def _state_json(state: Mapping[str, Any]) -> bytes:
-    """Put together record by record: a writer of JSON would keep all threads waiting while it makes megabytes at once,
-    and hold them three times."""
-    head = {name: state[name] for name in ("epoch", "tick", "durable_at", "stride")}
-    pieces = [json.dumps(head).encode()[:-1], b', "records": {']
-    separator = b'"'
-    for key, data in state["records"].items():
-        pieces += (separator, b"%d" % key, b'": "', base64.b64encode(data), b'"')
-        separator = b', "'
-    pieces.append(b"}}")
-    return b"".join(pieces)
+def _state_messages(state: RecordedState) -> bytes:
+    return b"".join(map(prefix, state.messages))
 
 
 def _check_moment(query: QueryParams) -> None:

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import apsw
 
@@ -22,6 +22,7 @@ from gateway.core.options import RESUME_HEX_DIGITS
 from gateway.core.ports import Hosted, Link, LiveOptions, Mark, Transport
 from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
+from gateway.core.told import Facts, Overview, Posted, RecordedState
 from gateway.core.world import World, WorldSettings
 from gateway.errors import (
     Conflict,
@@ -156,7 +157,7 @@ class WorldHost:
         host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
         return host
 
-    async def last_synced(self) -> Mapping[str, object]:
+    async def last_synced(self) -> RecordedState:
         """The last synced state: what is in memory where the store has all of it (now, or when the
         commit under way is down), else from the store. Raises ``NothingRecorded``."""
         await self.homing.refresh()
@@ -248,9 +249,7 @@ class WorldHost:
                 fresh=secrets.token_hex(RESUME_HEX_DIGITS // 2),
             )
 
-    async def post(
-        self, messages: AsyncIterator[bytes], *, durable: bool, by: str = ""
-    ) -> Mapping[str, object]:
+    async def post(self, messages: AsyncIterator[bytes], *, durable: bool, by: str = "") -> Posted:
         """Take one POST's messages; the publisher behind successive POSTs is one and the same. Raises
         :class:`WorldFull` where some of its records found no room: the others were taken."""
         if self._poster is None or self._poster.ended:
@@ -271,35 +270,31 @@ class WorldHost:
             self.world.put(list(records), time.monotonic())
             return await self.pump.along(self.world.state.order, also, DURABLE_S_MAX)
 
-    async def info(self) -> Mapping[str, object]:
+    async def info(self) -> Overview:
         """What ``GET /v1/worlds/{world}`` tells."""
         await self.homing.refresh()
-        return {**self.facts(), **self.database.options()}
+        kept = self.database.world.info.retention
+        return Overview(self.facts(), self.homing.home.url, kept.mode, kept.ring_s)
 
-    async def info_of_past(self, delay_s: float) -> Mapping[str, object]:
+    async def info_of_past(self, delay_s: float) -> Overview:
         """What :meth:`info` told so long ago, as far as it was recorded: nothing of who is there now."""
         until_us = self.until_us(delay_s)
         found = await self.database.world.history(lambda history: history.last(), until_us=until_us)
-        mark = None if found is None else {"epoch": found.epoch, "tick": found.tick}
         state = None if found is None else cast(WorldState, found.state)
-        return {
-            "world": self.name,
-            "stride": self.world.settings.stride or (state.stride if state else 0),
-            "epoch": mark["epoch"] if mark else 0,
-            "tick": mark["tick"] if mark else 0,
-            "durable": mark,
-            "publisher": None,
-            "readers": 0,
-            "rates": {},
-            "records": len(state) if state else 0,
-            "home": self.homing.home.url,
-            "delay_s": delay_s,
-            **self.database.options(),
-        }
+        facts = Facts(
+            self.name,
+            self.world.settings.stride or (state.stride if state else 0),
+            found.epoch if found else 0,
+            found.tick if found else 0,
+            Mark(found.epoch, found.tick) if found else None,
+            records=len(state) if state else 0,
+        )
+        kept = self.database.world.info.retention
+        return Overview(facts, self.homing.home.url, kept.mode, kept.ring_s, delay_s)
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Facts:
         """What the rules tell of the world now."""
-        return {**self.world.facts(time.monotonic()), "home": self.homing.home.url}
+        return self.world.facts(time.monotonic())
 
     @property
     def is_quiet(self) -> bool:

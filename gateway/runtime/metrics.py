@@ -76,7 +76,7 @@ class Metrics:
         yield _one("mvgateway_worlds_open", "gauge", "Worlds open in this process", len(hosts))
         facts = {host.name: host.facts() for host in hosts}
         for name, key, text in _WORLD_GAUGES:
-            values = {world: _number(f[key]) for world, f in facts.items()}
+            values = {world: _number(getattr(f, key)) for world, f in facts.items()}
             yield _labelled(f"mvgateway_world_{name}", "gauge", text, "world", values)
         homes = {host.name: float(host.homing.held) for host in hosts}
         yield _labelled(
@@ -86,7 +86,7 @@ class Metrics:
         yield _labelled(
             "mvgateway_homes_total", "counter", "What happened to the homes of worlds", "what", counts
         )
-        durable = {world: f["durable"]["tick"] for world, f in facts.items() if f["durable"]}
+        durable = {world: f.durable.tick for world, f in facts.items() if f.durable}
         yield _labelled("mvgateway_world_durable_tick", "gauge", "Newest tick in the store", "world", durable)
         now = time.monotonic()
         waiting = {host.name: host.pump.waiting_s(now) for host in hosts}

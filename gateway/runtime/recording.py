@@ -13,6 +13,7 @@ import apsw
 
 from gateway import limits
 from gateway.core.state import WorldState
+from gateway.core.told import RecordedState
 from gateway.errors import NothingRecorded
 from gateway.runtime.wallclock import now_us
 from gateway.store.base import Store, Version
@@ -92,17 +93,13 @@ class Recording:
             await self.world.prune(now_us())
         await self.world.maintain(now_us() // 1_000_000)
 
-    def options(self) -> Mapping[str, object]:
-        """``{retention, ring_s}``."""
-        return {"retention": self.world.info.retention.mode, "ring_s": self.world.info.retention.ring_s}
-
     async def set_options(self, options: Mapping[str, Any]) -> None:
         """Change the retention."""
         now = self.world.info.retention
         wanted = Retention(options.get("retention", now.mode), options.get("ring_s", now.ring_s))
         await self.world.set_retention(wanted)
 
-    async def last(self, until_us: int | None = None) -> Mapping[str, object]:
+    async def last(self, until_us: int | None = None) -> RecordedState:
         """The last synced state, of what was received by ``until_us``. Raises :class:`NothingRecorded`."""
         found = await self.world.history(lambda history: history.last(), until_us=until_us)
         if found is None:
@@ -111,32 +108,24 @@ class Recording:
 
     async def state_at(
         self, *, epoch: int | None, tick: int | None, at_us: int | None, until_us: int | None = None
-    ) -> Mapping[str, object]:
+    ) -> RecordedState:
         """The state at a tick (of the newest epoch unless one is named), or at a time; of what was received by
         ``until_us``."""
         found = await self.world.state_at(epoch=epoch, tick=tick, at_us=at_us, until_us=until_us)
         return await self._recovered(found)
 
-    async def _recovered(self, found: Recovered) -> Mapping[str, object]:
+    async def _recovered(self, found: Recovered) -> RecordedState:
         return await self.shaped(cast(WorldState, found.state), found.epoch, found.tick, found.received_at_us)
 
-    async def shaped(
-        self, state: WorldState, epoch: int, tick: int, durable_at_us: int
-    ) -> Mapping[str, object]:
+    async def shaped(self, state: WorldState, epoch: int, tick: int, durable_at_us: int) -> RecordedState:
         """A state as ``last_synced`` answers it. A large one is cut into messages in a thread."""
         records, keyframe = state.snapshot(), state.keyframe()
         if len(records) * state.record_bytes <= limits.ANSWER_PIECE_BYTES:
             messages = split(keyframe, limits.WEBSOCKET_MESSAGE_BYTES_MAX)
         else:
             messages = await asyncio.to_thread(split, keyframe, limits.WEBSOCKET_MESSAGE_BYTES_MAX)
-        return {
-            "epoch": epoch,
-            "tick": tick,
-            "durable_at": durable_at_us,
-            "stride": self.world.info.stride or state.stride,
-            "records": records,
-            "messages": messages,
-        }
+        stride = self.world.info.stride or state.stride
+        return RecordedState(epoch, tick, durable_at_us, stride, records, messages)
 
     async def frames(
         self,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import Mapping
 
 from gateway import limits
 from gateway.core.gate import Standing
+from gateway.core.told import UdpPlace
 from gateway.errors import GatewayError, Overloaded
 from gateway.runtime.host import LocalPublisher, WorldHost
 
@@ -42,7 +42,7 @@ class UdpDoor(asyncio.DatagramProtocol):
         self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
         self._sweep = loop.call_later(self._linger_s, self._drop_silent)
 
-    async def register(self, host: WorldHost, by: str = "") -> Mapping[str, object]:
+    async def register(self, host: WorldHost, by: str = "") -> UdpPlace:
         """A token for a new publisher of that world, which counts for the peer ``by``. Raises ``PublisherPresent``, ``Overloaded``."""
         if len(self._publishers) >= limits.UDP_TOKENS_MAX:
             raise Overloaded(
@@ -53,14 +53,8 @@ class UdpDoor(asyncio.DatagramProtocol):
         publisher = await LocalPublisher.attach(host, "udp", by)
         token = secrets.token_bytes(TOKEN_BYTES)
         self._publishers[token] = publisher
-        facts = host.facts()
-        return {
-            "token": token.hex(),
-            "host": self.address[0],
-            "port": self.address[1],
-            "epoch": facts["epoch"],
-            "silence_ms_max": round(self._linger_s * 1_000),
-        }
+        silence_ms_max = round(self._linger_s * 1_000)
+        return UdpPlace(token.hex(), *self.address[:2], host.facts().epoch, silence_ms_max)
 
     def tie(self, token: str, standing: Standing) -> None:
         """The token (hex digits) dies with that standing, which is over with it."""

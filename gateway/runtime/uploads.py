@@ -6,11 +6,13 @@ with it the reading of the body, so that the transport's flow control reaches th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from gateway.core.ports import Mark
+from gateway.core.told import Posted
 from gateway.errors import BadInput, StoreUnavailable
+from gateway.http.worldjson import down_json
 from gateway.wire import TYPE_FRAME, Frame, decode_message
 
 if TYPE_CHECKING:
@@ -46,13 +48,13 @@ class Upload:
         self._poster = poster
         self._durable = durable
         self._patience_s = patience_s
-        self._waits = durable or host.database.options()["retention"] == "record"
+        self._waits = durable or host.database.world.info.retention.mode == "record"
         """In a ring that nobody waits for, a store that is away stops no publisher."""
         self._first_order: int | None = None
         self._last: bytes | None = None
         self.frames = 0
 
-    async def take(self, messages: AsyncIterator[bytes]) -> Mapping[str, object]:
+    async def take(self, messages: AsyncIterator[bytes]) -> Posted:
         """Take them all; the answer of the request. Raises :class:`StoreUnavailable`, naming how far the
         store is, where it did not take more for ``patience_s``; ``WorldHeld`` where another gateway took the
         world over meanwhile."""
@@ -63,7 +65,7 @@ class Upload:
         mark = Mark(state.epoch, state.tick)
         if self._durable:
             await self._until_durable(mark)
-        return {"epoch": mark.epoch, "tick": mark.tick, "frames": self.frames, **self._down()}
+        return Posted(mark.epoch, mark.tick, self.frames, *self._down())
 
     async def _take(self, message: bytes) -> None:
         world = self._host.world
@@ -98,17 +100,13 @@ class Upload:
         why = f" ({self._host.pump.failure})" if self._host.pump.failure else ""
         return StoreUnavailable(
             f"world {self._host.name}: the store took nothing more for {self._patience_s:g} s{why}; {reached}; {kept}",
-            **self._down(),
+            **down_json(*self._down()),
         )
 
-    def _down(self) -> dict[str, object]:
+    def _down(self) -> tuple[Mark | None, list[tuple[int, int]] | None]:
+        """How far the store is, and which ticks of that epoch it will never have."""
         journal = self._host.world.journal
         done = journal.durable
-        down: dict[str, object] = {
-            "durable": None if done is None else {"epoch": done.epoch, "tick": done.tick}
-        }
-        if journal.let_go and done is not None:
-            down["dropped"] = [
-                [gap.from_tick, gap.to_tick] for gap in journal.let_go if gap.epoch == done.epoch
-            ]
-        return down
+        if not journal.let_go or done is None:
+            return done, None
+        return done, [(gap.from_tick, gap.to_tick) for gap in journal.let_go if gap.epoch == done.epoch]

@@ -19,6 +19,7 @@ from gateway.config import Settings
 from gateway.core.admission import Refusals, host_of, peer_of
 from gateway.core.events import Event, ignored
 from gateway.core.ports import Hosted, Link, LiveOptions
+from gateway.core.told import Listed, Overview, Posted, RecordedState, UdpPlace
 from gateway.errors import (
     BadInput,
     Conflict,
@@ -254,42 +255,41 @@ class Worlds:
 
     async def create(
         self, name: str, options: Mapping[str, object], *, by: str = ""
-    ) -> tuple[Mapping[str, object], bool]:
+    ) -> tuple[Overview, bool]:
         wanted = checked_options(options, OPTION_NAMES)
         world_name(name)
         try:
             info, created = await self.info(name), False
         except UnknownWorld:
             info, created = await self.with_host(name, lambda host: host.info(), create=wanted, by=by), True
-        if "stride" in wanted and wanted["stride"] != info["stride"]:
+        if "stride" in wanted and wanted["stride"] != info.facts.stride:
             raise Unprocessable(
-                f"world {name} exists with stride {info['stride']}; a stride of {wanted['stride']} needs another world"
+                f"world {name} exists with stride {info.facts.stride}; a stride of {wanted['stride']} needs another world"
             )
         return info, created
 
-    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
+    async def info(self, name: str, *, delay_s: float = 0.0) -> Overview:
         if delay_s:
             return await self.with_host(name, lambda host: host.info_of_past(delay_s))
         return await self.with_host(name, lambda host: host.info())
 
-    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, object]]:
+    async def list(self, *, delay_s: float = 0.0) -> list[Listed]:
         return [self._short(name, is_live=not delay_s) for name in await self._names.all(self.hosts)]
 
-    def _short(self, name: str, *, is_live: bool) -> Mapping[str, object]:
+    def _short(self, name: str, *, is_live: bool) -> Listed:
         host = self.hosts.get(name)
         if host is not None and not is_live:
-            return {"world": name, "open": True}
+            return Listed(name, True)
         if host is not None:
-            return {**host.facts(), "open": True}
-        error = self._names.errors.get(name)
-        return {"world": name, "open": False, **({} if error is None else {"error": error})}
+            return Listed(name, True, host.facts(), host.homing.home.url)
+        return Listed(name, False, error=self._names.errors.get(name))
 
-    async def patch(self, name: str, options: Mapping[str, object]) -> Mapping[str, object]:
+    async def patch(self, name: str, options: Mapping[str, object]) -> Overview:
         wanted = checked_options(options, ("retention", "ring_s"))
         if not wanted:
             raise BadInput('nothing to change; send {"retention": "ring" | "record"} or {"ring_s": seconds}')
 
-        async def change(host: WorldHost) -> Mapping[str, object]:
+        async def change(host: WorldHost) -> Overview:
             await host.database.set_options(wanted)
             return await host.info()
 
@@ -329,7 +329,7 @@ class Worlds:
 
     async def post_frames(
         self, name: str, messages: AsyncIterator[bytes], *, durable: bool, by: str = ""
-    ) -> Mapping[str, object]:
+    ) -> Posted:
         self.shares.check_world(by, name)
         frames = await from_first_frame(messages)
         begun: list[bytes] = []
@@ -339,7 +339,7 @@ class Worlds:
                 begun[:] = [message]
                 yield message
 
-        async def post(host: WorldHost) -> Mapping[str, object]:
+        async def post(host: WorldHost) -> Posted:
             try:
                 return await host.post(noted(), durable=durable, by=by)
             except WorldDeleted as error:
@@ -350,7 +350,7 @@ class Worlds:
 
         return await self.with_host(name, post, create={}, by=by)
 
-    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
+    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> RecordedState:
         if delay_s:
             return await self.with_host(name, lambda host: host.database.last(host.until_us(delay_s)))
         return await self.with_host(name, lambda host: host.last_synced())
@@ -363,7 +363,7 @@ class Worlds:
         tick: int | None = None,
         at_us: int | None = None,
         delay_s: float = 0.0,
-    ) -> Mapping[str, object]:
+    ) -> RecordedState:
         return await self.with_host(
             name,
             lambda host: host.database.state_at(
@@ -386,7 +386,7 @@ class Worlds:
             name, lambda host: _begun(host.database.frames(**span, until_us=host.until_us(delay_s)))
         )
 
-    async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, object]:
+    async def udp_token(self, name: str, *, by: str = "") -> UdpPlace:
         udp = self.udp
         if udp is None:
             raise NotFound("the plain UDP door is closed; start the gateway with --udp 127.0.0.1:4434")

@@ -272,14 +272,14 @@ def test_shutdown_says_bye_to_everybody_with_a_time_to_come_back() -> None:
     assert not world.subscribers
 
 
-def test_facts_tell_the_world_in_json() -> None:
+def test_facts_tell_the_world() -> None:
     world = make_world(stride=100)
     world.attach_publisher(RecordingLink(), 6, 100.0)
     facts = world.facts(100.0)
-    assert facts["epoch"] == 6
-    assert facts["publisher"] == "webtransport"
-    assert facts["stride"] == 100
-    assert facts["durable"] is None
+    assert facts.epoch == 6
+    assert facts.publisher == "webtransport"
+    assert facts.stride == 100
+    assert facts.durable is None
 
 
 def test_records_put_by_the_gateway_reach_readers_and_leave_the_publisher_in_order() -> None:

@@ -39,7 +39,7 @@ async def test_a_companion_is_committed_with_its_records_and_answers(gateway: Ga
     assert await host.put_with([Record(1, b"one")], also) == 7
     assert await notes(host) == ["asleep"]
     last = await host.database.last()
-    assert last["records"] == {1: b"one"}
+    assert last.records == {1: b"one"}
 
 
 async def test_a_companion_that_fails_is_undone_alone(gateway: Gateway) -> None:
@@ -52,7 +52,7 @@ async def test_a_companion_that_fails_is_undone_alone(gateway: Gateway) -> None:
     with pytest.raises(Conflict, match="somebody was first"):
         await host.put_with([Record(1, b"one")], also)
     assert await notes(host) == []
-    assert (await host.database.last())["records"] == {1: b"one"}
+    assert (await host.database.last()).records == {1: b"one"}
 
 
 async def test_wrong_sql_in_a_companion_does_not_stop_the_journal(gateway: Gateway) -> None:

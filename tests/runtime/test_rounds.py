@@ -54,7 +54,7 @@ async def test_worlds_share_rounds_and_all_that_was_told_is_in_the_store(gateway
         await asyncio.gather(*map(durable, hosts, marks))
     assert 0 < rounds.count < sum(host.pump.commits for host in hosts)
     for host in hosts:
-        assert (await host.database.last())["records"] == {1: b"4"}
+        assert (await host.database.last()).records == {1: b"4"}
 
 
 async def test_a_world_whose_database_is_in_use_holds_up_nobody(gateway: Gateway) -> None:
@@ -64,7 +64,7 @@ async def test_a_world_whose_database_is_in_use_holds_up_nobody(gateway: Gateway
         await durable(free, mark)
         assert busy.world.journal.durable is None
     await durable(busy, waiting)
-    assert (await busy.database.last())["records"] == {1: b"busy"}
+    assert (await busy.database.last()).records == {1: b"busy"}
 
 
 async def test_a_commit_of_somebody_else_is_survived_and_told(gateway: Gateway) -> None:
@@ -76,7 +76,7 @@ async def test_a_commit_of_somebody_else_is_survived_and_told(gateway: Gateway) 
     await asyncio.gather(durable(first, put(first, b"2")), durable(second, put(second, b"2")))
     assert first.database.world.foreign_commits == 1
     assert first.pump.commit_failures == 0
-    assert (await first.database.last())["records"] == {1: b"2"}
+    assert (await first.database.last()).records == {1: b"2"}
 
 
 async def test_who_waits_for_the_durable_mark_does_not_wait_for_a_round(gateway: Gateway) -> None:
@@ -85,7 +85,7 @@ async def test_who_waits_for_the_durable_mark_does_not_wait_for_a_round(gateway:
     mark = put(host, b"now")
     await host.pump.until_durable(mark, PATIENCE_S)
     assert gateway.worlds.rounds.count == 0
-    assert (await host.database.last())["records"] == {1: b"now"}
+    assert (await host.database.last()).records == {1: b"now"}
 
 
 # --- one world that holds others up ----------------------------------------------------------
@@ -154,9 +154,9 @@ async def test_a_world_whose_statement_takes_long_is_left_behind(
     finally:
         gate.set()
     await durable(slow, waiting)
-    assert (await slow.database.last())["records"] == {1: b"late"}
+    assert (await slow.database.last()).records == {1: b"late"}
     for host in others:
-        assert (await host.database.last())["records"] == {1: b"19"}
+        assert (await host.database.last()).records == {1: b"19"}
         assert host.pump.times_left_behind == 0
 
 
@@ -174,7 +174,7 @@ async def test_a_lock_on_one_world_holds_up_that_world_alone(served: Gateway) ->
     assert [host.pump.commit_failures for host in others] == [0] * 5
     await served.store.unlock(ns, "somebody", rollback=False)
     await until(lambda: locked.world.journal.empty, PATIENCE_S)
-    assert (await locked.database.last())["records"] == {1: b"late"}
+    assert (await locked.database.last()).records == {1: b"late"}
 
 
 async def test_triggers_that_come_while_a_world_is_played_stop_its_journal_alone(
@@ -196,10 +196,10 @@ async def test_triggers_that_come_while_a_world_is_played_stop_its_journal_alone
         await play(others, b"%d" % turn)
     await until(lambda: poisoned.pump.is_failing, PATIENCE_S)
     assert "the trigger 'slow' on 'frames'" in caplog.text
-    assert (await poisoned.database.last())["records"] == {1: b"0"}
+    assert (await poisoned.database.last()).records == {1: b"0"}
     await asyncio.to_thread(execute, "DROP TRIGGER slow")
     await durable(poisoned, waiting)
-    assert (await poisoned.database.last())["records"] == {1: b"late"}
+    assert (await poisoned.database.last()).records == {1: b"late"}
 
 
 async def test_a_store_over_there_takes_many_worlds_in_one_commit(served: Gateway) -> None:
@@ -224,7 +224,7 @@ async def test_a_world_that_another_wrote_to_fails_no_other_of_its_group(served:
     assert [host.pump.commit_failures for host in (first, *others)] == [0] * 5
     assert [host.database.world.foreign_commits for host in (first, *others)] == [1, 0, 0, 0, 0]
     for host in (first, *others):
-        assert (await host.database.last())["records"] == {1: b"1"}
+        assert (await host.database.last()).records == {1: b"1"}
 
 
 async def test_a_world_that_was_poisoned_before_is_served_to_readers_and_refuses_publishers(

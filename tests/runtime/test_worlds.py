@@ -403,10 +403,10 @@ async def test_the_synced_state_in_memory_is_the_one_in_the_store(
     host = gateway.worlds.hosts["w"]
     await until(lambda: host.world.journal.empty)
     in_memory, in_store = await host.last_synced(), await host.database.last()
-    for name in ("epoch", "tick", "durable_at", "stride", "records"):
-        assert in_memory[name] == in_store[name], name
-    assert [decode_frame(m).records for m in in_memory["messages"]] == [
-        decode_frame(m).records for m in in_store["messages"]
+    for name in ("epoch", "tick", "durable_at_us", "stride", "records"):
+        assert getattr(in_memory, name) == getattr(in_store, name), name
+    assert [decode_frame(m).records for m in in_memory.messages] == [
+        decode_frame(m).records for m in in_store.messages
     ]
 
 
@@ -419,5 +419,5 @@ async def test_the_last_synced_state_asked_for_during_a_commit_is_one_that_the_s
     for tick in range(2, 12):
         await publish(client, "w", frame(tick, {1: b"%d" % tick}))
         answer = await host.last_synced()
-        recorded = await host.database.state_at(epoch=answer["epoch"], tick=answer["tick"], at_us=None)
-        assert answer["records"] == recorded["records"]
+        recorded = await host.database.state_at(epoch=answer.epoch, tick=answer.tick, at_us=None)
+        assert answer.records == recorded.records

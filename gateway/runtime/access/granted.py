@@ -14,6 +14,7 @@ from gateway.core.entities import Changes, Entities, Outcome, Place
 from gateway.core.gate import Standing, current
 from gateway.core.grants import SEE, GrantRefused, Need
 from gateway.core.ports import Hosted, Link, LiveOptions, Worlds
+from gateway.core.told import Listed, Overview, Posted, RecordedState, UdpPlace
 from gateway.http.recordings import RecordingService
 from gateway.store.base import (
     CommitRequest,
@@ -64,18 +65,18 @@ class GrantedWorlds:
 
     async def create(
         self, name: str, options: Mapping[str, object], *, by: str = ""
-    ) -> tuple[Mapping[str, object], bool]:
+    ) -> tuple[Overview, bool]:
         _check("admin", name)
         return await self._worlds.create(name, options, by=by)
 
-    async def info(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
+    async def info(self, name: str, *, delay_s: float = 0.0) -> Overview:
         _check(SEE, name)
         return await self._worlds.info(name, delay_s=_held_back(delay_s))
 
-    async def list(self, *, delay_s: float = 0.0) -> list[Mapping[str, object]]:
+    async def list(self, *, delay_s: float = 0.0) -> list[Listed]:
         grant = standing_now().grant
         worlds = await self._worlds.list(delay_s=_held_back(delay_s))
-        return [world for world in worlds if grant.has(SEE, str(world["world"]))]
+        return [world for world in worlds if grant.has(SEE, world.world)]
 
     async def open_session(self, name: str, options: LiveOptions, link: Link) -> Hosted:
         _check("pub" if options.role == "publish" else "sub", name, takeover=options.takeover)
@@ -85,15 +86,15 @@ class GrantedWorlds:
 
     async def post_frames(
         self, name: str, messages: AsyncIterator[bytes], *, durable: bool, by: str = ""
-    ) -> Mapping[str, object]:
+    ) -> Posted:
         _check("pub", name)
         return await self._worlds.post_frames(name, messages, durable=durable, by=by)
 
-    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
+    async def last_synced(self, name: str, *, delay_s: float = 0.0) -> RecordedState:
         _check("sub", name)
         return await self._worlds.last_synced(name, delay_s=_held_back(delay_s))
 
-    async def patch(self, name: str, options: Mapping[str, object]) -> Mapping[str, object]:
+    async def patch(self, name: str, options: Mapping[str, object]) -> Overview:
         _check("admin", name)
         return await self._worlds.patch(name, options)
 
@@ -109,7 +110,7 @@ class GrantedWorlds:
         tick: int | None = None,
         at_us: int | None = None,
         delay_s: float = 0.0,
-    ) -> Mapping[str, Any]:
+    ) -> RecordedState:
         _check("sub", name)
         held_back = _held_back(delay_s)
         return await self._worlds.state_at(name, epoch=epoch, tick=tick, at_us=at_us, delay_s=held_back)
@@ -128,7 +129,7 @@ class GrantedWorlds:
         span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick, "rows": rows}
         return await self._worlds.history(name, **span, delay_s=_held_back(delay_s))
 
-    async def udp_token(self, name: str, *, by: str = "") -> Mapping[str, object]:
+    async def udp_token(self, name: str, *, by: str = "") -> UdpPlace:
         _check("pub", name)
         standing = self._another(standing_now())
         try:
@@ -136,7 +137,7 @@ class GrantedWorlds:
         except BaseException:
             standing.over()
             raise
-        self._tie(str(given["token"]), standing)
+        self._tie(given.token, standing)
         return given
 
 

@@ -121,7 +121,7 @@ func run() -> void:
             async with Subscriber(served.url, f"mine-{folder.name}", ca=served.ca) as reader:
                 await until(lambda: reader.records() == {5: b"five"})
             told = await gateway.worlds.udp_token(f"packets-{folder.name}")
-            engine.tell("packets", str(told["token"]))
+            engine.tell("packets", told.token)
             async with Subscriber(served.url, f"packets-{folder.name}", ca=served.ca) as reader:
                 await until(lambda: reader.records() == {7: b"at 4"})
             assert engine.faults() == []
