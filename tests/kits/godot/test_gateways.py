@@ -31,7 +31,8 @@ def two(tmp_path: Path) -> Iterator[tuple[GatewayProcess, GatewayProcess]]:
         yield started[0].wait_ready(), started[1].wait_ready()
     finally:
         for one in started:
-            one.kill()
+            if one.process.poll() is None:
+                one.kill()
         store.kill()
 
 
@@ -66,6 +67,31 @@ func run() -> void:
                 assert address == a.url.replace("https", "wss")
                 assert records == {"1": b"at a".hex(), "2": b"also".hex()}
                 assert (await engine.said("refused"))[0] == "publisher_present"
+
+
+async def test_a_reader_comes_back_to_the_gateway_that_it_was_given_when_the_other_dies(
+    project: Path, two: tuple[GatewayProcess, GatewayProcess]
+) -> None:
+    a, b = (reached(one) for one in two)
+    body = """
+func run() -> void:
+	arena = enter(node("subscribe"))
+	var _there: bool = await until(func() -> bool: return arena.records.has(1))
+	say("found", arena.address)
+	_there = await until(func() -> bool: return arena.records.has(2), 60.0)
+	say("back", [arena.address, hex(arena.records)])
+"""
+    async with Publisher(b.url, "arena", ca=b.ca) as publisher:
+        publisher.send({1: b"at b"})
+        await publisher.wait_durable()
+        async with running(project, script(a, body)) as engine:
+            assert await engine.said("found") == b.url.replace("https", "wss")
+            two[1].kill()
+            async with Publisher(a.url, "arena", ca=a.ca, takeover=True) as other:
+                other.send({1: b"at a", 2: b"also"}, keyframe=True)
+                address, records = await engine.said("back")
+                assert address == a.url.replace("https", "wss")
+                assert records == {"1": b"at a".hex(), "2": b"also".hex()}
 
 
 async def test_who_takes_over_goes_on_and_comes_back_as_itself(project: Path, served: Served) -> None:

@@ -6,7 +6,7 @@ import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from gateway.client import Subscriber
+from gateway.client import Entities, Subscriber
 from tests.client.conftest import Served, until
 from tests.kits.godot.engine import KIT, errors_in, run_once, running
 
@@ -120,6 +120,55 @@ func run() -> void:
         assert await engine.said("despawned") == 2
         assert await engine.said("left") == [1, True]
         assert await engine.said("exact") is True
+        assert engine.faults() == []
+
+
+async def test_a_node_goes_to_sleep_with_its_entity_and_wakes_with_it(project: Path, served: Served) -> None:
+    body = """
+func run() -> void:
+	var scenes: Array[PackedScene] = [load("res://avatars/avatar.tscn")]
+	var server := gateway("publish")
+	var from := synchronizer(server, scenes)
+	from.properties = [^".:position"]
+	from.spawned.connect(func(_node: Node, key: int) -> void: say("spawned", key))
+	from.despawned.connect(func(_node: Node, key: int) -> void: say("despawned", key))
+	root.add_child(from)
+	var here: Node = root.get_node(from.root_path)
+	for at: int in 2:
+		var node: Node3D = scenes[0].instantiate()
+		here.add_child(node)
+		node.position = Vector3(at, 2, 3)
+	await until(func() -> bool: return server.epoch > 0 and server.records.size() == 2)
+	await server.wait_durable()
+	say("two")
+	await until(func() -> bool: return here.get_child_count() == 1)
+	(here.get_child(0) as Node3D).position.x = 9.0
+	await told("wake")
+	await until(func() -> bool: return here.get_child_count() == 2)
+	say("woken", [from.nodes[2].position == Vector3(1, 2, 3), from.key_of(from.nodes[2])])
+	from.nodes[2].position = Vector3(4, 4, 4)
+	await told("walked")
+	here.remove_child(from.nodes[2])
+	await told("gone")
+"""
+    async with (
+        running(project, script(served, body)) as engine,
+        Entities(served.url, "arena", ca=served.ca) as entities,
+    ):
+        await engine.said("two")
+        async with Subscriber(served.url, "arena", ca=served.ca) as reader:
+            await until(lambda: len(reader.records()) == 2)
+            before = reader.records()
+            await entities.hibernate("sleeper", 2)
+            assert await engine.said("despawned") == 2
+            await until(lambda: reader.records().keys() == {1} and reader.records()[1] != before[1])
+            await entities.wake("sleeper", 2)
+            engine.tell("wake")
+            assert await engine.said("spawned") == 2
+            assert await engine.said("woken") == [True, 2]
+            await until(lambda: reader.records().get(2) not in (None, before[2]))
+            engine.tell("walked")
+            await until(lambda: reader.records().keys() == {1})
         assert engine.faults() == []
 
 

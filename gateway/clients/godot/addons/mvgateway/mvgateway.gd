@@ -143,6 +143,8 @@ var _reset_due: bool = false
 var _ended_by: Array[String] = []  # code and detail of the session's last message
 var _asked_wait_s: float = 0.0
 var _hops: int = 0
+var _let_in: bool = false   # the gateway has said welcome on this connection
+var _asked_at: float = 0.0  # when the token was asked for
 var _held: String = ""      # the newest token of a Callable
 var _renew_at: float = INF  # when a fresh one is wanted, Unix seconds
 var _retried: bool = false  # a fresh token was tried since we were last let in
@@ -191,6 +193,11 @@ func _process(_delta: float) -> void:
 		if _wanted and refusal == "" and not _connecting and _now() >= _retry_at:
 			@warning_ignore("missing_await")
 			_connect()
+		elif _connecting and _now() - _asked_at > TOKEN_S_MAX:
+			_attempt += 1
+			_connecting = false
+			_retry_at = _now() + 1.0
+			trouble = "the function that is the token gave none within %d s" % int(TOKEN_S_MAX)
 		return
 	socket.poll()
 	var state: WebSocketPeer.State = socket.get_ready_state()
@@ -358,6 +365,8 @@ func _connect() -> void:
 	if address == "":
 		address = _base(url)
 	_connecting = true
+	_let_in = false
+	_asked_at = _now()
 	status = Status.CONNECTING
 	var by: String = await _current_token()
 	if attempt != _attempt:
@@ -367,6 +376,7 @@ func _connect() -> void:
 		return
 	if token is Callable and by == "":
 		_retry_at = _now() + 1.0
+		trouble = "the function that is the token gave none"
 		return
 	if by != "" and address.begins_with("ws://") and not _is_loopback(address):
 		_refuse("config", "a token would go to %s in clear text, for everybody on the way to read; use wss://" % address)
@@ -477,10 +487,11 @@ func _judge(code: String, detail: String) -> void:
 	if code in BY_TOKEN and token is Callable and not _retried:
 		_retried = true
 		_held = ""
-	elif code not in ["", "error", "too_slow", "bye"] and code not in BY_TIME:
+	elif code not in ["", "error", "too_slow", "bye"] and code not in BY_TIME and not (code == "world_held" and role != "publish"):
 		_refuse(code, detail)
 		return
-	if _hops > 0 and not welcome.has("world"):
+	_hops = 0
+	if not _let_in:
 		address = ""  # the given one knows where the world is now
 	_retry_at = _now() + maxf(_asked_wait_s, _wait_s * randf_range(0.5, 1.0))
 	_wait_s = minf(_wait_s * 2.0, BACKOFF_MAX_S)
@@ -584,6 +595,7 @@ func _take_control(packet: PackedByteArray) -> void:
 
 func _take_welcome(message: Dictionary) -> void:
 	welcome = message
+	_let_in = true
 	_wait_s = BACKOFF_MIN_S
 	_retried = false
 	_hops = 0

@@ -10,7 +10,7 @@ extends Node
 
 ## A node was made for a record.
 signal spawned(node: Node, key: int)
-## A record is gone, and its node is about to be freed.
+## A record is gone, and its node is about to be freed. On the server: an entity went to sleep, and its node with it.
 signal despawned(node: Node, key: int)
 
 const SAMPLES_MAX: int = 64
@@ -131,16 +131,47 @@ func _publish() -> void:
 	for key: int in _said.keys():
 		if not there.has(key):
 			changes[key] = null
-			MVGateway._drop(_said, key)
-			MVGateway._drop(_still, key)
-			MVGateway._drop(nodes, key)
-			for id: int in _keys.keys():
-				if _keys[id] == key:
-					MVGateway._drop(_keys, id)
+			_unpublish(key)
 	if udp != null:
 		MVGateway._ok(udp.send(0, changes))
 	elif not changes.is_empty():
 		MVGateway._ok(gateway.send(changes))
+
+
+## The gateway itself has changed these: an entity that went to sleep takes its node along, one that woke brings it.
+func _follow_sleep(keys: Array[int]) -> void:
+	for key: int in keys:
+		if not gateway.records.has(key):
+			if _said.has(key):
+				var node: Variant = nodes.get(key)
+				_unpublish(key)
+				if is_instance_valid(node):
+					var its_node: Node = node
+					despawned.emit(its_node, key)
+					its_node.get_parent().remove_child(its_node)
+					its_node.queue_free()
+			continue
+		var data: PackedByteArray = gateway.records[key]
+		var told: Dictionary = MVGatewayPacking.unpack(data)
+		if told.is_empty():
+			continue
+		var its_class: int = told["class"]
+		if nodes.has(key) or _spawn(key, its_class):
+			var node: Node = nodes[key]
+			_keys[node.get_instance_id()] = key
+			_said[key] = data
+			_next_key = maxi(_next_key, key + 1)
+			var values: Array = told["values"]
+			_apply(key, values)
+
+
+func _unpublish(key: int) -> void:
+	MVGateway._drop(_said, key)
+	MVGateway._drop(_still, key)
+	MVGateway._drop(nodes, key)
+	for id: int in _keys.keys():
+		if _keys[id] == key:
+			MVGateway._drop(_keys, id)
 
 
 func _class_of(node: Node) -> int:
@@ -203,6 +234,7 @@ static func _property_in(path: NodePath) -> NodePath:
 
 func _take(keys: Array[int]) -> void:
 	if gateway.role == "publish":
+		_follow_sleep(keys)
 		return
 	var now: float = Time.get_ticks_usec() / 1_000_000.0
 	var sent: float = now if gateway is MVGatewayFilm else gateway.sent_at / 1_000_000.0
