@@ -9,7 +9,9 @@ that there is (HTTP/1.1, llhttp), or by HTTP/3. Every round goes through all way
 * reads of 10 pages at once, each page for the first time, and again;
 * one transaction of so many pages: content in tens, ten requests at a time, then the commit.
 
-CPU times are of whole processes, per commit or per read, with the kernel's part; of the middle process alone.
+CPU times are of whole processes, per commit or per read, with the kernel's part; of the middle process alone, and for commits
+of the store and of the load as well: where all together are more than the machine has left, they decide the rate, and no
+middle alone.
 """
 
 from __future__ import annotations
@@ -203,12 +205,16 @@ class Bench:
         name = f"{way.name}-{number}".replace(" ", "").replace("/", "").replace(",", "-")
         for clients in (self._args.clients, 1):
             await committing(store, f"warm-{name}-{clients}", clients, 0.3)
+            store_s, load_s = self._backend.cpu_s(), time.process_time()
             count, took, cpu_ms = await self._timed(
                 way,
                 lambda n=clients: committing(store, f"{name}-{n}", n, self._args.seconds),  # type: ignore[misc]
             )
             self._keep(f"commits/s, {clients} at once", way, count / took)
             self._keep(f"CPU ms a commit, {clients} at once", way, cpu_ms)
+            store_s, load_s = self._backend.cpu_s() - store_s, time.process_time() - load_s
+            self._keep(f"... of the store, {clients} at once", way, store_s * 1e3 / max(count, 1))
+            self._keep(f"... of the load, {clients} at once", way, load_s * 1e3 / max(count, 1))
         ns = Namespace(f"cold-{name}")
         straight = await self._ways[0].open()
         version = await fill(straight, ns, COLD_PAGES)

@@ -3,7 +3,7 @@
 Room: bench. Started as :mod:`bench.jobs` tells, as ``bench.load``. Fields of a job: ``door``, ``target``, ``seconds``,
 ``warmup_s``, ``records``; for ``publish`` also ``hz``, and ``steady`` to go on until another line comes; for ``read``
 also ``readers``, ``lean``, and ``windows``: so many answers, one for each ``go``, the warm-up before the first;
-for ``ingest`` ``hz`` and ``publishers``.
+for ``ingest`` ``hz`` and ``publishers``; for ``join`` ``readers``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from bench.doors import Close, Send, door, lean_door
 from bench.jobs import hear, main, say, wait_for_go
 from bench.lean import LeanAges, LeanPool, Samples
-from bench.payload import messages, still_messages
+from bench.payload import messages, parse, still_messages
 from gateway.wire import Control, decode_message
 
 BUSY_SHARE = 0.9
@@ -28,6 +28,9 @@ STEADY_TICKS = 1_000_000
 """Four and a half hours at 60 Hz: a steady publisher whose scenario died ends by itself."""
 CONNECT_AT_ONCE = 16
 """Readers that shake hands at one time."""
+JOIN_PAUSE_S = 0.05
+"""From one that has joined to the next, at no fixed place in a second: groups of a second begin at one."""
+JOIN_S_MAX = 10.0
 
 
 def now_us() -> int:
@@ -196,5 +199,38 @@ async def _window(settings: dict[str, Any], samples: Samples, ages: list[LeanAge
     }
 
 
+async def join(settings: dict[str, Any]) -> dict[str, Any]:
+    """``readers`` join a world that goes on, one after the other, each by a connection of its own, until it has every
+    record. Times from the beginning of the handshake, this client's own work included."""
+    way, times = door(settings["door"]), []
+    await wait_for_go()
+    for _ in range(settings["readers"]):
+        times.append(await _joined(way, settings))
+        await asyncio.sleep(JOIN_PAUSE_S)
+    times.sort()
+    return {"join_p50_ms": times[len(times) // 2], "join_max_ms": times[-1]}
+
+
+async def _joined(way: Any, settings: dict[str, Any]) -> float:
+    seen: set[int] = set()
+    is_whole = asyncio.Event()
+
+    def take(message: bytes) -> None:
+        records = parse(message)
+        if records is not None:
+            seen.update(records["key"].tolist())
+            if len(seen) >= settings["records"]:
+                is_whole.set()
+
+    began = time.perf_counter()
+    close = await way.subscribe(settings["target"], take)
+    try:
+        async with asyncio.timeout(JOIN_S_MAX):
+            await is_whole.wait()
+        return (time.perf_counter() - began) * 1e3
+    finally:
+        await close()
+
+
 if __name__ == "__main__":
-    main({"publish": publish, "read": read, "ingest": ingest})
+    main({"publish": publish, "read": read, "ingest": ingest, "join": join})

@@ -4,8 +4,10 @@
 ``python -m bench.moq --build`` before the first time (needs cargo)
 
 One publisher at 60 Hz and so many readers on loopback, relay and load on cores of their own; moq-relay in both of its
-shapes, a stream a frame and a stream a second, with publisher and readers by its own crates. With ``--link`` also the ages
-behind 50 ms and 2 % loss. Told are medians over the rounds and, for each relay, how many times the gateway's figure it is.
+shapes, a stream a frame and a stream a second, with publisher and readers by its own crates. Then joining late: from the
+beginning of the handshake to the whole state, a few readers one after the other, their clients' own work included (ours is
+Python, moq's is Rust). With ``--link`` both, and the ages, behind 50 ms and 2 % loss. Told are medians over the rounds and,
+for each relay, how many times the gateway's figure it is.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ from bench.link import Direction, open_network, unavailable_because
 from bench.link import Path as LinkPath
 from bench.payload import records_for
 from bench.peers import moq_relay
-from bench.processes import BenchError, Station, free_port
+from bench.processes import BenchError, Prefix, Station, free_port
 from bench.scenarios import Measured, Run, Settings, fanout
 
 HZ = 60
 LINK_READERS = 4
+JOINS = 10
+"""Readers who come late, in each round."""
 RTT_MS, LOSS = 50.0, 0.02
 OURS = ("gateway", "stock")
 Figures = Mapping[str, float | None]
@@ -104,6 +108,49 @@ def fan_out(
     return found
 
 
+def joining(args: argparse.Namespace, frame_bytes: int) -> dict[str, dict[str, list[float]]]:
+    """A world that goes on, and readers who come late, by turns; on loopback."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(args.rounds):
+        with tempfile.TemporaryDirectory() as folder, Gateway(Path(folder)) as gateway:
+            _keep(found, "gateway", _joined_ours(gateway, frame_bytes))
+            certs = gateway.ca.parent
+            for shape in moq_relay.SHAPES:
+                _keep(found, shape, _joined_moq(shape, "127.0.0.1", certs, frame_bytes))
+    return found
+
+
+def _joined_ours(gateway: Gateway, frame_bytes: int, far: Prefix = (), near: Prefix = ()) -> Figures:
+    with Station(far) as publisher, Station(near) as reader:
+        load = {"seconds": 1.0, "warmup_s": 1.0, "records": records_for(frame_bytes), "door": "webtransport"}
+        load["target"] = gateway.target("late")
+        publisher.begin("publish", {**load, "hz": HZ, "steady": True})
+        publisher.wait_ready()
+        publisher.go()
+        reader.begin("join", {**load, "readers": JOINS})
+        reader.wait_ready()
+        reader.go()
+        return reader.result(JOINS * 10.0)
+
+
+def _joined_moq(
+    shape: str, host: str, certs: Path, frame_bytes: int, far: Prefix = (), near: Prefix = ()
+) -> Figures:
+    port = free_port()
+    url = f"https://{host}:{port}/"
+    with moq_relay.serve(host, port, certs / "leaf.pem", certs / "leaf.key", far):
+        time.sleep(1.0)  # it has no TCP port to ask, and no line to wait for
+        words = ["publish", url, str(frame_bytes), str(HZ), str(moq_relay.SHAPES[shape])]
+        with moq_relay.Program(words, far, load_cores() if not far else None) as source:
+            source.wait_ready()
+            words = ["read", url, str(JOINS), "0.1"]
+            with moq_relay.Program(words, near, load_cores() if not near else None) as readers:
+                readers.wait_ready()
+                readers.go()
+                seen = readers.result(30.0)
+    return {name: seen[name] for name in ("join_p50_ms", "join_max_ms")}
+
+
 def behind_a_link(args: argparse.Namespace, frame_bytes: int) -> dict[str, dict[str, list[float]]]:
     """Ages at a few readers behind 50 ms and 2 % loss; the publisher is beside the relay."""
     found: dict[str, dict[str, list[float]]] = {}
@@ -127,7 +174,12 @@ def behind_a_link(args: argparse.Namespace, frame_bytes: int) -> dict[str, dict[
                 reader.go()
                 ages = AgeHistogram.load(reader.result(args.seconds + 60)["histogram"]).measures()
                 certs = gateway.ca.parent
-            _keep(found, "gateway", {name: ages.get(name) for name in ("age_p50_ms", "age_p99_ms")})
+                joins = _joined_ours(gateway, frame_bytes, far, near)
+            _keep(
+                found,
+                "gateway",
+                {name: ages.get(name) for name in ("age_p50_ms", "age_p99_ms")} | dict(joins),
+            )
             for shape, group in moq_relay.SHAPES.items():
                 port = free_port()
                 url = f"https://{host}:{port}/"
@@ -140,9 +192,8 @@ def behind_a_link(args: argparse.Namespace, frame_bytes: int) -> dict[str, dict[
                         readers.wait_ready()
                         readers.go()
                         seen = readers.result(args.seconds + 30)
-                _keep(
-                    found, shape, {name: seen[name] for name in ("age_p50_ms", "age_p99_ms", "join_p50_ms")}
-                )
+                kept = ("age_p50_ms", "age_p99_ms", "join_p50_ms", "join_max_ms")
+                _keep(found, shape, {name: seen[name] for name in kept})
     return found
 
 
@@ -186,6 +237,8 @@ def main() -> int:
     made: dict[str, Any] = {"version": moq_relay.version()}
     for size in args.frame_bytes:
         made[f"{size} bytes, {args.readers} readers"] = fan_out(args, size)
+    for size in args.frame_bytes:
+        made[f"joining late, {size} bytes"] = joining(args, size)
     if args.link and (why := unavailable_because()) is None:
         made[f"{args.frame_bytes[0]} bytes behind {RTT_MS:g} ms and {LOSS:.0%} loss"] = behind_a_link(
             args, args.frame_bytes[0]

@@ -821,8 +821,6 @@ HTTP_GIVEN_PER_TURN_BYTES: Final = 256 * KIB
 """What one answer writes before all else has a turn of the loop, however fast its peer takes it."""
 HTTP_PIECE_BYTES_MAX: Final = 64 * KIB
 """An answer is written in pieces of this size, each when the one before has nearly gone."""
-HTTP_JOINED_BYTES_MAX: Final = 256 * KIB
-"""A smaller piece of an answer is copied behind its head, so that both go out in one call: 30 us of copying at most."""
 HTTP_WRITE_BYTES_MAX: Final = 96 * KIB
 """An HTTP/1.1 answer is written in pieces of this size: ten pages of 8 KB, which clients ask for, go out in one call."""
 TLS_HELLO_BYTES_MAX: Final = 32 * KIB

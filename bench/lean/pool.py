@@ -116,6 +116,9 @@ class LeanEndpoint(Endpoint):
             self._due_timer = self.loop.call_at(due[0][0], self._on_due)
 
 
+CONFIRMED_LOOK_S = 0.002
+
+
 class _RawPeer(Peer):
     """Raw QUIC with datagrams, as the stock relay speaks it."""
 
@@ -199,6 +202,9 @@ class LeanPool:
             peer = _RawPeer(Connection(configuration=configuration), endpoint, take)
             self._start(endpoint, peer, (host, port))
             await asyncio.wait_for(peer.connected.wait(), CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                while peer.quic.keys is None:  # noqa: ASYNC110 (the connection's own from when the handshake is confirmed)
+                    await asyncio.sleep(CONFIRMED_LOOK_S)
             return self._taken_over(endpoint, peer, take, 0)
 
     def _start(self, endpoint: LeanEndpoint, peer: Peer, address: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from bench.ages import AgeHistogram
 from bench.lean import LeanAges, LeanPool, LeanReader, Samples
 from bench.payload import ReaderAges, messages, records_for
+from bench.scenarios import Settings, fanout
 from tests.quic.conftest import Identity, RecordingSession, make_identity
 from tests.quic.serving import Served, serving, until
 
@@ -159,3 +160,11 @@ def arrivals(records: int) -> Iterator[tuple[int, bytes]]:
                 yield sent + 5_000 + 100 * part, made
             if tick % 11 == 0:
                 yield sent + 40_000, made
+
+
+def test_readers_of_the_stock_relay_get_its_datagrams() -> None:
+    """Its connections have no request by whose answer the handshake would be confirmed."""
+    case = {"relay": "stock", "readers": 3, "frame_bytes": 1_024, "hz": 60}
+    with fanout.opened(case, Settings(seconds=0.5, warmup_s=0.2, short=True, seed=1)) as run:
+        (measured,) = run(1)
+    assert (measured.measures["delivered_percent"] or 0) > 0

@@ -93,6 +93,17 @@ class OutQueue:
             self.pieces[0] = piece[size:]
         self.size -= size
 
+    def take(self, size_max: int) -> list[memoryview]:
+        """So many bytes from the front, at most; they count as gone."""
+        taken: list[memoryview] = []
+        while self.pieces and size_max > 0:
+            piece = self.pieces[0][:size_max]
+            taken.append(piece)
+            size_max -= len(piece)
+            self.took(len(piece))
+        self.moved()
+        return taken
+
     def settle(self, is_clear: bool) -> None:
         """What could go has gone. ``is_clear``: those who wait for it may give more."""
         self.is_clear = is_clear

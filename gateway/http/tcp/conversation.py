@@ -147,6 +147,11 @@ class Conversation(asyncio.Protocol):
         if data:
             self.wire.write(data)
 
+    @property
+    def reads_on(self) -> bool:
+        """Whether :meth:`read_more` was last told to."""
+        return self._wants_more
+
     def read_more(self, more: bool) -> None:
         """Let the transport read on, or not. What was read and not parsed comes first."""
         self._wants_more = more

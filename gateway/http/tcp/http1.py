@@ -277,7 +277,7 @@ class Http1(Conversation):
         except BadAnswer:
             self.abort()
             raise
-        for piece in _joined([head, *pieces]):
+        for piece in (head, *pieces):
             self._out.put(piece)
         self._pump()
 
@@ -285,10 +285,7 @@ class Http1(Conversation):
         """Write as much as the transport takes."""
         out = self._out
         while out.pieces and not self.is_paused:
-            piece = out.pieces[0][: limits.HTTP_WRITE_BYTES_MAX]
-            self.write(piece)
-            out.took(len(piece))
-            out.moved()
+            self.wire.write_all(out.take(limits.HTTP_WRITE_BYTES_MAX))
         out.settle(not out.size and not self.is_paused)
         if self.is_paused:
             self.deadline = min(self.deadline, self.loop.time() + limits.HTTP_STALL_S_MAX)
@@ -310,7 +307,10 @@ class Http1(Conversation):
 
     def consumed(self, size: int) -> None:
         self.deadline = math.inf
-        if self._exchange is not None and self._exchange.buffered < limits.HTTP_BODY_BUFFER_BYTES_MAX // 2:
+        exchange = self._exchange
+        if exchange is None or (exchange.body_ended and self.reads_on):
+            return
+        if exchange.buffered < limits.HTTP_BODY_BUFFER_BYTES_MAX // 2:
             self._pull_soon()
 
     def _on_shed(self) -> None:
@@ -447,15 +447,6 @@ class Http1(Conversation):
     def go_away(self) -> None:
         if self._phase in (Phase.IDLE, Phase.HEAD):
             self.close()
-
-
-def _joined(pieces: list[bytes]) -> list[bytes]:
-    """The same bytes: every piece would be a call of the kernel's. A large body stays as it is, for a copy of it costs
-    more than a call."""
-    large = next((n for n, piece in enumerate(pieces) if len(piece) > limits.HTTP_JOINED_BYTES_MAX), None)
-    if large is None:
-        return [b"".join(pieces)]
-    return [b"".join(pieces[:large]), *pieces[large:]]
 
 
 def plain_head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
