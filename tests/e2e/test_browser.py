@@ -115,6 +115,8 @@ async def test_a_page_says_that_it_rebuilds_and_is_let_in_where_that_is_not_unde
         publisher.send({1: b"x"})
         page = await _follow(browser, gateway, pages, "webtransport")
         await page.until("subscriber.state.size === 1")
-        await until(lambda: bool(heard))
+        await until(lambda: "redundancy" in heard)
         await _follow(browser, gateway, pages, "websocket")
-    assert heard == ["redundancy"]
+    assert [kind for kind in heard if kind != "ping"] == [
+        "redundancy"
+    ]  # a ping is not understood there either

@@ -12,3 +12,6 @@ export { WorldState } from "./state.js";
 export { GatewayRefused, Session } from "./session.js";
 export { Subscriber } from "./subscriber.js";
 export { Publisher } from "./publisher.js";
+export { CommandRefused, Replay } from "./replay.js";
+export { BackgroundSubscriber } from "./background.js";
+export { Entities, GatewayError } from "./entities.js";

@@ -7,6 +7,9 @@ export class Token {
   constructor(source) { this.source = source; this.held = null; this.due = 0; }
   get renews() { return typeof this.source === "function"; }
 
+  /** So long before its end a token that has so many seconds left is renewed. */
+  static marginS(leftS) { return Math.min(Math.max(leftS, 0) / 4, TOKEN_MARGIN_S); }
+
   /** The one to use now. */
   async current() {
     if (!this.renews) return this.source;
@@ -19,12 +22,15 @@ export class Token {
     if (typeof made !== "string" || !made) throw new Error("no token: the function token gave none");
     this.held = made.trim();
     const left = (expiry(this.held) ?? Infinity) * 1000 - Date.now();
-    this.due = Date.now() + left - Math.min(left / 4, TOKEN_MARGIN_S * 1000);
+    this.due = Date.now() + left - Token.marginS(left / 1000) * 1000;
     return this.held;
   }
 }
 
 /** When a token ends by its own word, in Unix seconds (RFC 7519, `exp`); null where it does not say. */
-function expiry(token) {
-  try { return Number(JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))).exp) || null; } catch { return null; }
+export function expiry(token) {
+  try {
+    const parts = token.split("."), exp = parts.length === 3 ? JSON.parse(atob(parts[1].replace(/-/g, "+").replace(/_/g, "/"))).exp : null;
+    return typeof exp === "number" && exp > 0 ? exp : null;
+  } catch { return null; }
 }

@@ -1,6 +1,6 @@
 // Messages of the frame protocol (docs/FRAMES.md, version 1) to objects and back. All integers are little-endian.
 
-const FRAME = 1, PARITY = 2, CONTROL = 16, HEADER = 24;
+const FRAME = 1, PARITY = 2, CONTROL = 16, ENTITY = 32, HEADER = 24;
 const KEYFRAME = 1, ZSTD = 2, REPAIR = 4, TICKS = 8, REMOVED = 0xffffffff;
 const MESSAGE_MAX = 16 * 1024 * 1024, PARTS_MAX = 32, FRAMES_MAX = 8;
 
@@ -14,12 +14,16 @@ export const isParity = bytes => bytes[0] === PARITY;
 export function decode(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const type = view.getUint8(0);
-  if (type === CONTROL) return { control: JSON.parse(text.decode(bytes.subarray(1))) };
+  if (type === CONTROL) {
+    const said = JSON.parse(text.decode(bytes.subarray(1)));
+    if (typeof said?.type !== "string") throw new Error("a control message is a JSON object with a type");
+    return { control: said };
+  }
   if (type !== FRAME || bytes.length < HEADER) throw new Error(`not a message: type ${type}`);
   const flags = view.getUint8(1), stride = view.getUint16(6, true);
   if (flags & ZSTD) throw new Error("compressed frame, which was not asked for");
   const frame = {
-    keyframe: !!(flags & KEYFRAME), repair: !!(flags & REPAIR),
+    keyframe: !!(flags & KEYFRAME), repair: !!(flags & REPAIR), ticks: !!(flags & TICKS),
     part: view.getUint16(2, true), parts: view.getUint16(4, true),
     epoch: view.getUint32(8, true), tick: view.getUint32(12, true),
     sentAt: Number(view.getBigUint64(16, true)), records: [],
@@ -42,7 +46,7 @@ export function decode(bytes) {
 
 /** A frame as messages of at most `max` bytes, whole records each (a record that is larger has one of its own). `rows`:
  *  a list of [key, Uint8Array or null for removed, tick]; with `ticks` each row's tick goes along. */
-export function encodeFrame(epoch, tick, rows, { max = Infinity, keyframe = false, repair = false, ticks = false } = {}) {
+export function encodeFrame(epoch, tick, rows, { max = Infinity, keyframe = false, repair = false, ticks = false, sentAt = Date.now() * 1000 } = {}) {
   const room = max - HEADER, groups = [[]], sizes = [0];
   for (const row of rows) {
     const size = 8 + (ticks ? 4 : 0) + (row[1] ? row[1].length : 0), last = groups.length - 1;
@@ -50,7 +54,7 @@ export function encodeFrame(epoch, tick, rows, { max = Infinity, keyframe = fals
     groups[last].push(row);
     sizes[last] += size;
   }
-  const sentAt = BigInt(Math.round(Date.now() * 1000));
+  const clock = BigInt(Math.round(sentAt));
   const flags = (keyframe ? KEYFRAME : 0) | (repair ? REPAIR : 0) | (ticks ? TICKS : 0);
   return groups.map((group, part) => {
     const bytes = new Uint8Array(HEADER + sizes[part]), view = new DataView(bytes.buffer);
@@ -60,7 +64,7 @@ export function encodeFrame(epoch, tick, rows, { max = Infinity, keyframe = fals
     view.setUint16(4, groups.length, true);
     view.setUint32(8, epoch, true);
     view.setUint32(12, tick, true);
-    view.setBigUint64(16, sentAt, true);
+    view.setBigUint64(16, clock, true);
     let at = HEADER;
     for (const [key, data, own] of group) {
       if (ticks) { view.setUint32(at, own, true); at += 4; }
@@ -150,6 +154,24 @@ export async function readMessages(stream, take) {
     }
     held = joined.slice(at);
   }
+}
+
+/** An entity message (docs/ENTITIES.md): {head, state}. Throws on malformed bytes. */
+export function decodeEntity(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < 8 || bytes[0] !== ENTITY) throw new Error("not an entity message");
+  const end = 8 + view.getUint32(4, true);
+  if (end > bytes.length) throw new Error("an entity's head ends beyond its message");
+  return { head: JSON.parse(text.decode(bytes.subarray(8, end))), state: bytes.subarray(end) };
+}
+
+export function encodeEntity(head, state = new Uint8Array(0)) {
+  const told = bytesOf.encode(JSON.stringify(head)), bytes = new Uint8Array(8 + told.length + state.length);
+  bytes[0] = ENTITY;
+  new DataView(bytes.buffer).setUint32(4, told.length, true);
+  bytes.set(told, 8);
+  bytes.set(state, 8 + told.length);
+  return bytes;
 }
 
 /** Messages as they stand on a stream: each after its length. */

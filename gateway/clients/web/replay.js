@@ -1,0 +1,97 @@
+// Watching a world's past (docs/RECOVERY.md, "Replay sessions").
+
+import { Subscriber } from "./subscriber.js";
+
+const WAITING_MAX = 16;
+
+/** Why a command was not done. */
+export class CommandRefused extends Error {
+  constructor(code, detail) {
+    super(detail ?? code);
+    this.name = "CommandRefused";
+    Object.assign(this, { code, detail: detail ?? code });
+  }
+}
+
+/** A viewer of a recording. Each command resolves with the place that it led to: {epoch, tick, at_us, speed, ended}.
+ *  `from`: where it begins, one of {tick, epoch}, {at}, {mark}; `speed` and `paused` as in the query. After a connection
+ *  was lost it goes on from where it was. */
+export class Replay extends Subscriber {
+  #waiting = [];
+
+  constructor(url, world, { from = {}, speed = null, paused = false, ...options } = {}) {
+    super(url, world, options);
+    this.from = from;
+    this.speed = speed;
+    this.paused = paused;
+    this.place = null;
+    this.resetDue = true;
+  }
+
+  play(speed) { return this.#command("play", speed === undefined ? {} : { speed }); }
+  pause() { return this.#command("pause"); }
+  /** `to`: one of {tick, epoch}, {at}, {mark}. */
+  seek(to) { return this.#command("seek", to); }
+  /** So many recorded ticks on, or back where it is negative; pauses. */
+  step(n = 1) { return this.#command("step", { n }); }
+  /** The world as it is now; any other command goes back to the past. */
+  live() { return this.#command("live"); }
+
+  path() { return `/v1/worlds/${encodeURIComponent(this.world)}/replay`; }
+  follows() { return false; }
+
+  params() {
+    const { redundancy, ...query } = this.query, here = this.place && !this.isLive ? { epoch: this.place.epoch, tick: this.place.tick } : this.from;
+    return { ...here, ...(this.speed === null ? {} : { speed: this.speed }), ...(this.paused ? { paused: 1 } : {}), ...query };
+  }
+
+  /** Each session begins with a seek, and a play unless it is paused: their answers are nobody's. */
+  welcomed() {
+    if (this.#waiting[0]?.type === "live") { this.#done(this.#waiting.shift(), null); return; } // the world as it is now
+    this.resetDue = true;
+    const asked = this.paused ? ["seek"] : ["seek", "play"];
+    this.#waiting = asked.map(type => ({ type, fields: {}, resolve() {}, reject: error => super.emit("command-refused", error) }));
+    if (this.isLive) { this.isLive = false; this.live().catch(() => {}); }
+  }
+
+  emit(type, ...values) {
+    if (type === "control") this.#told(values[0]);
+    if (type === "close") for (const wait of this.#waiting.splice(0)) wait.reject(new CommandRefused("disconnected", `the connection ended before ${wait.type} was answered`));
+    super.emit(type, ...values);
+  }
+
+  take(frame, size) {
+    if (!this.isLive) this.place = { ...this.place, epoch: frame.epoch, tick: frame.tick };
+    super.take(frame, size);
+  }
+
+  #command(type, fields = {}) {
+    if (!this.link) return Promise.reject(new CommandRefused("disconnected", "there is no connection"));
+    if (this.#waiting.length >= WAITING_MAX) return Promise.reject(new CommandRefused("too_many", `${WAITING_MAX} commands wait already; wait for their answers`));
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ type, fields, resolve, reject });
+      this.control(type, fields);
+    });
+  }
+
+  #told(said) {
+    if (said.type === "refused") {
+      const at = this.#waiting.findIndex(wait => wait.type === said.command);
+      if (at >= 0) this.#waiting.splice(at, 1)[0].reject(new CommandRefused(said.code, said.message));
+    } else if (said.type === "position") {
+      const { type: _, ...place } = said;
+      this.place = place;
+      const wait = place.ended ? null : this.#waiting.shift(); // the end of the film answers nothing
+      if (wait) this.#done(wait, place);
+      super.emit("position", place);
+    } else if (said.type === "gap") super.emit("gap", said);
+  }
+
+  #done(wait, place) {
+    this.isLive = wait.type === "live";
+    if (this.isLive) this.resetDue = false; // the present is newer than any past: its keyframe replaces that by itself
+    if (wait.type === "play") { this.paused = false; this.speed = wait.fields.speed ?? this.speed; }
+    if (wait.type === "pause" || wait.type === "step") this.paused = true;
+    wait.resolve(place);
+  }
+}

@@ -1,0 +1,233 @@
+"""The web kit in a real Chromium: entities, films, a publisher's last word, a reader in a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from gateway.client import Entities, Publisher, Subscriber
+from gateway.config import Settings
+from gateway.runtime.gateway import Gateway
+from tests.e2e.browser import Browser, Page
+from tests.e2e.conftest import pages as pages
+
+
+class Served:
+    def __init__(self, gateway: Gateway, ca: Path) -> None:
+        assert gateway.plain_server is not None
+        self.gateway = gateway
+        self.ca = ca
+        self.url = f"https://127.0.0.1:{gateway.port}"
+        self.plain = f"http://127.0.0.1:{gateway.plain_server.port}"
+        self.options = json.dumps({"certificateHash": gateway.certificates.current.sha256})
+
+
+@pytest_asyncio.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    settings = Settings(
+        port=0, plain="127.0.0.1:0", store=str(tmp_path / "store"), certs=str(tmp_path / "certs")
+    )
+    gateway = await Gateway.start(settings)
+    yield Served(gateway, tmp_path / "certs" / "ca.pem")
+    await gateway.drain(2.0)
+
+
+@asynccontextmanager
+async def page_at(pages: str, folder: Path) -> AsyncIterator[Page]:
+    async with Browser(folder / "profile") as browser:
+        page = await browser.open(
+            f"{pages}/README.md"
+        )  # any page of that origin, without a session of its own
+        await page.until("document.readyState === 'complete'")
+        await page.evaluate(f"""(async () => {{ window.kit = await import("{pages}/mvgateway.js"); }})()""")
+        yield page
+
+
+async def test_entities_are_stored_fetched_watched_moved_and_traded(
+    served: Served, pages: str, tmp_path: Path
+) -> None:
+    async with (
+        Publisher(served.url, "forest", ca=served.ca),
+        Publisher(served.url, "town", ca=served.ca),
+        Entities(served.url, "town", ca=served.ca) as town,
+        page_at(pages, tmp_path) as page,
+    ):
+        found = await page.evaluate(
+            f"""(async () => {{
+              const town = new kit.Entities("{served.plain}", "town");
+              const said = [], stop = new AbortController();
+              const first = await town.put("chest:7", {{ gold: 12 }}, {{ className: "chest", owner: "s", tags: ["a b", "ü"], key: 7 }});
+              const got = await town.get("chest:7");
+              said.push([got.value.gold, got.class, got.owner, got.tags, got.key, got.revision === first]);
+              const fails = promise => promise.then(() => "done", error => [error.name, error.status, error.code]);
+              said.push(await fails(town.put("chest:7", {{}}, {{ ifMatch: first + 1 }})));
+              said.push(await fails(town.put("chest:7", {{}}, {{ createOnly: true }})));
+              said.push(await fails(town.get("nothing/here")));
+              const many = await town.batch([{{ op: "put", id: "a", state: [1, 2] }}, {{ op: "put", id: "b", state: new Uint8Array([9, 8]), tags: ["x"] }}]);
+              said.push(many.length);
+              const all = [];
+              for await (const entity of town.all()) all.push([entity.id, entity.kind === "bytes" ? [...entity.state] : entity.value]);
+              said.push(all);
+              const changes = [];
+              const watching = (async () => {{
+                for await (const change of town.watch({{ since: first, signal: stop.signal }})) {{
+                  changes.push([change.id, change.entity === null]);
+                  if (change.entity === null) stop.abort();
+                }}
+              }})();
+              await town.patch("b", {{ class: "box" }});
+              await town.delete("a");
+              await watching;
+              said.push(changes);
+              await town.acquire("s"); await town.renew("s"); await town.release("s");
+              const ticket = await town.transfer("b", "forest");
+              said.push((await town.accept(ticket)).state);
+              said.push((await town.transferRecord(ticket)).state);
+              const ann = new kit.Entities("{served.plain}", "ann", {{ inventory: true }});
+              await ann.put("gold", {{}}, {{ quantity: 10 }});
+              await ann.trade([{{ item: "gold", from: "ann", to: "bob", quantity: 7 }}]);
+              said.push((await ann.get("gold")).quantity);
+              return said;
+            }})()"""
+        )
+        assert found[0] == [12, "chest", "s", ["a b", "ü"], 7, True]
+        assert found[1] == ["GatewayError", 412, "precondition_failed"]
+        assert found[2] == ["GatewayError", 412, "precondition_failed"]
+        assert found[3] == ["GatewayError", 404, "not_found"]
+        assert found[4] == 2
+        assert found[5] == [["a", [1, 2]], ["b", [9, 8]], ["chest:7", {"gold": 12}]]
+        assert found[6][-1] == ["a", True]
+        assert found[7:] == ["accepted", "accepted", 3]
+        assert (await town.get("chest:7")).value == {"gold": 12}
+
+
+async def test_a_record_that_sleeps_does_not_rise_by_its_publishers_keyframe(
+    served: Served, pages: str, tmp_path: Path
+) -> None:
+    async with page_at(pages, tmp_path) as page:
+        found = await page.evaluate(
+            f"""(async () => {{
+              const town = new kit.Entities("{served.plain}", "town");
+              window.pub = new kit.Publisher("{served.url}", "town", {served.options});
+              const changes = [];
+              pub.on("changed", records => changes.push([...records].map(([key, data]) => [key, data && [...data]])));
+              await pub.open();
+              pub.send(new Map([[1, new Uint8Array([1])], [7, new Uint8Array([7])]]));
+              await pub.waitDurable();
+              await town.hibernate("player", 7);
+              while (changes.length < 1) await new Promise(done => setTimeout(done, 20));
+              pub.keyframe();
+              const asleep = [...pub.live.keys()];
+              pub.send(new Map([[1, new Uint8Array([2])]]));
+              await pub.waitDurable();
+              await town.wake("player");
+              while (changes.length < 2) await new Promise(done => setTimeout(done, 20));
+              pub.send(new Map([[1, new Uint8Array([3])]]));
+              await pub.waitDurable();
+              return [changes, asleep, [...pub.live.keys()].sort()];
+            }})()"""
+        )
+        assert found == [[[[7, None]], [[7, [7]]]], [1], [1, 7]]
+        async with Subscriber(served.url, "town", ca=served.ca) as reader, asyncio.timeout(10):
+            async for _ in reader:
+                if reader.records() == {1: b"\x03", 7: b"\x07"}:
+                    break
+
+
+async def test_a_large_state_comes_over_and_a_publisher_that_is_cut_off_goes_on_in_its_epoch(
+    served: Served, pages: str, tmp_path: Path
+) -> None:
+    async with page_at(pages, tmp_path) as page:
+        epochs = await page.evaluate(
+            f"""(async () => {{
+              window.pub = new kit.Publisher("{served.url}", "large", {served.options});
+              const epochs = [];
+              pub.on("open", welcome => epochs.push(welcome.epoch));
+              await pub.open();
+              window.rows = n => new Map([...Array(1800).keys()].map(key => [key, new Uint8Array(300).fill((key + n) % 251)]));
+              pub.send(rows(0));
+              await pub.waitDurable();
+              pub.link.drop("as a lost network does");
+              while (epochs.length < 2) await new Promise(done => setTimeout(done, 20));
+              pub.send(rows(1));
+              await pub.waitDurable();
+              return epochs;
+            }})()"""
+        )
+        assert epochs == [1, 1]
+        async with Subscriber(served.url, "large", ca=served.ca) as reader, asyncio.timeout(20):
+            wanted = {key: bytes([(key + 1) % 251]) * 300 for key in range(1800)}
+            async for _ in reader:
+                if reader.records() == wanted:
+                    break
+
+
+async def test_a_film_is_played_paused_sought_and_stepped(served: Served, pages: str, tmp_path: Path) -> None:
+    async with (
+        Publisher(served.url, "film", ca=served.ca) as publisher,
+        page_at(pages, tmp_path) as page,
+    ):
+        for number in range(1, 31):
+            publisher.send({1: bytes([number])})
+            await asyncio.sleep(0.02)
+        await publisher.wait_durable()
+        found = await page.evaluate(
+            f"""(async () => {{
+              window.film = new kit.Replay("{served.url}", "film", {{ ...{served.options}, paused: true }});
+              await film.open();
+              const shows = () => film.state.get(1)?.[0];
+              const until = async wanted => {{
+                for (let n = 0; n < 400 && shows() !== wanted; n++) await new Promise(done => setTimeout(done, 20));
+                return shows();
+              }};
+              const said = [];
+              said.push((await film.seek({{ tick: 12 }})).tick, await until(12));
+              said.push((await film.step(-2)).tick, await until(10));
+              said.push((await film.play("max")).speed, await until(30));
+              said.push(await film.seek({{ tick: 9000 }}).then(() => "there", error => error.name));
+              said.push((await film.pause()).speed);
+              said.push((await film.seek({{ tick: 3 }})).tick, await until(3));
+              await film.live();
+              said.push(await until(30));
+              return said;
+            }})()"""
+        )
+        assert found == [12, 12, 10, 10, "max", 30, "CommandRefused", 0, 3, 3, 30]
+
+
+async def test_a_reader_in_a_worker_follows_and_its_functions_are_asked_in_the_page(
+    served: Served, pages: str, tmp_path: Path
+) -> None:
+    digest = served.gateway.certificates.current.sha256
+    async with Publisher(served.url, "arena", ca=served.ca) as publisher, page_at(pages, tmp_path) as page:
+        publisher.send({1: b"\x01", 2: b"\x02"})
+        await page.evaluate(
+            f"""(async () => {{
+              window.asked = []; window.keys = new Set();
+              window.sub = new kit.BackgroundSubscriber("{served.url}", "arena",
+                {{ certificateHash: address => {{ asked.push(address); return "{digest}"; }} }});
+              sub.on("changed", changed => changed.forEach(key => keys.add(key)));
+              await sub.open();
+            }})()"""
+        )
+        await page.until("sub.state.get(1)?.[0] === 1")
+        publisher.send({1: b"\x05", 2: None})
+        await page.until("sub.state.get(1)?.[0] === 5 && !sub.state.has(2)")
+        assert await page.evaluate("[asked, [...keys].sort(), sub.status]") == [[served.url], [1, 2], "open"]
+        refused: Any = await page.evaluate(
+            f"""new kit.BackgroundSubscriber("{served.url}", "arena", {{ ...{served.options}, query: {{ budget_kbps: "no" }} }})
+                .open().then(() => "open", error => [error.name, error.code])"""
+        )
+        assert refused == ["GatewayRefused", "bad_input"]
+        await page.evaluate("sub.close()")
+        begun = time.monotonic()
+        while served.gateway.worlds.hosts["arena"].world.subscribers:  # the worker has ended its session
+            assert time.monotonic() < begun + 10
+            await asyncio.sleep(0.05)
