@@ -27,9 +27,13 @@ from gateway.store.remote import AdminNeeded
 from gateway.store.world.listing import WorldNames
 from gateway.wire import is_world_name, prefix
 
+VARIANT_OF_3 = "variant of Godot 3"
+
 
 async def recover(args: argparse.Namespace) -> int:
     """Read one state and show, write or publish it."""
+    if args.decode == "variant" and args.godot == 3:
+        args.decode = VARIANT_OF_3
     started = time.monotonic()
     async with open_recording(args) as recording:
         found = await recording.state(moment_of(args, now_us()))
@@ -100,10 +104,10 @@ def decode(data: bytes, how: str) -> object:
     try:
         if how == "xrgrid":
             return EntityPacket.decode(data).as_json()
-        if how == "variant":
+        if how in ("variant", VARIANT_OF_3):
             from gateway.wire import variant
 
-            return json.loads(variant.to_json(variant.decode(data)))
+            return json.loads(variant.to_json(variant.decode(data, godot=3 if how == VARIANT_OF_3 else 4)))
     except GatewayError as error:
         return {"undecodable": error.message, "hex": data.hex()}
     return data.hex()

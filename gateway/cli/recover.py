@@ -28,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--decode", choices=("variant", "xrgrid", "hex"), help="show the records")
     parser.add_argument(
+        "--godot",
+        type=int,
+        choices=(3, 4),
+        default=4,
+        help="with --decode variant: which Godot wrote them (4)",
+    )
+    parser.add_argument(
         "--to-world",
         metavar="WORLD",
         help="publish it there, as the first keyframe of a new epoch (at --url)",

@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="what to read; - is standard input")
     parser.add_argument("--prefixed", action="store_true", help="a u32 length stands before the Variant")
     parser.add_argument("--python", action="store_true", help="decode: print Python values instead of JSON")
+    parser.add_argument(
+        "--godot",
+        type=int,
+        choices=(3, 4),
+        default=4,
+        help="decode: which Godot wrote it (4); the bytes don't tell",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="write there instead of standard output")
 
 
@@ -50,7 +57,7 @@ def _read(name: str) -> bytes:
 def _decode(data: bytes, args: argparse.Namespace) -> bytes:
     from gateway.wire import variant
 
-    value = variant.decode(_unprefixed(data) if args.prefixed else data)
+    value = variant.decode(_unprefixed(data) if args.prefixed else data, godot=args.godot)
     return ((repr(value) if args.python else variant.to_json(value)) + "\n").encode()
 
 

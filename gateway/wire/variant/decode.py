@@ -8,13 +8,17 @@ Source: godotengine/godot, ``core/io/marshalls.cpp``, ``decode_variant``.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gateway.errors import Unprocessable
 from gateway.limits import VARIANT_DEPTH_MAX, VARIANT_HASHED_KEY_BYTES_MAX
 from gateway.wire.variant.cursor import Cursor
 from gateway.wire.variant.layout import (
     COUNT_MASK,
     ELEMENT_SHIFT,
+    FLAG_64,
     FLAG_OBJECT_AS_ID,
+    GODOT3_TYPES,
     TYPE_MASK,
     VALUE_SHIFT,
     VARIANT_MAX,
@@ -23,6 +27,7 @@ from gateway.wire.variant.layout import VariantType as T
 from gateway.wire.variant.leaves import read_leaf
 from gateway.wire.variant.values import (
     BUILTIN,
+    RID,
     Array,
     Container,
     ContainerType,
@@ -33,10 +38,11 @@ from gateway.wire.variant.values import (
 )
 
 
-def decode(data: bytes) -> Value:
+def decode(data: bytes, *, godot: Literal[3, 4] = 4) -> Value:
     """The one Variant that ``data`` holds. :class:`Unprocessable` (with ``offset``) if it does not
-    decode, nests deeper than 1,024, or is followed by more bytes."""
-    value, end = decode_prefix(data)
+    decode, nests deeper than 1,024, or is followed by more bytes. ``godot``: which one wrote it; nothing in the bytes
+    tells. What Godot 3 wrote comes as the types of 4 that took their place."""
+    value, end = decode_prefix(data, godot=godot)
     if end < len(data):
         raise Unprocessable(
             f"{len(data) - end} bytes follow the Variant, which ends at offset {end}", offset=end
@@ -44,12 +50,13 @@ def decode(data: bytes) -> Value:
     return value
 
 
-def decode_prefix(data: bytes, offset: int = 0) -> tuple[Value, int]:
+def decode_prefix(data: bytes, offset: int = 0, *, godot: Literal[3, 4] = 4) -> tuple[Value, int]:
     """The Variant at ``offset``, and the offset behind it. Raises as :func:`decode`."""
     cursor = Cursor(bytes(data), offset)
+    begin = _begin if godot == 4 else _begin_old
     stack: list[_Open] = []
     while True:
-        begun = _begin(cursor)
+        begun = begin(cursor)
         if isinstance(begun, _Open):
             if begun.wanted:
                 if len(stack) >= VARIANT_DEPTH_MAX:
@@ -195,6 +202,27 @@ def _begin(cursor: Cursor) -> _Leaf | _Open:
     number = header & TYPE_MASK
     if number >= VARIANT_MAX:
         raise cursor.fault(f"there is no Variant type {number}; the last one is {VARIANT_MAX - 1}", start)
+    return _begin_as(cursor, T(number), header, start)
+
+
+def _begin_old(cursor: Cursor) -> _Leaf | _Open:
+    """The same of Godot 3, where only numbers and objects have flags, and nothing follows a RID's header. Source:
+    godotengine/godot, branch 3.x, ``core/io/marshalls.cpp``."""
+    start = cursor.at
+    header = cursor.u32("a Variant's header")
+    number = header & TYPE_MASK
+    if number >= len(GODOT3_TYPES):
+        last = len(GODOT3_TYPES) - 1
+        raise cursor.fault(f"there is no Variant type {number} in Godot 3; the last one is {last}", start)
+    kind = GODOT3_TYPES[number]
+    if kind == T.RID:
+        return _Leaf(RID(0))
+    flags = FLAG_64 if kind in (T.INT, T.FLOAT, T.OBJECT) else 0
+    return _begin_as(cursor, kind, header & flags, start)
+
+
+def _begin_as(cursor: Cursor, number: T, header: int, start: int) -> _Leaf | _Open:
+    """Read a value of that type, or the head of a container, whose ``header`` at ``start`` has been read."""
     if number == T.ARRAY:
         declared = _container_type(cursor, header >> ELEMENT_SHIFT & 3)
         return _OpenArray(start, cursor.count(4, COUNT_MASK), declared)
@@ -205,7 +233,7 @@ def _begin(cursor: Cursor) -> _Leaf | _Open:
     if number == T.OBJECT and not header & FLAG_OBJECT_AS_ID:
         class_name = cursor.text()
         return _OpenObject(start, cursor.signed_count(8) if class_name else 0, class_name)
-    return _Leaf(read_leaf(cursor, T(number), header))
+    return _Leaf(read_leaf(cursor, number, header))
 
 
 def _container_type(cursor: Cursor, kind: int) -> ContainerType | None:

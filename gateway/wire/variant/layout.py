@@ -54,6 +54,29 @@ class VariantType(IntEnum):
     PACKED_VECTOR4_ARRAY = 38
 
 
+GODOT3_TYPES: Final = (
+    *(VariantType.NIL, VariantType.BOOL, VariantType.INT, VariantType.FLOAT, VariantType.STRING),
+    *(
+        VariantType.VECTOR2,
+        VariantType.RECT2,
+        VariantType.VECTOR3,
+        VariantType.TRANSFORM2D,
+        VariantType.PLANE,
+    ),
+    *(
+        VariantType.QUATERNION,
+        VariantType.AABB,
+        VariantType.BASIS,
+        VariantType.TRANSFORM3D,
+        VariantType.COLOR,
+    ),
+    *(VariantType.NODE_PATH, VariantType.RID, VariantType.OBJECT, VariantType.DICTIONARY, VariantType.ARRAY),
+    *(VariantType.PACKED_BYTE_ARRAY, VariantType.PACKED_INT32_ARRAY, VariantType.PACKED_FLOAT32_ARRAY),
+    *(VariantType.PACKED_STRING_ARRAY, VariantType.PACKED_VECTOR2_ARRAY, VariantType.PACKED_VECTOR3_ARRAY),
+    VariantType.PACKED_COLOR_ARRAY,
+)
+"""What each of Godot 3's numbers (0 to 26) is now. Source: godotengine/godot, branch 3.x, ``core/variant.h``."""
+
 VARIANT_MAX: Final = 39
 TYPE_MASK: Final = 0xFF
 
