@@ -32,6 +32,7 @@ class Beginning:
     """``certificate``: the peer's, as it was seen in this handshake. ``is_update_due``: keys are to be updated at the hand-over."""
 
     __slots__ = (
+        "_has_learned",
         "_our_ids",
         "_parts",
         "_pings_out",
@@ -51,6 +52,7 @@ class Beginning:
         self._parts, self._our_ids, self.handshake = parts, our_ids, handshake
         self._ticket_handler = ticket_handler
         self._pings_out: list[int] = []
+        self._has_learned = False
         self.certificate: Any = None
         self.is_update_due = False
 
@@ -156,6 +158,8 @@ class Beginning:
         state.close_event = state.close_event or handshake.close_event
 
     def _learn_now(self) -> None:
+        if self._has_learned:
+            return
         try:
             parameters = self.handshake.peer_parameters()
         except PeerFault as fault:
@@ -163,6 +167,7 @@ class Beginning:
                 self.close(fault.code, fault.frame_type, fault.reason)
         else:
             if parameters is not None:
+                self._has_learned = True
                 self._learn(parameters)
 
     def _learn(self, said: QuicTransportParameters) -> None:

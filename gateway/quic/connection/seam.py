@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from aioquic import tls
 from aioquic.buffer import encode_uint_var
-from aioquic.quic import connection, events
+from aioquic.quic import connection, crypto, events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.congestion.base import register_congestion_control
 from aioquic.quic.congestion.reno import RenoCongestionControl
@@ -35,6 +35,7 @@ from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.faults import PeerFault, never_sent
 from gateway.quic.connection.frames import OF_IDS, OF_STREAMS, RESET_STREAM_AT, FrameTaker, Reader
 from gateway.quic.connection.handover import ANNOUNCED, Flying, HandOver, parameters_of, says_twice
+from gateway.quic.connection.hkdf import hkdf_expand_label, hkdf_extract
 from gateway.quic.connection.hooks import LIMITS, Before, Hook
 from gateway.quic.connection.keys import Secret
 from gateway.quic.connection.recvhalf import RecvHalf
@@ -65,11 +66,14 @@ PARAMETERS_BYTES: Final = 2_048
 
 
 def prepare() -> None:
-    """Have aioquic make each set of epochs once, not some thirty of them for every connection; and do with Reno during a
-    handshake where the connection's own controller is none of its. Idempotent."""
+    """Have aioquic make each set of epochs once, not some thirty of them for every connection; derive its secrets as
+    :mod:`gateway.quic.connection.hkdf` does, which is a tenth of a handshake; and do with Reno during a handshake where the
+    connection's own controller is none of its. Idempotent."""
     register_congestion_control("realtime", RenoCongestionControl)
     if not hasattr(connection.EPOCHS, "cache_info"):
         connection.EPOCHS = cache(connection.EPOCHS)
+    for module in (tls, crypto):
+        module.hkdf_extract, module.hkdf_expand_label = hkdf_extract, hkdf_expand_label  # type: ignore[attr-defined]
 
 
 @cache

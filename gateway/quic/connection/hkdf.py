@@ -1,0 +1,36 @@
+"""HKDF as TLS 1.3 uses it, in one call of HMAC each. Room: quic. Pure. Sources: RFC 5869 section 2; RFC 8446 section 7.1.
+
+A handshake derives some forty secrets, none longer than its hash. Through objects that are made for a single use each costs
+several times what HMAC itself does.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from cryptography.hazmat.primitives.hashes import HashAlgorithm
+
+
+def hkdf_extract(algorithm: HashAlgorithm, salt: bytes, key_material: bytes) -> bytes:
+    """HKDF-Extract."""
+    return hmac.digest(salt, key_material, algorithm.name)
+
+
+def hkdf_expand_label(
+    algorithm: HashAlgorithm, secret: bytes, label: bytes, hash_value: bytes, length: int
+) -> bytes:
+    """HKDF-Expand-Label, ``length`` bytes. Raises ``ValueError`` for more than one hash holds, which nothing in TLS asks for."""
+    if length > algorithm.digest_size:
+        raise ValueError(f"{length} bytes of a {algorithm.name} of {algorithm.digest_size} are not one block")
+    name = b"tls13 " + label
+    info = b"".join(
+        (
+            length.to_bytes(2, "big"),
+            len(name).to_bytes(1, "big"),
+            name,
+            len(hash_value).to_bytes(1, "big"),
+            hash_value,
+            b"\x01",
+        )
+    )
+    return hmac.digest(secret, info, algorithm.name)[:length]
