@@ -15,6 +15,7 @@ from aioquic.quic.packet import QuicTransportParameters, pull_quic_transport_par
 
 from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.keys import Secret
+from gateway.quic.connection.packets import varint
 from gateway.quic.connection.recvhalf import RecvHalf
 
 PARTIAL_RESETS: Final = (0x1D, 0x17F7586D2CB571)
@@ -28,6 +29,22 @@ def parameters_of(extensions: Iterable[tuple[int, bytes]] | None) -> QuicTranspo
         if kind == tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS:
             return pull_quic_transport_parameters(Buffer(data=data))
     return None
+
+
+def replaced(parameters: bytes, ours: dict[int, bytes]) -> bytes:
+    """The same transport parameters with these values in place of what they said of them, and behind the others."""
+    parts: list[bytes] = []
+    at = 0
+    while at < len(parameters):
+        start = at
+        number, at = varint(parameters, at)
+        size, at = varint(parameters, at)
+        at += size
+        if number not in ours:
+            parts.append(parameters[start:at])
+    for number, value in ours.items():
+        parts += (encode_uint_var(number), encode_uint_var(len(value)), value)
+    return b"".join(parts)
 
 
 def says_twice(parameters: bytes) -> bool:

@@ -7,6 +7,7 @@ several times what HMAC itself does.
 from __future__ import annotations
 
 import hmac
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
@@ -22,15 +23,18 @@ def hkdf_expand_label(
     """HKDF-Expand-Label, ``length`` bytes. Raises ``ValueError`` for more than one hash holds, which nothing in TLS asks for."""
     if length > algorithm.digest_size:
         raise ValueError(f"{length} bytes of a {algorithm.name} of {algorithm.digest_size} are not one block")
-    name = b"tls13 " + label
-    info = b"".join(
-        (
-            length.to_bytes(2, "big"),
-            len(name).to_bytes(1, "big"),
-            name,
-            len(hash_value).to_bytes(1, "big"),
-            hash_value,
-            b"\x01",
-        )
-    )
+    info = _plain(label, length) if not hash_value else _info(label, hash_value, length)
     return hmac.digest(secret, info, algorithm.name)[:length]
+
+
+def _info(label: bytes, hash_value: bytes, length: int) -> bytes:
+    """HkdfLabel, and the number of the only block."""
+    name = b"tls13 " + label
+    heads = length.to_bytes(2, "big") + bytes((len(name),))
+    return b"".join((heads, name, bytes((len(hash_value),)), hash_value, b"\x01"))
+
+
+@lru_cache(maxsize=64)
+def _plain(label: bytes, length: int) -> bytes:
+    """The same for what is derived of the secret alone: keys, IVs, header protection, of a few labels."""
+    return _info(label, b"", length)

@@ -24,8 +24,6 @@ from aioquic.quic.packet import (
     QuicErrorCode,
     QuicFrameType,
     QuicTransportParameters,
-    pull_quic_transport_parameters,
-    push_quic_transport_parameters,
 )
 from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
 
@@ -34,7 +32,7 @@ from gateway.errors import ConfigError
 from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.faults import PeerFault, never_sent
 from gateway.quic.connection.frames import OF_IDS, OF_STREAMS, RESET_STREAM_AT, FrameTaker, Reader
-from gateway.quic.connection.handover import ANNOUNCED, Flying, HandOver, parameters_of, says_twice
+from gateway.quic.connection.handover import ANNOUNCED, Flying, HandOver, parameters_of, replaced, says_twice
 from gateway.quic.connection.hkdf import hkdf_expand_label, hkdf_extract
 from gateway.quic.connection.hooks import LIMITS, Before, Hook
 from gateway.quic.connection.keys import Secret
@@ -62,7 +60,14 @@ PRIVATE: Final[tuple[tuple[str, str, Any], ...]] = (
 """Whose, which name, and the type of what it is on a client that has sent its first packet."""
 
 ONE_RTT: Final = tls.Epoch.ONE_RTT
-PARAMETERS_BYTES: Final = 2_048
+STATELESS_RESET_TOKEN: Final = 0x02
+_STREAMS_MAX: Final = encode_uint_var(limits.QUIC_PEER_STREAMS_MAX)
+OUR_LIMITS: Final = {
+    0x08: _STREAMS_MAX,
+    0x09: _STREAMS_MAX,
+    0x0E: encode_uint_var(limits.QUIC_CONNECTION_IDS_MAX),
+}
+"""Transport parameters by number (RFC 9000 section 18.2): streams two-way and one-way, connection IDs."""
 
 
 def prepare() -> None:
@@ -122,15 +127,8 @@ class Handshake(QuicConnection):
 
     def _serialize_transport_parameters(self) -> bytes:
         """As aioquic's, with our limits."""
-        parameters = pull_quic_transport_parameters(Buffer(data=super()._serialize_transport_parameters()))
-        parameters.initial_max_streams_bidi = limits.QUIC_PEER_STREAMS_MAX
-        parameters.initial_max_streams_uni = limits.QUIC_PEER_STREAMS_MAX
-        parameters.active_connection_id_limit = limits.QUIC_CONNECTION_IDS_MAX
-        if self.token is not None:
-            parameters.stateless_reset_token = self.token
-        buf = Buffer(capacity=PARAMETERS_BYTES)
-        push_quic_transport_parameters(buf, parameters)
-        return buf.data + ANNOUNCED
+        ours = OUR_LIMITS if self.token is None else OUR_LIMITS | {STATELESS_RESET_TOKEN: self.token}
+        return replaced(super()._serialize_transport_parameters(), ours) + ANNOUNCED
 
     def _replenish_connection_ids(self) -> None:
         """Further IDs are issued by the connection that takes over."""
