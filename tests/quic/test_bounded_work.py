@@ -20,15 +20,18 @@ from hypothesis import strategies as st
 
 from gateway import limits
 from gateway.quic.connection import Connection
+from gateway.quic.connection.paths import PATHS_MAX
 from gateway.quic.connection.ranges import Ranges
 from gateway.quic.connection.sending import packet_of
 from tests.quic.conftest import Identity
-from tests.quic.pair import End, Pair, Sink, make_pair
+from tests.quic.pair import CLIENT, End, Pair, Sink, make_pair
 
 ENDS = [Connection]
 PACKET_BYTES = 1_150
 PACKETS = 150
 UNEXPECTED_MESSAGE = 10
+LINES_A_STREAM_MAX = 12
+"""To look over one that is open and has nothing to say."""
 LINES_A_BYTE_MAX = 60
 """Of a packet's content, in lines: a frame of two bytes makes a connection ID, which costs some hundred."""
 
@@ -127,7 +130,99 @@ def _small_datagrams() -> Iterator[bytes]:
     return itertools.repeat(b"\x31\x01\x3f")
 
 
+def _open_all_streams() -> bytes:
+    """As many as may be, both kinds, each with a byte and no end."""
+    last = 4 * (limits.QUIC_PEER_STREAMS_MAX - 1)
+    return _frame(0x0A, last, 1, tail=b"x") + _frame(0x0A, last + 2, 1, tail=b"x")
+
+
+def _tiny_pieces_on_all_streams() -> Iterator[bytes]:
+    yield _open_all_streams()
+    for at in itertools.count(1):
+        for stream in range(0, 4 * (limits.QUIC_PEER_STREAMS_MAX - 1), 2):
+            if not stream & 1:
+                yield _frame(0x0E, stream, at - 1, 1, tail=b"x")
+
+
+def _pings_beside_open_streams() -> Iterator[bytes]:
+    yield _open_all_streams()
+    yield from itertools.repeat(b"\x01" + bytes(PACKET_BYTES // 2))
+
+
+def _windows_of_all_streams() -> Iterator[bytes]:
+    yield _open_all_streams()
+    for n in itertools.count():
+        for stream in range(0, 4 * limits.QUIC_PEER_STREAMS_MAX, 4):
+            yield _frame(0x11, stream, 1_000_000 + n)
+
+
+def _stops() -> Iterator[bytes]:
+    yield _open_all_streams()
+    for stream in itertools.cycle(range(0, 4 * limits.QUIC_PEER_STREAMS_MAX, 4)):
+        yield _frame(0x05, stream, 7)
+
+
+def _streams_opened_and_reset_within_the_limit() -> Iterator[bytes]:
+    """Each packet as many as the limit was raised for meanwhile."""
+    for first in itertools.count(0, 16):
+        yield b"".join(_frame(0x04, 2 + 4 * (first + n), 7, 0) for n in range(16)).ljust(PACKET_BYTES, b"\0")
+
+
+def _ends_said_again() -> Iterator[bytes]:
+    """Of streams that are over, and forgotten."""
+    return itertools.cycle(_frame(0x0F, 2 + 4 * n, 0, 1, tail=b"x") for n in range(100))
+
+
+def _ack_ranges_of_the_most_that_fit() -> Iterator[bytes]:
+    """Alternating: what the one left out the other says."""
+    for n in itertools.count():
+        yield _frame(0x02, 1_000 - n % 2, 0, 490, 0) + b"\x00\x00" * 490
+
+
+def _marks() -> Iterator[bytes]:
+    return (_frame(0x03, 0, 0, 0, 0, n, n, n) for n in itertools.count())
+
+
+def _blocked() -> Iterator[bytes]:
+    return (
+        _frame(0x14, n) + _frame(0x15, 2, n) + _frame(0x16, n % 100) + _frame(0x17, n % 100)
+        for n in itertools.count()
+    )
+
+
+def _limits_of_the_connection() -> Iterator[bytes]:
+    return (
+        _frame(0x10, 2_000_000 + n) + _frame(0x12, 200 + n) + _frame(0x13, 200 + n) for n in itertools.count()
+    )
+
+
+def _the_same_connection_id() -> Iterator[bytes]:
+    return itertools.repeat(_frame(0x18, 1, 0, tail=b"\x08" + bytes(8) + bytes(16)))
+
+
+def _responses() -> Iterator[bytes]:
+    """To challenges that nobody made."""
+    return (b"\x1b" + n.to_bytes(8, "big") for n in itertools.count())
+
+
+def _padding() -> Iterator[bytes]:
+    return itertools.repeat(b"\x01" + bytes(PACKET_BYTES - 1))
+
+
 FLOODS = [
+    _tiny_pieces_on_all_streams,
+    _pings_beside_open_streams,
+    _windows_of_all_streams,
+    _stops,
+    _streams_opened_and_reset_within_the_limit,
+    _ends_said_again,
+    _ack_ranges_of_the_most_that_fit,
+    _marks,
+    _blocked,
+    _limits_of_the_connection,
+    _the_same_connection_id,
+    _responses,
+    _padding,
     _stream_gaps,
     _stream_gaps_backwards,
     _many_streams_with_gaps,
@@ -208,6 +303,43 @@ def test_a_packet_costs_no_more_for_what_came_before_it(
     assert (event and event.error_code) in ENDED_BY.get(flood.__name__, {None}), event
     assert max(costs) <= LINES_A_BYTE_MAX * PACKET_BYTES
     assert len(costs) < 20 or max(costs[-10:]) <= 2 * max(costs[:10])
+
+
+def test_a_packet_costs_no_more_for_the_addresses_that_packets_came_from(identity: Identity) -> None:
+    pair = _settled(identity, Connection)
+    costs, quic = [], pair.server.quic
+    for n in range(300):
+        pair.client.addr = (CLIENT[0], 2_000 + n)
+        content = b"\x1a" + n.to_bytes(8, "big") + _frame(0x0E, 2, n, 1, tail=b"x")
+        costs.append(_take(pair, pair.client, content.ljust(PACKET_BYTES, b"\0")))
+    assert quic.close_event is None
+    assert len(quic.paths) <= PATHS_MAX
+    assert max(costs[-50:]) <= 2 * max(costs[PATHS_MAX : PATHS_MAX + 50])
+
+
+def test_a_window_that_opens_by_one_byte_a_time_costs_its_sender_one_packet_each(identity: Identity) -> None:
+    pair = _settled(identity, Connection)
+    server, costs, sent = pair.server.quic, [], 0
+    peer = server.streams.peer
+    peer.data = peer.data_used
+    server.send_stream_data(3, bytes(100_000), end_stream=False)
+    for _ in range(1, 300):
+        frame = _frame(0x10, peer.data_used + 1)
+        before = server.number
+        costs.append(_take(pair, pair.client, frame))
+        sent = max(sent, server.number - before)
+    assert sent <= 2
+    assert max(costs[-50:]) <= 2 * max(costs[:50])
+
+
+def test_a_packet_costs_little_more_for_streams_that_are_open(identity: Identity) -> None:
+    costs = {}
+    for is_open in (False, True):
+        pair = _settled(identity, Connection)
+        if is_open:
+            _take(pair, pair.client, _open_all_streams())
+        costs[is_open] = max(_take(pair, pair.client, b"\x01\x00") for _ in range(20))
+    assert costs[True] - costs[False] <= LINES_A_STREAM_MAX * 2 * limits.QUIC_PEER_STREAMS_MAX
 
 
 @pytest.mark.parametrize("server", ENDS)
