@@ -4,7 +4,6 @@ for randomness. Source: RFC 9000 sections 5.1, 10.3, 19.15 and 19.16.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from collections.abc import Callable
@@ -29,7 +28,7 @@ RETIRE_FRAME_BYTES: Final = 1 + 8
 
 def reset_token(key: bytes, cid: bytes) -> bytes:
     """The stateless reset token of a connection ID: a keyed hash, so that no state is needed."""
-    return hmac.new(key, b"stateless reset" + cid, hashlib.sha256).digest()[:TOKEN_BYTES]
+    return hmac.digest(key, b"stateless reset" + cid, "sha256")[:TOKEN_BYTES]
 
 
 class ConnectionId:
