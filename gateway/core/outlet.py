@@ -80,8 +80,7 @@ class Outlet:
     def remember_all(self, keys: tuple[Keys, ...]) -> None:
         """Messages of the fast path were sent, and carry these keys one by one."""
         self.messages += len(keys)
-        if self.lossy:
-            self.window.add_all(keys)
+        if self.lossy and self.window.add_all(keys) > OUTSTANDING_MAX:
             while len(self.window) > OUTSTANDING_MAX:
                 self._give_up_oldest()
 

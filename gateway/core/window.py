@@ -39,9 +39,11 @@ class SentWindow:
         """The message with :attr:`next_token` was sent and carries the newest value of ``keys``."""
         self._entries.append(keys)
 
-    def add_all(self, keys: tuple[Keys, ...]) -> None:
-        """The same for several messages, under :attr:`next_token` and the tokens after it."""
-        self._entries.extend(keys)
+    def add_all(self, keys: tuple[Keys, ...]) -> int:
+        """The same for several messages, under :attr:`next_token` and the tokens after it. Answers how many are outstanding."""
+        entries = self._entries
+        entries.extend(keys)
+        return len(entries)
 
     def acked(self, token: int, count: int = 1) -> None:
         """It arrived, or so many from it on. Tokens that are unknown or settled already are nothing."""
