@@ -9,9 +9,10 @@ from pathlib import Path
 from gateway.client import Entities, Publisher
 from gateway.runtime.gateway import Gateway
 from gateway.wire import variant
-from tests.client.conftest import Served, settings_in
+from tests.client.conftest import Served, settings_in, until
 from tests.client.test_tokens import guarded
 from tests.kits.godot.engine import running
+from tests.kits.godot.test_sessions import Wire
 
 
 async def test_entities_are_stored_fetched_watched_and_moved(project: Path, served: Served) -> None:
@@ -118,6 +119,30 @@ func run() -> void:
                 assert await engine.said("after") == 2
         finally:
             await served.gateway.drain(0.5)
+
+
+async def test_a_watch_whose_path_went_dead_is_made_anew(project: Path, served: Served) -> None:
+    async with Wire().between(served.gateway.port) as wire:
+        body = f"""
+func run() -> void:
+	var town := MVGatewayEntities.new("https://127.0.0.1:{wire.port}", "town", "{served.ca}")
+	await town.make_world()
+	await town.put("a", 1)
+	var watch: MVGatewayWatch = town.watch((await town.all()).revision)
+	watch.quiet_s = 1.5
+	watch.stored.connect(func(e: Dictionary) -> void: say("stored", [e["id"], e["value"]]))
+	await town.put("b", 2)
+	await told("seen")
+"""
+        async with running(project, body) as engine, Entities(served.url, "town", ca=served.ca) as town:
+            assert await engine.said("stored") == ["b", 2]
+            wire.frozen = True
+            await town.put("c", 3)
+            await asyncio.sleep(0)
+            before = wire.connections
+            await until(lambda: wire.connections > before)
+            wire.frozen = False
+            assert await engine.said("stored") == ["c", 3]
 
 
 async def test_items_are_traded_between_inventories(project: Path, served: Served) -> None:

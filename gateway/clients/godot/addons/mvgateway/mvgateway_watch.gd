@@ -18,6 +18,8 @@ const BACKOFF_MAX_S: float = 2.0
 const MESSAGE_BYTES_MAX: int = (16 << 20) + 65_536
 const PIECES_A_FRAME: int = 64
 
+## Where nothing came for so long, the connection is made anew from [member revision] on: a dead path looks the same.
+var quiet_s: float = 20.0
 var revision: int
 var is_open: bool = false
 
@@ -68,7 +70,10 @@ func _once() -> void:
 	if http.request(HTTPClient.METHOD_GET, _path + MVGatewayEntities._query(query), said) != OK:
 		return
 	var waiting: PackedByteArray = []
+	var heard_ms: int = Time.get_ticks_msec()
 	while not _closed:
+		if revision >= 0 and Time.get_ticks_msec() - heard_ms > int(quiet_s * 1000.0):
+			break
 		for piece: int in PIECES_A_FRAME:
 			var _failed: Error = http.poll()
 			var status: HTTPClient.Status = http.get_status()
@@ -80,6 +85,7 @@ func _once() -> void:
 			if come.is_empty():
 				break
 			waiting.append_array(come)
+			heard_ms = Time.get_ticks_msec()
 			if http.get_response_code() < 400:
 				is_open = true
 				waiting = _take_all(waiting)
