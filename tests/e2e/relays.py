@@ -15,6 +15,8 @@ class Path:
         self.port = 0
         self.udp_is_cut = False
         """Drop every packet, both ways."""
+        self.has_dropped = asyncio.Event()
+        """A packet towards the gateway was."""
         self.tcp_connections = 0
         """How many were made so far."""
         self._silent: set[int] = set()
@@ -103,7 +105,9 @@ class _Front(asyncio.DatagramProtocol):
         self._path = path
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        if not self._path.udp_is_cut:
+        if self._path.udp_is_cut:
+            self._path.has_dropped.set()
+        else:
             self._path.spawn(self._path.from_client(data, addr))
 
 

@@ -14,6 +14,7 @@ from gateway.client import Publisher
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser, Page
+from tests.runtime.faults.driver import StoreProcess
 
 TRANSPORTS = ("webtransport", "websocket")
 
@@ -44,14 +45,18 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     await gateway.drain(2.0)
 
 
-async def tell(page: Page, kind: str, url: str, world: str, options: dict[str, Any]) -> None:
+async def tell(
+    page: Page, kind: str, url: str, world: str, options: dict[str, Any], hashes: dict[str, str] | None = None
+) -> None:
     """``window.end`` opens such a session; ``window.told`` has what it says."""
     await page.until("document.readyState === 'complete'")
     await page.evaluate(
         f"""(async () => {{
           const kit = await import("./mvgateway.js");
           window.told = []; window.closes = 0; window.opens = 0;
-          window.end = new kit.{kind}("{url}", "{world}", {json.dumps(options)});
+          const options = {json.dumps(options)}, hashes = {json.dumps(hashes)};
+          if (hashes) options.certificateHash = address => hashes[address];
+          window.end = new kit.{kind}("{url}", "{world}", options);
           end.on("refused", (code, detail) => told.push(["refused", code]));
           end.on("bye", said => told.push(["bye", said.reason]));
           end.on("moved", said => told.push(["moved", said.world]));
@@ -138,3 +143,45 @@ async def test_a_session_that_is_given_up_says_so_and_leaves_nothing(
             }})()"""
         )
         assert found == ["AbortError", "closed", ["connecting", "open", "closed"]]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_page_follows_its_world_to_another_gateway_and_a_publisher_is_told_where_it_went(
+    pages: str, tmp_path: Path, transport: str
+) -> None:
+    store = StoreProcess(tmp_path / "remote")
+    gateways: list[Gateway] = []
+    try:
+        for name in ("a", "b"):
+            settings = Settings(
+                port=0,
+                plain="",
+                store=store.flags[1],
+                store_admin=store.flags[3],
+                certs=str(tmp_path / name),
+            )
+            gateways.append(await Gateway.start(settings))
+        at = {f"https://127.0.0.1:{one.port}": one.certificates.current.sha256 for one in gateways}
+        here, there = at
+        async with (
+            Publisher(here, "arena", ca=tmp_path / "a" / "ca.pem") as first,
+            Browser(tmp_path / "profile", "--ignore-certificate-errors") as browser,
+        ):
+            first.send({1: b"\x01"})
+            await first.wait_durable()
+            page = await browser.open(f"{pages}/example.html")
+            options = {"transport": transport}
+            await tell(page, "Subscriber", here, "arena", options, hashes=at)
+            await page.until("end.state.get(1)?.[0] === 1")
+            async with Publisher(there, "arena", ca=tmp_path / "b" / "ca.pem", takeover=True) as second:
+                second.send({1: b"\x02"})
+                await page.until("end.state.get(1)?.[0] === 2")
+                assert await page.evaluate("end.address") == there
+                assert ["moved", "arena"] in await page.evaluate("told")
+                await tell(page, "Publisher", here, "arena", options, hashes=at)
+                assert (await page.evaluate("opened"))[1] == "world_held"
+                assert await page.evaluate("end.error.url") == there
+    finally:
+        for gateway in gateways:
+            await gateway.drain(1.0)
+        store.kill()

@@ -10,9 +10,9 @@ import { control, decode, isParity } from "./wire.js";
 
 const BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000, WELCOME_MS = 10_000, WATCH_MS = 2500;
 const UDP_AGAIN_MS = 10_000, UDP_AGAIN_MAX_MS = 320_000, UDP_WELL_MS = 60_000, HOPS_MAX = 4, TOKEN_AGAIN_MS = 1000;
-const REFUSED = /^(unauthorized|grant_refused|forbidden)$/; // what another token may mend
-const PASSES = /^(store|store_unavailable|overloaded|shutting_down|too_many|conflict|world_deleted)$/; // what time may mend
-const CODES = { 3: "taken_over", 4: "publisher_present", 5: "malformed", 9: "unauthorized" }; // of a close without words
+const REFUSED = /^(unauthorized|grant_refused|forbidden|grant_ended)$/; // what another token may mend
+const PASSES = /^(store|store_unavailable|overloaded|shutting_down|too_many|crowded|conflict|world_deleted)$/; // what time may mend
+const CODES = { 3: "taken_over", 4: "publisher_present", 5: "malformed", 8: "grant_ended", 9: "unauthorized" }; // of a close without words
 
 /** Why no session follows. `code` is the gateway's; `url` and `world` say where the world is, if that is why. */
 export class GatewayRefused extends Error {
@@ -110,7 +110,7 @@ export class Session extends Emitter {
       this.#calm();
       this.link = this.opening = null;
       if (this.closed) return;
-      if (!this.fatal && CODES[end.code] && !this.ending) this.#refuse(CODES[end.code], end.reason || CODES[end.code]);
+      if (!this.ending && CODES[end.code]) this.#failed({ code: CODES[end.code], message: end.reason || CODES[end.code] });
       this.ending = null;
       this.onclose(end.reason);
       this.emit("close", end.reason);
@@ -320,7 +320,7 @@ export class Session extends Emitter {
     this.ending = said;
     this.emit("bye", said);
     if (said.reconnect_after_ms) this.wait = Math.min(said.reconnect_after_ms, 60_000);
-    if (/^(expired|revoked)$/.test(said.reason)) this.#mend(said.reason, `the grant of this session is ${said.reason}`);
+    if (/^(expired|revoked)$/.test(said.reason)) this.#mend("grant_ended", `the grant of this session is ${said.reason}`);
     else if (this.follows()) { if (said.url) this.#follow(said.url); }
     else if (/^(taken_over|takeover)$/.test(said.reason) || (said.reason === "moved" && said.url)) {
       this.#refuse("taken_over", `another publisher took the world over${said.url ? `, at ${said.url}` : ""}`, said);

@@ -17,6 +17,7 @@ from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser, Page
 from tests.e2e.conftest import pages as pages
+from tests.e2e.relays import Path as RelayPath
 
 
 class Served:
@@ -167,6 +168,35 @@ async def test_a_large_state_comes_over_and_a_publisher_that_is_cut_off_goes_on_
             async for _ in reader:
                 if reader.records() == wanted:
                     break
+
+
+async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
+    served: Served, pages: str, tmp_path: Path
+) -> None:
+    async with (
+        RelayPath(served.gateway.port) as path,
+        page_at(pages, tmp_path) as page,
+    ):
+        await page.evaluate(
+            f"""(async () => {{
+              window.pub = new kit.Publisher("https://127.0.0.1:{path.port}", "quiet", {{ ...{served.options}, transport: "webtransport" }});
+              window.opens = 0;
+              pub.on("open", () => opens++);
+              await pub.open();
+              pub.send(new Map([[1, new Uint8Array([1])], [2, new Uint8Array([1])]]));
+              await pub.waitDurable();
+            }})()"""
+        )
+        path.udp_is_cut = True
+        await page.evaluate("void pub.send(new Map([[1, new Uint8Array([2])], [2, null]]))")
+        async with asyncio.timeout(10):
+            await path.has_dropped.wait()  # the datagram
+        path.udp_is_cut = False
+        async with Subscriber(served.url, "quiet", ca=served.ca) as reader, asyncio.timeout(10):
+            async for _ in reader:
+                if reader.records() == {1: b"\x02"}:
+                    break
+        assert await page.evaluate("opens") == 1
 
 
 async def test_a_film_is_played_paused_sought_and_stepped(served: Served, pages: str, tmp_path: Path) -> None:
