@@ -741,6 +741,30 @@ WT_CONTROL_BYTES_MAX: Final = 1 * MIB
 """Unacknowledged control messages of one session: far more than a live reader ever lags."""
 WT_CLOSE_REASON_BYTES_MAX: Final = 1_024
 """The close capsule's own bound (draft-ietf-webtrans-http3 section 6)."""
+QUIC_PATHS_MAX: Final = 8
+"""Addresses of one peer that are kept while it moves about; the oldest unproved one goes (RFC 9000 section 9)."""
+QUIC_CHALLENGES_WAITING_MAX: Final = 32
+"""Challenges of the peer that wait for their answer; more are not answered, or it would have us keep what it likes."""
+QUIC_CHALLENGES_SENT_MAX: Final = 5
+"""Our newest challenges on one path, any of which its answer may be to: one a probe timeout."""
+QUIC_IDS_RETIRING_MAX: Final = 4 * QUIC_CONNECTION_IDS_MAX
+"""Retirements that the peer has not acknowledged: more means that it does not listen (RFC 9000 section 5.1.2)."""
+QUIC_ACK_RANGES_MAX: Final = 64
+"""Ranges of packet numbers kept to be acknowledged: a path that loses every other packet for a hundred of them."""
+QUIC_LABELS_CACHED_MAX: Final = 64
+"""Labels of TLS's secrets, each with a length, that are kept encoded: a dozen are asked for, none by a peer."""
+QUIC_ADDRESSES_TRIED_MAX: Final = 8
+"""Addresses of one name that a client tries: more are not tried."""
+QUIC_CONNECT_S_MAX: Final = 1.0
+"""How long a client waits for a handshake unless it says otherwise: three round trips of any path, then TCP."""
+QUIC_REQUEST_S_MAX: Final = 30.0
+"""The same for an answer's head."""
+QUIC_CLOSE_FLUSH_S: Final = 0.2
+"""How long the last packets of a server that ends may take to leave."""
+QUIC_DRAIN_LOOK_S: Final = 0.02
+"""How often it is looked whether they have."""
+UDP_TRIAL_S_MAX: Final = 1.0
+"""How long a packet to oneself may take when batched sending is tried out at start; then it is not used."""
 
 # --- http --------------------------------------------------------------------------------
 TCP_CONNECTIONS_MAX: Final = 4_096

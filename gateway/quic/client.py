@@ -33,9 +33,6 @@ from gateway.quic.tls import Trust
 from gateway.quic.udp import UdpSocket
 from gateway.quic.udp.race import first_of, resolve
 
-CONNECT_TIMEOUT_S = 1.0
-REQUEST_TIMEOUT_S = 30.0
-
 
 class Client:
     """An HTTP/3 connection. Made by :func:`connect`; an async context manager."""
@@ -77,7 +74,7 @@ class Client:
         headers: RawHeaders = (),
         body: bytes | AsyncIterator[bytes] = b"",
         *,
-        timeout_s: float = REQUEST_TIMEOUT_S,
+        timeout_s: float = limits.QUIC_REQUEST_S_MAX,
     ) -> Response:
         """Send a request; answers when the response's header section is there.
 
@@ -139,7 +136,7 @@ class Client:
         make_session: Callable[[WebTransportLink], Session],
         headers: RawHeaders = (),
         *,
-        timeout_s: float = REQUEST_TIMEOUT_S,
+        timeout_s: float = limits.QUIC_REQUEST_S_MAX,
     ) -> WebTransportLink:
         """Open a session at ``path`` (with its query). ``make_session`` is called once it is accepted.
 
@@ -238,7 +235,7 @@ async def connect(
     early_data: bool = False,
     sock: socket.socket | None = None,
     options: QuicOptions | None = None,
-    timeout_s: float = CONNECT_TIMEOUT_S,
+    timeout_s: float = limits.QUIC_CONNECT_S_MAX,
 ) -> Client:
     """Connect to a gateway over QUIC.
 
@@ -321,7 +318,7 @@ async def connect_webtransport(
     trust: Trust,
     make_session: Callable[[WebTransportLink], Session],
     options: QuicOptions | None = None,
-    timeout_s: float = CONNECT_TIMEOUT_S,
+    timeout_s: float = limits.QUIC_CONNECT_S_MAX,
 ) -> tuple[Client, WebTransportLink]:
     """A connection with one session on it. Close the client when the session is over."""
     client = await connect(host, port, trust=trust, options=options, timeout_s=timeout_s)
@@ -341,7 +338,7 @@ async def h3_request(
     trust: Trust,
     headers: RawHeaders = (),
     body: bytes | AsyncIterator[bytes] = b"",
-    timeout_s: float = CONNECT_TIMEOUT_S,
+    timeout_s: float = limits.QUIC_CONNECT_S_MAX,
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """One request on a connection of its own: status, headers, body."""
     async with await connect(host, port, trust=trust, timeout_s=timeout_s) as client:

@@ -23,6 +23,7 @@ from aioquic.quic.packet import (
 from aioquic.quic.retry import NONCE_LENGTH, QuicRetryTokenHandler
 from cryptography.exceptions import InvalidTag
 
+from gateway import limits
 from gateway.core.ports import Doors
 from gateway.limits import QUIC_RESETS_PER_S_MAX
 from gateway.quic.admission import Admission, Verdict
@@ -48,8 +49,6 @@ logger = logging.getLogger(__name__)
 RESET_BYTES = 22 + CID_BYTES
 RESET_BYTES_MIN = 21
 """The shortest that a peer takes for one; each is shorter than what it answers, so that two ends never loop."""
-CLOSE_FLUSH_S = 0.2
-DRAIN_LOOK_S = 0.02
 VERSIONS: list[int] = [QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2]
 
 
@@ -213,12 +212,12 @@ class ServerEndpoint(Endpoint):
             peer.go_away()
         deadline = self.time() + timeout_s
         while any(peer.is_busy for peer in self.peers) and self.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(DRAIN_LOOK_S)
+            await asyncio.sleep(limits.QUIC_DRAIN_LOOK_S)
         finished = not any(peer.is_busy for peer in self.peers)
         for peer in list(self.peers):
             peer.close()
         self.flush()
-        await self.wait_idle(CLOSE_FLUSH_S)
+        await self.wait_idle(limits.QUIC_CLOSE_FLUSH_S)
         self.close()
         return finished
 

@@ -8,8 +8,9 @@ from aioquic.quic.recovery import QuicPacketNumberWindow
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import limits
 from gateway.quic.connection.packets import full_number
-from gateway.quic.connection.received import ACK_DELAY_S, ACK_EVERY, ALL, RANGES_MAX, SPAN, Received
+from gateway.quic.connection.received import ACK_DELAY_S, ACK_EVERY, ALL, SPAN, Received
 
 moves = st.lists(
     st.one_of(st.integers(-3, 3), st.integers(-2 * SPAN, 2 * SPAN), st.integers(0, 2**40)), max_size=80
@@ -60,8 +61,8 @@ def test_the_ranges_are_those_of_the_numbers_up_to_their_bound(numbers: set[int]
             received.add(number, 0.0)
     held = {number for one in received.ranges for number in one}
     assert held <= numbers
-    assert len(received.ranges) <= RANGES_MAX
-    if len(received.ranges) < RANGES_MAX:
+    assert len(received.ranges) <= limits.QUIC_ACK_RANGES_MAX
+    if len(received.ranges) < limits.QUIC_ACK_RANGES_MAX:
         assert held == {n for n in numbers if n in held}
     assert all(a.stop < b.start for a, b in zip(received.ranges, received.ranges[1:], strict=False))
 

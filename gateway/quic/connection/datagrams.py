@@ -18,7 +18,6 @@ from gateway.quic.connection.state import HANDSHAKE, OPEN, State
 
 HEAD_BYTES_MAX = 3
 """Frame type and length of a datagram that a packet of ours can hold."""
-QUEUE_BYTES_MAX = limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
 
 
 class Datagrams:
@@ -69,7 +68,7 @@ class Datagrams:
             refusal = self._refusal(size)
             if refusal is not None:
                 return refusal
-        if queued > control.window - control.in_flight or queued > QUEUE_BYTES_MAX:
+        if queued > control.window - control.in_flight or queued > limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX:
             return Refusal.BLOCKED
         self.queue.append((payload, sink, token))
         self.size = queued
@@ -99,7 +98,7 @@ class Datagrams:
             self.burst is not None
             or self.queue
             or size > control.window - control.in_flight
-            or size > QUEUE_BYTES_MAX
+            or size > limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
         ):
             return Refusal.BLOCKED
         self.burst = (framing, sink, token)
@@ -125,7 +124,7 @@ class Datagrams:
 
     def drop_beyond(self, fates: list[tuple[FateSink, int, bool]]) -> None:
         """The oldest make room beyond the bound."""
-        while self.size > QUEUE_BYTES_MAX:
+        while self.size > limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX:
             self.drop_oldest(fates)
 
     def drop_all(self, fates: list[tuple[FateSink, int, bool]]) -> None:

@@ -11,6 +11,8 @@ from functools import lru_cache
 
 from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
+from gateway import limits
+
 
 def hkdf_extract(algorithm: HashAlgorithm, salt: bytes, key_material: bytes) -> bytes:
     """HKDF-Extract."""
@@ -34,7 +36,7 @@ def _info(label: bytes, hash_value: bytes, length: int) -> bytes:
     return b"".join((heads, name, bytes((len(hash_value),)), hash_value, b"\x01"))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=limits.QUIC_LABELS_CACHED_MAX)
 def _plain(label: bytes, length: int) -> bytes:
     """The same for what is derived of the secret alone: keys, IVs, header protection, of a few labels."""
     return _info(label, b"", length)

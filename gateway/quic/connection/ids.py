@@ -20,8 +20,6 @@ CID_BYTES: Final = 8
 TOKEN_BYTES: Final = 16
 COUNT_LEAST: Final = 2
 """What every peer keeps (section 18.2)."""
-RETIRED_PENDING_MAX: Final = 4 * limits.QUIC_CONNECTION_IDS_MAX
-"""Retirements that the peer has not acknowledged: more means that it does not listen (section 5.1.2)."""
 ISSUE_FRAME_BYTES: Final = 1 + 8 + 8 + 1 + CID_BYTES + TOKEN_BYTES
 RETIRE_FRAME_BYTES: Final = 1 + 8
 
@@ -178,7 +176,7 @@ class PeerIds:
         kind = QuicFrameType.NEW_CONNECTION_ID
         if 1 + len(self.spare) + reserved > limits.QUIC_CONNECTION_IDS_MAX:
             raise PeerFault(QuicErrorCode.CONNECTION_ID_LIMIT_ERROR, kind, "Too many active connection IDs")
-        if len(self.retiring) > RETIRED_PENDING_MAX:
+        if len(self.retiring) > limits.QUIC_IDS_RETIRING_MAX:
             raise PeerFault(
                 QuicErrorCode.CONNECTION_ID_LIMIT_ERROR, kind, "Too many pending retired connection IDs"
             )

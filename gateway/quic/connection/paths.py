@@ -7,14 +7,11 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
+from gateway import limits
 from gateway.quic.connection.ids import ConnectionId
 
 Address = Any
 
-PATHS_MAX: Final = 8
-REMOTE_CHALLENGES_MAX: Final = 32
-"""Challenges of the peer that wait for their answer; more are not answered, or it would have us keep what it likes."""
-LOCAL_CHALLENGES_MAX: Final = 5
 AMPLIFICATION: Final = 3
 """To an address that is not proved goes so many times what came from it (section 8.1)."""
 
@@ -52,13 +49,13 @@ class Path:
     def challenge(self) -> bytes:
         """A new PATH_CHALLENGE frame."""
         data = os.urandom(8)
-        self._challenges = (*self._challenges, data)[-LOCAL_CHALLENGES_MAX:]
+        self._challenges = (*self._challenges, data)[-limits.QUIC_CHALLENGES_SENT_MAX :]
         self.challenge_sent = True
         return b"\x1a" + data
 
     def take_challenge(self, data: bytes) -> None:
         """The peer's, to be answered on this path."""
-        if len(self.challenges_due) < REMOTE_CHALLENGES_MAX:
+        if len(self.challenges_due) < limits.QUIC_CHALLENGES_WAITING_MAX:
             self.challenges_due = (*self.challenges_due, data)
 
     def responses(self, room: int) -> bytes:
@@ -104,7 +101,7 @@ class Paths:
         if path is self.active or path in self.others:
             return None
         evicted = None
-        if len(self.others) >= PATHS_MAX - 1:
+        if len(self.others) >= limits.QUIC_PATHS_MAX - 1:
             evicted = next((one for one in self.others if not one.is_proved), self.others[0])
             self.others.remove(evicted)
         self.others.append(path)

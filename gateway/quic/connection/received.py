@@ -12,13 +12,12 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any, Final
 
+from gateway import limits
 from gateway.quic.connection.packets import encode_ack
 
-RANGES_MAX: Final = 64
-"""Ranges kept to be acknowledged. A packet within ``SPAN`` of the largest is never of one that was dropped: a range and
-the gap above it span at least two numbers (RFC 9000 section 13.2.3)."""
-SPAN: Final = 2 * RANGES_MAX
-"""Numbers below the largest by as many count as received."""
+SPAN: Final = 2 * limits.QUIC_ACK_RANGES_MAX
+"""Numbers below the largest by as many count as received. A packet within is never of a range that was dropped: a range
+and the gap above it span at least two numbers (RFC 9000 section 13.2.3)."""
 ALL: Final = (1 << SPAN) - 1
 """The bits where nothing is missing."""
 ACK_DELAY_S: Final = 0.024
@@ -68,7 +67,7 @@ class Received:
 
     def adopt(self, ranges: Iterable[range], largest: int, knows: Any, now: float) -> None:
         """Go on from what another kept of the same space: ``knows``: a container of the numbers that came."""
-        self.ranges = list(ranges)[-RANGES_MAX:]
+        self.ranges = list(ranges)[-limits.QUIC_ACK_RANGES_MAX :]
         self.largest, self.largest_at = largest, now
         self.bits = 0
         for number in range(largest - SPAN + 1, largest + 1):
@@ -109,7 +108,7 @@ class Received:
         if low < high:
             start, stop = min(start, ranges[low].start), max(stop, ranges[high - 1].stop)
         ranges[low:high] = (range(start, stop),)
-        if len(ranges) > RANGES_MAX:
+        if len(ranges) > limits.QUIC_ACK_RANGES_MAX:
             del ranges[0]
 
     def want_ack(self, now: float, *, at_once: bool) -> float | None:

@@ -355,7 +355,7 @@ def usable() -> bool:
             for data in sent:
                 outbox.add(data, name)
             outbox.send(here.fileno())
-            there.settimeout(1.0)
+            there.settimeout(limits.UDP_TRIAL_S_MAX)
             there.recv(1, socket.MSG_PEEK)
             came = [(data, name) for data, name, _ in inbox.receive(there.fileno())]
             return came == [(data, pack_address(socket.AF_INET, here.getsockname())) for data in sent]

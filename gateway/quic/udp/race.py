@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
+from gateway import limits
+
 T = TypeVar("T")
 Resolved = tuple[int, Any]
 """A family and a socket address of it."""
 
 HEAD_START_S = 0.25
 """How long an attempt is alone before the next begins (section 5: 250 ms)."""
-ADDRESSES_MAX = 8
-"""More of one name are not tried."""
 
 
 async def resolve(host: str, port: int, kind: int) -> list[Resolved]:
@@ -28,7 +28,7 @@ async def resolve(host: str, port: int, kind: int) -> list[Resolved]:
         if (family, address) not in families.setdefault(family, []):
             families[family].append((family, address))
     by_turns = chain.from_iterable(zip_longest(*families.values()))
-    return [one for one in by_turns if one is not None][:ADDRESSES_MAX]
+    return [one for one in by_turns if one is not None][: limits.QUIC_ADDRESSES_TRIED_MAX]
 
 
 async def first_of(
