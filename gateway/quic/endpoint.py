@@ -157,7 +157,7 @@ class Endpoint:
             if peer.is_marked or peer.ended is not None:
                 continue
             try:
-                packet = peer.quic.ack_alone(now)
+                packet = peer.quic.sending.ack_alone(now)
             except Exception:
                 peer.fault("acknowledging")
                 packet = None

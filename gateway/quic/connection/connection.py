@@ -16,11 +16,11 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway.core.ports import RoundTrips
+from gateway.core.ports import Refusal, RoundTrips
 from gateway.quic.connection.beginning import Beginning
 from gateway.quic.connection.deadlines import Deadlines
 from gateway.quic.connection.flight import FateSink
-from gateway.quic.connection.framing import Run
+from gateway.quic.connection.framing import Framing, Run
 from gateway.quic.connection.ids import OurIds
 from gateway.quic.connection.intake import QUIET, TAKEN, Intake
 from gateway.quic.connection.keys import Keys
@@ -37,8 +37,7 @@ class Connection:
 
     ``events``: what happened, to be taken by whoever drives this, in aioquic's form. ``elsewhere``: packets for addresses other
     than :attr:`address`, to be taken and cleared after :meth:`packets`. ``calm``: after :meth:`packets`: no deadline of its own
-    lies within the next probe timeout at its shortest, and there is nothing to be told. Datagrams are offered by ``offer_datagram``, ``queue_datagram`` and
-    ``offer_burst``, see :class:`Datagrams`; ``ack_alone``: see :meth:`Sending.ack_alone`.
+    lies within the next probe timeout at its shortest, and there is nothing to be told.
     """
 
     __slots__ = (
@@ -50,7 +49,6 @@ class Connection:
         "_mixed",
         "_parts",
         "_taker",
-        "ack_alone",
         "calm",
         "configuration",
         "datagrams",
@@ -58,12 +56,9 @@ class Connection:
         "events",
         "excused_bytes",
         "is_client",
-        "offer_burst",
-        "offer_datagram",
         "our_ids",
         "paths",
         "peer_ids",
-        "queue_datagram",
         "receive",
         "received",
         "recovery",
@@ -105,9 +100,7 @@ class Connection:
         self._intake, self._mixed = Intake(parts, ours, taker), Mixed(parts, ours)
         self._deadlines = Deadlines(parts)
 
-        # what is called for every packet or frame, without a step between
-        self.offer_datagram, self.offer_burst = parts.datagrams.offer, parts.datagrams.offer_burst
-        self.queue_datagram, self.ack_alone = parts.datagrams.push, parts.sending.ack_alone
+        # called for every packet, without a step between
         self.receive: Callable[[bytes, Address, float], int] = self._receive_early
 
     # -- questions ------------------------------------------------------------------------
@@ -257,6 +250,20 @@ class Connection:
         self.state.doubt = True
         self.streams.release(stream_id, size)
 
+    # -- the application: datagrams, see gateway.quic.connection.datagrams ------------------
+
+    def offer_datagram(self, payload: bytes, sink: FateSink, token: int) -> Refusal | None:
+        """Queue a datagram if the congestion window has room for it now."""
+        return self.datagrams.offer(payload, sink, token)
+
+    def queue_datagram(self, payload: bytes, sink: FateSink, token: int) -> Refusal | None:
+        """Queue a datagram, for which the oldest make room."""
+        return self.datagrams.push(payload, sink, token)
+
+    def offer_burst(self, framing: Framing, sink: FateSink, token: int) -> Refusal | None:
+        """Queue a burst if the congestion window has room for all of it now."""
+        return self.datagrams.offer_burst(framing, sink, token)
+
     # -- the application: the connection --------------------------------------------------
 
     def listen(
@@ -349,6 +356,10 @@ class Connection:
             and not recovery.fates
         )
         return packets
+
+    def ack_alone(self, now: float) -> bytes | None:
+        """See :meth:`gateway.quic.connection.sending.Sending.ack_alone`."""
+        return self.sending.ack_alone(now)
 
     def _last_packets(self, now: float) -> list[bytes]:
         """Those of the handshake, or of the end."""
