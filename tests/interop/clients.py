@@ -29,13 +29,15 @@ def build_go(variant: str, folder: Path) -> Path:
     return built([*argv, "."], HERE / "go", program)
 
 
-def build_rust(folder: Path) -> Path:
-    """The client in ``rust/``. Raises :class:`NotBuilt`."""
+def build_rust(library: str, folder: Path) -> Path:
+    """The client in ``rust/`` on the library of that name. Raises :class:`NotBuilt`."""
     cargo = shutil.which("cargo") or shutil.which("cargo", path=str(Path.home() / ".cargo" / "bin"))
     if cargo is None:
         raise NotBuilt("there is no cargo: install Rust to run these")
-    argv = [cargo, "build", "--locked", "--quiet", "--target-dir", str(folder / "rust")]
-    return built(argv, HERE / "rust", folder / "rust" / "debug" / "interop")
+    target, program = folder / "rust", folder / f"interop-{library}"
+    argv = [cargo, "build", "--locked", "--quiet", "--features", library, "--target-dir", str(target)]
+    shutil.copy(built(argv, HERE / "rust", target / "debug" / "interop"), program)
+    return program
 
 
 def built(argv: list[str], where: Path, program: Path) -> Path:

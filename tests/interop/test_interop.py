@@ -21,7 +21,8 @@ from tests.interop.clients import BUILD_S, NotBuilt, Running, build_go, build_ru
 CLIENTS: dict[str, Callable[[Path], Path]] = {
     "webtransport-go 0.10": lambda folder: build_go("draft02", folder),
     "webtransport-go 0.13": lambda folder: build_go("current", folder),
-    "wtransport 0.7": build_rust,
+    "wtransport 0.7": lambda folder: build_rust("wtransport", folder),
+    "web-transport-quinn 0.13": lambda folder: build_rust("web-transport-quinn", folder),
 }
 LINK = LinkPath.symmetric(Direction(delay_ms=5.0, loss=0.01))
 NO_LINK = unavailable_because()

@@ -1,7 +1,13 @@
-//! A reader and a publisher on wtransport. Usage: interop read|publish URL CERTIFICATE_SHA256 FRAME_BYTES FRAMES INTERVAL_MS
+//! A reader and a publisher on the library that the feature names. Usage: interop read|publish URL CERTIFICATE_SHA256 FRAME_BYTES FRAMES INTERVAL_MS
 //! With an interval of 0 a publisher sends one for each line that it is told, and a reader says `whole TICK` of each.
 
 mod frames;
+#[cfg(feature = "web-transport-quinn")]
+#[path = "over_quinn.rs"]
+mod session;
+#[cfg(feature = "wtransport")]
+#[path = "over_wtransport.rs"]
+mod session;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, Write};
@@ -9,9 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use frames::{control_type, decode, encode, messages, prefixed, value, TYPE_CONTROL, VALUE_BYTES};
+use session::{finish, RecvStream, Session};
 use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
-use wtransport::tls::{Sha256Digest, Sha256DigestFmt};
-use wtransport::{ClientConfig, Connection, Endpoint, RecvStream};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const SETTLING: Duration = Duration::from_secs(10);
@@ -119,12 +124,12 @@ async fn follow(mut stream: RecvStream, reader: Shared, told: Told, is_counted: 
     }
 }
 
-async fn read(connection: Arc<Connection>, count: u32, last: u32, says_whole: bool) -> String {
+async fn read(session: Arc<Session>, count: u32, last: u32, says_whole: bool) -> String {
     let reader: Shared = Arc::new(Mutex::new(Reader { count, last, says_whole, ..Default::default() }));
     let (told, mut done) = unbounded_channel();
-    let (of_datagrams, with, to) = (reader.clone(), connection.clone(), told.clone());
+    let (of_datagrams, with, to) = (reader.clone(), session.clone(), told.clone());
     tokio::spawn(async move {
-        while let Ok(datagram) = with.receive_datagram().await {
+        while let Some(datagram) = with.receive_datagram().await {
             let mut reader = of_datagrams.lock().unwrap();
             reader.datagrams += 1;
             tell(&to, reader.take(&datagram));
@@ -133,7 +138,7 @@ async fn read(connection: Arc<Connection>, count: u32, last: u32, says_whole: bo
     let of_streams = reader.clone();
     tokio::spawn(async move {
         let mut is_counted = false;
-        while let Ok(stream) = connection.accept_uni().await {
+        while let Some(stream) = session.accept_stream().await {
             of_streams.lock().unwrap().begun += u32::from(is_counted);
             tokio::spawn(follow(stream, of_streams.clone(), told.clone(), is_counted));
             is_counted = true;
@@ -169,13 +174,13 @@ async fn settled(reader: &Shared) -> String {
 }
 
 /// A keyframe each interval, by datagram where it is small and by a stream of its own where not.
-async fn publish(connection: Arc<Connection>, count: u32, last: u32, interval: Duration) {
-    let quiet = connection.clone();
-    tokio::spawn(async move { while quiet.receive_datagram().await.is_ok() {} });
-    let heard = connection.clone();
+async fn publish(session: Arc<Session>, count: u32, last: u32, interval: Duration) {
+    let quiet = session.clone();
+    tokio::spawn(async move { while quiet.receive_datagram().await.is_some() {} });
+    let heard = session.clone();
     tokio::spawn(async move {
         let mut streams = Vec::new();
-        while let Ok(stream) = heard.accept_uni().await {
+        while let Some(stream) = heard.accept_stream().await {
             streams.push(stream);
         }
     });
@@ -189,11 +194,11 @@ async fn publish(connection: Arc<Connection>, count: u32, last: u32, interval: D
         }
         let message = encode(tick, count);
         if message.len() <= 1_100 && tick < last {
-            connection.send_datagram(&message).expect("a datagram is taken");
+            session.send_datagram(&message);
         } else {
-            let mut stream = connection.open_uni().await.expect("a stream is allowed").await.expect("it opens");
+            let mut stream = session.open_stream().await;
             stream.write_all(&prefixed(&message)).await.expect("it is written to");
-            tokio::spawn(async move { drop(stream.finish().await) });
+            tokio::spawn(finish(stream));
         }
         tokio::time::sleep(interval).await;
     }
@@ -213,19 +218,14 @@ async fn hear_line() {
 async fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [role, url, hash, bytes, last, interval_ms] = &words[..] else { panic!("six words are needed") };
-    let colons: Vec<String> = hash.as_bytes().chunks(2).map(|two| String::from_utf8_lossy(two).into()).collect();
-    let digest = Sha256Digest::from_str_fmt(&colons.join(":"), Sha256DigestFmt::DottedHex).expect("64 hex digits");
-    let config = ClientConfig::builder().with_bind_default().with_server_certificate_hashes([digest]).build();
-    let endpoint = Endpoint::client(config).expect("a socket");
-    let connection = Arc::new(endpoint.connect(url.as_str()).await.expect("the session is opened"));
+    let session = Arc::new(Session::open(url, hash).await);
     let count = (bytes.parse::<usize>().unwrap() / VALUE_BYTES).max(1) as u32;
     let last = last.parse().unwrap();
     let interval = Duration::from_millis(interval_ms.parse().unwrap());
     if role == "publish" {
-        publish(connection.clone(), count, last, interval).await;
+        publish(session.clone(), count, last, interval).await;
     } else {
-        println!("{}", read(connection.clone(), count, last, interval.is_zero()).await);
+        println!("{}", read(session.clone(), count, last, interval.is_zero()).await);
     }
-    connection.close(0u32.into(), b"");
-    endpoint.wait_idle().await;
+    session.close().await;
 }
