@@ -2,7 +2,7 @@
 
 Whoever loses nothing costs nothing here: without a watched reader no frame is noted. For each that is, the
 rules are :mod:`gateway.core.redundancy`'s, and what goes is the same bytes for all of them: the frame's own messages, or
-its parity.
+at once its parity.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 class _Said:
     """A frame, or what of it came together, as it was offered to everybody."""
 
-    __slots__ = ("_bundle", "due", "outs")
+    __slots__ = ("_bundle", "due", "outs", "told")
 
     def __init__(self, bundle: Bundle, due: float) -> None:
         self.due = due
         self.outs = list(bundle.outs)
+        self.told: set[Reader] = set()
+        """Who has its parity."""
         self._bundle: Bundle | None = bundle
 
     def join(self, bundle: Bundle, due: float) -> None:
@@ -81,10 +83,20 @@ class Again:
             said.leave_out(bundle)
         if frames and frames[-1].outs and _is_same_frame(frames[-1].outs, bundle):
             frames[-1].join(bundle, mono + REDUNDANCY_AGAIN_S)
+        else:
+            frames.append(_Said(bundle, mono + REDUNDANCY_AGAIN_S))
+            if len(frames) > AGAIN_WAITING_MAX:
+                frames.popleft()
+        self._say_parity(frames[-1], mono)
+
+    def _say_parity(self, said: _Said, mono: float) -> None:
+        """To those for whom that is enough, at once: nothing is gained by waiting."""
+        bundle = said.bundle()
+        if bundle is None:
             return
-        frames.append(_Said(bundle, mono + REDUNDANCY_AGAIN_S))
-        if len(frames) > AGAIN_WAITING_MAX:
-            frames.popleft()
+        for reader in self.readers:
+            if not reader.metered and reader not in said.told and reader.say_parity(bundle, mono):
+                said.told.add(reader)
 
     def note_values(self, reader: Reader, keys: Keys, mono: float) -> None:
         """A reader on a budget was just sent a message with the newest values of these keys."""
@@ -95,9 +107,11 @@ class Again:
     def poll(self, mono: float) -> None:
         """Say again what is due."""
         while self._frames and self._frames[0].due <= mono:
-            bundle = self._frames.popleft().bundle()
+            said = self._frames.popleft()
+            bundle = said.bundle()
             for reader in tuple(self.readers):
-                if not reader.metered and not reader.say_again(bundle, mono):
+                again = None if reader in said.told else bundle
+                if not reader.metered and not reader.say_again(again, mono):
                     del self.readers[reader]
         while self._values and self._values[0][0] <= mono:
             _, reader, keys = self._values.popleft()

@@ -224,7 +224,7 @@ class Reader:
         self._counters.lost += 1
         self._lost(self._outlet.window.lost(token))
         if self._twice is not None:
-            self._twice.lost()
+            self._twice.lost(token)
 
     def on_writable(self, mono: float) -> None:
         self.catch_up(mono)
@@ -236,6 +236,12 @@ class Reader:
         not before it has everything. False: it loses nothing any more, and need not be asked."""
         twice = self._twice
         return twice is not None and twice.say(bundle if self._plain else None, mono)
+
+    def say_parity(self, bundle: Bundle, mono: float) -> bool:
+        """What all readers were offered this moment, by its parity, if this reader rebuilds and its losses are such as that mends.
+        True: it need not be said again."""
+        twice = self._twice
+        return twice is not None and self._plain and twice.say_parity(bundle, mono)
 
     def say_values_again(self, keys: Keys, mono: float) -> bool:
         """The same for the newest values of these keys, which this reader alone was sent."""

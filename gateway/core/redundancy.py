@@ -1,7 +1,7 @@
 """Whether a reader should be told everything twice: when its path loses, and only then. Room: core. Pure.
 
 A lost frame costs its reader a whole tick. Where loss is being seen the same newest values go again
-:data:`REDUNDANCY_AGAIN_S` later, or a parity message does, so that hardly any loss is noticed. What must not
+:data:`REDUNDANCY_AGAIN_S` later, or a parity message at once where that mends enough, so that hardly any loss is noticed. What must not
 happen is that a path loses *because* it is full and gets more for it. So nothing is said twice
 
 * while the round trips stand above the smallest that is known: a queue grows, and the loss is its
@@ -19,6 +19,8 @@ from enum import Enum
 
 from gateway.core.ports import RoundTrips
 from gateway.limits import (
+    REDUNDANCY_BESIDE_LOSSES_MIN,
+    REDUNDANCY_BESIDE_SHARE,
     REDUNDANCY_CALM_S,
     REDUNDANCY_FORGOTTEN_LOSSES,
     REDUNDANCY_GONE_SHARE,
@@ -26,6 +28,7 @@ from gateway.limits import (
     REDUNDANCY_HEAVY_SHARE,
     REDUNDANCY_LEAST_S,
     REDUNDANCY_MEMORY_S,
+    REDUNDANCY_PARITY_SHARE,
     REDUNDANCY_PAUSE_S_FIRST,
     REDUNDANCY_PAUSE_S_MAX,
     REDUNDANCY_PROVEN_S,
@@ -105,7 +108,10 @@ class LossWatch:
     __slots__ = (
         "_at",
         "_began_at",
+        "_beside",
+        "_beside_new",
         "_is_seen",
+        "_last",
         "_lost",
         "_lost_new",
         "_pause_s",
@@ -121,20 +127,34 @@ class LossWatch:
         self._sent_before = sent
         self._lost = 0.0
         self._lost_new = 0
+        self._last = -2
+        self._beside = 0.0
+        self._beside_new = 0
         self._is_seen = False
         self._queue: _Queue | None = None
         self._paused_until = -math.inf
         self._pause_s = REDUNDANCY_PAUSE_S_FIRST
         self._began_at: float | None = None
 
-    def lost(self, count: int = 1) -> None:
-        """So many more messages were lost. When, the next :meth:`look` says."""
-        self._lost_new += count
+    def lost(self, number: int = -2) -> None:
+        """One more message was lost, the one of this number, if that is known. When, the next :meth:`look` says."""
+        self._lost_new += 1
+        self._beside_new += number == self._last + 1
+        self._last = number
 
     @property
     def share(self) -> float:
         """Of what was sent lately, lost."""
         return self._lost / max(self._sent, self._lost, 1.0)
+
+    @property
+    def parity_mends(self) -> bool:
+        """Whether hardly a frame loses more than the one message that a parity makes again."""
+        if self.share > REDUNDANCY_PARITY_SHARE:
+            return False
+        return (
+            self._lost < REDUNDANCY_BESIDE_LOSSES_MIN or self._beside <= REDUNDANCY_BESIDE_SHARE * self._lost
+        )
 
     @property
     def is_over(self) -> bool:
@@ -173,7 +193,8 @@ class LossWatch:
         self._at = mono
         self._sent = self._sent * kept + (sent - self._sent_before)
         self._lost = self._lost * kept + self._lost_new
-        self._sent_before, self._lost_new = sent, 0
+        self._beside = self._beside * kept + self._beside_new
+        self._sent_before, self._lost_new, self._beside_new = sent, 0, 0
 
     def _is_calm(self, round_trips: RoundTrips, mono: float) -> bool:
         if self._queue is None:

@@ -82,41 +82,65 @@ class Twice:
             self._is_on = is_on
             self.watch = self.watch if is_on else None
 
-    def lost(self) -> None:
+    def lost(self, token: int) -> None:
         """One message of the reader was lost."""
         if not self._is_on:
             return
         if self.watch is None:
             self.watch = LossWatch(self._outlet.window.next_token)
             self._losing()
-        self.watch.lost()
+        self.watch.lost(token)
 
     def say(self, bundle: Bundle | None, mono: float) -> bool:
         """What all readers were offered, if the path asks for it; None: it needs no saying. False: nothing is lost any
         more, and the reader need not be asked until it loses again."""
-        if self._is_asked(mono) and bundle is not None:
+        if self._is_asked(mono, bundle is not None) and bundle is not None:
             burst = self._burst_of(bundle)
             if burst is not None:
-                parity = burst.parity() if self.parity and burst.count > 1 else None
-                self._send(parity or burst, burst.size_bytes, mono)
+                self._say_burst(burst, mono)
         return self.watch is not None
+
+    def say_parity(self, bundle: Bundle, mono: float) -> bool:
+        """What all readers were offered this moment, by its parity if that is enough. False: :meth:`say` it later."""
+        if not self.parity or not self._parity_mends:
+            return False
+        burst = self._burst_of(bundle)
+        parity = burst.parity() if burst is not None and burst.count > 1 else None
+        if burst is None or parity is None:
+            return False
+        if self._is_asked(mono, True):
+            self._send_if_room(parity, burst.size_bytes, mono)
+        return True
+
+    def _say_burst(self, burst: Burst, mono: float) -> None:
+        """By parity where that can be and is enough, or nothing else has room; else as it was."""
+        parity = burst.parity() if self.parity and burst.count > 1 else None
+        frame_bytes = burst.size_bytes
+        if (parity is None or not self._parity_mends) and self._has_room(burst, frame_bytes, mono):
+            self._send(burst)
+            return
+        self._send_if_room(parity or burst, frame_bytes, mono)
+
+    @property
+    def _parity_mends(self) -> bool:
+        return self.watch is not None and self.watch.parity_mends
 
     def say_values(self, keys: Keys, mono: float) -> bool:
         """The same for newest values that this reader alone was sent."""
-        if self._is_asked(mono) and keys:
+        if self._is_asked(mono, bool(keys)) and keys:
             message = encode_newest(self._state, keys)
             if len(message) <= self._outlet.link.message_bytes_max():
-                self._send(Burst([(message, keys)]), len(message), mono)
+                self._send_if_room(Burst([(message, keys)]), len(message), mono)
         return self.watch is not None
 
-    def _is_asked(self, mono: float) -> bool:
+    def _is_asked(self, mono: float, there_is_something: bool) -> bool:
         """Whether the path loses though it is not full; where it has not lost for long, forget that it did."""
         watch, outlet = self.watch, self._outlet
         if watch is None:
             return False
         verdict = watch.look(outlet.window.next_token, outlet.link.round_trips(), mono, mono - self._since)
         if verdict is Verdict.CONGESTED:
-            self._counters.redundancy_withheld += 1
+            self._counters.redundancy_withheld += there_is_something
         elif watch.is_over:
             self.watch = None
         return verdict is Verdict.AGAIN
@@ -128,15 +152,22 @@ class Twice:
             burst = bundle.cut(self.zstd, self._outlet.link.message_bytes_max())
         return None if burst is None or burst.count > self.datagrams_max else burst
 
-    def _send(self, burst: Burst, frame_bytes: int, mono: float) -> None:
+    def _has_room(self, burst: Burst, frame_bytes: int, mono: float) -> bool:
         """``frame_bytes``: what is said again, and what the next frame will take, too."""
-        outlet, link, counters = self._outlet, self._outlet.link, self._counters
-        budget = outlet.budget
+        link, budget = self._outlet.link, self._outlet.budget
         level = _UNLIMITED if budget is None else budget.refill(mono)
         room = link.room_bytes()
-        if not affordable(burst.size_bytes, frame_bytes, room, level, link.message_bytes_max()):
-            counters.redundancy_withheld += 1
-            return
+        return affordable(burst.size_bytes, frame_bytes, room, level, link.message_bytes_max())
+
+    def _send_if_room(self, burst: Burst, frame_bytes: int, mono: float) -> None:
+        if self._has_room(burst, frame_bytes, mono):
+            self._send(burst)
+        else:
+            self._counters.redundancy_withheld += 1
+
+    def _send(self, burst: Burst) -> None:
+        outlet, link, counters = self._outlet, self._outlet.link, self._counters
+        budget = outlet.budget
         went = link.send_burst(burst, outlet.window.next_token)
         sent = 0 if isinstance(went, Refusal) else went
         outlet.remember_all(burst.keys[:sent])

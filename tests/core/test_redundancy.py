@@ -133,7 +133,8 @@ def test_heavy_loss_is_a_full_path_and_what_made_it_heavy_is_tried_ever_more_rar
 
 def test_a_few_losses_are_not_taken_for_heavy_ones() -> None:
     watch = LossWatch(0)
-    watch.lost(REDUNDANCY_HEAVY_LOSSES_MIN - 1)
+    for _ in range(REDUNDANCY_HEAVY_LOSSES_MIN - 1):
+        watch.lost()
     assert watch.look(20, CALM, 1.0, 0.5) is Verdict.AGAIN
 
 
@@ -364,4 +365,64 @@ def test_a_message_of_redundancy_that_says_nothing_changes_nothing() -> None:
     reader = sim.join(Path(loss=0.02), parity=True)
     _told(sim, reader, 10, unknown="x")
     assert _told(sim, reader, 10)[1] > 100
+    assert not reader.session.closed
+
+
+# --- by parity, or whole -----------------------------------------------------------------------
+
+
+def test_where_so_much_is_lost_that_a_frame_often_misses_two_it_is_said_again_whole() -> None:
+    sim = Sim(12)
+    reader = sim.join(Path(loss=0.07), parity=True)
+    play(sim, 10, 4_500)
+    counters = sim.world.counters
+    before = counters.repeated, counters.parity
+    play(sim, 20, 4_500)
+    assert counters.repeated - before[0] > 4 * 60 * 20 * 0.8, "nearly every message of nearly every frame"
+    assert counters.parity - before[1] < 60
+    assert not reader.session.closed
+
+
+def test_where_a_frame_said_again_whole_has_no_room_its_parity_goes() -> None:
+    sim = Sim(12)
+    sim.join(Path(loss=0.07, delay_s=0.001, window_bytes=11_000), parity=True)
+    play(sim, 20, 4_500)
+    counters = sim.world.counters
+    assert counters.parity > 600
+    assert counters.repeated < counters.parity
+
+
+def test_losses_in_a_row_are_no_parity_s() -> None:
+    watch, sent, now = LossWatch(0), 0, 100.0
+    for turn in range(600):
+        now, sent = now + TICK_S, sent + 5
+        if turn % 40 == 0:
+            watch.lost(sent - 3)
+            watch.lost(sent - 2)
+        watch.look(sent, CALM, now, now - 100.0)
+    assert watch.share < 0.02
+    assert not watch.parity_mends
+    alone, sent, now = LossWatch(0), 0, 100.0
+    for turn in range(600):
+        now, sent = now + TICK_S, sent + 5
+        if turn % 20 == 0:
+            alone.lost(sent - 3)
+        alone.look(sent, CALM, now, now - 100.0)
+    assert alone.parity_mends
+
+
+def test_a_parity_goes_with_its_frame_and_is_said_once() -> None:
+    sim = Sim(13)
+    reader = sim.join(Path(loss=0.02), parity=True)
+    play(sim, 10, 4_500)
+    counters = sim.world.counters
+    before, at_once, early_s = counters.parity, 0, sim.uplink.delay_s + 0.002
+    for _ in range(60):
+        had = counters.parity
+        sim.publish({key: bytes([sim.tick & 255]) * 900 for key in range(5)})
+        sim.run(early_s)
+        at_once += counters.parity - had
+        sim.run(TICK_S)
+    assert 55 < counters.parity - before < 66, "one a frame, and of what the publisher lost"
+    assert at_once > 50
     assert not reader.session.closed
