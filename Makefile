@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
-.PHONY: demo dev test check format bench bench-check simulate mutate mutate-changed abuse faults soak house fuzz system-deps lock clean help
+.PHONY: demo dev test test-aioquic check format bench bench-check simulate mutate mutate-changed abuse faults soak house fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,9 @@ format: $(STAMP) ## let ruff mend what it can
 
 bench: $(STAMP) ## TCP against UDP on a lossy link, short form (under 10 minutes)
 	$(BIN)/python -m bench --short
+
+test-aioquic: $(STAMP) ## the suites of QUIC, client and other stacks on another aioquic: make test-aioquic VERSION=1.7.1
+	@sh tests/other_aioquic.sh $(VERSION)
 
 simulate: $(STAMP) ## ten thousand seeds of gateways, store and network in simulated time (half an hour)
 	$(BIN)/python -m tests.simulation --seeds 10000
