@@ -71,6 +71,8 @@ class RoundTrips(NamedTuple):
     latest_s: float
     least_s: float
     """The smallest so far."""
+    given_up: int = 0
+    """Messages so far that were told as lost because nothing was answered for a while, and may have arrived."""
 
 
 class Link(Protocol):

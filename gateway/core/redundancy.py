@@ -142,6 +142,10 @@ class LossWatch:
         self._beside_new += number == self._last + 1
         self._last = number
 
+    def doubt(self, count: int) -> None:
+        """So many of those were only guessed to be lost: a peer that is slow to answer is no path that loses."""
+        self._lost_new = max(0, self._lost_new - count)
+
     @property
     def share(self) -> float:
         """Of what was sent lately, lost."""

@@ -40,6 +40,7 @@ class Twice:
 
     __slots__ = (
         "_counters",
+        "_given_up",
         "_is_on",
         "_losing",
         "_outlet",
@@ -69,6 +70,7 @@ class Twice:
         self._losing = losing
         self.said = said
         self._is_on = True
+        self._given_up = 0
         self.parity = self.zstd = False
         self.datagrams_max = READER_DATAGRAMS_MAX
         self.watch: LossWatch | None = None
@@ -138,7 +140,11 @@ class Twice:
         watch, outlet = self.watch, self._outlet
         if watch is None:
             return False
-        verdict = watch.look(outlet.window.next_token, outlet.link.round_trips(), mono, mono - self._since)
+        trips = outlet.link.round_trips()
+        if trips is not None and trips.given_up > self._given_up:
+            watch.doubt(trips.given_up - self._given_up)
+            self._given_up = trips.given_up
+        verdict = watch.look(outlet.window.next_token, trips, mono, mono - self._since)
         if verdict is Verdict.CONGESTED:
             self._counters.redundancy_withheld += there_is_something
         elif watch.is_over:

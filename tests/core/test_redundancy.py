@@ -426,3 +426,27 @@ def test_a_parity_goes_with_its_frame_and_is_said_once() -> None:
     assert 55 < counters.parity - before < 66, "one a frame, and of what the publisher lost"
     assert at_once > 50
     assert not reader.session.closed
+
+
+def test_what_was_only_given_up_for_lack_of_an_answer_is_no_loss() -> None:
+    watched = Watched()
+    watched.go(1, 0.0)
+    watched.watch.lost()
+    watched.watch.doubt(1)
+    assert set(watched.go(10, 0.0)) == {Verdict.QUIET}
+    watched.watch.doubt(5)
+    watched.watch.lost()
+    assert Verdict.AGAIN in watched.go(10, 0.0), "what is doubted is what was lost before"
+
+
+def test_a_link_s_guesses_ask_for_nothing_to_be_said_twice() -> None:
+    sim = Sim(14)
+    reader = sim.join(Path(), parity=True)
+    play(sim, 2, 4_500)
+    trips = RoundTrips(0.05, 0.05)
+    for given_up in range(1, 40):
+        reader.link._trips = trips._replace(given_up=given_up)
+        reader.session.on_lost(reader.session.reader._outlet.window.oldest)
+        play(sim, TICK_S, 4_500)
+    assert sim.world.counters.redundant_bytes == 0
+    assert sim.world.counters.lost >= 39

@@ -245,3 +245,15 @@ def test_an_ack_of_what_was_never_sent_is_the_peers_fault() -> None:
     twins.send(1_000, START_S)
     with pytest.raises(PeerFault, match="never sent"):
         twins.ours.take([(FIRST, FIRST + 2)], 0.0, START_S, twins.number)
+
+
+def test_a_datagram_that_a_probe_takes_for_lost_is_counted_as_a_guess() -> None:
+    prepare()
+    recovery, sink, now = Recovery(congestion("realtime", MTU), Pacer(MTU)), Sink(), START_S
+    for number in range(3):
+        recovery.add(sent_packet((number, MTU, now, ((sink, number, 1),), ())))
+    recovery.on_deadline(now + 2.0)
+    for told, token, acked in recovery.take_fates():
+        told.on_fate(token, acked)
+    assert sink.lost == [0]
+    assert recovery.given_up == 1

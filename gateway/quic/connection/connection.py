@@ -182,7 +182,9 @@ class Connection:
     def round_trips(self) -> RoundTrips | None:
         """The newest round trip and the smallest, less the delays that the peer says it added; None before the first."""
         recovery = self.recovery
-        return RoundTrips(recovery.rtt_latest, recovery.rtt_min) if recovery.has_rtt else None
+        if not recovery.has_rtt:
+            return None
+        return RoundTrips(recovery.rtt_latest, recovery.rtt_min, recovery.given_up)
 
     def has_unsent(self) -> bool:
         """Whether any stream still has bytes that the peer has not acknowledged."""

@@ -37,6 +37,7 @@ class Recovery:
         "acked",
         "control",
         "fates",
+        "given_up",
         "has_rtt",
         "largest_acked",
         "last_sent_at",
@@ -74,6 +75,8 @@ class Recovery:
         self._has_bursts = False
         self.acked: list[tuple[FateSink, int, int]] = []
         self.fates: list[tuple[FateSink, int, bool]] = []
+        self.given_up = 0
+        """Datagrams so far that counted as lost at a PTO: the peer may only be slow to answer."""
 
     # -- sent -----------------------------------------------------------------------------
 
@@ -247,6 +250,7 @@ class Recovery:
         if self.sent:
             oldest = self.sent.pop(next(iter(self.sent)))
             self.control.in_flight -= oldest.size
+            self.given_up += sum([count for _, _, count in oldest.fates])
             self._forget(oldest)
         return True
 
