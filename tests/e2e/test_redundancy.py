@@ -92,7 +92,7 @@ def test_a_reader_whose_path_loses_is_told_twice_and_sees_each_value_once(tmp_pa
     def enough(counted: Counts) -> bool:
         return counted["repeated"] > 100 and counted["parity"] > 100
 
-    counted, (twice, off), dropped = follow(tmp_path, 0.05, ["auto", "off"], enough)
+    counted, (twice, off), dropped = follow(tmp_path, 0.02, ["auto", "off"], enough)
     assert enough(counted), counted
     assert dropped > 10, "the link lost nothing, so nothing was shown"
     assert counted["redundant_bytes"] > 100_000
