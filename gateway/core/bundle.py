@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from gateway.core.outgoing import Outgoing, Piece
 from gateway.limits import BURST_SIZES_CACHED_MAX, PIECES_MAX
@@ -25,7 +24,7 @@ class Burst:
         self.largest = max(map(len, self.messages))
         self.size_bytes = sum(map(len, self.messages))
         self._parity: Burst | bool = False
-        self.framings: dict[bytes, Any] = {}
+        self.framings: dict[bytes, object] = {}
         """What a transport made of the messages for one reader, for the next one: by what it depends on."""
 
     def parity(self) -> Burst | None:

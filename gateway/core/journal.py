@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from gateway.core.counters import Counters
 from gateway.core.gaps import Coming, GapTracker, never
@@ -25,7 +25,7 @@ from gateway.limits import (
 from gateway.wire.journal import Batch, Gap, JournalFrame, Tail
 
 _TICK_MASK: Final = 0xFFFF_FFFF
-_row: Final[Any] = partial(tuple.__new__, JournalFrame)
+_row: Final[Callable[[tuple[object, ...]], JournalFrame]] = partial(tuple.__new__, JournalFrame)
 """A row of a tuple of its fields, in their order: one is made for every message."""
 
 

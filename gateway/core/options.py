@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 from urllib.parse import parse_qsl
 
 from gateway.core.delay import KEY, parse_delay
@@ -35,14 +36,14 @@ def parse_live_query(query: str) -> LiveOptions:
         raise BadInput(
             f"the query {_shown(_without_secrets(query))} cannot be read: {error}; write name=value, joined by &"
         ) from None
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, text in pairs:
         if name not in _PARSERS:
             raise BadInput(f"query key {_shown(name)} is unknown; there are {', '.join(_PARSERS)}")
         if name in values:
             raise BadInput(f"query key {name!r} is given twice; give it once")
         values[name] = _PARSERS[name](name, text)
-    options = LiveOptions(**values)
+    options = replace(LiveOptions(), **values)  # type: ignore[arg-type]
     if options.delay_s and options.role == "publish":
         raise BadInput("delay_s goes with role=subscribe: a publisher is taken as it comes")
     return options

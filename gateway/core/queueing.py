@@ -8,7 +8,6 @@ takes their place. Only for links that are not lossy.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 from gateway.core.bundle import Bundle
 from gateway.core.ports import Link
@@ -24,8 +23,8 @@ class QueueingReader(Reader):
 
     __slots__ = ("_backlog", "_backlog_bytes")
 
-    def __init__(self, state: WorldState, link: Link, mono: float, **options: Any) -> None:
-        super().__init__(state, link, mono, **options)
+    def __init__(self, state: WorldState, link: Link, mono: float, **options: object) -> None:
+        super().__init__(state, link, mono, **options)  # type: ignore[arg-type]  # those of a Reader
         self._backlog: deque[tuple[int, int]] = deque()
         self._backlog_bytes = 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl
 
 from gateway.core.bundle import Burst
@@ -50,7 +50,7 @@ def parse_command(control: Control) -> Command | None:
     if kind == "play":
         return Command(kind, speed=_speed(fields.get("speed", 1.0)))
     if kind == "step":
-        return Command(kind, step=_whole(fields, "n", 1, -REPLAY_STEP_TICKS_MAX, REPLAY_STEP_TICKS_MAX))
+        return Command(kind, step=_whole(fields, "n", 1, -REPLAY_STEP_TICKS_MAX, REPLAY_STEP_TICKS_MAX) or 0)
     if kind == "seek":
         return _seek(fields)
     return Command(kind)
@@ -59,7 +59,8 @@ def parse_command(control: Control) -> Command | None:
 def parse_query(query: str) -> tuple[Command, Command | None]:
     """Where a session begins, and whether it plays at once, from its query: ``tick``, ``epoch``,
     ``at``, ``mark``; ``speed`` (default 1) and ``paused=1``. Raises :class:`BadInput`."""
-    fields: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    fields: dict[str, object] = {**given}
     fields.pop(DELAY, None)  # of the whole session, and no part of the commands
     unknown = set(fields) - {"tick", "epoch", "at", "mark", "speed", "paused"}
     if unknown:
@@ -68,7 +69,7 @@ def parse_query(query: str) -> tuple[Command, Command | None]:
         )
     for name in ("tick", "epoch"):
         if name in fields:
-            fields[name] = int(fields[name]) if fields[name].isdigit() else -1
+            fields[name] = int(given[name]) if given[name].isdigit() else -1
     paused = fields.pop("paused", "0") not in ("0", "")
     play = Command("play", speed=_speed(fields.pop("speed", 1.0)))
     return _seek(fields), None if paused else play
@@ -88,7 +89,7 @@ def _seek(fields: Mapping[str, object]) -> Command:
     )
 
 
-def _whole(fields: Mapping[str, object], name: str, default: Any, low: int, high: int) -> Any:
+def _whole(fields: Mapping[str, object], name: str, default: int | None, low: int, high: int) -> int | None:
     value = fields.get(name, default)
     if value is None:
         return None
@@ -97,11 +98,11 @@ def _whole(fields: Mapping[str, object], name: str, default: Any, low: int, high
     return value
 
 
-def _speed(value: Any) -> float:
+def _speed(value: object) -> float:
     if value in ("max", "-max"):
         return math.inf if value == "max" else -math.inf
     try:
-        speed = float(value)
+        speed = float(value) if isinstance(value, str | int | float) else 0.0
     except (TypeError, ValueError):
         speed = 0.0
     if not 0 < abs(speed) <= REPLAY_SPEED_MAX:

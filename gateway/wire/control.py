@@ -30,11 +30,11 @@ class Control:
     def __getitem__(self, name: str) -> Any:
         return self.fields[name]
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         return self.fields.get(name, default)
 
 
-def encode_control(type: str, **fields: Any) -> bytes:
+def encode_control(type: str, **fields: object) -> bytes:
     """The message's bytes. ``fields`` are JSON-ready values."""
     return _TYPE_BYTE + _encoded({"type": type, **fields}).encode()
 
@@ -46,7 +46,7 @@ def encode_error(error: GatewayError) -> bytes:
     return encode_control("error", code=error.code, message=error.message, **facts)
 
 
-def encode_durable(epoch: int, tick: int, **more: Any) -> bytes:
+def encode_durable(epoch: int, tick: int, **more: object) -> bytes:
     """The ``durable`` message, of which a busy gateway sends a thousand a second: the bytes of
     :func:`encode_control`. ``more``: further fields, JSON-ready."""
     if more:
@@ -73,7 +73,7 @@ def decode_control(message: bytes) -> Control:
     return Control(kind, fields)
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def _json_object(body: bytes) -> dict[str, object]:
     try:
         value = strictjson.loads(body)
     except ValueError as error:

@@ -261,10 +261,11 @@ def decode_commit_head(contents: bytes) -> CommitHead:
     key, skip, namespaces, owner = fields(
         contents, "idempotency_key", "allow_skip_idempotency_check", "num_namespaces", "lock_owner"
     )
-    if len(binary(key, "idempotency_key")) != IDEMPOTENCY_KEY_BYTES:
-        raise MalformedMessage(f"idempotency_key has {len(key)} bytes, not {IDEMPOTENCY_KEY_BYTES}")
+    attempt = binary(key, "idempotency_key")
+    if len(attempt) != IDEMPOTENCY_KEY_BYTES:
+        raise MalformedMessage(f"idempotency_key has {len(attempt)} bytes, not {IDEMPOTENCY_KEY_BYTES}")
     return CommitHead(
-        key,
+        attempt,
         flag(skip, "allow_skip_idempotency_check"),
         count(namespaces, "num_namespaces"),
         text_or_none(owner, "lock_owner"),
@@ -411,8 +412,8 @@ def decode_page(contents: bytes) -> ReadAnswer:
         tail = contents[end:]
         if tail in _PAGE_TAILS and (version := contents[10:30]).isascii():
             return ReadAnswer(version.decode("ascii"), contents[38:end], tail == _PAGE_TAILS[1])
-    version, data, zstd = fields(contents, "version", "data", "zstd")
-    return ReadAnswer(text(version, "version"), binary(data, "data"), flag(zstd, "zstd"))
+    at, data, zstd = fields(contents, "version", "data", "zstd")
+    return ReadAnswer(text(at, "version"), binary(data, "data"), flag(zstd, "zstd"))
 
 
 def usual_pages(body: bytes) -> list[ReadAnswer] | None:
@@ -438,10 +439,11 @@ def usual_pages(body: bytes) -> list[ReadAnswer] | None:
 
 def decode_hash(contents: bytes) -> bytes:
     """``{hash}``: 32 bytes, or none at the end."""
-    (digest,) = fields(contents, "hash")
-    if len(binary(digest, "hash")) not in (0, HASH_BYTES):
+    (sent,) = fields(contents, "hash")
+    digest = binary(sent, "hash")
+    if len(digest) not in (0, HASH_BYTES):
         raise MalformedMessage(f"a hash has {len(digest)} bytes, not {HASH_BYTES}")
-    return bytes(digest)
+    return digest
 
 
 def decode_changelog(body: bytes) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,7 @@ fields ignored, missing optional ones absent. Everything else raises :class:`Mal
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgpack  # type: ignore[import-untyped]
 
@@ -20,13 +20,13 @@ MISSING: Final = object()
 _packer = msgpack.Packer(use_bin_type=True)
 
 
-def pack(value: Any) -> bytes:
+def pack(value: object) -> bytes:
     """MessagePack of plain values, byte strings as ``bin``."""
     packed: bytes = _packer.pack(value)
     return packed
 
 
-def fields(contents: bytes, *names: str) -> list[Any]:
+def fields(contents: bytes, *names: str) -> list[object]:
     """The named fields of a map, or of an array in field order; ``MISSING`` where there is none."""
     try:
         value = msgpack.unpackb(contents, raw=False, strict_map_key=False)
@@ -39,52 +39,53 @@ def fields(contents: bytes, *names: str) -> list[Any]:
     raise MalformedMessage(f"a {type(value).__name__} where a map with {', '.join(names)} belongs")
 
 
-def _wrong(name: str, value: Any, wanted: str) -> MalformedMessage:
+def _wrong(name: str, value: object, wanted: str) -> MalformedMessage:
     found = "nothing" if value is MISSING else "nil" if value is None else type(value).__name__
     return MalformedMessage(f"{name} is {found}, not {wanted}")
 
 
-def count(value: Any, name: str) -> int:
+def count(value: object, name: str) -> int:
     """A number from 0, of any size."""
     if type(value) is not int or value < 0:
         raise _wrong(name, value, "a number from 0")
     return value
 
 
-def u32(value: Any, name: str) -> int:
+def u32(value: object, name: str) -> int:
     """A number that fits unsigned 32 bits."""
     if type(value) is not int or not 0 <= value <= U32_MAX:
         raise _wrong(name, value, "a u32")
     return value
 
 
-def text(value: Any, name: str) -> str:
+def text(value: object, name: str) -> str:
     """A string."""
     if type(value) is not str:
         raise _wrong(name, value, "a string")
     return value
 
 
-def text_or_none(value: Any, name: str) -> str | None:
+def text_or_none(value: object, name: str) -> str | None:
     """A string; None for nil or where nothing was sent."""
     return None if value is None or value is MISSING else text(value, name)
 
 
-def binary(value: Any, name: str) -> bytes:
+def binary(value: object, name: str) -> bytes:
     """A byte string."""
     if type(value) is not bytes:
         raise _wrong(name, value, "a byte string")
     return value
 
 
-def hash32(value: Any) -> bytes:
+def hash32(value: object) -> bytes:
     """A BLAKE3-256 hash."""
-    if len(binary(value, "hash")) != HASH_BYTES:
-        raise MalformedMessage(f"a hash has {len(value)} bytes, not {HASH_BYTES}")
-    return bytes(value)
+    found = binary(value, "hash")
+    if len(found) != HASH_BYTES:
+        raise MalformedMessage(f"a hash has {len(found)} bytes, not {HASH_BYTES}")
+    return found
 
 
-def flag(value: Any, name: str) -> bool:
+def flag(value: object, name: str) -> bool:
     """A boolean; false where nothing was sent."""
     if value is MISSING:
         return False
@@ -93,7 +94,7 @@ def flag(value: Any, name: str) -> bool:
     return value
 
 
-def pages_or_none(value: Any) -> frozenset[int] | None:
+def pages_or_none(value: object) -> frozenset[int] | None:
     """A set of page numbers; None for nil or where nothing was sent."""
     if value is None or value is MISSING:
         return None

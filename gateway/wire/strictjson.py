@@ -33,7 +33,7 @@ def loads(body: bytes | bytearray | str, depth_max: int = JSON_DEPTH_MAX) -> Any
     return value
 
 
-def _check_depth(value: Any, depth_max: int) -> None:
+def _check_depth(value: object, depth_max: int) -> None:
     level = [value]
     for _ in range(depth_max):
         level = [
@@ -48,7 +48,7 @@ def _check_depth(value: Any, depth_max: int) -> None:
         raise ValueError(f"it is nested more than {depth_max} deep; send it flatter")
 
 
-def _check_text(value: Any) -> None:
+def _check_text(value: object) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -89,8 +89,8 @@ class Framing:
 def framing_of(burst: Burst, prefix: bytes, content_bytes_max: int) -> Framing:
     """The framing of these messages behind this prefix: made for one reader, and kept for the next."""
     framings = burst.framings
-    framing: Framing | None = framings.get(prefix)
-    if framing is None:
+    framing = framings.get(prefix)
+    if not isinstance(framing, Framing):
         if len(framings) >= limits.FRAMINGS_CACHED_MAX:
             framings.clear()
         framing = framings[prefix] = Framing(burst, prefix, content_bytes_max)

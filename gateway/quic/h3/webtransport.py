@@ -21,7 +21,7 @@ from gateway.core.ports import CloseCode, Refusal, RoundTrips, Sent, Session, Tr
 from gateway.limits import WT_CLOSE_WAIT_S
 from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.fades import excuse_unanswered
-from gateway.quic.connection.framing import framing_of
+from gateway.quic.connection.framing import Framing, framing_of
 from gateway.quic.h3.credit import CAPSULES, SessionCredit
 from gateway.wire.control import Control
 
@@ -146,7 +146,7 @@ class WebTransportLink:
             framing = framing_of(burst, self.prefix, quic.content_bytes_max)
         if quic.excused_bytes:
             excuse_unanswered(quic, peer.hub.time())
-        if framing is not None and quic.datagrams.offer_burst(framing, self, token) is None:
+        if isinstance(framing, Framing) and quic.datagrams.offer_burst(framing, self, token) is None:
             if not peer.is_marked:
                 peer.hub.mark(peer)
             return burst.count

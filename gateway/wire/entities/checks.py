@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from gateway.errors import BadInput, BadName, TooLarge, Unprocessable, Unsupported
 from gateway.limits import ENTITY_ID_BYTES_MAX, ENTITY_STATE_BYTES_MAX, ENTITY_TAGS_MAX
@@ -37,7 +37,7 @@ def parse_etags(value: str | None) -> frozenset[int] | Literal["*"] | None:
     return frozenset(int(match[1]) for match in found if match)
 
 
-def check_name(value: Any, what: str, *, empty: bool = False) -> str:
+def check_name(value: object, what: str, *, empty: bool = False) -> str:
     """An id, class, owner or tag. Raises :class:`BadName`."""
     if not isinstance(value, str) or (not value and not empty):
         raise BadName(f"{what} is a text of 1 to {ENTITY_ID_BYTES_MAX} bytes, not {value!r}")
@@ -52,7 +52,7 @@ def check_name(value: Any, what: str, *, empty: bool = False) -> str:
     return value
 
 
-def check_id(value: Any) -> str:
+def check_id(value: object) -> str:
     """An entity's id: a name that no route uses. Raises :class:`BadName`."""
     name = check_name(value, "entity id")
     if name in RESERVED_IDS:
@@ -60,12 +60,12 @@ def check_id(value: Any) -> str:
     return name
 
 
-def check_place(value: Any) -> str:
+def check_place(value: object) -> str:
     """The name of a world, or of an inventory's owner: both keep the worlds' rule. Raises ``BadName``."""
     return world_name(value if isinstance(value, str) else "")
 
 
-def check_tags(values: Iterable[Any]) -> tuple[str, ...]:
+def check_tags(values: Iterable[object]) -> tuple[str, ...]:
     """Tags, sorted, each once. Raises :class:`BadName` or :class:`TooLarge`."""
     tags = tuple(sorted({check_name(value, "tag") for value in values}))
     if len(tags) > ENTITY_TAGS_MAX:
@@ -73,7 +73,7 @@ def check_tags(values: Iterable[Any]) -> tuple[str, ...]:
     return tags
 
 
-def check_u32(value: Any, what: str) -> int:
+def check_u32(value: object, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
         raise BadInput(f"{what} is an integer of 0 to {(1 << 32) - 1}, not {value!r}")
     return value
@@ -90,7 +90,7 @@ def kind_of(content_type: str | None) -> str:
     )
 
 
-def check_state(kind: Any, state: bytes, bytes_max: int = ENTITY_STATE_BYTES_MAX) -> None:
+def check_state(kind: object, state: bytes, bytes_max: int = ENTITY_STATE_BYTES_MAX) -> None:
     """A state within its bound that is what its kind says. Raises ``TooLarge`` or ``Unprocessable``."""
     if not isinstance(kind, str) or kind not in CONTENT_TYPES:
         raise Unsupported(f"{kind!r} is no kind of state; it is one of {', '.join(CONTENT_TYPES)}")
@@ -129,19 +129,19 @@ def state_json(entity: Entity) -> str:
     return json.dumps(base64.b64encode(entity.state).decode())
 
 
-def entity_json(entity: Entity, told: Mapping[str, Any], with_state: bool) -> str:
+def entity_json(entity: Entity, told: Mapping[str, object], with_state: bool) -> str:
     """``told`` as a JSON object's text, with the state in its JSON form if asked for (spliced in as
     text: it may be nested deeper than Python's own writer goes)."""
     text = json.dumps(told)
     return f'{text[:-1]}, "state": {state_json(entity)}}}' if with_state else text
 
 
-def optional_name(value: Any, what: str) -> str | None:
+def optional_name(value: object, what: str) -> str | None:
     """None, or a name that may be empty (which clears the field)."""
     return None if value is None else check_name(value, what, empty=True)
 
 
-def patch_from(entity_id: str, members: Mapping[str, Any], when: Precondition) -> Patch:
+def patch_from(entity_id: str, members: Mapping[str, object], when: Precondition) -> Patch:
     """A PATCH body: ``class``, ``owner``, ``tags``. Raises :class:`BadInput` for anything else."""
     strangers = set(members) - {"class", "owner", "tags"}
     if strangers:

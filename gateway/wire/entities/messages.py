@@ -24,7 +24,7 @@ _HEADER: Final = struct.Struct("<BBHI")
 _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def encode_entity(head: Mapping[str, Any], state: bytes = b"") -> bytes:
+def encode_entity(head: Mapping[str, object], state: bytes = b"") -> bytes:
     """One message. ``head`` is JSON-ready."""
     text = _to_json(head).encode()
     return _HEADER.pack(ENTITY, 0, 0, len(text)) + text + state

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from gateway.errors import BadInput, Conflict, PreconditionFailed, TooLarge
 from gateway.limits import TRADE_MOVES_MAX
@@ -71,7 +70,7 @@ class Trade:
     expect: tuple[Expectation, ...] = ()
 
 
-def parse_trade(members: Mapping[str, Any]) -> Trade:
+def parse_trade(members: Mapping[str, object]) -> Trade:
     """The body of ``POST /v1/inventories:trade``. Raises :class:`BadInput` and its kin."""
     moves = tuple(_move(item) for item in _list(members, "moves"))
     expect = tuple(_expectation(item) for item in _list(members, "expect"))
@@ -84,14 +83,14 @@ def parse_trade(members: Mapping[str, Any]) -> Trade:
     return Trade((first, second), moves, expect)
 
 
-def _list(members: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+def _list(members: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
     value = members.get(name, [])
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise BadInput(f"{name} is a list of objects")
     return value
 
 
-def _move(item: Mapping[str, Any]) -> Move:
+def _move(item: Mapping[str, object]) -> Move:
     giver, taker = check_place(item.get("from")), check_place(item.get("to"))
     if giver == taker:
         raise BadInput(f"{giver} trades with {taker}: a move goes from one owner to the other")
@@ -99,19 +98,19 @@ def _move(item: Mapping[str, Any]) -> Move:
     return Move(check_id(item.get("item")), giver, taker, quantity, _revision(item.get("revision")))
 
 
-def _expectation(item: Mapping[str, Any]) -> Expectation:
+def _expectation(item: Mapping[str, object]) -> Expectation:
     owner, quantity = check_place(item.get("owner")), check_quantity(item.get("quantity", 1))
     return Expectation(owner, check_id(item.get("item")), quantity, _revision(item.get("revision")))
 
 
-def check_quantity(value: Any) -> int:
+def check_quantity(value: object) -> int:
     """1 to 2**53 - 1. Raises :class:`BadInput`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= QUANTITY_MAX:
         raise BadInput(f"a quantity is an integer of 1 to {QUANTITY_MAX}, not {value!r}")
     return value
 
 
-def _revision(value: Any) -> int | None:
+def _revision(value: object) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise BadInput(f"a revision is an integer, not {value!r}")
     return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from gateway.errors import BadInput, Conflict, Gone, NotFound, TooLarge
 from gateway.limits import TRANSFER_ENTITIES_MAX, TRANSFER_EXPIRES_MS_MAX
@@ -83,7 +83,7 @@ class Transfer:
         """Names the transfer without being the right to accept it."""
         return hashlib.sha256(self.ticket.encode()).hexdigest()[:_SECRET_CHARS]
 
-    def facts(self, *, shows_ticket: bool = True) -> dict[str, Any]:
+    def facts(self, *, shows_ticket: bool = True) -> dict[str, object]:
         """JSON-ready. The ticket is for who made the transfer and for its destination's publisher; else it is None."""
         return {
             "id": self.id,
@@ -117,7 +117,7 @@ class Transfer:
             raise TransferEnded(f"the transfer was {self.state} already", ended=self.state, **self.facts())
 
 
-def parse_offer(members: Mapping[str, Any]) -> Offer:
+def parse_offer(members: Mapping[str, object]) -> Offer:
     """The body of ``POST /v1/transfers``. Raises :class:`BadInput` and its kin."""
     source, destination = check_place(members.get("from")), check_place(members.get("to"))
     if source == destination:
@@ -132,7 +132,7 @@ def parse_offer(members: Mapping[str, Any]) -> Offer:
     return Offer(entities, source, destination, _expires_ms(members.get("expires_ms")))
 
 
-def _expires_ms(value: Any) -> int:
+def _expires_ms(value: object) -> int:
     if value is None:
         return TRANSFER_EXPIRES_MS_MAX
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= TRANSFER_EXPIRES_MS_MAX:

@@ -42,7 +42,7 @@ class Entity:
     ticket: str | None = None
     quantity: int = 1
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Everything but the state, JSON-ready."""
         return {
             "id": self.id,
@@ -67,9 +67,9 @@ HEAD_DEFAULTS: Final[dict[str, Any]] = {
 """What an entity message's head leaves out: two thousand of them are one cold start."""
 
 
-def head_of(entity: Entity) -> dict[str, Any]:
+def head_of(entity: Entity) -> dict[str, object]:
     """An entity's facts without those that have their default (written out: it is the hot path)."""
-    head: dict[str, Any] = {
+    head: dict[str, object] = {
         "id": entity.id, "kind": entity.kind, "revision": entity.revision, "updated_us": entity.updated_us,
     }  # fmt: skip
     if entity.class_name:

@@ -8,6 +8,7 @@ Source: godotengine/godot, ``core/io/marshalls.cpp``, ``encode_variant``.
 from __future__ import annotations
 
 import struct
+from collections import abc
 from collections.abc import Iterator
 from typing import Any
 
@@ -222,7 +223,7 @@ def _u64(value: int) -> bytes:
     return value.to_bytes(8, "little")
 
 
-_LEAVES: dict[type, Any] = {
+_LEAVES: dict[type, abc.Callable[[bytearray, Any], object]] = {
     type(None): lambda out, _: out.extend(_u32(T.NIL)),
     bool: _bool,
     int: _int,

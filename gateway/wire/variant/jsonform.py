@@ -11,7 +11,6 @@ import base64
 import json
 import math
 from collections.abc import Iterator
-from typing import Any
 
 from gateway.errors import Unprocessable
 from gateway.limits import VARIANT_JSON_DEPTH_MAX
@@ -130,7 +129,7 @@ def _declared(declared: ContainerType) -> str:
     return json.dumps({"class" if declared.kind == CLASS_NAME else "script": declared.name})
 
 
-def _leaf(value: Value) -> Any:
+def _leaf(value: Value) -> object:
     """A JSON-ready form of what holds no other values."""
     if value is None or isinstance(value, bool | str):
         return value
@@ -141,18 +140,18 @@ def _leaf(value: Value) -> Any:
     if isinstance(value, bytes | bytearray):
         return {"@": "PackedByteArray", "v": base64.b64encode(value).decode()}
     if isinstance(value, Fixed | Packed):
-        form: dict[str, Any] = {"@": type(value).__name__, "v": [_component(c) for c in value.components]}
+        form: dict[str, object] = {"@": type(value).__name__, "v": [_component(c) for c in value.components]}
         return {**form, "wide": True} if value.wide else form
     return _named(value)
 
 
-def _component(number: float) -> Any:
+def _component(number: float) -> object:
     if isinstance(number, float) and not math.isfinite(number):
         return str(number)
     return number if abs(number) <= SAFE_INTEGER or isinstance(number, float) else str(number)
 
 
-def _named(value: Value) -> Any:
+def _named(value: Value) -> object:
     match value:
         case StringName(text):
             return {"@": "StringName", "v": text}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable as Maker
-from typing import Any
 
 from gateway.errors import Unprocessable
 from gateway.wire.variant.fixed import FIXED
@@ -29,15 +28,15 @@ from gateway.wire.variant.values import (
     Value,
 )
 
-Members = dict[str, Any]
+Members = dict[str, Value]
 
 
-def on_array(items: list[Any]) -> Value:
+def on_array(items: list[Value]) -> Value:
     """A JSON array is an untyped Array (until the object around it says what it is)."""
     return Array(items)
 
 
-def on_object(pairs: list[tuple[str, Any]]) -> Value:
+def on_object(pairs: list[tuple[str, Value]]) -> Value:
     """A JSON object is a Dictionary, or what its ``@`` names. Raises ``Unprocessable``."""
     members = dict(pairs)
     if "@" not in members:
@@ -51,7 +50,7 @@ def on_object(pairs: list[tuple[str, Any]]) -> Value:
         raise Unprocessable(f"members of a {members['@']} do not fit: {error!r}") from error
 
 
-def _number(component: Any) -> Any:
+def _number(component: object) -> int | float:
     if isinstance(component, str):
         return int(component) if component.lstrip("-").isdigit() else float(component)
     if isinstance(component, bool) or not isinstance(component, int | float):
@@ -59,24 +58,24 @@ def _number(component: Any) -> Any:
     return component
 
 
-def _numbers(members: Members) -> tuple[Any, ...]:
+def _numbers(members: Members) -> tuple[int | float, ...]:
     return tuple(_number(component) for component in members["v"].items)
 
 
-def _id(text: Any) -> int:
+def _id(text: Value) -> int:
     number = int(text)
     if not 0 <= number < 1 << 64:
         raise ValueError(f"{number} is not an unsigned 64-bit number")
     return number
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not a string")
     return value
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _texts(value: Value) -> tuple[str, ...]:
     return tuple(_text(item) for item in value.items)
 
 
@@ -98,7 +97,7 @@ def _packed(members: Members) -> Value:
     return packed((numbers[at : at + step] for at in range(0, len(numbers), step)), wide=wide)
 
 
-def _declared(value: Any) -> ContainerType | None:
+def _declared(value: Value) -> ContainerType | None:
     if value is None:
         return None
     if isinstance(value, str):

@@ -10,7 +10,6 @@ import json.decoder
 import re
 from collections.abc import Callable
 from json.decoder import JSONDecodeError
-from typing import Any
 
 from gateway.errors import Unprocessable
 
@@ -19,10 +18,10 @@ _scan_string: Callable[[str, int, bool], tuple[str, int]] = vars(json.decoder)["
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-_WORDS: dict[str, Any] = {"null": None, "true": True, "false": False}
+_WORDS: dict[str, object] = {"null": None, "true": True, "false": False}
 _WORD = re.compile(r"null|true|false")
 
-Pairs = list[tuple[str, Any]]
+Pairs = list[tuple[str, object]]
 
 
 class _Open:
@@ -32,7 +31,7 @@ class _Open:
 
     def __init__(self, start: int, is_object: bool) -> None:
         self.start = start
-        self.items: list[Any] = []
+        self.items: list[object] = []
         self.pairs: Pairs | None = [] if is_object else None
         self.key: str = ""
 
@@ -43,8 +42,8 @@ class Reader:
     def __init__(
         self,
         text: str,
-        on_array: Callable[[list[Any]], Any],
-        on_object: Callable[[Pairs], Any],
+        on_array: Callable[[list[object]], object],
+        on_object: Callable[[Pairs], object],
         depth_max: int,
     ) -> None:
         self.text = text
@@ -53,7 +52,7 @@ class Reader:
         self.on_object = on_object
         self.depth_max = depth_max
 
-    def read(self) -> Any:
+    def read(self) -> object:
         """The document's value. Raises :class:`Unprocessable` with ``offset`` (in characters)."""
         value = self._value()
         self._space()
@@ -64,7 +63,7 @@ class Reader:
     def fault(self, what: str) -> Unprocessable:
         return Unprocessable(f"not JSON: {what} at character {self.at}", offset=self.at)
 
-    def _value(self) -> Any:
+    def _value(self) -> object:
         stack: list[_Open] = []
         while True:
             self._space()
@@ -113,7 +112,7 @@ class Reader:
             raise self.fault("a colon is wanted")
         self.at += 1
 
-    def _keep(self, top: _Open, value: Any) -> None:
+    def _keep(self, top: _Open, value: object) -> None:
         if top.pairs is None:
             top.items.append(value)
         else:
@@ -132,7 +131,7 @@ class Reader:
             raise self.fault("a comma or the closing bracket is wanted")
         return False
 
-    def _close(self, top: _Open) -> Any:
+    def _close(self, top: _Open) -> object:
         self.at += 1
         try:
             return self.on_array(top.items) if top.pairs is None else self.on_object(top.pairs)
@@ -141,7 +140,7 @@ class Reader:
                 f"{error.message} (JSON at character {top.start})", offset=top.start
             ) from error
 
-    def _scalar(self) -> Any:
+    def _scalar(self) -> object:
         if self._peek() == '"':
             return self._string()
         word = _WORD.match(self.text, self.at)
