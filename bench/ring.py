@@ -33,7 +33,7 @@ from gateway.core.world import World, WorldSettings
 from gateway.limits import DATAGRAM_SAFE_BYTES, MAINTAIN_S, STORE_MOMENT_S, STORE_SWEEP_S, STORE_WAL_PAGES
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.world import Retention
-from gateway.store.world.lanes import World as WorldStore
+from gateway.store.world.lanes import WorldLanes as WorldStore
 from gateway.store.world.state import MakeState
 from gateway.wire import Frame, Record, split
 

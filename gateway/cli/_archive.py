@@ -16,7 +16,7 @@ from gateway import limits
 from gateway.cli._clip import progress
 from gateway.cli._source import open_recording, open_store_of
 from gateway.cli._span import Span, find_span, rows_of
-from gateway.client.archives import ArchivedPart, Manifest, Place
+from gateway.client.archives import ArchivedPart, ArchivePlace, Manifest
 from gateway.client.films import FilmWriter
 from gateway.client.live import now_us
 from gateway.client.recordings import MAKE_STATE, Moment, Recording, open_film
@@ -44,7 +44,7 @@ def storage_options(pairs: list[str]) -> dict[str, Any]:
 
 async def archive(args: argparse.Namespace) -> int:
     """Send what the place does not have yet."""
-    place = Place(args.place, **storage_options(args.storage))
+    place = ArchivePlace(args.place, **storage_options(args.storage))
     async with open_recording(args) as recording:
         summary = await recording.summary()
         manifest = await asyncio.to_thread(place.manifest)
@@ -81,7 +81,7 @@ async def _left(args: argparse.Namespace, recording: Recording, manifest: Manife
     return Span(done, span.end, start)
 
 
-async def _send(recording: Recording, place: Place, manifest: Manifest, span: Span | None) -> int:
+async def _send(recording: Recording, place: ArchivePlace, manifest: Manifest, span: Span | None) -> int:
     sent = 0
     if span is not None:
         marks = await recording.marks()
@@ -116,7 +116,7 @@ def _text(data: object) -> str | None:
 
 
 def _send_part(
-    place: Place, manifest: Manifest, file: Path, span: tuple[Any, Any], chunk: list[Item]
+    place: ArchivePlace, manifest: Manifest, file: Path, span: tuple[Any, Any], chunk: list[Item]
 ) -> None:
     size, digest = place.put_part(file, file.name)
     gaps = sum(isinstance(item, Gap) for item in chunk)
@@ -148,7 +148,7 @@ def _place(item: Item) -> tuple[int, int]:
 
 async def restore(args: argparse.Namespace) -> int:
     """Fetch every part, check it, and put it where it was asked for."""
-    place = Place(args.place, **storage_options(args.storage))
+    place = ArchivePlace(args.place, **storage_options(args.storage))
     manifest = await asyncio.to_thread(place.need_manifest)
     if args.check:
         await asyncio.to_thread(_check, place, manifest)
@@ -170,12 +170,12 @@ async def restore(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(place: Place, manifest: Manifest) -> None:
+def _check(place: ArchivePlace, manifest: Manifest) -> None:
     for _ in _fetched(place, manifest.parts):
         pass
 
 
-def _fetched(place: Place, parts: list[ArchivedPart]) -> Iterator[tuple[ArchivedPart, Path]]:
+def _fetched(place: ArchivePlace, parts: list[ArchivedPart]) -> Iterator[tuple[ArchivedPart, Path]]:
     with tempfile.TemporaryDirectory() as folder, progress("fetching parts") as advance:
         for part in parts:
             file = Path(folder) / "part.sqlite"
@@ -191,7 +191,7 @@ def _film_of(file: Path) -> Iterator[tuple[list[Item], list[dict[str, Any]]]]:
         yield list(film.history.frames(keyframes=True)), film.history.marks()
 
 
-def _to_film(place: Place, manifest: Manifest, out: Path) -> None:
+def _to_film(place: ArchivePlace, manifest: Manifest, out: Path) -> None:
     with FilmWriter(out, world=manifest.world, stride=manifest.stride, now_us=now_us()) as film:
         for number, (_, file) in enumerate(_fetched(place, manifest.parts)):
             with _film_of(file) as (items, marks):
@@ -210,7 +210,7 @@ def _add_all(film: FilmWriter, items: list[Item], *, first: bool) -> None:
         film.add(item)
 
 
-def _to_store(place: Place, manifest: Manifest, store: BlockingStore, name: str) -> None:
+def _to_store(place: ArchivePlace, manifest: Manifest, store: BlockingStore, name: str) -> None:
     world, opened = WorldDatabase.create(
         store,
         name,

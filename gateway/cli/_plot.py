@@ -20,7 +20,7 @@ INK, GRID, GAP, MARK = "#1f4e79", "#d9dee5", "#d9534f", "#2e8b57"
 
 
 @dataclass(slots=True)
-class Slots:
+class TimeSlots:
     """Frames, bytes and time on the way, by slots of the recording's time (microseconds)."""
 
     begin_us: int
@@ -52,7 +52,7 @@ async def plot(args: argparse.Namespace) -> int:
         marks = await recording.marks()
     frames = [item for item in items if isinstance(item, JournalFrame)]
     times = [frame.received_at_us for frame in frames] or [span.start.at_us]
-    slots = Slots(min(times), max(times))
+    slots = TimeSlots(min(times), max(times))
     for frame in frames:
         slots.add(frame)
     when = _times_of(frames)
@@ -82,7 +82,7 @@ def _times_of(frames: Sequence[JournalFrame]) -> Callable[[int, int], int]:
     return when
 
 
-def draw(title: str, slots: Slots, gaps: list[tuple[int, int]], marks: list[tuple[int, str]]) -> str:
+def draw(title: str, slots: TimeSlots, gaps: list[tuple[int, int]], marks: list[tuple[int, str]]) -> str:
     """The picture. ``gaps``: (from, to) and ``marks``: (at, name), in microseconds since 1970."""
     per_s = 1 / slots.slot_s
     panels: list[tuple[str, list[float]]] = [
@@ -112,7 +112,7 @@ def draw(title: str, slots: Slots, gaps: list[tuple[int, int]], marks: list[tupl
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _x(slots: Slots, at_us: int) -> float:
+def _x(slots: TimeSlots, at_us: int) -> float:
     share = (at_us - slots.begin_us) / max(slots.end_us - slots.begin_us, 1)
     return LEFT + max(0.0, min(1.0, share)) * (WIDTH - LEFT - 20)
 

@@ -27,7 +27,7 @@ from gateway.wire import decode_frame, encode_control, prefix
 from gateway.wire.journal import Gap, JournalFrame
 
 
-class Sink(Protocol):
+class FrameSink(Protocol):
     """Where a replay goes."""
 
     def begin(self, span: Span) -> None: ...
@@ -87,7 +87,7 @@ async def replay(args: argparse.Namespace) -> int:
 
 
 async def _play(
-    args: argparse.Namespace, recording: Recording, span: Span, sink: Sink, speed: float
+    args: argparse.Namespace, recording: Recording, span: Span, sink: FrameSink, speed: float
 ) -> dict[str, Any]:
     frames = gaps = 0
     marks = await recording.marks()
@@ -129,7 +129,7 @@ def _line(facts: dict[str, Any]) -> str:
 
 
 @asynccontextmanager
-async def _sink(args: argparse.Namespace, stride: int) -> AsyncIterator[Sink]:
+async def _sink(args: argparse.Namespace, stride: int) -> AsyncIterator[FrameSink]:
     if args.to_world:
         async with Publisher(
             args.url, args.to_world, stride=stride, takeover=args.takeover, **connection(args)

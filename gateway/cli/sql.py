@@ -28,7 +28,7 @@ mvgateway sql notes "create table if not exists n (t text); insert into n values
 """
 
 
-class Answer(NamedTuple):
+class SqlAnswer(NamedTuple):
     """The rows of the last statement that had columns, and how many rows were changed."""
 
     columns: Sequence[str]
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run(store: BlockingStore, args: argparse.Namespace, name: _pages.Named, sql: str) -> Answer:
+def _run(store: BlockingStore, args: argparse.Namespace, name: _pages.Named, sql: str) -> SqlAnswer:
     import apsw
 
     from gateway.errors import BadInput
@@ -87,7 +87,7 @@ def _run(store: BlockingStore, args: argparse.Namespace, name: _pages.Named, sql
         database.close()
 
 
-def _execute(connection: apsw.Connection, sql: str) -> Answer:
+def _execute(connection: apsw.Connection, sql: str) -> SqlAnswer:
     columns: list[str] = []
     rows: list[tuple[object, ...]] = []
     before = connection.total_changes()
@@ -102,10 +102,10 @@ def _execute(connection: apsw.Connection, sql: str) -> Answer:
     cursor.exec_trace = describe
     for row in cursor.execute(sql):
         rows.append(tuple(row))  # noqa: PERF401 (each statement's beginning empties the list)
-    return Answer(columns, rows, connection.total_changes() - before)
+    return SqlAnswer(columns, rows, connection.total_changes() - before)
 
 
-def _show(args: argparse.Namespace, answer: Answer) -> None:
+def _show(args: argparse.Namespace, answer: SqlAnswer) -> None:
     if args.json:
         rows = [dict(zip(answer.columns, map(_json, row), strict=True)) for row in answer.rows]
         print(json.dumps(rows, ensure_ascii=False))
@@ -121,7 +121,7 @@ def _show(args: argparse.Namespace, answer: Answer) -> None:
         print(f"{_rows(answer.changed)} changed")
 
 
-def _show_table(answer: Answer) -> None:
+def _show_table(answer: SqlAnswer) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -24,7 +24,7 @@ T = TypeVar("T")
 FORMAT = 1
 MANIFEST = "manifest.json"
 S3_PATIENCE = {"connect_timeout": 2, "read_timeout": 60, "retries": {"max_attempts": 0}}
-"""For botocore, whose own retries take half a minute before they say that nobody is there; :meth:`Place._tried` tries again."""
+"""For botocore, whose own retries take half a minute before they say that nobody is there; :meth:`ArchivePlace._tried` tries again."""
 
 
 class TransferFailed(GatewayError):
@@ -90,7 +90,7 @@ class Manifest:
             raise Unprocessable(f"{where} is no manifest of an archive: {error}") from error
 
 
-class Place:
+class ArchivePlace:
     """A folder anywhere. ``url``: ``/path``, ``s3://bucket/prefix``, whatever fsspec knows.
 
     ``sleep`` pauses between tries. Raises :class:`ConfigError` for a URL that fsspec does not know.

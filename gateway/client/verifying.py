@@ -38,7 +38,7 @@ class Start(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class CheckedStretch:
     """From one keyframe to the next (or the end). ``damage``: what is wrong, None if nothing is."""
 
     begin: Place
@@ -55,7 +55,7 @@ class Report:
     ok: int = 0
     unchecked: int = 0
     rows: int = 0
-    damaged: list[Stretch] = field(default_factory=list)
+    damaged: list[CheckedStretch] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
@@ -101,7 +101,7 @@ class Verifier:
 
         return self.history.source.read(find)
 
-    def stretches(self) -> Iterator[Stretch]:
+    def stretches(self) -> Iterator[CheckedStretch]:
         """Each stretch, checked and counted in :attr:`report`."""
         self.report.gaps = self.history.gaps()
         starts = self.starts()
@@ -111,16 +111,16 @@ class Verifier:
             self._count(stretch)
             yield stretch
 
-    def _check(self, start: Start, after: Start | None) -> Stretch:
+    def _check(self, start: Start, after: Start | None) -> CheckedStretch:
         try:
             return self.history.source.read(lambda c: self._replayed(c, start, after))
         except (GatewayError, apsw.CorruptError, apsw.IOError) as error:
-            return Stretch(start.place, (after or start).place, 0, f"unreadable: {error}")
+            return CheckedStretch(start.place, (after or start).place, 0, f"unreadable: {error}")
 
-    def _replayed(self, connection: apsw.Connection, start: Start, after: Start | None) -> Stretch:
+    def _replayed(self, connection: apsw.Connection, start: Start, after: Start | None) -> CheckedStretch:
         if _was_pruned(connection, start):
             self.report.unchecked += 1
-            return Stretch(start.place, (after or start).place, 0)
+            return CheckedStretch(start.place, (after or start).place, 0)
         state = cast(WorldState, self.history.make_state())
         end, count, expected = start.place, 0, start.seq
         damage = self._beginning(connection, start)
@@ -128,20 +128,24 @@ class Verifier:
             if row.seq > self._last_seq or (after is not None and row.seq >= after.seq):
                 break
             if row.seq != expected:
-                return Stretch(start.place, end, count, f"row {expected} is missing before row {row.seq}")
+                return CheckedStretch(
+                    start.place, end, count, f"row {expected} is missing before row {row.seq}"
+                )
             if row.keyframe and (count or start.hash is None):
                 damage = damage or f"the keyframe in row {row.seq} is missing from the index"
             apply_row(state, row)
             if not count and start.hash and state_hash(live_records(row.messages)) != start.hash:
-                return Stretch(start.place, end, 1, "the keyframe does not match its own hash")
+                return CheckedStretch(start.place, end, 1, "the keyframe does not match its own hash")
             end, count, expected = max(end, (row.epoch, row.tick)), count + 1, row.seq + 1
         if after is None:
-            return Stretch(start.place, end, count, damage)
+            return CheckedStretch(start.place, end, count, damage)
         if expected != after.seq:
-            return Stretch(start.place, end, count, f"row {expected} is missing before row {after.seq}")
+            return CheckedStretch(
+                start.place, end, count, f"row {expected} is missing before row {after.seq}"
+            )
         if state_hash(state.snapshot()) != after.hash and not self._was_dropped(connection, start, after):
             damage = damage or "the frames do not add up to the next keyframe"
-        return Stretch(start.place, after.place, count, damage)
+        return CheckedStretch(start.place, after.place, count, damage)
 
     def _beginning(self, connection: apsw.Connection, start: Start) -> str | None:
         """What is left of a ring begins with a keyframe, all else with row 0."""
@@ -160,7 +164,7 @@ class Verifier:
         self.report.unchecked += found
         return found
 
-    def _count(self, stretch: Stretch) -> None:
+    def _count(self, stretch: CheckedStretch) -> None:
         self.report.rows += stretch.rows
         if stretch.damage is not None:
             self.report.damaged.append(stretch)

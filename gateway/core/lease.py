@@ -11,7 +11,7 @@ from enum import Enum
 from gateway.limits import HOME_ALIVE_S, HOME_UNSEEN_S
 
 
-class Verdict(Enum):
+class HomeVerdict(Enum):
     """What can be said of it now."""
 
     ALIVE = "it has just given a sign of life"
@@ -19,7 +19,7 @@ class Verdict(Enum):
     DEAD = "it gave none for as long as its lease"
 
 
-class Watch:
+class HomeWatch:
     """Looks at one thing's ``trace`` (any value that changes with each sign of life). ``mono``: seconds."""
 
     __slots__ = ("_alive_at", "_changed_at", "_looked_at", "_since", "_trace")
@@ -31,7 +31,7 @@ class Watch:
         self._changed_at = float("-inf")
         self._alive_at = float("-inf")
 
-    def look(self, trace: object, lease_s: float, mono: float, *, attended: bool = False) -> Verdict:
+    def look(self, trace: object, lease_s: float, mono: float, *, attended: bool = False) -> HomeVerdict:
         """What this look says. Only what was looked at all the while is taken for dead. ``attended``: whoever looks has looked before, and waited for a change. A change
         since a look that was long ago proves nothing: it may have been long ago too."""
         if mono - self._looked_at > HOME_UNSEEN_S:
@@ -43,8 +43,8 @@ class Watch:
                 self._alive_at = mono
         self._looked_at = mono
         if self.is_alive(mono):
-            return Verdict.ALIVE
-        return Verdict.DEAD if mono - self._since >= lease_s else Verdict.SILENT
+            return HomeVerdict.ALIVE
+        return HomeVerdict.DEAD if mono - self._since >= lease_s else HomeVerdict.SILENT
 
     def is_alive(self, mono: float) -> bool:
         """True where a sign of life was seen so recently that no other look is needed."""

@@ -52,7 +52,7 @@ def works_of(at_once: int = limits.WORKS_AT_ONCE_MAX) -> Bounds:
     return Bounds(WORKS_FLAG, at_once, 1, limits.ANSWERS_BYTES_MAX, limits.ANSWERS_PEER_BYTES_MAX)
 
 
-class Lease:
+class AnswerLease:
     """One answer's part of the budget."""
 
     def __init__(self, budget: AnswerBudget, peer: str) -> None:
@@ -92,14 +92,14 @@ class AnswerBudget:
         return len(self._line)
 
     @asynccontextmanager
-    async def turn(self, peer: str) -> AsyncIterator[Lease]:
+    async def turn(self, peer: str) -> AsyncIterator[AnswerLease]:
         """Wait for a turn and take it. Raises :class:`TooMany` where the address has too much already,
         :class:`Overloaded` where all have together: at once, or after ``ANSWERS_PATIENCE_S``."""
         if not self._has_room(peer):
             await self._wait(peer)
         else:
             self._begin(peer)
-        lease = Lease(self, peer)
+        lease = AnswerLease(self, peer)
         try:
             yield lease
         finally:

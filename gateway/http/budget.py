@@ -74,7 +74,7 @@ class Lease:
         self._taken = 0
 
 
-class Holder(Protocol):
+class BudgetHolder(Protocol):
     """Whoever holds bytes of an answer."""
 
     def shed(self) -> None:
@@ -93,7 +93,7 @@ class Backlog:
         self._clock = clock
         self.held = 0
         self.shed = 0
-        self._holders: OrderedDict[Holder, tuple[int, float]] = OrderedDict()
+        self._holders: OrderedDict[BudgetHolder, tuple[int, float]] = OrderedDict()
         """What each holds, and when it moved last; who has not moved for longest comes first."""
 
     @property
@@ -101,7 +101,7 @@ class Backlog:
         """Whether whoever holds something already may ask for more."""
         return self.held < self.bytes_max // 2
 
-    def set(self, holder: Holder, size: int) -> None:
+    def set(self, holder: BudgetHolder, size: int) -> None:
         """``holder`` has moved, and holds ``size`` bytes now."""
         self.held += size - self._holders.pop(holder, (0, 0.0))[0]
         now = self._clock()

@@ -22,8 +22,8 @@ from gateway.core.world import World, WorldSettings
 from gateway.errors import GatewayError, Overloaded, ShuttingDown, StoreUnavailable, WorldDeleted
 from gateway.runtime.wallclock import now_us
 from gateway.store.world import History
-from gateway.store.world.lanes import World as Recorded
-from gateway.store.world.tail import Row, Stretch, Tail
+from gateway.store.world.lanes import WorldLanes as Recorded
+from gateway.store.world.tail import Row, Stretch, TailReader
 from gateway.wire.frames import decode_frame
 
 log = logging.getLogger("mvgateway.delayed")
@@ -58,7 +58,7 @@ class Counts:
         self.rows = 0
 
 
-class Feed:
+class DelayedFeed:
     """One world as it was ``delay_s`` ago. Wait for :meth:`ready`, then attach readers to :attr:`world`."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Feed:
         delay_s: float,
         settings: WorldSettings,
         on_event: Callable[[Event], None],
-        on_over: Callable[[Feed], None],
+        on_over: Callable[[DelayedFeed], None],
         counts: Counts,
     ) -> None:
         self.delay_s = delay_s
@@ -81,7 +81,7 @@ class Feed:
         self._on_event = on_event
         self._on_over = on_over
         self._counts = counts
-        self._tail = Tail()
+        self._tail = TailReader()
         self._rows: deque[tuple[int, tuple[bytes, ...]]] = deque()
         """What comes next: when it came, and its messages."""
         self._ahead_us = round(min(delay_s * 0.75, limits.DELAYED_AHEAD_S_MAX) * 1e6)
@@ -320,7 +320,7 @@ class Feeds:
         self._counts = counts
         self._feeds_max = feeds_max
         self._world_feeds_max = world_feeds_max
-        self._feeds: dict[float, Feed] = {}
+        self._feeds: dict[float, DelayedFeed] = {}
         self._closed = False
 
     def __len__(self) -> int:
@@ -344,7 +344,7 @@ class Feeds:
             feed.arriving -= 1
             feed.end_if_idle()
 
-    def _feed(self, delay_s: float) -> Feed:
+    def _feed(self, delay_s: float) -> DelayedFeed:
         feed = self._feeds.get(delay_s)
         if feed is not None:
             return feed
@@ -353,7 +353,7 @@ class Feeds:
             raise ShuttingDown(
                 f"world {self._source.name} is being closed; connect again", reconnect_after_ms=500
             )
-        made = self._feeds[delay_s] = Feed(
+        made = self._feeds[delay_s] = DelayedFeed(
             self._source, self._recorded, delay_s, self._settings, self._on_event, self._forget, self._counts
         )
         self._counts.feeds += 1
@@ -373,7 +373,7 @@ class Feeds:
                     limit=most,
                 )
 
-    def _forget(self, feed: Feed) -> None:
+    def _forget(self, feed: DelayedFeed) -> None:
         if self._feeds.get(feed.delay_s) is feed:
             del self._feeds[feed.delay_s]
             self._counts.feeds -= 1

@@ -24,7 +24,7 @@ from gateway.limits import ENTITY_RETRY_S, LEASE_TTL_MS
 from gateway.runtime.entities_awake import Awake
 from gateway.runtime.entities_database import EntityDatabase
 from gateway.runtime.entities_live import FollowSession, LiveQuery, WatchSession
-from gateway.runtime.entities_registry import Registry
+from gateway.runtime.entities_registry import EntityRegistry
 from gateway.runtime.entities_times import version_at
 from gateway.runtime.entities_transfers import Transfers
 from gateway.runtime.entities_writer import together
@@ -66,7 +66,7 @@ class EntityService:
         self._store = store
         self._worlds = worlds
         self._clock_us = clock_us
-        self.registry = Registry(store, worlds, clock_us=clock_us)
+        self.registry = EntityRegistry(store, worlds, clock_us=clock_us)
         self._transfers = Transfers(self.registry, clock_us=clock_us)
         self._awake = Awake(self.registry, worlds, clock_us=clock_us)
         self._sessions: set[WatchSession | FollowSession] = set()

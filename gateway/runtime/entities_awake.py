@@ -10,7 +10,7 @@ import apsw
 
 from gateway.core.entities import Place
 from gateway.errors import BadInput, GatewayError
-from gateway.runtime.entities_registry import Registry
+from gateway.runtime.entities_registry import EntityRegistry
 from gateway.runtime.host import WorldHost
 from gateway.runtime.worlds import Worlds
 from gateway.store.entities import rows, schema
@@ -25,7 +25,7 @@ T = TypeVar("T")
 class Awake:
     """Hibernate and wake. The frame and the row are one transaction of the world's journal."""
 
-    def __init__(self, registry: Registry, worlds: Worlds, *, clock_us: Callable[[], int]) -> None:
+    def __init__(self, registry: EntityRegistry, worlds: Worlds, *, clock_us: Callable[[], int]) -> None:
         self._registry = registry
         self._worlds = worlds
         self._clock_us = clock_us

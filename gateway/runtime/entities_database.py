@@ -23,7 +23,7 @@ from gateway.limits import (
 )
 from gateway.runtime.entities_feed import Feed
 from gateway.runtime.entities_scan import Scans
-from gateway.runtime.entities_writer import Snapshots, Writer, together
+from gateway.runtime.entities_writer import EntityWriter, Snapshots, together
 from gateway.store.base import BlockingStore
 from gateway.store.entities import queries, schema, transfers
 from gateway.store.world.identity import Identity
@@ -59,7 +59,7 @@ class EntityDatabase:
     def __init__(
         self,
         store: BlockingStore,
-        writer: Writer,
+        writer: EntityWriter,
         executor: Executor,
         *,
         clock_us: Callable[[], int],

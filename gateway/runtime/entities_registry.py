@@ -15,7 +15,7 @@ from gateway.errors import WorldDeleted
 from gateway.limits import ENTITY_DATABASES_MAX, ENTITY_THREADS
 from gateway.runtime.entities_database import EntityDatabase
 from gateway.runtime.entities_upkeep import InventoryUpkeep
-from gateway.runtime.entities_writer import OwnWriter, Writer, in_thread
+from gateway.runtime.entities_writer import EntityWriter, OwnWriter, in_thread
 from gateway.runtime.host import WorldHost
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
@@ -53,7 +53,7 @@ class WorldWriter:
         """The world's host closes what it opened."""
 
 
-class Registry:
+class EntityRegistry:
     """Opens databases when they are asked for, and closes the least used ones beyond the bound."""
 
     def __init__(self, store: Store, worlds: Worlds, *, clock_us: Callable[[], int]) -> None:
@@ -89,7 +89,7 @@ class Registry:
         written = self.upkeep.written(identity.key)
         return OwnWriter(store, identity, self.executor, clock_us=self._clock_us, written=written)
 
-    def _make(self, place: Place, writer: Writer) -> EntityDatabase:
+    def _make(self, place: Place, writer: EntityWriter) -> EntityDatabase:
         made = EntityDatabase(
             self._store.blocking(),
             writer,

@@ -12,7 +12,7 @@ from gateway.core.entities import Place
 from gateway.errors import UnknownWorld
 from gateway.limits import ENTITY_RETRY_S
 from gateway.runtime.entities_database import EntityDatabase
-from gateway.runtime.entities_registry import Registry
+from gateway.runtime.entities_registry import EntityRegistry
 from gateway.runtime.entities_writer import together
 from gateway.store.entities import leases, transfers
 from gateway.wire.entities.transfers import CANCELLED, Offer, Transfer, make_ticket, source_of
@@ -22,7 +22,7 @@ from gateway.wire.entities.values import Actor, Entity
 class Transfers:
     """All tickets name their source world, so any gateway over the store can end any of them."""
 
-    def __init__(self, registry: Registry, *, clock_us: Callable[[], int]) -> None:
+    def __init__(self, registry: EntityRegistry, *, clock_us: Callable[[], int]) -> None:
         self._registry = registry
         self._clock_us = clock_us
         self._settling: dict[str, asyncio.Task[None]] = {}

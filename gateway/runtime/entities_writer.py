@@ -1,6 +1,6 @@
 """Transactions on entity databases from the event loop: alone, or over two at once. Room: runtime.
 
-A :class:`Writer` has the one connection by which this gateway writes a database, and lets nobody
+A :class:`EntityWriter` has the one connection by which this gateway writes a database, and lets nobody
 else near it meanwhile. Work on SQLite runs in threads; coroutines wait.
 """
 
@@ -33,7 +33,7 @@ class ReadAt(Protocol):
     async def __call__(self, fn: Callable[[apsw.Connection], T], empty: T) -> T: ...
 
 
-class Writer(Protocol):
+class EntityWriter(Protocol):
     """The right to write one database."""
 
     @property
@@ -138,7 +138,7 @@ async def in_thread(executor: Executor, fn: Callable[[], T]) -> T:
 
 
 async def together(
-    writers: Sequence[Writer],
+    writers: Sequence[EntityWriter],
     fn: Callable[[Sequence[apsw.Connection]], T],
     *,
     executor: Executor,

@@ -14,7 +14,7 @@ from contextlib import suppress
 from gateway import limits
 from gateway.core.world import World
 from gateway.errors import GatewayError
-from gateway.runtime.recording import Recording
+from gateway.runtime.recording import WorldRecording
 from gateway.runtime.wallclock import now_us
 
 log = logging.getLogger("mvgateway.world")
@@ -23,7 +23,7 @@ log = logging.getLogger("mvgateway.world")
 class EpochEnds:
     """Of one open world; nobody else writes ``ended_at`` of the epochs that were begun here."""
 
-    def __init__(self, world: World, database: Recording) -> None:
+    def __init__(self, world: World, database: WorldRecording) -> None:
         self._world = world
         self._database = database
         self._open: int | None = None

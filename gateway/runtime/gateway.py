@@ -61,7 +61,7 @@ from gateway.runtime.recordings import Recordings
 from gateway.runtime.sockets import Sockets, bind_all
 from gateway.runtime.storelook import StoreLook
 from gateway.runtime.udp import UdpDoor
-from gateway.runtime.watch import Watch
+from gateway.runtime.watch import OperatorWatch
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
@@ -115,7 +115,7 @@ class Gateway:
         self.admin_server: TcpServer | None = None
         self._tls = ServerTls(certificates.current.cert_pem, certificates.current.key_pem)
         self._watch: asyncio.Task[None] | None = None
-        self._operator_watch: Watch | None = None
+        self._operator_watch: OperatorWatch | None = None
         self._collecting: Collecting | None = None
         self.is_lame_duck = False
         """True from the moment on in which stopping was asked for: ``/readyz`` says no, the doors stay open."""
@@ -151,7 +151,7 @@ class Gateway:
     async def _watch_over(self) -> None:
         if self.store_look is not None:
             await self.store_look.begin()
-        self._operator_watch = Watch(self.events, self._journals, self.metrics.refusals)
+        self._operator_watch = OperatorWatch(self.events, self._journals, self.metrics.refusals)
         self.metrics.loop_lag = LoopLag()
         self._collecting = Collecting(self._ended_connections)
         self.metrics.collections = lambda: self._collecting.collections if self._collecting else 0

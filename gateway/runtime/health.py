@@ -9,7 +9,7 @@ from typing import Protocol
 from gateway.limits import HEALTH_LATE_S, HEALTH_NAMED_MAX
 
 
-class Journal(Protocol):
+class JournalHealth(Protocol):
     """A world's, as far as it is looked at here."""
 
     newest_commit: float
@@ -24,7 +24,7 @@ class Health:
 
     def __init__(
         self,
-        journals: Callable[[], Mapping[str, Journal]],
+        journals: Callable[[], Mapping[str, JournalHealth]],
         store_failure: Callable[[], str | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 from gateway.config import Settings, in_brackets
 from gateway.core.events import Event, HomeGivenUp, HomeLost, HomeTaken, ignored
-from gateway.core.lease import Verdict, Watch
+from gateway.core.lease import HomeVerdict, HomeWatch
 from gateway.errors import WorldHeld
 from gateway.limits import HOME_BEAT_S, HOME_LEASE_MS, HOME_POLL_S
 from gateway.runtime import places
 from gateway.store.base import Store
 from gateway.store.world import home
 from gateway.store.world.home import Holder, Sign
-from gateway.store.world.lanes import World
+from gateway.store.world.lanes import WorldLanes
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ def _own_url(host: str, port: int) -> str:
 class Home:
     """A world's home as this process sees it, or is it. Every method on the event loop."""
 
-    def __init__(self, name: str, world: World, holder: Holder, counts: HomeCounts) -> None:
+    def __init__(self, name: str, world: WorldLanes, holder: Holder, counts: HomeCounts) -> None:
         self.name = name
         self.fence = 0
         """The fence under which this process is the home; 0: it is not."""
@@ -66,7 +66,7 @@ class Home:
         self._world = world
         self._holder = holder
         self._counts = counts
-        self._watch = Watch()
+        self._watch = HomeWatch()
         self._held: WorldHeld | None = None
         self._looking = asyncio.Lock()
         self._found_free = (float("-inf"), Sign(None, -1, 0))
@@ -90,16 +90,16 @@ class Home:
         self._judge(sign)
         return sign
 
-    def _judge(self, sign: Sign, *, attended: bool = False) -> Verdict:
+    def _judge(self, sign: Sign, *, attended: bool = False) -> HomeVerdict:
         """``DEAD`` also where there is no home, and where its process is known to have ended."""
         row, now = sign.row, time.monotonic()
         if row is None or home.is_free(row, self._world.identity.key) or self._is_gone(row):
             self.elsewhere, self._held = "", None
             self._watch.forget()
-            return Verdict.DEAD
+            return HomeVerdict.DEAD
         verdict = self._watch.look(sign, home.lease_s(row), now, attended=attended)
-        self.elsewhere = "" if verdict is Verdict.DEAD else home.address(row)
-        self._held = None if verdict is Verdict.DEAD else WorldHeld.at(self.name, row.node, row.fence)
+        self.elsewhere = "" if verdict is HomeVerdict.DEAD else home.address(row)
+        self._held = None if verdict is HomeVerdict.DEAD else WorldHeld.at(self.name, row.node, row.fence)
         return verdict
 
     def _is_gone(self, row: home.HomeRow) -> bool:
@@ -129,7 +129,7 @@ class Home:
                 self._refuse_if_alive()
                 began = time.monotonic()
                 sign = await self._world.home_sign()
-                if self.held or self._judge(sign, attended=attended) is Verdict.DEAD:
+                if self.held or self._judge(sign, attended=attended) is HomeVerdict.DEAD:
                     self._found_free = (began, sign)
                     return sign
                 self._refuse_if_alive()

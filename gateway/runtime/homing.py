@@ -17,7 +17,7 @@ from gateway.core.world import World
 from gateway.errors import GatewayError, WorldDeleted, WorldHeld
 from gateway.limits import HOME_BEAT_S
 from gateway.runtime.homes import Home
-from gateway.runtime.recording import Recording
+from gateway.runtime.recording import WorldRecording
 from gateway.store.world.home import Sign
 
 log = logging.getLogger("mvgateway.home")
@@ -29,7 +29,7 @@ async def _nothing() -> None: ...
 class Homing:
     """Made with the world's host, ended by :meth:`stop`. ``linger_s``: how long a home without a publisher stays one."""
 
-    def __init__(self, world: World, recording: Recording, home: Home, linger_s: float) -> None:
+    def __init__(self, world: World, recording: WorldRecording, home: Home, linger_s: float) -> None:
         self.home = home
         self.on_lost: Callable[[WorldHeld], None] = lambda error: None
         """Called when another gateway has become the home, after everybody was told."""

@@ -42,7 +42,7 @@ from gateway.runtime.homes import Home, HomeCounts
 from gateway.runtime.homing import Homing
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalLink
-from gateway.runtime.recording import Recording
+from gateway.runtime.recording import WorldRecording
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.uploads import Upload
 from gateway.runtime.wallclock import now_us
@@ -63,7 +63,7 @@ class WorldHost:
     def __init__(
         self,
         name: str,
-        database: Recording,
+        database: WorldRecording,
         world: World,
         settings: Settings,
         home: Home,
@@ -125,7 +125,7 @@ class WorldHost:
         ``holder``: this process, as the home of worlds. ``rounds``: where its journal is written together with
         other worlds'. ``delayed``: where its delayed views count.
         """
-        database = await Recording.open(store, name, create=create)
+        database = await WorldRecording.open(store, name, create=create)
         try:
             recovered = await database.recover_opened()
         except BaseException:

@@ -38,7 +38,7 @@ log = logging.getLogger("mvgateway.journal")
 T = TypeVar("T")
 
 
-class Homing(Protocol):
+class JournalHome(Protocol):
     """The part of a world's homing that the pump needs."""
 
     wrote_at: float
@@ -84,7 +84,7 @@ class JournalPump:
     """
 
     def __init__(
-        self, world: World, database: Appends, rounds: Rounds | None = None, homing: Homing | None = None
+        self, world: World, database: Appends, rounds: Rounds | None = None, homing: JournalHome | None = None
     ) -> None:
         self._world = world
         self._loop = asyncio.get_running_loop()

@@ -18,7 +18,7 @@ from gateway.errors import NothingRecorded
 from gateway.runtime.wallclock import now_us
 from gateway.store.base import Store, Version
 from gateway.store.world import Recovered, Retention, WorldDatabase
-from gateway.store.world.lanes import World
+from gateway.store.world.lanes import WorldLanes
 from gateway.store.world.state import MakeState
 from gateway.wire import encode_control, split
 from gateway.wire.journal import Batch, Gap, JournalFrame, gap_message
@@ -26,20 +26,20 @@ from gateway.wire.journal import Batch, Gap, JournalFrame, gap_message
 MAKE_STATE = cast(MakeState, WorldState)
 
 
-class Recording:
+class WorldRecording:
     """Made by :meth:`open`, ended by :meth:`close`. ``world``: the database itself."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: WorldLanes) -> None:
         self.world = world
         self.name = world.name
         self.opened = world.opened
 
     @classmethod
-    async def open(cls, store: Store, name: str, *, create: Mapping[str, Any] | None) -> Recording:
+    async def open(cls, store: Store, name: str, *, create: Mapping[str, Any] | None) -> WorldRecording:
         """Open the world for its one writer. ``create``: ``{stride, retention, ring_s}`` if it may be
         made; None raises ``UnknownWorld`` where it is missing."""
         options = dict(create or {})
-        world = await World.open(
+        world = await WorldLanes.open(
             store,
             name,
             make_state=MAKE_STATE,

@@ -27,7 +27,7 @@ from gateway.runtime.replaying import ReplaySession
 from gateway.runtime.wallclock import now_us
 from gateway.runtime.worlds import Worlds
 from gateway.store.world import History
-from gateway.store.world.lanes import World
+from gateway.store.world.lanes import WorldLanes
 from gateway.wire import encode_control
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Recordings:
             name, lambda host: self._verified(host.database.world, host.until_us(delay_s))
         )
 
-    async def _verified(self, world: World, until_us: int | None) -> Mapping[str, object]:
+    async def _verified(self, world: WorldLanes, until_us: int | None) -> Mapping[str, object]:
         verifier = await world.history(Verifier, until_us=until_us)
         stretches = verifier.stretches()
 

@@ -20,7 +20,7 @@ from gateway.runtime.process import descriptors_max, descriptors_open
 Ailing = Literal["slow", "failing"]
 
 
-class Journal(Protocol):
+class WatchedJournal(Protocol):
     """A world's journal, as far as this room looks at it."""
 
     failure: str
@@ -33,14 +33,14 @@ class Journal(Protocol):
         """The age of its oldest frame that is not in the store; 0 where all are."""
 
 
-class Watch:
+class OperatorWatch:
     """``journals`` answers the open worlds' by name, ``refusals`` how often each bound has refused so far.
     Ended by :meth:`stop`."""
 
     def __init__(
         self,
         events: EventLog,
-        journals: Callable[[], Mapping[str, Journal]],
+        journals: Callable[[], Mapping[str, WatchedJournal]],
         refusals: Callable[[], Mapping[str, int]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,7 +82,7 @@ class Watch:
         for name in self._ailing.keys() - journals.keys():
             del self._ailing[name]  # the world was closed
 
-    def _tell(self, name: str, state: Ailing, journal: Journal, now: float) -> None:
+    def _tell(self, name: str, state: Ailing, journal: WatchedJournal, now: float) -> None:
         waiting_s = round(journal.waiting_s(now), 1)
         why = {"why": journal.failure} if journal.failure else {}
         self._events.note(f"store {state}", logging.WARNING, world=name, waiting_s=waiting_s, **why)
@@ -109,7 +109,7 @@ class Watch:
         self._events.flush()
 
 
-def _state(journal: Journal, now: float) -> Ailing | None:
+def _state(journal: WatchedJournal, now: float) -> Ailing | None:
     if journal.has_failed:
         return "failing"
     return "slow" if journal.waiting_s(now) >= HEALTH_LATE_S else None

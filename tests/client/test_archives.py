@@ -14,7 +14,7 @@ from moto import server as moto_server
 
 from gateway import limits
 from gateway.cli import main
-from gateway.client.archives import Damaged, Manifest, Place, TransferFailed
+from gateway.client.archives import ArchivePlace, Damaged, Manifest, TransferFailed
 from gateway.client.recordings import LocalRecording, Moment, open_film, open_world
 from gateway.errors import ConfigError, Unprocessable
 from gateway.store.embedded import EmbeddedStore
@@ -136,7 +136,7 @@ def test_s3_resumes_where_the_connection_was_cut(
     assert "run the same command again to resume" in capsys.readouterr().err
     assert line.cuts >= 1
     line.mended = True
-    before = Place("s3://films/w", endpoint_url=s3, skip_instance_cache=True).manifest()
+    before = ArchivePlace("s3://films/w", endpoint_url=s3, skip_instance_cache=True).manifest()
     assert before is not None
     assert 0 < len(before.parts) < 6
     assert main(archive) == 0
@@ -156,7 +156,7 @@ def test_a_changed_part_is_found_out_and_restores_nothing(tmp_path: Path) -> Non
     data = bytearray(part.read_bytes())
     data[5000] ^= 1
     part.write_bytes(data)
-    place = Place(str(there))
+    place = ArchivePlace(str(there))
     with pytest.raises(Damaged):
         place.get_part(place.need_manifest().parts[1], tmp_path / "fetched")
     assert main(["restore", str(there), "--out", str(tmp_path / "back.sqlite")]) == 1
@@ -167,7 +167,7 @@ def test_a_place_that_fails_is_tried_again_and_then_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    place = Place(str(tmp_path), sleep=pauses.append)
+    place = ArchivePlace(str(tmp_path), sleep=pauses.append)
     assert place.manifest() is None
 
     def fail(*_: Any) -> None:
@@ -185,7 +185,7 @@ def test_a_place_that_was_never_reached_is_told_after_two_tries(s3: str) -> None
     pauses: list[float] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         nobody = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    place = Place("s3://films/w", sleep=pauses.append, endpoint_url=nobody, skip_instance_cache=True)
+    place = ArchivePlace("s3://films/w", sleep=pauses.append, endpoint_url=nobody, skip_instance_cache=True)
     with pytest.raises(TransferFailed, match="s3://films/w can't be reached: Could not connect"):
         place.manifest()
     assert pauses == [0.5]
@@ -201,7 +201,7 @@ def test_a_place_that_was_never_reached_is_told_after_two_tries(s3: str) -> None
 def test_what_no_further_try_would_mend_is_told_at_once(s3: str, options: dict[str, str], said: str) -> None:
     pauses: list[float] = []
     with pytest.raises(ConfigError, match=f"{said}.*--storage"):
-        Place("s3://films/w", sleep=pauses.append, skip_instance_cache=True, **options).manifest()
+        ArchivePlace("s3://films/w", sleep=pauses.append, skip_instance_cache=True, **options).manifest()
     assert not pauses
 
 
@@ -213,7 +213,7 @@ def test_missing_credentials_are_told_with_the_names_of_what_to_set(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ConfigError, match="no credentials; set AWS_ACCESS_KEY_ID"):
-        Place("s3://films/w", sleep=pytest.fail, endpoint_url=s3, skip_instance_cache=True).manifest()
+        ArchivePlace("s3://films/w", sleep=pytest.fail, endpoint_url=s3, skip_instance_cache=True).manifest()
 
 
 def test_a_manifest_of_a_newer_format_is_not_guessed_at() -> None:

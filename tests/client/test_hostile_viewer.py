@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway import limits
 from gateway.core.ports import CloseCode, Link, LiveOptions, OneByOne, Sent, Session
 from gateway.runtime.replaying import ReplaySession
-from gateway.store.world.lanes import World
+from gateway.store.world.lanes import WorldLanes
 
 values = st.one_of(
     st.none(), st.integers(-5, 2**70), st.floats(), st.text(max_size=8), st.lists(st.integers())
@@ -66,7 +66,7 @@ async def nowhere(options: LiveOptions, link: Link) -> Session:
 def test_nothing_that_a_viewer_sends_raises_or_grows(sent: list[bytes], stream: bytes) -> None:
     async def converse() -> None:
         link = NoLink()
-        session = ReplaySession(World.__new__(World), link, nowhere)  # type: ignore[arg-type]
+        session = ReplaySession(WorldLanes.__new__(WorldLanes), link, nowhere)  # type: ignore[arg-type]
         for message in sent:
             session.on_message(message, 0.0)
         for at in range(0, len(stream), 7):

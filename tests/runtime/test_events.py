@@ -23,7 +23,7 @@ from gateway.limits import EVENT_LINES_MAX, EVENT_WINDOW_S
 from gateway.runtime import certs, logs
 from gateway.runtime.events import EventLog
 from gateway.runtime.gateway import Gateway
-from gateway.runtime.watch import Watch
+from gateway.runtime.watch import OperatorWatch
 from tests.runtime.conftest import StartProcess, body, client_of, frame, until
 from tests.runtime.faults.driver import StoreProcess
 
@@ -190,7 +190,7 @@ async def test_a_store_that_is_slow_or_fails_and_comes_back_is_told_once_each(
     kept: Kept, looks: list[tuple[float, bool]], told: list[str]
 ) -> None:
     journal, clock = Journal(), Clock()
-    watch = Watch(EventLog(logging.getLogger("mvgateway.test")), lambda: {"w": journal}, clock=clock)
+    watch = OperatorWatch(EventLog(logging.getLogger("mvgateway.test")), lambda: {"w": journal}, clock=clock)
     for journal.late_s, journal.has_failed in looks:
         journal.failure = "it says no" if journal.has_failed else ""
         watch.look()
@@ -209,7 +209,7 @@ async def test_a_store_that_is_slow_or_fails_and_comes_back_is_told_once_each(
 
 async def test_a_world_that_is_closed_while_its_store_ails_is_told_of_no_more(kept: Kept) -> None:
     journals = {"w": Journal()}
-    watch = Watch(EventLog(logging.getLogger("mvgateway.test")), lambda: journals)
+    watch = OperatorWatch(EventLog(logging.getLogger("mvgateway.test")), lambda: journals)
     journals["w"].late_s = 9.0
     watch.look()
     journals.clear()
@@ -223,7 +223,7 @@ async def test_a_world_that_is_closed_while_its_store_ails_is_told_of_no_more(ke
 async def test_a_thousand_worlds_whose_store_fails_are_some_lines_and_a_count(kept: Kept) -> None:
     journals = {f"w{n}": Journal() for n in range(1_000)}
     clock = Clock()
-    watch = Watch(EventLog(logging.getLogger("mvgateway.test"), clock), lambda: journals)
+    watch = OperatorWatch(EventLog(logging.getLogger("mvgateway.test"), clock), lambda: journals)
     for journal in journals.values():
         journal.has_failed = True
     watch.look()

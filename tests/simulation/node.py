@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from gateway.core.lease import Verdict, Watch
+from gateway.core.lease import HomeVerdict, HomeWatch
 from gateway.core.ports import Link, LiveOptions, Mark
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
@@ -86,7 +86,7 @@ class Node:
         self.sim.check_recovered(found)
         self.database = database
         self.holder = home.Holder(f"https://{self.name}.example", self.name, f"run-{life}")
-        self._watch = Watch()
+        self._watch = HomeWatch()
         self._known: tuple[int, int] | None = (opened.last_seq, opened.epoch)
         self._epoch_open: int | None = None
         self._wrote_at = float("-inf")
@@ -162,18 +162,18 @@ class Node:
 
     # --- the home ------------------------------------------------------------------------------
 
-    def _look(self) -> tuple[home.Sign, Verdict]:
+    def _look(self) -> tuple[home.Sign, HomeVerdict]:
         self.database.database.renew()
         sign = self.database.read(home.sign)
         row = sign.row
         if row is None or home.is_free(row, NAME) or row.holder.partition("/")[0] == self.holder.place:
             self._watch.forget()
-            return sign, Verdict.DEAD
+            return sign, HomeVerdict.DEAD
         return sign, self._watch.look(sign, home.lease_s(row), self.mono)
 
     def _until_free(self) -> home.Sign:
         sign, verdict = self._look()
-        if verdict is not Verdict.DEAD:
+        if verdict is not HomeVerdict.DEAD:
             raise home.held(NAME, sign.row)
         return sign
 
@@ -233,7 +233,7 @@ class Node:
             elif world.subscribers:
                 sign, verdict = self._look()
                 self._adopt(sign)
-                if verdict is not Verdict.DEAD and self._watch.stirred_within(2 * HOME_BEAT_S, self.mono):
+                if verdict is not HomeVerdict.DEAD and self._watch.stirred_within(2 * HOME_BEAT_S, self.mono):
                     world.readers_to(home.address(sign.row) if sign.row else "")
         except WorldHeld as error:
             self._lost(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from gateway.client.verifying import Stretch, Verifier
+from gateway.client.verifying import CheckedStretch, Verifier
 from gateway.core.state import WorldState
 from gateway.store.world import History
 from gateway.wire import Frame, Record, encode_frame
@@ -93,7 +93,7 @@ def batch(rows: list[JournalFrame], gaps: tuple[Gap, ...] = ()) -> Batch:
     return Batch(tuple(rows), gaps, last and last.epoch, last and last.tick, size)
 
 
-def damaged(history: History) -> list[Stretch]:
+def damaged(history: History) -> list[CheckedStretch]:
     """The stretches of a recording that do not add up."""
     verifier = Verifier(history)
     for _ in verifier.stretches():

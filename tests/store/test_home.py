@@ -15,7 +15,7 @@ from gateway.store.embedded import EmbeddedStore, Engine
 from gateway.store.embedded.engine import EmbeddedOptions
 from gateway.store.world import WorldDatabase, home
 from gateway.store.world.home import Fence, Holder, HomeRow, Sign, is_free
-from gateway.store.world.lanes import World
+from gateway.store.world.lanes import WorldLanes
 from gateway.store.world.together import append_each
 from gateway.wire import Frame, Record
 from gateway.wire.journal import Batch
@@ -274,13 +274,13 @@ def test_a_lost_fence_is_not_found_again_by_a_connection_that_is_made_anew(engin
 async def test_the_writer_of_a_world_keeps_its_fence_over_a_rest(tmp_path: Path) -> None:
     """The lane's thread and its connection end when idle; what is written after that is still fenced."""
     store = EmbeddedStore.open(tmp_path / "store")
-    world = await World.open(store, "w", make_state=WorldState, now_us=START_US)
+    world = await WorldLanes.open(store, "w", make_state=WorldState, now_us=START_US)
     recorder = Recorder()
     await world.take_home(A, LEASE_MS, await world.home_sign())
     await world.append(one_row(recorder))
     world._writer._end_thread()
     await world.append(one_row(recorder))
-    other = await World.open(store, "w", make_state=WorldState, now_us=START_US)
+    other = await WorldLanes.open(store, "w", make_state=WorldState, now_us=START_US)
     await other.take_home(B, LEASE_MS, None)
     world._writer._end_thread()
     with pytest.raises(WorldHeld):

@@ -18,7 +18,7 @@ import pytest
 from gateway.cli import main
 from gateway.client.recordings import open_world
 from gateway.store.embedded import FolderReader, check
-from gateway.store.salvage import Report, salvage
+from gateway.store.salvage import SalvageReport, salvage
 from tests.runtime.conftest import GatewayProcess
 from tests.store.wrecks import WORLDS, Wreck, hurt, make, versions_in
 
@@ -69,7 +69,7 @@ def fingerprint(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
-def judge(wreck: Wreck, report: Report, out: Path, what: str, hit: set[int]) -> None:
+def judge(wreck: Wreck, report: SalvageReport, out: Path, what: str, hit: set[int]) -> None:
     there = versions_in(out)
     heads = {name: max(version for ns, _, version in wreck.hashes if ns == name) for name in WORLDS}
     for place, digest in there.items():

@@ -19,7 +19,7 @@ from gateway.store.base import Namespace
 from gateway.store.database import Database, transact_together
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.world import Recovered, Retention, WorldDatabase
-from gateway.store.world.lanes import World
+from gateway.store.world.lanes import WorldLanes
 from gateway.store.world.maintenance import discard_before
 from gateway.wire import Record
 from gateway.wire.journal import Gap, JournalFrame
@@ -35,8 +35,8 @@ def store(each_store: EmbeddedStore) -> EmbeddedStore:
     return each_store
 
 
-async def open_world(store: EmbeddedStore, name: str = "w", **options: object) -> World:
-    return await World.open(store, name, make_state=WorldState, now_us=START_US, **options)  # type: ignore[arg-type]
+async def open_world(store: EmbeddedStore, name: str = "w", **options: object) -> WorldLanes:
+    return await WorldLanes.open(store, name, make_state=WorldState, now_us=START_US, **options)  # type: ignore[arg-type]
 
 
 async def test_a_world_is_written_and_read_on_threads_of_its_own(store: EmbeddedStore) -> None:
@@ -138,7 +138,7 @@ async def test_two_worlds_change_in_one_commit_while_their_journals_go_on(store:
     await worlds[0].transact(lambda c: c.execute("INSERT INTO things VALUES(7)"))
     recorders = [Recorder(seed=1), Recorder(seed=2)]
 
-    async def journal(world: World, recorder: Recorder) -> None:
+    async def journal(world: WorldLanes, recorder: Recorder) -> None:
         for each in recorder.batches(40):
             await world.append(each)
 

@@ -12,7 +12,7 @@ from gateway.core.ports import LiveOptions
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
 from gateway.store.world import Retention, WorldDatabase
-from gateway.store.world.tail import Tail
+from gateway.store.world.tail import TailReader
 from gateway.wire import Frame, decode_frame
 from tests.core.links import RecordingLink
 from tests.store.memory_store import MemoryStore
@@ -51,7 +51,7 @@ class Viewer:
         self.made = made
         self.now_us = now_us
         self.link = RecordingLink(lossy=False, bytes_max=65_535)
-        self.tail = Tail()
+        self.tail = TailReader()
         state = self.tail.begin(made, now_us - DELAY_US)
         assert isinstance(state, WorldState)
         self.world = World("w", WorldSettings(), mono=0.0, now_us=now_us, state=state, delay_s=2.0)
@@ -134,7 +134,7 @@ def test_the_view_begins_with_the_state_of_then_and_goes_on_row_by_row() -> None
 
 def test_one_reading_takes_a_stretch_of_time_and_says_where_it_stopped() -> None:
     made, recorder = played(100)
-    times, tail = sorted(recorder.times), Tail()
+    times, tail = sorted(recorder.times), TailReader()
     tail.begin(made, times[0] - 1)
     first = tail.next(made, times[40], 10_000, 1 << 20)
     assert (first.rows[-1].received_at_us, first.more) == (times[40], "later")
@@ -160,7 +160,7 @@ def test_before_anything_is_old_enough_there_is_nothing_and_then_the_first_row()
 
 def test_what_the_ring_let_go_before_it_was_read_is_made_up_for_by_a_keyframe() -> None:
     made, recorder = played(40, retention=Retention("ring", 3600))
-    tail = Tail()
+    tail = TailReader()
     tail.begin(made, sorted(recorder.times)[0])
     made.set_retention(Retention("ring", 1))
     for each in recorder.batches(60, 4):
@@ -177,7 +177,7 @@ def test_a_row_that_does_not_unpack_is_made_up_for_by_the_next_keyframe() -> Non
     made, recorder = played(100)
     seq = 30
     made.transact(lambda c: c.execute("UPDATE frames SET body = x'00' WHERE seq = ?", (seq,)))
-    tail = Tail()
+    tail = TailReader()
     state = tail.begin(made, START_US)
     assert isinstance(state, WorldState)
     for row in tail.next(made, recorder.now_us, 10_000, 1 << 30).rows:
@@ -199,7 +199,7 @@ def test_a_clock_that_was_set_while_it_was_recorded_does_not_stop_the_view(by_s:
     recorder._keyframe_us = 0
     for each in recorder.batches(60, 4):
         made.append(each)
-    tail = Tail()
+    tail = TailReader()
     tail.begin(made, START_US - 60 * SECOND_US)
     rows = tail.next(made, recorder.now_us + 1, 10_000, 1 << 30).rows
     assert rows[-1].received_at_us == recorder.now_us

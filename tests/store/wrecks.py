@@ -14,7 +14,7 @@ import apsw
 from gateway.client.recordings import MAKE_STATE
 from gateway.core.state import WorldState
 from gateway.store.embedded import EmbeddedOptions, Engine
-from gateway.store.salvage.btree import INDEX, TABLE, Broken, Row, Walker
+from gateway.store.salvage.btree import INDEX, TABLE, BrokenTree, CellRow, Walker
 from gateway.store.salvage.gathering import PAGE_SIZE
 from gateway.store.salvage.image import Image
 from gateway.store.world import Retention, WorldDatabase
@@ -108,12 +108,12 @@ class _Surveyor(Walker):
             self.chain.append(begin)
             page = self.source.page(begin)
             if page is None:
-                raise Broken(str(begin))
+                raise BrokenTree(str(begin))
             left -= len(page) - 4
             begin = struct.unpack_from(">I", page)[0]
         return data
 
-    def placed(self, root: int, kinds: tuple[int, int]) -> Iterator[tuple[Row, set[int]]]:
+    def placed(self, root: int, kinds: tuple[int, int]) -> Iterator[tuple[CellRow, set[int]]]:
         for row in self.rows(root, kinds):
             yield row, {row.page, *self.chain}
             self.chain = []

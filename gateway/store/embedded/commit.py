@@ -22,25 +22,25 @@ from gateway.limits import (
 from gateway.store.base import CommitRequest, Committed, NamespaceCommit
 from gateway.store.embedded import versions
 from gateway.store.embedded.attempts import Attempts
-from gateway.store.embedded.content import Packed, pack
+from gateway.store.embedded.content import PackedContent, pack
 from gateway.store.embedded.namespaces import NsState, Registry
 from gateway.store.embedded.reading import interval, pack_pages
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 
-_NOTHING_PACKED: Final[Mapping[bytes, Packed]] = {}
+_NOTHING_PACKED: Final[Mapping[bytes, PackedContent]] = {}
 _OWN = "SELECT 1 FROM log WHERE ns = ? AND version = ?"
 _NEWEST = "SELECT version FROM page WHERE ns = ? AND page = ? ORDER BY version DESC LIMIT 1"
 
 
-class Part(NamedTuple):
+class CommitPart(NamedTuple):
     """One namespace's part: its pages (page -> hash), inline content by hash, and the read set to check by."""
 
     key: str
     rid: int
     assumed: int
     pages: Mapping[int, bytes]
-    inline: Mapping[bytes, Packed]
+    inline: Mapping[bytes, PackedContent]
     read_set: frozenset[int] | None
 
 
@@ -51,14 +51,14 @@ class Prepared(NamedTuple):
     attempt: bytes
     first_attempt: bool
     lock_owner: str | None
-    parts: list[Part]
+    parts: list[CommitPart]
     weight: int
     size: int
     contents: list[tuple[int, bytes]]
 
 
 def prepare(
-    request: CommitRequest, registry: Registry, packed: Mapping[bytes, Packed] = _NOTHING_PACKED
+    request: CommitRequest, registry: Registry, packed: Mapping[bytes, PackedContent] = _NOTHING_PACKED
 ) -> Prepared:
     """Check bounds, proofs and hashes; compress what is not in ``packed`` (by hash). Raises
     :class:`BadInput` and its kind."""
@@ -100,10 +100,12 @@ def _check_pages(request: CommitRequest) -> tuple[int, int]:
     return weight, reads
 
 
-def _part(each: NamespaceCommit, registry: Registry, by_page: bool, packed: Mapping[bytes, Packed]) -> Part:
+def _part(
+    each: NamespaceCommit, registry: Registry, by_page: bool, packed: Mapping[bytes, PackedContent]
+) -> CommitPart:
     state = registry.get(each.namespace)
     pages: dict[int, bytes] = {}
-    inline: dict[bytes, Packed] = {}
+    inline: dict[bytes, PackedContent] = {}
     for page, digest, data in each.pages:
         if len(digest) != 32:
             raise BadInput(f"hash of {len(digest)} bytes; a BLAKE3-256 hash has 32")
@@ -112,7 +114,7 @@ def _part(each: NamespaceCommit, registry: Registry, by_page: bool, packed: Mapp
         pages[page] = digest
         if data is not None:
             inline[digest] = packed.get(digest) or pack(data, digest)
-    return Part(
+    return CommitPart(
         state.key, state.rid, versions.parse(each.version), pages, inline, each.read_set if by_page else None
     )
 
@@ -160,7 +162,7 @@ class _Blobs(NamedTuple):
     lent: dict[bytes, int]
 
 
-def _find_blobs(txn: WriteTxn, state: NsState, part: Part) -> _Blobs:
+def _find_blobs(txn: WriteTxn, state: NsState, part: CommitPart) -> _Blobs:
     """Where the pages are that are not inline. Raises :class:`Gone` for a hash never written."""
     found = _Blobs({}, {})
     for digest in part.pages.values():
@@ -192,7 +194,7 @@ def _check_lock(state: NsState, owner: str | None) -> None:
         raise Gone(f"the lock of {state.key!r} is being rolled back")
 
 
-def _check_conflict(txn: WriteTxn, state: NsState, part: Part) -> None:
+def _check_conflict(txn: WriteTxn, state: NsState, part: CommitPart) -> None:
     written, _ = txn.written(state)
     if part.assumed > (written or state.id):
         raise Conflict(f"assumed version {versions.text(part.assumed)} is ahead of the head of {part.key!r}")
@@ -210,7 +212,7 @@ def _check_conflict(txn: WriteTxn, state: NsState, part: Part) -> None:
             raise Conflict(f"page {page} of {part.key!r} changed after the assumed version", page=page)
 
 
-def _check_same(txn: WriteTxn, state: NsState, part: Part, written: int) -> None:
+def _check_same(txn: WriteTxn, state: NsState, part: CommitPart, written: int) -> None:
     """Raise :class:`Conflict` where the assumed version is of another namespace that had this key: it was
     deleted and made again, or another was renamed to it. Its pages would be written over these."""
     head = written or state.id
@@ -227,7 +229,7 @@ def _check_same(txn: WriteTxn, state: NsState, part: Part, written: int) -> None
         )
 
 
-def _others(txn: WriteTxn, state: NsState, part: Part) -> tuple[int, ...] | None:
+def _others(txn: WriteTxn, state: NsState, part: CommitPart) -> tuple[int, ...] | None:
     """The pages that others changed since the assumed version; None where the log cannot tell."""
     written, _ = txn.written(state)
     if part.assumed >= written:
@@ -236,7 +238,9 @@ def _others(txn: WriteTxn, state: NsState, part: Part) -> tuple[int, ...] | None
     return interval(txn.cursor, state.rid, part.assumed, written, inclusive=True)
 
 
-def _write(txn: WriteTxn, state: NsState, part: Part, found: _Blobs, version: int, attempt: bytes) -> None:
+def _write(
+    txn: WriteTxn, state: NsState, part: CommitPart, found: _Blobs, version: int, attempt: bytes
+) -> None:
     for page, digest in part.pages.items():
         blob = _blob(txn, state, part, found, digest)
         txn.put_page(state.rid, page, version, digest, blob)
@@ -244,7 +248,7 @@ def _write(txn: WriteTxn, state: NsState, part: Part, found: _Blobs, version: in
     txn.put_commit(state, version, attempt, changed)
 
 
-def _blob(txn: WriteTxn, state: NsState, part: Part, found: _Blobs, digest: bytes) -> int:
+def _blob(txn: WriteTxn, state: NsState, part: CommitPart, found: _Blobs, digest: bytes) -> int:
     """The blob id of a page's content, one more reference counted. What a base has is copied, so that the base may
     let it go."""
     packed = part.inline.get(digest)

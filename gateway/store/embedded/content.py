@@ -35,7 +35,7 @@ class Codecs(NamedTuple):
     of_rounds: zstandard.ZstdCompressor
 
 
-class Packed(NamedTuple):
+class PackedContent(NamedTuple):
     """One page's content ready for the ``blob`` table."""
 
     hash: bytes
@@ -55,7 +55,7 @@ def _lent() -> Codecs:
         )
 
 
-def pack(data: bytes, expected: bytes | None = None) -> Packed:
+def pack(data: bytes, expected: bytes | None = None) -> PackedContent:
     """Hash and compress one page (at most 32,768 bytes). Compressed only if that saves an eighth.
 
     Raises :class:`TooLarge`, and :class:`BadInput` where ``expected`` is not its BLAKE3-256.
@@ -72,7 +72,7 @@ def pack(data: bytes, expected: bytes | None = None) -> Packed:
         _idle.append(codecs)
 
 
-def pack_each(pages: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Packed]:
+def pack_each(pages: Iterable[tuple[bytes, bytes]]) -> dict[bytes, PackedContent]:
     """Compress many pages of a round, (hash, data) each, by hash. The hashes are trusted: the caller has just made them.
 
     In one call where that pays, since around each call the interpreter's lock changes hands.
@@ -92,8 +92,12 @@ def pack_each(pages: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Packed]:
     }
 
 
-def _smaller(digest: bytes, data: bytes, small: bytes) -> Packed:
-    return Packed(digest, ZSTD, small) if len(small) * 8 <= len(data) * 7 else Packed(digest, RAW, data)
+def _smaller(digest: bytes, data: bytes, small: bytes) -> PackedContent:
+    return (
+        PackedContent(digest, ZSTD, small)
+        if len(small) * 8 <= len(data) * 7
+        else PackedContent(digest, RAW, data)
+    )
 
 
 def unpack(digest: bytes, enc: int, data: bytes) -> bytes:

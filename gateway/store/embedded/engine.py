@@ -31,7 +31,7 @@ from gateway.store.base import (
 from gateway.store.embedded import admin, commit, failures, reading, schema, sweep, versions
 from gateway.store.embedded.administration import Administration
 from gateway.store.embedded.background import Background
-from gateway.store.embedded.content import Packed, pack, pack_each
+from gateway.store.embedded.content import PackedContent, pack, pack_each
 from gateway.store.embedded.folder import IN_FOLDER, FolderLock
 from gateway.store.embedded.jobs import Job, Waiter
 from gateway.store.embedded.namespaces import NsState, Registry, check_proof
@@ -200,7 +200,7 @@ class Engine(Administration):
         waiter: Waiter | None = None,
         *,
         settles: bool = False,
-        packed: Mapping[bytes, Packed] | None = None,
+        packed: Mapping[bytes, PackedContent] | None = None,
     ) -> Job:
         """The job of a commit: checked, hashed, compressed. ``settles``: it ends the grace of what was
         written ahead for it; other clients may name content again that they wrote once. ``packed``: of
@@ -228,7 +228,7 @@ class Engine(Administration):
         state = self.registry.cached(ns.key)
         return None if state is None else Stat(versions.text(_visible_head(state, lock_owner or None)))
 
-    def _put(self, txn: WriteTxn, key: str, packed: Sequence[Packed]) -> list[bytes]:
+    def _put(self, txn: WriteTxn, key: str, packed: Sequence[PackedContent]) -> list[bytes]:
         rid = self.registry.require(key).rid
         for each in packed:
             txn.put_content(rid, each, 0)

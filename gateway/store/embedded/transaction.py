@@ -14,7 +14,7 @@ import apsw
 from gateway.errors import StoreDamaged
 from gateway.limits import STORE_COPIES_HELD_MAX, STORE_LOG_COMMITS_KEPT
 from gateway.store.embedded import versions
-from gateway.store.embedded.content import Packed
+from gateway.store.embedded.content import PackedContent
 from gateway.store.embedded.namespaces import NsState
 from gateway.store.embedded.sql import Insert, Select, ask
 
@@ -111,13 +111,13 @@ class WriteTxn:
         rows = ask(self.cursor, "SELECT enc, data FROM blob WHERE id = ?", (blob,))
         if not rows:
             raise StoreDamaged(f"content {digest.hex()} is missing on disk", hash=digest.hex())
-        return self.put_content(rid, Packed(digest, *rows[0]), references)
+        return self.put_content(rid, PackedContent(digest, *rows[0]), references)
 
     def _first_held(self) -> int:
         """The first blob id that SQLite has not been given yet."""
         return self._blobs[0][0] if self._blobs else self.next_blob
 
-    def put_content(self, rid: int, packed: Packed, references: int) -> int:
+    def put_content(self, rid: int, packed: PackedContent, references: int) -> int:
         """Store content unless it is there; answers its blob id. Without references it is written
         ahead of a commit, and kept for the grace; what a commit brings along needs none."""
         blob = self.find_content(rid, packed.hash)

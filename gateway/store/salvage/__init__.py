@@ -6,6 +6,6 @@ The folder is only read. What comes out is a new folder, whose every page was ch
 from __future__ import annotations
 
 from gateway.store.salvage.building import Salvaged
-from gateway.store.salvage.salvaging import Report, salvage
+from gateway.store.salvage.salvaging import SalvageReport, salvage
 
-__all__ = ["Report", "Salvaged", "salvage"]
+__all__ = ["SalvageReport", "Salvaged", "salvage"]

@@ -33,11 +33,11 @@ class PageSource(Protocol):
         """Its bytes; None where there are none."""
 
 
-class Broken(Exception):
+class BrokenTree(Exception):
     """These bytes are not what they should be."""
 
 
-class Row(NamedTuple):
+class CellRow(NamedTuple):
     """One row: the page it stands on, its rowid (None without), its columns as stored."""
 
     page: int
@@ -58,7 +58,7 @@ class Walker:
         self.seen = bytearray(pages + 1)
         self._on_lost = on_lost
 
-    def rows(self, root: int, kinds: tuple[int, int]) -> Iterator[Row]:
+    def rows(self, root: int, kinds: tuple[int, int]) -> Iterator[CellRow]:
         """Every row of the tree below ``root`` that can be read, page by page."""
         waiting = [root]
         while waiting:
@@ -82,15 +82,15 @@ class Walker:
         places = [start + 8, *cell_offsets(data, number, kind)]
         return [_U32.unpack_from(data, at)[0] for at in places if at + 4 <= len(data)]
 
-    def cells(self, number: int, data: bytes, kind: int) -> Iterator[Row]:
+    def cells(self, number: int, data: bytes, kind: int) -> Iterator[CellRow]:
         """The rows on one page."""
         for at in cell_offsets(data, number, kind):
             try:
                 yield self._cell(number, data, kind, at)
-            except (Broken, IndexError, struct.error, UnicodeDecodeError) as error:
+            except (BrokenTree, IndexError, struct.error, UnicodeDecodeError) as error:
                 self._on_lost(number, f"has a row that cannot be read ({error})")
 
-    def _cell(self, number: int, data: bytes, kind: int, at: int) -> Row:
+    def _cell(self, number: int, data: bytes, kind: int, at: int) -> CellRow:
         rowid: int | None = None
         if kind == INDEX[0]:
             at += 4
@@ -99,14 +99,14 @@ class Walker:
             rowid, at = varint(data, at)
             rowid -= (rowid >> 63) << 64
         payload = self._payload(data, at, size, is_table=kind == TABLE[1])
-        return Row(number, rowid, record(payload))
+        return CellRow(number, rowid, record(payload))
 
     def _payload(self, data: bytes, at: int, size: int, *, is_table: bool) -> bytes:
         if size > SALVAGE_PAYLOAD_BYTES_MAX:
-            raise Broken(f"its length {size} makes no sense")
+            raise BrokenTree(f"its length {size} makes no sense")
         local = local_bytes(size, self.source.page_size, is_table=is_table)
         if at + local > len(data):
-            raise Broken("it reaches over the page's end")
+            raise BrokenTree("it reaches over the page's end")
         payload = data[at : at + local]
         if local < size:
             payload += self._overflow(_U32.unpack_from(data, at + local)[0], size - local)
@@ -118,7 +118,7 @@ class Walker:
         while left > 0:
             data = self.source.page(number) if 1 <= number <= self.pages else None
             if data is None or number in chain[-1:] or self.seen[number]:
-                raise Broken(f"its page {number} is missing")
+                raise BrokenTree(f"its page {number} is missing")
             pieces.append(data[4 : 4 + left])
             left -= len(pieces[-1])
             chain.append(number)
@@ -198,10 +198,10 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def record(payload: bytes) -> list[object]:
-    """The values of a record. Raises :class:`Broken`, ``IndexError``."""
+    """The values of a record. Raises :class:`BrokenTree`, ``IndexError``."""
     end, at = varint(payload, 0)
     if end > len(payload) or end < at:
-        raise Broken("its header makes no sense")
+        raise BrokenTree("its header makes no sense")
     serials: list[int] = []
     while at < end:
         serial, at = varint(payload, at)
@@ -212,7 +212,7 @@ def record(payload: bytes) -> list[object]:
         value, at = _value(payload, at, serial)
         values.append(value)
     if at != len(payload):
-        raise Broken("its values do not fill it")
+        raise BrokenTree("its values do not fill it")
     return values
 
 
@@ -220,7 +220,7 @@ def _value(payload: bytes, at: int, serial: int) -> tuple[object, int]:
     if serial >= 12:
         end = at + (serial - 12) // 2
         if end > len(payload):
-            raise Broken("a value reaches over its end")
+            raise BrokenTree("a value reaches over its end")
         data = payload[at:end]
         return (data.decode() if serial & 1 else data), end
     if serial == 0:
@@ -230,8 +230,8 @@ def _value(payload: bytes, at: int, serial: int) -> tuple[object, int]:
     if serial == 7:
         return struct.unpack_from(">d", payload, at)[0], at + 8
     if serial > 9:
-        raise Broken(f"there is no type {serial}")
+        raise BrokenTree(f"there is no type {serial}")
     end = at + _INTEGER_BYTES[serial]
     if end > len(payload):
-        raise Broken("a value reaches over its end")
+        raise BrokenTree("a value reaches over its end")
     return int.from_bytes(payload[at:end], "big", signed=True), end

@@ -20,7 +20,7 @@ from gateway.limits import STORE_PAGE_BYTES_MAX
 from gateway.store.embedded import schema
 from gateway.store.embedded.content import ZSTD
 from gateway.store.embedded.sql import ask
-from gateway.store.salvage.btree import INDEX, TABLE, Row, Walker
+from gateway.store.salvage.btree import INDEX, TABLE, CellRow, Walker
 from gateway.store.salvage.image import Image
 
 PAGE_SIZE: Final = 4096
@@ -98,7 +98,7 @@ class Gathering:
                 roots[row.values[1]] = row.values[3]
         return roots
 
-    def _take_all(self, name: str, rows: Iterable[Row]) -> None:
+    def _take_all(self, name: str, rows: Iterable[CellRow]) -> None:
         if name == "blob":
             for row in rows:
                 self._take_blob(row)
@@ -109,7 +109,7 @@ class Gathering:
             for _ in rows:
                 pass  # walked all the same: what is part of it is no orphan
 
-    def _take(self, name: str, rows: list[Row]) -> None:
+    def _take(self, name: str, rows: list[CellRow]) -> None:
         good = [row for row in rows if _is_good(name, row)]
         if name in _ORDERED:
             kept = _in_order([tuple(row.values[: _ORDERED[name]]) for row in good])
@@ -118,7 +118,7 @@ class Gathering:
             self._lost(rows[0].page, f"has {len(rows) - len(good)} rows of {name} that make no sense")
         self._con.executemany(_PUT[name], [_values(name, row) for row in good])
 
-    def _take_blob(self, row: Row) -> None:
+    def _take_blob(self, row: CellRow) -> None:
         if len(row.values) != 3 or not isinstance(row.values[2], bytes):
             self._lost(row.page, "has a row of blob that makes no sense")
             return
@@ -149,8 +149,8 @@ def _usual_roots() -> dict[str, int]:
         con.close()
 
 
-def _by_page(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    some: list[Row] = []
+def _by_page(rows: Iterable[CellRow]) -> Iterator[list[CellRow]]:
+    some: list[CellRow] = []
     for row in rows:
         if some and row.page != some[0].page:
             yield some
@@ -169,7 +169,7 @@ def _kind_of(kind: int, values: list[object]) -> str | None:
     return "log" if len(values) == 4 else None
 
 
-def _is_good(name: str, row: Row) -> bool:
+def _is_good(name: str, row: CellRow) -> bool:
     values = row.values
     if name == "page":
         return len(values) == 5 and _are_whole(*values[:3], values[4]) and _is_hash(values[3])
@@ -207,7 +207,7 @@ def _is_pages(value: object) -> bool:
     return value is None or (isinstance(value, bytes) and len(value) % 4 == 0)
 
 
-def _values(name: str, row: Row) -> tuple[object, ...]:
+def _values(name: str, row: CellRow) -> tuple[object, ...]:
     if name in ("ns", "moment"):
         return (row.rowid, *row.values[1:])
     if name == "content":

@@ -19,7 +19,7 @@ from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRe
 from gateway.store.embedded.engine import Engine
 from gateway.store.embedded.sql import ask
 from gateway.store.pages import PAGE_SIZE, PAGE_SIZES, without_counter
-from gateway.store.salvage.btree import INDEX, TABLE, Row, Walker
+from gateway.store.salvage.btree import INDEX, TABLE, CellRow, Walker
 from gateway.store.world import schema
 from gateway.wire.framecodec import PREFIXED, FrameDecoder
 from gateway.wire.frames import decode_frame
@@ -211,8 +211,8 @@ def _order(columns: list[tuple[str, str, int]], without: bool) -> tuple[list[int
     return list(range(len(columns))), alias
 
 
-def _maker(count: int, alias: int | None, without: bool) -> Callable[[Row], list[object] | None]:
-    def make(row: Row) -> list[object] | None:
+def _maker(count: int, alias: int | None, without: bool) -> Callable[[CellRow], list[object] | None]:
+    def make(row: CellRow) -> list[object] | None:
         if len(row.values) > count:
             return None
         values = row.values + [None] * (count - len(row.values))

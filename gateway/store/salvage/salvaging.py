@@ -21,7 +21,7 @@ Tell = Callable[[str], object]
 
 
 @dataclass(slots=True)
-class Report:
+class SalvageReport:
     """What came out. ``damage``: what is wrong with the file itself, in sentences."""
 
     namespaces: list[Salvaged] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Report:
         }
 
 
-def salvage(folder: Path | str, to: Path | str, tell: Tell = lambda line: None) -> Report:
+def salvage(folder: Path | str, to: Path | str, tell: Tell = lambda line: None) -> SalvageReport:
     """Put everything of the store in ``folder`` that can still be read into the new folder ``to``.
 
     ``tell`` gets a sentence for each fault as it is found. Raises :class:`ConfigError` where there is no
@@ -62,7 +62,7 @@ def salvage(folder: Path | str, to: Path | str, tell: Tell = lambda line: None) 
     if not path.is_file():
         raise ConfigError(f"there is no store in {folder}: {schema.FILE_NAME} is missing")
     _prepare(target, source)
-    report = Report()
+    report = SalvageReport()
 
     def damaged(line: str) -> None:
         report.damage.append(line)

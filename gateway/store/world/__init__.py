@@ -7,7 +7,7 @@ face for the event loop. The tables are described in ``docs/SCHEMA.md``, and are
 from gateway.store.world.database import WorldDatabase
 from gateway.store.world.history import FrameCursor, History
 from gateway.store.world.schema import Part, Retention
-from gateway.store.world.state import Recovered, State, state_hash
+from gateway.store.world.state import Recovered, StoredState, state_hash
 
 __all__ = [
     "FrameCursor",
@@ -15,7 +15,7 @@ __all__ = [
     "Part",
     "Recovered",
     "Retention",
-    "State",
+    "StoredState",
     "WorldDatabase",
     "state_hash",
 ]

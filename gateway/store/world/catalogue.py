@@ -49,7 +49,7 @@ EntryState = Literal["live", "opening", "deleted"]
 """``opening``: its first opener has not finished; whoever comes joins in."""
 
 
-class Entry(NamedTuple):
+class CatalogueEntry(NamedTuple):
     """A name's row."""
 
     generation: int
@@ -97,17 +97,17 @@ def is_missing(store: BlockingStore) -> bool:
     return False
 
 
-def entry_of(store: BlockingStore, name: str) -> Entry | None:
+def entry_of(store: BlockingStore, name: str) -> CatalogueEntry | None:
     """The name's row; None: it means its own key."""
     return read(store, lambda connection: find(connection, name), None)
 
 
-def entries(store: BlockingStore) -> dict[str, Entry]:
+def entries(store: BlockingStore) -> dict[str, CatalogueEntry]:
     """All rows."""
 
-    def all_rows(connection: apsw.Connection) -> dict[str, Entry]:
+    def all_rows(connection: apsw.Connection) -> dict[str, CatalogueEntry]:
         rows = connection.execute("SELECT name, generation, state FROM names")
-        return {name: Entry(generation, state) for name, generation, state in rows}
+        return {name: CatalogueEntry(generation, state) for name, generation, state in rows}
 
     return read(store, all_rows, {})
 
@@ -166,13 +166,13 @@ def _is_made(connection: apsw.Connection) -> bool:
 # --- within a transaction ----------------------------------------------------------------------
 
 
-def find(connection: apsw.Connection, name: str) -> Entry | None:
+def find(connection: apsw.Connection, name: str) -> CatalogueEntry | None:
     """The name's row."""
     row = connection.execute("SELECT generation, state FROM names WHERE name = ?", (name,)).fetchone()
-    return None if row is None else Entry(row[0], cast(EntryState, row[1]))
+    return None if row is None else CatalogueEntry(row[0], cast(EntryState, row[1]))
 
 
-def put(connection: apsw.Connection, name: str, entry: Entry, now_us: int) -> None:
+def put(connection: apsw.Connection, name: str, entry: CatalogueEntry, now_us: int) -> None:
     """Set the name's row."""
     connection.execute(
         "REPLACE INTO names(name, generation, state, changed_at) VALUES(?, ?, ?, ?)", (name, *entry, now_us)

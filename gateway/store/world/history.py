@@ -18,7 +18,7 @@ from gateway.limits import HISTORY_GAPS_MAX, HISTORY_PAGE_ROWS, RECOVERED_GAPS_M
 from gateway.store.world import ending, reading
 from gateway.store.world.reading import ORDER_MAX, TICK_MASK, RowHead
 from gateway.store.world.schema import WorldInfo, read_info
-from gateway.store.world.state import MakeState, Recovered, Replayed, State
+from gateway.store.world.state import MakeState, Recovered, Replayed, StoredState
 from gateway.wire.framecodec import PREFIXED, FrameDecoder
 from gateway.wire.frames import decode_frame
 from gateway.wire.journal import Gap, JournalFrame, Tail, order_of
@@ -26,7 +26,7 @@ from gateway.wire.journal import Gap, JournalFrame, Tail, order_of
 T = TypeVar("T")
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Where a recording is read from: one snapshot during each ``read``."""
 
     def read(self, fn: Callable[[apsw.Connection], T]) -> T: ...
@@ -35,7 +35,7 @@ class Source(Protocol):
 class History:
     """The questions that a recording answers."""
 
-    def __init__(self, source: Source, make_state: MakeState) -> None:
+    def __init__(self, source: RowSource, make_state: MakeState) -> None:
         self.source = source
         self.make_state = make_state
 
@@ -175,7 +175,7 @@ class History:
         return self.source.read(_summary)
 
 
-def apply_row(state: State, row: JournalFrame) -> None:
+def apply_row(state: StoredState, row: JournalFrame) -> None:
     """Put a row's messages into ``state``."""
     for message in row.messages:
         state.apply(decode_frame(message))

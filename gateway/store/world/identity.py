@@ -7,7 +7,7 @@ from typing import NamedTuple
 import apsw
 
 from gateway.errors import NameTaken, NoNamespace, UnknownWorld, WorldDeleted
-from gateway.store.world.catalogue import Entry, EntryState, key_of
+from gateway.store.world.catalogue import CatalogueEntry, EntryState, key_of
 
 
 class Identity(NamedTuple):
@@ -23,11 +23,11 @@ class Identity(NamedTuple):
         return key_of(self.name, self.generation)
 
     @property
-    def entry(self) -> Entry | None:
+    def entry(self) -> CatalogueEntry | None:
         """Its row."""
-        return None if self.state is None else Entry(self.generation, self.state)
+        return None if self.state is None else CatalogueEntry(self.generation, self.state)
 
-    def is_of(self, entry: Entry | None) -> bool:
+    def is_of(self, entry: CatalogueEntry | None) -> bool:
         """Whether a row of its name (None: there is none) still means it."""
         if entry is None:
             return self.generation == 1

@@ -23,7 +23,7 @@ from gateway.store.world import home
 from gateway.store.world.database import WorldDatabase
 from gateway.store.world.history import FrameCursor, History
 from gateway.store.world.maintenance import Upkeep, Written
-from gateway.store.world.opening import Opening
+from gateway.store.world.opening import WorldOpening
 from gateway.store.world.past import Past
 from gateway.store.world.schema import Part, Retention, WorldInfo
 from gateway.store.world.state import MakeState, Recovered
@@ -130,7 +130,7 @@ class Lane:
                 await asyncio.get_running_loop().run_in_executor(None, executor.shutdown)
 
 
-class World:
+class WorldLanes:
     """One world's database, awaited. Get it by :meth:`open`, end it by :meth:`close`.
 
     ``opened`` says what was found: ``info`` (stride, retention…), ``created``, ``last_seq``,
@@ -138,7 +138,7 @@ class World:
     """
 
     def __init__(
-        self, store: Store, opening: Opening, writer: Lane, reader: Lane, past: Lane, written: Written
+        self, store: Store, opening: WorldOpening, writer: Lane, reader: Lane, past: Lane, written: Written
     ) -> None:
         self.store = store
         self._upkeep = Upkeep(store, opening.identity.key, written)
@@ -168,7 +168,7 @@ class World:
         level: int = LEVEL,
         parts: tuple[Part, ...] = (),
         idle_s: float = WORLD_IDLE_S,
-    ) -> World:
+    ) -> WorldLanes:
         """Open a world for its writer, made with ``stride`` and ``retention`` if it is not there.
 
         ``make_state``: a maker of empty world states (``core.state.WorldState``). ``level``: the
@@ -176,7 +176,7 @@ class World:
         not ``create``), ``BadName``, ``Unprocessable`` (the namespace holds something else), and
         what the store raises.
         """
-        opening = Opening(
+        opening = WorldOpening(
             store.blocking(),
             name,
             make_state=make_state,

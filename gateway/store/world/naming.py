@@ -20,7 +20,7 @@ from gateway.limits import NAME_ATTEMPTS_MAX
 from gateway.store.base import OWN_KEYS, BlockingStore, Namespace
 from gateway.store.database import Database
 from gateway.store.world import catalogue
-from gateway.store.world.catalogue import Entry
+from gateway.store.world.catalogue import CatalogueEntry
 from gateway.store.world.identity import Identity, mark_deleted, taken, unknown
 from gateway.store.world.namespaces import administered, is_occupied, is_served, is_there, reaches
 from gateway.store.world.schema import APPLICATION_ID
@@ -52,7 +52,7 @@ def holds(store: BlockingStore, identity: Identity) -> bool:
     return identity.is_of(catalogue.entry_of(store, identity.name))
 
 
-def _identity(name: str, entry: Entry | None) -> Identity:
+def _identity(name: str, entry: CatalogueEntry | None) -> Identity:
     return Identity(name) if entry is None else Identity(name, *entry)
 
 
@@ -84,7 +84,7 @@ def _next_generation(store: BlockingStore, seen: Identity, now_us: int) -> None:
 
     def change(connection: apsw.Connection) -> None:
         if catalogue.find(connection, seen.name) == seen.entry:
-            catalogue.put(connection, seen.name, Entry(seen.generation + 1, "opening"), now_us)
+            catalogue.put(connection, seen.name, CatalogueEntry(seen.generation + 1, "opening"), now_us)
 
     catalogue.change(store, change)
 
@@ -97,8 +97,8 @@ def confirm(store: BlockingStore, identity: Identity, now_us: int) -> bool:
     def change(connection: apsw.Connection) -> bool:
         entry = catalogue.find(connection, identity.name)
         if entry == identity.entry:
-            catalogue.put(connection, identity.name, Entry(identity.generation, "live"), now_us)
-        return entry in (identity.entry, Entry(identity.generation, "live"))
+            catalogue.put(connection, identity.name, CatalogueEntry(identity.generation, "live"), now_us)
+        return entry in (identity.entry, CatalogueEntry(identity.generation, "live"))
 
     return catalogue.change(store, change)
 
@@ -135,7 +135,7 @@ def publish(store: BlockingStore, identity: Identity, now_us: int, over: Sequenc
             raise taken(identity.name)
         for connection in connections[1:]:
             _close_empty(connection, identity.name, now_us)
-        catalogue.put(connections[0], identity.name, Entry(identity.generation, "live"), now_us)
+        catalogue.put(connections[0], identity.name, CatalogueEntry(identity.generation, "live"), now_us)
 
     catalogue.change_with(store, over, change)
 

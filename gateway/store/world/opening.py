@@ -13,7 +13,7 @@ from gateway.store.world.state import MakeState
 from gateway.wire.framecodec import LEVEL
 
 
-class Opening:
+class WorldOpening:
     """Both methods block; the first call must have ended before there are calls side by side.
 
     ``identity`` and ``guard`` are there after the first, ``opened`` after the first :meth:`writer`.

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
-from gateway.store.world.history import Source
+from gateway.store.world.history import RowSource
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Past:
     """A :class:`~gateway.store.world.history.Source` that knows nothing received after ``until_us`` (µs since 1970).
     The connection of ``source`` is used for this alone."""
 
-    def __init__(self, source: Source, until_us: int) -> None:
+    def __init__(self, source: RowSource, until_us: int) -> None:
         self._source = source
         self._until_us = until_us
 

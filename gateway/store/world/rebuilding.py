@@ -16,7 +16,7 @@ from gateway.errors import GatewayError, WorldDeleted
 from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database
 from gateway.store.world import catalogue
-from gateway.store.world.catalogue import Entry, key_of
+from gateway.store.world.catalogue import CatalogueEntry, key_of
 from gateway.store.world.identity import Guard
 from gateway.store.world.namespaces import administered, is_occupied
 
@@ -44,9 +44,9 @@ def rebuild(store: BlockingStore, now_us: int) -> list[str]:
     return sorted(name for name, entry in found.items() if entry.state == "live")
 
 
-def _judged(store: BlockingStore, name: str, generation: int) -> Entry:
+def _judged(store: BlockingStore, name: str, generation: int) -> CatalogueEntry:
     is_live = _is_live(store, key_of(name, generation))
-    return Entry(generation, "live" if is_live else "deleted")
+    return CatalogueEntry(generation, "live" if is_live else "deleted")
 
 
 def _is_live(store: BlockingStore, key: str) -> bool:
@@ -66,7 +66,7 @@ def _is_live(store: BlockingStore, key: str) -> bool:
     return True
 
 
-def _put(connection: apsw.Connection, found: Mapping[str, Entry], now_us: int) -> None:
+def _put(connection: apsw.Connection, found: Mapping[str, CatalogueEntry], now_us: int) -> None:
     for name, entry in found.items():
         if catalogue.find(connection, name) is None:
             catalogue.put(connection, name, entry, now_us)

@@ -26,7 +26,7 @@ from gateway.limits import HALF_MADE_S, NAME_FORGOTTEN_S
 from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database
 from gateway.store.world import catalogue, naming, schema
-from gateway.store.world.catalogue import Entry, Retired
+from gateway.store.world.catalogue import CatalogueEntry, Retired
 from gateway.store.world.identity import Guard, Identity, mark_deleted, unknown
 from gateway.store.world.namespaces import administered, can_tell, first_page, is_occupied, ns_id_of
 
@@ -80,7 +80,7 @@ def retire(store: BlockingStore, identity: Identity, now_us: int, world: Databas
     def change(connections: Sequence[apsw.Connection]) -> None:
         if not identity.is_of(catalogue.find(connections[0], identity.name)):
             raise unknown(identity.name)
-        catalogue.put(connections[0], identity.name, Entry(identity.generation, "deleted"), now_us)
+        catalogue.put(connections[0], identity.name, CatalogueEntry(identity.generation, "deleted"), now_us)
         catalogue.put_retired(connections[0], Retired(identity.key, ns_id, now_us))
         for connection in connections[1:]:
             mark_deleted(connection, now_us)
@@ -93,7 +93,7 @@ def bury(store: BlockingStore, identity: Identity, now_us: int) -> None:
 
     def change(connection: apsw.Connection) -> None:
         if identity.is_of(catalogue.find(connection, identity.name)):
-            catalogue.put(connection, identity.name, Entry(identity.generation, "deleted"), now_us)
+            catalogue.put(connection, identity.name, CatalogueEntry(identity.generation, "deleted"), now_us)
 
     catalogue.change(store, change)
 

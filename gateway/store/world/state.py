@@ -22,7 +22,7 @@ from gateway.wire.journal import Gap, Tail
 _HEAD: Final = struct.Struct("<II")
 
 
-class State(Protocol):
+class StoredState(Protocol):
     """World state as ``gateway.core.state.WorldState`` is it. ``records``: key → (order, bytes)."""
 
     @property
@@ -41,7 +41,7 @@ class State(Protocol):
     def snapshot(self) -> dict[int, bytes]: ...
 
 
-MakeState = Callable[[], State]
+MakeState = Callable[[], StoredState]
 
 
 class Replayed:
@@ -51,7 +51,7 @@ class Replayed:
     wait here, one per list of keys, until something else comes or :meth:`settle` is called.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: StoredState) -> None:
         self._state = state
         self._reached = -1
         self._waiting: dict[KeyList, tuple[FrameHead, Layout]] = {}
@@ -71,7 +71,7 @@ class Replayed:
         if len(self._waiting) >= REPLAYED_FRAMES_WAITING_MAX:
             self.settle()
 
-    def settle(self) -> State:
+    def settle(self) -> StoredState:
         """The state, with everything that was taken."""
         for head, layout in self._waiting.values():
             frame = Frame.of_columns(
@@ -95,7 +95,7 @@ class Recovered:
     seq: int
     received_at_us: int
     sent_at_us: int
-    state: State
+    state: StoredState
     gaps: tuple[Gap, ...] = ()
     tail: Tail | None = None
     """Only by :meth:`gateway.store.world.history.History.to_go_on`."""

@@ -16,7 +16,7 @@ from gateway.store.world import reading
 from gateway.store.world.history import History
 from gateway.store.world.past import horizon
 from gateway.store.world.reading import ORDER_MAX
-from gateway.store.world.state import Replayed, State
+from gateway.store.world.state import Replayed, StoredState
 from gateway.wire.framecodec import FrameDecoder
 from gateway.wire.journal import order_of
 
@@ -40,7 +40,7 @@ class Stretch(NamedTuple):
     more: Literal["now", "later", "none"]
 
 
-class Tail:
+class TailReader:
     """One reader's place in a recording. Call :meth:`begin`, then :meth:`next` again and again, each with the
     history on its thread."""
 
@@ -52,10 +52,10 @@ class Tail:
         self._keyframe = 0
         """``epoch << 32 | tick`` of the last keyframe."""
 
-    def begin(self, history: History, until_us: int) -> State:
+    def begin(self, history: History, until_us: int) -> StoredState:
         """The state of what had come by ``until_us`` (empty: nothing had); :meth:`next` goes on after it."""
 
-        def find(connection: apsw.Connection) -> State:
+        def find(connection: apsw.Connection) -> StoredState:
             last = horizon(connection, until_us)[0]
             replayed = Replayed(history.make_state())
             start = connection.execute(_KEYFRAME_BEFORE, (last,)).get if last >= 0 else None

@@ -16,7 +16,7 @@ from gateway.errors import Unprocessable
 from gateway.limits import VARIANT_JSON_DEPTH_MAX
 from gateway.wire.variant.fixed import Fixed
 from gateway.wire.variant.jsonread import on_array, on_object
-from gateway.wire.variant.jsontext import Reader
+from gateway.wire.variant.jsontext import JsonTextReader
 from gateway.wire.variant.layout import VariantType
 from gateway.wire.variant.packed import Packed
 from gateway.wire.variant.values import (
@@ -42,7 +42,7 @@ SAFE_INTEGER = (1 << 53) - 1
 
 def from_json(text: str) -> Value:
     """The value whose JSON form is ``text``. Raises ``Unprocessable`` with ``offset`` in characters."""
-    return Reader(text, on_array, on_object, VARIANT_JSON_DEPTH_MAX).read()
+    return JsonTextReader(text, on_array, on_object, VARIANT_JSON_DEPTH_MAX).read()
 
 
 def to_json(value: Value) -> str:

@@ -36,7 +36,7 @@ class _Open:
         self.key: str = ""
 
 
-class Reader:
+class JsonTextReader:
     """One document. ``on_array`` and ``on_object`` make a value of what closed; they may raise."""
 
     def __init__(
