@@ -195,3 +195,10 @@ def test_every_section_of_the_docs_that_is_referred_to_is_there(room: str) -> No
                 lost.append(f"{path.relative_to(ROOT)}: there is no {page}")
     assert seen or room != "gateway"
     assert not lost, "\n".join(lost)
+
+
+def test_every_file_that_the_table_of_changes_names_is_there() -> None:
+    table = doc("ARCHITECTURE.md").split("## To change something")[1]
+    named = re.findall(r"`((?:gateway|tests|docs)/[\w/.]+|runtime/[\w.]+|wire/[\w.]+)`", table)
+    assert len(named) > 30
+    assert not [n for n in named if not ((ROOT / n).exists() or (ROOT / "gateway" / n).exists())]
