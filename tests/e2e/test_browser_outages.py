@@ -14,6 +14,7 @@ import pytest
 
 from gateway.client import Publisher
 from gateway.config import Settings
+from gateway.core.pings import Pongs
 from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser, Page
 from tests.e2e.relays import Path
@@ -65,7 +66,12 @@ async def follow(page: Page, port: int, **options: Any) -> None:
           await sub.open();
         }})()"""
     )
-    await page.until("sub.link.answersPings")  # a round trip later: an older gateway never does
+
+
+async def follow_watched(page: Page, port: int, **options: Any) -> None:
+    """As :func:`follow`, until the gateway has answered a ping: an older one never does."""
+    await follow(page, port, **options)
+    await page.until("sub.link.answersPings")
 
 
 async def goes_on(page: Page, beat: Beat, seconds: float) -> float:
@@ -97,7 +103,7 @@ async def test_a_page_whose_udp_is_cut_goes_on_by_tcp_and_back_when_udp_works_ag
         Browser(tmp_path / "profile", TRUSTING) as browser,
     ):
         page = await browser.open(f"{pages}/example.html")
-        await follow(page, path.port, certificateHash=gateway.certificates.current.sha256)
+        await follow_watched(page, path.port, certificateHash=gateway.certificates.current.sha256)
         await page.until("number() > 0")
         assert await page.evaluate("sub.link.kind") == "webtransport"
         path.udp_is_cut = True
@@ -123,7 +129,9 @@ async def test_a_dead_path_below_a_quiet_world_is_noticed_and_a_live_one_is_left
         quiet.send({1: (7).to_bytes(4, "little")})
         page = await browser.open(f"{pages}/example.html")
         how = "auto" if kind == "webtransport" else "websocket"
-        await follow(page, path.port, transport=how, certificateHash=gateway.certificates.current.sha256)
+        await follow_watched(
+            page, path.port, transport=how, certificateHash=gateway.certificates.current.sha256
+        )
         await page.until("number() === 7")
         heard = await page.evaluate("sub.link.heardAt")
         await page.until(f"sub.link.heardAt > {heard} + 6000")
@@ -167,3 +175,22 @@ async def test_a_page_with_a_pinned_certificate_comes_back_after_an_outage(
             took = await goes_on(page, beat, 40)
             print(f"back {took:.2f} s after the outage")
             assert await page.evaluate("sub.link.kind") == "webtransport"
+
+
+async def test_an_older_gateway_that_answers_no_ping_is_not_taken_for_dead(
+    pages: str, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pongs, "answer", lambda *_: None)
+    async with (
+        a_gateway(tmp_path) as gateway,
+        Publisher(f"https://127.0.0.1:{gateway.port}", "arena", ca=tmp_path / "certs" / "ca.pem") as quiet,
+        Browser(tmp_path / "profile") as browser,
+    ):
+        quiet.send({1: (7).to_bytes(4, "little")})
+        page = await browser.open(f"{pages}/example.html")
+        await follow(page, gateway.port, certificateHash=gateway.certificates.current.sha256)
+        await page.until("number() === 7")
+        await page.until("performance.now() - sub.link.heardAt > 5000")
+        quiet.send({1: (8).to_bytes(4, "little")})
+        await page.until("number() === 8")
+        assert await page.evaluate("told") == ["webtransport"]
