@@ -165,3 +165,17 @@ async def test_what_was_read_and_waits_is_bounded_in_all_and_given_back(
     for conversation in (*talks, small):
         conversation.connection_lost(None)
     assert turns.held_bytes == 0
+
+
+async def test_requests_sent_far_ahead_count_with_what_waits_and_are_all_answered() -> None:
+    turns = Turns()
+    conversation, transport = talk(Http1, Service(echo, TcpOptions(turns=turns)))
+    ask = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+    times = 250_000 // len(ask)
+    conversation.data_received(ask * times)
+    assert turns.held_bytes > 100_000, "what is not to be parsed soon"
+    async with asyncio.timeout(60):
+        while transport.written.count(b"HTTP/1.1 200 ") < times:  # noqa: ASYNC110 (what is written is no event)
+            await asyncio.sleep(0.01)
+    assert turns.held_bytes == 0
+    conversation.connection_lost(None)

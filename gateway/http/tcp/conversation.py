@@ -75,18 +75,28 @@ class Conversation(asyncio.Protocol):
 
     def _keep(self, data: bytes) -> None:
         """Wait for a turn, and read no more until then."""
-        turns = self.service.turns
-        turns.held_bytes += len(data)
         self._unparsed += data
+        if self._holds(len(data)):
+            self._read(False)
+            self._parse_soon()
+
+    def put_back(self, data: bytes) -> None:
+        """Of what was taken, what cannot be parsed for now: it comes again, and counts with what waits until then."""
+        self._unparsed[:0] = data
+        self._holds(len(data))
+
+    def _holds(self, more: int) -> bool:
+        """Whether there is room for so many bytes more; else the connection is over."""
+        turns = self.service.turns
+        turns.held_bytes += more
         if (
             turns.held_bytes > limits.TCP_UNPARSED_BYTES_MAX
             and len(self._unparsed) > limits.TCP_UNPARSED_SMALL_BYTES
         ):
             self.service.count("unparsed")
             self.abort()
-            return
-        self._read(False)
-        self._parse_soon()
+            return False
+        return True
 
     def _parse_soon(self) -> None:
         if not self._is_queued and self._wants_more:

@@ -202,6 +202,9 @@ class Http1(Conversation):
         self.read_more(not self._is_pulling and not full and not ahead)
         if ahead and exchange.body_ended:
             self._bound_wait(exchange)
+            if len(self._inbox) > 2 * limits.HTTP_INBOX_BYTES_MAX:
+                self.put_back(bytes(self._inbox[limits.HTTP_INBOX_BYTES_MAX :]))
+                del self._inbox[limits.HTTP_INBOX_BYTES_MAX :]
 
     def _bound_wait(self, exchange: HttpExchange) -> None:
         """Whoever sent so much ahead of its time is not read from, and its leaving would not be seen."""
