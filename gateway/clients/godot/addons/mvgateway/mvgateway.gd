@@ -44,7 +44,8 @@ const HEADER: int = 24
 const PART_BYTES: int = 65_535           ## of a frame's messages, but where one record is larger
 const MESSAGE_BYTES_MAX: int = 16 << 20  ## what a gateway takes, unless it was told to take less
 const RECORD_BYTES_MAX: int = (16 << 20) - HEADER - 8
-const INBOUND_BYTES: int = 4 << 20       ## more than the system holds back while a scene loads for seconds
+const INBOUND_BYTES: int = 8 << 20       ## what may come between two looks; the engine drops more in silence
+const INBOUND_PACKETS: int = 8_192
 const BACKLOG_BYTES: int = 1 << 20       ## so much unsent, and only newest values wait
 const TOMBSTONE_TICKS: int = 600
 const TOMBSTONES_MAX: int = 16_384
@@ -203,9 +204,18 @@ func _process(_delta: float) -> void:
 	var state: WebSocketPeer.State = socket.get_ready_state()
 	if state == WebSocketPeer.STATE_OPEN and status == Status.CONNECTING:
 		_opened()
+	var bytes: int = 0
+	var packets: int = 0
 	while socket == _socket and socket.get_available_packet_count() > 0:
-		_take(socket.get_packet())
+		var packet: PackedByteArray = socket.get_packet()
+		bytes += packet.size()
+		packets += 1
+		_take(packet)
 	if socket != _socket:
+		return
+	if bytes > INBOUND_BYTES - 2 * PART_BYTES or packets > INBOUND_PACKETS - 2:
+		socket.close()
+		_closed(-1, "so much came at once that some of it may be lost; its state is asked for anew")
 		return
 	if state == WebSocketPeer.STATE_OPEN:
 		if not _owed.is_empty() or _keyframe_due:
@@ -383,6 +393,7 @@ func _connect() -> void:
 		return
 	_socket = WebSocketPeer.new()
 	_socket.inbound_buffer_size = INBOUND_BYTES
+	_socket.max_queued_packets = INBOUND_PACKETS
 	_socket.outbound_buffer_size = MESSAGE_BYTES_MAX + BACKLOG_BYTES
 	_socket.heartbeat_interval = HEARTBEAT_S
 	_ended_by = []
