@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import limits
+from gateway.limits import QUIC_PATHS_MAX
 from gateway.quic.connection import Connection
-from gateway.quic.connection.paths import PATHS_MAX
 from gateway.quic.connection.ranges import Ranges
 from gateway.quic.connection.sending import packet_of
 from tests.quic.conftest import Identity
@@ -313,8 +313,8 @@ def test_a_packet_costs_no_more_for_the_addresses_that_packets_came_from(identit
         content = b"\x1a" + n.to_bytes(8, "big") + _frame(0x0E, 2, n, 1, tail=b"x")
         costs.append(_take(pair, pair.client, content.ljust(PACKET_BYTES, b"\0")))
     assert quic.close_event is None
-    assert len(quic.paths) <= PATHS_MAX
-    assert max(costs[-50:]) <= 2 * max(costs[PATHS_MAX : PATHS_MAX + 50])
+    assert len(quic.paths) <= QUIC_PATHS_MAX
+    assert max(costs[-50:]) <= 2 * max(costs[QUIC_PATHS_MAX : QUIC_PATHS_MAX + 50])
 
 
 def test_a_window_that_opens_by_one_byte_a_time_costs_its_sender_one_packet_each(identity: Identity) -> None:

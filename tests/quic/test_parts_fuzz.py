@@ -18,14 +18,14 @@ from gateway import limits
 from gateway.core.bundle import Burst
 from gateway.core.ports import Refusal
 from gateway.quic.connection.congestion import congestion
-from gateway.quic.connection.datagrams import QUEUE_BYTES_MAX, Datagrams
+from gateway.quic.connection.datagrams import Datagrams
 from gateway.quic.connection.faults import PeerFault
 from gateway.quic.connection.frames import OF_STREAMS
 from gateway.quic.connection.framing import Framing
-from gateway.quic.connection.ids import RETIRED_PENDING_MAX, OurIds, PeerIds
+from gateway.quic.connection.ids import OurIds, PeerIds
 from gateway.quic.connection.pacing import Pacer
 from gateway.quic.connection.packets import varint
-from gateway.quic.connection.paths import AMPLIFICATION, PATHS_MAX, Path, Paths
+from gateway.quic.connection.paths import AMPLIFICATION, Path, Paths
 from gateway.quic.connection.recovery import Recovery
 from gateway.quic.connection.state import OPEN, State
 from gateway.quic.connection.streams import Streams
@@ -75,7 +75,7 @@ def test_a_peers_connection_ids_stay_few_and_each_is_given_back_once(
             in_use = [ids.current.number, *(one.number for one in (*ids.spare, *reserved))]
             assert ids.cid == ids.current.cid
             assert len(in_use) == len(set(in_use)) <= limits.QUIC_CONNECTION_IDS_MAX
-            assert len(ids.retiring) == len(set(ids.retiring)) <= RETIRED_PENDING_MAX
+            assert len(ids.retiring) == len(set(ids.retiring)) <= limits.QUIC_IDS_RETIRING_MAX
             assert not set(ids.spare) & set(reserved)
     except PeerFault:
         assert what == "new"
@@ -136,7 +136,7 @@ def test_paths_stay_few_and_one_that_is_not_proved_gets_no_more_than_it_may(
         elif what == "give up" and not paths.active.is_proved:
             was = paths.active
             assert paths.give_up_active() == (paths.active is not was)
-        assert len(paths) <= PATHS_MAX
+        assert len(paths) <= limits.QUIC_PATHS_MAX
         assert len({one.address for one in paths}) == len(paths)
         assert paths.address == paths.active.address
         for one in paths:
@@ -200,7 +200,7 @@ def test_every_datagram_that_is_taken_goes_once_or_is_told_as_lost(
             token += number
         waiting = sum(len(payload) for payload, _, _ in datagrams.queue)
         waiting += datagrams.burst[0].payload_bytes if datagrams.burst is not None else 0
-        assert datagrams.size == waiting <= QUEUE_BYTES_MAX
+        assert datagrams.size == waiting <= limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX
     datagrams.drop_all(recovery.fates)
     lost = [one for _, one, arrived in recovery.fates if not arrived]
     assert sorted(gone + lost) == sorted(taken)
