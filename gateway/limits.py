@@ -878,6 +878,9 @@ TCP_REQUEST_S: Final = 0.000_1
 """What a request of HTTP/1.1 counts in such a turn besides its parsing: its answer is made in the loop's next one."""
 TCP_SLICE_S: Final = 0.000_5
 """And how long where other connections wait for their turn, so that a hundred of them have one within two ticks."""
+TCP_READ_BYTES_MAX: Final = 64 * KIB
+"""Taken from a socket at once: what connections hold that was not parsed is bounded by it and by their number. The event
+loop's own 256 KB were as much as a thousand connections of one address could make a quarter of a gigabyte of."""
 TCP_PARSED_BYTES: Final = 64 * KIB
 """What is given to a connection's parser at once of what was read: as much as its own buffers hold."""
 TCP_UNPARSED_BYTES_MAX: Final = 16 * MIB

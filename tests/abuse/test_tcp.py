@@ -415,7 +415,8 @@ CROWDS = {
 """What each connection begins with, and what it then sends without end."""
 CROWD = 128
 CROWD_MIB_MAX = 160.0
-"""More than one attacker may cause: each of so many connections has a read of 256 KB under way, and room for what waits."""
+"""More than one attacker may cause: it is 128 connections, each with a read under way and a request's objects; 70 to 100 MiB
+were seen, most of it what the allocator keeps for the next crowd."""
 TURN_S_MAX = 0.1
 """How late the loop may come to a timer while all of them send, in the mean: some ticks, on a machine with much other work."""
 

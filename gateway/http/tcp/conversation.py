@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any, cast
 
 from gateway import limits
+from gateway.http.tcp.reading import BoundedProtocol
 from gateway.http.tcp.service import Service
 from gateway.http.tcp.slots import Slot
 from gateway.http.tcp.wire import Wire
 
 
-class Conversation(asyncio.Protocol):
+class Conversation(BoundedProtocol):
     """An :class:`gateway.http.tcp.slots.Occupant`. ``deadline`` is in seconds of the loop's clock."""
 
     def __init__(self, service: Service, slot: Slot) -> None:

@@ -70,6 +70,7 @@ class HttpExchange:
         else:
             self._fail()
         self._chunks.clear()
+        self.scope.pop(BODY_IS_HERE, None)  # it holds this: a cycle a request would wait for the collector
         self._channel.finished()
 
     def _fail(self) -> None:

@@ -110,6 +110,7 @@ class Http1(Conversation):
         return self._phase is Phase.IDLE and bool(self._inbox)  # the next request is about to be read
 
     def on_lost(self) -> None:
+        self._inbox.clear()
         self._out.lose()
         if self._exchange is not None:
             self._exchange.disconnect()

@@ -18,17 +18,18 @@ from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.frameguard import PREFACE
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.http2 import Http2
+from gateway.http.tcp.reading import BoundedProtocol
 from gateway.http.tcp.service import Service
 from gateway.http.tcp.slots import Slot
 
 ALPN = (b"h2", b"http/1.1")
 
 
-class Opening(asyncio.Protocol):
+class Opening(BoundedProtocol):
     """An :class:`gateway.http.tcp.slots.Occupant` until the protocol is known. ``tls``: None on a clear-text door."""
 
     def __init__(self, service: Service, slot: Slot, tls: ssl.SSLContext | None) -> None:
-        self._service = service
+        self.service = service
         self._slot = slot
         self._tls = tls
         self._loop = asyncio.get_running_loop()
@@ -57,12 +58,12 @@ class Opening(asyncio.Protocol):
             self._begins_tls = True
             assert self._transport is not None
             self._transport.pause_reading()
-            self._service.keep(self._loop.create_task(self._secure(self._transport, self._tls)))
+            self.service.keep(self._loop.create_task(self._secure(self._transport, self._tls)))
         elif verdict is not Verdict.MORE:
             self._refuse(verdict)
 
     def _refuse(self, verdict: Verdict) -> None:
-        self._service.count("no_application_protocol" if verdict is Verdict.NO_PROTOCOL else "no_tls")
+        self.service.count("no_application_protocol" if verdict is Verdict.NO_PROTOCOL else "no_tls")
         if verdict is Verdict.NO_PROTOCOL and self._transport is not None:
             self._transport.write(NO_APPLICATION_PROTOCOL)
             self._transport.close()
@@ -81,7 +82,7 @@ class Opening(asyncio.Protocol):
             self._loop.call_soon(_feed, raw, hello)  # by then TLS has asked the loop to connect it
             transport = await starting
         except (OSError, ssl.SSLError, TimeoutError):
-            self._service.count("handshake")
+            self.service.count("handshake")
             self.abort()
             return
         except BaseException:
@@ -95,16 +96,16 @@ class Opening(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=limits.TCP_TRANSPORT_BYTES_MAX)
         if transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
-            self._hand_over(Http2(self._service, self._slot))
+            self._hand_over(Http2(self.service, self._slot))
         elif self._early:
             self._choose()
 
     def _choose(self) -> None:
         """By the first bytes."""
         if self._early.startswith(PREFACE):
-            self._hand_over(Http2(self._service, self._slot))
+            self._hand_over(Http2(self.service, self._slot))
         elif not PREFACE.startswith(self._early):
-            self._hand_over(Http1(self._service, self._slot))
+            self._hand_over(Http1(self.service, self._slot))
 
     def _hand_over(self, conversation: Conversation) -> None:
         assert self._transport is not None
@@ -122,7 +123,7 @@ class Opening(asyncio.Protocol):
 
     def expire(self, now: float) -> None:
         self.deadline = math.inf
-        self._service.count("silent_opening")
+        self.service.count("silent_opening")
         self.abort()
 
     def go_away(self) -> None:

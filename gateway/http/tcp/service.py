@@ -54,6 +54,7 @@ class Service:
         self.carried = Carried()
         self.turns = options.turns
         self.heads = Heads()
+        self.read_buffer = memoryview(bytearray(limits.TCP_READ_BYTES_MAX))
         self.is_closing = False
         self.slots: dict[Slot, None] = {}
         self.held = Held(
