@@ -71,7 +71,13 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(where: Path, argv: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
-    ours = ("MVGATEWAY_", "VIRTUAL_ENV", "XDG_")
+    ours = (
+        "MVGATEWAY_",
+        "VIRTUAL_ENV",
+        "XDG_",
+        "MAKE",
+        "MFLAGS",
+    )  # a make that runs inside another says where it is
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     env["XDG_DATA_HOME"] = str(where.parent / "data")
     return subprocess.run(
