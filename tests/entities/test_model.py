@@ -47,6 +47,8 @@ class Mortal:
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._inner, name)
+        if not callable(call):
+            return call
 
         def mortal(*args: Any, **kwargs: Any) -> Any:
             if self.calls_left is None or (self.commits_only and name != "commit"):
