@@ -34,7 +34,10 @@ def build_rust(library: str, folder: Path) -> Path:
     cargo = shutil.which("cargo") or shutil.which("cargo", path=str(Path.home() / ".cargo" / "bin"))
     if cargo is None:
         raise NotBuilt("there is no cargo: install Rust to run these")
-    target, program = folder / "rust", folder / f"interop-{library}"
+    target = Path(
+        os.environ.get("INTEROP_TARGET") or folder / "rust"
+    )  # set where what it stands on was built before
+    program = folder / f"interop-{library}"
     argv = [cargo, "build", "--locked", "--quiet", "--features", library, "--target-dir", str(target)]
     shutil.copy(built(argv, HERE / "rust", target / "debug" / "interop"), program)
     return program
