@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import websockets
 
+from gateway import limits
 from gateway.quic import Client, Trust, connect
 from gateway.runtime.gateway import Gateway
 from tests.abuse.attackers import PREFACE, h2_request, h2_settings
@@ -135,7 +137,11 @@ def log_that_nobody_keeps() -> Iterator[None]:
             ours.propagate = True
 
 
-def test_a_day_of_connections_that_come_and_go_leaves_nothing(tmp_path: Path) -> None:
+def test_a_day_of_connections_that_come_and_go_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "QUIC_ADDRESSES_CACHED_MAX", 16)  # full within an hour: else it fills all day
+
     async def live(clock: Clock) -> None:
         gateway = await Gateway.start(settings_in(tmp_path, linger_ms=1_000))
         async with client_of(gateway) as client:
