@@ -66,3 +66,16 @@ async def test_a_request_leaves_nothing_for_the_collector(serve: Serve) -> None:
         gc.enable()
     assert left <= 2, "the last one, and one whose task is about to end"
     writer.close()
+
+
+async def test_requests_sent_far_ahead_are_forgotten_as_they_are_answered(serve: Serve) -> None:
+    served = await serve(app(), tls=False)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    asked = b"POST /counted HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
+    times = 4 * limits.HTTP_INBOX_BYTES_MAX // len(asked)
+    writer.write(asked * times)
+    for _ in range(times):
+        await reader.readuntil(b"\r\n\r\n3")
+    gc.collect()
+    assert sum(isinstance(one, HttpExchange) for one in gc.get_objects()) <= 2
+    writer.close()

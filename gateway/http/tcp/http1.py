@@ -7,6 +7,7 @@ the application takes it. Sources: RFC 9110, RFC 9112, RFC 6455 section 4.2.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import Sequence
@@ -70,7 +71,9 @@ class Http1(Conversation):
         self._head = b""
         self._peer_ended = False
         self._is_pulling = False
-        self._waits_for: HttpExchange | None = None
+        self._begun = 0
+        """Requests so far."""
+        self._ahead: asyncio.TimerHandle | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -111,6 +114,8 @@ class Http1(Conversation):
 
     def on_lost(self) -> None:
         self._inbox.clear()
+        if self._ahead is not None:
+            self._ahead.cancel()
         self._out.lose()
         if self._exchange is not None:
             self._exchange.disconnect()
@@ -176,6 +181,7 @@ class Http1(Conversation):
 
     def _serve(self, scope: dict[str, Any]) -> None:
         self._enter(Phase.EXCHANGE)
+        self._begun += 1
         self.service.turns.charge(limits.TCP_REQUEST_S)
         exchange = self._exchange = HttpExchange(self, scope)
         self._pull()
@@ -202,22 +208,26 @@ class Http1(Conversation):
         ahead = len(self._inbox) >= limits.HTTP_INBOX_BYTES_MAX
         self.read_more(not self._is_pulling and not full and not ahead)
         if ahead and exchange.body_ended:
-            self._bound_wait(exchange)
+            self._bound_wait()
             if len(self._inbox) > 2 * limits.HTTP_INBOX_BYTES_MAX:
                 self.put_back(bytes(self._inbox[limits.HTTP_INBOX_BYTES_MAX :]))
                 del self._inbox[limits.HTTP_INBOX_BYTES_MAX :]
 
-    def _bound_wait(self, exchange: HttpExchange) -> None:
-        """Whoever sent so much ahead of its time is not read from, and its leaving would not be seen."""
-        if self._waits_for is not exchange:
-            self._waits_for = exchange
-            self.loop.call_later(limits.HTTP_AHEAD_S_MAX, self._end_wait, exchange)
+    def _bound_wait(self) -> None:
+        """Whoever sent so much ahead of its time is not read from, and its leaving would not be seen. One timer a connection,
+        which holds no request: thousands are served before it ends."""
+        if self._ahead is None:
+            self._ahead = self.loop.call_later(limits.HTTP_AHEAD_S_MAX, self._end_wait, self._begun)
 
-    def _end_wait(self, exchange: HttpExchange) -> None:
-        self._waits_for = None
-        if self._exchange is exchange and len(self._inbox) >= limits.HTTP_INBOX_BYTES_MAX:
-            self.service.count("pipelined")
-            self.abort()
+    def _end_wait(self, begun: int) -> None:
+        self._ahead = None
+        if self._exchange is None or len(self._inbox) < limits.HTTP_INBOX_BYTES_MAX:
+            return
+        if self._begun != begun:
+            self._bound_wait()
+            return
+        self.service.count("pipelined")
+        self.abort()
 
     def _pull_one(self, exchange: HttpExchange, framing: Framing) -> bool:
         """Take one piece. False: there is none."""
