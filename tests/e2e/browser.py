@@ -29,15 +29,20 @@ FLAGS = (
 START_S_MAX = 30.0
 
 
-def chromium() -> str:
-    """Its path; skips the test where there is none, and fails it where CI says that there must be."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+def program(what: str, *names: str) -> str:
+    """The first of these programs that is there; skips the test where none is, and fails it where CI says that one must be."""
+    found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        why = "no Chromium here: a browser's side of WebTransport is not tried (tests/system-deps.sh installs it)"
+        why = f"no {what} here: its side of WebTransport is not tried (tests/system-deps.sh installs it)"
         if os.environ.get("CI") == "true":
             pytest.fail(why)
         pytest.skip(why)
     return found
+
+
+def chromium() -> str:
+    """Its path, as :func:`program` finds it."""
+    return program("Chromium", "chromium", "chromium-browser", "google-chrome")
 
 
 class Browser:

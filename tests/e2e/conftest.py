@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 import gateway as package
+from gateway.runtime.gateway import Gateway
+from tests.runtime.conftest import settings_in
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -30,3 +34,29 @@ def pages() -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+class GatewayForPages:
+    """A gateway, and what a page says to reach it."""
+
+    def __init__(self, gateway: Gateway, ca: Path) -> None:
+        assert gateway.plain_server is not None
+        self.gateway = gateway
+        self.ca = ca
+        self.url = f"https://127.0.0.1:{gateway.port}"
+        self.plain = f"http://127.0.0.1:{gateway.plain_server.port}"
+        self.pinned = json.dumps({"certificateHash": gateway.certificates.current.sha256})
+        """The web kit's options, as a page writes them."""
+
+    def at(self, transport: str) -> str:
+        return self.url if transport == "webtransport" else self.plain
+
+    def options(self, transport: str) -> dict[str, Any]:
+        return {"certificateHash": self.gateway.certificates.current.sha256, "transport": transport}
+
+
+@pytest_asyncio.fixture
+async def served(tmp_path: Path) -> AsyncIterator[GatewayForPages]:
+    gateway = await Gateway.start(settings_in(tmp_path))
+    yield GatewayForPages(gateway, tmp_path / "certs" / "ca.pem")
+    await gateway.drain(2.0)

@@ -7,15 +7,12 @@ import asyncio
 import itertools
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pytest
-
-from tests.e2e.browser import Page
+from tests.e2e.browser import Page, program
 
 START_S_MAX = 60.0
 PREFERENCES = {
@@ -35,14 +32,8 @@ PREFERENCES = {
 
 
 def firefox() -> str:
-    """Its path; skips the test where there is none, and fails it where CI says that there must be."""
-    found = shutil.which("firefox-esr") or shutil.which("firefox")
-    if found is None:
-        why = "no Firefox here: its side of WebTransport is not tried (tests/system-deps.sh installs it)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why)
-        pytest.skip(why)
-    return found
+    """Its path, as :func:`program` finds it."""
+    return program("Firefox", "firefox-esr", "firefox")
 
 
 class Firefox:

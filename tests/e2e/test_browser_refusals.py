@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from gateway.client import Publisher
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser, Page
+from tests.e2e.conftest import GatewayForPages
 from tests.runtime.faults.driver import StoreProcess
 
 TRANSPORTS = ("webtransport", "websocket")
-
-
-class Served:
-    def __init__(self, gateway: Gateway, ca: Path) -> None:
-        self.gateway = gateway
-        self.ca = ca
-        self.url = f"https://127.0.0.1:{gateway.port}"
-
-    def at(self, transport: str) -> str:
-        assert self.gateway.plain_server is not None
-        return (
-            self.url if transport == "webtransport" else f"http://127.0.0.1:{self.gateway.plain_server.port}"
-        )
-
-    def options(self, transport: str) -> dict[str, Any]:
-        return {"certificateHash": self.gateway.certificates.current.sha256, "transport": transport}
-
-
-@pytest_asyncio.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    settings = Settings(
-        port=0, plain="127.0.0.1:0", store=str(tmp_path / "store"), certs=str(tmp_path / "certs")
-    )
-    gateway = await Gateway.start(settings)
-    yield Served(gateway, tmp_path / "certs" / "ca.pem")
-    await gateway.drain(2.0)
 
 
 async def tell(
@@ -69,7 +42,7 @@ async def tell(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_page_hears_why_it_is_refused_and_asks_no_more(
-    served: Served, pages: str, tmp_path: Path, transport: str
+    served: GatewayForPages, pages: str, tmp_path: Path, transport: str
 ) -> None:
     async with (
         Publisher(served.url, "arena", ca=served.ca) as publisher,
@@ -97,7 +70,7 @@ async def test_a_page_hears_why_it_is_refused_and_asks_no_more(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_publisher_that_is_replaced_stays_away(
-    served: Served, pages: str, tmp_path: Path, transport: str
+    served: GatewayForPages, pages: str, tmp_path: Path, transport: str
 ) -> None:
     async with Browser(tmp_path / "profile") as browser:
         page = await browser.open(f"{pages}/example.html")
@@ -120,7 +93,7 @@ async def test_a_publisher_that_is_replaced_stays_away(
 
 
 async def test_a_session_that_is_given_up_says_so_and_leaves_nothing(
-    served: Served, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
     async with Browser(tmp_path / "profile") as browser:
         page = await browser.open(f"{pages}/example.html")

@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest_asyncio
-
 from gateway.client import Entities, Publisher, Subscriber
-from gateway.config import Settings
-from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser, Page
+from tests.e2e.conftest import GatewayForPages
 from tests.e2e.conftest import pages as pages
+from tests.e2e.conftest import served as served
 from tests.e2e.relays import Path as RelayPath
-
-
-class Served:
-    def __init__(self, gateway: Gateway, ca: Path) -> None:
-        assert gateway.plain_server is not None
-        self.gateway = gateway
-        self.ca = ca
-        self.url = f"https://127.0.0.1:{gateway.port}"
-        self.plain = f"http://127.0.0.1:{gateway.plain_server.port}"
-        self.options = json.dumps({"certificateHash": gateway.certificates.current.sha256})
-
-
-@pytest_asyncio.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    settings = Settings(
-        port=0, plain="127.0.0.1:0", store=str(tmp_path / "store"), certs=str(tmp_path / "certs")
-    )
-    gateway = await Gateway.start(settings)
-    yield Served(gateway, tmp_path / "certs" / "ca.pem")
-    await gateway.drain(2.0)
 
 
 @asynccontextmanager
@@ -52,7 +29,7 @@ async def page_at(pages: str, folder: Path) -> AsyncIterator[Page]:
 
 
 async def test_entities_are_stored_fetched_watched_moved_and_traded(
-    served: Served, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
     async with (
         Publisher(served.url, "forest", ca=served.ca),
@@ -110,13 +87,13 @@ async def test_entities_are_stored_fetched_watched_moved_and_traded(
 
 
 async def test_a_record_that_sleeps_does_not_rise_by_its_publishers_keyframe(
-    served: Served, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
     async with page_at(pages, tmp_path) as page:
         found = await page.evaluate(
             f"""(async () => {{
               const town = new kit.Entities("{served.plain}", "town");
-              window.pub = new kit.Publisher("{served.url}", "town", {served.options});
+              window.pub = new kit.Publisher("{served.url}", "town", {served.pinned});
               const changes = [];
               pub.on("changed", records => changes.push([...records].map(([key, data]) => [key, data && [...data]])));
               await pub.open();
@@ -143,12 +120,12 @@ async def test_a_record_that_sleeps_does_not_rise_by_its_publishers_keyframe(
 
 
 async def test_a_large_state_comes_over_and_a_publisher_that_is_cut_off_goes_on_in_its_epoch(
-    served: Served, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
     async with page_at(pages, tmp_path) as page:
         epochs = await page.evaluate(
             f"""(async () => {{
-              window.pub = new kit.Publisher("{served.url}", "large", {served.options});
+              window.pub = new kit.Publisher("{served.url}", "large", {served.pinned});
               const epochs = [];
               pub.on("open", welcome => epochs.push(welcome.epoch));
               await pub.open();
@@ -171,7 +148,7 @@ async def test_a_large_state_comes_over_and_a_publisher_that_is_cut_off_goes_on_
 
 
 async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
-    served: Served, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
     async with (
         RelayPath(served.gateway.port) as path,
@@ -179,7 +156,7 @@ async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
     ):
         await page.evaluate(
             f"""(async () => {{
-              window.pub = new kit.Publisher("https://127.0.0.1:{path.port}", "quiet", {{ ...{served.options}, transport: "webtransport" }});
+              window.pub = new kit.Publisher("https://127.0.0.1:{path.port}", "quiet", {{ ...{served.pinned}, transport: "webtransport" }});
               window.opens = 0;
               pub.on("open", () => opens++);
               await pub.open();
@@ -199,7 +176,9 @@ async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
         assert await page.evaluate("opens") == 1
 
 
-async def test_a_film_is_played_paused_sought_and_stepped(served: Served, pages: str, tmp_path: Path) -> None:
+async def test_a_film_is_played_paused_sought_and_stepped(
+    served: GatewayForPages, pages: str, tmp_path: Path
+) -> None:
     async with (
         Publisher(served.url, "film", ca=served.ca) as publisher,
         page_at(pages, tmp_path) as page,
@@ -210,7 +189,7 @@ async def test_a_film_is_played_paused_sought_and_stepped(served: Served, pages:
         await publisher.wait_durable()
         found = await page.evaluate(
             f"""(async () => {{
-              window.film = new kit.Replay("{served.url}", "film", {{ ...{served.options}, paused: true }});
+              window.film = new kit.Replay("{served.url}", "film", {{ ...{served.pinned}, paused: true }});
               await film.open();
               const shows = () => film.state.get(1)?.[0];
               const until = async wanted => {{
@@ -233,7 +212,7 @@ async def test_a_film_is_played_paused_sought_and_stepped(served: Served, pages:
 
 
 async def test_a_reader_in_a_worker_follows_and_its_functions_are_asked_in_the_page(
-    served: Served, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
     digest = served.gateway.certificates.current.sha256
     async with Publisher(served.url, "arena", ca=served.ca) as publisher, page_at(pages, tmp_path) as page:
@@ -252,7 +231,7 @@ async def test_a_reader_in_a_worker_follows_and_its_functions_are_asked_in_the_p
         await page.until("sub.state.get(1)?.[0] === 5 && !sub.state.has(2)")
         assert await page.evaluate("[asked, [...keys].sort(), sub.status]") == [[served.url], [1, 2], "open"]
         refused: Any = await page.evaluate(
-            f"""new kit.BackgroundSubscriber("{served.url}", "arena", {{ ...{served.options}, query: {{ budget_kbps: "no" }} }})
+            f"""new kit.BackgroundSubscriber("{served.url}", "arena", {{ ...{served.pinned}, query: {{ budget_kbps: "no" }} }})
                 .open().then(() => "open", error => [error.name, error.code])"""
         )
         assert refused == ["GatewayRefused", "bad_input"]
