@@ -842,8 +842,9 @@ HTTP_STALL_S_MAX: Final = 30.0
 """An answer of which nothing has gone out for so long is given up, as TCP itself gives up a silent peer."""
 HTTP_LINGER_S_MAX: Final = 1.0
 """How long what still comes is dropped after the last words, before the connection is closed."""
-HTTP_LINGER_BYTES_MAX: Final = 64 * MIB
-"""And how much: dropping costs nothing but the reading."""
+HTTP_LINGER_BYTES_MAX: Final = 16 * MIB
+"""And how much: the largest body that anybody may send (``STREAM_MESSAGE_BYTES_MAX``), so that who is refused reads why. Reading
+is not free: a hundred connections that go on sending take a core for as long."""
 HTTP_INBOX_BYTES_MAX: Final = 64 * KIB
 """Requests that were sent before the answer to the one under way: then reading stops."""
 HTTP_AHEAD_S_MAX: Final = 5.0

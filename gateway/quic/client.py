@@ -242,7 +242,7 @@ async def connect(
     ``ticket``: of an earlier :attr:`Client.ticket`, for a cheaper handshake. ``early_data`` with a
     ticket: answer at once, so that requests go in 0-RTT; without it nothing does. ``sock``: a bound UDP socket, to choose
     the local address. A name's addresses are tried one after the other, the next a quarter of a second after the one
-    before at the latest. Raises :class:`ConnectFailed` when nothing answers within ``timeout_s``, when the address does not resolve, or when trust fails.
+    before at the latest. Raises :class:`ConnectFailed` when nothing answers within ``timeout_s`` of the last one, when the address does not resolve, or when trust fails.
     """
     options = options or QuicOptions()
     if ticket is not None and not early_data:
@@ -274,8 +274,8 @@ async def connect(
         return client
 
     try:
-        async with asyncio.timeout(timeout_s):
-            return await first_of([partial(attempt, *one) for one in addresses], Client.close)
+        attempts = [partial(attempt, *one) for one in addresses]
+        return await first_of(attempts, Client.close, timeout_s=timeout_s)
     except TimeoutError:
         raise ConnectFailed(f"{host}:{port} does not answer over UDP within {timeout_s:g} s") from None
 

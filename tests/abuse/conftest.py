@@ -65,11 +65,17 @@ class Target(GatewayProcess):
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
-        async with self.client() as client:
-            text = (await client.get("/metrics")).text
+        async with self.client(transport=httpx.AsyncHTTPTransport(local_address=OPERATOR)) as client:
+            answer = await client.get("/metrics")
+        answer.raise_for_status()
+        text = answer.text
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         lines = [line for line in text.splitlines() if line.startswith((name + "{", name + " "))]
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(w in line for w in wanted))
+
+
+OPERATOR = "127.0.9.9"
+"""Who asks for metrics: another address than the attackers', of which too many requests are refused."""
 
 
 class Innocent:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway import limits
 from gateway.client import Publisher, Subscriber
 from gateway.errors import PublisherPresent
 from gateway.quic import ConnectFailed, connect, first_of
@@ -41,6 +42,9 @@ async def test_every_address_of_a_name_is_tried(
     transport: str,
 ) -> None:
     _names(monkeypatch, *hosts)
+    monkeypatch.setattr(
+        limits, "CLIENT_UDP_PATIENCE_S", 20.0
+    )  # a machine that stands still for a second is no lost path
     url = f"https://localhost:{served.gateway.port}"
     pinned = {"certificate_sha256": served.sha256}
     async with Publisher(url, "w", transport=transport, **pinned) as publisher:
@@ -56,6 +60,30 @@ async def test_a_name_of_which_nobody_answers_is_told_as_one(
     _names(monkeypatch, "127.0.0.9", "127.0.0.8")
     with pytest.raises(ConnectFailed, match=r"localhost"):
         await connect("localhost", served.gateway.port, trust=_anybody(), timeout_s=1.0)
+
+
+async def test_a_names_last_address_has_as_long_as_a_lone_one(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = [f"127.0.0.{last}" for last in range(9, 8 + limits.QUIC_ADDRESSES_TRIED_MAX)]
+    _names(monkeypatch, *silent, "127.0.0.1")
+    client = await connect("localhost", served.gateway.port, trust=_anybody(), timeout_s=1.0)
+    client.close()
+
+
+async def test_the_timeout_begins_with_the_last_attempt() -> None:
+    begun: list[int] = []
+
+    def attempt(which: int) -> Callable[[], Any]:
+        async def run() -> None:
+            begun.append(which)
+            await asyncio.Event().wait()
+
+        return run
+
+    with pytest.raises(TimeoutError):
+        await first_of(list(map(attempt, range(9))), begun.append, head_start_s=0.01, timeout_s=0.001)
+    assert begun == list(range(9))
 
 
 def _anybody() -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -52,7 +54,23 @@ async def test_a_flood_is_read_in_pieces_of_a_bounded_size(
     writer.close()
 
 
-async def test_a_request_leaves_nothing_for_the_collector(serve: Serve) -> None:
+def _begun(monkeypatch: pytest.MonkeyPatch) -> weakref.WeakSet[HttpExchange]:
+    """Those of the exchanges begun from now on that are still there."""
+    alive: weakref.WeakSet[HttpExchange] = weakref.WeakSet()
+    begin = HttpExchange.__init__
+
+    def noted(self: HttpExchange, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options)
+        alive.add(self)
+
+    monkeypatch.setattr(HttpExchange, "__init__", noted)
+    return alive
+
+
+async def test_a_request_leaves_nothing_for_the_collector(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = _begun(monkeypatch)
     served = await serve(app(), tls=False)
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     gc.collect()
@@ -61,14 +79,17 @@ async def test_a_request_leaves_nothing_for_the_collector(serve: Serve) -> None:
         for _ in range(20):
             writer.write(b"POST /counted HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc")
             await reader.readuntil(b"\r\n\r\n3")
-        left = sum(isinstance(one, HttpExchange) for one in gc.get_objects())
+        left = len(alive)
     finally:
         gc.enable()
     assert left <= 2, "the last one, and one whose task is about to end"
     writer.close()
 
 
-async def test_requests_sent_far_ahead_are_forgotten_as_they_are_answered(serve: Serve) -> None:
+async def test_requests_sent_far_ahead_are_forgotten_as_they_are_answered(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = _begun(monkeypatch)
     served = await serve(app(), tls=False)
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     asked = b"POST /counted HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
@@ -77,5 +98,5 @@ async def test_requests_sent_far_ahead_are_forgotten_as_they_are_answered(serve:
     for _ in range(times):
         await reader.readuntil(b"\r\n\r\n3")
     gc.collect()
-    assert sum(isinstance(one, HttpExchange) for one in gc.get_objects()) <= 2
+    assert len(alive) <= 2
     writer.close()

@@ -36,23 +36,30 @@ async def first_of(
     discard: Callable[[T], None],
     *,
     head_start_s: float = HEAD_START_S,
+    timeout_s: float | None = None,
 ) -> T:
     """What the first attempt to succeed answers; each begins when the one before has failed, or has had its head start.
 
     The others are cancelled, and what one of them answers all the same goes to ``discard``, also when this is cancelled.
-    Raises the first attempt's exception if all fail.
+    Raises the first attempt's exception if all fail, ``TimeoutError`` when none has succeeded ``timeout_s`` after the last
+    one began: counted from the first, a name's last addresses would have less of it, or never be tried.
     """
+    loop = asyncio.get_running_loop()
     running: list[asyncio.Task[T]] = []
     waiting = list(attempts)
     winner: asyncio.Task[T] | None = None
+    deadline: float | None = None
     try:
         while winner is None and (waiting or not all(task.done() for task in running)):
             if waiting:
                 running.append(asyncio.ensure_future(_run(waiting.pop(0))))
+                if not waiting and timeout_s is not None:
+                    deadline = loop.time() + timeout_s
             pending = [task for task in running if not task.done()]
-            await asyncio.wait(
-                pending, timeout=head_start_s if waiting else None, return_when=asyncio.FIRST_COMPLETED
-            )
+            patience_s = head_start_s if waiting else None if deadline is None else deadline - loop.time()
+            done, _ = await asyncio.wait(pending, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done and not waiting:
+                raise TimeoutError
             winner = next(filter(_succeeded, running), None)
     finally:
         _let_go((task for task in running if task is not winner), discard)
