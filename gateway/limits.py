@@ -843,8 +843,10 @@ HTTP_STALL_S_MAX: Final = 30.0
 HTTP_LINGER_S_MAX: Final = 1.0
 """How long what still comes is dropped after the last words, before the connection is closed."""
 HTTP_LINGER_BYTES_MAX: Final = 16 * MIB
-"""And how much: the largest body that anybody may send (``STREAM_MESSAGE_BYTES_MAX``), so that who is refused reads why. Reading
-is not free: a hundred connections that go on sending take a core for as long."""
+"""And how much: the largest body that anybody may send (``STREAM_MESSAGE_BYTES_MAX``), so that who is refused reads why."""
+HTTP_LINGER_ADDRESS_BYTES_MAX: Final = 32 * MIB
+"""And of all connections of one address together, a second: reading is not free, and a hundred that go on sending would
+take a core for as long. Two bodies of the largest size that are refused at once."""
 HTTP_INBOX_BYTES_MAX: Final = 64 * KIB
 """Requests that were sent before the answer to the one under way: then reading stops."""
 HTTP_AHEAD_S_MAX: Final = 5.0

@@ -10,10 +10,12 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from gateway import limits
+from gateway.http.app import Application
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.service import Service, TcpOptions
 from gateway.http.tcp.turns import Turns
 from tests.abuse.attackers import ws_frame
+from tests.http.conftest import Serve
 from tests.http.test_tcp_fuzz import echo, talk
 
 UPGRADE = (
@@ -179,3 +181,38 @@ async def test_requests_sent_far_ahead_count_with_what_waits_and_are_all_answere
             await asyncio.sleep(0.01)
     assert turns.held_bytes == 0
     conversation.connection_lost(None)
+
+
+async def test_what_is_read_of_connections_that_are_over_is_bounded_by_address() -> None:
+    clock = Clock()
+    turns = Turns(clock)
+    size = limits.HTTP_LINGER_ADDRESS_BYTES_MAX // 64
+    assert all(turns.may_drop("10.0.0.1", size) for _ in range(64))
+    assert not turns.may_drop("10.0.0.1", 1)
+    assert turns.may_drop("10.0.0.2", 1), "another address has its own"
+    clock.now += limits.HTTP_LINGER_S_MAX
+    assert turns.may_drop("10.0.0.1", size), "another second"
+
+
+async def test_a_crowd_that_was_refused_and_goes_on_is_read_no_further(serve: Serve) -> None:
+    served = await serve(Application([]), tls=False)
+
+    async def flood() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(b"GET / HTTP/9.9\r\n\r\n")
+        assert b" 505 " in await reader.readline()
+        sent = 0
+        try:
+            while sent < limits.HTTP_LINGER_BYTES_MAX:
+                writer.write(bytes(limits.TCP_READ_BYTES_MAX))
+                await writer.drain()
+                sent += limits.TCP_READ_BYTES_MAX
+        except ConnectionError:
+            pass
+        writer.transport.abort()
+        return sent
+
+    async with asyncio.timeout(60):
+        sent = sum(await asyncio.gather(*(flood() for _ in range(16))))
+    seconds, buffered = 3, 16 * 4 * 1024 * 1024
+    assert sent <= seconds * limits.HTTP_LINGER_ADDRESS_BYTES_MAX + buffered

@@ -205,7 +205,8 @@ class Conversation(BoundedProtocol):
     def drop(self, data: bytes) -> None:
         """What comes after the end."""
         self._dropped += len(data)
-        if self._dropped > limits.HTTP_LINGER_BYTES_MAX:
+        turns = self.service.turns
+        if self._dropped > limits.HTTP_LINGER_BYTES_MAX or not turns.may_drop(self.slot.peer, len(data)):
             self.abort()
 
     def abort(self) -> None:

@@ -27,6 +27,9 @@ class Turns:
         self._is_asked = False
         self.held_bytes = 0
         """Read, and not parsed yet, of all connections."""
+        self._dropped: dict[str, int] = {}
+        """Bytes read of connections that are over, by address, until :attr:`_dropped_until`."""
+        self._dropped_until = 0.0
 
     def admits(self, peer: str) -> bool:
         """Whether a connection of this address may parse at once what has come."""
@@ -45,6 +48,16 @@ class Turns:
     def charge(self, seconds: float) -> None:
         """What parsing has begun takes so much more of the loop, later."""
         self._spent_s += seconds
+
+    def may_drop(self, peer: str, size: int) -> bool:
+        """Whether so many bytes more of this address may be read only to be dropped: a hundred connections that are over,
+        and go on sending, would take a core for as long as each of them may."""
+        now = self._clock()
+        if now >= self._dropped_until:
+            self._dropped.clear()
+            self._dropped_until = now + limits.HTTP_LINGER_S_MAX
+        self._dropped[peer] = self._dropped.get(peer, 0) + size
+        return self._dropped[peer] <= limits.HTTP_LINGER_ADDRESS_BYTES_MAX
 
     async def admitted(self, peer: str, worked_s: float) -> None:
         """Return when a connection of this address may work on that has worked so long, and is taken to do so again."""
