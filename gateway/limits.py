@@ -69,6 +69,22 @@ PARITY_MESSAGES_MAX: Final = 32
 PARITY_FRAMES_MAX: Final = 8
 """Frames of several datagrams of which a reader keeps what came until they are whole: 133 ms at 60 Hz, 300 KB."""
 
+LAYOUT_BYTES_MAX: Final = 16 * KIB
+"""A layout's document: 128 fields of some 100 bytes. It is kept with the world, and told with its facts."""
+LAYOUT_FIELDS_MAX: Final = 128
+"""Columns that anybody looks at in a table; an avatar's 56 bones are 56 records."""
+LAYOUT_COUNT_MAX: Final = 16
+"""Numbers of one field: a 4 by 4 matrix."""
+LAYOUT_NAME_CHARS_MAX: Final = 63
+"""A layout's name, and a unit."""
+LAYOUTS_CACHED_MAX: Final = 256
+"""Layouts of worlds read once, some 20 KB each where they are large."""
+LAYOUT_ANSWER_BYTES_MAX: Final = 32 * MIB
+"""Values by field in one answer, as JSON: 1,800 records of 20 fields have 700 KB. Fields may overlap, so that a small state
+could become any size."""
+LAYOUT_RECORD_BYTES_MAX: Final = 65_535
+"""The largest stride."""
+
 # --- core --------------------------------------------------------------------------------
 DELAY_S_MIN: Final = 1.0
 """A delayed view shows what the store has. That is there some tens of milliseconds after it came, and is read a quarter

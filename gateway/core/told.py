@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.core.ports import Mark, Transport
+    from gateway.wire.layouts import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Overview:
     retention: str
     ring_s: int
     delay_s: float | None = None
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class RecordedState:
     stride: int
     records: Mapping[int, bytes]
     messages: Sequence[bytes]
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True, slots=True)

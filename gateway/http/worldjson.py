@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from gateway import limits
 from gateway.core.ports import Mark
 from gateway.core.told import Facts, Listed, Overview, Posted, RecordedState, UdpPlace
+from gateway.errors import TooLarge
+from gateway.wire.layouts import Layout
 
 Object = dict[str, object]
 """A JSON object, its members in the order of the answer."""
@@ -34,7 +37,8 @@ def facts_json(facts: Facts) -> Object:
 def overview_json(told: Overview) -> Object:
     """What ``GET``, ``PUT`` and ``PATCH /v1/worlds/{world}`` answer."""
     delay: Object = {} if told.delay_s is None else {"delay_s": told.delay_s}
-    own: Object = {"retention": told.retention, "ring_s": told.ring_s}
+    layout: Object = {} if told.layout is None else {"layout": told.layout.document}
+    own: Object = {"retention": told.retention, "ring_s": told.ring_s, **layout}
     return {**facts_json(told.facts), "home": told.home, **delay, **own}
 
 
@@ -69,7 +73,7 @@ def udp_json(place: UdpPlace) -> Object:
     }
 
 
-def state_json(state: RecordedState) -> bytes:
+def state_json(state: RecordedState, *, values: bool = False) -> bytes:
     """A recorded state, put together record by record: a writer of JSON would keep all threads waiting while it makes
     megabytes at once, and hold them three times."""
     head = {
@@ -83,5 +87,24 @@ def state_json(state: RecordedState) -> bytes:
     for key, data in state.records.items():
         pieces += (separator, b"%d" % key, b'": "', base64.b64encode(data), b'"')
         separator = b', "'
-    pieces.append(b"}}")
+    pieces.append(b"}")
+    if values and state.layout is not None:
+        pieces += _values(state.layout, state.records)
+    pieces.append(b"}")
     return b"".join(pieces)
+
+
+def _values(layout: Layout, records: Mapping[int, bytes]) -> Iterator[bytes]:
+    """The member that says what the records mean, field by field."""
+    yield b', "values": {'
+    separator, size = b'"', 0
+    for key, data in records.items():
+        piece = b'%s%d": %s' % (separator, key, json.dumps(layout.read(data)).encode())
+        separator, size = b', "', size + len(piece)
+        if size > limits.LAYOUT_ANSWER_BYTES_MAX:
+            raise TooLarge(
+                f"the values of {len(records):,} records have more than {limits.LAYOUT_ANSWER_BYTES_MAX:,} bytes as JSON; ask "
+                "without values=1, or give the world a layout of fewer fields"
+            )
+        yield piece
+    yield b"}"

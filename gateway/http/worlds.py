@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -26,6 +27,7 @@ from gateway.http.problems import FRAMES_TYPE
 from gateway.http.queries import check_keys, flag, time_us, u32
 from gateway.http.worldjson import listed_json, overview_json, posted_json, state_json, udp_json
 from gateway.wire import prefix, world_name
+from gateway.wire.layouts import DOCUMENTS
 
 NO_STORE = {"cache-control": "no-store"}
 BODY_TYPES = (FRAMES_TYPE, "application/octet-stream", "application/x-www-form-urlencoded", "")
@@ -52,6 +54,7 @@ class WorldRoutes:
         """All of them, to mount."""
         return [
             Route("/v1/worlds", self.list, methods=["GET"]),
+            Route("/v1/layouts", self.layouts, methods=["GET"]),
             Route("/v1/worlds/{world}", self.world, methods=["GET", "PUT", "PATCH", "DELETE"]),
             Route(
                 "/v1/worlds/{world}/frames",
@@ -85,6 +88,10 @@ class WorldRoutes:
         info = await self._worlds.info(name, delay_s=delay_of(query))
         return JSONResponse(overview_json(info), headers=NO_STORE)
 
+    async def layouts(self, request: Request) -> Response:
+        check_keys(request.query_params, ())
+        return JSONResponse({"layouts": DOCUMENTS}, headers=NO_STORE)
+
     async def frames(self, request: Request) -> Response:
         return await (self._post(request) if request.method == "POST" else self._history(request))
 
@@ -107,7 +114,7 @@ class WorldRoutes:
 
     async def _history(self, request: Request) -> Response:
         name, query = _name(request), request.query_params
-        check_keys(query, ("epoch", "from", "to", "at", "tick", "rows", DELAY))
+        check_keys(query, ("epoch", "from", "to", "at", "tick", "rows", "values", DELAY))
         epoch, delay_s = u32(query, "epoch"), delay_of(query)
         if "at" in query or "tick" in query:
             _check_moment(query)
@@ -116,6 +123,8 @@ class WorldRoutes:
             tick = u32(query, "tick")
             state = await self._worlds.state_at(name, epoch=epoch, tick=tick, at_us=at_us, delay_s=delay_s)
             return await state_response(request, state)
+        if "values" in query:
+            raise BadInput("values=1 is told of one moment; say which: at or tick")
         first, last = u32(query, "from"), u32(query, "to")
         if first is not None and last is not None and first > last:
             raise BadInput(f"from={first} is after to={last}; give the smaller tick as from")
@@ -126,7 +135,7 @@ class WorldRoutes:
         return StreamingResponse(_prefixed(stream), media_type=FRAMES_TYPE, headers=NO_STORE)
 
     async def last(self, request: Request) -> Response:
-        check_keys(request.query_params, (DELAY,))
+        check_keys(request.query_params, (DELAY, "values"))
         delay_s = delay_of(request.query_params)
         return await state_response(request, await self._worlds.last_synced(_name(request), delay_s=delay_s))
 
@@ -145,8 +154,15 @@ async def state_response(request: Request, state: RecordedState) -> Response:
         "x-durable-at": str(state.durable_at_us),
     }
     as_json = "application/json" in request.headers.get("accept", "")
+    values = flag(request.query_params, "values")
+    if values and not as_json:
+        raise BadInput("values=1 is told as JSON; say Accept: application/json")
+    if values and state.layout is None:
+        raise BadInput(
+            'this world has no layout, which says what its records mean; give it one: PUT {"layout": ...}'
+        )
     size = sum(map(len, state.messages))
-    make = state_json if as_json else _state_messages
+    make = partial(state_json, values=values) if as_json else _state_messages
     body = make(state) if size <= limits.ANSWER_PIECE_BYTES else await asyncio.to_thread(make, state)
     return Response(
         body, headers={**facts, **NO_STORE}, media_type="application/json" if as_json else FRAMES_TYPE

@@ -274,7 +274,9 @@ class WorldHost:
         """What ``GET /v1/worlds/{world}`` tells."""
         await self.homing.refresh()
         kept = self.database.world.info.retention
-        return Overview(self.facts(), self.homing.home.url, kept.mode, kept.ring_s)
+        return Overview(
+            self.facts(), self.homing.home.url, kept.mode, kept.ring_s, layout=self.database.layout
+        )
 
     async def info_of_past(self, delay_s: float) -> Overview:
         """What :meth:`info` told so long ago, as far as it was recorded: nothing of who is there now."""
@@ -290,7 +292,7 @@ class WorldHost:
             records=len(state) if state else 0,
         )
         kept = self.database.world.info.retention
-        return Overview(facts, self.homing.home.url, kept.mode, kept.ring_s, delay_s)
+        return Overview(facts, self.homing.home.url, kept.mode, kept.ring_s, delay_s, self.database.layout)
 
     def facts(self) -> Facts:
         """What the rules tell of the world now."""

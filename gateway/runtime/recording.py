@@ -22,6 +22,7 @@ from gateway.store.world.lanes import WorldLanes
 from gateway.store.world.state import MakeState
 from gateway.wire import encode_control, split
 from gateway.wire.journal import Batch, Gap, JournalFrame, gap_message
+from gateway.wire.layouts import Layout, kept
 
 MAKE_STATE = cast(MakeState, WorldState)
 
@@ -94,10 +95,19 @@ class WorldRecording:
         await self.world.maintain(now_us() // 1_000_000)
 
     async def set_options(self, options: Mapping[str, Any]) -> None:
-        """Change the retention."""
+        """Change the retention, and what records mean (``layout``: a checked one, None: nobody says)."""
         now = self.world.info.retention
         wanted = Retention(options.get("retention", now.mode), options.get("ring_s", now.ring_s))
-        await self.world.set_retention(wanted)
+        if wanted != now:
+            await self.world.set_retention(wanted)
+        if "layout" in options:
+            layout: Layout | None = options["layout"]
+            await self.world.set_layout(None if layout is None else layout.text())
+
+    @property
+    def layout(self) -> Layout | None:
+        """What its records mean, if anybody said so."""
+        return kept(self.world.info.layout)
 
     async def last(self, until_us: int | None = None) -> RecordedState:
         """The last synced state, of what was received by ``until_us``. Raises :class:`NothingRecorded`."""
@@ -125,7 +135,7 @@ class WorldRecording:
         else:
             messages = await asyncio.to_thread(split, keyframe, limits.WEBSOCKET_MESSAGE_BYTES_MAX)
         stride = self.world.info.stride or state.stride
-        return RecordedState(epoch, tick, durable_at_us, stride, records, messages)
+        return RecordedState(epoch, tick, durable_at_us, stride, records, messages, self.layout)
 
     async def frames(
         self,

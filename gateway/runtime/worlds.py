@@ -46,12 +46,13 @@ from gateway.store.world import retiring
 from gateway.store.world.commits import AtOnce, InGroups
 from gateway.store.world.listing import WorldNames
 from gateway.wire import world_name
+from gateway.wire.layouts import resolve
 
 log = logging.getLogger("mvgateway.world")
 
 T = TypeVar("T")
 DELETED = "world deleted"
-OPTION_NAMES = ("stride", "retention", "ring_s")
+OPTION_NAMES = ("stride", "retention", "ring_s", "layout")
 
 
 class _Turn:
@@ -266,6 +267,8 @@ class Worlds:
             raise Unprocessable(
                 f"world {name} exists with stride {info.facts.stride}; a stride of {wanted['stride']} needs another world"
             )
+        if "layout" in wanted and wanted["layout"] != info.layout:
+            info = await self._change(name, {"layout": wanted["layout"]})
         return info, created
 
     async def info(self, name: str, *, delay_s: float = 0.0) -> Overview:
@@ -285,10 +288,14 @@ class Worlds:
         return Listed(name, False, error=self._names.errors.get(name))
 
     async def patch(self, name: str, options: Mapping[str, object]) -> Overview:
-        wanted = checked_options(options, ("retention", "ring_s"))
+        wanted = checked_options(options, ("retention", "ring_s", "layout"))
         if not wanted:
-            raise BadInput('nothing to change; send {"retention": "ring" | "record"} or {"ring_s": seconds}')
+            raise BadInput(
+                'nothing to change; send {"retention": "ring" | "record"}, {"ring_s": seconds} or {"layout": {...}}'
+            )
+        return await self._change(name, wanted)
 
+    async def _change(self, name: str, wanted: Mapping[str, object]) -> Overview:
         async def change(host: WorldHost) -> Overview:
             await host.database.set_options(wanted)
             return await host.info()
@@ -442,13 +449,16 @@ async def _at_most_one(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def checked_options(options: Mapping[str, object], names: tuple[str, ...]) -> dict[str, object]:
-    """A world's options as a client sent them. Raises :class:`Unprocessable` naming the key."""
+    """A world's options as a client sent them, a layout read. Raises :class:`Unprocessable` naming the key."""
+    checked = dict(options)
     for name, value in options.items():
         if name not in names:
             raise Unprocessable(f"option {name[:64]!r} is unknown here; known are {', '.join(names)}")
         if name == "retention":
             if value not in ("ring", "record"):
                 raise Unprocessable(f"retention {value!r:.64} is neither 'ring' nor 'record'")
+        elif name == "layout":
+            checked[name] = None if value is None else resolve(value)
         elif (
             not isinstance(value, int)
             or isinstance(value, bool)
@@ -462,7 +472,7 @@ def checked_options(options: Mapping[str, object], names: tuple[str, ...]) -> di
         raise Unprocessable(
             "a stride below 4 has no room for the record's key; 0 means that records carry lengths"
         )
-    return dict(options)
+    return checked
 
 
 _OPTION_MIN = {"stride": 0, "ring_s": 1}

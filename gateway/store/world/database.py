@@ -353,6 +353,15 @@ class WorldDatabase(History):
         self._keep(retention)
         return info
 
+    def set_layout(self, layout: str | None) -> WorldInfo:
+        """Keep with the world what its records mean: a JSON text (:mod:`gateway.wire.layouts`); None: nobody says."""
+
+        def change(connection: apsw.Connection) -> WorldInfo:
+            schema.write_layout(connection, layout)
+            return schema.read_info(connection)
+
+        return self.database.transact(change)
+
     def _keep(self, retention: Retention) -> None:
         """What is soon deleted is not worth packing tightly, where it is small."""
         self._retention, self._prune_at_us = retention, 0

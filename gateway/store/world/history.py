@@ -22,6 +22,7 @@ from gateway.store.world.state import MakeState, Recovered, Replayed, StoredStat
 from gateway.wire.framecodec import PREFIXED, FrameDecoder
 from gateway.wire.frames import decode_frame
 from gateway.wire.journal import Gap, JournalFrame, Tail, order_of
+from gateway.wire.layouts import kept
 
 T = TypeVar("T")
 
@@ -218,6 +219,7 @@ def _summary(connection: apsw.Connection) -> dict[str, object]:
         "gaps": count,
         "marks": connection.execute("SELECT count(*) FROM marks").get,
         "epochs": connection.execute("SELECT count(*) FROM epochs").get,
+        "layout": (layout := kept(info.layout)) and dict(layout.document),
         "parent": parent and {"world": parent.world, "epoch": parent.epoch, "tick": parent.tick},
     }
 

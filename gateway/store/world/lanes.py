@@ -255,6 +255,11 @@ class WorldLanes:
         self.info = await self._write(lambda world: world.set_retention(retention))
         return self.info
 
+    async def set_layout(self, layout: str | None) -> WorldInfo:
+        """Keep what the world's records mean, a JSON text; None: nobody says."""
+        self.info = await self._write(lambda world: world.set_layout(layout))
+        return self.info
+
     async def set_mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None = None) -> None:
         """Set or move a mark. ``data``: JSON text."""
         await self._write(lambda world: world.set_mark(name, epoch, tick, at_us, data))

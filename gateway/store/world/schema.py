@@ -120,6 +120,8 @@ class WorldInfo:
     retention: Retention
     created_at_us: int
     parent: Parent | None = None
+    layout: str | None = None
+    """What its records mean, as a JSON text (:mod:`gateway.wire.layouts`)."""
 
 
 def is_world(connection: apsw.Connection) -> bool:
@@ -188,8 +190,17 @@ def write_info(connection: apsw.Connection, info: WorldInfo) -> None:
         "parent": info.parent and info.parent.world,
         "parent_epoch": info.parent and info.parent.epoch,
         "parent_tick": info.parent and info.parent.tick,
+        **({} if info.layout is None else {"layout": info.layout}),
     }
     connection.executemany("REPLACE INTO meta VALUES(?, ?)", list(rows.items()), can_cache=False)
+
+
+def write_layout(connection: apsw.Connection, layout: str | None) -> None:
+    """Replace the row of ``meta`` that says what records mean."""
+    if layout is None:
+        connection.execute("DELETE FROM meta WHERE name = 'layout'")
+    else:
+        connection.execute("REPLACE INTO meta VALUES('layout', ?)", (layout,))
 
 
 def read_info(connection: apsw.Connection) -> WorldInfo:
@@ -207,4 +218,5 @@ def read_info(connection: apsw.Connection) -> WorldInfo:
         Retention(meta["retention"], meta["ring_s"]),
         meta["created_at"],
         parent,
+        meta.get("layout"),
     )
