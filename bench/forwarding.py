@@ -35,8 +35,8 @@ from blake3 import blake3
 
 from bench.peers import servers
 from bench.processes import Server, free_port
-from gateway.client.store import open_store
 from gateway.client.trust import Trust
+from gateway.runtime.stores.opening import open_store
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite, Store, Version
 
 PAGE_BYTES = 8_192

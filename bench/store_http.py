@@ -32,8 +32,8 @@ import uvloop
 from blake3 import blake3
 
 from gateway import limits
-from gateway.client.store import open_store
 from gateway.client.trust import Trust
+from gateway.runtime.stores.opening import open_store
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite, Store
 from gateway.wire import mvstore
 

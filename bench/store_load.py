@@ -19,7 +19,7 @@ import blake3
 from bench.doors import trust
 from bench.jobs import main, wait_for_go
 from bench.ycsb import run_ycsb
-from gateway.client.store import open_store
+from gateway.runtime.stores.opening import open_store
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite, Store, Version
 
 COLD = Namespace("bench~cold")

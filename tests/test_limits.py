@@ -17,8 +17,8 @@ BOUND_NAME = re.compile(
 )
 """What a bound of the house is called: its unit, or what it bounds, stands last."""
 NO_BOUNDS: dict[str, tuple[str, set[str]]] = {
-    "client/xrgrid.py": ("fields of the format", {"PACKET_BYTES", "VELOCITY_UM_A_TICK_MAX"}),
-    "client/motion.py": ("how long a stride takes", {"_STEP_S"}),
+    "wire/xrgrid.py": ("fields of the format", {"PACKET_BYTES", "VELOCITY_UM_A_TICK_MAX"}),
+    "cli/_motion.py": ("how long a stride takes", {"_STEP_S"}),
     "core/newest.py": ("fields of a frame message", {"RECORD_BYTES_LEAST", "_TICK_BYTES"}),
     "core/options.py": ("the largest u32", {"U32_MAX"}),
     "core/state.py": ("fields of a frame message", {"RECORD_HEAD_BYTES"}),

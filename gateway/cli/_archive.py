@@ -16,11 +16,11 @@ from gateway import limits
 from gateway.cli._clip import progress
 from gateway.cli._source import open_recording, open_store_of
 from gateway.cli._span import Span, find_span, rows_of
-from gateway.client.archives import ArchivedPart, ArchivePlace, Manifest
-from gateway.client.films import FilmWriter
 from gateway.client.live import now_us
-from gateway.client.recordings import MAKE_STATE, Moment, Recording, open_film
 from gateway.errors import ConfigError, Conflict, NothingRecorded
+from gateway.recordings.archives import ArchivedPart, ArchivePlace, Manifest
+from gateway.recordings.films import FilmWriter
+from gateway.recordings.recording import MAKE_STATE, Moment, Recording, open_film
 from gateway.store.base import BlockingStore
 from gateway.store.world import Retention, WorldDatabase
 from gateway.wire.journal import Batch, Gap, JournalFrame

@@ -10,10 +10,10 @@ from typing import Any, cast
 from gateway.cli._client import http_client
 from gateway.cli._source import moment_of, open_store_of
 from gateway.client.address import world_path
-from gateway.client.branches import branch, find
 from gateway.client.live import now_us
-from gateway.client.recordings import Moment, iso_time
 from gateway.errors import ConfigError, GatewayError
+from gateway.recordings.branches import branch, find
+from gateway.recordings.recording import Moment, iso_time
 from gateway.store.embedded import FolderInUse
 from gateway.store.remote import AdminNeeded
 

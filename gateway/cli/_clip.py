@@ -12,9 +12,9 @@ from typing import Any
 
 from gateway.cli._source import open_recording
 from gateway.cli._span import Span, find_span, rows_of
-from gateway.client.films import FilmWriter
 from gateway.client.live import now_us
-from gateway.client.recordings import Recording
+from gateway.recordings.films import FilmWriter
+from gateway.recordings.recording import Recording
 from gateway.wire.journal import Gap
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli._child import GatewayChild
+from gateway.cli._motion import Avatars
 from gateway.cli._publish import paced
 from gateway.client import FetchedState, Publisher, ReceivedFrame, Subscriber, fetch_last
 from gateway.client.counts import EverySample, percentile
-from gateway.client.motion import Avatars
-from gateway.client.xrgrid import PACKET_BYTES
 from gateway.core.ports import Mark
 from gateway.limits import DEMO_SETTLE_LOOK_S, DEMO_SETTLE_S
+from gateway.wire.xrgrid import PACKET_BYTES
 
 if TYPE_CHECKING:
     from rich.console import Console

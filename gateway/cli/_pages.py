@@ -102,7 +102,7 @@ def with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T], *, 
 async def _with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T], read_only: bool) -> T:
     import asyncio
 
-    from gateway.client.store import is_remote, open_store
+    from gateway.runtime.stores.opening import is_remote, open_store
 
     store = await open_store(
         args.store,

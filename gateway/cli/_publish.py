@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 from gateway import limits
 from gateway.cli._client import connection
+from gateway.cli._motion import Avatars
 from gateway.client import Publisher
-from gateway.client.motion import Avatars
-from gateway.client.xrgrid import PACKET_BYTES
 from gateway.errors import ConfigError, MalformedMessage, PublisherPresent
 from gateway.wire import Frame, MessageStream, decode_message
+from gateway.wire.xrgrid import PACKET_BYTES
 
 Records = Mapping[int, bytes | None]
 

@@ -16,16 +16,16 @@ from gateway.cli._files import write_whole
 from gateway.cli._source import local_recording, moment_of, open_recording, open_store_of
 from gateway.cli._times import show_age, show_time
 from gateway.client import Publisher
-from gateway.client.films import FilmWriter
 from gateway.client.live import now_us
-from gateway.client.recordings import RemoteRecording, Snapshot
-from gateway.client.xrgrid import EntityPacket
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable
 from gateway.limits import DURABLE_S_MAX, RECOVER_GAPS_SHOWN_MAX, RECOVER_MARKS_SHOWN_MAX
+from gateway.recordings.films import FilmWriter
+from gateway.recordings.recording import RemoteRecording, Snapshot
 from gateway.store.base import Store
 from gateway.store.remote import AdminNeeded
 from gateway.store.world.listing import WorldNames
 from gateway.wire import is_world_name, prefix
+from gateway.wire.xrgrid import EntityPacket
 
 VARIANT_OF_3 = "variant of Godot 3"
 

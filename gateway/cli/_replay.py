@@ -18,11 +18,11 @@ from gateway.cli._span import Span, find_span, rows_of
 from gateway.cli._times import show_time
 from gateway.client import Publisher
 from gateway.client.live import now_us
-from gateway.client.recordings import Recording
 from gateway.core.replay import Pace
 from gateway.core.steady import SteadyTime
 from gateway.errors import ConfigError
 from gateway.limits import DURABLE_S_MAX, REPLAY_SPEED_MAX
+from gateway.recordings.recording import Recording
 from gateway.wire import decode_frame, encode_control, prefix
 from gateway.wire.journal import Gap, JournalFrame
 

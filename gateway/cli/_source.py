@@ -15,7 +15,7 @@ from gateway.cli._client import add_client_flags, add_trust_flags, http_client, 
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gateway.client.recordings import LocalRecording, Moment, Recording
+    from gateway.recordings.recording import LocalRecording, Moment, Recording
     from gateway.store.base import Store
 
 
@@ -52,7 +52,7 @@ def add_moment_flags(parser: argparse.ArgumentParser) -> None:
 def moment_of(args: argparse.Namespace, now_us: int) -> Moment:
     """The moment that the flags name."""
     from gateway.cli._times import parse_time
-    from gateway.client.recordings import Moment
+    from gateway.recordings.recording import Moment
 
     if args.epoch is not None and args.tick is None:
         raise ConfigError("--epoch goes with --tick; for a whole epoch give its first or last tick")
@@ -68,7 +68,7 @@ def is_film(world: str) -> bool:
 @asynccontextmanager
 async def open_recording(args: argparse.Namespace) -> AsyncIterator[Recording]:
     """The recording of ``args.world``: a film, a world of ``--store``, or one behind ``--url``."""
-    from gateway.client.recordings import RemoteRecording, open_film
+    from gateway.recordings.recording import RemoteRecording, open_film
 
     if is_film(args.world):
         with open_film(Path(args.world)) as film:
@@ -84,7 +84,7 @@ async def open_recording(args: argparse.Namespace) -> AsyncIterator[Recording]:
 @asynccontextmanager
 async def open_store_of(args: argparse.Namespace, *, read_only: bool = True) -> AsyncIterator[Store]:
     """The store that ``--store`` names. Raises :class:`ConfigError` for a folder that is none."""
-    from gateway.client.store import is_remote, open_store
+    from gateway.runtime.stores.opening import is_remote, open_store
 
     target = _target(args)
     store = await open_store(
@@ -112,7 +112,7 @@ async def local_recording(store: Store, world: str) -> AsyncIterator[LocalRecord
     """A world of a store as a recording; its questions run on threads, as a store's must."""
     import asyncio  # here, so that --help need not load it
 
-    from gateway.client.recordings import LocalRecording, open_world
+    from gateway.recordings.recording import LocalRecording, open_world
 
     opened = await asyncio.to_thread(open_world, store.blocking(), world)
     try:

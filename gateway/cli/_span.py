@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from gateway.cli._times import parse_time
-from gateway.client.recordings import Moment, Recording, Snapshot
 from gateway.errors import ConfigError, GatewayError, NothingRecorded
+from gateway.recordings.recording import Moment, Recording, Snapshot
 from gateway.wire.journal import Gap, JournalFrame
 
 Place = tuple[int, int]

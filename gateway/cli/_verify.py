@@ -11,9 +11,9 @@ from typing import Any
 from gateway.cli._client import http_client
 from gateway.cli._source import is_film, open_recording
 from gateway.client.address import world_path
-from gateway.client.recordings import LocalRecording
-from gateway.client.verifying import Verifier
 from gateway.limits import VERIFY_FINDINGS_SHOWN_MAX
+from gateway.recordings.recording import LocalRecording
+from gateway.recordings.verifying import Verifier
 
 
 async def verify(args: argparse.Namespace) -> int:

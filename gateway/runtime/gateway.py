@@ -451,9 +451,9 @@ async def open_the_store(settings: Settings) -> Store:
     """The store that ``--store`` names: a folder, or the URL of an mvstore."""
     if "://" not in settings.store:
         return EmbeddedStore.open(settings.store, auto_create=True)
-    from gateway.client.store import open_store
     from gateway.client.token import from_file
     from gateway.client.trust import Trust
+    from gateway.runtime.stores.opening import open_store
 
     return await open_store(
         settings.store,

@@ -11,9 +11,6 @@ from typing import Any, TypeVar
 import apsw
 
 from gateway import limits
-from gateway.client.branches import Branched, branch
-from gateway.client.recordings import Moment
-from gateway.client.verifying import Verifier
 from gateway.core.admission import host_of, peer_of
 from gateway.core.delay import asked
 from gateway.core.gate import within_grant
@@ -21,6 +18,9 @@ from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.core.replay import Command, parse_query
 from gateway.errors import BadInput, BadName, Overloaded, TooLarge
 from gateway.http.queries import time_us
+from gateway.recordings.branches import Branched, branch
+from gateway.recordings.recording import Moment
+from gateway.recordings.verifying import Verifier
 from gateway.runtime.branches import Branches
 from gateway.runtime.host import WorldHost
 from gateway.runtime.replaying import ReplaySession

@@ -16,7 +16,7 @@ from gateway.client.counts import ClockOffset
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, Frame, MessageStream, decode_message
 from tests.client.conftest import Served, settings_in, until
-from tests.client.filming import film
+from tests.recordings.filming import film
 
 HOUR_US = 3_600_000_000
 STEPS = {"ahead": {60: HOUR_US}, "back": {60: -HOUR_US}, "ahead and back": {30: HOUR_US, 90: -HOUR_US}}

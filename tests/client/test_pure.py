@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import limits
+from gateway.cli._motion import Avatars
 from gateway.client.address import Address, world_path
 from gateway.client.counts import Latencies, Ticks, percentile
-from gateway.client.motion import Avatars
 from gateway.client.outbox import Outbox, Value
 from gateway.client.problems import error_for, error_of
-from gateway.client.xrgrid import EntityPacket
 from gateway.errors import BadInput, BadName, ConfigError, PublisherPresent, StoreUnavailable, Unprocessable
+from gateway.wire.xrgrid import EntityPacket
 
 
 def test_an_address_is_a_scheme_a_host_and_a_port() -> None:

@@ -15,12 +15,12 @@ import pytest
 import pytest_asyncio
 
 from gateway.client import Entities, HttpClient, Publisher, Subscriber, Trust, fetch_last
-from gateway.client.store import open_store
 from gateway.client.token import Chances, NoToken, Token, expiry_s, from_file
 from gateway.core.grants import GrantRefused
 from gateway.errors import ConfigError, GatewayError, NotFound, Unauthorized
 from gateway.runtime.access.signing import SigningKey
 from gateway.runtime.gateway import Gateway
+from gateway.runtime.stores.opening import open_store
 from gateway.store.base import Namespace
 from gateway.wire import Control
 from tests.client.conftest import Served, settings_in, until

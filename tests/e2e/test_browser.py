@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 import pytest
 import pytest_asyncio
 
+from gateway.cli._motion import Avatars
 from gateway.client import Publisher, Subscriber
-from gateway.client.motion import Avatars
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import until

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from gateway.cli._child import GatewayChild
+from gateway.cli._motion import Avatars
 from gateway.client import Publisher, Subscriber, fetch_last
-from gateway.client.motion import Avatars
 
 
 async def test_the_demo_recovers_byte_for_byte_what_was_sent_before_the_kill() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from gateway.client.recordings import MAKE_STATE
 from gateway.core.state import WorldState
+from gateway.recordings.recording import MAKE_STATE
 from gateway.store.base import BlockingStore
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.world import Retention, WorldDatabase

@@ -13,7 +13,7 @@ import pytest
 from gateway.cli import main
 from gateway.client import HttpClient, ReceivedFrame, Subscriber, Trust
 from gateway.client.address import world_path
-from gateway.client.recordings import Moment, open_film
+from gateway.recordings.recording import Moment, open_film
 from gateway.wire import Control, MessageStream, decode_message
 from gateway.wire.journal import JournalFrame
 from tests.recordings.once import SIZES, Row, rows_in, rows_of_once, states_add_up

@@ -20,9 +20,9 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
-from gateway.client.recordings import open_world
-from gateway.client.verifying import Verifier
 from gateway.errors import ConfigError
+from gateway.recordings.recording import open_world
+from gateway.recordings.verifying import Verifier
 from gateway.store.base import Namespace
 from gateway.store.embedded import EmbeddedStore, FolderReader, ReadOnly
 from gateway.wire.journal import JournalFrame
@@ -327,7 +327,7 @@ def expected(tick: int) -> dict[int, bytes]:
 
 WRITER = """
 import random, select, sys, time
-from gateway.client.recordings import MAKE_STATE
+from gateway.recordings.recording import MAKE_STATE
 from gateway.core.state import WorldState
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.world import Retention, WorldDatabase

@@ -14,7 +14,7 @@ import pytest
 from gateway.cli import main
 from gateway.client import HttpClient, Trust
 from gateway.client.address import world_path
-from gateway.client.recordings import RemoteRecording
+from gateway.recordings.recording import RemoteRecording
 from gateway.wire import Control, MessageStream, decode_message
 from gateway.wire.journal import JournalFrame
 from tests.recordings.once import BEGIN_US, TICK_US

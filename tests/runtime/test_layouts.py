@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.client.motion import Avatars
-from gateway.client.xrgrid import EntityPacket
+from gateway.cli._motion import Avatars
 from gateway.runtime.gateway import Gateway
 from gateway.wire.layouts import DOCUMENTS
+from gateway.wire.xrgrid import EntityPacket
 from tests.runtime.conftest import StartGateway, body, client_of, frame
 
 JSON = {"accept": "application/json"}

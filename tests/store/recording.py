@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from gateway.client.verifying import CheckedStretch, Verifier
 from gateway.core.state import WorldState
+from gateway.recordings.verifying import CheckedStretch, Verifier
 from gateway.store.world import History
 from gateway.wire import Frame, Record, encode_frame
 from gateway.wire.journal import Batch, Gap, JournalFrame

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from gateway.cli import main
-from gateway.client.recordings import open_world
+from gateway.recordings.recording import open_world
 from gateway.store.embedded import FolderReader, check
 from gateway.store.salvage import SalvageReport, salvage
 from tests.runtime.conftest import GatewayProcess

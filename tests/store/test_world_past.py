@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.client.recordings import MAKE_STATE
-from gateway.client.verifying import Verifier
 from gateway.core.state import WorldState
 from gateway.errors import NothingRecorded
+from gateway.recordings.recording import MAKE_STATE
+from gateway.recordings.verifying import Verifier
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.world import History, WorldDatabase
 from gateway.store.world.past import Past
 from gateway.wire import Frame, Record, encode_frame
 from gateway.wire.journal import Batch, Gap, JournalFrame
-from tests.client.filming import BEGIN_US, Filmed, film
+from tests.recordings.filming import BEGIN_US, Filmed, film
 
 
 class Looked:

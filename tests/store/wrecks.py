@@ -11,8 +11,8 @@ from pathlib import Path
 
 import apsw
 
-from gateway.client.recordings import MAKE_STATE
 from gateway.core.state import WorldState
+from gateway.recordings.recording import MAKE_STATE
 from gateway.store.embedded import EmbeddedOptions, Engine
 from gateway.store.salvage.btree import INDEX, TABLE, BrokenTree, CellRow, Walker
 from gateway.store.salvage.gathering import PAGE_SIZE

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import limits
-from gateway.client.motion import Avatars
-from gateway.client.xrgrid import EntityPacket
+from gateway.cli._motion import Avatars
 from gateway.errors import Unprocessable
 from gateway.wire.layouts import DOCUMENTS, TYPES, kept, parse, resolve
 from gateway.wire.layouts.fields import NUMBERS
 from gateway.wire.variant import Transform3D, encode
+from gateway.wire.xrgrid import EntityPacket
 
 
 def layout(*fields: dict[str, Any], **more: Any) -> dict[str, Any]:

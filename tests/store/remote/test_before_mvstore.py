@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from gateway import limits
-from gateway.client.store import open_store
 from gateway.errors import Conflict, Gone, NotFound, StoreUnavailable, TooLarge
+from gateway.runtime.stores.opening import open_store
 from gateway.store.base import Namespace, NamespaceCommit, PageRead, PageWrite, Store
 from gateway.store.database import Database
 from gateway.store.overlays import lay_over

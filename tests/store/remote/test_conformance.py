@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.client.store import open_store
-from gateway.client.store_h3 import H3Transport
 from gateway.client.trust import Trust
 from gateway.http import admin, dataplane
 from gateway.http.app import Application
 from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from gateway.quic import ServerTls, listen
 from gateway.runtime.certs import ensure_own
+from gateway.runtime.stores.http3 import H3Transport
+from gateway.runtime.stores.opening import open_store
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote import AdminApi, HttpxTransport, RemoteOptions, RemoteStore

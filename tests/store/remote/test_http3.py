@@ -13,7 +13,6 @@ import pytest
 from blake3 import blake3
 
 from gateway import limits
-from gateway.client.store_h3 import H3Transport
 from gateway.client.trust import Trust
 from gateway.errors import StoreUnavailable
 from gateway.http import dataplane
@@ -21,6 +20,7 @@ from gateway.http.app import Application
 from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from gateway.quic import ServerTls, listen
 from gateway.runtime.certs import LEAF_CERT, LEAF_KEY, ensure_own, tls_context
+from gateway.runtime.stores.http3 import H3Transport
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageContent, PageRead, PageWrite
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote import HttpxTransport, RemoteStore

@@ -20,7 +20,6 @@ import pytest
 from blake3 import blake3
 
 from gateway import limits
-from gateway.client.store import open_store
 from gateway.client.trust import Trust
 from gateway.errors import BadInput, StoreUnavailable
 from gateway.http import dataplane
@@ -29,6 +28,7 @@ from gateway.http.server import TcpOptions, TcpServer, bind_tcp
 from gateway.quic import ServerTls, listen
 from gateway.runtime import certs
 from gateway.runtime.certs import ensure_own
+from gateway.runtime.stores.opening import open_store
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote import Ask, HttpxTransport, RemoteStore, TcpTransport

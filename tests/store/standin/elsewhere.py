@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from gateway.client.store import open_store
+from gateway.runtime.stores.opening import open_store
 from gateway.store.base import BlockingStore
 from tests.store.standin.rules import Knobs
 from tests.store.standin.server import Served, serving

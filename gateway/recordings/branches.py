@@ -1,4 +1,4 @@
-"""Branching a world: a new one that starts from a moment of another's recording. Room: client.
+"""Branching a world: a new one that starts from a moment of another's recording. Room: recordings.
 
 The new world is an overlay over the parent's pages at this version, so nothing is copied; what came
 after the moment is cut off in the branch alone. Changing one never shows in the other.
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import apsw
 
-from gateway.client.recordings import Moment, find_mark, open_world
 from gateway.errors import GatewayError, NothingRecorded
+from gateway.recordings.recording import Moment, find_mark, open_world
 from gateway.store.base import BlockingStore, Namespace, Store
 from gateway.store.database import Database
 from gateway.store.overlays import lay_over

@@ -1,4 +1,4 @@
-"""A store's requests with a token: of a gateway whose page plane asks for one. Room: client."""
+"""A store's requests with a token: of a gateway whose page plane asks for one. Room: runtime."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Avatars that walk about: synthetic frames with the statistics of real ones. Room: client. Pure.
+"""Avatars that walk about: synthetic frames with the statistics of real ones. Room: cli. Pure.
 
 Each avatar strolls on a Lissajous path at walking speed, turns, stops at times, and its bones sway
-with its gait; every avatar is ``bones`` records of 100 bytes (:mod:`gateway.client.xrgrid`).
+with its gait; every avatar is ``bones`` records of 100 bytes (:mod:`gateway.wire.xrgrid`).
 The same seed and tick always give the same bytes.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 
-from gateway.client.xrgrid import EntityPacket
+from gateway.wire.xrgrid import EntityPacket
 
 _STEP_S = 0.55
 _ROTATION_UNIT = 32_767 / math.pi

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.client.recordings import MAKE_STATE
 from gateway.core.state import WorldState
+from gateway.recordings.recording import MAKE_STATE
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.world import Retention, WorldDatabase
 from gateway.wire import Frame, Record, encode_frame, split

@@ -14,11 +14,11 @@ from moto import server as moto_server
 
 from gateway import limits
 from gateway.cli import main
-from gateway.client.archives import ArchivePlace, Damaged, Manifest, TransferFailed
-from gateway.client.recordings import LocalRecording, Moment, open_film, open_world
 from gateway.errors import ConfigError, Unprocessable
+from gateway.recordings.archives import ArchivePlace, Damaged, Manifest, TransferFailed
+from gateway.recordings.recording import LocalRecording, Moment, open_film, open_world
 from gateway.store.embedded import EmbeddedStore
-from tests.client.filming import Filmed, film
+from tests.recordings.filming import Filmed, film
 
 
 @pytest.fixture(autouse=True)

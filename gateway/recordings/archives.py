@@ -1,4 +1,4 @@
-"""Recordings moved to and from any place that fsspec can write: a folder, S3 and the like. Room: client.
+"""Recordings moved to and from any place that fsspec can write: a folder, S3 and the like. Room: recordings.
 
 An archive is a folder of parts, each a film (an SQLite file) of at most a minute at 60 Hz, and a
 ``manifest.json`` that lists them with their BLAKE3 sums. The manifest is written again after every

@@ -1,4 +1,4 @@
-"""A world's recording, wherever it is: behind a gateway, in a store, in a film. Room: client.
+"""A world's recording, wherever it is: behind a gateway, in a store, in a film. Room: recordings.
 
 :class:`LocalRecording` reads the tables themselves (a store with no gateway, or a film, which is
 an ordinary SQLite file with the same tables); :class:`RemoteRecording` asks a gateway over HTTP.

@@ -1,4 +1,4 @@
-"""Films: a stretch of a recording as one self-contained SQLite file. Room: client.
+"""Films: a stretch of a recording as one self-contained SQLite file. Room: recordings.
 
 The tables are a world's own (``docs/SCHEMA.md``); the first row is a keyframe. A film is written
 beside its final name and renamed when it is whole, so that nothing half-written ever has that name.

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.cli import main
-from gateway.client.branches import branch
-from gateway.client.films import FilmWriter
-from gateway.client.recordings import LocalRecording, Moment, open_film, open_world
-from gateway.client.verifying import Verifier
 from gateway.errors import Conflict, NotFound, NothingRecorded, Unprocessable
+from gateway.recordings.branches import branch
+from gateway.recordings.films import FilmWriter
+from gateway.recordings.recording import LocalRecording, Moment, open_film, open_world
+from gateway.recordings.verifying import Verifier
 from gateway.store.embedded import EmbeddedStore
-from tests.client.filming import Filmed, film
+from tests.recordings.filming import Filmed, film
 from tests.recordings.once import write_once
 
 

@@ -1,4 +1,4 @@
-"""V-Sekai's entity packet: 100 bytes, all integers, its global id first. Room: client. Pure.
+"""V-Sekai's entity packet: 100 bytes, all integers, its global id first. Room: wire. Pure.
 
 The gateway treats records as opaque; this is for those who show or make them. Source: the layout
 table of V-Sekai's ``lean-entity-packet`` (``XRGridEntityPacket``):

@@ -1,4 +1,4 @@
-"""Does a recording add up? Each keyframe against the frames since the one before. Room: client.
+"""Does a recording add up? Each keyframe against the frames since the one before. Room: recordings.
 
 Every keyframe row carries a hash of the state at its moment; replaying from one keyframe to the next
 must give the next one's hash. So must the rows before the first one, which start from nothing: every

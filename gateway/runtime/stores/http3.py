@@ -1,4 +1,4 @@
-"""A store's requests over HTTP/3: gateway to gateway across a bad network. Room: client.
+"""A store's requests over HTTP/3: gateway to gateway across a bad network. Room: runtime.
 
 A connection, kept alive, with one stream a request: a slow batch never holds up another. Where many are under way, a few
 more connections, each with a congestion window of its own, as as many clients would have without us. A new
