@@ -112,8 +112,8 @@ def test_what_runs_a_gateway_is_locked_as_it_is_for_the_tests() -> None:
 
 # -- aioquic's private names ----------------------------------------------------------------
 
-CONNECTION_SEAM, HTTP3_SEAM = "quic/connection/seam.py", ("quic/h3/transport.py", "quic/h3/http3.py")
-"""Where names may stand that aioquic does not promise: of its connection, and of its HTTP/3."""
+CONNECTION_SEAM = "quic/connection/seam.py"
+"""Where names may stand that aioquic does not promise."""
 PRIVATE_NAMES_MAX = 25
 OF_CONNECTION = (
     "quic/connection.py",
@@ -173,25 +173,25 @@ def test_only_the_seam_imports_aioquics_connection_and_nobody_a_private_module()
             )
 
 
-def test_no_module_but_the_seams_touches_a_private_name_of_aioquic() -> None:
-    theirs = _private_of_aioquic(*OF_CONNECTION, "h3/connection.py", "tls.py")
+def test_no_module_takes_aioquics_http3() -> None:
+    for path in GATEWAY.rglob("*.py"):
+        strangers = [name for name in imported(path) if name.startswith("aioquic.h3")]
+        assert not strangers, f"{path.relative_to(ROOT)} imports {strangers}"
+
+
+def test_no_module_but_the_seam_touches_a_private_name_of_aioquic() -> None:
+    theirs = _private_of_aioquic(*OF_CONNECTION, "tls.py")
     defined = set().union(*map(_defined, (GATEWAY / "quic").rglob("*.py")))
     for path in (GATEWAY / "quic").rglob("*.py"):
-        if str(path.relative_to(GATEWAY)) not in (CONNECTION_SEAM, *HTTP3_SEAM):
+        if str(path.relative_to(GATEWAY)) != CONNECTION_SEAM:
             strangers = (_touched(path, own=False) & theirs) - defined
             assert not strangers, f"{path.relative_to(ROOT)} touches {sorted(strangers)}"
 
 
-def test_the_seams_list_what_they_touch_and_the_list_is_short() -> None:
+def test_the_seam_lists_what_it_touches_and_the_list_is_short() -> None:
     from gateway.quic.connection import seam
-    from gateway.quic.h3 import transport
 
     listed = {name for _, name, _ in seam.PRIVATE}
     assert len(listed) <= PRIVATE_NAMES_MAX
     touched = _touched(GATEWAY / CONNECTION_SEAM, own=True) & _private_of_aioquic(*OF_CONNECTION, "tls.py")
     assert touched <= listed
-    theirs = _private_of_aioquic("h3/connection.py")
-    assert _touched(GATEWAY / HTTP3_SEAM[1], own=True) & theirs <= {
-        *transport.PRIVATE,
-        *transport.PRIVATE_STATE,
-    }

@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
-from aioquic.h3.connection import ErrorCode
 from aioquic.tls import SessionTicket
 
 from gateway import limits
@@ -25,8 +24,8 @@ from gateway.quic.clientpeer import ClientPeer, RawHeaders
 from gateway.quic.connection import Connection
 from gateway.quic.connection.seam import check
 from gateway.quic.endpoint import Endpoint
+from gateway.quic.h3.codes import ErrorCode
 from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed, Response, SessionRefused
-from gateway.quic.h3.transport import check_http3
 from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
 from gateway.quic.tls import Trust
@@ -291,7 +290,6 @@ def _begin(
 ) -> Client:
     """A client whose handshake has begun."""
     check()
-    check_http3()
     endpoint = Endpoint(udp, asyncio.get_running_loop())
     client: Client
 

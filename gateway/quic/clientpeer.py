@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from aioquic.h3.connection import ErrorCode
 from aioquic.quic import events
 
 from gateway.quic.connection import Connection
+from gateway.quic.h3.codes import ErrorCode
 from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed
 from gateway.quic.h3.http3 import Http3
 from gateway.quic.peer import Hub, Peer

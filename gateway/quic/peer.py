@@ -11,21 +11,21 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from aioquic.h3.connection import ErrorCode
-from aioquic.h3.events import (
-    DataReceived,
-    H3Event,
-    HeadersReceived,
-    WebTransportStreamDataReceived,
-)
 from aioquic.quic import events
 
 from gateway import limits
 from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.connection import QUIET, Connection
 from gateway.quic.connection.paths import Address
+from gateway.quic.h3.codes import ErrorCode
 from gateway.quic.h3.http3 import Http3
-from gateway.quic.h3.rules import MessageRefused
+from gateway.quic.h3.told import (
+    DataReceived,
+    H3Event,
+    HeadersReceived,
+    MessageRefused,
+    WebTransportStreamDataReceived,
+)
 from gateway.quic.h3.webtransport import WebTransportLink, WtError
 from gateway.quic.unsent import send_buffer_bytes
 

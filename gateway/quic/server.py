@@ -35,7 +35,6 @@ from gateway.quic.h3.asgi import (
     AsgiApp,
 )
 from gateway.quic.h3.heads import Heads
-from gateway.quic.h3.transport import check_http3
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Peer
 from gateway.quic.refusal import encode_refusal
@@ -62,7 +61,6 @@ class ServerContext:
         self.options = options
         self.address: tuple[str, int] = ("", 0)
         check()
-        check_http3()
         self.reset_key = options.reset_key or os.urandom(32)
         self.admission = Admission(options)
         self.heads = Heads()

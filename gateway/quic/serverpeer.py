@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from aioquic.h3.connection import ErrorCode
 from aioquic.quic import events
 
 from gateway import limits
@@ -21,9 +20,10 @@ from gateway.errors import (
 )
 from gateway.quic.connection import Connection
 from gateway.quic.h3.asgi import SAFE_METHODS, Exchange, Malformed, problem_response, request_scope
+from gateway.quic.h3.codes import ErrorCode
+from gateway.quic.h3.fields import names_two_hosts
 from gateway.quic.h3.heads import RawHeaders
 from gateway.quic.h3.http3 import Http3
-from gateway.quic.h3.rules import names_two_hosts
 from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.peer import Hub, Peer
 from gateway.wire import encode_error

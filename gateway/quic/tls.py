@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aioquic.h3.connection import H3_ALPN
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.tls import SessionTicket, load_pem_private_key, load_pem_x509_certificates
 
 from gateway import limits
 from gateway.errors import ConfigError
 from gateway.quic.connection.seam import prepare
+from gateway.quic.h3.codes import ALPN
 from gateway.quic.options import QuicOptions
 
 DATAGRAM_FRAME_BYTES_MAX = 65_535
@@ -128,7 +128,7 @@ def _configuration(options: QuicOptions, *, is_client: bool) -> QuicConfiguratio
     prepare()
     return QuicConfiguration(
         is_client=is_client,
-        alpn_protocols=H3_ALPN,
+        alpn_protocols=[ALPN],
         congestion_control_algorithm=options.congestion,
         idle_timeout=options.idle_timeout_s,
         max_data=limits.QUIC_CLIENT_CONNECTION_WINDOW_BYTES

@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from aioquic.h3.connection import ErrorCode
-
 from gateway import limits
 from gateway.errors import Overloaded, TooMany
 from gateway.limits import H3_UNSENT_FEW_STREAMS
+from gateway.quic.h3.codes import ErrorCode
 
 if TYPE_CHECKING:
     from gateway.quic.peer import Peer

@@ -15,7 +15,7 @@ from aioquic.h3.connection import encode_frame
 
 from gateway import limits
 from gateway.quic.h3.credit import MAX_DATA, MAX_STREAMS_UNI
-from gateway.quic.h3.http3 import WT_INITIAL_MAX_DATA, WT_INITIAL_MAX_STREAMS_UNI, Http3
+from gateway.quic.h3.http3 import SETTINGS, WT_INITIAL_MAX_DATA, WT_INITIAL_MAX_STREAMS_UNI, Http3
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
 
@@ -56,15 +56,12 @@ async def test_a_session_opens_under_either_name_of_the_protocol(identity: Ident
 
 def _bounded(monkeypatch: pytest.MonkeyPatch, streams: int, data: int) -> None:
     """Clients from here on have a flow control of sessions of their own."""
-    before = Http3._get_local_settings
 
-    def local(self: Http3) -> dict[int, int]:
-        settings = before(self)
-        if self._is_client:
-            settings[WT_INITIAL_MAX_STREAMS_UNI], settings[WT_INITIAL_MAX_DATA] = streams, data
-        return settings
+    def settings(self: Http3) -> dict[int, int]:
+        ours = {WT_INITIAL_MAX_STREAMS_UNI: streams, WT_INITIAL_MAX_DATA: data} if self._is_client else {}
+        return SETTINGS | ours
 
-    monkeypatch.setattr(Http3, "_get_local_settings", local)
+    monkeypatch.setattr(Http3, "settings", settings)
 
 
 def _raise(client: Any, session: int, capsule: int, limit: int) -> None:

@@ -278,7 +278,7 @@ CONNECTION_ERRORS: dict[str, tuple[int, Callable[[Raw], object]]] = {
     ),
     "MAX_PUSH_ID falls [RFC 9114 7.2.7]": (
         ErrorCode.H3_ID_ERROR,
-        lambda raw: raw.control(encode_frame(MAX_PUSH_ID, b"\x01")),
+        lambda raw: raw.control(encode_frame(MAX_PUSH_ID, b"\x08") + encode_frame(MAX_PUSH_ID, b"\x01")),
     ),
     "MAX_PUSH_ID with trailing bytes [RFC 9114 7.1]": (
         ErrorCode.H3_FRAME_ERROR,

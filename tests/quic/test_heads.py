@@ -57,8 +57,8 @@ async def test_a_peer_that_fills_a_dynamic_table_we_did_not_offer_is_cut_off(ser
         assert (await client.request("GET", "/hello")).status == 200
         h3 = client.peer.h3
         assert h3 is not None
-        assert h3._local_encoder_stream_id is not None
-        client.peer.quic.send_stream_data(h3._local_encoder_stream_id, QPACK_SET_CAPACITY_4096)
+        encoder_stream = h3._critical[1]
+        client.peer.quic.send_stream_data(encoder_stream, QPACK_SET_CAPACITY_4096)
         client.endpoint.mark(client.peer)
         await client.wait_closed()
         assert client.close_reason is not None

@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from aioquic.h3.connection import ErrorCode
-
 from gateway import limits
 from gateway.core.gate import challenge_of
 from gateway.errors import GatewayError
+from gateway.quic.h3.codes import ErrorCode
+from gateway.quic.h3.fields import CONNECTION_SPECIFIC
 from gateway.quic.h3.heads import KnownHeaders, RawHeaders
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ AsgiApp = Callable[
 BULK = "bulk"
 """A scope's mark for an answer that is large however it is cut: its peer must take it in time."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-CONNECTION_SPECIFIC = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
-)
 
 
 class ClientGone(OSError):

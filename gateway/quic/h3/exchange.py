@@ -7,10 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from aioquic.h3.connection import ErrorCode
-
 from gateway.errors import GatewayError, StoreUnavailable, TooLarge
 from gateway.limits import H3_RESPONSE_BYTES_MAX
+from gateway.quic.h3.codes import ErrorCode
 
 if TYPE_CHECKING:
     from gateway.quic.clientpeer import ClientPeer

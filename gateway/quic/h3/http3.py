@@ -1,50 +1,29 @@
-"""HTTP/3 as we speak it: aioquic's ``H3Connection`` with our settings, bounds and rules. Room: quic.
+"""HTTP/3 on a connection of ours, either side: who is given what comes on its streams, and what goes out. Room: quic.
 
-The drafts of WebTransport that clients speak are announced side by side (``docs/CLIENTS.md``). The QPACK dynamic table
-is off in both directions: it saves bytes that games do not count, costs packets on two more streams, and lets a small
-request unpack into a large one.
+Framing is ours and QPACK is pylsqpack's, whose dynamic table is off in both directions: it saves bytes that games do not
+count, costs packets on two more streams, and lets a small request unpack into a large one. So nothing is ever said on either
+QPACK stream, and no field section waits for another. The drafts of WebTransport that clients speak are announced side by side
+(``docs/CLIENTS.md``). Sources: RFC 9114 sections 4 and 6; RFC 9204 sections 2.2.2.2 and 4.2.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import cache
+from typing import Final
 
 import pylsqpack
 from aioquic.buffer import encode_uint_var
-from aioquic.h3.connection import (
-    ClosedCriticalStream,
-    ErrorCode,
-    FrameError,
-    FrameType,
-    H3Connection,
-    H3Stream,
-    HeadersState,
-    IdError,
-    MessageError,
-    QpackDecompressionFailed,
-    Setting,
-    StreamCreationError,
-    StreamType,
-    encode_frame,
-)
-from aioquic.h3.events import DataReceived, H3Event, Headers, HeadersReceived
-from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.events import QuicEvent, StopSendingReceived, StreamDataReceived, StreamReset
 
 from gateway import limits
-from gateway.limits import H3_CONTROL_FRAME_BYTES_MAX
 from gateway.quic.connection import Connection
+from gateway.quic.h3 import codes
+from gateway.quic.h3.codes import ErrorCode, FieldsTooLarge, H3Error, MessageError
+from gateway.quic.h3.fields import has_date, is_only_malformed
 from gateway.quic.h3.heads import Heads
-from gateway.quic.h3.rules import (
-    ExcessiveLoad,
-    FieldsTooLarge,
-    GoingAway,
-    MessageRefused,
-    check_cancel_push,
-    check_request,
-    is_only_malformed,
-    leading_number,
-)
-from gateway.quic.h3.transport import H3Transport
+from gateway.quic.h3.messages import ALL, HEAD, NOTHING, MessageStream
+from gateway.quic.h3.oneway import OneWayStreams
+from gateway.quic.h3.told import H3Event, Headers, HeadersReceived, MessageRefused
 
 WT_MAX_SESSIONS: Final = 0x14E9CD29
 """Of drafts 13 to 15: Safari 26.4 opens no session without it."""
@@ -58,31 +37,75 @@ WT_UNBOUNDED: Final = {
     WT_INITIAL_MAX_STREAMS_BIDI: 1 << 60,
 }
 """As much as can be said: QUIC's own flow control bounds a connection, so that a session's need not be raised."""
-DECODED_FRAMES: Final = (FrameType.SETTINGS, FrameType.MAX_PUSH_ID, FrameType.GOAWAY, FrameType.CANCEL_PUSH)
-"""Frames of the control stream that are looked into."""
+SETTINGS: Final = {
+    codes.QPACK_MAX_TABLE_CAPACITY: 0,
+    codes.QPACK_BLOCKED_STREAMS: 0,
+    codes.MAX_FIELD_SECTION_SIZE: limits.H3_HEADER_BYTES_MAX,
+    codes.ENABLE_CONNECT_PROTOCOL: 1,
+    codes.GREASE: 1,
+    codes.H3_DATAGRAM: 1,
+    codes.ENABLE_WEBTRANSPORT: 1,
+    WT_MAX_SESSIONS: limits.WT_SESSIONS_PER_CONNECTION_MAX,
+    WT_ENABLED: 1,
+    **WT_UNBOUNDED,
+}
+"""What is announced, by either side. No push is ever allowed: MAX_PUSH_ID is not sent."""
 
 
-class Http3(H3Connection):
-    """HTTP/3 on a connection of ours, either side. ``heads``: a server's known header sections."""
+def frame(kind: int, content: bytes) -> bytes:
+    """A frame (RFC 9114 section 7.1)."""
+    return encode_uint_var(kind) + encode_uint_var(len(content)) + content
+
+
+class Http3:
+    """``heads``: a server's known header sections."""
+
+    __slots__ = (
+        "_control_stream",
+        "_critical",
+        "_decoder",
+        "_encoder",
+        "_heads",
+        "_is_client",
+        "_is_over",
+        "_messages",
+        "_one_way",
+        "_quic",
+        "_refused",
+    )
 
     def __init__(self, quic: Connection, heads: Heads | None = None) -> None:
-        self._heads = heads
-        self._connection = quic
-        transport: Any = H3Transport(quic)
-        super().__init__(transport, enable_webtransport=True)
+        self._quic, self._heads = quic, heads
+        self._is_client = quic.is_client
+        self._is_over = False
+        self._encoder = pylsqpack.Encoder()
+        self._encoder.apply_settings(max_table_capacity=0, blocked_streams=0)
         self._decoder = pylsqpack.Decoder(0, 0)
-        self._goaway = GoingAway(requests=self._is_client)
+        self._messages: dict[int, MessageStream] = {}
         self._refused: set[int] = set()
-        self._begun: set[int] = set()
+        self._one_way = OneWayStreams(self._is_client, self._encoder, self._decoder)
+        self._control_stream = self._open(_opening(tuple(self.settings().items())))
+        self._critical = (
+            self._control_stream,
+            self._open(bytes((codes.QPACK_ENCODER,))),
+            self._open(bytes((codes.QPACK_DECODER,))),
+        )
 
-    def _get_local_settings(self) -> dict[int, int]:
-        settings = super()._get_local_settings()
-        settings[Setting.QPACK_MAX_TABLE_CAPACITY] = 0
-        settings[Setting.QPACK_BLOCKED_STREAMS] = 0
-        settings[Setting.MAX_FIELD_SECTION_SIZE] = limits.H3_HEADER_BYTES_MAX
-        settings[WT_MAX_SESSIONS] = limits.WT_SESSIONS_PER_CONNECTION_MAX
-        settings[WT_ENABLED] = 1
-        return settings | WT_UNBOUNDED
+    def settings(self) -> dict[int, int]:
+        """What this announces."""
+        return SETTINGS
+
+    def _open(self, first: bytes) -> int:
+        number = self._quic.get_next_available_stream_id(is_unidirectional=True)
+        self._quic.send_stream_data(number, first)
+        return number
+
+    # -- the peer's settings --------------------------------------------------------------
+
+    @property
+    def received_settings(self) -> dict[int, int] | None:
+        """The peer's settings; None: they are not there yet."""
+        return self._one_way.control.settings
 
     def session_limits(self) -> tuple[int, int] | None:
         """How many one-way streams, and bytes on streams, a session may begin with by the peer's own flow control of
@@ -92,240 +115,220 @@ class Http3(H3Connection):
             return None
         return settings.get(WT_INITIAL_MAX_STREAMS_UNI, 0), settings.get(WT_INITIAL_MAX_DATA, 0)
 
-    def _handle_control_frame(self, frame_type: int, frame_data: bytes) -> None:
-        if frame_type == FrameType.GOAWAY:
-            self._goaway.take(frame_data)
-        elif frame_type == FrameType.CANCEL_PUSH:
-            check_cancel_push(frame_data, self._max_push_id, by_client=not self._is_client)
-        else:
-            super()._handle_control_frame(frame_type, frame_data)
-        if frame_type == FrameType.SETTINGS:
-            self._encoder.apply_settings(max_table_capacity=0, blocked_streams=0)
+    # -- what comes -----------------------------------------------------------------------
 
-    # -- short ways -----------------------------------------------------------------------
-
-    def _receive_stream_data(self, event: StreamDataReceived) -> list[H3Event]:
-        """Two kinds of stream data are most of it: more of a DATA frame, and a request that is a header
-        section alone. aioquic takes the others."""
-        if self._refused and event.stream_id in self._refused:
-            if event.end_stream:
-                self._refused.discard(event.stream_id)
+    def handle_event(self, event: QuicEvent) -> list[H3Event]:
+        """What the peer did to a stream. A rule that it broke ends the connection."""
+        if self._is_over:
             return []
-        stream = self._stream.get(event.stream_id)
-        if stream is not None:
-            size = stream.frame_size
-            if (
-                stream.frame_type == FrameType.DATA
-                and size is not None
-                and len(event.data) < size
-                and not event.end_stream
-                and not stream.buffer
-                and not stream.blocked
-            ):
-                stream.frame_size = size - len(event.data)
-                stream.content_length += len(event.data)
-                return [DataReceived(event.data, event.stream_id, False, stream.push_id)]
-        elif self._heads is not None and event.end_stream and not event.stream_id & 3:
-            return self._receive_whole_request(event, self._heads)
-        return super()._receive_stream_data(event)
-
-    def _receive_whole_request(self, event: StreamDataReceived, heads: Heads) -> list[H3Event]:
-        """A request that came at once. What was sound once on its own is sound again."""
-        known = heads.request(event.data)
-        if known is not None:
-            stream = self._stream[event.stream_id] = H3Stream(event.stream_id)
-            stream.receiving_ended = True
-            stream.headers_recv_state = HeadersState.AFTER_HEADERS
-            return [HeadersReceived(known, event.stream_id, True)]
-        made = super()._receive_stream_data(event)
-        if len(made) == 1 and isinstance(made[0], HeadersReceived) and made[0].stream_ended:
-            made[0].headers = heads.know_request(event.data, made[0].headers)
-        return made
-
-    def respond(self, stream_id: int, headers: Headers, body: bytes, *, end: bool) -> None:
-        """Send a final response's header section with the first piece of its content, in one write."""
-        stream = self._stream.get(stream_id)
-        if stream is None or stream.headers_send_state is not HeadersState.INITIAL or stream.sending_ended:
-            raise RuntimeError("this stream waits for no response")
-        frame = self._response_frame(stream_id, headers)
-        stream.headers_send_state = HeadersState.AFTER_HEADERS
-        if body:
-            frame += b"\x00" + encode_uint_var(len(body)) + body
-        self._quic.send_stream_data(stream_id, frame, end)
-        if end:
-            stream.sending_ended = True
-            if stream.is_ended():
-                del self._stream[stream_id]
-
-    def _response_frame(self, stream_id: int, headers: Headers) -> bytes:
-        if self._heads is None:
-            return encode_frame(FrameType.HEADERS, self._encode_headers(stream_id, headers))
-        key = tuple(headers)
-        section = self._heads.section(key)
-        if section is None:
-            section = bytes(self._encoder.encode(stream_id, headers)[1])
-            self._heads.know_section(key, section)
-        if not _has_date(headers):
-            section += self._heads.date.line()
-        return b"\x01" + encode_uint_var(len(section)) + section
-
-    # -- rules and bounds -----------------------------------------------------------------
-
-    def _check_request_or_push_frame_type(self, frame_type: int, stream: H3Stream) -> None:
-        super()._check_request_or_push_frame_type(frame_type, stream)
-        if frame_type == FrameType.WEBTRANSPORT_STREAM:
-            if stream.stream_id in self._begun:
-                raise FrameError("WEBTRANSPORT_STREAM in the middle of a stream")
-            if (stream.frame_size or 0) % 4:
-                raise IdError("a session is a request of the client")
-            return
-        self._begun.add(stream.stream_id)
-        size = stream.frame_size or 0
-        if frame_type == FrameType.HEADERS and size > limits.H3_HEADER_BYTES_MAX:
-            raise FieldsTooLarge(size, limits.H3_HEADER_BYTES_MAX)
-
-    def _receive_stream_data_uni(self, stream: H3Stream, data: bytes, stream_ended: bool) -> list[H3Event]:
-        if stream.stream_type is None and self._is_control(stream, data):
-            data, stream.buffer = stream.buffer + data, b""
-            data = data[leading_number(data)[1] :]  # type: ignore[index]
-        if stream.stream_type == StreamType.CONTROL:
-            self._receive_control(stream, data, stream_ended)
-            return []
-        events = super()._receive_stream_data_uni(stream, data, stream_ended)
-        if stream_ended and stream.stream_type in (StreamType.QPACK_ENCODER, StreamType.QPACK_DECODER):
-            raise ClosedCriticalStream("a QPACK stream must not end")
-        if stream.stream_type == StreamType.WEBTRANSPORT and (stream.session_id or 0) % 4:
-            raise IdError("a session is a request of the client")
-        self._check_buffered(stream)
-        return events
-
-    def _is_control(self, stream: H3Stream, data: bytes) -> bool:
-        """Whether this stream turns out to be the peer's control stream with these bytes."""
-        kind = leading_number(stream.buffer + data)
-        if kind is None or kind[0] != StreamType.CONTROL:
-            return False
-        if self._peer_control_stream_id is not None:
-            raise StreamCreationError("Only one control stream is allowed")
-        self._peer_control_stream_id = stream.stream_id
-        stream.stream_type = StreamType.CONTROL
-        return True
-
-    def _receive_control(self, stream: H3Stream, data: bytes, ended: bool) -> None:
-        """More of the peer's control stream: aioquic's reader skips frames that have rules."""
-        if ended:
-            raise ClosedCriticalStream("Closing control stream is not allowed")
-        buffer = stream.buffer + data
-        while True:
-            if stream.frame_size is None:
-                kind = leading_number(buffer)
-                size = leading_number(buffer[kind[1] :]) if kind else None
-                if kind is None or size is None:
-                    break
-                stream.frame_type, stream.frame_size = kind[0], size[0]
-                buffer = buffer[kind[1] + size[1] :]
-                self._check_control_frame_type(kind[0])
-                if kind[0] in DECODED_FRAMES and size[0] > H3_CONTROL_FRAME_BYTES_MAX:
-                    raise ExcessiveLoad(f"a control frame of {size[0]} bytes")
-            if stream.frame_type in DECODED_FRAMES:
-                if len(buffer) < stream.frame_size:
-                    break
-                content, buffer = buffer[: stream.frame_size], buffer[stream.frame_size :]
-                self._handle_control_frame(int(stream.frame_type or 0), content)
-            else:
-                skipped = min(stream.frame_size, len(buffer))
-                buffer = buffer[skipped:]
-                stream.frame_size -= skipped
-                if stream.frame_size:
-                    break
-            stream.frame_size = stream.frame_type = None
-        stream.buffer = buffer
-
-    def _receive_request_or_push_data(
-        self, stream: H3Stream, data: bytes, stream_ended: bool
-    ) -> list[H3Event]:
         try:
-            events = super()._receive_request_or_push_data(stream, data, stream_ended)
-        except MessageError as exc:
-            return [self._refuse(stream, exc)]
-        finally:
-            if stream.receiving_ended:
-                self._begun.discard(stream.stream_id)
-        self._check_buffered(stream)
-        return events
+            if isinstance(event, StreamDataReceived):
+                if event.stream_id & 2:
+                    return self._take_one_way(event.stream_id, event.data, event.end_stream)
+                return self._take_message(event.stream_id, event.data, event.end_stream)
+            if isinstance(event, StreamReset):
+                self._take_reset(event.stream_id)
+            elif isinstance(event, StopSendingReceived):
+                self._take_stop(event.stream_id)
+        except H3Error as error:
+            self._is_over = True
+            self._quic.close(error_code=error.code, reason_phrase=error.reason)
+        return []
 
-    def _handle_request_or_push_frame(
-        self, frame_type: int, frame_data: bytes | None, stream: H3Stream, stream_ended: bool
-    ) -> list[H3Event]:
-        is_request = stream.headers_recv_state is HeadersState.INITIAL and not self._is_client
-        events = super()._handle_request_or_push_frame(frame_type, frame_data, stream, stream_ended)
-        if is_request and frame_type == FrameType.HEADERS:
-            for event in events:
-                if isinstance(event, HeadersReceived):
-                    check_request(event.headers)
-        return events
+    def _take_one_way(self, number: int, data: bytes, ended: bool) -> list[H3Event]:
+        had_settings = self._one_way.control.settings is not None
+        told = self._one_way.take(number, data, ended)
+        if not had_settings and self.received_settings is not None:
+            self._check_datagrams(self.received_settings)
+        return told
 
-    def _refuse(self, stream: H3Stream, error: MessageError) -> MessageRefused:
+    def _check_datagrams(self, settings: dict[int, int]) -> None:
+        if settings.get(codes.H3_DATAGRAM) and not self._quic.datagram_bytes_max():
+            raise H3Error(ErrorCode.H3_SETTINGS_ERROR, "H3_DATAGRAM without datagrams in QUIC")
+
+    def _take_message(self, number: int, data: bytes, ended: bool) -> list[H3Event]:
+        if number in self._refused:
+            if ended:
+                self._refused.discard(number)
+            return []
+        stream = self._messages.get(number)
+        if stream is None:
+            stream = self._messages[number] = MessageStream(number, is_client=self._is_client)
+            if ended and self._heads is not None:
+                return self._take_whole_request(stream, data, self._heads)
+        return self._take_more(stream, data, ended)
+
+    def _take_whole_request(self, stream: MessageStream, data: bytes, heads: Heads) -> list[H3Event]:
+        """A request that came at once. What was sound once on its own is sound again."""
+        known = heads.request(data)
+        if known is not None:
+            stream.receiving_ended, stream.came = True, HEAD
+            return [HeadersReceived(known, stream.number, True)]
+        told = self._take_more(stream, data, ended=True)
+        if len(told) == 1 and isinstance(told[0], HeadersReceived) and told[0].stream_ended:
+            told[0].headers = heads.know_request(data, told[0].headers)
+        return told
+
+    def _take_more(self, stream: MessageStream, data: bytes, ended: bool) -> list[H3Event]:
+        try:
+            told = stream.take(data, ended, self._decode)
+        except MessageError as error:
+            return [self._refuse(stream, error)]
+        if ended:
+            if stream.came == NOTHING and stream.session_id is None:
+                self._abort(stream.number)
+                stream.sending_ended = True
+            self._drop_if_over(stream)
+        return told
+
+    def _refuse(self, stream: MessageStream, error: MessageError) -> MessageRefused:
         """One message is not sound: no more is read of its stream. What was asked for can be refused by 431; all
         else is answered by a reset, for whoever sends it is no client of HTTP."""
-        stream_id = stream.stream_id
+        number = stream.number
         if not stream.receiving_ended:
-            self._refused.add(stream_id)
-        stream.receiving_ended, stream.buffer = True, b""
-        stream.frame_size = stream.frame_type = None
-        too_large = isinstance(error, FieldsTooLarge) and stream.headers_recv_state is HeadersState.INITIAL
-        if not too_large or self._is_client:
+            self._refused.add(number)
+        stream.forget_rest()
+        too_large = isinstance(error, FieldsTooLarge) and stream.came == NOTHING and not self._is_client
+        if not too_large:
             stream.sending_ended = True
-            self._connection.abandon_receiving(stream_id, ErrorCode.H3_MESSAGE_ERROR)
-            if not self._connection.streams.send_is_over(stream_id):
-                self._quic.reset_stream(stream_id, ErrorCode.H3_MESSAGE_ERROR)
-        return MessageRefused(stream_id, error.reason_phrase, too_large and not self._is_client)
+            self._quic.abandon_receiving(number, ErrorCode.H3_MESSAGE_ERROR)
+            if not self._quic.streams.send_is_over(number):
+                self._quic.reset_stream(number, ErrorCode.H3_MESSAGE_ERROR)
+        self._drop_if_over(stream)
+        return MessageRefused(number, error.reason, too_large)
 
-    def _receive_stream_reset(self, stream_id: int) -> None:
-        self._begun.discard(stream_id)
-        if stream_id in self._refused:
-            self._refused.discard(stream_id)  # what was asked to stop has stopped: the refusal still goes out
-            self.forget(stream_id)
+    def _abort(self, number: int) -> None:
+        """A request ended before the application saw it, so that nobody would answer (RFC 9114 section 4.1)."""
+        if not self._quic.streams.send_is_over(number):
+            self._quic.reset_stream(number, ErrorCode.H3_REQUEST_INCOMPLETE)
+
+    def _take_reset(self, number: int) -> None:
+        """The peer gave up sending. Of a refused one, whose reset was asked for, the refusal still goes out."""
+        if number & 2:
+            self._one_way.drop(number)
             return
-        super()._receive_stream_reset(stream_id)
+        if number in self._refused:
+            self._refused.discard(number)
+            self.forget(number)
+            return
+        stream = self._messages.get(number)
+        is_unseen = stream is None or (stream.came == NOTHING and stream.session_id is None)
+        if is_unseen and not self._is_client:
+            self._abort(number)
+        if stream is not None:
+            stream.forget_rest()
+            stream.sending_ended = stream.sending_ended or (is_unseen and not self._is_client)
+            self._drop_if_over(stream)
 
-    def _check_buffered(self, stream: H3Stream) -> None:
-        if len(stream.buffer) > limits.H3_BUFFER_BYTES_MAX:
-            raise ExcessiveLoad(f"{len(stream.buffer)} bytes of an incomplete frame")
+    def _take_stop(self, number: int) -> None:
+        """The peer wants no more of a stream, which the connection has reset."""
+        if number in self._critical:
+            raise H3Error(ErrorCode.H3_CLOSED_CRITICAL_STREAM, "a critical stream must not be stopped")
+        self.forget(number)
 
-    def _encode_headers(self, stream_id: int, headers: Headers) -> bytes:
-        """Without a dynamic table there is nothing to tell the peer's decoder."""
-        section = bytes(self._encoder.encode(stream_id, headers)[1])
-        if self._heads is not None and headers and headers[0][0] == b":status" and not _has_date(headers):
-            section += self._heads.date.line()
-        return section
-
-    def _decode_headers(self, stream_id: int, frame_data: bytes | None) -> Headers:
+    def _decode(self, number: int, section: bytes) -> Headers:
         try:
-            headers: Headers = self._decoder.feed_header(stream_id, frame_data or b"")[1]
-        except pylsqpack.DecompressionFailed as exc:
-            if is_only_malformed(frame_data or b""):
+            headers: Headers = self._decoder.feed_header(number, section)[1]
+        except (pylsqpack.DecompressionFailed, pylsqpack.StreamBlocked) as exc:
+            if is_only_malformed(section):
                 raise MessageError("an empty field section, or a field without a name") from exc
-            raise QpackDecompressionFailed from exc
-        size = sum(len(name) + len(value) + 32 for name, value in headers)
+            raise H3Error(
+                ErrorCode.QPACK_DECOMPRESSION_FAILED, "a field section that cannot be decoded"
+            ) from exc
+        size = sum([len(name) + len(value) + 32 for name, value in headers])
         if size > limits.H3_HEADER_BYTES_MAX:
             raise FieldsTooLarge(size, limits.H3_HEADER_BYTES_MAX)
         return headers
 
-    def forget(self, stream_id: int) -> None:
+    # -- what goes ------------------------------------------------------------------------
+
+    def send_headers(self, number: int, headers: Headers, end_stream: bool = False) -> None:
+        """A field section: a request's on a new stream, a response's, an interim one's, or trailers. Raises
+        ``RuntimeError`` where none can be."""
+        stream = self._messages.get(number)
+        if stream is None:
+            stream = self._messages[number] = MessageStream(number, is_client=self._is_client)
+            stream.is_bodiless = headers[:1] == [(b":method", b"HEAD")]
+        if stream.sending_ended or stream.said == ALL:
+            raise RuntimeError("this stream takes no field section")
+        is_interim = stream.said == NOTHING and headers[0][0] == b":status" and headers[0][1][:1] == b"1"
+        content = frame(codes.HEADERS, self._section(number, headers))
+        if not is_interim:
+            stream.said += 1
+        self._send(stream, content, end_stream)
+
+    def send_data(self, number: int, data: bytes, end_stream: bool) -> None:
+        """Content behind a field section. Raises ``RuntimeError`` where none can be."""
+        stream = self._messages.get(number)
+        if stream is None or stream.said != HEAD or stream.sending_ended:
+            raise RuntimeError("this stream takes no content")
+        self._send(stream, b"\0" + encode_uint_var(len(data)) + data, end_stream)
+
+    def respond(self, number: int, headers: Headers, body: bytes, *, end: bool) -> None:
+        """Send a final response's header section with the first piece of its content, in one write."""
+        stream = self._messages.get(number)
+        if stream is None or stream.said != NOTHING or stream.sending_ended:
+            raise RuntimeError("this stream waits for no response")
+        content = self._response_frame(number, headers)
+        stream.said = HEAD
+        if body:
+            content += b"\0" + encode_uint_var(len(body)) + body
+        self._send(stream, content, end)
+
+    def _send(self, stream: MessageStream, content: bytes, end: bool) -> None:
+        self._quic.send_stream_data(stream.number, content, end)
+        if end:
+            stream.sending_ended = True
+            self._drop_if_over(stream)
+
+    def _response_frame(self, number: int, headers: Headers) -> bytes:
+        if self._heads is None:
+            return frame(codes.HEADERS, self._section(number, headers))
+        key = tuple(headers)
+        section = self._heads.section(key)
+        if section is None:
+            section = bytes(self._encoder.encode(number, headers)[1])
+            self._heads.know_section(key, section)
+        if not has_date(headers):
+            section += self._heads.date.line()
+        return b"\x01" + encode_uint_var(len(section)) + section
+
+    def _section(self, number: int, headers: Headers) -> bytes:
+        """Without a dynamic table there is nothing to tell the peer's decoder."""
+        section = bytes(self._encoder.encode(number, headers)[1])
+        if self._heads is not None and headers and headers[0][0] == b":status" and not has_date(headers):
+            section += self._heads.date.line()
+        return section
+
+    def create_webtransport_stream(self, session_id: int, is_unidirectional: bool = False) -> int:
+        """Open a stream of a session; what is written on it behind this is the session's own."""
+        quic = self._quic
+        number: int = quic.get_next_available_stream_id(is_unidirectional=is_unidirectional)
+        kind = codes.WEBTRANSPORT_UNI if is_unidirectional else codes.WEBTRANSPORT_STREAM
+        quic.send_stream_data(number, encode_uint_var(kind) + encode_uint_var(session_id))
+        if not is_unidirectional:
+            stream = self._messages[number] = MessageStream(number, is_client=self._is_client)
+            stream.session_id = session_id
+        return number
+
+    def go_away(self, number: int) -> None:
+        """Announce that requests from ``number`` on will not be served (RFC 9114 section 5.2)."""
+        self._quic.send_stream_data(self._control_stream, frame(codes.GOAWAY, encode_uint_var(number)))
+
+    def forget(self, number: int) -> None:
         """Drop the state of a stream that was given up on our side."""
-        stream = self._stream.get(stream_id)
+        stream = self._messages.get(number)
         if stream is not None:
             stream.sending_ended = True
-            if stream.is_ended():
-                self._stream.pop(stream_id)
+            self._drop_if_over(stream)
 
-    def go_away(self, stream_id: int) -> None:
-        """Announce that requests from ``stream_id`` on will not be served (RFC 9114 section 5.2)."""
-        if self._local_control_stream_id is not None:
-            self._quic.send_stream_data(
-                self._local_control_stream_id, encode_frame(FrameType.GOAWAY, encode_uint_var(stream_id))
-            )
+    def _drop_if_over(self, stream: MessageStream) -> None:
+        if stream.is_over:
+            self._messages.pop(stream.number, None)
 
 
-def _has_date(headers: Headers) -> bool:
-    return any(name == b"date" for name, _ in headers)
+@cache
+def _opening(settings: tuple[tuple[int, int], ...]) -> bytes:
+    """How a control stream begins (RFC 9114 section 6.2.1)."""
+    content = b"".join([encode_uint_var(part) for setting in settings for part in setting])
+    return bytes((codes.CONTROL,)) + frame(codes.SETTINGS, content)
