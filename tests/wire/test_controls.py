@@ -19,7 +19,7 @@ from tests.core.links import RecordingLink
 
 ROOT = Path(__file__).parents[2]
 KITS = {
-    "web/session.js": r'said\.type === "(\w+)"',
+    "web/session.js": r'(?m)(?:said\.type === "|^    )(\w+)(?:"|: (?:said|\(said, link\)) =>)',
     "godot/mvgateway.gd": r'control\(\{"type": "(\w+)"',
     "elixir/mvgateway.ex": r'"type":"(\w+)"',
 }

@@ -1,7 +1,7 @@
 // A reader whose connection and decoding are a worker's: the page is told what changed, once in a while.
 
 import { Emitter } from "./events.js";
-import { GatewayRefused } from "./session.js";
+import { GatewayRefused } from "./refusals.js";
 
 const EVERY_MS = 16;
 

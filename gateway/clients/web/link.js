@@ -43,6 +43,7 @@ export class Link {
     this.over = false;
     this.heardAt = performance.now();
     this.answersPings = false;
+    this.askedAt = 0; // when it was asked by a ping that has no answer yet
     this.ended = new Promise(resolve => { this.finish = end => { this.over = true; resolve(end); }; });
   }
 

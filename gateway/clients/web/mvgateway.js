@@ -9,7 +9,8 @@
 
 export { decode, encode, encodeFrame, Rebuilder } from "./wire.js";
 export { WorldState } from "./state.js";
-export { GatewayRefused, Session } from "./session.js";
+export { GatewayRefused } from "./refusals.js";
+export { Session } from "./session.js";
 export { Subscriber } from "./subscriber.js";
 export { Publisher } from "./publisher.js";
 export { CommandRefused, Replay } from "./replay.js";

@@ -1,61 +1,61 @@
-// A session that stays: it tells a dead path from a quiet world, changes transports, renews its token, goes where its
-// world goes, and ends where trying again would not help.
+// A session that stays: it goes where its world goes, comes back, and ends where trying again would not help. Its parts:
+// paths.js (connections), home.js (which gateway), refusals.js (what an end means), token.js (renewal).
 
 import { Emitter } from "./events.js";
-import { attempts } from "./link.js";
-import { hasUdp, reach } from "./reach.js";
-import { Token } from "./token.js";
-import { Watchdog } from "./watchdog.js";
+import { Home } from "./home.js";
+import { Paths } from "./paths.js";
+import { reach } from "./reach.js";
+import { GatewayRefused, isOfToken, mendedBy, ofBye, ofClose } from "./refusals.js";
+import { Timers } from "./timers.js";
+import { Renewal, Token } from "./token.js";
 import { control, decode, isParity } from "./wire.js";
 
-const BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000, WELCOME_MS = 10_000, WATCH_MS = 2500;
-const UDP_AGAIN_MS = 10_000, UDP_AGAIN_MAX_MS = 320_000, UDP_WELL_MS = 60_000, HOPS_MAX = 4, TOKEN_AGAIN_MS = 1000;
-const REFUSED = /^(unauthorized|grant_refused|forbidden|grant_ended)$/; // what another token may mend
-const PASSES = /^(store|store_unavailable|overloaded|shutting_down|too_many|crowded|conflict|world_deleted)$/; // what time may mend
-const CODES = { 3: "taken_over", 4: "publisher_present", 5: "malformed", 8: "grant_ended", 9: "unauthorized" }; // of a close without words
-
-/** Why no session follows. `code` is the gateway's; `url` and `world` say where the world is, if that is why. */
-export class GatewayRefused extends Error {
-  constructor(code, detail, facts = {}) {
-    super(detail);
-    this.name = "GatewayRefused";
-    Object.assign(this, { code, detail, world: facts.world, url: facts.url });
-  }
-}
+const BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000, BACKOFF_ASKED_MAX_MS = 60_000, WATCH_MS = 2500;
 
 /** A session that reconnects by itself. See README.md beside this file for the options and events. */
 export class Session extends Emitter {
   #token = null;
-  #renewal = 0;
+  #renewal;
   #retried = false;
-  #timers = new Set();
-  #wakes = new Set();
-  #trial = null;      // a link that has no welcome yet: the first one, or one that may replace `link`
-  #watchdog = null;
-  #answering = "";    // the address of a gateway that has answered a ping
-  #udpAgainMs = UDP_AGAIN_MS;
-  #hops = 0;
-  #ping = control("ping");
+  #timers = new Timers();
+  #home;
+  #paths;
+  #heard = {
+    welcome: (said, link) => this.#welcome(link, said),
+    resync: said => { this.resetDue = said.reason === "seek"; },
+    moved: (said, link) => this.#moved(link, said),
+    error: said => this.#failed(said),
+    bye: said => this.#bye(said),
+  };
 
   constructor(url, world, { certificateHash = null, transport = "auto", query = {}, token = null, watchdogMs = WATCH_MS, signal = null } = {}) {
     super();
     if (!["auto", "webtransport", "websocket"].includes(transport)) throw new TypeError(`transport is auto, webtransport or websocket, not ${transport}`);
-    Object.assign(this, { url: url.replace(/\/$/, ""), world, certificateHash, transport, query, watchdogMs });
-    this.address = this.url;
+    Object.assign(this, { url: url.replace(/\/$/, ""), world, certificateHash, transport, query });
+    this.#home = new Home(this.url);
     if (token !== null) this.#token = new Token(token);
-    this.link = null; this.opening = null; this.closed = false; this.epoch = 0; this.wait = BACKOFF_MIN_MS;
-    this.status = "idle"; this.fatal = null; this.error = null; this.malformed = 0;
-    this.#watchdog = new Watchdog(watchdogMs, {
-      link: () => this.link,
-      ask: (link, again) => (again ? link.datagram(this.#ping) : link.stream(this.#ping)),
-      suspect: link => this.#suspect(link),
+    this.#renewal = new Renewal(this.#token, fresh => this.control("token", { token: fresh }));
+    this.#paths = new Paths(transport, watchdogMs, {
+      connect: (kind, signal, take) => this.#connect(kind, signal, take),
+      token: async () => this.#token?.current(),
+      hear: (link, bytes, isDatagram) => this.#message(link, bytes, isDatagram),
+      address: () => this.address,
+      isPatient: () => this.follows(), // a publisher's old link is gone by the time that another has its welcome
+      timers: this.#timers,
     });
+    this.closed = false; this.epoch = 0; this.wait = BACKOFF_MIN_MS;
+    this.status = "idle"; this.fatal = null; this.error = null; this.malformed = 0;
     this.onopen = this.oncontrol = this.onclose = () => {};
-    if (signal?.aborted) this.close();
-    else signal?.addEventListener("abort", () => this.close(), { once: true });
+    if (signal?.aborted) { this.closed = true; this.status = "closed"; } // nothing of it is there yet to be closed
+    else this.#endsWith(signal);
   }
 
   // -- what a user sees --
+
+  get link() { return this.#paths.link; }
+
+  /** The gateway that is asked: another one than `url` where the world has moved. */
+  get address() { return this.#home.address; }
 
   /** Connect, and stay connected until close(). Resolves with the first welcome; rejects with GatewayRefused, or with
    *  AbortError where `signal` (or close()) came first: an aborted `signal` closes the session. */
@@ -63,8 +63,7 @@ export class Session extends Emitter {
     if (this.started) return this.started;
     this.started = new Promise((resolve, reject) => { this.first = { resolve, reject }; });
     this.started.catch(() => {});
-    if (signal?.aborted) this.close();
-    else signal?.addEventListener("abort", () => this.close(), { once: true });
+    this.#endsWith(signal);
     if (this.closed) this.#over(); else this.#run();
     return this.started;
   }
@@ -73,10 +72,8 @@ export class Session extends Emitter {
   close() {
     this.closed = true;
     this.#calm();
-    for (const link of [this.link, this.#trial]) link?.drop("closed");
-    this.link = this.#trial = this.opening = null;
-    this.#connecting?.abort();
-    for (const wake of this.#wakes) wake();
+    this.#paths.close();
+    this.#timers.wake();
     if (this.status !== "refused") this.#state("closed");
     this.#over();
   }
@@ -95,146 +92,46 @@ export class Session extends Emitter {
 
   // -- staying --
 
-  #connecting = null;
-
   async #run() {
     while (!this.closed) {
       this.#state("connecting");
-      const asked = this.address, hops = this.#hops;
+      const asked = this.address, hops = this.#home.hops;
       let end = { reason: "", code: 0 }, served = false;
       try {
-        const link = await this.#reach();
+        const link = await this.#paths.reach();
         served = true;
-        end = await this.#served(link);
+        end = await this.#paths.served(link);
       } catch (error) { end = { reason: String(error?.message ?? error), code: error?.closeCode ?? 0 }; }
       this.#calm();
-      this.link = this.opening = null;
+      this.#paths.forget();
       if (this.closed) return;
-      if (!this.ending && CODES[end.code]) this.#failed({ code: CODES[end.code], message: end.reason || CODES[end.code] });
-      this.ending = null;
-      this.onclose(end.reason);
-      this.emit("close", end.reason);
+      this.#ended(end);
       if (this.closed) return;
       if (this.fatal) { this.#refused(); return; }
-      if (this.#hops > hops) continue;
-      this.#hops = 0;
-      if (!served && asked !== this.url) this.address = this.url; // it knows where the world is now
+      if (this.#home.hops > hops) continue;
+      this.#home.arrived();
+      if (!served && asked !== this.url) this.#home.back();
       this.#state("waiting");
-      await this.#pause(this.wait * (0.5 + Math.random() / 2));
+      await this.#timers.pause(this.wait * (0.5 + Math.random() / 2));
       this.wait = Math.min(this.wait * 2, BACKOFF_MAX_MS);
     }
   }
 
-  /** A link with a welcome. Throws where none can be had. */
-  #reach() {
-    this.#connecting = new AbortController();
-    return this.#try(this.transport, this.#connecting.signal, (link, token) => {
-      if (token) this.opening = link; else this.link = link;
-      return true;
-    });
+  #ended(end) {
+    const said = this.ending ? null : ofClose(end);
+    if (said) this.#failed(said);
+    this.ending = null;
+    this.onclose(end.reason);
+    this.emit("close", end.reason);
   }
 
-  /** Open a link and wait for its welcome. `place(link, token)` says who it is, and answers false where it is not wanted. */
-  async #try(kind, signal, place) {
-    const token = await this.#token?.current();
-    const link = await this.#connect(kind, signal);
-    if (this.closed || signal.aborted || !place(link, token)) { link.drop(); throw new Error("not wanted any more"); }
-    this.#begin(link, token);
-    const late = setTimeout(() => link.drop("no welcome"), WELCOME_MS);
-    const end = await Promise.race([link.welcome, link.ended]);
-    clearTimeout(late);
-    if (end) throw Object.assign(new Error(end.reason || "the gateway ended the session"), { closeCode: end.code });
-    return link;
-  }
-
-  /** A browser can set no header here: the token is the first message, and all else waits for the answer to it. */
-  #begin(link, token) {
-    link.welcome = new Promise(resolve => { link.said = () => resolve(null); });
-    const early = link.early ?? [];
-    link.early = null;
-    for (const [bytes, isDatagram] of early) this.#message(link, bytes, isDatagram);
-    if (token) link.stream(control("token", { token }));
-    link.answersPings = this.#answering === this.address;
-    link.stream(this.#ping);
-  }
-
-  #connect(kind, signal) {
+  #connect(kind, signal, take) {
     const query = new URLSearchParams(this.params()).toString(), path = this.path() + (query ? `?${query}` : "");
-    const take = (link, bytes, isDatagram) => this.#received(link, bytes, isDatagram);
     const { address, certificateHash } = this;
-    return reach({ address, path, kind, certificateHash, take, signal, pause: ms => this.#pause(ms) });
-  }
-
-  /** Until the session ends on whichever link it is by then. */
-  async #served(link) {
-    this.#watchdog.start();
-    this.#lookForUdp();
-    for (;;) {
-      const end = await link.ended;
-      if (this.link === link || !this.link) {
-        if (!this.challenge) return end;
-        const other = await this.challenge.catch(() => null); // one that was to replace it may be there in a moment
-        if (!other) return end;
-      }
-      link = this.link;
-      if (!link) return end;
-    }
-  }
-
-  /** Open another link; once it has its welcome it takes over, without a break. `still()`: whether that is wanted. */
-  #replace(kind, still) {
-    if (this.challenge || this.closed) return this.challenge;
-    this.challenge = (async () => {
-      try {
-        return await this.#try(kind, this.#connecting.signal, link => still() && (this.#trial = Object.assign(link, { wanted: still })));
-      } finally {
-        this.#trial?.drop();
-        this.#trial = this.challenge = null;
-      }
-    })();
-    this.challenge.catch(() => {});
-    return this.challenge;
-  }
-
-  /** The link is silent. Whatever speaks first, it or another, stays. */
-  #suspect(link) {
-    if (this.challenge || link.suspected) return;
-    link.suspected = true;
-    const since = performance.now(), wanted = () => link.heardAt < since;
-    const other = this.transport === "auto" ? "websocket" : this.transport;
-    this.#replace(other, wanted)?.catch(() => {
-      if (this.link === link && link.heardAt < since) link.drop("nothing was heard any more");
-      link.suspected = false;
-    });
-  }
-
-  /** Back to UDP from TCP, once it works: asked ever more rarely. */
-  #lookForUdp() {
-    if (this.transport !== "auto" || !hasUdp(this.address)) return;
-    const later = () => {
-      const wait = Math.max(this.#udpAgainMs * (1 + Math.random() / 4), attempts.waitMs);
-      this.#timer(async () => {
-        if (this.closed || !this.link) return;
-        if (this.link.kind === "websocket") {
-          this.#udpAgainMs = Math.min(2 * this.#udpAgainMs, UDP_AGAIN_MAX_MS);
-          try { await this.#replace("webtransport", () => this.link?.kind === "websocket"); } catch { /* not yet */ }
-        }
-        later();
-      }, wait);
-    };
-    later();
+    return reach({ address, path, kind, certificateHash, take, signal, pause: ms => this.#timers.pause(ms) });
   }
 
   // -- what comes in --
-
-  #received(link, bytes, isDatagram) {
-    link.heardAt = performance.now();
-    if (link !== this.link && link !== this.opening && link !== this.#trial) {
-      if (!link.welcome && !link.over) (link.early ??= []).push([bytes, isDatagram]); // before it is known here
-      return;
-    }
-    this.#message(link, bytes, isDatagram);
-  }
 
   #message(link, bytes, isDatagram) {
     if (!isDatagram) { this.#take(link, bytes); return; }
@@ -248,37 +145,24 @@ export class Session extends Emitter {
     try { message = decode(bytes); } catch { this.malformed++; return; }
     if (!message.control) { if (link === this.link) this.take(message, bytes.length); return; }
     const said = message.control;
-    if (said.type === "pong") { link.answersPings = true; this.#answering = this.address; return; }
-    if (link === this.#trial && said.type !== "welcome") return; // it counts once it is welcome
-    if (said.type === "welcome") this.#welcome(link, said);
-    else if (said.type === "resync") this.resetDue = said.reason === "seek";
-    else if (said.type === "moved") this.#moved(link, said);
-    else if (said.type === "error") this.#failed(said);
-    else if (said.type === "bye") this.#bye(said);
+    if (said.type === "pong") { this.#paths.answered(link); return; }
+    if (this.#paths.isTrial(link) && said.type !== "welcome") return; // it counts once it is welcome
+    if (Object.hasOwn(this.#heard, said.type)) this.#heard[said.type](said, link);
     this.oncontrol(said);
     this.emit("control", said);
   }
 
   #welcome(link, said) {
-    if (link === this.#trial) {
-      if (this.follows() && !link.wanted()) { link.drop("not wanted any more"); return; } // a publisher's old link is gone by now
-      const old = this.link;
-      this.link = link;
-      this.#trial = null;
-      old?.drop("another connection took over");
-    }
-    if (link === this.opening) { this.link = link; this.opening = null; }
+    if (!this.#paths.welcomed(link)) return;
     this.wait = BACKOFF_MIN_MS;
-    this.#hops = 0;
+    this.#home.arrived();
     this.#retried = false;
-    if (link.kind === "webtransport") this.#timer(() => { if (this.link === link) this.#udpAgainMs = UDP_AGAIN_MS; }, UDP_WELL_MS);
-    if (this.#token) this.#renewIn(this.#token.due - Date.now());
+    this.#renewal.start();
     if (said.resume || said.epoch !== this.epoch) this.resume = said.resume ?? null; // the right to come back to this epoch
     const before = this.epoch;
     this.epoch = said.epoch;
     this.welcomed(said, before);
     this.#state("open");
-    link.said();
     this.first?.resolve(said);
     this.first = null;
     this.onopen(said);
@@ -291,40 +175,29 @@ export class Session extends Emitter {
     if (!this.follows()) return;
     if (said.world) this.world = said.world;
     this.forget();
-    if (!there.startsWith("/") && this.#follow(there)) setTimeout(() => link.drop("the world has moved"), 0);
-  }
-
-  /** Whether the gateway at `url` is asked next: never by clear text where we came by TLS, and not round in circles. */
-  #follow(url) {
-    let to;
-    try { to = new URL(url).origin; } catch { return false; }
-    if (!/^https?:/.test(to) || (/^https:/.test(this.url) && !/^https:/.test(to))) return false;
-    if (to === this.address || this.#hops >= HOPS_MAX) return false;
-    this.#hops++;
-    this.address = to;
-    return true;
+    if (!there.startsWith("/") && this.#home.follow(there)) setTimeout(() => link.drop("the world has moved"), 0);
   }
 
   #failed(said) {
     this.ending = said;
     if (this.follows() && said.code === "world_held" && said.url) {
       if (said.world) this.world = said.world;
-      if (this.#follow(said.url)) return;
-      if (this.#hops || this.address !== this.url) return; // round in circles while a world changes hands: come back later
+      if (this.#home.follow(said.url)) return;
+      if (this.#home.isAway) return; // round in circles while a world changes hands: come back later
     }
-    if (REFUSED.test(said.code)) this.#mend(said.code, said.message);
-    else if (!PASSES.test(said.code)) this.#refuse(said.code, said.message, said);
+    const by = mendedBy(said.code);
+    if (by === "token") this.#mend(said.code, said.message);
+    else if (by === "nothing") this.#refuse(said.code, said.message, said);
   }
 
   #bye(said) {
     this.ending = said;
     this.emit("bye", said);
-    if (said.reconnect_after_ms) this.wait = Math.min(said.reconnect_after_ms, 60_000);
-    if (/^(expired|revoked)$/.test(said.reason)) this.#mend("grant_ended", `the grant of this session is ${said.reason}`);
-    else if (this.follows()) { if (said.url) this.#follow(said.url); }
-    else if (/^(taken_over|takeover)$/.test(said.reason) || (said.reason === "moved" && said.url)) {
-      this.#refuse("taken_over", `another publisher took the world over${said.url ? `, at ${said.url}` : ""}`, said);
-    }
+    if (said.reconnect_after_ms) this.wait = Math.min(said.reconnect_after_ms, BACKOFF_ASKED_MAX_MS);
+    if (isOfToken(said)) { this.#mend("grant_ended", `the grant of this session is ${said.reason}`); return; }
+    if (this.follows()) { if (said.url) this.#home.follow(said.url); return; }
+    const why = ofBye(said);
+    if (why) this.#refuse("taken_over", why, said);
   }
 
   /** A refusal ends it, but where a fresh token may be let in: that is tried once. */
@@ -351,42 +224,13 @@ export class Session extends Emitter {
 
   // -- small things --
 
-  /** A fresh token before the old one ends, on the session that is open. */
-  #renewIn(ms) {
-    clearTimeout(this.#renewal);
-    if (!this.#token?.renews || !Number.isFinite(ms)) return;
-    this.#renewal = setTimeout(async () => {
-      let token;
-      try { token = await this.#token.fresh(); } catch { this.#renewIn(TOKEN_AGAIN_MS); return; }
-      if (this.closed) return;
-      this.link?.stream(control("token", { token }));
-      this.#renewIn(Math.max(this.#token.due - Date.now(), TOKEN_AGAIN_MS));
-    }, Math.min(Math.max(ms, 0), 2 ** 31 - 1));
-  }
-
   #state(status) { if (status !== this.status) { this.status = status; this.emit("status", status); } }
 
-  #timer(call, ms) {
-    const id = setTimeout(() => { this.#timers.delete(id); call(); }, ms);
-    this.#timers.add(id);
+  #endsWith(signal) {
+    if (signal?.aborted) this.close();
+    else signal?.addEventListener("abort", () => this.close(), { once: true });
   }
 
   /** No timer of the session that was goes on. */
-  #calm() {
-    clearTimeout(this.#renewal);
-    this.#watchdog.stop();
-    for (const id of this.#timers) clearTimeout(id);
-    this.#timers.clear();
-  }
-
-  /** Wait, but not beyond what makes it worth trying: the machine is online again, the page is looked at, or it closes. */
-  #pause(ms) {
-    if (!(ms > 0)) return Promise.resolve();
-    return new Promise(done => {
-      const over = () => { clearTimeout(id); globalThis.removeEventListener?.("online", over); this.#wakes.delete(over); done(); };
-      const id = setTimeout(over, ms);
-      globalThis.addEventListener?.("online", over);
-      this.#wakes.add(over);
-    });
-  }
+  #calm() { this.#renewal.stop(); this.#paths.calm(); }
 }

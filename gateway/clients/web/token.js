@@ -1,6 +1,6 @@
 // Tokens, and when to get another (docs/ACCESS.md).
 
-const TOKEN_MARGIN_S = 300;
+const TOKEN_MARGIN_S = 300, AGAIN_MS = 1000;
 
 /** A token, and when to get another: a string, or a function that answers a fresh one (or a promise of it). */
 export class Token {
@@ -33,4 +33,32 @@ export function expiry(token) {
     const parts = token.split("."), exp = parts.length === 3 ? JSON.parse(atob(parts[1].replace(/-/g, "+").replace(/_/g, "/"))).exp : null;
     return typeof exp === "number" && exp > 0 ? exp : null;
   } catch { return null; }
+}
+
+/** Says a fresh token before the old one ends, on the session that is open. `say(text)` sends it. */
+export class Renewal {
+  #timer = 0;
+  #isOver = true;
+
+  constructor(token, say) { this.token = token; this.say = say; }
+
+  start() {
+    this.stop();
+    this.#isOver = false;
+    if (this.token?.renews) this.#in(this.token.due - Date.now());
+  }
+
+  stop() { this.#isOver = true; clearTimeout(this.#timer); }
+
+  #in(ms) {
+    clearTimeout(this.#timer);
+    if (this.#isOver || !Number.isFinite(ms)) return;
+    this.#timer = setTimeout(async () => {
+      let token;
+      try { token = await this.token.fresh(); } catch { this.#in(AGAIN_MS); return; }
+      if (this.#isOver) return;
+      this.say(token);
+      this.#in(Math.max(this.token.due - Date.now(), AGAIN_MS));
+    }, Math.min(Math.max(ms, 0), 2 ** 31 - 1));
+  }
 }
