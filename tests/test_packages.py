@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.kits.abilities import proves
+
 ROOT = Path(__file__).resolve().parents[1]
 CLIENT = ROOT / "gateway" / "clients" / "python"
 USER = """
@@ -113,6 +115,7 @@ def test_the_verb_that_measures_says_where_it_can_be_run() -> None:
     assert "in a checkout of mvgateway" in ran.stderr
 
 
+@proves("python", "typed")
 def test_mypy_sees_our_types_from_a_project_of_a_user(wheels: dict[str, Path], tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=False)
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")

@@ -16,6 +16,7 @@ from gateway.core.state import WorldState
 from gateway.wire import Frame, Record, decode_frame, encode_frame, prefix, split
 from gateway.wire.parity import encode_parity
 from tests.client.conftest import Served
+from tests.kits.abilities import proves
 
 FOLDER = Path(gateway.__file__).parent / "clients"
 
@@ -81,6 +82,7 @@ async def test_javascript_keeps_the_same_state_as_python(tmp_path: Path) -> None
     assert frame.records == [Record(5, b"\x01\x02", 9), Record(6, None, 9)]
 
 
+@proves("web", "redundancy")
 async def test_javascript_rebuilds_any_lost_datagram_of_a_frame(tmp_path: Path) -> None:
     node = program("node")
     frame = Frame(2, 3, [Record(k, b"%d" % k * (k % 9 + 1)) for k in range(60)], sent_at=2**63 + 5)

@@ -14,8 +14,10 @@ from gateway.runtime.access.signing import SigningKey
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, decode_message
 from tests.client.test_dropins import FOLDER, output_of, program
+from tests.kits.abilities import proves
 
 
+@proves("elixir", "last_state")
 async def test_elixir_fetches_with_a_token_and_makes_what_renews_a_session(tmp_path: Path) -> None:
     elixir = program("elixir")
     key = SigningKey.generate("EdDSA", "first")

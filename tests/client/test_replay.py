@@ -18,6 +18,7 @@ from gateway.errors import BadInput, Conflict, NothingRecorded
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control
 from tests.client.conftest import Served, settings_in
+from tests.kits.abilities import proves
 
 TICKS = 150
 
@@ -95,6 +96,7 @@ class Viewer:
         return self.subscriber.records() == self.filmed.states[tick]
 
 
+@proves("python", "replay")
 @pytest.mark.parametrize("transport", ["webtransport", "websocket"])
 async def test_a_viewer_seeks_and_steps_to_exact_states(filmed: Filmed, transport: str) -> None:
     viewer = Viewer(filmed, transport)
@@ -157,6 +159,7 @@ async def test_the_wall_clock_paces_a_replay(filmed: Filmed) -> None:
         assert ended["tick"] == TICKS
 
 
+@proves("python", "marks")
 async def test_marks_are_set_listed_and_sought_by_name(filmed: Filmed) -> None:
     served = filmed.served
     async with HttpClient(served.url, trust=Trust.of(ca=served.ca)) as client:

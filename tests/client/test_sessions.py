@@ -22,6 +22,7 @@ from gateway.errors import (
 )
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import Served, settings_in
+from tests.kits.abilities import proves
 
 TRANSPORTS = ("webtransport", "websocket")
 
@@ -30,6 +31,7 @@ def record(key: int, text: bytes) -> bytes:
     return key.to_bytes(4, "little") + text.ljust(16, b".")
 
 
+@proves("python", "datagrams", "websocket", "publish", "last_state")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_what_is_published_reaches_a_reader_and_the_store(
     served: Served, until: Callable[..., Any], transport: str
@@ -88,6 +90,7 @@ async def test_a_keyframe_removes_what_it_does_not_hold(served: Served, until: C
         await until(lambda: reader.records() == {2: b"b"})
 
 
+@proves("python", "takeover", "refusals")
 async def test_a_second_publisher_is_refused_unless_it_takes_over(
     served: Served, until: Callable[..., Any]
 ) -> None:
@@ -181,6 +184,7 @@ async def test_nothing_that_listens_is_told_within_the_time_given() -> None:
             ).start()
 
 
+@proves("python", "comes_back")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_gateway_that_comes_back_finds_publisher_and_reader_again(
     tmp_path: Path, until: Callable[..., Any], transport: str

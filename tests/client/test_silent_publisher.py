@@ -7,8 +7,10 @@ from typing import Any
 
 from gateway.client import Publisher, Subscriber
 from tests.client.conftest import Served
+from tests.kits.abilities import proves
 
 
+@proves("python", "repair")
 async def test_the_last_frame_of_a_publisher_arrives_though_its_packets_were_lost(served: Served) -> None:
     async with Publisher(served.url, "w", transport="webtransport", ca=served.ca) as publisher:
         publisher.send({1: b"first"})

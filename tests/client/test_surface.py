@@ -17,6 +17,7 @@ from gateway.wire import MessageStream, decode_control
 from gateway.wire.entities.messages import ENTITIES_TYPE
 from gateway.wire.entities.transfers import InTransfer
 from tests.client.conftest import Served, until
+from tests.kits.abilities import proves
 
 TRANSPORTS = ("webtransport", "websocket")
 RAISED_BY_LIVE = {
@@ -269,6 +270,7 @@ ROWS: Mapping[type, Mapping[str, Act]] = {
 ACTS = sorted({act for rows in ROWS.values() for act in rows.values()}, key=lambda act: act.__name__)
 
 
+@proves("python", "focus", "transfers", "inventories")
 @pytest.mark.parametrize("scene", TRANSPORTS, indirect=True)
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
 async def test_it_does_what_it_says(scene: Scene, act: Act) -> None:

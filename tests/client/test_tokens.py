@@ -24,6 +24,7 @@ from gateway.runtime.stores.opening import open_store
 from gateway.store.base import Namespace
 from gateway.wire import Control
 from tests.client.conftest import Served, settings_in, until
+from tests.kits.abilities import proves
 
 SUB, PUB = {"sub": ["arena"]}, {"pub": ["arena"]}
 TRANSPORTS = ("webtransport", "websocket")
@@ -126,6 +127,7 @@ async def test_without_a_token_or_with_one_for_something_else_it_is_over_at_once
         assert isinstance(publisher.error, kind), "final, and not the last of many tries"
 
 
+@proves("python", "tokens")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_session_goes_on_over_the_end_of_its_token_without_a_break(
     door: Door, transport: str
@@ -227,6 +229,7 @@ async def test_a_request_refused_for_its_token_is_sent_once_more_with_a_fresh_on
     assert made == []
 
 
+@proves("python", "watch")
 async def test_a_watch_of_entities_goes_on_over_the_end_of_its_token(door: Door) -> None:
     ent = {"ent": ["arena"], **PUB}
     async with (

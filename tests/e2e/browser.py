@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
 import pytest
 import websockets
+
+from tests.e2e.elsewhere import connected
 
 FLAGS = (
     "--headless",
@@ -45,18 +46,27 @@ def chromium() -> str:
     return program("Chromium", "chromium", "chromium-browser", "google-chrome")
 
 
-class Browser:
-    """One browser with an empty profile. An async context manager."""
+def words_in(namespace: str | None) -> list[str]:
+    """What a command begins with there."""
+    return [] if namespace is None else ["ip", "netns", "exec", namespace]
 
-    def __init__(self, profile: Path, *flags: str) -> None:
+
+class Browser:
+    """One browser with an empty profile, in this or another network namespace. An async context manager."""
+
+    name = "Chromium"
+
+    def __init__(self, profile: Path, *flags: str, namespace: str | None = None) -> None:
         self._profile = profile
         self._flags = flags
+        self._namespace = namespace
         self._process: asyncio.subprocess.Process | None = None
         self._port = 0
 
     async def __aenter__(self) -> Self:
         self._profile.mkdir()
         self._process = await asyncio.create_subprocess_exec(
+            *words_in(self._namespace),
             chromium(),
             *FLAGS,
             *self._flags,
@@ -87,12 +97,23 @@ class Browser:
 
     async def open(self, url: str) -> Page:
         """A new page at ``url``."""
-        async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.put(f"http://127.0.0.1:{self._port}/json/new?about:blank")
-        target = answer.json()
-        page = Page(await websockets.connect(target["webSocketDebuggerUrl"], max_size=None))
+        target = json.loads(await self._put("/json/new?about:blank"))
+        address = target["webSocketDebuggerUrl"]
+        sock = connected(self._namespace, self._port)
+        page = Page(await websockets.connect(address, max_size=None, sock=sock, proxy=None))
         await page.command("Page.navigate", url=url)
         return page
+
+    async def _put(self, path: str) -> bytes:
+        """The body of the answer. HTTP/1.1 by hand: no client takes a socket of another namespace."""
+        reader, writer = await asyncio.open_connection(sock=connected(self._namespace, self._port))
+        writer.write(
+            f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        body = await reader.readexactly(int(head.partition(b"content-length:")[2].split(b"\r\n")[0]))
+        writer.close()
+        return body
 
 
 class Page:

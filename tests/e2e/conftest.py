@@ -7,6 +7,7 @@ import http.server
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest_asyncio
 
 import gateway as package
 from gateway.runtime.gateway import Gateway
+from tests.e2e.elsewhere import listening
 from tests.runtime.conftest import settings_in
 
 
@@ -23,17 +25,29 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def pages() -> Iterator[str]:
+@contextmanager
+def serving_pages(namespace: str | None = None) -> Iterator[str]:
     """The folder of the web client, served on loopback: a secure context for the browser."""
     handler = functools.partial(_Quiet, directory=str(Path(package.__file__).parent / "clients" / "web"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    sock = listening(namespace)
+    server = http.server.ThreadingHTTPServer(sock.getsockname(), handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = sock
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def pages() -> Iterator[str]:
+    """As :func:`serving_pages`, here."""
+    with serving_pages() as address:
+        yield address
 
 
 class GatewayForPages:

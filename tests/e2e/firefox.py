@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.e2e.browser import Page, program
+from tests.e2e.browser import Page, program, words_in
+from tests.e2e.elsewhere import connected
 
 START_S_MAX = 60.0
 PREFERENCES = {
@@ -26,6 +27,7 @@ PREFERENCES = {
     "services.settings.server": "data:,",
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
+    "network.manage-offline-status": False,
     "security.remote_settings.crlite_filters.enabled": False,
 }
 """It looks for nothing outside this machine."""
@@ -37,10 +39,15 @@ def firefox() -> str:
 
 
 class Firefox:
-    """One browser with an empty profile, and one page. An async context manager."""
+    """One browser with an empty profile, and one page. ``ca``: an authority that it believes besides its own. An async
+    context manager."""
 
-    def __init__(self, profile: Path) -> None:
+    name = "Firefox"
+
+    def __init__(self, profile: Path, *, ca: Path | None = None, namespace: str | None = None) -> None:
         self._profile = profile
+        self._authority = ca.read_text() if ca is not None else None
+        self._namespace = namespace
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._reader: asyncio.StreamReader | None = None
@@ -53,7 +60,9 @@ class Firefox:
         ]
         (self._profile / "user.js").write_text("\n".join(lines))
         self._process = await asyncio.create_subprocess_exec(
-            *(firefox(), "--headless", "--marionette", "--no-remote", "--profile", str(self._profile)),
+            *words_in(self._namespace),
+            *(firefox(), "--headless", "--marionette", "--remote-allow-system-access"),
+            *("--no-remote", "--profile", str(self._profile)),
             env={**os.environ, "HOME": str(self._profile), "MOZ_CRASHREPORTER_DISABLE": "1"},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
@@ -73,9 +82,25 @@ class Firefox:
             assert self._process.returncode is None, "Firefox ended before it was there"
             assert time.monotonic() < end, "Firefox did not start in time"
             await asyncio.sleep(0.05)
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", int(told.read_text()))
+        sock = connected(self._namespace, int(told.read_text()))
+        self._reader, self._writer = await asyncio.open_connection(sock=sock, limit=1 << 26)
         await self._hear()
-        await self.command("WebDriver:NewSession", {"capabilities": {"alwaysMatch": {}}})
+        await self.command(
+            "WebDriver:NewSession", {"capabilities": {"alwaysMatch": {"timeouts": {"script": 120_000}}}}
+        )
+        if self._authority is not None:
+            await self._believe(self._authority)
+
+    async def _believe(self, pem: str) -> None:
+        """As if the browser came with this authority."""
+        digits = "".join(line for line in pem.splitlines() if not line.startswith("-"))
+        script = (
+            'Cc["@mozilla.org/security/x509certdb;1"].getService(Ci.nsIX509CertDB)'
+            ".addCertFromBase64(arguments[0], 'C,C,C');"
+        )
+        await self.command("Marionette:SetContext", {"value": "chrome"})
+        await self.command("WebDriver:ExecuteScript", {"script": script, "args": [digits]})
+        await self.command("Marionette:SetContext", {"value": "content"})
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

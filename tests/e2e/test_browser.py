@@ -18,6 +18,7 @@ from tests.client.conftest import until
 from tests.client.older import without_redundancy
 from tests.e2e.browser import Browser, Page
 from tests.e2e.firefox import Firefox
+from tests.kits.abilities import proves
 
 BROWSERS = [Browser, Firefox]
 TRANSPORTS = ["webtransport", "websocket"]
@@ -50,6 +51,7 @@ async def _follow(browser: Browser | Firefox, gateway: Gateway, pages: str, tran
     return page
 
 
+@proves("web", "datagrams", "websocket")
 @pytest.mark.parametrize("kind", BROWSERS)
 async def test_a_page_takes_frames_and_ends_with_what_the_publisher_has(
     kind: Kind, gateway: Gateway, pages: str, tmp_path: Path
@@ -76,6 +78,7 @@ async def test_a_page_takes_frames_and_ends_with_what_the_publisher_has(
             assert not await page.evaluate("subscriber.malformed")
 
 
+@proves("web", "publish")
 @pytest.mark.parametrize("kind", BROWSERS)
 async def test_a_page_publishes_and_python_reads_it(
     kind: Kind, gateway: Gateway, pages: str, tmp_path: Path

@@ -18,6 +18,7 @@ from gateway.core.pings import Pongs
 from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser, Page
 from tests.e2e.relays import Path
+from tests.kits.abilities import proves
 
 TRUSTING = "--ignore-certificate-errors"
 """For TLS over TCP, as if the certificate were of a known authority. WebTransport goes by the hash all the same."""
@@ -116,6 +117,7 @@ async def test_a_page_whose_udp_is_cut_goes_on_by_tcp_and_back_when_udp_works_ag
         print(f"noticed and on TCP after {took:.2f} s")
 
 
+@proves("web", "dead_path")
 @pytest.mark.parametrize("kind", ["webtransport", "websocket"])
 async def test_a_dead_path_below_a_quiet_world_is_noticed_and_a_live_one_is_left_alone(
     pages: str, tmp_path: FilePath, kind: str
@@ -145,6 +147,7 @@ async def test_a_dead_path_below_a_quiet_world_is_noticed_and_a_live_one_is_left
         assert await page.evaluate("told") == [kind, "websocket"]
 
 
+@proves("web", "comes_back")
 @pytest.mark.parametrize("is_rotated", [False, True], ids=["same", "rotated"])
 async def test_a_page_with_a_pinned_certificate_comes_back_after_an_outage(
     pages: str, tmp_path: FilePath, is_rotated: bool

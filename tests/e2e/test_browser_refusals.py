@@ -13,6 +13,7 @@ from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser, Page
 from tests.e2e.conftest import GatewayForPages
+from tests.kits.abilities import proves
 from tests.runtime.faults.driver import StoreProcess
 
 TRANSPORTS = ("webtransport", "websocket")
@@ -40,6 +41,7 @@ async def tell(
     )
 
 
+@proves("web", "refusals")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_page_hears_why_it_is_refused_and_asks_no_more(
     served: GatewayForPages, pages: str, tmp_path: Path, transport: str
@@ -68,6 +70,7 @@ async def test_a_page_hears_why_it_is_refused_and_asks_no_more(
         assert (await page.evaluate("opened"))[1] in ("bad_name", "bad_input")
 
 
+@proves("web", "takeover")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_publisher_that_is_replaced_stays_away(
     served: GatewayForPages, pages: str, tmp_path: Path, transport: str
@@ -118,6 +121,7 @@ async def test_a_session_that_is_given_up_says_so_and_leaves_nothing(
         assert found == ["AbortError", "closed", ["connecting", "open", "closed"]]
 
 
+@proves("web", "homes")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_page_follows_its_world_to_another_gateway_and_a_publisher_is_told_where_it_went(
     pages: str, tmp_path: Path, transport: str

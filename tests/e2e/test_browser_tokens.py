@@ -18,6 +18,7 @@ from gateway.config import Settings
 from gateway.runtime.access.signing import SigningKey
 from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser
+from tests.kits.abilities import proves
 
 TRANSPORTS = ("webtransport", "websocket")
 
@@ -59,6 +60,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
     await gateway.drain(2.0)
 
 
+@proves("web", "tokens")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_page_goes_on_over_the_end_of_its_token_without_a_break(
     guarded: Guarded, pages: str, tmp_path: Path, transport: str

@@ -16,6 +16,7 @@ import pytest
 from bench.gateway import Gateway
 from bench.link import Direction, Host, Network, unavailable_because
 from bench.link import Path as LinkPath
+from tests.kits.abilities import proves
 
 REASON = unavailable_because()
 if REASON and os.environ.get("CI") == "true":
@@ -88,6 +89,7 @@ def follow(
     return counted, answers, dropped
 
 
+@proves("python", "redundancy")
 def test_a_reader_whose_path_loses_is_told_twice_and_sees_each_value_once(tmp_path: Path) -> None:
     def enough(counted: Counts) -> bool:
         return counted["repeated"] > 100 and counted["parity"] > 100

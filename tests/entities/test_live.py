@@ -16,6 +16,7 @@ from gateway.errors import NotFound, PreconditionFailed
 from gateway.runtime.gateway import Gateway
 from gateway.wire import MessageStream, decode_control, variant
 from gateway.wire.entities.messages import ENTITIES_TYPE
+from tests.kits.abilities import proves
 from tests.store.standin.fixtures import EACH_STORE
 
 from .conftest import StartGateway, client_of
@@ -47,6 +48,7 @@ async def until(condition: Any, timeout_s: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
+@proves("python", "entities")
 @pytest.mark.parametrize("transport", ["webtransport", "websocket"])
 async def test_the_client_puts_gets_lists_and_deletes(
     http: httpx.AsyncClient, gateway: Gateway, transport: Any
@@ -225,6 +227,7 @@ async def test_a_live_record_goes_to_sleep_and_wakes(http: httpx.AsyncClient, ga
             await town.get("goblin:1")
 
 
+@proves("python", "sleep")
 @pytest.mark.parametrize("transport", ["webtransport", "websocket"])
 async def test_a_publisher_hears_of_sleep_and_waking_and_its_keyframe_undoes_neither(
     http: httpx.AsyncClient, gateway: Gateway, transport: Any
@@ -273,6 +276,7 @@ async def test_a_refused_hibernation_leaves_the_record_live(
         assert (await http.get(f"{TOWN}/a")).content == b"old"
 
 
+@proves("python", "follow")
 @pytest.mark.parametrize("transport", ["webtransport", "websocket"])
 async def test_who_follows_an_entity_is_taken_to_its_new_world(
     http: httpx.AsyncClient, gateway: Gateway, transport: Any

@@ -12,6 +12,7 @@ from gateway.core.state import WorldState
 from gateway.errors import MalformedMessage
 from gateway.wire import Control, Frame, Record, decode_frame, encode_frame
 from gateway.wire.entities.messages import decode_entity
+from tests.kits.abilities import proves
 from tests.kits.vectors.make import HERE, checked, files, frame_of
 
 
@@ -32,6 +33,7 @@ def test_frames_are_read_as_the_vectors_say(case: dict[str, Any]) -> None:
     assert (frame_of(found) if isinstance(found, Frame) else None) == case["frame"]
 
 
+@proves("python", "vectors")
 @pytest.mark.parametrize("case", vectors("made"), ids=lambda case: case["name"])
 def test_frames_are_made_as_the_vectors_say(case: dict[str, Any]) -> None:
     records = [Record(key, None if data is None else bytes.fromhex(data)) for key, data, _ in case["records"]]
@@ -39,6 +41,7 @@ def test_frames_are_made_as_the_vectors_say(case: dict[str, Any]) -> None:
     assert encode_frame(frame).hex() == case["message"]
 
 
+@proves("python", "vectors")
 def test_conversations_lead_to_the_states_that_the_vectors_say() -> None:
     for case in vectors("states"):
         state = WorldState()

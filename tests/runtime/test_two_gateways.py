@@ -24,6 +24,7 @@ from gateway.core.ports import LiveOptions
 from gateway.errors import ConfigError, WorldHeld
 from gateway.runtime.local import LocalLink
 from gateway.wire import Control, Frame, decode_message
+from tests.kits.abilities import proves
 from tests.runtime.conftest import FRAMES, GatewayProcess, StartGateway, StartProcess, body, frame, until
 from tests.runtime.faults.driver import StoreProcess
 from tests.store.standin import Process as StandInProcess
@@ -327,6 +328,7 @@ async def test_who_reads_a_quiet_world_is_sent_on_when_it_gets_a_home_elsewhere(
             assert moved["url"] == f"{node(a)}/v1/worlds/{world}/live"
 
 
+@proves("python", "homes")
 @pytest.mark.parametrize("transport", ["webtransport", "websocket"])
 async def test_the_python_reader_follows_the_world_from_home_to_home(pair: Pair, transport: Any) -> None:
     a, b, world, folder = pair

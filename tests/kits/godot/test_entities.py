@@ -11,10 +11,12 @@ from gateway.runtime.gateway import Gateway
 from gateway.wire import variant
 from tests.client.conftest import Served, settings_in, until
 from tests.client.test_tokens import guarded
+from tests.kits.abilities import proves
 from tests.kits.godot.engine import running
 from tests.kits.godot.test_sessions import Wire
 
 
+@proves("godot", "entities")
 async def test_entities_are_stored_fetched_watched_and_moved(project: Path, served: Served) -> None:
     body = f"""
 func run() -> void:
@@ -90,6 +92,7 @@ func run() -> void:
         assert engine.faults() == []
 
 
+@proves("godot", "watch")
 async def test_a_watch_misses_nothing_over_a_restart_of_the_gateway(project: Path, tmp_path: Path) -> None:
     served = Served(await Gateway.start(settings_in(tmp_path)), tmp_path / "certs")
     port = served.gateway.port
@@ -181,6 +184,7 @@ func run() -> void:
             assert await engine.said("bare") == "unauthorized"
 
 
+@proves("godot", "replay", "marks")
 async def test_a_film_is_played_paused_sought_and_marked(project: Path, served: Served) -> None:
     body = f"""
 func run() -> void:

@@ -12,6 +12,7 @@ import pytest
 from gateway.client import Publisher, Subscriber
 from tests.client.conftest import Served, until
 from tests.client.test_tokens import guarded
+from tests.kits.abilities import proves
 from tests.kits.godot.engine import running
 from tests.kits.godot.test_sessions import script
 from tests.runtime.conftest import GatewayProcess
@@ -42,6 +43,7 @@ def reached(gateway: GatewayProcess) -> SimpleNamespace:
     )
 
 
+@proves("godot", "homes")
 async def test_a_reader_goes_to_the_gateway_that_has_its_world_and_a_publisher_is_told(
     project: Path, two: tuple[GatewayProcess, GatewayProcess]
 ) -> None:
@@ -119,6 +121,7 @@ func run() -> void:
                 await until(lambda: reader.records() == {2: b"two", 3: b"three"})
 
 
+@proves("godot", "focus")
 async def test_weights_and_a_budget_reach_the_gateway(project: Path, served: Served) -> None:
     body = """
 func run() -> void:

@@ -19,6 +19,7 @@ from bench.processes import free_port
 from gateway.client import fetch_last
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import settings_in
+from tests.kits.abilities import proves
 from tests.kits.godot.engine import Running, running
 
 REASON = unavailable_because()
@@ -165,6 +166,7 @@ def lossy(folder: Path) -> Iterator[tuple[Served, list[Host], Network]]:
             served.kill()
 
 
+@proves("godot", "scenario", "inventories", "transfers", "websocket", "publish")
 @pytest.mark.timeout(240)
 async def test_an_avatar_walks_over_items_are_traded_the_gateway_dies_and_all_end_alike(
     project: Path, tmp_path: Path

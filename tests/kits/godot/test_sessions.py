@@ -15,6 +15,7 @@ from gateway.client import Entities, Publisher, Subscriber
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import Served, settings_in, until
 from tests.client.test_tokens import Studio, guarded
+from tests.kits.abilities import proves
 from tests.kits.godot.engine import running
 
 NODE = """
@@ -47,6 +48,7 @@ def script(served: Any, body: str) -> str:
     )
 
 
+@proves("godot", "refusals")
 async def test_who_is_refused_hears_why_once_and_asks_no_more(project: Path, served: Served) -> None:
     body = """
 func run() -> void:
@@ -74,6 +76,7 @@ func run() -> void:
         assert (await engine.said("refused"))[0] == "unknown_world"
 
 
+@proves("godot", "takeover")
 async def test_a_replaced_publisher_stays_away_also_when_its_successor_leaves(
     project: Path, served: Served
 ) -> None:
@@ -97,6 +100,7 @@ func run() -> void:
         assert host.world.publisher is None
 
 
+@proves("godot", "comes_back", "repair")
 async def test_publisher_and_reader_come_back_to_a_gateway_that_was_started_again(
     project: Path, tmp_path: Path
 ) -> None:
@@ -175,6 +179,7 @@ class Wire:
             server.close()
 
 
+@proves("godot", "dead_path")
 async def test_a_path_that_went_dead_is_noticed_by_its_unanswered_pings(
     project: Path, served: Served
 ) -> None:
@@ -205,6 +210,7 @@ func run() -> void:
             await engine.said("back")
 
 
+@proves("godot", "sleep")
 async def test_a_record_that_went_to_sleep_does_not_rise_with_the_publishers_next_keyframe(
     project: Path, served: Served
 ) -> None:
@@ -437,6 +443,7 @@ func run() -> void:
                 assert await engine.said("second") == [2, 1]
 
 
+@proves("godot", "tokens")
 @pytest.mark.parametrize("how", ["String", "Callable"])
 async def test_a_token_lets_in_and_another_one_is_asked_for_before_it_ends(
     project: Path, tmp_path: Path, how: str
@@ -516,6 +523,7 @@ func run() -> void:
                 await engine.said("in")
 
 
+@proves("godot", "follow")
 async def test_who_follows_an_entity_goes_with_it_to_another_world(project: Path, served: Served) -> None:
     body = """
 func run() -> void:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.kits.abilities import proves
 from tests.kits.godot.engine import KIT, running
 
 BODY = """
@@ -14,6 +15,7 @@ func run() -> void:
 """
 
 
+@proves("godot", "typed")
 async def test_every_script_of_the_kit_compiles_without_a_warning(project: Path) -> None:
     paths = [*(project / "addons").rglob("*.gd"), *(project / "avatars").rglob("*.gd")]
     scripts = [f"res://{path.relative_to(project)}" for path in sorted(paths)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway.client import Entities, Subscriber
 from tests.client.conftest import Served, until
+from tests.kits.abilities import proves
 from tests.kits.godot.engine import KIT, errors_in, run_once, running
 
 SKELETON = """
@@ -55,6 +56,7 @@ def script(served: Served, body: str) -> str:
     )
 
 
+@proves("godot", "nodes")
 async def test_scenes_come_move_and_go_as_on_the_server(project: Path, served: Served) -> None:
     body = """
 func run() -> void:

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from tests.kits.abilities import proves
 from tests.kits.godot.engine import running
 from tests.kits.vectors.make import HERE
 
@@ -113,6 +114,7 @@ func check(file: String, what: String, holds: bool) -> void:
 """
 
 
+@proves("godot", "vectors")
 async def test_every_vector_is_read_and_made_as_it_says(project: Path) -> None:
     shutil.copytree(
         HERE, project / "vectors", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__*")

@@ -15,6 +15,7 @@ from tests.e2e.conftest import GatewayForPages
 from tests.e2e.conftest import pages as pages
 from tests.e2e.conftest import served as served
 from tests.e2e.relays import Path as RelayPath
+from tests.kits.abilities import proves
 
 
 @asynccontextmanager
@@ -28,6 +29,7 @@ async def page_at(pages: str, folder: Path) -> AsyncIterator[Page]:
         yield page
 
 
+@proves("web", "entities", "watch", "transfers", "inventories")
 async def test_entities_are_stored_fetched_watched_moved_and_traded(
     served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
@@ -86,6 +88,7 @@ async def test_entities_are_stored_fetched_watched_moved_and_traded(
         assert (await town.get("chest:7")).value == {"gold": 12}
 
 
+@proves("web", "sleep")
 async def test_a_record_that_sleeps_does_not_rise_by_its_publishers_keyframe(
     served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
@@ -147,6 +150,7 @@ async def test_a_large_state_comes_over_and_a_publisher_that_is_cut_off_goes_on_
                     break
 
 
+@proves("web", "repair")
 async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
     served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
@@ -176,6 +180,7 @@ async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
         assert await page.evaluate("opens") == 1
 
 
+@proves("web", "replay")
 async def test_a_film_is_played_paused_sought_and_stepped(
     served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
@@ -211,6 +216,7 @@ async def test_a_film_is_played_paused_sought_and_stepped(
         assert found == [12, 12, 10, 10, "max", 30, "CommandRefused", 0, 3, 3, 30]
 
 
+@proves("web", "background")
 async def test_a_reader_in_a_worker_follows_and_its_functions_are_asked_in_the_page(
     served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:

@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 
 from tests.client.test_dropins import output_of, program
+from tests.kits.abilities import proves
 from tests.kits.web.test_vectors import KIT
 
 
+@proves("web", "typed")
 async def test_what_a_user_writes_is_checked_by_the_types(tmp_path: Path) -> None:
     home = tmp_path / "node_modules" / "mvgateway"
     shutil.copytree(KIT, home)

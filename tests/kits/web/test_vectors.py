@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gateway
 from tests.client.test_dropins import output_of, program
+from tests.kits.abilities import proves
 from tests.kits.vectors.make import HERE
 
 KIT = Path(gateway.__file__).parent / "clients" / "web"
@@ -17,6 +18,7 @@ def vectors(name: str) -> list[dict[str, object]]:
     return found
 
 
+@proves("web", "vectors")
 async def test_every_vector_is_read_and_made_as_it_says() -> None:
     script = str(Path(__file__).with_name("vectors.mjs"))
     told = json.loads(await output_of(program("node"), script, str(KIT), str(HERE)))
