@@ -160,6 +160,10 @@ Above it one stream costs less than the packets' bookkeeping."""
 READER_DATAGRAMS_MAX: Final = 64
 """Datagrams that a reader is sent in a row; more at once go by a stream. What its QUIC acknowledged its application may
 not have taken: quic-go keeps 128 and drops the rest without a word, Chromium as many as a page's high water mark says."""
+READER_ROW_S: Final = 0.01
+"""Datagrams so soon after another are in a row with it: a reader's application sleeps as long, and two frames at 100 Hz are not."""
+ROW_DATAGRAM_BYTES: Final = 1_200
+"""A message counts as a datagram of a row for every so many bytes: some links cut it smaller, none that is common larger."""
 AGAIN_WAITING_MAX: Final = 64
 """Frames that wait some milliseconds to be said again, a world: 16,000 a second. Of more the oldest are said once."""
 REDUNDANCY_AGAIN_S: Final = 0.004

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class _Said:
     """A frame, or what of it came together, as it was offered to everybody."""
 
-    __slots__ = ("_bundle", "due", "outs", "told")
+    __slots__ = ("_bundle", "_is_large", "due", "outs", "told")
 
     def __init__(self, bundle: Bundle, due: float) -> None:
         self.due = due
@@ -31,11 +31,13 @@ class _Said:
         self.told: set[Reader] = set()
         """Who has its parity."""
         self._bundle: Bundle | None = bundle
+        self._is_large = _is_streamed(bundle)
 
     def join(self, bundle: Bundle, due: float) -> None:
         """More of the same frame."""
         self.outs += bundle.outs
         self._bundle, self.due = None, due
+        self._is_large = self._is_large or _is_streamed(bundle)
 
     def leave_out(self, newer: Bundle) -> None:
         """What has newer values on their way need not be said again."""
@@ -48,8 +50,8 @@ class _Said:
         if not 0 < len(self.outs) <= PIECES_MAX:
             return None
         if self._bundle is None:
-            self._bundle = Bundle(self.outs)
-        return None if self._bundle.is_large else self._bundle
+            self._bundle = Bundle(self.outs, is_large=self._is_large)
+        return None if _is_streamed(self._bundle) else self._bundle
 
 
 class Again:
@@ -117,6 +119,10 @@ class Again:
             _, reader, keys = self._values.popleft()
             if reader in self.readers and not reader.say_values_again(keys, mono):
                 del self.readers[reader]
+
+
+def _is_streamed(bundle: Bundle) -> bool:
+    return bundle.is_large or bundle.row is not None
 
 
 def _is_same_frame(outs: list[Outgoing], bundle: Bundle) -> bool:

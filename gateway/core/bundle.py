@@ -38,15 +38,23 @@ class Burst:
 class Bundle:
     """The messages of one moment, oldest first, and the bursts that readers get of them."""
 
-    __slots__ = ("_cut", "_whole", "is_large", "outs")
+    __slots__ = ("_cut", "_whole", "is_large", "outs", "row")
 
-    def __init__(self, outs: Sequence[Outgoing]) -> None:
+    def __init__(
+        self, outs: Sequence[Outgoing], *, is_large: bool = False, row: tuple[int, int] | None = None
+    ) -> None:
         self.outs = outs
-        self.is_large = outs[0].parts > PIECES_MAX or (
-            len(outs) > PIECES_MAX
-            and (outs[0].tick == outs[-1].tick or max(o.parts for o in outs) > PIECES_MAX)
+        self.is_large = (
+            is_large
+            or outs[0].parts > PIECES_MAX
+            or (
+                len(outs) > PIECES_MAX
+                and (outs[0].tick == outs[-1].tick or max(o.parts for o in outs) > PIECES_MAX)
+            )
         )
         """Whether it belongs to a frame that came as more datagrams than a frame should go out as."""
+        self.row = row
+        """How many datagrams went right before it, and how many it is, where it is too much after them; else None."""
         self._whole: list[Burst | None] = [None, None]
         self._cut: dict[tuple[bool, int], Burst | None] = {}
 

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from gateway.core.again import Again
-from gateway.core.bundle import Bundle, newest_of
+from gateway.core.bundle import newest_of
 from gateway.core.counters import Counters
 from gateway.core.keyframes import KeyframeCache
 from gateway.core.late import LateLog
 from gateway.core.newest import SharedRepairs
 from gateway.core.outgoing import Outgoing
 from gateway.core.reader import Reader
+from gateway.core.row import Row
 from gateway.core.slots import Slots
 from gateway.core.state import WorldState
 from gateway.core.window import Keys
-from gateway.limits import FANOUT_SERVE_S, READER_FLUSH_S
+from gateway.limits import FANOUT_SERVE_S, READER_DATAGRAMS_MAX, READER_FLUSH_S
 
 _NEVER: Final = float("inf")
 
@@ -33,6 +34,7 @@ class FanOut:
         "_counters",
         "_is_ordered",
         "_readers",
+        "_row",
         "_served_at",
         "_turn_at",
         "_unmetered",
@@ -44,7 +46,13 @@ class FanOut:
         "repairs",
     )
 
-    def __init__(self, state: WorldState, counters: Counters, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: WorldState,
+        counters: Counters,
+        wake: Callable[[], None],
+        datagrams_max: int = READER_DATAGRAMS_MAX,
+    ) -> None:
         self.keyframes = KeyframeCache(state, counters)
         self.late = LateLog(Slots(state))
         self.repairs = SharedRepairs(state)
@@ -56,6 +64,7 @@ class FanOut:
         self._wake = wake
         self._readers: list[Reader] = []
         self._unmetered: list[Reader] = []
+        self._row = Row(datagrams_max)
         self._is_ordered = False
         self._collected: list[Outgoing] = []
         self._served_at = float("-inf")
@@ -87,7 +96,7 @@ class FanOut:
         readers = self._readers
         if not readers or not outs:
             return 0
-        bundle = Bundle(outs if self._is_ordered else newest_of(outs))
+        bundle = self._row.bundle(outs if self._is_ordered else newest_of(outs), mono)
         count = len(bundle.outs)
         delivered = held = 0
         for reader in self._unmetered:

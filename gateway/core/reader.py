@@ -163,7 +163,9 @@ class Reader:
             return False
         outlet = self._outlet
         burst = bundle.whole(self._zstd)
-        if burst.count > self._datagrams_max or (bundle.is_large and self._outlet.lossy):
+        if burst.count > self._datagrams_max or (
+            (bundle.is_large or (bundle.row is not None and self._is_row(*bundle.row))) and outlet.lossy
+        ):
             return self._offer_in_a_row(burst, mono)
         sent = self._link.send_burst(burst, outlet.window.next_token)
         if sent == burst.count:
@@ -381,6 +383,10 @@ class Reader:
             self._plain = False
             self._late_after, self.due = self._late.number, None
         self._behind()
+
+    def _is_row(self, before: int, count: int) -> bool:
+        """Whether the reader, which may have come just now, was sent so many in a row that so many more are too many."""
+        return min(before, self._outlet.window.next_token) + count > self._datagrams_max
 
     def _offered(self, burst: Burst, sent: int | Refusal, mono: float) -> bool:
         """So many of them went; the rest begins to wait. Or none did: where the link takes no datagrams they go by a stream,

@@ -127,7 +127,7 @@ class World:
         self.state = state
         self.state.capacity = self._capacity
         self.state.stride = self.state.stride or self.settings.stride
-        self._fanout = FanOut(self.state, self.counters, self._wake)
+        self._fanout = FanOut(self.state, self.counters, self._wake, self.settings.reader_datagrams_max)
         self._journal_from(next_seq, durable, tail)
 
     def _journal_from(self, next_seq: int, durable: Mark | None, tail: Tail | None = None) -> None:
