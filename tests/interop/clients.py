@@ -29,18 +29,20 @@ def build_go(variant: str, folder: Path) -> Path:
     return built([*argv, "."], HERE / "go", program)
 
 
-def build_rust(library: str, folder: Path) -> Path:
-    """The client in ``rust/`` on the library of that name. Raises :class:`NotBuilt`."""
+def build_rust(library: str, folder: Path, program: str = "interop") -> Path:
+    """The client in ``rust/`` on the library of that name. ``requests``, which h3-quinn makes, comes with the sessions on quinn,
+    for most of what they stand on is the same. Raises :class:`NotBuilt`."""
     cargo = shutil.which("cargo") or shutil.which("cargo", path=str(Path.home() / ".cargo" / "bin"))
     if cargo is None:
         raise NotBuilt("there is no cargo: install Rust to run these")
     target = Path(
         os.environ.get("INTEROP_TARGET") or folder / "rust"
     )  # set where what it stands on was built before
-    program = folder / f"interop-{library}"
-    argv = [cargo, "build", "--locked", "--quiet", "--features", library, "--target-dir", str(target)]
-    shutil.copy(built(argv, HERE / "rust", target / "debug" / "interop"), program)
-    return program
+    copied = folder / f"{program}-{library}"
+    features = f"{library},h3-quinn" if library == "web-transport-quinn" else library
+    argv = [cargo, "build", "--locked", "--quiet", "--features", features, "--target-dir", str(target)]
+    shutil.copy(built(argv, HERE / "rust", target / "debug" / program), copied)
+    return copied
 
 
 def built(argv: list[str], where: Path, program: Path) -> Path:

@@ -1,4 +1,4 @@
-//go:build current
+//go:build current || draft15
 
 package main
 
