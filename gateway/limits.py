@@ -706,6 +706,23 @@ QUIC_CLIENT_CRYPTO_BYTES_MAX: Final = (16 * KIB, 128 * KIB, 64 * KIB)
 """The same at a client: a chain of certificates, and tickets."""
 QUIC_DATAGRAM_QUEUE_BYTES_MAX: Final = 128 * KIB
 """Datagrams waiting for the pacer: a tick of a large world. Beyond it the oldest is dropped."""
+QUIC_PACKET_BYTES_STEPS: Final = (1_452, 8_952, 16_384, 65_000)
+"""Sizes of packets that are tried one after the other where there is bulk to send: what Ethernet carries under IPv6, the same
+of jumbo frames, and what only this machine's own loopback does."""
+QUIC_PACKETS_A_WINDOW_MIN: Final = 8
+"""No packet is larger than such a part of the congestion window, which else would be a handful of them: pacing would be too coarse
+and one loss a large part of what is in flight. A probe for a larger size may exceed the window by as much."""
+QUIC_BULK_BYTES_MIN: Final = 32 * KIB
+"""Stream bytes that wait unsent, from which on larger packets are looked for: a game's frames never come to as much."""
+QUIC_MTU_PROBES_MAX: Final = 3
+"""Probes of one size that are lost before the search ends: RFC 8899 section 5.1.2."""
+QUIC_MTU_AGAIN_S: Final = 600.0
+"""When it begins again, where there is bulk then: the PMTU_RAISE_TIMER of RFC 8899 section 5.1.1."""
+QUIC_MTU_HOLE_PACKETS: Final = 3
+"""Packets larger than every path carries that are lost with none behind them arriving, which says that the path no longer
+carries them (RFC 8899 section 4.3)."""
+QUIC_MTU_HOLE_S: Final = 1.0
+"""How long no larger packets are tried after that; doubles each time, up to :data:`QUIC_MTU_AGAIN_S`."""
 QUIC_RECEIVE_BATCH_MAX: Final = 64
 """Datagrams read off the socket in one system call."""
 QUIC_RECEIVE_TURN_MAX: Final = 1_024

@@ -225,6 +225,7 @@ class Endpoint:
         """Begin to drive a connection, under these connection IDs."""
         self.peers.add(peer)
         peer.quic.listen(on_ack=partial(self._on_ack, peer))
+        peer.quic.send_unfragmented(self.udp.bytes_max)
         self._idle.clear()
         self._cids[peer] = set()
         for cid in cids:
@@ -337,6 +338,8 @@ class Endpoint:
         self._end_reading()
         self.udp.close()
         self.udp = udp
+        for peer in self.peers:
+            peer.quic.send_unfragmented(udp.bytes_max)
         self._begin_reading()
 
     # -- the end --------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Links that carry less than they should, and what peers say of marks on packets.
 
-Nobody here looks for a larger path MTU (RFC 9000 section 14.3 leaves the choice): nothing above 1,200 bytes is sent, so there
-is no black hole to be found. Nor are packets sent with ECT: no marks are to be validated, and what a peer counts of them, on a
+Nobody here looks for a larger path MTU, for nobody has said that packets are sent in one piece (``test_path_mtu.py``): nothing
+above 1,200 bytes is sent. Nor are packets sent with ECT: no marks are to be validated, and what a peer counts of them, on a
 path that writes into that field, says nothing (section 13.4.2).
 """
 

@@ -26,6 +26,8 @@ from gateway.quic.connection.tlsrest import TlsRest
 
 PACKET_BYTES_LEAST = 1_200
 """What every path carries (RFC 9000 section 14)."""
+PACKET_BYTES_MOST = 65_527
+"""What a peer takes that says nothing of it (RFC 9000 section 18.2)."""
 
 
 class Beginning:
@@ -183,8 +185,11 @@ class Beginning:
         if said.active_connection_id_limit is not None:
             self._our_ids.count_max = said.active_connection_id_limit
         sending = parts.sending
+        taken = PACKET_BYTES_MOST
         if said.max_udp_payload_size is not None:
-            sending.bytes_max = min(sending.bytes_max, max(said.max_udp_payload_size, PACKET_BYTES_LEAST))
+            taken = max(said.max_udp_payload_size, PACKET_BYTES_LEAST)
+            sending.bytes_max = min(sending.bytes_max, taken)
+        parts.mtu.learn(taken)
         if said.initial_source_connection_id is not None:
             parts.peer_ids.begin(said.initial_source_connection_id, said.stateless_reset_token)
         room = sending.bytes_max - len(parts.peer_ids.cid) - DATAGRAM_OVERHEAD_BYTES

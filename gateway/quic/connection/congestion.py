@@ -62,10 +62,11 @@ QUIET_ROUNDS = 8
 
 class Congestion(Protocol):
     """How much may be in flight. Bytes and seconds throughout. ``in_flight`` is also told by whoever gives packets up
-    without calling them lost."""
+    without calling them lost. ``packet_bytes``: of a full packet as they are sent now, also told."""
 
     window: int
     in_flight: int
+    packet_bytes: int
 
     def on_sent(self, size: int, now: float) -> None:
         """Packets of one moment went out, of ``size`` bytes together."""
@@ -92,7 +93,6 @@ class RealtimeCongestion:
         "_lost",
         "_min_rtt",
         "_min_rtt_at",
-        "_packet_bytes",
         "_queue_grows",
         "_quiet_rounds",
         "_recovery_since",
@@ -102,6 +102,7 @@ class RealtimeCongestion:
         "_rtt",
         "_stash",
         "in_flight",
+        "packet_bytes",
         "ssthresh",
         "window",
     )
@@ -110,7 +111,7 @@ class RealtimeCongestion:
         self.window = INITIAL_PACKETS * packet_bytes
         self.in_flight = 0
         self.ssthresh: int | None = None
-        self._packet_bytes = packet_bytes
+        self.packet_bytes = packet_bytes
         self._floor = INITIAL_PACKETS * packet_bytes
         self._least = LEAST_PACKETS * packet_bytes
         self._recovery_since = 0.0
@@ -135,7 +136,7 @@ class RealtimeCongestion:
         self.in_flight = in_flight
         if self.ssthresh is None or window < self.ssthresh:
             in_flight *= 2
-        if in_flight + 2 * self._packet_bytes > window:
+        if in_flight + 2 * self.packet_bytes > window:
             self._limited_at = now
 
     def on_acked(self, size: int, sent_at: float, now: float) -> None:
@@ -160,7 +161,7 @@ class RealtimeCongestion:
 
     def _growth_bytes(self) -> int:
         """By how much the window may grow in a round after slow start."""
-        usual = (GROWTH_PACKETS << min(self._quiet_rounds // QUIET_ROUNDS, 6)) * self._packet_bytes
+        usual = (GROWTH_PACKETS << min(self._quiet_rounds // QUIET_ROUNDS, 6)) * self.packet_bytes
         missing = self._held - self.window
         return max(usual, missing // REGAIN_ROUNDS)
 
@@ -225,11 +226,11 @@ class RealtimeCongestion:
         return self._limited_at > 0 and sent_time <= self._limited_at + self._rtt
 
     def _is_loss_heavy(self, last_sent: float) -> bool:
-        if self._lost < LOSSES_MIN * self._packet_bytes / 2:
+        if self._lost < LOSSES_MIN * self.packet_bytes / 2:
             return False
         is_bulk = not self._is_slow_start and self._is_limited(last_sent) and self._fills_window()
         allowed = BULK_LOSS if is_bulk else HEAVY_LOSS
-        chance = math.sqrt(self._lost * self._packet_bytes)
+        chance = math.sqrt(self._lost * self.packet_bytes)
         return self._lost - chance > allowed * (self._lost + self._acked)
 
     def _fills_window(self) -> bool:
@@ -258,9 +259,10 @@ class _Sent(NamedTuple):
 class StockCongestion:
     """One of aioquic's own controllers, ``reno`` or ``cubic``."""
 
-    __slots__ = ("_control",)
+    __slots__ = ("_control", "packet_bytes")
 
     def __init__(self, name: str, packet_bytes: int) -> None:
+        self.packet_bytes = packet_bytes
         self._control: QuicCongestionControl = create_congestion_control(name, max_datagram_size=packet_bytes)
 
     @property

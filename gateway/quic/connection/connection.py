@@ -56,6 +56,7 @@ class Connection:
         "events",
         "excused_bytes",
         "is_client",
+        "mtu",
         "our_ids",
         "paths",
         "peer_ids",
@@ -85,7 +86,7 @@ class Connection:
         self.is_client, self.events, self.elsewhere = parts.is_client, parts.events, parts.elsewhere
         self.state, self.paths, self.peer_ids = parts.state, parts.paths, parts.peer_ids
         self.sending, self.received, self.recovery = parts.sending, parts.received, parts.recovery
-        self.streams, self.datagrams = parts.streams, parts.datagrams
+        self.streams, self.datagrams, self.mtu = parts.streams, parts.datagrams, parts.mtu
 
         kwargs["session_ticket_handler"] = session_ticket_handler
         handshake = Handshake(None, configuration=configuration, **kwargs)
@@ -297,11 +298,16 @@ class Connection:
             self.sending.keys.update()
             self._intake.find_route()
 
+    def send_unfragmented(self, bytes_max: int) -> None:
+        """Whoever sends the packets sends them in one piece or not at all, up to so many bytes: larger ones may be looked for."""
+        self.mtu.allow(bytes_max)
+
     def change_connection_id(self) -> None:
         """Go on under another connection ID of the peer's, where it gave one."""
         if self.peer_ids.change():
             self.received.spin = False
             self.state.doubt = True
+        self.mtu.begin_anew(self.sending.number)
 
     def close(
         self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = ""

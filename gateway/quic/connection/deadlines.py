@@ -71,6 +71,7 @@ class Deadlines:
         give_up_at = None if paths.active.is_proved else paths.active.give_up_at
         if give_up_at is not None and now >= give_up_at:
             state.doubt = True
+            self._parts.mtu.begin_anew(self._parts.sending.number)
             if not paths.give_up_active():
                 self._parts.end(_over(QuicErrorCode.NO_VIABLE_PATH, "No validated network path"))
 

@@ -286,6 +286,7 @@ class Intake:
             and number > self._received.largest
         ):
             paths.promote(path)
+            self._parts.mtu.begin_anew(self._sending.number)
             if path.cid is not None:
                 peer_ids.use(path.cid)
                 path.cid, self._received.spin = None, False

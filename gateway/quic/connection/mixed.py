@@ -37,6 +37,7 @@ class Mixed:
 
     __slots__ = (
         "_datagrams",
+        "_mtu",
         "_our_ids",
         "_parts",
         "_paths",
@@ -52,6 +53,7 @@ class Mixed:
     def __init__(self, parts: Parts, our_ids: OurIds) -> None:
         self._parts, self._our_ids = parts, our_ids
         self._datagrams, self._state, self._paths = parts.datagrams, parts.state, parts.paths
+        self._mtu = parts.mtu
         self._peer_ids, self._received, self._recovery = parts.peer_ids, parts.received, parts.recovery
         self._sending, self._streams = parts.sending, parts.streams.outgoing
         self.tls: TlsRest | None = None
@@ -83,7 +85,9 @@ class Mixed:
         datagrams.spill()
         cid = self._peer_ids.cid
         overhead = HEAD_BYTES + len(cid)
-        limit = sending.bytes_max - overhead
+        limit = full = sending.bytes_max - overhead
+        if state.stream_due and not recovery.probes:
+            full = self._full_bytes() - overhead
         ack_at = received.ack_at
         ack = b""
         if ack_at is not None and (ack_at <= now or datagrams.queue or state.stream_due or state.control_due):
@@ -94,7 +98,11 @@ class Mixed:
             if allowed is not None and allowed < overhead + FRAME_BYTES_MIN:
                 ack = b""
                 break
-            space = limit if allowed is None else min(limit, allowed - overhead)
+            space = limit if datagrams.queue else full
+            if allowed is not None:
+                space = min(limit, allowed - overhead)
+            elif full > limit and space == full and self._waits_for_room(full + overhead):
+                break
             content, handlers, fates = self._content(space - len(ack), overhead, now)
             if not content:
                 break
@@ -109,6 +117,10 @@ class Mixed:
             recovery.add(in_flight(number, len(packet), now, handlers, fates))
             packets.append(packet)
             path.sent_bytes += len(packet)
+        if not state.stream_due:
+            recovery.control.packet_bytes = sending.bytes_max
+        elif path.is_proved and (probe := self._probe_path(cid, now)):
+            packets.append(probe)
         if packets:
             self._parts.state.on_eliciting_sent(now)
         if ack and ack_at is not None and ack_at <= now:
@@ -118,6 +130,29 @@ class Mixed:
         if state.control_due:
             self.look_over()
         return packets
+
+    def _full_bytes(self) -> int:
+        """Of a packet of streams."""
+        control = self._recovery.control
+        control.packet_bytes = size = max(self._mtu.packet_bytes(control.window), self._sending.bytes_max)
+        return size
+
+    def _waits_for_room(self, size: int) -> bool:
+        """Whether a packet so large waits until the window has room for all of it, rather than be cut."""
+        control = self._recovery.control
+        return not self._state.control_due and 0 < control.window - control.in_flight < size
+
+    def _probe_path(self, cid: bytes, now: float) -> bytes:
+        """A probe for a larger packet, where bulk waits behind it; else nothing (RFC 9000 section 14.4)."""
+        mtu, recovery, sending = self._mtu, self._recovery, self._sending
+        size = mtu.probe_bytes(recovery.control.window, now)
+        if not size or not self._streams.has_bulk():
+            return b""
+        number = sending.number
+        packet = sending.seal(b"\x01".ljust(size - HEAD_BYTES - len(cid), b"\0"), cid)
+        mtu.on_probe_sent(number, now)
+        recovery.add(in_flight(number, size, now, ((mtu.on_probe_fate, ()),)))
+        return packet
 
     def _content(self, space: int, overhead: int, now: float) -> tuple[bytes, list[Any], Fates]:
         """The next packet's content without an ACK: what asks for one. Empty: nothing may go."""
@@ -137,7 +172,7 @@ class Mixed:
         if space - len(content) < FRAME_BYTES_MIN or state.pacing_at is not None:
             return content, handlers, ()
         if datagrams.queue or state.stream_due:
-            state.pacing_at = recovery.pacer.admit(now)
+            state.pacing_at = recovery.pacer.admit(now, space)
             if state.pacing_at is not None:
                 return content, handlers, ()
         if datagrams.queue:

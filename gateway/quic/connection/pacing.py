@@ -89,22 +89,27 @@ class Pacer:
         self.bucket_s -= packets * self.packet_s
         return True
 
-    def admit(self, now: float) -> float | None:
-        """None: one packet may go now, and is counted. Else: when to ask again."""
+    def admit(self, now: float, size: int = 0) -> float | None:
+        """None: one packet may go now, and is counted, as several where its ``size`` in bytes is theirs. Else: when to ask again."""
+        count = -(-size // self._packet_bytes) if size > self._packet_bytes else 1
         if now - self.seen_at >= self.rtt_s:
             self.seen_at = now
             packets = self.window // self._packet_bytes
             self._burst = BURST_PACKETS if packets > BURST_PACKETS else packets or 1
-            self.burst_left = self._burst - 1
+            self._burst = max(self._burst, count)
+            self.burst_left = self._burst - count
             return None
-        if self.burst_left:
-            self.burst_left -= 1
+        if self.burst_left >= count:
+            self.burst_left -= count
             return None
         self.settle()
         if self.packet_s is None:
             return None
         self._fill(now)
         if self.bucket_s <= 0:
-            return now + self.packet_s
-        self.bucket_s = 0.0 if self.bucket_s < self.packet_s else self.bucket_s - self.packet_s
+            return now + self.packet_s - self.bucket_s
+        if count > 1:
+            self.bucket_s -= count * self.packet_s
+        else:
+            self.bucket_s = 0.0 if self.bucket_s < self.packet_s else self.bucket_s - self.packet_s
         return None

@@ -13,6 +13,7 @@ from gateway.quic.connection.datagrams import Datagrams
 from gateway.quic.connection.faults import PeerFault
 from gateway.quic.connection.ids import PeerIds
 from gateway.quic.connection.pacing import Pacer
+from gateway.quic.connection.pathmtu import PathMtu
 from gateway.quic.connection.paths import Path, Paths
 from gateway.quic.connection.received import Received
 from gateway.quic.connection.recovery import Recovery
@@ -29,6 +30,7 @@ class Parts:
         "elsewhere",
         "events",
         "is_client",
+        "mtu",
         "paths",
         "peer_ids",
         "received",
@@ -45,7 +47,8 @@ class Parts:
         bytes_max = configuration.max_datagram_size
         control = congestion(configuration.congestion_control_algorithm, bytes_max)
         self.state = State(float(configuration.idle_timeout))
-        self.received, self.recovery = Received(), Recovery(control, Pacer(bytes_max))
+        self.mtu = PathMtu(bytes_max)
+        self.received, self.recovery = Received(), Recovery(control, Pacer(bytes_max), self.mtu)
         self.peer_ids = PeerIds()
         self.datagrams = Datagrams(self.state, self.recovery)
         self.sending = Sending(

@@ -14,6 +14,7 @@ from gateway.quic.connection.congestion import Congestion
 from gateway.quic.connection.faults import never_sent
 from gateway.quic.connection.flight import AckRanges, FateSink, SentBurst, SentPacket, among, oldest_alone
 from gateway.quic.connection.pacing import Pacer
+from gateway.quic.connection.pathmtu import PathMtu
 
 PACKET_THRESHOLD: Final = 3
 TIME_THRESHOLD: Final = 9 / 8
@@ -21,6 +22,8 @@ GRANULARITY_S: Final = 0.001
 INITIAL_RTT_S: Final = 0.1
 """Until one was measured. RFC 9002 section 6.2.2 recommends 333 ms; who plays is nearer, and a handshake came before."""
 PERSISTENT_PTOS: Final = 3
+NONE_LARGER: Final = 1 << 16
+"""Bytes: no packet is above it, so that none says anything of the path."""
 RTT_S_MIN: Final = 0.001
 ACK_DELAY_EXPONENT: Final = 3
 """The peer's where it says no other (RFC 9000 section 18.2)."""
@@ -43,6 +46,7 @@ class Recovery:
         "last_sent_at",
         "loss_at",
         "max_ack_delay_s",
+        "mtu",
         "pacer",
         "packets",
         "probes",
@@ -53,9 +57,10 @@ class Recovery:
         "sent",
     )
 
-    def __init__(self, control: Congestion, pacer: Pacer) -> None:
+    def __init__(self, control: Congestion, pacer: Pacer, mtu: PathMtu | None = None) -> None:
         self.control = control
         self.pacer = pacer
+        self.mtu = mtu or PathMtu(NONE_LARGER)
         self.sent: dict[int, Any] = {}
         self.packets = 0
         """How many are in flight; a burst in ``sent`` is several."""
@@ -178,19 +183,26 @@ class Recovery:
         self.take_apart()
         if largest > self.largest_acked:
             self.largest_acked = largest
-        sent, control = self.sent, self.control
+        sent, control, base = self.sent, self.control, self.mtu.base
         told = False
         newest: Any = None
+        large = -1
         for number in among(sent, ranges):
             newest = sent.pop(number)
             self.packets -= 1
             control.on_acked(newest.size, newest.sent_at, now)
+            if newest.size > base:
+                large = number
             self.acked += newest.fates
             for handler, args in newest.handlers:
                 told = True
                 handler(True, *args)
         if newest is None:
             return False
+        if large >= 0:
+            self.mtu.on_carried(large)
+        elif self.mtu.unanswered:
+            self.mtu.on_answered(now)
         if newest.number == largest:
             self._measure(now - newest.sent_at, delay_s, now)
         if sent and next(iter(sent)) <= self.largest_acked:
@@ -251,6 +263,8 @@ class Recovery:
             oldest = self.sent.pop(next(iter(self.sent)))
             self.control.in_flight -= oldest.size
             self.given_up += sum([count for _, _, count in oldest.fates])
+            if self._is_large(oldest):
+                self.mtu.unanswered += 1
             self._forget(oldest)
         return True
 
@@ -270,14 +284,34 @@ class Recovery:
                 self.loss_at = packet.sent_at + delay
         if not lost:
             return False
+        lost = self._without_probe(lost)
+        if not lost:
+            return True
         persistent = self._is_persistent(lost)
         for packet in lost:
             del self.sent[packet.number]
+            if self._is_large(packet):
+                self.mtu.on_lost(packet.number, packet.sent_at)
             self._forget(packet)
         control = self.control
         control.on_lost(sum([packet.size for packet in lost]), lost[-1].sent_at, now, persistent=persistent)
         self.pacer.rtt_s, self.pacer.window, self.pacer.rate_due = self.rtt_smoothed, control.window, True
         return True
+
+    def _without_probe(self, lost: list[SentPacket]) -> list[SentPacket]:
+        """What of this was no probe for a larger packet, whose loss is no congestion (RFC 9000 section 14.4) and is seen to here."""
+        number = self.mtu.probe_number
+        probe = self.sent.get(number) if number >= 0 else None
+        if probe is None or probe not in lost:
+            return lost
+        del self.sent[number]
+        self.control.in_flight -= probe.size
+        self._forget(probe)
+        return [packet for packet in lost if packet is not probe]
+
+    def _is_large(self, packet: SentPacket) -> bool:
+        """Whether it was more than every path carries, and no probe."""
+        return packet.size > self.mtu.base and packet.number != self.mtu.probe_number
 
     def _forget(self, packet: SentPacket) -> None:
         """One that is no longer in flight did not arrive, for all we know."""

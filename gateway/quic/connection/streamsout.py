@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from aioquic.buffer import encode_uint_var, size_uint_var
 
+from gateway.limits import QUIC_BULK_BYTES_MIN
 from gateway.quic.connection.flow import Allowance, Held
 from gateway.quic.connection.recvhalf import RecvHalf
 from gateway.quic.connection.streamtable import Stream, StreamTable
@@ -156,7 +157,9 @@ class StreamsOut:
                 continue
             if room < FRAME_BYTES_MIN:
                 break
-            overhead = 3 + size_uint_var(stream.number) + size_uint_var(send.next_offset)
+            overhead = (
+                (3 if room < 0x4000 else 5) + size_uint_var(stream.number) + size_uint_var(send.next_offset)
+            )
             highest = send.highest
             frame = send.take(room - overhead, peer.data - peer.data_used)
             if frame is None:
@@ -168,7 +171,7 @@ class StreamsOut:
                     b"\x0f" if is_end else b"\x0e",
                     encode_uint_var(stream.number),
                     encode_uint_var(offset),
-                    (0x4000 | size).to_bytes(2, "big"),
+                    (0x4000 | size).to_bytes(2, "big") if size < 0x4000 else encode_uint_var(size),
                 )
             )
             frames += (head, data)
@@ -182,6 +185,17 @@ class StreamsOut:
                 queue.remove(stream)
             queue.extend(served)
         return b"".join(frames), handlers
+
+    def has_bulk(self) -> bool:
+        """Whether so much was never sent that it is no game's frame."""
+        waiting = 0
+        for stream in self._table.queue:
+            send = stream.send
+            if send.reset_code is None:
+                waiting += send.stop - send.highest
+                if waiting >= QUIC_BULK_BYTES_MIN:
+                    return True
+        return False
 
     def unsent(self) -> list[Stream]:
         """Streams with data to send, for whoever carries it before the handshake is confirmed."""

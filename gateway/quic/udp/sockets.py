@@ -35,6 +35,9 @@ Datagram = tuple[bytes, Address]
 
 RECEIVE_BYTES = 65_535
 EVERY_ADDRESS = frozenset(("0.0.0.0", "::"))
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
+UDP_BYTES_MAX = 65_507
+"""What an IPv4 datagram has room for besides its heads."""
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 """Beyond ``net.core.wmem_max`` and ``rmem_max``, for whoever has CAP_NET_ADMIN (socket(7))."""
 _SEGMENT = struct.Struct("@H")
@@ -73,6 +76,8 @@ class UdpSocket:
             _enlarge(sock, forced, option)
         self.sock = sock
         self.segmentation = segmentation and _kernel_segments(sock)
+        self.bytes_max = datagram_bytes_max(sock)
+        """The largest datagram that leaves in one piece or not at all; 0: the kernel may cut any."""
         self.sends_dropped = 0
         self.send_calls = 0
         self.datagrams_sent = 0
@@ -317,6 +322,21 @@ def _enlarge(sock: socket.socket, forced: int, option: int) -> None:
             return
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, option, size)
+
+
+def datagram_bytes_max(sock: socket.socket) -> int:
+    """Have the kernel send datagrams in one piece, whatever it believes of their way, and refuse what the interface is too narrow
+    for. Answers the largest that there may be; 0: it does not do so here (ip(7) and ipv6(7), RFC 8899 section 3)."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    six = sock.family == socket.AF_INET6
+    try:
+        if six:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+    except OSError:
+        return 0
+    return UDP_BYTES_MAX
 
 
 def _kernel_segments(sock: socket.socket) -> bool:
