@@ -89,7 +89,7 @@ NO_BOUNDS: dict[str, tuple[str, set[str]]] = {
         {"ANSWERED_SHARE", "WINDOW_S"},
     ),
     "quic/udp/race.py": ("RFC 8305 section 5", {"HEAD_START_S"}),
-    "quic/udp/sockets.py": ("the largest UDP payload", {"RECEIVE_BYTES"}),
+    "quic/udp/sockets.py": ("the largest UDP payloads", {"RECEIVE_BYTES", "UDP_BYTES_MAX"}),
     "runtime/memory.py": ("glibc's mallopt", {"_M_ARENA_MAX"}),
     "runtime/udp.py": ("a field of the packet", {"TOKEN_BYTES"}),
     "store/embedded/numbers.py": ("what fits the stored form", {"NUMBER_MAX"}),

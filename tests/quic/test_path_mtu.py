@@ -159,10 +159,10 @@ def test_a_peer_that_stands_still_is_no_black_hole(identity: Identity) -> None:
     server = pair.server.quic
     stream = server.get_next_available_stream_id(is_unidirectional=True)
     server.send_stream_data(stream, bytes(BULK_BYTES), end_stream=True)
-    pair.delay_s += 1.0
+    resumes_at = pair.now + 1.0
+    pair.down = lambda _, now: max(now + pair.delay_s, resumes_at)
     pair.run_for(0.9)
     assert server.recovery.probes > 2
-    pair.delay_s -= 1.0
     pair.run(lambda: not server.has_unsent())
     assert server.mtu.holes == 0
     assert server.mtu.confirmed == STEPS[-1]
