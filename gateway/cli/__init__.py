@@ -2,9 +2,10 @@
 
 A verb's module has ``NAME``, ``HELP`` (one line), ``EXAMPLE`` (shell lines), ``add_arguments(parser)``
 and ``run(args) -> int`` (the exit code). It stands in ``gateway/cli/NAME.py`` (dashes as
-underscores, a trailing one where it is a word of Python's), is found by its file name, and imports at module level only the standard library
-and :mod:`gateway.config`, :mod:`gateway.errors`, :mod:`gateway.limits`: whatever is heavy is
-imported inside ``run``, so that ``--help`` answers at once.
+underscores, a trailing one where it is a word of Python's), is found by its file name, and imports at module level only the standard
+library without asyncio, and :mod:`gateway.config`, :mod:`gateway.errors`, :mod:`gateway.limits`: whatever is heavy is imported in
+the functions that need it, and for types where only mypy looks, so that ``--help`` answers at once. What several verbs share stands
+in a file with ``_`` before its name, and such a file is never one verb's other half.
 
 Exit codes: 0 good; 1 the work failed; 2 wrong usage or configuration; 130 interrupted.
 """

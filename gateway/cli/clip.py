@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gateway.cli._source import add_source_flags
+from gateway.cli._source import add_source_flags, open_recording
+
+if TYPE_CHECKING:
+    from gateway.cli._span import Span
+    from gateway.recordings.recording import Recording
+
 
 NAME = "clip"
 HELP = "cut a stretch of a recording into a self-contained film, an SQLite file"
@@ -27,6 +38,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
-    from gateway.cli._clip import clip
-
     return asyncio.run(clip(args))
+
+
+async def clip(args: argparse.Namespace) -> int:
+    """Cut the span out of a recording into a film of its own."""
+    from gateway.cli._span import find_span
+    from gateway.client.live import now_us
+
+    path = Path(args.out)
+    async with open_recording(args) as recording:
+        span = await find_span(recording, args.begin, args.end, now_us())
+        frames, gaps = await write_film(recording, span, path)
+    size = path.stat().st_size  # noqa: ASYNC240
+    facts = {
+        "world": args.world,
+        "from": {"epoch": span.begin[0], "tick": span.begin[1]},
+        "to": {"epoch": span.end[0], "tick": span.end[1]},
+        "frames": frames,
+        "gaps": gaps,
+        "bytes": size,
+        "out": args.out,
+    }
+    text = (
+        f"{args.out}: {frames} frames, {gaps} gaps, {size} bytes ({span.begin[0]}:{span.begin[1]} to "
+        f"{span.end[0]}:{span.end[1]} of {args.world})"
+    )
+    print(json.dumps(facts) if args.json else text)
+    return 0
+
+
+async def write_film(recording: Recording, span: Span, path: Path) -> tuple[int, int]:
+    """Write the span to ``path``; answers frames and gaps. Nothing half-written ever has that name."""
+    from gateway.cli._span import rows_of
+    from gateway.client.live import now_us
+    from gateway.recordings.films import FilmWriter
+    from gateway.wire.journal import Gap
+
+    summary = await recording.summary()
+    frames = gaps = 0
+    with (
+        FilmWriter(path, world=summary["world"], stride=summary["stride"], now_us=now_us()) as film,
+        progress("cutting") as advance,
+    ):
+        film.begin(span.start.messages, received_at_us=span.start.at_us)
+        async for item in rows_of(recording, span):
+            film.add(item)
+            gaps += isinstance(item, Gap)
+            frames += not isinstance(item, Gap)
+            advance()
+        for mark in await recording.marks():
+            if span.begin <= (mark["epoch"], mark["tick"]) <= span.end:
+                data = mark["data"] if isinstance(mark["data"], str | None) else json.dumps(mark["data"])
+                film.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"], data)
+    return frames, gaps
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Any]:
+    """A counter on standard error while somebody watches; call it once a frame."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:.0f} frames"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda: shown.advance(task)

@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gateway.cli._source import add_moment_flags, add_source_flags
+from gateway.cli._client import connection, http_client
+from gateway.cli._files import write_whole
+from gateway.cli._source import (
+    add_moment_flags,
+    add_source_flags,
+    local_recording,
+    moment_of,
+    open_recording,
+    open_store_of,
+)
+from gateway.cli._times import show_age, show_time
+from gateway.errors import ConfigError, GatewayError, StoreUnavailable
+from gateway.limits import DURABLE_S_MAX, RECOVER_GAPS_SHOWN_MAX, RECOVER_MARKS_SHOWN_MAX
+
+if TYPE_CHECKING:
+    from gateway.recordings.recording import Snapshot
+    from gateway.store.base import Store
+
 
 NAME = "recover"
 HELP = "get the last synced frame of a world back, or the state at any recorded moment"
@@ -46,9 +69,225 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
-    from gateway.cli._recover import list_worlds, recover
     from gateway.errors import ConfigError
 
     if args.list == bool(args.world):
         raise ConfigError("name a world, or give --list for all of them")
     return asyncio.run(list_worlds(args) if args.list else recover(args))
+
+
+VARIANT_OF_3 = "variant of Godot 3"
+
+
+async def recover(args: argparse.Namespace) -> int:
+    """Read one state and show, write or publish it."""
+    from gateway.client.live import now_us
+
+    if args.decode == "variant" and args.godot == 3:
+        args.decode = VARIANT_OF_3
+    started = time.monotonic()
+    async with open_recording(args) as recording:
+        found = await recording.state(moment_of(args, now_us()))
+        took_ms = (time.monotonic() - started) * 1000
+        marks = await recording.marks()
+    facts = _facts(args.world, found, took_ms)
+    facts["marks"] = [{name: mark[name] for name in ("name", "epoch", "tick")} for mark in marks]
+    if args.out:
+        _write_out(args, found)
+        facts["out"] = args.out
+    if args.to_world:
+        facts["published"] = await _publish(args, found)
+    _show(args, found, facts)
+    return 0
+
+
+def _facts(world: str, found: Snapshot, took_ms: float) -> dict[str, object]:
+    from gateway.client.live import now_us
+
+    facts: dict[str, object] = {
+        "world": world,
+        "epoch": found.epoch,
+        "tick": found.tick,
+        "at": show_time(found.at_us),
+        "at_us": found.at_us,
+        "age_s": round((now_us() - found.at_us) / 1e6, 3),
+        "records": len(found.records),
+        "bytes": sum(map(len, found.records.values())),
+        "stride": found.stride,
+        "took_ms": round(took_ms, 1),
+    }
+    if found.gaps is not None:
+        facts["gaps"] = [
+            {"epoch": g.epoch, "from": g.from_tick, "to": g.to_tick, "reason": g.reason} for g in found.gaps
+        ]
+    return facts
+
+
+def _show(args: argparse.Namespace, found: Snapshot, facts: dict[str, Any]) -> None:
+    out = sys.stderr if args.out == "-" else sys.stdout
+    if args.json:
+        if args.decode:
+            facts["decoded"] = {str(key): decode(data, args.decode) for key, data in found.records.items()}
+        print(json.dumps(facts), file=out)
+        return
+    print(f"world     {facts['world']}", file=out)
+    print(f"epoch     {found.epoch}", file=out)
+    print(f"tick      {found.tick}", file=out)
+    print(f"time      {facts['at']}, {show_age(facts['age_s'])} ago", file=out)
+    print(f"records   {len(found.records)}, {facts['bytes']} bytes", file=out)
+    if found.gaps is not None:
+        told = [f"{g.from_tick}-{g.to_tick} ({g.reason})" for g in found.gaps[-RECOVER_GAPS_SHOWN_MAX:]]
+        print(f"gaps      {', '.join(told) or 'none since its keyframe'}", file=out)
+    if facts["marks"]:
+        told = [
+            f"{mark['name']} ({mark['epoch']}:{mark['tick']})"
+            for mark in facts["marks"][-RECOVER_MARKS_SHOWN_MAX:]
+        ]
+        print(f"marks     {', '.join(told)}", file=out)
+    for name in ("out", "published"):
+        if name in facts:
+            print(f"{name:<10}{facts[name]}", file=out)
+    if args.decode:
+        for key in sorted(found.records):
+            print(f"{key:>10}  {_line(decode(found.records[key], args.decode))}", file=out)
+
+
+def decode(data: bytes, how: str) -> object:
+    """A record's bytes as JSON-ready values; what does not decode says so, and the hex."""
+    from gateway.wire.xrgrid import EntityPacket
+
+    try:
+        if how == "xrgrid":
+            return EntityPacket.decode(data).as_json()
+        if how in ("variant", VARIANT_OF_3):
+            from gateway.wire import variant
+
+            return json.loads(variant.to_json(variant.decode(data, godot=3 if how == VARIANT_OF_3 else 4)))
+    except GatewayError as error:
+        return {"undecodable": error.message, "hex": data.hex()}
+    return data.hex()
+
+
+def _line(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _write_out(args: argparse.Namespace, found: Snapshot) -> None:
+    from gateway.client.live import now_us
+    from gateway.recordings.films import FilmWriter
+    from gateway.wire import is_world_name, prefix
+
+    if args.out == "-":
+        sys.stdout.buffer.write(b"".join(map(prefix, found.messages)))
+        sys.stdout.buffer.flush()
+        return
+    path = Path(args.out)
+    if path.suffix == ".json":
+        write_whole(path, _as_json(found, args.decode).encode())
+    elif path.suffix in (".sqlite", ".sqlite3"):
+        world = args.world if is_world_name(args.world) else "film"
+        with FilmWriter(path, world=world, stride=found.stride, now_us=now_us()) as film:
+            film.begin(found.messages, received_at_us=found.at_us)
+    elif path.suffix == ".frames":
+        write_whole(path, b"".join(map(prefix, found.messages)))
+    else:
+        raise ConfigError(f"--out {args.out}: the name ends in .frames, .json or .sqlite")
+
+
+def _as_json(found: Snapshot, how: str | None) -> str:
+    records = {
+        str(key): decode(data, how) if how else base64.b64encode(data).decode()
+        for key, data in found.records.items()
+    }
+    head = {"epoch": found.epoch, "tick": found.tick, "durable_at": found.at_us, "stride": found.stride}
+    return json.dumps({**head, "records": records}, indent=1)
+
+
+async def _publish(args: argparse.Namespace, found: Snapshot) -> str:
+    import asyncio
+
+    from gateway.client import Publisher
+
+    stride = found.stride if all(len(data) == found.stride for data in found.records.values()) else 0
+    async with Publisher(
+        args.url, args.to_world, stride=stride, takeover=args.takeover, **connection(args)
+    ) as publisher:
+        tick = publisher.send(dict(found.records), keyframe=True)
+        try:
+            await asyncio.wait_for(publisher.wait_durable(tick), DURABLE_S_MAX)
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"{args.to_world} took the state, but the store has not confirmed it within {DURABLE_S_MAX:.0f} s"
+            ) from None
+        return f"world {args.to_world}, epoch {publisher.epoch}, tick {tick}, durable"
+
+
+async def list_worlds(args: argparse.Namespace) -> int:
+    """Every world with the span that can be got back."""
+    rows = await (_worlds_of_store(args) if args.store else _worlds_of_gateway(args))
+    if args.json:
+        print(json.dumps({"worlds": rows}))
+        return 0
+    for row in rows:
+        print(_span(row))
+    if not rows:
+        print("no worlds")
+    return 0
+
+
+async def _worlds_of_store(args: argparse.Namespace) -> list[dict[str, object]]:
+    async with open_store_of(args) as store:
+        rows = []
+        for name in await _names(args, store):
+            try:
+                async with local_recording(store, name) as recording:
+                    rows.append(await recording.summary())
+            except GatewayError as error:
+                rows.append({"world": name, "error": error.message})
+        return rows
+
+
+async def _names(args: argparse.Namespace, store: Store) -> list[str]:
+    """The worlds of a store. One without an admin API may be a gateway, which tells them by itself."""
+    from gateway.store.remote import AdminNeeded
+    from gateway.store.world.listing import WorldNames
+
+    try:
+        return await WorldNames(store).all()
+    except AdminNeeded as error:
+        try:
+            async with http_client(args, args.store.partition(",")[0]) as client:
+                return sorted(world["world"] for world in (await client.get_json("/v1/worlds"))["worlds"])
+        except (GatewayError, ValueError):
+            raise error from None
+
+
+async def _worlds_of_gateway(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from gateway.recordings.recording import RemoteRecording
+
+    async with http_client(args) as client:
+        worlds = (await client.get_json("/v1/worlds"))["worlds"]
+        rows = []
+        for world in worlds:
+            try:
+                rows.append(await RemoteRecording(world["world"], client).summary())
+            except GatewayError as error:
+                rows.append({"world": world["world"], "error": error.message})
+        return rows
+
+
+def _span(row: dict[str, Any]) -> str:
+    from gateway.client.live import now_us
+
+    name = f"{row['world']:<24}"
+    if "error" in row:
+        return f"{name}{row['error']}"
+    first, last = row["first"], row["last"]
+    if not last:
+        return f"{name}nothing recorded"
+    ago = show_age(now_us() / 1e6 - last["received_at_us"] / 1e6)
+    return (
+        f"{name}{show_time(first['received_at_us'])} to {show_time(last['received_at_us'])} ({ago} ago), "
+        f"epoch {first['epoch']} tick {first['tick']} to epoch {last['epoch']} tick {last['tick']}, "
+        f"{row['gaps']} gaps, {row['marks']} marks, {row['retention']}"
+    )

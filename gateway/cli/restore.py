@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gateway.cli._source import add_target_flags
+from gateway.cli._source import add_target_flags, open_store_of
+from gateway.cli.archive import storage_options
+from gateway.cli.clip import progress
+from gateway.errors import ConfigError, Conflict
+
+if TYPE_CHECKING:
+    from gateway.recordings.archives import ArchivedPart, ArchivePlace, Manifest
+    from gateway.recordings.films import FilmWriter
+    from gateway.store.base import BlockingStore
+    from gateway.store.world import WorldDatabase
+    from gateway.wire.journal import Gap, JournalFrame
+
+    Item = JournalFrame | Gap
 
 NAME = "restore"
 HELP = "bring an archive back: as a world of a store, or as one film"
@@ -34,9 +53,135 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
-    from gateway.cli._archive import restore
-    from gateway.errors import ConfigError
-
     if (args.out is not None) + (args.store is not None) + args.check != 1:
         raise ConfigError("say what to make: --out FILE.sqlite, --store DIR, or only --check")
     return asyncio.run(restore(args))
+
+
+async def restore(args: argparse.Namespace) -> int:
+    """Fetch every part, check it, and put it where it was asked for."""
+    import asyncio
+
+    from gateway.recordings.archives import ArchivePlace
+
+    place = ArchivePlace(args.place, **storage_options(args.storage))
+    manifest = await asyncio.to_thread(place.need_manifest)
+    if args.check:
+        await asyncio.to_thread(_check, place, manifest)
+        made = "every part matches its checksum"
+    elif args.out:
+        await asyncio.to_thread(_to_film, place, manifest, Path(args.out))
+        made = args.out
+    else:
+        made = args.world or manifest.world
+        async with open_store_of(args, read_only=False) as store:
+            await asyncio.to_thread(_to_store, place, manifest, store.blocking(), made)
+    facts = {"place": args.place, "parts": [asdict(part) for part in manifest.parts], "made": made}
+    text = (
+        f"{args.place}: {len(manifest.parts)} parts, {sum(p.frames for p in manifest.parts)} frames; {made}"
+    )
+    if not manifest.complete:
+        text += " (the archive was never finished: what there is)"
+    print(json.dumps({**facts, "complete": manifest.complete}) if args.json else text)
+    return 0
+
+
+def _check(place: ArchivePlace, manifest: Manifest) -> None:
+    for _ in _fetched(place, manifest.parts):
+        pass
+
+
+def _fetched(place: ArchivePlace, parts: list[ArchivedPart]) -> Iterator[tuple[ArchivedPart, Path]]:
+    with tempfile.TemporaryDirectory() as folder, progress("fetching parts") as advance:
+        for part in parts:
+            file = Path(folder) / "part.sqlite"
+            place.get_part(part, file)
+            advance()
+            yield part, file
+            file.unlink()
+
+
+@contextmanager
+def _film_of(file: Path) -> Iterator[tuple[list[Item], list[dict[str, Any]]]]:
+    from gateway.recordings.recording import open_film
+
+    with open_film(file) as film:
+        yield list(film.history.frames(keyframes=True)), film.history.marks()
+
+
+def _to_film(place: ArchivePlace, manifest: Manifest, out: Path) -> None:
+    from gateway.client.live import now_us
+    from gateway.recordings.films import FilmWriter
+
+    with FilmWriter(out, world=manifest.world, stride=manifest.stride, now_us=now_us()) as film:
+        for number, (_, file) in enumerate(_fetched(place, manifest.parts)):
+            with _film_of(file) as (items, marks):
+                _add_all(film, items, first=number == 0)
+                for mark in marks:
+                    film.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"], mark["data"])
+
+
+def _add_all(film: FilmWriter, items: list[Item], *, first: bool) -> None:
+    from gateway.wire.journal import JournalFrame
+
+    for item in items:
+        if isinstance(item, JournalFrame) and item.keyframe:
+            if first:
+                film.begin(item.messages, received_at_us=item.received_at_us)
+                first = False
+            continue
+        film.add(item)
+
+
+def _to_store(place: ArchivePlace, manifest: Manifest, store: BlockingStore, name: str) -> None:
+    from gateway.client.live import now_us
+    from gateway.recordings.recording import MAKE_STATE
+    from gateway.store.world import Retention, WorldDatabase
+
+    world, opened = WorldDatabase.create(
+        store,
+        name,
+        make_state=MAKE_STATE,
+        now_us=now_us(),
+        stride=manifest.stride,
+        retention=Retention("record"),
+    )
+    try:
+        newest = opened.newest
+        done = (newest.epoch, newest.tick) if newest else None
+        if done is not None and done not in [part.end for part in manifest.parts]:
+            raise Conflict(
+                f"world {name} exists in this store and is not a part of this archive; use --world"
+            )
+        seq = opened.last_seq + 1
+        left = [part for part in manifest.parts if done is None or part.end > done]
+        for part, file in _fetched(place, left):
+            with _film_of(file) as (items, marks):
+                seq = _append(world, part, items, seq)
+                for mark in marks:
+                    world.set_mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"], mark["data"])
+    finally:
+        world.close()
+
+
+def _append(world: WorldDatabase, part: ArchivedPart, items: list[Item], seq: int) -> int:
+    """One part in one commit, so that it is there whole or not at all."""
+    from gateway.client.live import now_us
+    from gateway.wire.journal import Batch, Gap, JournalFrame
+
+    frames = [item for item in items if isinstance(item, JournalFrame)]
+    numbered = tuple(
+        JournalFrame(seq + at, f.epoch, f.tick, f.received_at_us, f.sent_at_us, f.keyframe, f.messages)
+        for at, f in enumerate(frames)
+    )
+    gaps = tuple(item for item in items if isinstance(item, Gap))
+    size = sum(frame.size_bytes for frame in numbered)
+    while (opened := world.transact(_newest_epoch)) < part.end[0]:
+        world.begin_epoch(None, now_us())
+        assert opened < world.transact(_newest_epoch)
+    world.append(Batch(numbered, gaps, part.end[0], part.end[1], size))
+    return seq + len(numbered)
+
+
+def _newest_epoch(connection: Any) -> int:
+    return int(connection.execute("SELECT max(epoch) FROM epochs").get or 0)

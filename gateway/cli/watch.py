@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
-from gateway.cli._client import add_client_flags
+from gateway.cli._client import add_client_flags, connection
+
+if TYPE_CHECKING:
+    from gateway.client import ReceivedFrame, Subscriber
+
 
 NAME = "watch"
 HELP = "follow a world: tick rate, lost, repaired, latency"
@@ -30,6 +39,102 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
-    from gateway.cli._watch import watch
-
     return asyncio.run(watch(args))
+
+
+async def watch(args: argparse.Namespace) -> int:
+    """Follow the world until the time or the user ends it; the session's final error is raised."""
+    from gateway.client import Subscriber
+
+    subscriber = Subscriber(
+        args.url,
+        args.world,
+        zstd=args.zstd,
+        budget_kbps=args.budget_kbps,
+        delay_s=args.delay_s,
+        on_message=_nothing,
+        **connection(args),
+    )
+    async with subscriber:
+        meter = Meter(subscriber)
+        try:
+            with _live(args, meter):
+                await _until_over(args, subscriber, meter)
+        finally:  # also at Ctrl-C
+            if not args.json:
+                print(meter.line(), flush=True)
+    if subscriber.error is not None:
+        raise subscriber.error
+    return 0
+
+
+async def _until_over(args: argparse.Namespace, subscriber: Subscriber, meter: Meter) -> None:
+    import asyncio
+
+    end = None if args.seconds is None else time.monotonic() + args.seconds
+    while subscriber.error is None and (end is None or time.monotonic() < end):
+        left = 1.0 if end is None else min(1.0, max(0.0, end - time.monotonic()))
+        await asyncio.sleep(left)
+        meter.measure()
+        if args.json:
+            print(json.dumps(meter.as_json()), flush=True)
+
+
+def _nothing(_: ReceivedFrame) -> None:
+    """The subscriber counts; nobody takes the frames."""
+
+
+class Meter:
+    """Rates between two looks at a subscriber's counts."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self.subscriber = subscriber
+        self._looked = time.monotonic()
+        self._ticks = 0
+        self._bytes = 0
+        self.tick_rate = 0.0
+        self.kbps = 0.0
+
+    def measure(self) -> None:
+        """Take the rates since the last look."""
+        counts, now = self.subscriber.counts, time.monotonic()
+        passed = max(now - self._looked, 1e-3)
+        self.tick_rate = (counts.ticks.seen - self._ticks) / passed
+        self.kbps = (counts.bytes - self._bytes) * 8 / 1000 / passed
+        self._looked, self._ticks, self._bytes = now, counts.ticks.seen, counts.bytes
+
+    def as_json(self) -> dict[str, object]:
+        sub = self.subscriber
+        return {
+            "world": sub.world,
+            "transport": sub.transport,
+            "epoch": sub.epoch,
+            "tick": sub.tick,
+            "records": len(sub.state),
+            "tick_rate": round(self.tick_rate, 2),
+            "kbps": round(self.kbps, 1),
+            **sub.counts.as_json(),
+        }
+
+    def line(self) -> str:
+        sub, counts = self.subscriber, self.subscriber.counts
+        p50, p99 = (counts.latency.percentile(p) or 0.0 for p in (50, 99))
+        return (
+            f"{sub.world}  {sub.transport or 'connecting …'}  epoch {sub.epoch}  tick {sub.tick}  "
+            f"{self.tick_rate:.1f}/s  {self.kbps:.0f} kbit/s  {len(sub.state)} records  "
+            f"lost {counts.ticks.lost}  repaired {counts.repaired_records}  late {counts.late_messages}  "
+            f"latency {p50:.1f}/{p99:.1f} ms (p50/p99){_clocks(counts.clock.ms)}"
+        )
+
+
+def _clocks(offset_ms: float) -> str:
+    return f"  clocks differ by {-offset_ms / 1e3:+.1f} s" if offset_ms else ""
+
+
+def _live(args: argparse.Namespace, meter: Meter) -> AbstractContextManager[object]:
+    if args.json or not sys.stdout.isatty():
+        return nullcontext()
+    from rich.live import Live
+    from rich.text import Text
+
+    return Live(get_renderable=lambda: Text(meter.line()), refresh_per_second=4, transient=True)

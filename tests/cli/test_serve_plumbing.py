@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +90,8 @@ def test_an_error_is_not_pushed_out_of_sight_by_the_usage_of_a_verb_with_many_fl
         "usage: mvgateway serve --help lists the flags",
         "mvgateway serve: error: unrecognized arguments: --plain-port 0; did you mean --plain?",
     ]
+
+
+def test_no_verb_has_its_other_half_in_a_second_file() -> None:
+    files = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
+    assert not {name for name in files if f"_{name}" in files}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.cli._recover import VARIANT_OF_3
-from gateway.cli._recover import decode as record_shown
+from gateway.cli.recover import VARIANT_OF_3
+from gateway.cli.recover import decode as record_shown
 from gateway.errors import Unprocessable
 from gateway.wire import variant as v
 
