@@ -107,6 +107,7 @@ REQUESTS: dict[str, Fields] = {
     ":path is empty [RFC 9114 4.3.1]": changed(b":path", b""),
     ":method is absent [RFC 9114 4.3.1]": without(b":method"),
     ":authority is absent [RFC 9114 4.3.1]": without(b":authority"),
+    ":authority is absent and Host empty [RFC 9114 4.3.1]": [*without(b":authority"), (b"host", b"")],
     "a pseudo-header is prohibited [RFC 9114 4.3]": [*GOOD, (b":status", b"200")],
     "a pseudo-header is unknown [RFC 9114 4.3]": [*GOOD, (b":other", b"x")],
     "a pseudo-header stands after fields [RFC 9114 4.3]": [*GOOD[:3], (b"x", b"y"), GOOD[3]],
@@ -213,6 +214,7 @@ async def test_a_request_whose_host_differs_from_its_authority_is_not_served(
     [
         [*GOOD, (b"host", b"localhost")],
         [*GOOD, (b"host", b"LOCALHOST")],
+        [*without(b":authority"), (b"host", b"localhost")],
         changed(b":scheme", b"http"),
         changed(b":scheme", b"other"),
     ],

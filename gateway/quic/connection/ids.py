@@ -147,7 +147,7 @@ class PeerIds:
             )
         if below > number:
             raise PeerFault(
-                QuicErrorCode.PROTOCOL_VIOLATION, kind, "Retire Prior To is greater than Sequence Number"
+                QuicErrorCode.FRAME_ENCODING_ERROR, kind, "Retire Prior To is greater than Sequence Number"
             )
         below = self._retired_below = max(below, self._retired_below)
         gone = [one for one in reserved if one.number < below]

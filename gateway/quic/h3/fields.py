@@ -28,15 +28,22 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 def check_request(fields: Fields) -> int | None:
     """A request's field section; answers the content length it names. Raises :class:`MessageError`."""
     pseudo, length = _check(fields, OF_REQUESTS)
-    for name in (b":method", b":authority"):
-        if name not in pseudo:
-            raise MessageError(f"a request has {name.decode()}")
-    if pseudo[b":method"] != b"CONNECT" or b":protocol" in pseudo:
+    if b":method" not in pseudo:
+        raise MessageError("a request has :method")
+    is_connect = pseudo[b":method"] == b"CONNECT"
+    if b":authority" not in pseudo and (is_connect or not any(name == b"host" for name, _ in fields)):
+        raise MessageError("a request has :authority, or Host")
+    if not is_connect or b":protocol" in pseudo:
         for name in (b":scheme", b":path"):
             if not pseudo.get(name):
                 raise MessageError(f"a request has {name.decode()}")
-    if pseudo.get(b":scheme") in (b"http", b"https") and not (pseudo[b":authority"] and pseudo.get(b":path")):
-        raise MessageError("neither :authority nor :path may be empty")
+    named = [
+        value
+        for name, value in fields
+        if name == b":authority" or (name == b"host" and b":authority" not in pseudo)
+    ]
+    if pseudo.get(b":scheme") in (b"http", b"https") and not (all(named) and pseudo.get(b":path")):
+        raise MessageError("neither :authority, or Host, nor :path may be empty")
     for name, value in fields:
         if name == b"te" and value.lower() != b"trailers":
             raise MessageError("te says something else than trailers")
