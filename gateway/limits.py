@@ -725,6 +725,8 @@ QUIC_MTU_HOLE_S: Final = 1.0
 """How long no larger packets are tried after that; doubles each time, up to :data:`QUIC_MTU_AGAIN_S`."""
 QUIC_RECEIVE_BATCH_MAX: Final = 64
 """Datagrams read off the socket in one system call."""
+HANDED_BYTES_MAX: Final = 66 * KIB
+"""A packet that one worker hands to another: the largest of UDP, and its address before it."""
 QUIC_RECEIVE_TURN_MAX: Final = 1_024
 """Datagrams read before anything is sent, and other work of the loop gets its turn: some 6 ms. A gateway that is
 late then knows all acknowledgements, and offers of several ticks that wait the newest. It bounds what a world

@@ -7,7 +7,6 @@ Sending is collected: whatever marks a connection in one turn of the loop goes o
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -165,6 +164,16 @@ class Endpoint:
                 self.mark(peer)
             elif packet:
                 self.udp.send_packets([packet], peer.quic.address)
+
+    def peer_of(self, data: bytes) -> Peer | None:
+        """Whose packet this is, if anybody's here."""
+        if data and not data[0] & 0x80:
+            return self._by_cid.get(data[1 : 1 + CID_BYTES])
+        try:
+            header = pull_quic_header(Buffer(data=data), host_cid_length=CID_BYTES)
+        except ValueError:
+            return None
+        return self._by_cid.get(header.destination_cid)
 
     def _on_unrouted(self, data: bytes, addr: Address, now: float) -> None:
         """A long header, or a connection ID that is not known."""
@@ -370,8 +379,3 @@ class Endpoint:
         self._wheel = TimerWheel()
         self._timer = None
         self.udp.close()
-
-
-def random_cid() -> bytes:
-    """A connection ID of this endpoint's length."""
-    return os.urandom(CID_BYTES)

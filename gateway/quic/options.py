@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway import limits
+from gateway.quic.connection.minting import ALONE, Mint
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class QuicOptions:
     * ``connections_max``, ``connections_per_address_max``, ``handshakes_per_address_per_s``: a server's bounds.
     * ``reset_key``: 32 bytes that outlive a restart, so that peers of the last run learn at once
       that it is gone (stateless reset, RFC 9000 section 10.3); None: random.
+    * ``mint``: makes a server's connection IDs, which name its process where several share a port.
     """
 
     idle_timeout_s: float = 30.0
@@ -31,3 +33,4 @@ class QuicOptions:
     connections_per_address_max: int = limits.CONNECTIONS_PER_ADDRESS_MAX
     handshakes_per_address_per_s: int = limits.HANDSHAKES_PER_ADDRESS_PER_S
     reset_key: bytes | None = None
+    mint: Mint = ALONE

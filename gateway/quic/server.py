@@ -30,7 +30,7 @@ from gateway.quic.admission import Admission, Verdict
 from gateway.quic.connection import Connection
 from gateway.quic.connection.ids import CID_BYTES, reset_token
 from gateway.quic.connection.seam import check
-from gateway.quic.endpoint import Endpoint, random_cid
+from gateway.quic.endpoint import Endpoint
 from gateway.quic.h3.asgi import (
     AsgiApp,
 )
@@ -41,6 +41,7 @@ from gateway.quic.refusal import encode_refusal
 from gateway.quic.serverpeer import ServerPeer
 from gateway.quic.tls import ServerTls
 from gateway.quic.udp import Address, UdpSocket, bind
+from gateway.quic.udp.handing import Handing
 from gateway.quic.unsent import Unsent
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class ServerContext:
         return Connection(
             configuration=self.tls.configuration(self.options),
             reset_key=self.reset_key,
+            mint=self.options.mint,
             original_destination_connection_id=original_cid,
             retry_source_connection_id=retry_cid,
             session_ticket_fetcher=self.tls.tickets.take,
@@ -102,6 +104,28 @@ class ServerEndpoint(Endpoint):
         self._retry = QuicRetryTokenHandler()
         self._resets_left = QUIC_RESETS_PER_S_MAX
         self._resets_since = 0.0
+        self._handing: Handing | None = None
+
+    # -- several processes on one port ----------------------------------------------------
+
+    def share(self, handing: Handing) -> None:
+        """Hand packets for connections of other processes over, and take those of ours from them."""
+        self._handing = handing
+        handing.counters = self.counters
+        self.loop.add_reader(handing.fileno(), self._take_handed)
+
+    def _take_handed(self) -> None:
+        assert self._handing is not None
+        now = self.time()
+        for data, addr in self._handing.take():
+            peer = self.peer_of(data)
+            if peer is not None:
+                peer.receive(data, addr, now)
+            else:
+                self._reset(data, addr, now)
+
+    def _is_handed_over(self, cid: bytes, data: bytes, addr: Address) -> bool:
+        return self._handing is not None and self._handing.hand_over(cid, data, addr)
 
     # -- packets of no connection ---------------------------------------------------------
 
@@ -113,7 +137,8 @@ class ServerEndpoint(Endpoint):
                 self.udp.send([(_version_negotiation(header), addr)])
             return
         if header.packet_type != QuicPacketType.INITIAL or len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
-            self.counters["packets_unknown"] += 1
+            if not self._is_handed_over(header.destination_cid, data, addr):
+                self.counters["packets_unknown"] += 1
             return
         if self.is_draining:
             self._refuse(header, addr, QuicErrorCode.CONNECTION_REFUSED, "the gateway is stopping")
@@ -168,7 +193,7 @@ class ServerEndpoint(Endpoint):
 
     def _demand_retry(self, header: QuicHeader, addr: Address, now: float) -> None:
         self.counters["retries"] += 1
-        source_cid = random_cid()
+        source_cid = self.context.options.mint()
         token = self._retry.create_token(
             address=addr,
             original_destination_connection_id=header.destination_cid,
@@ -185,8 +210,14 @@ class ServerEndpoint(Endpoint):
         self.udp.send([(packet, addr)])
 
     def on_unknown(self, data: bytes, addr: Address, now: float) -> None:
-        """Tell a peer of an earlier run that its connection is gone (RFC 9000 section 10.3)."""
+        """Of another process's connection, or of an earlier run's: its peer is told that it is gone (RFC 9000 section 10.3)."""
+        if not self._is_handed_over(data[1 : 1 + CID_BYTES], data, addr):
+            self._reset(data, addr, now)
+
+    def _reset(self, data: bytes, addr: Address, now: float) -> None:
         self.counters["packets_unknown"] += 1
+        if not data or data[0] & 0x80:
+            return
         size = min(RESET_BYTES, len(data) - 1)
         if size < RESET_BYTES_MIN:
             return
@@ -206,6 +237,8 @@ class ServerEndpoint(Endpoint):
     async def drain(self, timeout_s: float) -> bool:
         """Take nothing new, let what is under way finish, then close. False: something was cut off."""
         self.is_draining = True
+        if self._handing is not None:
+            self.loop.remove_reader(self._handing.fileno())
         for peer in list(self.peers):
             peer.go_away()
         deadline = self.time() + timeout_s

@@ -24,6 +24,7 @@ from gateway.quic.connection.framing import Framing, Run
 from gateway.quic.connection.ids import OurIds
 from gateway.quic.connection.intake import QUIET, TAKEN, Intake
 from gateway.quic.connection.keys import Keys
+from gateway.quic.connection.minting import ALONE, Mint
 from gateway.quic.connection.mixed import Mixed
 from gateway.quic.connection.parts import Parts
 from gateway.quic.connection.paths import Address
@@ -75,9 +76,10 @@ class Connection:
         configuration: QuicConfiguration,
         reset_key: bytes | None = None,
         session_ticket_handler: Callable[[Any], None] | None = None,
+        mint: Mint = ALONE,
         **kwargs: Any,
     ) -> None:
-        """``kwargs``: aioquic's, for the handshake."""
+        """``mint``: makes our connection IDs. ``kwargs``: aioquic's, for the handshake."""
         self.configuration = configuration
         self.excused_bytes = self.window_before_fade = 0
         """What is in flight but not counted as such (:mod:`gateway.quic.connection.fades`)."""
@@ -90,7 +92,9 @@ class Connection:
 
         kwargs["session_ticket_handler"] = session_ticket_handler
         handshake = Handshake(None, configuration=configuration, **kwargs)
-        ours = self.our_ids = OurIds(handshake.host_cid, reset_key)
+        if mint is not ALONE:
+            handshake.name_itself(mint())
+        ours = self.our_ids = OurIds(handshake.host_cid, reset_key, mint)
         if not self.is_client:
             handshake.token = ours.known[0].token = ours.token_of(ours.used)
         taker = self._taker = Taker(parts, ours)

@@ -45,14 +45,20 @@ class ConnectionId:
             self.is_said = False
 
 
+def random_cid() -> bytes:
+    """A connection ID of ours that says nothing."""
+    return os.urandom(CID_BYTES)
+
+
 class OurIds:
-    """``first``: of the handshake. ``reset_key``: tokens are made of it where there is one. ``used``: the one that the peer
-    writes on its packets now. ``count_max``: how many the peer keeps."""
+    """``first``: of the handshake. ``reset_key``: tokens are made of it where there is one. ``mint``: makes further ones. ``used``:
+    the one that the peer writes on its packets now. ``count_max``: how many the peer keeps."""
 
-    __slots__ = ("_next", "_reset_key", "count_max", "known", "used")
+    __slots__ = ("_mint", "_next", "_reset_key", "count_max", "known", "used")
 
-    def __init__(self, first: bytes, reset_key: bytes | None) -> None:
+    def __init__(self, first: bytes, reset_key: bytes | None, mint: Callable[[], bytes] = random_cid) -> None:
         self._reset_key = reset_key
+        self._mint = mint
         self.used = first
         self.count_max = COUNT_LEAST
         self.known = [ConnectionId(first, 0, b"")]
@@ -72,7 +78,7 @@ class OurIds:
     def replenish(self) -> None:
         """Have as many as the peer keeps, and we do."""
         while len(self.known) < min(limits.QUIC_CONNECTION_IDS_MAX, self.count_max):
-            cid = os.urandom(CID_BYTES)
+            cid = self._mint()
             self.known.append(ConnectionId(cid, self._next, self.token_of(cid), is_said=False))
             self._next += 1
 

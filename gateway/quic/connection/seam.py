@@ -44,6 +44,8 @@ PRIVATE: Final[tuple[tuple[str, str, Any], ...]] = (
     ("QuicConnection", "_QuicConnection__frame_handlers", dict),
     ("QuicConnection", "_crypto_streams", dict),
     ("QuicConnection", "_cryptos", dict),
+    ("QuicConnection", "_host_cids", list),
+    ("QuicConnection", "_local_initial_source_connection_id", bytes),
     ("QuicConnection", "_loss", QuicPacketRecovery),
     ("QuicConnection", "_packet_number", int),
     ("QuicConnection", "_replenish_connection_ids", Callable),
@@ -122,6 +124,10 @@ class Handshake(QuicConnection):
         self._in_order = {epoch: RecvHalf(1 << 30) for epoch in _EPOCHS}
         self._protection: tuple[bytes, bytes] | None = None
         self._hook_frames()
+
+    def name_itself(self, cid: bytes) -> None:
+        """Be known by this connection ID; before the first packet."""
+        self._host_cids[0].cid = self.host_cid = self._local_initial_source_connection_id = cid
 
     # -- what is announced ----------------------------------------------------------------
 

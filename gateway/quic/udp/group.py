@@ -1,0 +1,100 @@
+"""Sockets of several processes on one UDP port: which of them a packet goes to. Room: quic.
+
+The kernel asks a program for the number of the socket (``SO_ATTACH_REUSEPORT_CBPF``, socket(7): no privilege is needed);
+ours reads the byte of the destination connection ID that names the worker (:mod:`gateway.quic.connection.minting`). Where
+the kernel takes none it goes by addresses and ports, and :mod:`gateway.quic.udp.handing` makes up for it. Sources: RFC 9000
+sections 17.2 and 17.3 (where the ID stands), linux/filter.h (classic BPF).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from gateway.quic.connection.minting import WORKER_AT
+
+SO_ATTACH_REUSEPORT_CBPF: Final = 51
+LOAD_BYTE, JUMP_IF_SET, JUMP_IF_EQUAL = 0x30, 0x45, 0x15
+MODULO, RETURN, RETURN_A = 0x94, 0x06, 0x16
+"""Operations of classic BPF: ``A = packet[k]``, ``if A & k``, ``if A == k``, ``A %= k``, ``return k``, ``return A``."""
+LONG_HEADER: Final = 0x80
+SHORT_CID_AT, LONG_CID_AT = 1, 6
+"""Where the destination connection ID begins; a long header's length of it stands before."""
+
+
+class Step(NamedTuple):
+    """One instruction: the jumps count the ones to skip."""
+
+    code: int
+    k: int
+    if_true: int = 0
+    if_false: int = 0
+
+
+def program(count: int, alive: Collection[int]) -> list[Step]:
+    """Which of ``count`` sockets gets a packet. Those of a worker that is not among ``alive`` go to one that is: it tells the
+    peers that their connections are gone. A packet that is too short for an ID goes to the first socket."""
+    steps = [
+        Step(LOAD_BYTE, 0),
+        Step(JUMP_IF_SET, LONG_HEADER, 0, 2),
+        Step(LOAD_BYTE, LONG_CID_AT + WORKER_AT),
+        Step(JUMP_IF_EQUAL, 0, 1, 1),
+        Step(LOAD_BYTE, SHORT_CID_AT + WORKER_AT),
+        Step(MODULO, count),
+    ]
+    living = sorted(alive)
+    for at, dead in enumerate(sorted(set(range(count)) - set(living))):
+        if living:
+            steps += (Step(JUMP_IF_EQUAL, dead, 0, 1), Step(RETURN, living[at % len(living)]))
+    return [*steps, Step(RETURN_A, 0)]
+
+
+def run(steps: list[Step], packet: bytes) -> int:
+    """What the kernel would answer: the same program, for who wants to know where a packet goes."""
+    a = at = 0
+    while True:
+        step, at = steps[at], at + 1
+        if step.code == LOAD_BYTE:
+            if step.k >= len(packet):
+                return 0
+            a = packet[step.k]
+        elif step.code == MODULO:
+            a %= step.k
+        elif step.code in (JUMP_IF_SET, JUMP_IF_EQUAL):
+            is_true = a & step.k if step.code == JUMP_IF_SET else a == step.k
+            at += step.if_true if is_true else step.if_false
+        else:
+            return a if step.code == RETURN_A else step.k
+
+
+def attach(sock: socket.socket, steps: list[Step]) -> bool:
+    """Have the group of ``sock`` go by this program from now on, instead of any before. False: the kernel takes none."""
+    code = b"".join(struct.pack("=HBBI", step.code, step.if_true, step.if_false, step.k) for step in steps)
+    held = ctypes.create_string_buffer(code, len(code))
+    told = struct.pack("@HP", len(steps), ctypes.addressof(held))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, told)
+    except OSError:
+        return False
+    return True
+
+
+def bind_group(first: socket.socket, count: int) -> list[socket.socket]:
+    """``first`` and so many more on its address that they are ``count``, in the order of the program's numbers. It was bound
+    with ``SO_REUSEPORT``. Raises ``OSError``."""
+    sockets = [first]
+    try:
+        while len(sockets) < count:
+            more = socket.socket(first.family, socket.SOCK_DGRAM)
+            sockets.append(more)
+            more.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            more.bind(first.getsockname())
+            more.setblocking(False)
+    except OSError:
+        for sock in sockets[1:]:
+            sock.close()
+        raise
+    return sockets
