@@ -7,7 +7,8 @@ first one stays free for what a balancer reads there (draft-ietf-quic-load-balan
 from __future__ import annotations
 
 import os
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from gateway.quic.connection.ids import CID_BYTES
 
@@ -15,7 +16,8 @@ WORKER_AT: Final = 1
 """Which byte of a connection ID names the worker."""
 
 
-class Mint(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Mint:
     """Of worker ``number`` of ``workers``: the byte is any that leaves ``number`` when divided by that (256 at most), so
     that it tells nothing more. One of one: IDs are random all over."""
 
