@@ -69,6 +69,12 @@ class Settings:
         "",
         "URL at which others reach this gateway; empty: https:// and where it listens (the machine's name for all addresses)",
     )
+    workers: str = _setting(
+        "1",
+        "processes that serve together on the same ports: a number, or auto for one a core",
+        word="auto",
+        most=limits.WORKERS_MAX,
+    )
     store_cache_mib: int = _setting(64, "page cache in front of a remote store", low=1, high=65_536)
     certs: str = _setting("certs", "folder for the certificates that the gateway makes for itself")
     cert: str = _setting("", "your own certificate chain, a PEM file (needs --key); reloaded when it changes")
@@ -366,6 +372,8 @@ def _nearest(name: str, known: list[str]) -> str:
 def _parsed(name: str, value: object, where: str) -> object:
     """``value`` (text, or a TOML value) as the setting's type and within its bounds."""
     setting = next(s for s in SETTINGS if s.name == name)
+    if word := setting.metadata.get("word"):
+        return _number_or(word, value, setting.metadata["most"], where)
     value = _PARSERS[type(setting.default)](value, where)
     choices, low, high = (setting.metadata.get(key) for key in ("choices", "low", "high"))
     if choices and value not in choices:
@@ -373,6 +381,20 @@ def _parsed(name: str, value: object, where: str) -> object:
     if (low is not None and value < low) or (high is not None and value > high):
         raise ConfigError(f"{where}: {value} is outside {low} to {high}")
     return value
+
+
+def _number_or(word: str, value: object, most: int, where: str) -> str:
+    """A whole number from 1 on, as text, or that word."""
+    if value == word:
+        return word
+    shown = repr(value)[: limits.NAME_SHOWN_CHARS_MAX]
+    is_text = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 9
+    if not is_text and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ConfigError(f"{where}: {shown} is neither a number from 1 to {most} nor {word}")
+    number = int(str(value))
+    if not 1 <= number <= most:
+        raise ConfigError(f"{where}: {shown} is outside 1 to {most}")
+    return str(number)
 
 
 def _parse_bool(value: object, where: str) -> bool:

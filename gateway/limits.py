@@ -1194,6 +1194,40 @@ ENTITY_THREADS: Final = 6
 RECONNECT_AFTER_MS: Final = 500
 """What a `bye` says: a successor on the same ports is up in about so long."""
 
+# --- workers -----------------------------------------------------------------------------
+WORKERS_MAX: Final = 64
+"""A byte of a connection ID names the worker, and leaves four values each: nobody's machine has more cores for one gateway."""
+WORKER_FRAME_BYTES_MAX: Final = 256 * MIB + KIB
+"""What one worker says to another at once: the largest message that may be allowed."""
+WORKER_BACKLOG_BYTES_MAX: Final = 16 * MIB
+"""What waits for a worker that takes nothing: a keyframe of the largest kind. Beyond it the channel is given up."""
+WORKER_ASK_S: Final = 2.0
+"""How long a worker waits for another's answer: one that takes longer is left out."""
+WORKER_HELLO_S: Final = 5.0
+"""How long whoever connects may take to say the secret."""
+WORKER_START_S_MAX: Final = 60.0
+"""How long the supervisor waits for the first start of all: a busy machine takes its time."""
+WORKER_AGAIN_S_MIN: Final = 0.25
+"""The first pause before a worker that ended soon after its start is started again; the pauses double."""
+WORKER_AGAIN_S_MAX: Final = 30.0
+"""The longest of them."""
+WORKER_STEADY_S: Final = 10.0
+"""Whoever has lived for so long is started again at once."""
+WORKER_END_S: Final = 3.0
+"""How much longer than the drain allows a worker may take before it is killed."""
+EDGE_IDLE_S: Final = 5.0
+"""How long an edge goes on following a home after its last reader has left."""
+EDGE_TRIES: Final = 3
+"""How often a home is looked for that has moved just now."""
+EDGE_BEGIN_S: Final = 3.0
+"""How long an edge waits for the home's state: a large keyframe on a busy machine."""
+EDGE_DURABLE_S: Final = 0.1
+"""How often a home tells its edges how far the store is."""
+EDGE_SEEK_S: Final = 10.0
+"""How long a new home is looked for ten times a second after the old one ended; then as often as any is."""
+FORWARD_QUEUE_BYTES: Final = 256 * KIB
+"""What a forwarded request's body may wait: then its sender is not read."""
+
 # --- access control ----------------------------------------------------------------------
 TOKEN_CHARS_MAX: Final = 4_096
 """A token with sixty patterns has 3,000 characters; with more it would not fit beside other headers."""

@@ -117,6 +117,8 @@ class World:
         self._lingered_out = False
         self._notices = DurableNotices()
         self._last_keys: tuple[int, ...] = ()
+        self.is_fed = False
+        """What is ingested comes from the world's home, which alone keeps a journal."""
         self._forgone: Batch | None = None
         """What was in flight when another gateway took the world: its end matters to nobody."""
         self._begin_with(WorldState() if state is None else state, next_seq, durable, tail)
@@ -131,7 +133,7 @@ class World:
         self._journal_from(next_seq, durable, tail)
 
     def _journal_from(self, next_seq: int, durable: Mark | None, tail: Tail | None = None) -> None:
-        kind = Unjournalled if self.delay_s else JournalBuffer
+        kind = Unjournalled if self.delay_s or self.is_fed else JournalBuffer
         self.journal = kind(
             self._fresh_keyframe,
             self.counters,
@@ -280,7 +282,7 @@ class World:
         tail: Tail | None = None,
     ) -> None:
         """Go on from what another gateway has recorded meanwhile. What waits for the store here is forgotten."""
-        self.last_epoch = last_epoch
+        self.last_epoch, self.is_fed = last_epoch, False
         if not self.subscribers:
             mono = max(mono, self.mono)
             self._begin_with(WorldState() if state is None else state, next_seq, durable, tail)
@@ -292,16 +294,24 @@ class World:
         self._fanout.want_keyframe("new_epoch", mono)
         self._wake()
 
-    def moved_away(self, url: str) -> None:
+    def begin_fed(self, mono: float) -> None:
+        """From here on what is ingested comes from the world's home, until :meth:`adopt`. Readers go on from what there is."""
+        self.is_fed = True
+        self._journal_from(self.journal.next_seq, self.journal.durable)
+        self.mono = max(mono, self.mono)
+
+    def moved_away(self, url: str, *, readers_stay: bool = False) -> None:
         """Another gateway is the world's home now, reached at ``url`` ("": not known): everybody is told, and what
-        waits for the store is forgotten, since it takes nothing from here any more."""
+        waits for the store is forgotten, since it takes nothing from here any more. ``readers_stay``: the home is
+        followed from here."""
         self._linger_until = None
         self._forgone = self.journal.in_flight
         self._journal_from(self.journal.next_seq, self.journal.durable)
         if self.publisher is not None:
             publisher, self.publisher = self.publisher, None
             publisher.bye("taken_over", CloseCode.TAKEN_OVER, url=url)
-        self.readers_to(url)
+        if not readers_stay:
+            self.readers_to(url)
 
     def readers_to(self, url: str) -> None:
         """Readers find the world at another gateway now."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -40,6 +40,8 @@ from gateway.http.worlds import NO_STORE, WorldRoutes
 
 log = logging.getLogger("mvgateway.http")
 
+T = TypeVar("T")
+
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 """On every answer: what a peer stored is never taken for a script or a page."""
 NO_REFERRER = (b"referrer-policy", b"no-referrer")
@@ -52,7 +54,7 @@ class Application:
     """The app with its guard: counts answers, catches what no handler foresaw, ends bodies cleanly.
 
     ``origins``: which web pages are served; None: whoever can reach it. ``refusals``: where bounds' refusals count.
-    ``gate``: who may do what; None: everybody everything.
+    ``gate``: who may do what; None: everybody everything. ``around``: put around the routes, behind origins and gate.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Application:
         origins: Origins | None = None,
         refusals: Refusals | None = None,
         gate: Gate | None = None,
+        around: Callable[[ASGIApp], ASGIApp] | None = None,
     ) -> None:
         self.refusals = Refusals() if refusals is None else refusals
         self.answers: dict[int, int] = {}
@@ -75,6 +78,7 @@ class Application:
         inner = Router(routes, redirect_slashes=False)
         handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: self._on_gateway_error}
         app: ASGIApp = _Shortcut(routes, ExceptionMiddleware(inner, handlers=handlers))
+        app = app if around is None else around(app)
         app = AccessGuard(app, gate)
         self._app: ASGIApp = app if origins is None else OriginGuard(app, origins)
 
@@ -206,9 +210,9 @@ def build_app(
     doors: Doors,
     *,
     extra_routes: Iterable[BaseRoute] = (),
-    metrics: Callable[[], Iterable[Metric]] = tuple,
-    health: Callable[[], Mapping[str, object]] = lambda: {"status": "ok"},
-    ready: Callable[[], Mapping[str, object]] = lambda: {"ready": True},
+    metrics: Callable[[], Iterable[Metric] | Awaitable[Iterable[Metric]]] = tuple,
+    health: Callable[[], Mapping[str, object] | Awaitable[Mapping[str, object]]] = lambda: {"status": "ok"},
+    ready: Callable[[], Mapping[str, object] | Awaitable[Mapping[str, object]]] = lambda: {"ready": True},
     certificate_sha256: Callable[[], str | None] = lambda: None,
     message_bytes_max: int = limits.STREAM_MESSAGE_BYTES_MAX,
     bodies: BodyBounds = DEFAULT_BOUNDS,
@@ -217,21 +221,22 @@ def build_app(
     refusals: Refusals | None = None,
     answers: AnswerBudget | None = None,
     gate: Gate | None = None,
+    around: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> Application:
     """The app. ``health`` answers ``{"status": "ok" | ...}`` (anything else than ok: 503), ``ready``
     ``{"ready": bool, ...}`` (false: 503, with what is missing);
     ``origins``: which web pages are served, None for all; ``refusals`` counts refusals by bounds."""
 
     async def healthz(request: Request) -> Response:
-        facts = dict(health())
+        facts = dict(await _told(health()))
         return JSONResponse(facts, 200 if facts.get("status") == "ok" else 503, headers=NO_STORE)
 
     async def readyz(request: Request) -> Response:
-        facts = dict(ready())
+        facts = dict(await _told(ready()))
         return JSONResponse(facts, 200 if facts.get("ready") else 503, headers=NO_STORE)
 
     async def show_metrics(request: Request) -> Response:
-        return Response(render(metrics()), headers={**NO_STORE, "content-type": CONTENT_TYPE})
+        return Response(render(await _told(metrics())), headers={**NO_STORE, "content-type": CONTENT_TYPE})
 
     async def certificate(request: Request) -> Response:
         digest = certificate_sha256()
@@ -255,10 +260,16 @@ def build_app(
         origins,
         refusals,
         gate,
+        around,
     )
     app.unfinished.bytes_max = max(unfinished_bytes_max, message_bytes_max * 5 // 4)
     app.bodies = bodies
     return app
+
+
+async def _told(value: T | Awaitable[T]) -> T:
+    """What is told at once, or once others were asked."""
+    return await value if isinstance(value, Awaitable) else value
 
 
 def _file(name: str, kind: str) -> Callable[[Request], object]:

@@ -11,7 +11,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,11 +33,14 @@ from gateway.http.app import Application, build_app
 from gateway.http.bodies import BodyBounds
 from gateway.http.entities import entity_routes
 from gateway.http.grants import grant_routes
+from gateway.http.metrics import Metric, Sample
 from gateway.http.planes import WithoutPagePlane
 from gateway.http.recordings import RecordingService, recording_routes
 from gateway.http.server import TcpOptions, TcpServer
 from gateway.limits import UDP_LINGER_S
 from gateway.quic import QuicOptions, ServerTls, listen
+from gateway.quic.connection.minting import ALONE
+from gateway.quic.udp.handing import Handing
 from gateway.runtime import logs
 from gateway.runtime.access.clientcerts import grant_of
 from gateway.runtime.access.granted import (
@@ -62,6 +65,12 @@ from gateway.runtime.sockets import Sockets, bind_all
 from gateway.runtime.storelook import StoreLook
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.watch import OperatorWatch
+from gateway.runtime.workers.forward import Forward
+from gateway.runtime.workers.group import Worker
+from gateway.runtime.workers.owner import open_owned
+from gateway.runtime.workers.service import Service
+from gateway.runtime.workers.siblings import Siblings
+from gateway.runtime.workers.together import joined_health, joined_metrics, joined_ready, told_metrics
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
@@ -84,16 +93,28 @@ class Gateway:
     """Made by :meth:`start`, ended by :meth:`drain`."""
 
     def __init__(
-        self, settings: Settings, store: Store, certificates: Certificates, origins: Origins, port: int = 0
+        self,
+        settings: Settings,
+        store: Store,
+        certificates: Certificates,
+        origins: Origins,
+        port: int = 0,
+        worker: Worker | None = None,
     ) -> None:
+        """``worker``: which one this is, where several processes are one gateway."""
         self.settings = settings
         self.store = store
         self.certificates = certificates
         self.events = EventLog(log)
         self.refusals = Refusals()
-        is_elsewhere = "://" in settings.store
+        is_elsewhere = "://" in settings.store or worker is not None
         self.store_look = StoreLook(store, settings.store, self.events) if is_elsewhere else None
-        self.worlds = Worlds(store, settings, self.events.session, self.refusals, port, self._store_failure)
+        self._worker = worker
+        self._siblings = None if worker is None else Siblings(worker)
+        self._service: Service | None = None
+        self.worlds = Worlds(
+            store, settings, self.events.session, self.refusals, port, self._store_failure, self._siblings
+        )
         self._health = Health(self._journals, self._store_failure)
         self.origins = origins
         self.gate = gate_of(settings, self.events)
@@ -124,14 +145,15 @@ class Gateway:
         self.metrics.counts["mvgateway_store"] = ("What the store's engine counts", store.facts)
 
     @classmethod
-    async def start(cls, settings: Settings) -> Gateway:
-        """Open everything. Raises :class:`ConfigError` naming the flag that mends it."""
-        sockets = bind_all(settings)
+    async def start(cls, settings: Settings, worker: Worker | None = None) -> Gateway:
+        """Open everything; of a worker of several what is its own. Raises :class:`ConfigError` naming the flag that mends it."""
+        sockets = bind_all(settings) if worker is None else worker.sockets()
         try:
             certificates = Certificates(settings)
             origins = origins_of(settings, certificates)
             port = sockets.tls.getsockname()[1]
-            gateway = cls(settings, await open_the_store(settings), certificates, origins, port)
+            store = await open_the_store(settings, worker)
+            gateway = cls(settings, store, certificates, origins, port, worker)
         except BaseException:
             sockets.close()
             raise
@@ -156,7 +178,7 @@ class Gateway:
         self._collecting = Collecting(self._ended_connections)
         self.metrics.collections = lambda: self._collecting.collections if self._collecting else 0
         self.metrics.certificate_expires = lambda: self.certificates.current.not_after.timestamp()
-        if "://" not in self.settings.store:
+        if "://" not in self.settings.store and (self._worker is None or self._worker.is_first):
             self.metrics.store_folder = Path(self.settings.store)
 
     def _build_app(self) -> Application:
@@ -169,11 +191,11 @@ class Gateway:
                 *entity_routes(shown.entities, answers),
                 *recording_routes(shown.recordings, self.doors, answers, self.works),
                 *dataplane.routes(shown.store, auto_create=True, wire_zstd=True, near_zstd=False),
-                *([] if self.gate is None else grant_routes(self.gate.revoke)),
+                *([] if self.gate is None else grant_routes(self._revoke)),
             ],
-            metrics=self.metrics.gather,
-            health=self.told_health,
-            ready=self.ready,
+            metrics=self.metrics.gather if self._siblings is None else self._all_metrics,
+            health=self.told_health if self._siblings is None else self._all_health,
+            ready=self.ready if self._siblings is None else self._all_ready,
             certificate_sha256=lambda: self.certificates.current.sha256,
             message_bytes_max=settings.max_message_bytes,
             bodies=BodyBounds(
@@ -187,11 +209,17 @@ class Gateway:
             refusals=self.refusals,
             answers=answers,
             gate=self.gate,
+            around=None if self._siblings is None else self._forwarding,
         )
         per_s = float(settings.requests_per_address_per_s)
         app.rates = PeerRates(per_s, "requests", "--requests-per-address-per-s")
         self.metrics.app = app
         return app
+
+    def _forwarding(self, app: ASGIApp) -> ASGIApp:
+        """What is another worker's goes there, once the gate here has let it pass."""
+        assert self._siblings is not None
+        return Forward(app, self._siblings, self.worlds.home_of)
 
     def _shown(self) -> _Shown:
         """What the routes see: with a gate, only what the grant of whoever asks has names for."""
@@ -246,6 +274,69 @@ class Gateway:
             self.worlds.udp = UdpDoor(UDP_LINGER_S)
             await self.worlds.udp.listen(sockets.udp)
         self.metrics.tcp, self.metrics.quic = servers, self.endpoint
+        if self._worker is not None:
+            await self._join(self._worker)
+
+    # -- several workers ------------------------------------------------------------------
+
+    async def _join(self, worker: Worker) -> None:
+        """Take what came for this worker to another one, and answer the others."""
+        self.endpoint.share(Handing(worker.mint, worker.group.hands, worker.is_alive))
+        self._service = Service(
+            worker,
+            self.worlds,
+            self.app,
+            {
+                "metrics": self._tell_metrics,
+                "health": self._tell_health,
+                "ready": self._tell_ready,
+                "revoke": self._tell_revoked,
+            },
+        )
+        await self._service.begin()
+
+    async def _tell_metrics(self, told: Mapping[str, Any]) -> Any:
+        return told_metrics(self._own_metrics())
+
+    def _own_metrics(self) -> Iterator[Metric]:
+        yield from self.metrics.gather()
+        sample = Sample(os.getpid())
+        yield Metric("mvgateway_worker_process", "gauge", "The worker's process number", (sample,))
+
+    async def _tell_health(self, told: Mapping[str, Any]) -> Any:
+        return dict(self.told_health())
+
+    async def _tell_ready(self, told: Mapping[str, Any]) -> Any:
+        return dict(self.ready())
+
+    async def _tell_revoked(self, told: Mapping[str, Any]) -> Any:
+        return None if self.gate is None else dict(await self.gate.revoke(str(told["name"])))
+
+    async def _all_metrics(self) -> list[Metric]:
+        assert self._siblings is not None
+        told = {str(self._siblings.worker.number): told_metrics(self._own_metrics())}
+        others = await self._siblings.ask_all("metrics")
+        told |= {str(number): metrics for number, metrics in others.items()}
+        return joined_metrics(dict(sorted(told.items())))
+
+    async def _all_health(self) -> Mapping[str, object]:
+        assert self._siblings is not None
+        others = await self._siblings.ask_all("health")
+        return joined_health(self.told_health(), others.values(), self._siblings.worker.group.count)
+
+    async def _all_ready(self) -> Mapping[str, object]:
+        assert self._siblings is not None
+        others = await self._siblings.ask_all("ready")
+        return joined_ready(self.ready(), others.values())
+
+    async def _revoke(self, name: str) -> Mapping[str, object]:
+        """At every worker, before it is told that it is done."""
+        assert self.gate is not None
+        told = dict(await self.gate.revoke(name))
+        if self._siblings is not None:
+            for other in (await self._siblings.ask_all("revoke", name=name)).values():
+                told["ended"] = int(str(told["ended"])) + int(other["ended"])
+        return told
 
     def _tcp_options(self, port: int) -> TcpOptions:
         return TcpOptions(
@@ -265,7 +356,10 @@ class Gateway:
         return QuicOptions(
             idle_timeout_s=float(self.settings.idle_timeout_s),
             retry=retry,
-            reset_key=reset_key(Path(self.settings.certs)),
+            reset_key=(
+                reset_key(Path(self.settings.certs)) if self._worker is None else self._worker.group.reset_key
+            ),
+            mint=ALONE if self._worker is None else self._worker.mint,
             connections_max=self.settings.quic_connections_max,
             connections_per_address_max=self.settings.connections_per_address_max,
             handshakes_per_address_per_s=self.settings.handshakes_per_address_per_s,
@@ -403,6 +497,8 @@ class Gateway:
         """
         if self._watch is not None:
             self._watch.cancel()
+        if self._service is not None:
+            await self._service.stop()
         self.events.note("draining", sessions=self.worlds.sessions, seconds_at_most=timeout_s)
         for server in self._tcp_servers():
             server.stop_accepting()
@@ -447,8 +543,10 @@ def origins_of(settings: Settings, certificates: Certificates) -> Origins:
     )
 
 
-async def open_the_store(settings: Settings) -> Store:
-    """The store that ``--store`` names: a folder, or the URL of an mvstore."""
+async def open_the_store(settings: Settings, worker: Worker | None = None) -> Store:
+    """The store that ``--store`` names: a folder, or the URL of an mvstore. A folder has one owner: workers ask that."""
+    if worker is not None and worker.group.store_url is not None:
+        return await open_owned(worker.group.store_url, worker.group.secret, settings)
     if "://" not in settings.store:
         return EmbeddedStore.open(settings.store, auto_create=True)
     from gateway.client.token import from_file

@@ -82,6 +82,11 @@ class Home:
         """Where the home is; None where there is none, or nobody has looked."""
         return self._holder.node if self.held else self.elsewhere or None
 
+    @property
+    def is_of_the_group(self) -> bool:
+        """Whether it is reached where this process is: another worker of the same gateway."""
+        return self.elsewhere == self._holder.node
+
     # --- seeing ------------------------------------------------------------------------------
 
     async def look(self) -> Sign:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from gateway.core.ports import Mark
 from gateway.core.state import WorldState
@@ -19,6 +19,9 @@ from gateway.limits import HOME_BEAT_S
 from gateway.runtime.homes import Home
 from gateway.runtime.recording import WorldRecording
 from gateway.store.world.home import Sign
+
+if TYPE_CHECKING:
+    from gateway.runtime.workers.edge import Edge
 
 log = logging.getLogger("mvgateway.home")
 
@@ -39,6 +42,10 @@ class Homing:
         """Called when the rules start from what another has recorded: when the newest frame of it was received."""
         self.before_given_up: Callable[[], Awaitable[None]] = _nothing
         """What the home still has to write before it is none any more: afterwards the store refuses it."""
+        self.edge: Edge | None = None
+        """Where there are workers: what serves readers here while another worker is the home."""
+        self.on_home_over: Callable[[tuple[int, int] | None], None] = lambda known: None
+        """Called when this process is the home no more; with what is in the store (row and epoch), where all of it is."""
         self.wrote_at = float("-inf")
         """When the journal last gave a sign of life (``time.monotonic``); told by the pump."""
         self._world = world
@@ -89,6 +96,10 @@ class Homing:
                 return
             self._begun = False
             sign = await self.home.take(judged)
+            if self.edge is not None:
+                self.edge.leave()
+            if self._world.is_fed:
+                self._known = None  # what was fed is no journal's: it begins anew
             self.wrote_at = time.monotonic()
             try:
                 await self._adopt(sign)
@@ -110,6 +121,8 @@ class Homing:
         if self.held:
             return
         try:
+            if self.edge is not None and await self.edge.admit():
+                return
             await self.home.until_free()
         except (WorldHeld, WorldDeleted):
             raise
@@ -118,12 +131,22 @@ class Homing:
             return
         await self.refresh()
 
+    @property
+    def is_fed(self) -> bool:
+        """True while the world's state is that of its home, another worker."""
+        return self.edge is not None and self.edge.is_following
+
+    def fed_until(self, known: tuple[int, int] | None) -> None:
+        """The home is followed no more. ``known``: what is in the store, where that is all that was fed."""
+        self._known = known
+        self._refreshed_at = float("-inf")
+
     async def refresh(self) -> None:
         """What others have recorded since is known on return; nothing changes while the store does not answer.
         Raises ``WorldDeleted``."""
         asked = time.monotonic()
         async with self._changing:
-            if self.held or self._refreshed_at > asked:
+            if self.held or self.is_fed or self._refreshed_at > asked:
                 return
             began = time.monotonic()
             try:
@@ -163,7 +186,10 @@ class Homing:
         """What waits to be written here will not be."""
         named = self.home.named(error)
         self._known = None
-        self._world.moved_away(str(named.facts["url"]))
+        self.on_home_over(None)
+        self._world.moved_away(str(named.facts["url"]), readers_stay=self.edge is not None)
+        if self.edge is not None:
+            self.edge.seek()
         self.on_lost(named)
 
     # --- as time goes by ---------------------------------------------------------------------
@@ -174,7 +200,7 @@ class Homing:
             try:
                 if self.held:
                     await self._keep_home()
-                elif self._world.subscribers:
+                elif self._world.subscribers or self.is_fed:
                     await self._look_after_readers()
             except WorldHeld as error:
                 self.lost(error)
@@ -206,15 +232,20 @@ class Homing:
             await self.before_given_up()
             self._known = (self._world.journal.next_seq - 1, self._world.last_epoch)
             await self.home.give_up()
+            self.on_home_over(self._known)
 
     async def _look_after_readers(self) -> None:
+        if self.edge is not None and await self.edge.look():
+            return
         await self.refresh()
-        if self.home.stirred and not self.held:
+        if self.home.stirred and not self.held and not (self.edge is not None and self.home.is_of_the_group):
             self._world.readers_to(self.home.elsewhere)
 
     async def stop(self, timeout_s: float) -> None:
         """The end: the home is given up where the store has everything and answers in time."""
         self._keeping.cancel()
+        if self.edge is not None:
+            self.edge.stop()
         await asyncio.gather(self._keeping, return_exceptions=True)
         if self.held and self._world.journal.empty:
             with suppress(GatewayError, TimeoutError):

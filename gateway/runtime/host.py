@@ -9,7 +9,8 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import apsw
 
@@ -34,6 +35,7 @@ from gateway.errors import (
     Unprocessable,
     WorldDeleted,
     WorldFull,
+    WorldHeld,
 )
 from gateway.limits import DURABLE_S_MAX
 from gateway.runtime.delayed import Counts, Feeds
@@ -46,9 +48,13 @@ from gateway.runtime.recording import WorldRecording
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.uploads import Upload
 from gateway.runtime.wallclock import now_us
+from gateway.runtime.workers.edge import Edge
 from gateway.store.base import Store
 from gateway.store.world.home import Holder
 from gateway.wire import Record
+
+if TYPE_CHECKING:
+    from gateway.runtime.workers.siblings import Siblings
 
 log = logging.getLogger("mvgateway.world")
 T = TypeVar("T")
@@ -76,6 +82,11 @@ class WorldHost:
         self.homing = Homing(world, database, home, settings.linger_ms / 1_000)
         self.pump = JournalPump(world, database, rounds, self.homing)
         self.homing.on_adopted = self._adopted
+        self.edge: Edge | None = None
+        """Where there are workers: what serves this world here while another one is its home."""
+        self.followers: dict[Hosted, Callable[[tuple[int, int] | None], None]] = {}
+        """Sessions of other workers that follow this one, and how to tell them that it is the home no more."""
+        self.homing.on_home_over = self._end_followers
         self.identity = database.world.identity
         self.guard = database.world.guard
         self.pump.meaning_of = self.guard.of
@@ -157,6 +168,14 @@ class WorldHost:
         host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
         return host
 
+    def follow_by(self, siblings: Siblings) -> None:
+        """Serve the world here also while another worker is its home."""
+        self.edge = self.homing.edge = Edge(self, siblings)
+
+    def _end_followers(self, known: tuple[int, int] | None) -> None:
+        for end in list(self.followers.values()):
+            end(known)
+
     async def last_synced(self) -> RecordedState:
         """The last synced state: what is in memory where the store has all of it (now, or when the
         commit under way is down), else from the store. Raises ``NothingRecorded``."""
@@ -164,7 +183,7 @@ class WorldHost:
         if not self.world.journal.empty and not self.pump.is_failing:
             await self.pump.flush(limits.LAST_SYNCED_WAIT_S)
         received_us, state = self.pump.newest_received_us, self.world.state
-        if received_us is not None and self.world.journal.empty:
+        if received_us is not None and self.world.journal.empty and not self.world.is_fed:
             return await self.database.shaped(state, state.epoch, state.tick, received_us)
         return await self.database.last()
 
@@ -177,7 +196,7 @@ class WorldHost:
         if self.is_gone:
             raise self.guard.gone()
         if options.role == "publish":
-            return await self.attach_publisher(options, link, wanted)
+            return await self._publisher(options, link, wanted)
         if options.delay_s:
             self._check_readers()
             return await self.feeds.open_session(options, link)
@@ -190,6 +209,21 @@ class WorldHost:
             raise ShuttingDown(f"world {self.name} is being closed; connect again", reconnect_after_ms=500)
         self._check_readers()
         return self.world.attach_subscriber(link, options, time.monotonic())
+
+    async def _publisher(self, options: LiveOptions, link: Link, wanted: Callable[[], bool]) -> Hosted:
+        """A publisher's session, here or at the worker that is the world's home."""
+        if self.edge is None:
+            return await self.attach_publisher(options, link, wanted)
+        elsewhere = await self.edge.publish(options, link)
+        if elsewhere is not None:
+            return elsewhere
+        try:
+            return await self.attach_publisher(options, link, wanted)
+        except WorldHeld:  # another worker was faster
+            elsewhere = await self.edge.publish(options, link)
+            if elsewhere is None:
+                raise
+            return elsewhere
 
     def _check_readers(self) -> None:
         if len(self.world.subscribers) + self.feeds.readers >= self._readers_max:
@@ -252,6 +286,10 @@ class WorldHost:
     async def post(self, messages: AsyncIterator[bytes], *, durable: bool, by: str = "") -> Posted:
         """Take one POST's messages; the publisher behind successive POSTs is one and the same. Raises
         :class:`WorldFull` where some of its records found no room: the others were taken."""
+        if self.edge is not None:
+            elsewhere = await self.edge.post(messages, durable=durable, by=by)
+            if elsewhere is not None:
+                return elsewhere
         if self._poster is None or self._poster.ended:
             self._poster = await LocalPublisher.attach(self, "http", by)
         upload = Upload(self, self._poster, durable=durable, patience_s=DURABLE_S_MAX)
@@ -296,7 +334,8 @@ class WorldHost:
 
     def facts(self) -> Facts:
         """What the rules tell of the world now."""
-        return self.world.facts(time.monotonic())
+        facts = self.world.facts(time.monotonic())
+        return replace(facts, readers=facts.readers - len(self.followers)) if self.followers else facts
 
     @property
     def is_quiet(self) -> bool:
@@ -367,6 +406,8 @@ class LocalPublisher:
         """``by``: the peer for whom it publishes. Raises ``PublisherPresent`` where another publishes."""
         link = LocalLink(transport, address_text(by, 0) if by else "")
         try:
+            if host.edge is not None:
+                await host.edge.have_it_given_up()
             session = await host.attach_publisher(LiveOptions(role="publish"), link)
         except PublisherPresent:
             raise PublisherPresent(

@@ -8,17 +8,21 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TextIO
 
 import uvloop
 
 from gateway.config import Settings
 from gateway.errors import GatewayError
-from gateway.limits import DESCRIPTORS_OWN
+from gateway.limits import DESCRIPTORS_OWN, WORKERS_MAX
 from gateway.runtime import logs, memory, process
-from gateway.runtime.gateway import Gateway
+from gateway.runtime.gateway import Gateway, reset_key
+from gateway.runtime.workers.group import Group, Worker
+from gateway.runtime.workers.heeding import heed
 
 log = logging.getLogger("mvgateway")
 
@@ -36,12 +40,51 @@ def run(settings: Settings, out: TextIO = sys.stdout, load: Callable[[], Setting
     logs.set_up(settings.log_level, as_json=settings.json_logs)
     memory.tune_allocator()
     raise_descriptors(settings)
+    load = load or (lambda: settings)
+    count = workers_of(settings)
+    if count > 1:
+        return _by_workers(settings, count, out, load)
+    return _run(_serve(settings, out, load))
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, out, load or (lambda: settings)))
+        return runner.run(work)
 
 
-async def _serve(settings: Settings, out: TextIO, load: Callable[[], Settings]) -> int:
+def workers_of(settings: Settings) -> int:
+    """How many processes are to serve: ``auto`` is one for each core that this one may use."""
+    if settings.workers != "auto":
+        return int(settings.workers)
+    return min(len(os.sched_getaffinity(0)), WORKERS_MAX)
+
+
+def _by_workers(settings: Settings, count: int, out: TextIO, load: Callable[[], Settings]) -> int:
+    from gateway.runtime.workers.owner import own
+    from gateway.runtime.workers.supervisor import supervise
+
+    def serve(worker: Worker, ready: Callable[[dict[str, Any]], None]) -> int:
+        return _run(_serve(settings, out, load, worker, ready))
+
+    def keep(
+        group: Group, sock: socket.socket, control: socket.socket, ready: Callable[[dict[str, Any]], None]
+    ) -> int:
+        control.setblocking(False)
+        return _run(own(settings, sock, group.secret, control, lambda: ready({"owner": True})))
+
+    return supervise(settings, count, reset_key(Path(settings.certs)), serve, keep, out)
+
+
+async def _serve(
+    settings: Settings,
+    out: TextIO,
+    load: Callable[[], Settings],
+    worker: Worker | None = None,
+    ready: Callable[[dict[str, Any]], None] | None = None,
+) -> int:
+    """``worker``: which of several this is; it tells ``ready`` what one alone prints."""
     stop, hurry = asyncio.Event(), asyncio.Event()
+    stop_heeding: Callable[[], object] = stop.is_set
 
     def on_signal() -> None:
         (hurry if stop.is_set() else stop).set()
@@ -51,7 +94,10 @@ async def _serve(settings: Settings, out: TextIO, load: Callable[[], Settings]) 
         loop.add_signal_handler(number, on_signal)
     hangups: list[None] = []
     loop.add_signal_handler(signal.SIGHUP, lambda: hangups.append(None))  # one that comes early does not kill
-    gateway = await Gateway.start(settings)
+    if worker is not None:
+        heeding = loop.create_task(heed(worker, on_orphaned=stop.set))
+        stop_heeding = heeding.cancel
+    gateway = await Gateway.start(settings, worker)
     if settings.quic_path != "fast":
         log.warning(
             "--quic-path %s has no effect any more: there is one way for packets; leave it out",
@@ -63,8 +109,12 @@ async def _serve(settings: Settings, out: TextIO, load: Callable[[], Settings]) 
     gc.collect()
     gc.set_threshold(*GC_THRESHOLD)
     gc.freeze()  # what is here now stays: later collections need not look at it
-    logs.show_facts(gateway.facts(), as_json=settings.json_logs, out=out)
+    if ready is None:
+        logs.show_facts(gateway.facts(), as_json=settings.json_logs, out=out)
+    else:
+        ready(dict(gateway.facts()))
     await stop.wait()
+    stop_heeding()
     await _be_lame_duck(gateway, hurry)
     draining = asyncio.ensure_future(gateway.drain(gateway.settings.drain_ms / 1_000))
     hurried = asyncio.ensure_future(hurry.wait())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from gateway.config import Settings, split_address
@@ -13,10 +14,12 @@ from gateway.http.server import bind_tcp
 from gateway.limits import PORT_TRIES_MAX
 
 
-def bind_udp(host: str, port: int) -> socket.socket:
-    """A bound, non-blocking UDP socket. Raises ``OSError``."""
+def bind_udp(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound, non-blocking UDP socket; ``shared``: others may be bound there with it. Raises ``OSError``."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     try:
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
         sock.setblocking(False)
     except OSError:
@@ -41,13 +44,14 @@ class Sockets(NamedTuple):
                 sock.close()
 
 
-def bind_all(settings: Settings) -> Sockets:
-    """Bind what the settings ask for. Raises :class:`ConfigError` naming the flag."""
+def bind_all(settings: Settings, *, shared: bool = False) -> Sockets:
+    """Bind what the settings ask for; ``shared``: the sockets of QUIC, TLS and ``--plain`` so that others can be bound with
+    them; those of TCP keep their ports only. Raises :class:`ConfigError` naming the flag."""
     bound: list[socket.socket | None] = []
     try:
-        bound += bind_both(settings.host, settings.port)
+        bound += bind_both(settings.host, settings.port, shared=shared)
         for bind, address, flag in (
-            (bind_tcp, settings.plain, "--plain"),
+            (keep_tcp if shared else bind_tcp, settings.plain, "--plain"),
             (bind_udp, settings.udp, "--udp"),
             (bind_tcp, settings.admin_api, "--admin-api"),
         ):
@@ -63,13 +67,20 @@ def bind_all(settings: Settings) -> Sockets:
     return Sockets(quic, tls, plain, udp, admin_api)
 
 
-def bind_both(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+def keep_tcp(host: str, port: int) -> socket.socket:
+    """A TCP port for sockets that share it; whoever else has it is found out first. Raises ``OSError``."""
+    with bind_tcp(host, port) as alone:
+        port = alone.getsockname()[1]
+    return bind_tcp(host, port, shared=True, listens=False)
+
+
+def bind_both(host: str, port: int, *, shared: bool = False) -> tuple[socket.socket, socket.socket]:
     """(UDP, TCP) on the same port; with port 0 on one that is free for both. Raises :class:`ConfigError`."""
     for _ in range(PORT_TRIES_MAX):
-        tcp = named(bind_tcp, host, port, "--port")
+        tcp = named(keep_tcp if shared else bind_tcp, host, port, "--port")
         chosen = tcp.getsockname()[1]
         try:
-            return named(bind_udp, host, chosen, "--port"), tcp
+            return named(partial(bind_udp, shared=shared), host, chosen, "--port"), tcp
         except ConfigError:
             tcp.close()
             if port:

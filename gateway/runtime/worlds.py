@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -41,6 +42,8 @@ from gateway.runtime.shares import Shares
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.uploads import from_first_frame
 from gateway.runtime.wallclock import now_us
+from gateway.runtime.workers.siblings import Siblings
+from gateway.runtime.workers.together import joined_facts, joined_list
 from gateway.store.base import GroupStore, Store
 from gateway.store.world import retiring
 from gateway.store.world.commits import AtOnce, InGroups
@@ -74,14 +77,18 @@ class Worlds:
         refusals: Refusals | None = None,
         port: int = 0,
         store_failure: Callable[[], str | None] = lambda: None,
+        siblings: Siblings | None = None,
     ) -> None:
-        """``port``: where the gateway listens, UDP and TCP."""
+        """``port``: where the gateway listens, UDP and TCP. ``siblings``: the other workers, where there are some."""
         self.store = store
         self.settings = settings
         self._on_event = on_event
         self.refusals = Refusals() if refusals is None else refusals
         self.shares = Shares(settings)
         self.holder = holder_of(settings, store, port or settings.port)
+        self._siblings = siblings
+        if siblings is not None:
+            self.holder = siblings.worker.holder(self.holder.node)
         self.home_counts = HomeCounts()
         self.delayed = Counts()
         """What the delayed views of all worlds do."""
@@ -157,6 +164,8 @@ class Worlds:
                         refusals=self.refusals,
                         delayed=self.delayed,
                     )
+                    if self._siblings is not None:
+                        host.follow_by(self._siblings)
                     host.world.on_event = self._saw
                     host.on_gone = partial(self.gone, host)
                     host.pump.on_deleted = host.homing.on_deleted = self.gone_by
@@ -274,10 +283,29 @@ class Worlds:
     async def info(self, name: str, *, delay_s: float = 0.0) -> Overview:
         if delay_s:
             return await self.with_host(name, lambda host: host.info_of_past(delay_s))
-        return await self.with_host(name, lambda host: host.info())
+        return await self.with_host(name, self._info)
+
+    async def _info(self, host: WorldHost) -> Overview:
+        """Of all workers, where there are some."""
+        told = await host.info()
+        if self._siblings is None:
+            return told
+        others = await self._siblings.ask_all("worlds", world=host.name)
+        facts = [other[host.name] for other in others.values() if host.name in other]
+        return replace(told, facts=joined_facts(told.facts, host.homing.held, facts))
+
+    async def home_of(self, name: str) -> int | None:
+        """Which other worker is the home of that world. Raises what the store raises."""
+        host = await self.host(name)
+        return None if host.edge is None else await host.edge.number_of_home()
 
     async def list(self, *, delay_s: float = 0.0) -> list[Listed]:
-        return [self._short(name, is_live=not delay_s) for name in await self._names.all(self.hosts)]
+        own = [self._short(name, is_live=not delay_s) for name in await self._names.all(self.hosts)]
+        if self._siblings is None or delay_s:
+            return own
+        homes = {name: host.homing.held for name, host in self.hosts.items()}
+        others = await self._siblings.ask_all("worlds")
+        return joined_list(own, homes, list(others.values()), self.holder.node)
 
     def _short(self, name: str, *, is_live: bool) -> Listed:
         host = self.hosts.get(name)

@@ -28,12 +28,15 @@ _TCP_OPTIONS = {
 """Set where the system has them; accepted connections inherit them."""
 
 
-def bind_tcp(host: str, port: int) -> socket.socket:
-    """A listening socket, whose connections inherit its options. Raises ``OSError``."""
+def bind_tcp(host: str, port: int, *, shared: bool = False, listens: bool = True) -> socket.socket:
+    """A listening socket, whose connections inherit its options. ``shared``: others may be bound there with it, and the
+    kernel deals connections out to those that listen; without ``listens`` it only keeps the port. Raises ``OSError``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _TCP_OPTIONS.items():
@@ -42,7 +45,8 @@ def bind_tcp(host: str, port: int) -> socket.socket:
             except (OSError, AttributeError):
                 pass  # not on this system: it works without, only later or with longer queues
         sock.bind((host, port))
-        sock.listen(limits.TCP_BACKLOG)
+        if listens:
+            sock.listen(limits.TCP_BACKLOG)
         sock.setblocking(False)
     except OSError:
         sock.close()
