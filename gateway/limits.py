@@ -1215,6 +1215,8 @@ WORKER_STEADY_S: Final = 10.0
 """Whoever has lived for so long is started again at once."""
 WORKER_END_S: Final = 3.0
 """How much longer than the drain allows a worker may take before it is killed."""
+WORKER_LOOK_S: Final = 0.1
+"""How often the store's owner looks whether anybody needs it still, where the supervisor is gone."""
 EDGE_IDLE_S: Final = 5.0
 """How long an edge goes on following a home after its last reader has left."""
 EDGE_TRIES: Final = 3

@@ -420,6 +420,18 @@ def events_of(folder: Path, event: str) -> list[dict[str, Any]]:
     return [told for line in lines if (told := json.loads(line))["event"] == event]
 
 
+@asynccontextmanager
+async def reconnected(gateway: GatewayProcess, world: str, query: str) -> AsyncIterator[tuple[Link, Control]]:
+    """A session after a worker has died: a connection that it got as it died ends at once, and is made again."""
+    async with AsyncExitStack() as stack:
+        for _ in range(TRIES):
+            with suppress(OSError, websockets.InvalidHandshake, websockets.ConnectionClosed):
+                link, first = await stack.enter_async_context(session(gateway, world, query))
+                yield link, first
+                return
+        raise AssertionError("no worker takes a connection")
+
+
 @pytest.fixture
 def mortal(start_process: StartProcess, tmp_path: Path) -> GatewayProcess:
     return start_process("--workers", "2", log=tmp_path / "log").wait_ready()
@@ -435,7 +447,7 @@ async def test_when_the_home_is_killed_the_others_readers_stay_and_the_publisher
         home = await home_of(mortal, world)
         readers = await stack.enter_async_context(readers_everywhere(mortal, world))
         os.kill(process_of(mortal, home), signal.SIGKILL)
-        again, welcome = await stack.enter_async_context(session(mortal, world, "role=publish&epoch=1"))
+        again, welcome = await stack.enter_async_context(reconnected(mortal, world, "role=publish&epoch=1"))
         assert (welcome.type, welcome["epoch"], welcome["tick"]) == ("welcome", 1, 30)
         await publish(again, range(31, 61))
         await durable(again, 60)

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any, Final, cast
 
 from gateway.errors import GatewayError, StoreUnavailable
-from gateway.limits import WORKER_BACKLOG_BYTES_MAX, WORKER_FRAME_BYTES_MAX
+from gateway.limits import WORKER_ASK_S, WORKER_BACKLOG_BYTES_MAX, WORKER_FRAME_BYTES_MAX
 
 HEAD: Final = struct.Struct("<IB")
 
@@ -66,6 +66,7 @@ class Channel(asyncio.Protocol):
         self.on_lost: Callable[[], None] = lambda: None
         self.on_end: Callable[[], None] = lambda: None
         """Called before ``on_lost``: whoever keeps a list of channels."""
+        self._finishing: asyncio.TimerHandle | None = None
         self._held: list[tuple[int, bytes]] = []
 
     # -- asyncio.Protocol -----------------------------------------------------------------
@@ -105,6 +106,8 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.is_lost:
             self.is_lost = True
+            if self._finishing is not None:
+                self._finishing.cancel()
             self._drained.set()
             self.on_end()
             self.on_lost()
@@ -162,11 +165,22 @@ class Channel(asyncio.Protocol):
         if self.transport is not None:
             self.transport.close()
 
+    def finish(self) -> None:
+        """Say no more, and close once the other end has: a Unix socket that is closed before everything was read from it
+        takes back what was not read at the other end (unix(7), ``ECONNRESET``). Idempotent."""
+        if self._finishing is None and not self.is_lost:
+            self.listen(_ignore)
+            self._finishing = asyncio.get_running_loop().call_later(WORKER_ASK_S, self.close)
+
     def abort(self) -> None:
         """End it now. Idempotent."""
         if self.transport is not None:
             self.transport.abort()
             self.connection_lost(None)
+
+
+def _ignore(kind: int, data: bytes) -> None:
+    """Nobody listens any more."""
 
 
 class SiblingGone(StoreUnavailable):

@@ -216,8 +216,10 @@ class Far:
         }
         try:
             await app(scope, self._receive, self._send)
-        finally:
-            self._channel.close()
+        except BaseException:
+            self._channel.abort()
+            raise
+        self._channel.finish()
 
 
 def _grant(told: dict[str, Any]) -> Grant:

@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import signal
 import socket
+import time
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -55,6 +56,13 @@ class SecretOnly:
             await status_response(401, "this door is for the workers of one gateway")(scope, receive, send)
 
 
+async def _until_unused(server: TcpServer, wait_s: float) -> None:
+    """The supervisor is gone: the workers stop, and each has a connection until it is done."""
+    until = time.monotonic() + wait_s
+    while server.connections and time.monotonic() < until:  # noqa: ASYNC110
+        await asyncio.sleep(limits.WORKER_LOOK_S)
+
+
 async def own(
     settings: Settings, sock: socket.socket, secret: str, control: socket.socket, ready: Callable[[], None]
 ) -> int:
@@ -76,7 +84,7 @@ async def own(
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait((orphaned, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
-            await asyncio.sleep(settings.drain_ms / 1_000 + limits.WORKER_END_S)
+            await _until_unused(server, settings.drain_ms / 1_000 + limits.WORKER_END_S)
         await server.aclose(0.5)
     finally:
         await store.aclose()

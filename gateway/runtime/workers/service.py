@@ -103,14 +103,14 @@ class Service:
             await self._dispatch(channel, told)
         except GatewayError as error:
             channel.write_json(Kind.FAILED, failure(error))
-            channel.close()
+            channel.finish()
         except (OSError, asyncio.CancelledError):
             channel.abort()
             raise
         except Exception as error:
             log.exception("what worker %s asked for has failed", told.get("from"))
             channel.write_json(Kind.FAILED, failure(GatewayError(f"another worker has failed: {error!r}")))
-            channel.close()
+            channel.finish()
 
     async def _dispatch(self, channel: Channel, told: Told) -> None:
         what = told["what"]
@@ -124,7 +124,7 @@ class Service:
             await self._post(channel, told)
         else:
             channel.write_json(Kind.ANSWER, await self._answers[what](told))
-            channel.close()
+            channel.finish()
 
     # -- worlds ---------------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ class Service:
             channel.write_json(Kind.END, posted_json(posted))
         except GatewayError as error:
             channel.write_json(Kind.FAILED, failure(error))
-        channel.close()
+        channel.finish()
 
     async def _tell_worlds(self, told: Told) -> Any:
         hosts = self._worlds.hosts
@@ -228,7 +228,7 @@ class _Follower:
 
     def _say_end(self, known: tuple[int, int] | None) -> None:
         self._channel.write_json(Kind.CLOSE, {"known": known})
-        self._channel.close()
+        self._channel.finish()
 
     def _tell(self) -> None:
         durable = self._host.world.journal.durable

@@ -95,7 +95,8 @@ class Tunnel:
 
     def on_closed(self, mono: float) -> None:
         self._closed = True
-        self.channel.close()
+        self.channel.write(Kind.END)
+        self.channel.finish()
 
     def bye(self, reason: str, code: CloseCode) -> None:
         self._end(encode_control("bye", reason=reason, reconnect_after_ms=0), code, reason)
@@ -136,7 +137,8 @@ class Tunnel:
             self._closed = True
             self._link.control(last)
             self._link.close(code, reason)
-            self.channel.close()
+            self.channel.write(Kind.END)
+            self.channel.finish()
 
 
 def _split(data: bytes) -> list[bytes]:
@@ -170,7 +172,8 @@ class TunnelLink(OneByOne):
 
     def _take(self, kind: int, data: bytes) -> None:
         session, mono = self._session, time.monotonic()
-        assert session is not None
+        if session is None:
+            return
         if kind == Kind.MESSAGE:
             session.on_message(data, mono)
         elif kind == Kind.STREAM_DATA:
@@ -180,6 +183,9 @@ class TunnelLink(OneByOne):
             session.on_stream_reset(_STREAM.unpack_from(data)[0])
         elif kind == Kind.LOST:
             session.on_lost(_TOKEN.unpack_from(data)[0])
+        elif kind == Kind.END:
+            self.lost()
+            self._channel.close()
 
     def lost(self) -> None:
         """The near end has left. Idempotent."""
@@ -225,4 +231,4 @@ class TunnelLink(OneByOne):
         if self.closed_code is None:
             self.closed_code = int(code)
             self._channel.write_json(Kind.CLOSE, {"code": int(code), "reason": reason})
-            self._channel.close()
+            self._channel.finish()
