@@ -326,7 +326,9 @@ class Worlds:
     async def _change(self, name: str, wanted: Mapping[str, object]) -> Overview:
         async def change(host: WorldHost) -> Overview:
             await host.database.set_options(wanted)
-            return await host.info()
+            if self._siblings is not None:
+                await self._siblings.ask_all("changed", world=name)
+            return await self._info(host)
 
         return await self.with_host(name, change)
 

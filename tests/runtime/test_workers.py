@@ -154,6 +154,32 @@ async def test_all_workers_tell_the_same_of_a_world_and_its_readers_are_counted_
                 assert {"readers": len(readers), "tick": 5, "home": info["home"]}.items() <= listed.items()
 
 
+async def test_what_is_changed_of_a_world_is_changed_at_every_worker(
+    living: GatewayProcess, world: str
+) -> None:
+    async with (
+        httpx.AsyncClient(
+            base_url=living.base_url, timeout=PATIENCE_S, headers={"connection": "close"}
+        ) as client,
+        readers_of_a_new(living, world, client),
+    ):
+        for ring_s in range(100, 108):
+            changed = await client.patch(f"/v1/worlds/{world}", json={"ring_s": ring_s})
+            assert changed.json()["ring_s"] == ring_s
+            for _ in range(6):
+                assert (await client.get(f"/v1/worlds/{world}")).json()["ring_s"] == ring_s
+
+
+@asynccontextmanager
+async def readers_of_a_new(
+    living: GatewayProcess, world: str, client: httpx.AsyncClient
+) -> AsyncIterator[list[tuple[Link, Control]]]:
+    """So that the world is open at every worker."""
+    (await client.put(f"/v1/worlds/{world}")).raise_for_status()
+    async with readers_everywhere(living, world) as readers:
+        yield readers
+
+
 async def test_a_publisher_is_served_wherever_it_lands_and_has_its_epoch_back(
     living: GatewayProcess, world: str
 ) -> None:

@@ -55,7 +55,7 @@ class Forward:
         if method == "POST" and _UDP.fullmatch(path):
             return None if self._siblings.worker.is_first else FIRST
         found = _HOMES.fullmatch(path)
-        if found is None or method not in ("POST", "PATCH", "DELETE"):
+        if found is None or method not in ("POST", "DELETE"):
             return None
         try:
             return await self._home_of(found[1])

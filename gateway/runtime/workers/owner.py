@@ -15,12 +15,12 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import limits
-from gateway.client.store import open_store
 from gateway.config import Settings
 from gateway.http import admin, dataplane
 from gateway.http.app import Application
 from gateway.http.problems import status_response
 from gateway.http.server import TcpOptions, TcpServer
+from gateway.runtime.stores.opening import open_store
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote import RemoteOptions

@@ -40,7 +40,12 @@ class Service:
         self._worker = worker
         self._worlds = worlds
         self._app = app
-        self._answers = {"worlds": self._tell_worlds, "give_up": self._give_up, **answers}
+        self._answers = {
+            "worlds": self._tell_worlds,
+            "changed": self._look_anew,
+            "give_up": self._give_up,
+            **answers,
+        }
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._channels: set[Channel] = set()
@@ -179,6 +184,13 @@ class Service:
             for name in wanted
             if (host := hosts.get(name)) is not None
         }
+
+    async def _look_anew(self, told: Told) -> Any:
+        """Another worker has changed what is kept of a world, or what its records mean."""
+        host = self._worlds.hosts.get(told["world"])
+        if host is not None:
+            await host.database.world.look_at_info()
+        return {}
 
     async def _give_up(self, told: Told) -> Any:
         host = self._home(told["world"])

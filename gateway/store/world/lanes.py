@@ -25,7 +25,7 @@ from gateway.store.world.history import FrameCursor, History
 from gateway.store.world.maintenance import Upkeep, Written
 from gateway.store.world.opening import WorldOpening
 from gateway.store.world.past import Past
-from gateway.store.world.schema import Part, Retention, WorldInfo
+from gateway.store.world.schema import Part, Retention, WorldInfo, read_info
 from gateway.store.world.state import MakeState, Recovered
 from gateway.store.world.turns import Turn, to_the_end
 from gateway.wire.framecodec import LEVEL
@@ -258,6 +258,11 @@ class WorldLanes:
     async def set_layout(self, layout: str | None) -> WorldInfo:
         """Keep what the world's records mean, a JSON text; None: nobody says."""
         self.info = await self._write(lambda world: world.set_layout(layout))
+        return self.info
+
+    async def look_at_info(self) -> WorldInfo:
+        """What is kept of the world, and what its records mean, as others may have changed it."""
+        self.info = await self.read(read_info)
         return self.info
 
     async def set_mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None = None) -> None:
