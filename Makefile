@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
-.PHONY: demo dev test test-aioquic check format bench bench-check simulate mutate mutate-changed abuse faults soak house fuzz system-deps lock clean help
+.PHONY: demo dev test test-aioquic check format bench bench-check simulate mutate mutate-changed abuse faults scale soak house fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ simulate: $(STAMP) ## ten thousand seeds of gateways, store and network in simul
 
 bench-check: $(STAMP) ## which of the pages' ratios hold on this machine (under 10 minutes)
 	$(BIN)/python -m bench.check
+
+scale: $(STAMP) ## what readers cost by workers, and what time a second worker adds (some minutes)
+	$(BIN)/python -m bench.scale
 
 mutate: $(STAMP) ## a sample of small changes to rules, messages and store, and whether a test notices (hours)
 	$(BIN)/python -m tests.mutation gateway/core gateway/wire --sample 400
