@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from bench import pages
 from gateway.cli import build_parser, load_verb, verb_names
 from gateway.config import Settings
 from gateway.store.entities import schema as entity_schema
@@ -202,3 +203,12 @@ def test_every_file_that_the_table_of_changes_names_is_there() -> None:
     named = re.findall(r"`((?:gateway|tests|docs)/[\w/.]+|runtime/[\w.]+|wire/[\w.]+)`", table)
     assert len(named) > 30
     assert not [n for n in named if not ((ROOT / n).exists() or (ROOT / "gateway" / n).exists())]
+
+
+def test_the_pages_that_are_made_from_the_source_are_current() -> None:
+    stale = [
+        path.name for path in sorted(DOCS.glob("*.md")) if pages.current(path.read_text()) != path.read_text()
+    ]
+    assert not stale, "run `python -m bench.pages`"
+    drawn = set(re.findall(r"<!-- from (\S+) -->", "".join(path.read_text() for path in DOCS.glob("*.md"))))
+    assert drawn == set(pages.SECTIONS)

@@ -33,6 +33,7 @@ from gateway.core.ports import Link, Refusal
 from gateway.core.slots import Slots
 from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
+from gateway.core.states import ReaderState
 from gateway.core.twice import SaysAgain, Twice
 from gateway.core.window import Keys
 from gateway.limits import (
@@ -142,6 +143,17 @@ class Reader:
     def metered(self) -> bool:
         """True where a budget holds the reader back: it lives on turns alone, and need not be offered anything."""
         return self._outlet.budget is not None
+
+    @property
+    def state(self) -> ReaderState:
+        """Where it is, in the words of :data:`gateway.core.states.READER`."""
+        if self.over:
+            return ReaderState.OVER
+        if self._wanted is not None:
+            return ReaderState.REBASING
+        if self._plain:
+            return ReaderState.CURRENT
+        return ReaderState.METERED if self.metered and not self.stale else ReaderState.BEHIND
 
     @property
     def messages(self) -> int:

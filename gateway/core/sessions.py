@@ -15,6 +15,7 @@ from gateway.core.options import FOCUS_WEIGHT, parse_weights
 from gateway.core.pings import Pongs
 from gateway.core.ports import CloseCode, Link, Role
 from gateway.core.reader import Reader
+from gateway.core.states import PublisherState
 from gateway.errors import BadInput, GatewayError, MalformedMessage
 from gateway.limits import CONTROL_MESSAGE_BYTES_MAX, LATE_RUN_MAX, SESSION_STREAMS_MAX
 from gateway.wire.control import CONTROL_BOUND, Control, encode_control, encode_error
@@ -137,6 +138,13 @@ class PublisherSession(_Session):
     def on_stream_reset(self, stream_id: int) -> None:
         super().on_stream_reset(stream_id)
         self._streams.pop(stream_id, None)
+
+    @property
+    def state(self) -> PublisherState:
+        """Where it is, in the words of :data:`gateway.core.states.PUBLISHER`."""
+        if self.closed:
+            return PublisherState.OVER
+        return PublisherState.LATE if self._late_run else PublisherState.IN_ORDER
 
     def may_bring(self, mono: float, is_newest: bool) -> bool:
         """Whether the rest of a frame that began by ``mono`` may be on its way to here and cannot be lost: by a stream

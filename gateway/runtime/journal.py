@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar, cast
 import apsw
 
 from gateway.core.ports import Mark
+from gateway.core.states import PumpState
 from gateway.core.world import World
 from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable, WorldDeleted, WorldHeld
 from gateway.limits import (
@@ -218,6 +219,17 @@ class JournalPump:
                 JOURNAL_PATIENCE_S * 1e3,
                 self.times_left_behind,
             )
+
+    @property
+    def state(self) -> PumpState:
+        """Where it is, in the words of :data:`gateway.core.states.PUMP`."""
+        if self._stopped:
+            return PumpState.STOPPED
+        if self._in_round is not None:
+            return PumpState.IN_ROUND
+        if self._alone is not None:
+            return PumpState.ALONE
+        return PumpState.DUE if self._world.journal.ready else PumpState.IDLE
 
     @property
     def is_failing(self) -> bool:

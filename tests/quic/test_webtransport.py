@@ -10,6 +10,7 @@ import pytest
 from gateway import limits
 from gateway.core.bundle import Burst
 from gateway.core.ports import CloseCode, Refusal
+from gateway.core.states import LinkState
 from gateway.quic import SessionRefused
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
@@ -208,3 +209,17 @@ async def test_room_runs_out_and_comes_back_with_a_call(served: Served) -> None:
         assert link.room_bytes() < 1200
         await until(lambda: session.writable >= 1)
         assert link.room_bytes() >= 1200
+
+
+async def test_a_session_says_how_far_it_has_come(served: Served) -> None:
+    async with await served.connect() as client:
+        link, session = await open_session(client)
+        far = served.doors.sessions[0].link
+        assert (link.state, far.state) == (LinkState.OPEN, LinkState.OPEN)
+        far.close(CloseCode.SHUTTING_DOWN, "later")
+        assert far.state is LinkState.CLOSING
+        await until(lambda: session.closed == 1)
+        assert link.state is LinkState.CLOSED
+        await until(lambda: far.state is LinkState.CLOSED)
+        link.close(CloseCode.ERROR, "again")  # what is over stays as it ended
+        assert link.state is LinkState.CLOSED

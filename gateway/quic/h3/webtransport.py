@@ -18,6 +18,7 @@ from gateway import limits
 from gateway.core.bundle import Burst
 from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, Refusal, RoundTrips, Sent, Session, Transport, send_each
+from gateway.core.states import LINK
 from gateway.limits import WT_CLOSE_WAIT_S
 from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.fades import excuse_unanswered
@@ -68,6 +69,7 @@ class WebTransportLink:
         self.is_accepted = False
         self.on_token: Callable[[Control], None] | None = None
         """What to do with a fresh token that the peer sends; None: nobody asked for one."""
+        self.state = LINK.first
         self._session: Session | None = None
         self.on_acked: Callable[[int, int], None] = _nobody
         """Told of datagrams that arrived: the session's own, for there are thousands a second."""
@@ -214,6 +216,7 @@ class WebTransportLink:
     def close(self, code: CloseCode, reason: str) -> None:
         if self._closing is not None:
             return
+        self.state = LINK.after(self.state, "close")
         self._closing = (int(code), reason)
         self._waiting.clear()
         if self._control_stream is None or self.peer.ended:
@@ -233,6 +236,7 @@ class WebTransportLink:
 
     def attach(self, session: Session) -> None:
         """The rules' end is there: give it what came meanwhile."""
+        self.state = LINK.after(self.state, "attach")
         self._session = session
         self.on_acked = session.on_acked
         mono = self.peer.hub.time()
@@ -360,6 +364,7 @@ class WebTransportLink:
     def _end(self, code: int, reason: str) -> None:
         if self.closed_code is not None:
             return
+        self.state = LINK.after(self.state, "end")
         self.closed_code, self.closed_reason = code, reason
         self._closing = self._closing or (code, reason)
         self._waiting.clear()
