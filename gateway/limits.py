@@ -476,6 +476,10 @@ UPKEEP_RETRY_S_MAX: Final = 3_600
 """... and at most this: what fails for an hour is for somebody to mend, not to be asked more often."""
 HISTORY_PAGE_ROWS: Final = 64
 """Rows read in one transaction by who streams a recording: a second of frames."""
+HISTORY_EPOCHS_MAX: Final = 1_000
+"""Epochs on a time line, the newest: more are thinner than a pixel."""
+HISTORY_SPANS_MAX: Final = 4_096
+"""Spans on a time line: one for each pixel of the widest screen."""
 HISTORY_GAPS_MAX: Final = 10_000
 """Gaps told in one answer; a recording with more is broken anyway."""
 LAST_SYNCED_WAIT_S: Final = 0.1
@@ -491,6 +495,8 @@ RECOVERED_GAPS_MAX: Final = 100
 IMPORT_PAGES_PER_COMMIT: Final = 2_000
 """Pages of an imported file in one commit: half a second of the five that FoundationDB gives a transaction, and a
 tenth of its bytes; 16 MiB of 8 KiB pages."""
+WORLDS_LISTED_MAX: Final = 1_000
+"""Worlds on one page of the list, where it is asked for by pages: 200 KB of JSON."""
 LISTED_JUDGED_MAX: Final = 16_384
 """Namespaces of which it is remembered whether they are worlds, and looked at for one list: 2 MB, and some
 seconds of a remote store, once."""

@@ -80,12 +80,14 @@ _GET: Final = ("GET",)
 _POST: Final = ("POST",)
 _ONE: Final = ("GET", "PUT", "PATCH", "DELETE", "POST")
 _TABLE: Final[tuple[tuple[Iterable[str], str, Maker], ...]] = (
-    (_GET, "/", _plain(OPEN)),
+    (_GET, "/(?:map|film)?", _plain(OPEN)),
+    (_GET, r"/(?:web|kit)/[a-z_]+\.(?:js|css|svg)", _plain(OPEN)),
     (_GET, "/healthz", _plain(OPEN)),
     (_GET, "/readyz", _plain(OPEN)),
     (_GET, r"/certificate\.sha256", _plain(OPEN)),
     (_GET, "/metrics", _plain("admin", METRICS)),
     (("DELETE",), "/v1/grants/.+", _plain("admin", GRANTS)),
+    (_GET, "/v1/layouts", _plain(ANY, is_read=True)),
     (_GET, "/v1/worlds", _plain(ANY, is_read=True)),
     (_GET, _WORLD, _named(SEE, is_read=True)),
     (("PUT", "PATCH", "DELETE"), _WORLD, _named("admin")),
@@ -95,7 +97,7 @@ _TABLE: Final[tuple[tuple[Iterable[str], str, Maker], ...]] = (
     (_POST, _WORLD + "/udp", _named("pub")),
     (_GET, _WORLD + "/live", _live),
     (_GET, _WORLD + "/replay", _named("sub", is_read=True)),
-    (_GET, _WORLD + "/(?:recording|gaps|marks|verify)", _named("sub", is_read=True)),
+    (_GET, _WORLD + "/(?:recording|gaps|marks|timeline|verify)", _named("sub", is_read=True)),
     (_POST, _WORLD + "/(?:marks|branch)", _named("admin")),
     (_GET, _WORLD + "/entities", _named("ent")),
     (_POST, _WORLD + "/entities:batch", _named("ent")),

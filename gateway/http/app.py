@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from importlib import resources
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
@@ -33,6 +32,7 @@ from gateway.http.dataplane_call import Endpoint
 from gateway.http.guard import AccessGuard
 from gateway.http.metrics import CONTENT_TYPE, Metric, render
 from gateway.http.origins import OriginGuard, refuse
+from gateway.http.pages import page_routes
 from gateway.http.problems import on_gateway_error, on_http_exception, status_response
 from gateway.http.streaming import StreamingDoor
 from gateway.http.websocket import WebSocketDoor
@@ -47,7 +47,6 @@ NOSNIFF = (b"x-content-type-options", b"nosniff")
 NO_REFERRER = (b"referrer-policy", b"no-referrer")
 """Where there are tokens: no page's address, in which one may stand, is told to another site."""
 PAGE_PLANE = ("/stat", "/batch/", "/time2version", "/nslock/")
-WEB_FILES = {"/": ("index.html", "text/html; charset=utf-8")}
 
 
 class Application:
@@ -254,7 +253,7 @@ def build_app(
             Route("/readyz", readyz),
             Route("/metrics", show_metrics),
             Route("/certificate.sha256", certificate),
-            *(Route(path, _file(name, kind)) for path, (name, kind) in WEB_FILES.items()),
+            *page_routes(),
             WebSocketRoute("/{path:path}", WebSocketDoor(doors)),
         ],
         origins,
@@ -270,16 +269,3 @@ def build_app(
 async def _told(value: T | Awaitable[T]) -> T:
     """What is told at once, or once others were asked."""
     return await value if isinstance(value, Awaitable) else value
-
-
-def _file(name: str, kind: str) -> Callable[[Request], object]:
-    async def serve(request: Request) -> Response:
-        body = (resources.files("gateway.web") / name).read_bytes()
-        headers = {
-            "cache-control": "no-cache",
-            "content-security-policy": "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'; "
-            "base-uri 'none'; form-action 'none'",
-        }
-        return Response(body, headers=headers, media_type=kind)
-
-    return serve

@@ -41,6 +41,16 @@ def u32(query: QueryParams, key: str) -> int | None:
     return int(text)
 
 
+def whole(query: QueryParams, key: str, least: int, most: int) -> int | None:
+    """An optional whole number within bounds. Raises :class:`BadInput`."""
+    text = query.get(key)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
+        raise BadInput(f"{key}={text[:64]!r} is not a whole number from {least} to {most}")
+    return int(text)
+
+
 def flag(query: QueryParams, key: str) -> bool:
     """``1`` or ``0`` (absent: False). Raises :class:`BadInput`."""
     text = query.get(key, "0")

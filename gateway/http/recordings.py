@@ -15,16 +15,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway import limits
 from gateway.core.delay import KEY as DELAY
 from gateway.core.delay import delay_of
 from gateway.core.ports import Doors
 from gateway.http.answers import ANSWERS, AnswerBudget, Costly, peer_of_scope, works_of
 from gateway.http.bodies import read_json
-from gateway.http.queries import check_keys
+from gateway.http.queries import check_keys, whole
 from gateway.http.streaming import StreamingDoor
 from gateway.wire import world_name
 
 NO_STORE = {"cache-control": "no-store"}
+SPANS = 512
+"""Of a time line, unless asked otherwise."""
 
 
 class RecordingService(Protocol):
@@ -35,6 +38,8 @@ class RecordingService(Protocol):
     async def gaps(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, object]]: ...
 
     async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, object]]: ...
+
+    async def timeline(self, name: str, spans: int, *, delay_s: float = 0.0) -> Mapping[str, object]: ...
 
     async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]: ...
 
@@ -75,6 +80,12 @@ def recording_routes(
         )
         return Response(text, headers=NO_STORE, media_type="application/json")
 
+    async def timeline(request: Request) -> Response:
+        check_keys(request.query_params, ("spans", DELAY))
+        spans = whole(request.query_params, "spans", 1, limits.HISTORY_SPANS_MAX) or SPANS
+        found = await service.timeline(_name(request), spans, delay_s=delay_of(request.query_params))
+        return JSONResponse(dict(found), headers=NO_STORE)
+
     async def verify(request: Request) -> Response:
         return JSONResponse(
             dict(await service.verify(_name(request), delay_s=_delay(request))), headers=NO_STORE
@@ -89,6 +100,7 @@ def recording_routes(
         Route("/v1/worlds/{world}/recording", recording, methods=["GET"]),
         Route("/v1/worlds/{world}/gaps", Costly(gaps, answers), methods=["GET"]),
         Route("/v1/worlds/{world}/marks", Costly(marks, answers, ("GET", "HEAD")), methods=["GET", "POST"]),
+        Route("/v1/worlds/{world}/timeline", Costly(timeline, answers), methods=["GET"]),
         Route("/v1/worlds/{world}/verify", Costly(verify, works), methods=["GET"]),
         Route("/v1/worlds/{world}/branch", Costly(branch, works), methods=["POST"]),
         Route("/v1/worlds/{world}/replay", StreamingDoor(doors), methods=["GET"]),

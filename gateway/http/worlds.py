@@ -24,7 +24,7 @@ from gateway.errors import BadInput, StoreUnavailable, Unsupported
 from gateway.http.answers import ANSWERS, AnswerBudget, Costly, peer_of_scope
 from gateway.http.bodies import discard_upload, messages, read_json
 from gateway.http.problems import FRAMES_TYPE
-from gateway.http.queries import check_keys, flag, time_us, u32
+from gateway.http.queries import check_keys, flag, time_us, u32, whole
 from gateway.http.worldjson import listed_json, overview_json, posted_json, state_json, udp_json
 from gateway.wire import prefix, world_name
 from gateway.wire.layouts import DOCUMENTS
@@ -66,9 +66,18 @@ class WorldRoutes:
         ]
 
     async def list(self, request: Request) -> Response:
-        check_keys(request.query_params, (DELAY,))
-        worlds = await self._worlds.list(delay_s=delay_of(request.query_params))
-        return JSONResponse({"worlds": [listed_json(world) for world in worlds]}, headers=NO_STORE)
+        query = request.query_params
+        check_keys(query, ("prefix", "after", "limit", DELAY))
+        limit = whole(query, "limit", 1, limits.WORLDS_LISTED_MAX)
+        prefix, after = query.get("prefix", ""), query.get("after", "")
+        worlds = [
+            world
+            for world in await self._worlds.list(delay_s=delay_of(query))
+            if world.world.startswith(prefix) and world.world > after
+        ]
+        page = worlds[:limit]
+        more = {} if limit is None else {"next": page[-1].world if len(page) < len(worlds) else None}
+        return JSONResponse({"worlds": [listed_json(world) for world in page], **more}, headers=NO_STORE)
 
     async def world(self, request: Request) -> Response:
         name, query = _name(request), request.query_params

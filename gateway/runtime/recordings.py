@@ -63,6 +63,10 @@ class Recordings:
 
         return await self._ask(name, delay_s, listed)
 
+    async def timeline(self, name: str, spans: int, *, delay_s: float = 0.0) -> Mapping[str, object]:
+        """The epochs, and what was recorded over time."""
+        return await self._ask(name, delay_s, lambda history: history.timeline(spans))
+
     async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         """Whether the recording adds up; one stretch at a time, so that other readers get their turns."""
         return await self._worlds.with_host(

@@ -37,9 +37,10 @@ async def test_the_dashboard_asks_for_a_token_and_stores_it_nowhere(
         )
         assert kept == ["", 0, 0, f"http://127.0.0.1:{gated.plain_server.port}/", ""]
         await page.evaluate(
-            "(() => { token = 'abc'; refresh(); })()"  # one that does not count any more
+            "document.getElementById('token').value = 'abc', document.getElementById('ask').requestSubmit()"  # one that does not count
         )
         await page.until("document.getElementById('ask')?.hidden === false")
+        assert await page.evaluate(f"{ROWS}.length") == 0
         assert "malformed" in await page.evaluate("document.getElementById('refusal').textContent")
 
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.core.grants import Grant, Need
 from gateway.core.needs import need_of
 from gateway.http import admin
-from gateway.http.app import WEB_FILES
+from gateway.http.pages import PAGES, page_routes
 from gateway.runtime.gateway import Gateway
 
 FILLED = {
@@ -65,12 +65,14 @@ async def test_only_these_are_open(gated: Gateway) -> None:
         for method, path in routes_of(gated.app)
         if (need := need_of(method, path)) is not None and need.verb == "open"
     }
-    assert opened == OPEN
-    assert set(WEB_FILES) <= OPEN
+    files = {route.path for route in page_routes()}
+    assert set(PAGES) <= files
+    assert all(path in PAGES or path.startswith(("/web/", "/kit/")) for path in files)
+    assert opened == OPEN | files
     for method, path in routes_of(gated.app):
         need = need_of(method, path)
         assert need is not None
-        if path not in OPEN and need.verb != "any":
+        if path not in opened and need.verb != "any":
             assert not nothing.allows(need), (method, path)
 
 

@@ -159,6 +159,10 @@ class GrantedRecordings:
         _check("sub", name)
         return await self._recordings.marks(name, delay_s=_held_back(delay_s))
 
+    async def timeline(self, name: str, spans: int, *, delay_s: float = 0.0) -> Mapping[str, object]:
+        _check("sub", name)
+        return await self._recordings.timeline(name, spans, delay_s=_held_back(delay_s))
+
     async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         _check("sub", name)
         return await self._recordings.verify(name, delay_s=_held_back(delay_s))

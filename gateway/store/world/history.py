@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import apsw
 
 from gateway.errors import NothingRecorded
-from gateway.limits import HISTORY_GAPS_MAX, HISTORY_PAGE_ROWS, RECOVERED_GAPS_MAX
+from gateway.limits import HISTORY_EPOCHS_MAX, HISTORY_GAPS_MAX, HISTORY_PAGE_ROWS, RECOVERED_GAPS_MAX
 from gateway.store.world import ending, reading
 from gateway.store.world.reading import ORDER_MAX, TICK_MASK, RowHead
 from gateway.store.world.schema import WorldInfo, read_info
@@ -171,6 +171,11 @@ class History:
         query = "SELECT name, epoch, tick, at, data FROM marks ORDER BY epoch, tick, name"
         return self.source.read(lambda c: [dict(zip(names, row, strict=True)) for row in c.execute(query)])
 
+    def timeline(self, buckets: int) -> dict[str, Any]:
+        """What a time line draws: the epochs, and the recording in so many spans of equal time at most, each with the
+        rows received in it and where it begins. JSON-ready. Reads the keyframes' index, one row a second."""
+        return self.source.read(lambda connection: _timeline(connection, buckets))
+
     def summary(self) -> dict[str, Any]:
         """What can be got back, and to when: JSON-ready. Reads a few pages only."""
         return self.source.read(_summary)
@@ -199,6 +204,39 @@ def _shown(at_us: int) -> str:
     except (OverflowError, ValueError):
         return f"{at_us} µs since 1970"
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def _timeline(connection: apsw.Connection, buckets: int) -> dict[str, object]:
+    first, last = reading.first_row(connection), reading.last_row(connection)
+    epochs = [
+        dict(zip(("epoch", "started_at", "ended_at"), row, strict=True))
+        for row in connection.execute(
+            "SELECT epoch, started_at, ended_at FROM epochs ORDER BY epoch DESC LIMIT ?",
+            (HISTORY_EPOCHS_MAX,),
+        )
+    ]
+    if first is None or last is None:
+        return {"from_us": None, "to_us": None, "epochs": epochs[::-1], "spans": []}
+    from_us, to_us = first.received_at_us, max(last.received_at_us, first.received_at_us + 1)
+    found = connection.execute(
+        "SELECT keyframes.seq, epoch, tick, received_at, most FROM keyframes JOIN "
+        "(SELECT min(seq) AS seq, max(records) AS most FROM keyframes WHERE received_at BETWEEN ?1 AND ?2 "
+        "GROUP BY (received_at - ?1) * ?3 / (?2 - ?1 + 1)) AS spans ON spans.seq = keyframes.seq ORDER BY 1",
+        (from_us, to_us, buckets),
+    )
+    spans: list[tuple[int, int, int, int, int]] = list(found)
+    begun = (first.seq, first.epoch, first.tick, first.received_at_us, spans[0][4] if spans else 0)
+    spans[:1] = [begun]  # rows before the first keyframe
+    ends = [span[0] for span in spans[1:]] + [last.seq + 1]
+    return {
+        "from_us": from_us,
+        "to_us": to_us,
+        "epochs": epochs[::-1],
+        "spans": [
+            {"at_us": at_us, "epoch": epoch, "tick": tick, "rows": end - seq, "records": records}
+            for (seq, epoch, tick, at_us, records), end in zip(spans, ends, strict=True)
+        ],
+    }
 
 
 def _summary(connection: apsw.Connection) -> dict[str, object]:

@@ -1,0 +1,206 @@
+// The film room: a world's recording, played, scrubbed, marked and cut.
+
+import { GatewayRefused, Replay } from "/kit/mvgateway.js";
+import { heldToken, told } from "./ask.js";
+import { Layout } from "./layout.js";
+import { clock, facts } from "./parts.js";
+import { showRecord, showTable } from "./record.js";
+import { Stage } from "./stage.js";
+import { Timeline } from "./timeline.js";
+
+const box = id => document.getElementById(id), LINK_MS = 400, LINE_MS = 5000;
+const [name, at = "", speedText = ""] = location.hash.slice(1).split("/").map(decodeURIComponent);
+const path = `/v1/worlds/${encodeURIComponent(name)}`;
+const stage = new Stage(box("stage")), line = new Timeline(box("time"));
+let film = null, playing = false, tables = false, wanted = null, seeking = false;
+
+const say = text => { box("trouble").textContent = text; };
+
+/** `#world/tick/speed`, a tick of another epoch than the newest as EPOCH:TICK. */
+function start() {
+  const found = /^(?:(\d+):)?(\d+)$/.exec(at);
+  if (!found) return {};
+  return { tick: Number(found[2]), ...(found[1] ? { epoch: Number(found[1]) } : {}) };
+}
+
+const speed = () => Number(box("speed").value) * (box("reverse").getAttribute("aria-pressed") === "true" ? -1 : 1);
+
+async function command(run) {
+  try { say(""); return await run(); } catch (error) { say(error.message); return null; }
+}
+
+function place(now) {
+  if (!now) return;
+  const { epoch, tick } = now, us = now.at_us || line.timeOf(epoch, tick);
+  line.move(us);
+  facts(box("facts"), [["epoch, tick", `${epoch}, ${tick}`], ["time", clock(us)], ["records", film.state.size], ["speed", playing ? `${speed()} ×` : "stands"], ["pictures", stage.drawn], ["a picture takes", `${stage.tookMs.toFixed(1)} ms`]]);
+  remember(epoch, tick);
+}
+
+let remembered = 0;
+function remember(epoch, tick) {
+  if (performance.now() - remembered < LINK_MS) return;
+  remembered = performance.now();
+  history.replaceState(null, "", `#${encodeURIComponent(name)}/${epoch}:${tick}/${box("speed").value}`);
+}
+
+function plays(is) {
+  playing = is;
+  box("play").textContent = is ? "pause" : "play";
+}
+
+const play = () => command(async () => { await film.play(speed()); plays(true); });
+const pause = () => command(async () => { const now = await film.pause(); plays(false); place(now); });
+const step = n => command(async () => { plays(false); place(await film.step(n)); });
+
+/** The newest wish alone: while one is on its way, the ones between are left out. */
+async function seek(to) {
+  wanted = to;
+  if (seeking) return;
+  seeking = true;
+  while (wanted) {
+    const next = wanted;
+    wanted = null;
+    stage.forgetTrails();
+    await command(async () => { const now = await film.seek(next); if (!wanted) place({ ...now }); });
+  }
+  seeking = false;
+}
+
+const iso = us => new Date(us / 1000).toISOString();
+
+async function look() {
+  const [time, { marks }, { gaps }] = await Promise.all([told(`${path}/timeline?spans=1024`), told(`${path}/marks`), told(`${path}/gaps`)]);
+  line.show(time, marks, gaps);
+  const list = box("marks");
+  list.replaceChildren(...marks.map(mark => {
+    const item = document.createElement("li"), button = document.createElement("button");
+    button.textContent = `${mark.name} (${mark.epoch}:${mark.tick})`;
+    button.onclick = () => seek({ mark: mark.name });
+    item.append(button);
+    return item;
+  }));
+  box("span").textContent = time.from_us ? `${clock(time.from_us)} to ${clock(time.to_us)}` : "nothing is recorded yet";
+}
+
+/** The picture as it is now, as a thing to draw beside later ones. */
+function frozen() {
+  const records = new Map([...film.state.keys()].map(key => [key, film.state.get(key)]));
+  return { keys: () => records.keys(), get: key => records.get(key), size: records.size, epoch: film.state.epoch, tick: film.state.tick };
+}
+
+function compare() {
+  stage.ghost = stage.ghost ? null : frozen();
+  box("compare").setAttribute("aria-pressed", String(Boolean(stage.ghost)));
+  different();
+  stage.refresh();
+}
+
+const same = (a, b) => a.length === b.length && a.every((byte, i) => byte === b[i]);
+
+function different() {
+  const ghost = stage.ghost;
+  box("different").hidden = !ghost;
+  if (!ghost) return;
+  const here = [...film.state.keys()], come = here.filter(key => !ghost.get(key)), gone = [...ghost.keys()].filter(key => !film.state.get(key));
+  const changed = here.filter(key => ghost.get(key) && !same(ghost.get(key), film.state.get(key)));
+  box("different").textContent = `against ${ghost.epoch}:${ghost.tick}: ${changed.length} changed, ${come.length} new, ${gone.length} gone`;
+}
+
+const cutAt = { from: null, to: null };
+function cut(which) {
+  const now = film.place;
+  if (!now) return;
+  cutAt[which] = { epoch: now.epoch, tick: now.tick };
+  box(which).textContent = `${which} ${now.epoch}:${now.tick}`;
+  const { from, to } = cutAt, whole = from && to && from.epoch === to.epoch && from.tick <= to.tick;
+  box("save").hidden = !whole;
+  box("cutwhy").textContent = from && to && !whole ? "a clip begins before it ends, in one epoch" : "";
+}
+
+async function save() {
+  const { from, to } = cutAt, answer = await fetch(`${path}/frames?epoch=${from.epoch}&from=${from.tick}&to=${to.tick}`, { headers: heldToken() ? { authorization: `Bearer ${heldToken()}` } : {} });
+  if (!answer.ok) { say((await answer.json()).detail); return; }
+  const state = await fetch(`${path}/frames?epoch=${from.epoch}&tick=${from.tick}`, { headers: heldToken() ? { authorization: `Bearer ${heldToken()}` } : {} });
+  const parts = [state.ok ? await state.blob() : new Blob(), await answer.blob()]; // a clip begins with the whole state
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(parts, { type: "application/octet-stream" }));
+  link.download = `${name}-${from.epoch}-${from.tick}-${to.tick}.frames`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+async function mark() {
+  const now = film.place, called = box("markname").value.trim();
+  if (!now || !called) { say(called ? "nothing is shown yet" : "a mark has a name"); return; }
+  await command(async () => {
+    await told(`${path}/marks`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ name: called, epoch: now.epoch, tick: now.tick }) });
+    box("markname").value = "";
+    await look();
+  });
+}
+
+function tabled() {
+  if (tables && film) showTable(box("records"), film.state, stage.layout, stage.selected, key => stage.select(key));
+  const record = stage.selected === null ? null : film?.state.get(stage.selected);
+  box("record").hidden = !record;
+  showRecord(box("values"), stage.selected, record, stage.layout);
+}
+
+async function open() {
+  const from = start();
+  film = new Replay(location.origin, name, { token: heldToken() && heldToken, certificateHash: "/certificate.sha256", paused: true, from });
+  stage.source = { keys: () => film.state.keys(), get: key => film.state.get(key) };
+  film.onframe = () => { stage.refresh(); different(); };
+  film.on("frame", () => { if (!seeking) place({ epoch: film.place.epoch, tick: film.place.tick }); });
+  film.on("position", now => { if (now.ended) { plays(false); place(now); } });
+  film.on("gap", gap => say(`nothing is recorded of ticks ${gap.from} to ${gap.to} of epoch ${gap.epoch} (${gap.reason})`));
+  film.on("refused", (code, detail) => say(detail));
+  film.on("command-refused", error => say(error.message));
+  await film.open();
+}
+
+async function main() {
+  if (!name) { location.replace("/"); return; }
+  document.title = `${name}, film · mvgateway`;
+  box("world").textContent = name;
+  box("live").href = `/map#${encodeURIComponent(name)}`;
+  if (speedText && [...box("speed").options].some(option => option.value === speedText)) box("speed").value = speedText;
+  const recording = await told(`${path}/recording`);
+  stage.layout = recording.layout ? new Layout(recording.layout) : null;
+  await look();
+  try { await open(); } catch (error) { if (!(error instanceof GatewayRefused)) throw error; say(error.detail); return; }
+  box("ready").value = "1";
+  setInterval(() => look().catch(() => {}), LINE_MS);
+  setInterval(tabled, 500);
+}
+
+box("play").onclick = () => playing ? pause() : play();
+box("back").onclick = () => step(-1);
+box("on").onclick = () => step(1);
+box("speed").onchange = () => { if (playing) play(); };
+box("reverse").onclick = event => { const on = event.currentTarget.getAttribute("aria-pressed") !== "true"; event.currentTarget.setAttribute("aria-pressed", String(on)); if (playing) play(); };
+box("compare").onclick = compare;
+box("from").onclick = () => cut("from");
+box("to").onclick = () => cut("to");
+box("save").onclick = save;
+box("mark").onsubmit = event => { event.preventDefault(); mark(); };
+box("jump").onsubmit = event => {
+  event.preventDefault();
+  const text = box("moment").value.trim(), tick = /^(?:(\d+):)?(\d+)$/.exec(text);
+  seek(tick ? { tick: Number(tick[2]), ...(tick[1] ? { epoch: Number(tick[1]) } : {}) } : { at: text });
+};
+box("fit").onclick = () => stage.fit();
+box("trails").onclick = event => { stage.trails = !stage.trails; event.currentTarget.setAttribute("aria-pressed", String(stage.trails)); stage.forgetTrails(); stage.refresh(); };
+box("tables").onclick = event => { tables = !tables; event.currentTarget.setAttribute("aria-pressed", String(tables)); box("list").hidden = !tables; tabled(); };
+line.onseek = us => { plays(false); seek({ at: iso(us) }); };
+stage.onselect = tabled;
+addEventListener("keydown", event => {
+  if (event.target.matches("input, select, button")) return;
+  if (event.key === " ") { event.preventDefault(); box("play").click(); }
+  else if (event.key === ",") step(-1);
+  else if (event.key === ".") step(1);
+});
+addEventListener("hashchange", () => { const [world, moment] = location.hash.slice(1).split("/").map(decodeURIComponent); if (world !== name || moment !== `${film?.place?.epoch}:${film?.place?.tick}`) location.reload(); });
+Object.assign(window, { stage, line, film: () => film, iso });
+main().catch(error => say(error.message));

@@ -1,0 +1,47 @@
+// Small pieces of pages.
+
+export const text = value => value === null || value === undefined ? "–" : String(value);
+
+/** A cell at a row's end. */
+export function cell(row, value, className) {
+  const td = row.insertCell();
+  td.textContent = text(value);
+  if (className) td.className = className;
+  return td;
+}
+
+/** A line of numbers, the highest at the top. */
+export function spark(rates) {
+  const top = Math.max(1, ...rates), name = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(name, "svg"), line = document.createElementNS(name, "polyline");
+  svg.setAttribute("viewBox", "0 0 120 24");
+  svg.setAttribute("class", "spark");
+  svg.setAttribute("aria-hidden", "true");
+  line.setAttribute("points", rates.map((rate, i) => `${i * 2},${23 - 22 * rate / top}`).join(" "));
+  svg.append(line);
+  return svg;
+}
+
+/** A list of facts: pairs of a name and a value. */
+export function facts(into, pairs) {
+  const rows = pairs.filter(Boolean).flatMap(([name, value, className]) => {
+    const dt = document.createElement("dt"), dd = document.createElement("dd");
+    dt.textContent = name;
+    dd.textContent = text(value);
+    if (className) dd.className = className;
+    return [dt, dd];
+  });
+  into.replaceChildren(...rows);
+}
+
+/** Numbers and texts as a person reads them. */
+export function shown(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : value.toFixed(3);
+  if (typeof value === "bigint") return String(value);
+  if (Array.isArray(value)) return value.map(shown).join(", ");
+  return String(value).slice(0, 200);
+}
+
+/** Microseconds since the Unix epoch as a local time of day. */
+export const clock = us => us ? new Date(us / 1000).toISOString().replace("T", " ").slice(0, 23) + " Z" : "–";

@@ -1,0 +1,41 @@
+// A table of the records, and one of them with its values.
+
+import { cell, facts, shown } from "./parts.js";
+
+const ROWS_MAX = 200, HEX_BYTES = 48;
+
+const hex = bytes => Array.from(bytes.subarray(0, HEX_BYTES), byte => byte.toString(16).padStart(2, "0")).join(" ") + (bytes.length > HEX_BYTES ? " …" : "");
+
+/** The values of one record into a list of facts. */
+export function showRecord(into, key, record, layout) {
+  if (!record) { into.replaceChildren(); return; }
+  const values = layout ? layout.values(record).map(([field, value]) => [field.unit ? `${field.name} (${field.unit})` : field.name, shown(value)]) : [];
+  facts(into, [["key", key], ["bytes", record.length], ...values, ["hex", hex(record)]]);
+}
+
+/** The first records as rows; `pick(key)` when one is chosen. */
+export function showTable(table, source, layout, selected, pick) {
+  const keys = [...source.keys()].sort((a, b) => a - b);
+  const columns = layout ? layout.fields.slice(0, 6) : [];
+  const head = document.createElement("tr");
+  for (const name of ["key", ...columns.map(field => field.name), ...(layout ? [] : ["bytes"])]) {
+    const th = document.createElement("th");
+    th.scope = "col";
+    th.textContent = name;
+    head.append(th);
+  }
+  const rows = keys.slice(0, ROWS_MAX).map(key => {
+    const row = document.createElement("tr"), record = source.get(key), td = row.insertCell(), button = document.createElement("button");
+    button.textContent = key;
+    button.setAttribute("aria-label", `record ${key}`);
+    button.onclick = () => pick(key);
+    td.append(button);
+    row.setAttribute("aria-selected", String(key === selected));
+    for (const field of columns) cell(row, shown(field.value(record)));
+    if (!layout) cell(row, hex(record.subarray(0, 16)));
+    return row;
+  });
+  table.tHead.replaceChildren(head);
+  table.tBodies[0].replaceChildren(...rows);
+  table.caption.textContent = keys.length > ROWS_MAX ? `the first ${ROWS_MAX} of ${keys.length} records` : `${keys.length} records`;
+}

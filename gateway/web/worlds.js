@@ -1,0 +1,76 @@
+// The front page: every world, and how it does.
+
+import { ask, told } from "./ask.js";
+import { cell, spark, text } from "./parts.js";
+
+const PAGE = 200, KEPT = 60, LATE_TICKS = 30;
+const seen = new Map();          // world -> its rates of the last minute, frames a second
+const box = id => document.getElementById(id);
+let pages = [""], prefix = "";
+
+function show(world) {
+  const row = document.createElement("tr");
+  const name = document.createElement("td"), link = document.createElement("a");
+  link.textContent = world.world;
+  link.href = `/map#${encodeURIComponent(world.world)}`;
+  name.append(link);
+  row.append(name);
+  if (world.error) { cell(row, world.error, "late").colSpan = 8; return row; }
+  if (!world.open) { cell(row, "not open", "off").colSpan = 8; return withFilm(row, world.world); }
+  const rates = [...(seen.get(world.world) ?? []), world.rates?.frames_per_s ?? 0].slice(-KEPT);
+  seen.set(world.world, rates);
+  cell(row, world.publisher ?? "none", world.publisher ? "on" : "off");
+  cell(row, world.readers); cell(row, world.records); cell(row, world.epoch); cell(row, world.tick);
+  cell(row, rates.at(-1).toFixed(1));
+  row.insertCell().append(spark(rates));
+  const durable = world.durable;
+  const lag = durable && durable.epoch === world.epoch ? world.tick - durable.tick : null;
+  cell(row, lag === null ? null : `${lag} ticks`, lag > LATE_TICKS ? "late" : "");
+  return withFilm(row, world.world);
+}
+
+function withFilm(row, world) {
+  const link = document.createElement("a");
+  link.textContent = "film";
+  link.href = `/film#${encodeURIComponent(world)}`;
+  link.setAttribute("aria-label", `film room of ${world}`);
+  row.insertCell().append(link);
+  return row;
+}
+
+function trouble(health) {
+  const late = (health.late_worlds ?? []).map(w => `${w.world} ${(w.waiting_ms / 1000).toFixed(0)} s${w.why ? `: ${w.why}` : ""}`);
+  return [`store ${health.store}`, health.store_failure, ...late.slice(0, 4)].filter(Boolean).join("; ");
+}
+
+async function health() {
+  const found = await (await ask("/healthz", { quiet: true })).json();
+  box("version").textContent = found.version ?? "";
+  box("status").textContent = found.store === "ok" ? found.status : `${found.status}; ${trouble(found)}`;
+  box("status").className = found.store === "ok" && found.status === "ok" ? "on" : "late";
+}
+
+async function refresh() {
+  try {
+    await health();
+    const query = new URLSearchParams({ limit: PAGE, ...(prefix ? { prefix } : {}), ...(pages.at(-1) ? { after: pages.at(-1) } : {}) });
+    const { worlds, next } = await told(`/v1/worlds?${query}`);
+    box("worlds").replaceChildren(...worlds.map(show));
+    box("none").hidden = worlds.length > 0 || pages.length > 1;
+    for (const name of seen.keys()) if (seen.size > 2 * PAGE) seen.delete(name); else break;
+    box("pages").hidden = pages.length === 1 && !next;
+    box("back").disabled = pages.length === 1;
+    box("on").disabled = !next;
+    box("on").onclick = () => { pages.push(next); refresh(); };
+  } catch (error) {
+    box("status").textContent = error.status ? error.message : "not reachable";
+    box("status").className = "late";
+  }
+}
+
+document.addEventListener("asked", () => box("worlds").replaceChildren());
+box("back").onclick = () => { pages.pop(); refresh(); };
+box("prefix").oninput = event => { prefix = event.target.value.trim(); pages = [""]; refresh(); };
+ask("/certificate.sha256", { quiet: true }).then(r => r.ok ? r.text() : "").then(t => { box("certificate").textContent = text(t.trim() || null); }).catch(() => {});
+
+(async () => { for (;;) { await refresh(); await new Promise(done => setTimeout(done, 1000)); } })();

@@ -1,0 +1,259 @@
+"""The gateway's own pages in a real Chromium and a real Firefox: the map draws what there is, the film room what there was."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from gateway.cli._motion import Avatars
+from gateway.client import Publisher
+from gateway.config import Settings
+from gateway.runtime.access.signing import SigningKey
+from gateway.runtime.gateway import Gateway
+from gateway.wire.layouts import resolve
+from tests.e2e.browser import Browser, Page
+from tests.e2e.firefox import Firefox
+
+BROWSERS = [Browser, Firefox]
+Kind = type[Browser] | type[Firefox]
+TICKS = 90
+
+
+class Site:
+    """A gateway, and the address at which a browser finds its pages."""
+
+    def __init__(self, gateway: Gateway, folder: Path) -> None:
+        assert gateway.plain_server is not None
+        self.gateway = gateway
+        self.url = f"http://127.0.0.1:{gateway.plain_server.port}"
+        self.ca = folder / "certs" / "ca.pem"
+
+    def publisher(self, world: str, **options: Any) -> Publisher:
+        return Publisher(f"https://127.0.0.1:{self.gateway.port}", world, stride=100, ca=self.ca, **options)
+
+    async def made(self, world: str, **options: Any) -> None:
+        async with httpx.AsyncClient() as client:
+            answer = await client.put(f"{self.url}/v1/worlds/{world}", json={"stride": 100, **options})
+        assert answer.status_code == 201, answer.text
+
+    async def recorded(self, world: str, tick: int) -> dict[int, bytes]:
+        async with httpx.AsyncClient(headers={"accept": "application/json"}) as client:
+            answer = await client.get(f"{self.url}/v1/worlds/{world}/frames?tick={tick}")
+        return {int(key): base64.b64decode(data) for key, data in answer.json()["records"].items()}
+
+
+def settings(folder: Path, **more: Any) -> Settings:
+    return Settings(
+        port=0, plain="127.0.0.1:0", store=str(folder / "store"), certs=str(folder / "certs"), **more
+    )
+
+
+@pytest_asyncio.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    gateway = await Gateway.start(settings(tmp_path))
+    yield Site(gateway, tmp_path)
+    await gateway.drain(2.0)
+
+
+async def _film(site: Site, world: str, avatars: Avatars) -> None:
+    """A recording of :data:`TICKS` ticks."""
+    await site.made(world, layout="avatars", retention="record")
+    async with site.publisher(world) as publisher:
+        for tick in range(1, TICKS + 1):
+            publisher.send(avatars.frame(tick))
+            if tick % 10 == 0:
+                await publisher.wait_durable()
+
+
+async def _coloured(page: Page, key: int) -> bool:
+    """Whether the canvas has a colour, and no grey, where the record is said to be."""
+    pixel = await page.evaluate(
+        f"""(() => {{
+          stage.draw();
+          const [x, y] = stage.placeOf({key}), ratio = devicePixelRatio || 1;
+          return [...stage.pen.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data];
+        }})()"""
+    )
+    return pixel[3] > 200 and max(pixel[:3]) - min(pixel[:3]) > 40
+
+
+async def _stays_here(page: Page) -> None:
+    """Nothing was asked of anybody else, and nothing the policy forbids was tried."""
+    foreign = await page.evaluate(
+        "performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith(location.origin) && !n.startsWith('data:'))"
+    )
+    assert foreign == []
+
+
+async def _places(page: Page, keys: list[int]) -> dict[int, list[float]]:
+    found = await page.evaluate(
+        f"(() => {{ stage.draw(); return Object.fromEntries({keys}.map(key => [key, stage.placeOf(key)])); }})()"
+    )
+    return {int(key): place for key, place in found.items()}
+
+
+@pytest.mark.parametrize("kind", BROWSERS)
+async def test_the_map_draws_records_where_they_are(kind: Kind, site: Site, tmp_path: Path) -> None:
+    avatars, layout = Avatars(12), resolve("avatars")
+    await site.made("arena", layout="avatars")
+    async with site.publisher("arena") as publisher, kind(tmp_path / "profile") as browser:
+        publisher.send(avatars.frame(1))
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until("window.stage?.layout && window.reader?.()?.state.size === 12")
+        for tick in (2, 60, 300):
+            publisher.send(avatars.frame(tick))
+            await page.until(f"reader().state.tick === {publisher.tick}")
+            records = publisher.records()
+            drawn = await _places(page, list(records))
+            assert all([await _coloured(page, key) for key in list(records)[:3]])
+            first, last = min(records, key=_right(layout, records)), max(records, key=_right(layout, records))
+            scale = (drawn[last][0] - drawn[first][0]) / (
+                _right(layout, records)(last) - _right(layout, records)(first)
+            )
+            for key, record in records.items():
+                place = layout.place(record)
+                assert place is not None
+                origin = layout.place(records[first])
+                assert origin is not None
+                assert drawn[key][0] == pytest.approx(
+                    drawn[first][0] + (place[0] - origin[0]) * scale, abs=0.01
+                )
+                assert drawn[key][1] == pytest.approx(
+                    drawn[first][1] - (place[2] - origin[2]) * scale, abs=0.01
+                )
+        await page.until("document.getElementById('facts').innerText.includes('webtransport')")
+        await _stays_here(page)
+
+
+def _right(layout: Any, records: Any) -> Any:
+    return lambda key: layout.place(records[key])[0]
+
+
+async def test_a_world_whose_bytes_mean_nothing_is_shown_as_cells_until_somebody_says(
+    site: Site, tmp_path: Path
+) -> None:
+    await site.made("arena")
+    async with site.publisher("arena") as publisher, Browser(tmp_path / "profile") as browser:
+        publisher.send(Avatars(5).frame(1))
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until(
+            "window.reader?.()?.state.size === 5 && document.getElementById('layouts').options.length > 1"
+        )
+        assert await _coloured(page, 1)
+        assert await page.evaluate("!document.getElementById('unknown').hidden")
+        await page.evaluate(
+            "document.getElementById('layouts').value = 'avatars', document.getElementById('layouts').dispatchEvent(new Event('change'))"
+        )
+        await page.until("stage.layout?.name === 'avatars' && document.getElementById('unknown').hidden")
+        await page.evaluate("stage.select(3)")
+        await page.until("document.getElementById('values').innerText.includes('avatar-2')")
+
+
+@pytest.mark.parametrize("kind", BROWSERS)
+async def test_the_film_room_shows_what_the_journal_has(kind: Kind, site: Site, tmp_path: Path) -> None:
+    await _film(site, "arena", Avatars(6))
+    async with kind(tmp_path / "profile") as browser:
+        page = await browser.open(f"{site.url}/film#arena/40/2")
+        await page.until("window.film?.()?.place?.tick === 40 && film().state.size === 6")
+        assert await page.evaluate("document.getElementById('speed').value") == "2"
+        for tick in (40, 77, 12, TICKS):
+            await page.evaluate(
+                f"document.getElementById('moment').value = '{tick}', document.getElementById('jump').requestSubmit()"
+            )
+            await page.until(f"film().place.tick === {tick} && film().state.size === 6")
+            shown = await page.evaluate(
+                "Object.fromEntries([...film().state.keys()].map(k => [k, [...film().state.get(k)]]))"
+            )
+            assert {int(key): bytes(data) for key, data in shown.items()} == await site.recorded(
+                "arena", tick
+            )
+            assert await _coloured(page, 1)
+        await page.until("location.hash.startsWith('#arena/1:')")
+        await page.evaluate("document.getElementById('on').click(), document.getElementById('back').click()")
+        await page.until(f"film().place.tick === {TICKS - 1}")
+        await _stays_here(page)
+
+
+async def test_a_recording_is_played_marked_compared_and_cut(site: Site, tmp_path: Path) -> None:
+    await _film(site, "arena", Avatars(6))
+    async with Browser(tmp_path / "profile") as browser:
+        page = await browser.open(f"{site.url}/film#arena/1:20/16")
+        await page.until("window.film?.()?.place?.tick === 20 && line.line")
+        await page.evaluate(
+            "document.getElementById('markname').value = 'goal', document.getElementById('mark').requestSubmit()"
+        )
+        await page.until("document.getElementById('marks').innerText.includes('goal (1:20)')")
+        await page.evaluate(
+            "document.getElementById('compare').click(), document.getElementById('from').click()"
+        )
+        await page.evaluate("document.getElementById('play').click()")
+        await page.until(
+            f"film().place.tick === {TICKS} && document.getElementById('play').textContent === 'play'"
+        )
+        assert "6 changed, 0 new, 0 gone" in await page.evaluate(
+            "document.getElementById('different').innerText"
+        )
+        await page.evaluate("document.getElementById('to').click()")
+        assert await page.evaluate("!document.getElementById('save').hidden")
+        await page.evaluate("document.querySelector('#marks button').click()")
+        await page.until("film().place.tick === 20")
+        await page.evaluate(
+            "document.getElementById('reverse').click(), document.getElementById('play').click()"
+        )
+        await page.until("film().place.tick === 1")
+
+
+async def test_a_drag_along_the_time_line_is_followed(site: Site, tmp_path: Path) -> None:
+    """Each ends where it points."""
+    await _film(site, "arena", Avatars(6))
+    async with Browser(tmp_path / "profile") as browser:
+        page = await browser.open(f"{site.url}/film#arena")
+        await page.until("window.film?.()?.place && line.line?.spans.length")
+        for share in (0.9, 0.1, 0.5):
+            at = await page.evaluate(f"line.from + {share} * (line.to - line.from)")
+            await page.evaluate(f"line.onseek({at})")
+            async with httpx.AsyncClient() as client:
+                moment = (
+                    time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at // 1_000_000))
+                    + f".{int(at) // 1000 % 1000:03d}Z"
+                )
+                state = await client.get(f"{site.url}/v1/worlds/arena/frames", params={"at": moment})
+            await page.until(f"film().place.tick === {state.headers['x-tick']}")
+
+
+async def test_pages_ask_for_a_token_where_one_is_wanted_and_keep_it_to_themselves(tmp_path: Path) -> None:
+    key = SigningKey.generate("EdDSA", "first")
+    key.write(tmp_path / "keys")
+    gateway = await Gateway.start(settings(tmp_path, auth_keys=str(tmp_path / "keys")))
+    try:
+        site = Site(gateway, tmp_path)
+        every = key.sign({"exp": int(time.time() + 600), "mv": {"pub": ["*"], "sub": ["*"], "admin": ["*"]}})
+        async with (
+            site.publisher("arena", token=every) as publisher,
+            Browser(tmp_path / "profile") as browser,
+        ):
+            publisher.send(Avatars(3).frame(1))
+            for address in ("/", "/map#arena", "/film#arena"):
+                page = await browser.open(site.url + address)
+                await page.until("document.getElementById('ask') && !document.getElementById('ask').hidden")
+                assert "arena</a>" not in await page.evaluate(
+                    "document.getElementById('worlds')?.innerHTML ?? ''"
+                )
+                await page.evaluate(
+                    f"document.getElementById('token').value = {json.dumps(every)}, document.getElementById('ask').requestSubmit()"
+                )
+                await page.until("document.getElementById('ask').hidden")
+                await page.until("document.body.innerText.includes('arena')")
+                assert every not in await page.evaluate(
+                    "location.href + JSON.stringify(localStorage) + document.cookie"
+                )
+    finally:
+        await gateway.drain(2.0)
