@@ -74,11 +74,18 @@ async def write_film(recording: Recording, span: Span, path: Path) -> tuple[int,
     from gateway.client.live import now_us
     from gateway.recordings.films import FilmWriter
     from gateway.wire.journal import Gap
+    from gateway.wire.layouts import told
 
     summary = await recording.summary()
     frames = gaps = 0
     with (
-        FilmWriter(path, world=summary["world"], stride=summary["stride"], now_us=now_us()) as film,
+        FilmWriter(
+            path,
+            world=summary["world"],
+            stride=summary["stride"],
+            now_us=now_us(),
+            layout=told(summary.get("layout")),
+        ) as film,
         progress("cutting") as advance,
     ):
         film.begin(span.start.messages, received_at_us=span.start.at_us)

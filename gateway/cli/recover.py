@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from gateway.cli._client import connection, http_client
 from gateway.cli._files import write_whole
@@ -25,8 +25,12 @@ from gateway.errors import ConfigError, GatewayError, StoreUnavailable
 from gateway.limits import DURABLE_S_MAX, RECOVER_GAPS_SHOWN_MAX, RECOVER_MARKS_SHOWN_MAX
 
 if TYPE_CHECKING:
-    from gateway.recordings.recording import Snapshot
+    from gateway.recordings.recording import Recording, Snapshot
     from gateway.store.base import Store
+    from gateway.wire.layouts import Layout
+
+How: TypeAlias = "Layout | str | None"
+"""By what records are shown: a layout, the name of a way of this verb's, or not at all."""
 
 
 NAME = "recover"
@@ -49,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", help=".frames, .json or .sqlite; - is standard output (.frames)"
     )
-    parser.add_argument("--decode", choices=("variant", "xrgrid", "hex"), help="show the records")
+    parser.add_argument(
+        "--decode",
+        choices=("layout", "variant", "xrgrid", "hex"),
+        help="show the records; layout: by the world's own",
+    )
     parser.add_argument(
         "--godot",
         type=int,
@@ -90,15 +98,32 @@ async def recover(args: argparse.Namespace) -> int:
         found = await recording.state(moment_of(args, now_us()))
         took_ms = (time.monotonic() - started) * 1000
         marks = await recording.marks()
+        how = await _reading(args, recording)
     facts = _facts(args.world, found, took_ms)
     facts["marks"] = [{name: mark[name] for name in ("name", "epoch", "tick")} for mark in marks]
     if args.out:
-        _write_out(args, found)
+        _write_out(args, found, how)
         facts["out"] = args.out
     if args.to_world:
         facts["published"] = await _publish(args, found)
-    _show(args, found, facts)
+    _show(args, found, facts, how)
     return 0
+
+
+async def _reading(args: argparse.Namespace, recording: Recording) -> How:
+    """How records are shown. Raises ``ConfigError`` where the world does not say what they mean."""
+    if args.decode != "layout":
+        return cast(How, args.decode)
+    from gateway.errors import ConfigError
+    from gateway.wire.layouts import told
+
+    layout = told((await recording.summary()).get("layout"))
+    if layout is None:
+        raise ConfigError(
+            f"world {args.world} has no layout; give it one (mvgateway worlds set {args.world} --layout NAME), or say "
+            "--decode variant, xrgrid or hex"
+        )
+    return layout
 
 
 def _facts(world: str, found: Snapshot, took_ms: float) -> dict[str, object]:
@@ -123,11 +148,11 @@ def _facts(world: str, found: Snapshot, took_ms: float) -> dict[str, object]:
     return facts
 
 
-def _show(args: argparse.Namespace, found: Snapshot, facts: dict[str, Any]) -> None:
+def _show(args: argparse.Namespace, found: Snapshot, facts: dict[str, Any], how: How) -> None:
     out = sys.stderr if args.out == "-" else sys.stdout
     if args.json:
-        if args.decode:
-            facts["decoded"] = {str(key): decode(data, args.decode) for key, data in found.records.items()}
+        if how:
+            facts["decoded"] = {str(key): decode(data, how) for key, data in found.records.items()}
         print(json.dumps(facts), file=out)
         return
     print(f"world     {facts['world']}", file=out)
@@ -147,16 +172,18 @@ def _show(args: argparse.Namespace, found: Snapshot, facts: dict[str, Any]) -> N
     for name in ("out", "published"):
         if name in facts:
             print(f"{name:<10}{facts[name]}", file=out)
-    if args.decode:
+    if how:
         for key in sorted(found.records):
-            print(f"{key:>10}  {_line(decode(found.records[key], args.decode))}", file=out)
+            print(f"{key:>10}  {_line(decode(found.records[key], how))}", file=out)
 
 
-def decode(data: bytes, how: str) -> object:
+def decode(data: bytes, how: How) -> object:
     """A record's bytes as JSON-ready values; what does not decode says so, and the hex."""
     from gateway.wire.xrgrid import EntityPacket
 
     try:
+        if not isinstance(how, str | None):
+            return how.read(data)
         if how == "xrgrid":
             return EntityPacket.decode(data).as_json()
         if how in ("variant", VARIANT_OF_3):
@@ -172,7 +199,7 @@ def _line(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _write_out(args: argparse.Namespace, found: Snapshot) -> None:
+def _write_out(args: argparse.Namespace, found: Snapshot, how: How) -> None:
     from gateway.client.live import now_us
     from gateway.recordings.films import FilmWriter
     from gateway.wire import is_world_name, prefix
@@ -183,7 +210,7 @@ def _write_out(args: argparse.Namespace, found: Snapshot) -> None:
         return
     path = Path(args.out)
     if path.suffix == ".json":
-        write_whole(path, _as_json(found, args.decode).encode())
+        write_whole(path, _as_json(found, how).encode())
     elif path.suffix in (".sqlite", ".sqlite3"):
         world = args.world if is_world_name(args.world) else "film"
         with FilmWriter(path, world=world, stride=found.stride, now_us=now_us()) as film:
@@ -194,7 +221,7 @@ def _write_out(args: argparse.Namespace, found: Snapshot) -> None:
         raise ConfigError(f"--out {args.out}: the name ends in .frames, .json or .sqlite")
 
 
-def _as_json(found: Snapshot, how: str | None) -> str:
+def _as_json(found: Snapshot, how: How) -> str:
     records = {
         str(key): decode(data, how) if how else base64.b64encode(data).decode()
         for key, data in found.records.items()

@@ -15,6 +15,7 @@ mvgateway worlds
 mvgateway worlds create zone-1 --stride 100 --retention record
 mvgateway worlds show zone-1 --json
 mvgateway worlds set zone-1 --retention ring --ring-s 300
+mvgateway worlds set zone-1 --layout avatars
 mvgateway worlds delete zone-1
 """
 
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retention", choices=("ring", "record"), help="create, set: how much history is kept"
     )
     parser.add_argument("--ring-s", type=int, help="create, set: seconds of history in the ring")
+    parser.add_argument(
+        "--layout",
+        metavar="NAME|FILE",
+        help="create, set: what records mean: a built-in layout, or a JSON file; none takes it away",
+    )
     parser.add_argument("--json", action="store_true", help="JSON on stdout")
     parser.add_argument(
         "--url", default=os.environ.get("MVGATEWAY_URL"), help="the gateway (default https://127.0.0.1:4433)"
@@ -64,8 +70,33 @@ def run(args: argparse.Namespace) -> int:
 def _request(args: argparse.Namespace) -> tuple[str, Mapping[str, object] | None]:
     options = {"stride": args.stride, "retention": args.retention, "ring_s": args.ring_s}
     given = {name: value for name, value in options.items() if value is not None}
+    if args.layout is not None:
+        given["layout"] = _layout(args.layout)
     methods = {"list": "GET", "show": "GET", "create": "PUT", "set": "PATCH", "delete": "DELETE"}
     return methods[args.action], given if args.action in ("create", "set") else None
+
+
+def _layout(text: str) -> object:
+    """What is sent of ``--layout``: a name, or a file's document, which is checked here for the file's name to be told."""
+    if text == "none":
+        return None
+    from pathlib import Path
+
+    from gateway.errors import ConfigError, Unprocessable
+    from gateway.wire.layouts import DOCUMENTS, parse
+    from gateway.wire.strictjson import loads
+
+    if text in DOCUMENTS:
+        return text
+    try:
+        return dict(parse(loads(Path(text).read_bytes())).document)
+    except OSError as error:
+        known = ", ".join(DOCUMENTS)
+        raise ConfigError(
+            f"--layout {text}: no built-in layout ({known}), and no file: {error.strerror}"
+        ) from None
+    except (ValueError, Unprocessable) as error:
+        raise ConfigError(f"--layout {text}: {error}") from None
 
 
 def _ask(

@@ -23,6 +23,7 @@ from gateway.store.world.schema import Retention, WorldInfo
 from gateway.wire import decode_frame, split
 from gateway.wire.framecodec import FrameEncoder
 from gateway.wire.journal import Gap, JournalFrame
+from gateway.wire.layouts import Layout
 
 
 class FilmFailed(GatewayError):
@@ -38,13 +39,17 @@ class FilmWriter:
     Leaving the context normally puts the file under its name; an exception leaves nothing.
     """
 
-    def __init__(self, path: Path, *, world: str, stride: int, now_us: int) -> None:
+    def __init__(
+        self, path: Path, *, world: str, stride: int, now_us: int, layout: Layout | None = None
+    ) -> None:
         if not path.parent.is_dir():
             raise ConfigError(f"no folder {path.parent} for the film {path.name}")
         self.path = path
         self.rows = 0
         self._partial = path.with_name(f".{path.name}.partial")
-        self._info = WorldInfo(world, stride, Retention("record"), now_us)
+        self._info = WorldInfo(
+            world, stride, Retention("record"), now_us, layout=None if layout is None else layout.text()
+        )
         self._state = WorldState()
         self._encoder = FrameEncoder()
         self._keyframe_at_us = 0

@@ -69,6 +69,14 @@ def _built_in(name: str) -> Layout:
     return parse(DOCUMENTS[name])
 
 
+def told(document: object) -> Layout | None:
+    """The layout that a gateway or a film tells of a world. None where it has none, or one that only a newer one understands."""
+    try:
+        return None if document is None else parse(document)
+    except Unprocessable:
+        return None
+
+
 @lru_cache(limits.LAYOUTS_CACHED_MAX)
 def kept(text: str | None) -> Layout | None:
     """The layout that a world's database has. None where it has none, or one that only a newer gateway understands."""

@@ -1,0 +1,85 @@
+"""What records mean, from the command line: given, kept in films, and shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gateway.config import Settings
+from gateway.runtime.gateway import Gateway
+
+DOORS = {"name": "doors", "fields": [{"name": "angle", "type": "u16", "offset": 12, "unit": "deg"}]}
+
+
+class Verbs:
+    """``mvgateway`` beside a gateway."""
+
+    def __init__(self, gateway: Gateway, folder: Path) -> None:
+        self.url = f"https://127.0.0.1:{gateway.port}"
+        self.ca = str(folder / "certs" / "ca.pem")
+
+    async def run(self, *words: str, code: int = 0) -> str:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.cli", *words, "--url", self.url, "--ca", self.ca),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await child.communicate()
+        assert child.returncode == code, (out, err)
+        return (out if code == 0 else err).decode()
+
+    async def layout(self, world: str) -> object:
+        return json.loads(await self.run("worlds", "show", world, "--json")).get("layout")
+
+
+@pytest_asyncio.fixture
+async def verbs(tmp_path: Path) -> AsyncIterator[Verbs]:
+    folders = {"store": str(tmp_path / "store"), "certs": str(tmp_path / "certs")}
+    gateway = await Gateway.start(Settings(port=0, plain="127.0.0.1:0", retention="record", **folders))
+    yield Verbs(gateway, tmp_path)
+    await gateway.drain(2.0)
+
+
+async def test_walkers_say_what_they_are_and_a_film_of_them_does(verbs: Verbs, tmp_path: Path) -> None:
+    await verbs.run("publish", "arena", "--players", "3", "--seconds", "0.5")
+    shown = json.loads(await verbs.run("recover", "arena", "--decode", "layout", "--json"))["decoded"]
+    assert {values["player"] for values in shown.values()} == {"avatar-0", "avatar-1", "avatar-2"}
+    film = tmp_path / "arena.sqlite"
+    await verbs.run("clip", "arena", "--from", "1", "--out", str(film))
+    told = json.loads(await verbs.run("recover", str(film), "--decode", "layout", "--json"))["decoded"]
+    assert told.keys() == shown.keys()
+
+
+async def test_a_layout_of_ones_own_is_left_alone(verbs: Verbs, tmp_path: Path) -> None:
+    file = tmp_path / "doors.json"
+    file.write_text(json.dumps(DOORS))
+    await verbs.run("worlds", "create", "arena", "--stride", "100", "--layout", str(file))
+    await verbs.run("publish", "arena", "--players", "1", "--seconds", "0.2")
+    assert await verbs.layout("arena") == DOORS
+    await verbs.run("worlds", "set", "arena", "--layout", "xrgrid")
+    layout = await verbs.layout("arena")
+    assert isinstance(layout, dict)
+    assert layout["name"] == "xrgrid"
+    await verbs.run("worlds", "set", "arena", "--layout", "none")
+    assert await verbs.layout("arena") is None
+    assert "has no layout" in await verbs.run("recover", "arena", "--decode", "layout", code=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("{", "doors.json"), ('{"fields": []}', "fields"), (None, "no file")]
+)
+async def test_a_bad_layout_is_refused_by_its_files_name(
+    verbs: Verbs, tmp_path: Path, text: str | None, says: str
+) -> None:
+    file = tmp_path / "doors.json"
+    if text is not None:
+        file.write_text(text)
+    told = await verbs.run("worlds", "create", "arena", "--layout", str(file), code=2)
+    assert says in told
+    assert "doors.json" in told
