@@ -3,8 +3,9 @@
 # with a line that says what and why; with CI=true a missing part is an error.
 set -u
 missing=""
-godot=0
-sh "$(dirname "$0")/godot.sh" >/dev/null || godot=1
+fetched=0
+here=$(dirname "$0")
+{ sh "$here/godot.sh" && sh "$here/godot.sh" 3 && sh "$here/elixir.sh"; } >/dev/null || fetched=1
 command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v elixir >/dev/null 2>&1 || missing="$missing elixir"
@@ -27,7 +28,7 @@ if [ -d "$tools" ] && [ ! -x "$tools/promtool" ] && ! command -v promtool >/dev/
         || echo "promtool is not to be had here; the tests of the alert rules are skipped" >&2
     rm -rf "$folder"
 fi
-[ "$godot" = 0 ] || [ "${CI:-}" != true ] || exit 1
+[ "$fetched" = 0 ] || [ "${CI:-}" != true ] || exit 1
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing for the tests:$missing"
