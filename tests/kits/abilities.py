@@ -56,6 +56,9 @@ NOTES = {
     ("web", "repair"): "the next value, or a stream",
     ("web", "background"): "a worker",
     ("python", "background"): "a thread",
+    ("elixir", "datagrams"): "no (no QUIC in Erlang)",
+    ("elixir", "repair"): "TCP; newest values where the path is slow",
+    ("elixir", "redundancy"): "no (TCP)",
 }
 """What is said beside a "yes", or in its place where nothing shows one."""
 _OUTCOMES: dict[str, set[str]] = {}

@@ -9,11 +9,25 @@ import pytest
 
 from gateway.client import Publisher
 from tests.client.conftest import Served
+from tests.kits.abilities import proves
 from tests.kits.elixir.engine import KIT, RELEASES, mix
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("release", RELEASES)
+@proves(
+    "elixir",
+    "vectors",
+    "websocket",
+    "publish",
+    "repair",
+    "takeover",
+    "refusals",
+    "sleep",
+    "replay",
+    "entities",
+    "marks",
+)
 async def test_it_compiles_without_a_warning_and_its_own_tests_pass(
     release: str, builds: Path, served: Served
 ) -> None:
@@ -29,6 +43,7 @@ async def test_it_compiles_without_a_warning_and_its_own_tests_pass(
 
 
 @pytest.mark.timeout(180)
+@proves("elixir", "last_state")
 async def test_a_fresh_project_fetches_a_worlds_last_state(
     builds: Path, tmp_path: Path, served: Served
 ) -> None:

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from bench.link import Host
-from gateway.client import fetch_last
-from gateway.runtime.gateway import Gateway
-from tests.client.conftest import settings_in
+from tests.kits.abilities import proves
 from tests.kits.elixir.engine import mix, running
 from tests.kits.godot.engine import Running
-from tests.kits.godot.test_scenario import REASON, lossy
+from tests.kits.lossy import LOST_MIN, assert_stored, lossy, need_link
 
-pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no lossy link: {REASON}")
+pytestmark = need_link()
 
 WALK = """
 defmodule Walk do
@@ -106,12 +104,13 @@ told("walk-over")
 
 
 @pytest.mark.timeout(240)
+@proves("elixir", "scenario", "comes_back", "follow", "transfers", "inventories")
 async def test_an_avatar_walks_over_items_are_traded_the_gateway_dies_and_all_end_alike(
     builds: Path, tmp_path: Path
 ) -> None:
     build = builds / "installed"
     await mix("installed", build, "compile")
-    with lossy(tmp_path) as (served, hosts, network):
+    with lossy(tmp_path, 4) as (served, hosts, network):
         async with AsyncExitStack() as stack:
 
             async def engine(name: str, body: str, host: Host) -> Running:
@@ -151,16 +150,9 @@ async def test_an_avatar_walks_over_items_are_traded_the_gateway_dies_and_all_en
             film = await client.said("film")
             town.tell("walk-over")
         dropped = network.counters()["dropped_loss"]
-    assert dropped > 10, "the link lost nothing, so nothing was shown"
+    assert dropped > LOST_MIN, "the link lost nothing, so nothing was shown"
     assert set(states[1]) == {"3", "10"}
     assert states[2] == states[1]
     assert film == states[1]
 
-    gateway = await Gateway.start(settings_in(tmp_path))
-    try:
-        ca, url = tmp_path / "certs" / "ca.pem", f"https://127.0.0.1:{gateway.port}"
-        for world, state in (("town", states[0]), ("forest", states[1])):
-            last = await fetch_last(url, world, ca=ca)
-            assert {str(key): data.hex() for key, data in last.records.items()} == state
-    finally:
-        await gateway.drain(0.5)
+    await assert_stored(tmp_path, {"town": states[0], "forest": states[1]})

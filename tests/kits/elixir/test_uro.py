@@ -116,7 +116,7 @@ async def test_the_page_hands_out_passes_and_asks_in_one_hop(builds: Path, tmp_p
                 assert await followed()
             intruder = Publisher(url, "lobby", ca=ca, token=str(player["token"]))
             with pytest.raises(Forbidden):
-                await intruder.connect()
+                await intruder.__aenter__()
             gift = await asked(port, "ann", "POST", "/gifts/bob/gold", {"quantity": 3})
             assert (gift[0], gift[1]["code"]) == (409, "not_enough")
             mine = key.sign({"exp": int(time.time()) + 60, "mv": {"inv": ["*"]}})
