@@ -53,6 +53,22 @@ def _talk_at_once(pair: Pair, rng: random.Random, size: int) -> dict[End, dict[i
     return said
 
 
+def test_a_client_has_nothing_to_say_once_the_handshake_is_confirmed(identity: Identity) -> None:
+    """Its connection IDs wait for the first packet that it has a reason for: alone they would cost the server an ACK each."""
+    pair = make_pair(identity)
+    for number in (2, 6, 10):
+        pair.client.quic.send_stream_data(number, b"said before the server's limits are known")
+    pair.connect()
+    pair.run_for(1)
+    assert pair.client.quic.is_taken_over
+    assert _streams(pair.server).keys() == {2, 6, 10}
+    assert pair.client.quic.our_ids.is_due
+    assert pair.server.quic.received.acks_alone == 0
+    pair.client.quic.send_stream_data(14, b"x")
+    pair.run_for(1)
+    assert not pair.client.quic.our_ids.is_due
+
+
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("loss", [0.0, 0.1, 0.2])
 @pytest.mark.parametrize(

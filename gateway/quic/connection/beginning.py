@@ -242,14 +242,15 @@ class Beginning:
     def _adopt_flight(self, flying: list[Flying], carried: dict[int, tuple[int, int]]) -> None:
         """Packets that aioquic sent stay in flight; of streams, what is not in them and not acknowledged is sent again."""
         pieces: dict[int, list[tuple[int, int, bool]]] = {}
-        by_number, peer = self._parts.streams.by_number, self._parts.streams.peer
+        streams = self._parts.streams
+        by_number, peer = streams.by_number, streams.peer
         for packet in flying:
             handlers = []
             for number, start, stop, is_end in packet.pieces:
                 stream = by_number.get(number)
                 if stream is not None:
                     pieces.setdefault(number, []).append((start, stop, is_end))
-                    handlers.append((stream.send.on_fate, (start, stop, is_end)))
+                    handlers.append((streams.outgoing.on_fate, (stream, start, stop, is_end)))
             self._parts.recovery.add(in_flight(packet.number, packet.size, packet.sent_at, tuple(handlers)))
         for number, stream in by_number.items():
             send = stream.send

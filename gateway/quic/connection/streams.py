@@ -70,12 +70,15 @@ class Streams:
         if stream is None or stream.send is NO_SEND:
             stream = self.table.ours(number)
         stream.send.write(data, end=end)
+        self.table.queue.setdefault(number, stream)
 
     def reset(self, number: int, code: int) -> None:
         """Give up sending. Raises ``ValueError`` for a stream that is not ours to send on."""
         if self.can_send(number) and number not in self.by_number and self.table.was_opened(number):
             return
-        self.table.ours(number).send.reset(code)
+        stream = self.table.ours(number)
+        stream.send.reset(code)
+        self.table.touch(stream)
 
     def stop(self, number: int, code: int) -> None:
         """Ask the peer to stop sending. Raises ``ValueError``."""
@@ -83,6 +86,7 @@ class Streams:
         if stream is None or not self.table.can_receive(number):
             raise ValueError("Cannot stop receiving on a stream that is unknown, or one-way to the peer")
         stream.recv.stop(code)
+        self.table.touch(stream)
 
     def abandon_receiving(self, number: int, code: int) -> bool:
         """Ask the peer to stop sending, if it is still at it. Answers whether it was."""
@@ -90,6 +94,7 @@ class Streams:
         if stream is None or stream.recv.is_over:
             return False
         stream.recv.stop(code)
+        self.table.touch(stream)
         return True
 
     def hold(self, number: int, size: int) -> None:
@@ -99,6 +104,9 @@ class Streams:
     def release(self, number: int, size: int) -> None:
         """The application consumed ``size`` held bytes."""
         self._held.take(number, size)
+        stream = self.by_number.get(number)
+        if stream is not None:
+            self.table.touch(stream)
 
     # -- questions ------------------------------------------------------------------------
 

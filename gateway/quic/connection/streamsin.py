@@ -23,10 +23,10 @@ LARGEST_OFFSET: Final = (1 << 62) - 1
 class StreamsIn:
     """``table``: the streams. ``data``: what the peer may send on all together. ``emit`` is given the events."""
 
-    __slots__ = ("_by_number", "_data", "_table", "emit")
+    __slots__ = ("_by_number", "_data", "_queue", "_table", "emit")
 
     def __init__(self, table: StreamTable, data: Allowance, emit: Callable[[Any], None]) -> None:
-        self._table, self._by_number = table, table.by_number
+        self._table, self._by_number, self._queue = table, table.by_number, table.queue
         self._data = data
         self.emit = emit
 
@@ -56,6 +56,8 @@ class StreamsIn:
                 if used <= data.value:
                     data.used = used
                     recv.taken = recv.highest = reach
+                    if number not in self._queue:
+                        self._queue[number] = stream
                     self.emit(StreamDataReceived(plain[at:stop], False, number))
                     return stop
         if offset + stop - at > LARGEST_OFFSET:
@@ -82,6 +84,8 @@ class StreamsIn:
                 fault.frame_type = kind
             raise
         self._data.used += fresh
+        self._table.touch(stream)
+        self._table.note_gaps(stream)
         if piece is not None:
             self.emit(StreamDataReceived(piece[0], piece[1], number))
         if recv.reset_code is not None and recv.settles():
@@ -113,6 +117,8 @@ class StreamsIn:
             recv.take_partial_reset(code, final_size, reliable, frame_type)
             counts = recv.settles()
         self._data.used += fresh
+        self._table.touch(stream)
+        self._table.note_gaps(stream)
         if counts:
             self.emit(StreamReset(error_code=code, stream_id=number))
 
@@ -123,6 +129,7 @@ class StreamsIn:
         if stream is None:
             return False
         stream.send.reset(code)
+        self._table.touch(stream)
         return True
 
     def take_stream_limit(self, frame_type: int, number: int, limit: int) -> None:

@@ -13,7 +13,6 @@ from aioquic.buffer import encode_uint_var, size_uint_var
 
 from gateway.limits import QUIC_BULK_BYTES_MIN
 from gateway.quic.connection.flow import Allowance, Held
-from gateway.quic.connection.recvhalf import RecvHalf
 from gateway.quic.connection.streamtable import Stream, StreamTable
 
 FRAME_BYTES_MIN: Final = 40
@@ -35,32 +34,37 @@ class StreamsOut:
         self._table, self._data, self._data_window, self._held = table, data, data_window, held
 
     def look_over(self) -> tuple[bool, bool]:
-        """Forget streams that are over, each of which lets the peer open another (section 4.6). Answers whether anything
-        but data is to be sent, and whether data is."""
+        """Look at the streams to which something happened since. Forget those that are over, each of which lets the peer open
+        another (section 4.6). Answers whether anything but data is to be sent, and whether data is."""
         table = self._table
         needs_control, has_data = table.blocked_due, False
-        finished = []
-        window = table.window
-        for stream in table.queue:
+        finished, idle = [], []
+        for stream in table.queue.values():
             send, recv = stream.send, stream.recv
             if send.is_over and recv.is_over:
                 finished.append(stream)
                 continue
-            if send.reset_due or recv.stop_due:
-                needs_control = True
-            elif (
-                (send.highest < send.stop or send.end_due or send.is_due)
-                and send.reset_code is None
-                and not table.is_blocked(stream.number)
-            ):
-                has_data = True
-            if not recv.is_over and (
-                recv.limit_said != recv.limit or recv.taken + window - recv.limit >= window // 2
-            ):
-                needs_control = True
+            control = send.reset_due or recv.stop_due or self._is_limit_due(stream)
+            needs_control = needs_control or control
+            if send.is_due:
+                has_data = has_data or not table.is_blocked(stream.number)
+            elif not control:
+                idle.append(stream.number)
+        for number in idle:
+            del table.queue[number]
         if finished:
             table.forget(finished)
         return needs_control or self._limits_due(), has_data
+
+    def _is_limit_due(self, stream: Stream) -> bool:
+        """Whether the peer is to be told how much more it may send: half a window of it was consumed."""
+        recv, window = stream.recv, self._table.window
+        if recv.is_over:
+            return False
+        if recv.limit_said != recv.limit:
+            return True
+        room = recv.taken + window - recv.limit
+        return room >= window // 2 and room - self._held.of(stream.number) >= window // 2
 
     def _limits_due(self) -> bool:
         data = self._data
@@ -77,7 +81,7 @@ class StreamsOut:
         """Frames that raise limits, stop or reset streams, or say that we are blocked, in at most ``room`` bytes."""
         frames = [self._blocked_frames(), self._limit_frames(handlers)]
         room -= sum(map(len, frames))
-        for stream in self._table.queue:
+        for stream in self._table.queue.values():
             if room < CONTROL_BYTES_MIN:
                 break
             frame = self._stream_control(stream, handlers)
@@ -119,7 +123,7 @@ class StreamsOut:
         return sum(
             [
                 stream.recv.highest - stream.recv.taken
-                for stream in self._table.by_number.values()
+                for stream in self._table.gappy.values()
                 if not stream.recv.is_over
             ]
         )
@@ -127,22 +131,22 @@ class StreamsOut:
     def _stream_control(self, stream: Stream, handlers: list[Handler]) -> bytes:
         send, recv, number = stream.send, stream.recv, encode_uint_var(stream.number)
         frame = b""
-        if not recv.is_over:
+        if self._is_limit_due(stream):
             consumed = recv.taken - self._held.of(stream.number)
             if consumed + self._table.window - recv.limit >= self._table.window // 2:
                 recv.limit = consumed + self._table.window
             if recv.limit_said != recv.limit:
                 recv.limit_said = recv.limit
                 frame = b"\x11" + number + encode_uint_var(recv.limit)
-                handlers.append((_on_stream_limit_fate, (recv,)))
+                handlers.append((self._on_limit_fate, (stream,)))
         if recv.stop_due:
             recv.stop_due = False
             frame += b"\x05" + number + encode_uint_var(recv.stop_code or 0)
-            handlers.append((recv.on_stop_fate, ()))
+            handlers.append((self._on_stop_fate, (stream,)))
         if send.reset_due:
             send.reset_due = False
             frame += b"\x04" + number + encode_uint_var(send.reset_code or 0) + encode_uint_var(send.highest)
-            handlers.append((send.on_reset_fate, ()))
+            handlers.append((self._on_reset_fate, (stream,)))
         return frame
 
     def data_frames(self, room: int) -> tuple[bytes, list[Handler]]:
@@ -150,8 +154,8 @@ class StreamsOut:
         frames: list[bytes] = []
         handlers: list[Handler] = []
         served: list[Stream] = []
-        peer = self._table.peer
-        for stream in self._table.queue:
+        peer, queue = self._table.peer, self._table.queue
+        for stream in queue.values():
             send = stream.send
             if not send.is_due or self._table.is_blocked(stream.number):
                 continue
@@ -176,14 +180,12 @@ class StreamsOut:
             )
             frames += (head, data)
             room -= len(head) + size
-            handlers.append((send.on_fate, (offset, offset + size, is_end)))
+            handlers.append((self.on_fate, (stream, offset, offset + size, is_end)))
             peer.data_used += send.highest - highest
             served.append(stream)
-        if served and len(self._table.queue) > 1:
-            queue = self._table.queue
+        if len(queue) > 1:
             for stream in served:
-                queue.remove(stream)
-            queue.extend(served)
+                queue[stream.number] = queue.pop(stream.number)
         return b"".join(frames), handlers
 
     def has_bulk(self) -> bool:
@@ -199,9 +201,26 @@ class StreamsOut:
 
     def unsent(self) -> list[Stream]:
         """Streams with data to send, for whoever carries it before the handshake is confirmed."""
-        return [stream for stream in self._table.queue if stream.send.is_due]
+        return [stream for stream in self._table.queue.values() if stream.send.is_due]
 
+    # -- what became of it ----------------------------------------------------------------
 
-def _on_stream_limit_fate(acked: bool, recv: RecvHalf) -> None:
-    if not acked:
-        recv.limit_said = 0
+    def on_fate(self, acked: bool, stream: Stream, start: int, stop: int, is_end: bool) -> None:
+        """A frame of data was acknowledged, or lost."""
+        send = stream.send
+        send.on_fate(acked, start, stop, is_end)
+        if not acked or send.is_over:
+            self._table.touch(stream)
+
+    def _on_limit_fate(self, acked: bool, stream: Stream) -> None:
+        if not acked:
+            stream.recv.limit_said = 0
+            self._table.touch(stream)
+
+    def _on_stop_fate(self, acked: bool, stream: Stream) -> None:
+        stream.recv.on_stop_fate(acked)
+        self._table.touch(stream)
+
+    def _on_reset_fate(self, acked: bool, stream: Stream) -> None:
+        stream.send.on_reset_fate(acked)
+        self._table.touch(stream)

@@ -45,8 +45,9 @@ NO_RECV, NO_SEND = _unused_recv(), _unused_send()
 
 
 class StreamTable:
-    """``by_number``: those that are open. ``queue``: the same in the order in which they are served. ``window``: bytes that
-    one may hold unread. ``blocked_due``: it is to be said that we would open more than the peer lets us."""
+    """``by_number``: those that are open. ``queue``: of them those that may have something to say, in the order in which they
+    are served; whoever changes a stream touches it (:meth:`touch`). ``gappy``: those that got bytes out of order. ``window``:
+    bytes that one may hold unread. ``blocked_due``: it is to be said that we would open more than the peer lets us."""
 
     __slots__ = (
         "_is_client",
@@ -54,6 +55,7 @@ class StreamTable:
         "_next_uni",
         "blocked_due",
         "by_number",
+        "gappy",
         "peer",
         "queue",
         "theirs_bidi",
@@ -65,7 +67,8 @@ class StreamTable:
         self._is_client = is_client
         self.window = window
         self.by_number: dict[int, Stream] = {}
-        self.queue: list[Stream] = []
+        self.queue: dict[int, Stream] = {}
+        self.gappy: dict[int, Stream] = {}
         self.theirs_bidi = Allowance(limits.QUIC_PEER_STREAMS_MAX)
         self.theirs_uni = Allowance(limits.QUIC_PEER_STREAMS_MAX)
         self.peer = PeerLimits()
@@ -139,7 +142,7 @@ class StreamTable:
         for new in range(allowance.used * 4 + number % 4, number + 4, 4):
             send = NO_SEND if number & 2 else SendHalf(self.peer.stream_bidi_theirs)
             stream = self.by_number[new] = Stream(new, RecvHalf(self.window), send)
-            self.queue.append(stream)
+            self.queue[new] = stream
         allowance.used = number // 4 + 1
         return stream
 
@@ -159,15 +162,29 @@ class StreamTable:
             self._next_bidi = number + 4
             stream = Stream(number, RecvHalf(self.window), SendHalf(self.peer.stream_bidi_ours))
         self.by_number[number] = stream
-        self.queue.append(stream)
+        self.queue[number] = stream
         if self.is_blocked(number):
             self.blocked_due = True
         return stream
 
+    def touch(self, stream: Stream) -> None:
+        """Something happened to a stream: look at it before the next packets."""
+        if stream.number in self.by_number:
+            self.queue.setdefault(stream.number, stream)
+
+    def note_gaps(self, stream: Stream) -> None:
+        """Bytes of a stream came, perhaps out of order."""
+        recv = stream.recv
+        if recv.highest != recv.taken and not recv.is_over:
+            self.gappy[stream.number] = stream
+        else:
+            self.gappy.pop(stream.number, None)
+
     def forget(self, finished: list[Stream]) -> None:
         """These are over; each of the peer's lets it open another (section 4.6)."""
         for stream in finished:
-            self.queue.remove(stream)
+            self.queue.pop(stream.number, None)
+            self.gappy.pop(stream.number, None)
             del self.by_number[stream.number]
             if self._is_theirs(stream.number):
                 self._allowance(stream.number).value += 1
@@ -178,7 +195,8 @@ class StreamTable:
         """How far the peer lets a stream begin: two-way ones that we open, that it opened, and one-way ones."""
         peer = self.peer
         peer.stream_bidi_ours, peer.stream_bidi_theirs, peer.stream_uni = bidi_ours, bidi_theirs, uni
-        for stream in self.queue:
+        self._see_blocked()
+        for stream in self.by_number.values():
             if stream.send is NO_SEND:
                 continue
             limit = uni if stream.number & 2 else bidi_theirs if self._is_theirs(stream.number) else bidi_ours
@@ -192,11 +210,17 @@ class StreamTable:
             peer.streams_uni = max(peer.streams_uni, limit)
         else:
             peer.streams_bidi = max(peer.streams_bidi, limit)
+        self._see_blocked()
+
+    def _see_blocked(self) -> None:
+        """The peer lets us open more: nothing is to be said of a limit that is no longer in the way."""
+        self.blocked_due = self.blocked_due and self.blocked_at() != (None, None)
 
     def let_go(self) -> None:
         """Hold nothing any more."""
         self.by_number.clear()
         self.queue.clear()
+        self.gappy.clear()
 
 
 def check_streams(frame_type: int, limit: int) -> None:
