@@ -191,7 +191,7 @@ class StreamsOut:
     def has_bulk(self) -> bool:
         """Whether so much was never sent that it is no game's frame."""
         waiting = 0
-        for stream in self._table.queue:
+        for stream in self._table.queue.values():
             send = stream.send
             if send.reset_code is None:
                 waiting += send.stop - send.highest
