@@ -168,6 +168,20 @@ def test_a_peer_that_stands_still_is_no_black_hole(identity: Identity) -> None:
     assert server.mtu.confirmed == STEPS[-1]
 
 
+def test_a_probe_does_not_delay_what_is_said_of_the_stream_behind_it(identity: Identity) -> None:
+    """A PING alone may be acknowledged late; data on a stream that comes after it is so at once."""
+    pair = _pair(identity, delay_s=0.001)
+    server = pair.server.quic
+    server.send_ping(1)
+    pair.pump()
+    pair.run_for(0.0005)
+    stream = server.get_next_available_stream_id(is_unidirectional=True)
+    server.send_stream_data(stream, b"data", end_stream=True)
+    began = pair.now
+    pair.run(lambda: not server.has_unsent())
+    assert pair.now - began < 0.01
+
+
 def test_loss_at_random_is_no_black_hole(identity: Identity) -> None:
     pair = _pair(identity, loss=0.05, mtu=ETHERNET, seed=7)
     _send(pair, pair.server)

@@ -264,7 +264,8 @@ class Intake:
             self._see_to_path(path, cid, number, probing=probing)
         in_order = self._note(number, first, now)
         if with_stream:
-            if self._received.ack_at is None:
+            ack_at = self._received.ack_at
+            if ack_at is None or ack_at > now + STREAM_ACK_S:
                 self._received.ack_at = now + STREAM_ACK_S
         elif eliciting:
             self._want_ack(now, at_once=not in_order)
