@@ -28,9 +28,10 @@ def test_a_delay_out_of_bounds_is_refused_with_the_bounds(text: str) -> None:
 
 
 def test_a_delay_is_seconds_in_milliseconds_rounded_up() -> None:
-    assert [parse_delay(text) for text in ("0", "0.0", "2", "2.5", "1.0001", "3600")] == [
+    assert [parse_delay(text) for text in ("0", "0.0", "1", "2", "2.5", "1.0001", "3600")] == [
         0,
         0,
+        1,
         2,
         2.5,
         1.001,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from gateway.core.counters import Counters
@@ -79,3 +81,13 @@ def test_the_compressed_one_and_the_plain_one_are_two() -> None:
     assert list(plain.changed) == list(packed.changed) == [8]
     rig.cache.forget()
     assert rig.cache.get(0.0) is not plain
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.01])
+def test_what_nobody_may_share_any_more_is_not_held_until_somebody_asks(late_s: float) -> None:
+    rig = Rig()
+    rig.publish(1, 7, 0.0)
+    keyframe = rig.cache.get(0.0)
+    held = sys.getrefcount(keyframe)
+    rig.publish(2, 8, KEYFRAME_SHARE_S + late_s)
+    assert sys.getrefcount(keyframe) == (held - 1 if late_s else held)

@@ -354,3 +354,28 @@ def test_random_statements_give_what_plain_sqlite_gives(store: MemoryStore, sing
     assert ours.read(sql(everything)) == plain.execute(everything).get
     assert ours.read(sql("PRAGMA integrity_check")) == "ok"
     assert Database.open(store, NS).read(sql(everything)) == plain.execute(everything).get
+
+
+@pytest.mark.parametrize("foreign_commits", [1, 130])
+def test_what_another_wrote_beside_a_transaction_is_not_read_from_the_cache(
+    store: MemoryStore, foreign_commits: int
+) -> None:
+    """130: more than the store tells of, so that nothing that is held can be trusted."""
+    ours = table(store)
+    ours.transact(sql("CREATE TABLE u(id INTEGER PRIMARY KEY, body TEXT)"))
+    ours.transact(sql("INSERT INTO u VALUES(1, 'old')"))
+    theirs = Database.open(store, NS)
+    assert ours.read(sql("SELECT body FROM u")) == "old"
+    runs = 0
+
+    def beside(connection: apsw.Connection) -> None:
+        nonlocal runs
+        runs += 1
+        connection.execute("INSERT INTO t VALUES(1, 'mine')")
+        for n in range(foreign_commits):
+            theirs.transact(sql("UPDATE u SET body = ?", f"new {n}"))
+
+    ours.transact(beside)
+    assert runs == 1, "the two touched different pages"
+    assert ours.read(sql("SELECT body FROM u")) == f"new {foreign_commits - 1}"
+    assert theirs.read(sql("SELECT body FROM t")) == "mine"
