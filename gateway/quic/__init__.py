@@ -4,7 +4,7 @@ Room: quic. It speaks to ``core`` through :mod:`gateway.core.ports` and to ``htt
 """
 
 from gateway.quic.client import Client, connect, connect_webtransport, h3_request
-from gateway.quic.h3.exchange import ConnectFailed, RequestFailed, Response, SessionRefused
+from gateway.quic.h3.exchange import ConnectFailed, RequestFailed, Response, SessionRefused, WholeExchange
 from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
 from gateway.quic.server import ServerEndpoint, listen
@@ -23,6 +23,7 @@ __all__ = [
     "TicketStore",
     "Trust",
     "WebTransportLink",
+    "WholeExchange",
     "connect",
     "connect_webtransport",
     "first_of",

@@ -25,7 +25,14 @@ from gateway.quic.connection import Connection
 from gateway.quic.connection.seam import check
 from gateway.quic.endpoint import Endpoint
 from gateway.quic.h3.codes import ErrorCode
-from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed, Response, SessionRefused
+from gateway.quic.h3.exchange import (
+    ClientExchange,
+    ConnectFailed,
+    RequestFailed,
+    Response,
+    SessionRefused,
+    WholeExchange,
+)
 from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
 from gateway.quic.tls import Trust
@@ -100,6 +107,20 @@ class Client:
         except asyncio.CancelledError:
             exchange.give_up()
             raise
+
+    def fetch(
+        self, method: str, path: str, headers: RawHeaders, body: bytes, *, bytes_max: int
+    ) -> WholeExchange:
+        """Send a request whose response, of at most ``bytes_max`` bytes, is wanted whole: await its ``done``, and give it up
+        when that takes too long. Raises :class:`RequestFailed`."""
+        peer = self.peer
+        stream_id = peer.open_request(self._head(method, path, headers), ended=not body)
+        exchange = WholeExchange(peer, stream_id, bytes_max)
+        peer.exchanges[stream_id] = exchange
+        if body:
+            assert peer.h3 is not None
+            peer.h3.send_data(stream_id, body, end_stream=True)
+        return exchange
 
     def _head(self, method: str, path: str, headers: RawHeaders) -> list[tuple[bytes, bytes]]:
         return [

@@ -9,7 +9,7 @@ from aioquic.quic import events
 
 from gateway.quic.connection import Connection
 from gateway.quic.h3.codes import ErrorCode
-from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed
+from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed, WholeExchange
 from gateway.quic.h3.http3 import Http3
 from gateway.quic.peer import Hub, Peer
 from gateway.quic.tls import Trust
@@ -23,7 +23,7 @@ class ClientPeer(Peer):
     def __init__(self, quic: Connection, hub: Hub, trust: Trust) -> None:
         super().__init__(quic, hub)
         self.h3 = Http3(quic)
-        self.exchanges: dict[int, ClientExchange] = {}
+        self.exchanges: dict[int, ClientExchange | WholeExchange] = {}
         self.connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed = asyncio.Event()
         self.was_resumed = False
@@ -52,7 +52,7 @@ class ClientPeer(Peer):
             return
         exchange.on_headers(headers, ended)
         link = self.sessions.get(stream_id)
-        if link is not None and exchange.response.done():
+        if link is not None and isinstance(exchange, ClientExchange) and exchange.response.done():
             if exchange.response.result().status < 300:
                 del self.exchanges[stream_id]
             else:

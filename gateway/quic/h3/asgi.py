@@ -32,6 +32,8 @@ AsgiApp = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
     Awaitable[None],
 ]
+BODY_IS_HERE = "body_is_here"
+"""A scope's callable: whether ``receive`` would answer at once."""
 BULK = "bulk"
 """A scope's mark for an answer that is large however it is cut: its peer must take it in time."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -119,6 +121,7 @@ class Exchange:
         self.peer = peer
         self.stream_id = stream_id
         self.scope = scope
+        scope[BODY_IS_HERE] = self._is_here
         self.is_over = False
         self._chunks: deque[bytes] = deque()
         self._body_ended = ended
@@ -160,6 +163,7 @@ class Exchange:
         if self.is_over:
             return
         self.is_over = True
+        self.scope.pop(BODY_IS_HERE, None)  # it holds this: a cycle a request would wait for the collector
         while self._chunks:
             self.peer.consumed(self.stream_id, len(self._chunks.popleft()))
         if not self._body_ended:
@@ -191,13 +195,19 @@ class Exchange:
 
     # -- ASGI -----------------------------------------------------------------------------
 
+    def _is_here(self) -> bool:
+        return bool(self._chunks) or self._gone or (self._body_ended and not self._body_told)
+
     async def receive(self) -> Message:
-        """The next piece of the body; after its end, waits for the client to go."""
+        """What has come of the body since the last time, as one piece; after its end, waits for the client to go."""
         while True:
             if self._chunks:
                 data = self._chunks.popleft()
+                if self._chunks:
+                    data = b"".join((data, *self._chunks))
+                    self._chunks.clear()
                 self.peer.consumed(self.stream_id, len(data))
-                more = bool(self._chunks) or not self._body_ended
+                more = not self._body_ended
                 self._body_told = not more
                 return {"type": "http.request", "body": data, "more_body": more}
             if self._body_ended and not self._body_told:

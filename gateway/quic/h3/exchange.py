@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.errors import GatewayError, StoreUnavailable, TooLarge
 from gateway.limits import H3_RESPONSE_BYTES_MAX
@@ -156,3 +156,85 @@ class ClientExchange:
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
+
+
+class Whole(NamedTuple):
+    """A whole response."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class WholeExchange:
+    """One request whose response is wanted whole: one hand-over when it has all come, and no time-out of its own.
+
+    ``bytes_max``: of the body, which is taken as it comes, so that its stream's window never shuts.
+    """
+
+    __slots__ = (
+        "_bytes_max",
+        "_fields",
+        "_loop",
+        "_parts",
+        "_size",
+        "_status",
+        "done",
+        "heard_at",
+        "peer",
+        "stream_id",
+    )
+    sending: asyncio.Task[None] | None = None
+
+    def __init__(self, peer: ClientPeer, stream_id: int, bytes_max: int) -> None:
+        self.peer = peer
+        self.stream_id = stream_id
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[Whole] = self._loop.create_future()
+        self.heard_at = 0.0
+        """When some of the body came last, by the loop's clock; 0: none has."""
+        self._bytes_max = bytes_max
+        self._status = 0
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def on_headers(self, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
+        """A header section; interim responses and trailers say nothing here."""
+        if not self._status and headers and headers[0][0] == b":status":
+            status = int(headers[0][1])
+            if status >= 200:
+                self._status = status
+                self._fields = [(name, value) for name, value in headers if name[:1] != b":"]
+        if ended:
+            self.on_data(b"", True)
+
+    def on_data(self, data: bytes, ended: bool) -> None:
+        """Some of the body."""
+        if data:
+            self._parts.append(data)
+            self._size += len(data)
+            self.heard_at = self._loop.time()
+            if self._size > self._bytes_max:
+                self.give_up(TooLarge(f"the answer is over {self._bytes_max} bytes"))
+                return
+        if ended:
+            self.peer.exchanges.pop(self.stream_id, None)
+            if self.done.done():
+                return
+            if self._status:
+                self.done.set_result(Whole(self._status, self._fields, b"".join(self._parts)))
+            else:
+                self.done.set_exception(RequestFailed("the response had no status", sent=True))
+
+    def fail(self, error: GatewayError) -> None:
+        """It will not come to an end."""
+        self.peer.exchanges.pop(self.stream_id, None)
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def give_up(self, error: GatewayError) -> None:
+        """Neither send nor read the rest. Idempotent."""
+        if self.peer.exchanges.get(self.stream_id) is self:
+            self.fail(error)
+            self.peer.give_up_stream(self.stream_id, ErrorCode.H3_REQUEST_CANCELLED)

@@ -9,7 +9,6 @@ UDP gets no answer, TCP carries the requests for a while.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from gateway import limits
 from gateway.client.address import Address
 from gateway.client.trust import Trust
 from gateway.errors import StoreUnavailable, TooLarge
-from gateway.quic import Client, ConnectFailed, RequestFailed, connect
+from gateway.quic import Client, ConnectFailed, RequestFailed, WholeExchange, connect
 from gateway.store.remote import Answer, Ask, Transport
 
 
@@ -136,63 +135,58 @@ class H3Lane:
             self.under_way -= 1
 
     async def _request(self, ask: Ask, timeout_s: float) -> Answer:
+        began = asyncio.get_running_loop().time()
         client = await self._open(replayable=ask.replayable)
         if client is None:
             assert self._fallback is not None
             return await self._fallback.request(ask, timeout_s)
-        loop = asyncio.get_running_loop()
-        scope = asyncio.timeout(timeout_s)
-        watch = loop.call_later(limits.STORE_H3_SUSPECT_S, self._suspect, client, scope)
         try:
-            async with scope:
-                return await self._exchange(client, ask, _Progress(scope, timeout_s, loop))
+            if client.is_early and not ask.replayable:
+                async with asyncio.timeout_at(began + timeout_s):
+                    await asyncio.shield(client.peer.connected)
+            return await self._exchange(client, ask, timeout_s)
         except TimeoutError:
-            raise StoreUnavailable(f"{self.url} did not answer over HTTP/3 in time") from None
+            raise self.late() from None
         except TooLarge as error:
             raise StoreUnavailable(f"{self.url}: {error.message}; is it a store?") from error
         except RequestFailed:
             self._leave(client)
             raise
-        finally:
-            watch.cancel()
 
-    def _suspect(self, client: Client, scope: asyncio.Timeout) -> None:
-        task = asyncio.get_running_loop().create_task(self._ask_whether_it_lives(client, scope))
+    def late(self) -> StoreUnavailable:
+        """What is raised for an answer that did not come."""
+        return StoreUnavailable(f"{self.url} did not answer over HTTP/3 in time")
+
+    async def _exchange(self, client: Client, ask: Ask, timeout_s: float) -> Answer:
+        headers = [(name.encode(), value.encode()) for name, value in ask.headers.items()]
+        if ask.body:  # some proxies (Caddy 2.6) forward no body of unknown length
+            headers.append((b"content-length", b"%d" % len(ask.body)))
+        exchange = client.fetch(ask.method, ask.path, headers, ask.body, bytes_max=ask.answer_bytes_max)
+        patience = _Patience(self, client, exchange, timeout_s)
+        try:
+            status, fields, body = await exchange.done
+        except BaseException:
+            exchange.give_up(self.late())
+            raise
+        finally:
+            patience.end()
+        names = {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
+        return Answer(status, names, body)
+
+    def suspect(self, client: Client, exchange: WholeExchange) -> None:
+        """An answer is out for long: ask whether the connection lives."""
+        task = asyncio.get_running_loop().create_task(self._ask_whether_it_lives(client, exchange))
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
-    async def _ask_whether_it_lives(self, client: Client, scope: asyncio.Timeout) -> None:
+    async def _ask_whether_it_lives(self, client: Client, exchange: WholeExchange) -> None:
         """A slow store is waited for, a dead connection is not."""
         try:
             async with asyncio.timeout(limits.STORE_H3_PING_S_MAX):
                 await client.ping()
         except (TimeoutError, StoreUnavailable):
             self._leave(client)
-            if not scope.expired():
-                with contextlib.suppress(RuntimeError):  # the request ended meanwhile
-                    scope.reschedule(asyncio.get_running_loop().time())
-
-    async def _exchange(self, client: Client, ask: Ask, progress: _Progress) -> Answer:
-        if client.is_early and not ask.replayable:
-            await asyncio.shield(client.peer.connected)
-        headers = [(name.encode(), value.encode()) for name, value in ask.headers.items()]
-        if ask.body:  # some proxies (Caddy 2.6) forward no body of unknown length
-            headers.append((b"content-length", str(len(ask.body)).encode()))
-        response = await client.request(ask.method, ask.path, headers, ask.body)
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async for part in response.aiter_bytes():
-                progress.made()
-                size += len(part)
-                if size > ask.answer_bytes_max:
-                    raise TooLarge(f"the answer is over {ask.answer_bytes_max} bytes")
-                parts.append(part)
-        except BaseException:
-            response.close()
-            raise
-        fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-        return Answer(response.status, fields, b"".join(parts))
+            exchange.give_up(self.late())
 
     async def _open(self, *, replayable: bool) -> Client | None:
         """The connection to use; None: by TCP."""
@@ -254,16 +248,39 @@ class H3Lane:
             self._client = None
 
 
-class _Progress:
-    """Keeps a request's time-out ahead of an answer that is still coming, up to a bound."""
+class _Patience:
+    """One timer a request: the connection is suspected once its answer is out for long, and the answer given up when none of it
+    came for ``silence_s``, or all of it not within a bound."""
 
-    __slots__ = ("_loop", "_scope", "_silence_s", "_until")
+    __slots__ = ("_began", "_client", "_exchange", "_is_suspected", "_lane", "_loop", "_silence_s", "_timer")
 
-    def __init__(self, scope: asyncio.Timeout, silence_s: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._scope, self._silence_s, self._loop = scope, silence_s, loop
-        self._until = loop.time() + limits.STORE_ANSWER_S_MAX
+    def __init__(self, lane: H3Lane, client: Client, exchange: WholeExchange, silence_s: float) -> None:
+        self._lane, self._client, self._exchange, self._silence_s = lane, client, exchange, silence_s
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._is_suspected = False
+        self._timer = self._loop.call_at(self._next(), self._look)
 
-    def made(self) -> None:
-        """Something came."""
-        if not self._scope.expired():
-            self._scope.reschedule(min(self._loop.time() + self._silence_s, self._until))
+    def _deadline(self) -> float:
+        heard_at = self._exchange.heard_at
+        if not heard_at:
+            return self._began + self._silence_s
+        return min(heard_at + self._silence_s, self._began + limits.STORE_ANSWER_S_MAX)
+
+    def _next(self) -> float:
+        deadline = self._deadline()
+        return deadline if self._is_suspected else min(deadline, self._began + limits.STORE_H3_SUSPECT_S)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now >= self._deadline():
+            self._exchange.give_up(self._lane.late())
+            return
+        if not self._is_suspected and now >= self._began + limits.STORE_H3_SUSPECT_S:
+            self._is_suspected = True
+            self._lane.suspect(self._client, self._exchange)
+        self._timer = self._loop.call_at(self._next(), self._look)
+
+    def end(self) -> None:
+        """The request is over."""
+        self._timer.cancel()
