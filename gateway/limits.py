@@ -1020,6 +1020,9 @@ SSE_EVENT_BYTES_MAX: Final = 4 * MIB
 # --- client ------------------------------------------------------------------------------
 CLIENT_UDP_PATIENCE_S: Final = 1.0
 """UDP that has not answered a handshake by then is taken as blocked, and TCP is tried."""
+CLIENT_CONNECTS_AT_ONCE_MAX: Final = 32
+"""Sessions that one event loop opens at a time at one gateway: as many handshakes as a busy core finishes within the second
+that UDP is given, and enough that 300 over 100 ms of round trip are there in 3 s."""
 CLIENT_UDP_AGAIN_S: Final = 10.0
 """How long a session stays on TCP before UDP is tried again: a network that was changed, a firewall that was slow."""
 CLIENT_UDP_AGAIN_S_MAX: Final = 300.0
@@ -1042,6 +1045,12 @@ CLIENT_TCP_UNSENT_BYTES_MAX: Final = 64 * KIB
 """What a publisher lets wait in its own TCP write buffer; beyond it newest values replace older ones."""
 CLIENT_FRAMES_WAITING_MAX: Final = 1_024
 """Frames that an async iterator may leave untaken (17 s at 60 Hz); older ones are dropped and counted."""
+CLIENT_SYNC_WAITING_MAX: Final = 64
+"""Items of an awaited iterator that wait for a program without a loop to take them; the connection is read no further."""
+CLIENT_SYNC_CLOSE_S_MAX: Final = 5.0
+"""Longest wait for a synchronous client's sessions to end: the interpreter's exit waits for it."""
+CLIENT_SYNC_LOOK_S: Final = 1.0
+"""How often a synchronous call looks whether the thread that it waits for has ended."""
 CLIENT_TOKENS_MAX: Final = 4_096
 """Datagrams whose fate a publisher still awaits: over a second at 60 Hz and 64 datagrams a frame."""
 CLIENT_LATENCY_MS_MAX: Final = 60_000.0

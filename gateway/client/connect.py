@@ -13,6 +13,7 @@ from gateway.client.address import Address
 from gateway.client.problems import error_for
 from gateway.client.session import LiveEnd, LiveSession
 from gateway.client.trust import Trust
+from gateway.client.turns import turn
 from gateway.client.websocket import connect_websocket
 from gateway.core.ports import CloseCode, Link
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable
@@ -73,17 +74,22 @@ async def open_session(
 
     ``auto`` tries TCP where UDP is silent for ``udp_patience_s``; a refusal is an answer and is not
     tried again elsewhere. ``headers`` go with the request. Raises the refusal's own class, :class:`StoreUnavailable` where nothing
-    answers, :class:`ConfigError` where the certificate is not trusted.
+    answers, :class:`ConfigError` where the certificate is not trusted. Of many at once some wait for their turn.
     """
-    if address.secure and transport != "websocket":
-        try:
-            return await _open_webtransport(address, path, trust, end, udp_patience_s, headers or {})
-        except (ConnectFailed, RequestFailed):
-            if transport == "webtransport":
-                raise
-    elif transport == "webtransport":
-        raise ConfigError(f"WebTransport needs https; {address.base_url} is in clear text")
-    return await _open_websocket(address, path, trust, end, headers or {})
+    async with turn(address) as turns:
+        if address.secure and transport != "websocket":
+            patience_s = turns.patience_s(udp_patience_s)
+            try:
+                session = await _open_webtransport(address, path, trust, end, patience_s, headers or {})
+            except (ConnectFailed, RequestFailed):
+                if transport == "webtransport":
+                    raise
+            else:
+                turns.udp_answers = True
+                return session
+        elif transport == "webtransport":
+            raise ConfigError(f"WebTransport needs https; {address.base_url} is in clear text")
+        return await _open_websocket(address, path, trust, end, headers or {})
 
 
 async def _open_webtransport(

@@ -93,6 +93,11 @@ class HttpClient:
         """The JSON that ``GET path`` answers."""
         return (await self.request("GET", path, headers={"accept": "application/json"})).json()
 
+    async def post_json(self, path: str, members: Mapping[str, object]) -> Any:
+        """The JSON that ``POST path`` answers to ``members``. Raises as :meth:`request`."""
+        headers = {"accept": "application/json", "content-type": "application/json"}
+        return (await self.request("POST", path, headers=headers, body=json.dumps(members).encode())).json()
+
     async def _connected(self) -> Client | None:
         if self._tcp is not None:
             return None

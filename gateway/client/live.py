@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from gateway import limits
@@ -29,6 +30,17 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionEvent:
+    """``connected``: a session is open. ``disconnected``: it ended, another is looked for. ``ended``: none will follow, for
+    ``error``, or (None) because it was closed. ``address``: of the gateway; ``transport`` of the session that began or ended."""
+
+    kind: Literal["connected", "disconnected", "ended"]
+    address: str
+    transport: str | None = None
+    error: GatewayError | None = None
+
+
 class Live:
     """A session that comes back by itself. An async context manager: entering waits for ``welcome``.
 
@@ -36,6 +48,8 @@ class Live:
     ``ca``, ``certificate_sha256`` or ``insecure`` as in :class:`gateway.client.Trust`. ``token``: by which the gateway lets
     this client in, a string, or a function (async or not) that fetches a fresh one: it is called before the old one
     ends, and the session goes on.
+    ``on_connection`` is called with each :class:`ConnectionEvent`, on the event loop; what it raises goes to the loop's
+    exception handler, and the session goes on.
     ``connect_timeout_s`` bounds the first connect; later ones go on until :meth:`aclose` or a
     refusal that trying again will not mend, which :attr:`error` then holds.
     """
@@ -51,6 +65,7 @@ class Live:
         insecure: bool = False,
         token: TokenSource | Token | None = None,
         connect_timeout_s: float = 10.0,
+        on_connection: Callable[[ConnectionEvent], object] | None = None,
     ) -> None:
         self.address = Address.parse(url)
         """The gateway that is asked next: the one that was given, or the home of the world that it named."""
@@ -75,6 +90,7 @@ class Live:
         self._hops = 0
         self._first = asyncio.Event()
         self._over = asyncio.Event()
+        self._on_connection = on_connection
 
     follows = False
     """True for an end that goes where the world's home is, by the same trust; others get the refusal."""
@@ -214,8 +230,24 @@ class Live:
         self._end()
 
     def _end(self) -> None:
-        self._over.set()
+        if not self._over.is_set():
+            self._over.set()
+            self._tell("ended", error=self.error)
         self.on_over()
+
+    def _tell(
+        self,
+        kind: Literal["connected", "disconnected", "ended"],
+        transport: str | None = None,
+        error: GatewayError | None = None,
+    ) -> None:
+        if self._on_connection is None:
+            return
+        try:
+            self._on_connection(ConnectionEvent(kind, self.address.base_url, transport, error))
+        except Exception as fault:
+            told = {"message": f"on_connection failed at {kind!r}", "exception": fault}
+            asyncio.get_running_loop().call_exception_handler(told)
 
     async def _once(self) -> float:
         """Open one session and follow it to its end; answers the wait that the gateway asked for."""
@@ -239,6 +271,7 @@ class Live:
         self._udp_answered = session.client is not None
         self._first.set()
         self.on_connected()
+        self._tell("connected", session.link.transport)
         renewing = coming_back = None
         token = self._chances.token
         if token is not None and token.can_renew:
@@ -252,6 +285,7 @@ class Live:
             for task in (coming_back, renewing):
                 if task is not None:
                     task.cancel()
+            self._tell("disconnected", session.link.transport, session.session.ended_by)
         if session.session.ended_by is not None:
             await self._refused(session.session.ended_by, credentials)
         return session.session.reconnect_after_s

@@ -124,9 +124,7 @@ class WebSocketLink(OneByOne, asyncio.Protocol):
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         if not self._opened.done():
-            self._opened.set_exception(
-                StoreUnavailable(f"the connection ended before the session opened: {error}")
-            )
+            self._fail(StoreUnavailable(f"the connection ended before the session opened: {error}"))
         if self.session is not None and not self._ended:
             self._ended = True
             self.session.on_closed(time.monotonic())
@@ -146,8 +144,12 @@ class WebSocketLink(OneByOne, asyncio.Protocol):
                 self._opened.set_result(None)
         refused = self._protocol.handshake_exc
         if refused is not None and not self._opened.done():
-            self._opened.set_exception(_refusal(refused))
+            self._fail(_refusal(refused))
         self._flush()
+
+    def _fail(self, error: Exception) -> None:
+        self._opened.set_exception(error)
+        self._opened.exception()  # who gave up waiting does not hear of it
 
     def _take_frame(self, frame: Frame) -> None:
         if frame.opcode not in (Opcode.BINARY, Opcode.CONT):

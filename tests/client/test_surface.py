@@ -171,6 +171,10 @@ async def request(scene: Scene) -> None:
     answer = await scene.http.request("PUT", "/v1/worlds/other")
     assert (answer.status, answer.json()["world"]) == (201, "other")
     assert (await scene.http.get_json("/v1/worlds/other"))["world"] == "other"
+    scene.publisher.send({1: b"x"})
+    await scene.publisher.wait_durable()
+    mark = await scene.http.post_json("/v1/worlds/w/marks", {"name": "here"})
+    assert mark["name"] == "here"
     pieces = [
         piece async for piece in scene.http.stream("/v1/worlds/other/entities", {"accept": ENTITIES_TYPE})
     ]
@@ -256,7 +260,7 @@ ROWS: Mapping[type, Mapping[str, Act]] = {
         "focus": focus,
         "records": records,
     },
-    HttpClient: dict.fromkeys(("get_json", "request", "stream"), request),
+    HttpClient: dict.fromkeys(("get_json", "post_json", "request", "stream"), request),
     Entities: {
         **dict.fromkeys(("delete", "get", "patch", "put"), one_entity),
         **dict.fromkeys(("all", "batch"), batch),

@@ -128,6 +128,7 @@ class ClientExchange:
             self._error = error
             if not self.is_answered and not self.response.done():
                 self.response.set_exception(error)
+                self.response.exception()  # who gave up waiting does not hear of it
         self._wake()
 
     async def next_chunk(self) -> bytes | None:
