@@ -1,0 +1,123 @@
+"""``mvgateway film``: the film room for films, without a gateway elsewhere. Room: cli."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+
+NAME = "film"
+HELP = "look at films in a browser: a film room of their own, until Ctrl-C"
+EXAMPLE = """
+mvgateway film goal.sqlite
+mvgateway film monday.sqlite tuesday.sqlite --port 7099
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", type=Path, help="films (mvgateway clip), or exported worlds"
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, help="the page's port on this machine (default: any that is free)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import asyncio
+    import tempfile
+
+    import uvloop
+
+    from gateway.config import Settings
+    from gateway.errors import ConfigError
+
+    if not 0 <= args.port <= 65_535:
+        raise ConfigError(f"--port {args.port} is outside 0 to 65535")
+    with tempfile.TemporaryDirectory(prefix="mvgateway-film-") as folder:
+        names = _copied(args.files, Path(folder, "store"))
+        settings = Settings(
+            port=0,
+            plain=f"127.0.0.1:{args.port}",
+            store=str(Path(folder, "store")),
+            certs=str(Path(folder, "certs")),
+        )
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_show(settings, names))
+
+
+def _copied(files: list[Path], folder: Path) -> list[str]:
+    """The films as worlds of a store of their own, by the names of their files: they themselves are only read."""
+    import os
+
+    from gateway.errors import ConfigError, GatewayError
+    from gateway.store.base import Namespace
+    from gateway.store.embedded import EmbeddedStore
+    from gateway.store.world.files import import_file
+    from gateway.wire import is_world_name
+
+    names: list[str] = []
+    store = EmbeddedStore.open(folder).blocking()
+    try:
+        for file in files:
+            _check_film(file)
+            name = (
+                file.stem if is_world_name(file.stem) and file.stem not in names else f"film-{len(names) + 1}"
+            )
+            try:
+                import_file(store, Namespace(name), file, new_key=lambda: os.urandom(16))
+            except GatewayError as error:
+                raise ConfigError(f"{file}: {error.message}") from error
+            names.append(name)
+    finally:
+        store.close()
+    return names
+
+
+def _check_film(file: Path) -> None:
+    import apsw
+
+    from gateway.errors import ConfigError, GatewayError
+    from gateway.store.world.schema import is_world
+
+    if not file.is_file():
+        raise ConfigError(f"no film {file}; mvgateway clip WORLD --out FILE makes one")
+    try:
+        connection = apsw.Connection(
+            f"file:{file}?mode=ro&immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        )
+        try:
+            is_film = is_world(connection)
+        finally:
+            connection.close()
+    except (apsw.Error, GatewayError) as error:
+        raise ConfigError(f"{file} is no film: {error}") from None
+    if not is_film:
+        raise ConfigError(f"{file} is no film: it is empty")
+
+
+async def _show(settings: Settings, names: list[str]) -> int:
+    import asyncio
+    import signal
+
+    from gateway.runtime.gateway import Gateway
+
+    over, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, over.set)
+    gateway = await Gateway.start(settings)
+    try:
+        for name in names:
+            await gateway.worlds.patch(
+                name, {"retention": "record"}
+            )  # nothing of it is let go while it is looked at
+        assert gateway.plain_server is not None
+        for name in names:
+            print(f"http://127.0.0.1:{gateway.plain_server.port}/film#{name}", flush=True)
+        await over.wait()
+    finally:
+        await gateway.drain(1.0)
+    return 0
