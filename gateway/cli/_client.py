@@ -83,5 +83,19 @@ def http_client(args: argparse.Namespace, url: str | None = None) -> HttpClient:
     return HttpClient(asked, trust=trust(args, url), transport=args.transport, token=token(args))
 
 
+async def say_what_walkers_are(client: HttpClient, world: str) -> None:
+    """Give the world the layout of the synthetic avatars, where it has none and this is allowed: a map is drawn by it."""
+    from gateway.client.address import world_path
+    from gateway.errors import GatewayError
+
+    path, body = world_path(world), b'{"layout": "avatars"}'
+    try:
+        async with client as http:
+            if (await http.get_json(path)).get("layout") is None:
+                await http.request("PATCH", path, headers={"content-type": "application/json"}, body=body)
+    except GatewayError:
+        pass  # an older gateway, or a token that may only publish
+
+
 def _trust_in_environment() -> bool:
     return any(os.environ.get(name) for name in ("MVGATEWAY_CA", "MVGATEWAY_CERTIFICATE_SHA256"))

@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 WORLD = "demo"
+FILM = "mvgateway-demo.sqlite"
+"""In the system's folder for temporary files; the next demo replaces it."""
 HZ = 60.0
 PLAYERS = 10
 READERS = {"webtransport": 20, "websocket": 5}
@@ -109,6 +111,7 @@ class Demo:
         self.readers: list[Subscriber] = []
         self.publisher: Publisher | None = None
         self.crash: Crash | None = None
+        self.film: Path | None = None
         self.phase = ""
         self._console: Console | None = None
 
@@ -123,8 +126,26 @@ class Demo:
                     await self._play(child)
             finally:
                 await child.stop()
+            self.film = await self._cut(child)
         self._tell()
         return 0 if self.crash is not None and self.crash.recovered_equal else 1
+
+    async def _cut(self, child: GatewayChild) -> Path | None:
+        """What was recorded, as a film that stays. None where it could not be written: that is not what the demo is for."""
+        from gateway.cli._source import local_recording
+        from gateway.cli._span import find_span
+        from gateway.cli.clip import write_film
+        from gateway.errors import GatewayError
+        from gateway.store.embedded import ReadOnlyStore
+
+        path = Path(tempfile.gettempdir(), FILM)
+        try:
+            store = ReadOnlyStore.open(child.folder / "store")
+            async with local_recording(store, WORLD) as recording:
+                await write_film(recording, await find_span(recording, None, None, 0), path)
+        except (GatewayError, OSError):
+            return None
+        return path
 
     def _now(self, phase: str, meaning: str = "") -> None:
         """Say what begins, and what it is in plain words: lines that stay above the live table."""
@@ -146,8 +167,12 @@ class Demo:
             await self._go_on(child, recovered)
 
     async def _publish_and_kill(self, child: GatewayChild, stack: AsyncExitStack) -> None:
+        from gateway.cli._client import say_what_walkers_are
+        from gateway.client import HttpClient, Trust
+
         async with self._new_publisher(child) as publisher:
             self._send(publisher)
+            await say_what_walkers_are(HttpClient(child.url, trust=Trust.of(ca=child.ca)), WORLD)
             await self._open_readers(child, stack)
             self._now(f"publishing at {HZ:g} Hz", f"{PLAYERS} avatars, to {sum(READERS.values())} readers")
             await self._send_for(publisher, self.seconds / 2)
@@ -281,6 +306,10 @@ class Demo:
         }.items():
             print(f"{name:<25}{text}")
         print(NEXT)
+        if self.film is not None:
+            print(
+                f"What was recorded, in a browser, with the crash in its middle:\n  mvgateway film {self.film}"
+            )
 
     def _live_table(self) -> AbstractContextManager[object]:
         if not sys.stderr.isatty():

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gateway import limits
-from gateway.cli._client import add_client_flags, connection, http_client
+from gateway.cli._client import add_client_flags, connection, http_client, say_what_walkers_are
 from gateway.errors import ConfigError, MalformedMessage, PublisherPresent
 
 if TYPE_CHECKING:
@@ -80,25 +80,11 @@ async def _publish(args: argparse.Namespace) -> None:
         try:
             _announce(args, publisher)
             if not args.source:
-                await _say_what_records_mean(args)
+                await say_what_walkers_are(http_client(args), args.world)
             with _progress(args, publisher):
                 await _send_all(publisher, frames, args.hz, args.seconds, bool(args.source))
         finally:
             _tell(args, publisher)
-
-
-async def _say_what_records_mean(args: argparse.Namespace) -> None:
-    """Give the world the walkers' layout, where it has none and this is allowed: a map is drawn by it."""
-    from gateway.client.address import world_path
-    from gateway.errors import GatewayError
-
-    path, body = world_path(args.world), json.dumps({"layout": "avatars"}).encode()
-    try:
-        async with http_client(args) as http:
-            if (await http.get_json(path)).get("layout") is None:
-                await http.request("PATCH", path, headers={"content-type": "application/json"}, body=body)
-    except GatewayError:
-        pass  # an older gateway, or a token that may only publish
 
 
 async def _send_all(
