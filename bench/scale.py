@@ -1,7 +1,7 @@
 """More cores: what a reader costs at the home of a world, at another worker and at a gateway of one process, and what time another
 worker adds. Room: bench.
 
-``python -m bench.scale [--rounds 3] [--seconds 4] [--json]`` (``make scale``): one publisher at 60 Hz, lean QUIC readers
+``python -m bench.scale [--rounds 3] [--seconds 4] [--frame-bytes 1024] [--json]`` (``make scale``): one publisher at 60 Hz, lean QUIC readers
 (:mod:`bench.lean`), which the kernel deals to two workers; gateways of one and of two workers by turns. Told are, for frames of
 1 KB and 4 KB, microseconds of CPU a delivered frame, by the gateway's own counters and the CPU time of each of its processes: the
 slope over windows with few and with many readers, and what a process uses with none. From them follows how many readers a core carries, and
@@ -35,7 +35,8 @@ from bench.processes import Server, Station, cpu_s_of
 from gateway.wire import Frame, decode_message
 
 SIZES = (1_024, 4_096)
-READERS = (10, 60)
+READERS = (20, 80)
+"""For each worker: what a tick costs once is shared by as many."""
 HZ = 60
 WARMUP_S = 1.0
 TICKS = 600
@@ -147,9 +148,9 @@ def costs(frame_bytes: int, rounds: int, seconds: float) -> dict[str, Any]:
     for _ in range(rounds):
         for readers in READERS:
             for workers in (1, 2):
-                windows = measured(workers, frame_bytes, readers, seconds)
+                windows = measured(workers, frame_bytes, readers * workers, seconds)
                 seen = windows.pop("seen")
-                whole.append(100 * seen.delivered / seen.seconds / (readers * HZ))
+                whole.append(100 * seen.delivered / seen.seconds / (readers * workers * HZ))
                 for name, window in windows.items():
                     found.setdefault(name if workers == 2 or name == "alone" else "", []).append(window)
     alone, home, edge = (cost(found[name]) for name in ("alone", "home", "edge"))
@@ -274,9 +275,10 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--frame-bytes", type=int, nargs="+", default=list(SIZES), choices=SIZES)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    sizes = [costs(size, args.rounds, args.seconds) for size in SIZES]
+    sizes = [costs(size, args.rounds, args.seconds) for size in args.frame_bytes]
     added = asyncio.run(added_ms())
     p50, p99 = (float(np.percentile(added, part)) for part in (50, 99))
     resting = resting_mb()
