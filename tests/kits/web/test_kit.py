@@ -1,4 +1,4 @@
-"""The web kit in a real Chromium: entities, films, a publisher's last word, a reader in a worker."""
+"""The web kit in a real Chromium and a real Firefox: entities, films, a publisher's last word, a reader in a worker."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.client import Entities, Publisher, Subscriber
 from tests.e2e.browser import Browser, Page
 from tests.e2e.conftest import GatewayForPages
 from tests.e2e.conftest import pages as pages
 from tests.e2e.conftest import served as served
+from tests.e2e.firefox import Firefox
 from tests.e2e.relays import Path as RelayPath
 from tests.kits.abilities import proves
 
+Kind = type[Browser] | type[Firefox]
+EACH = pytest.mark.parametrize("kind", [Browser, Firefox])
+
 
 @asynccontextmanager
-async def page_at(pages: str, folder: Path) -> AsyncIterator[Page]:
-    async with Browser(folder / "profile") as browser:
+async def page_at(pages: str, folder: Path, kind: Kind = Browser) -> AsyncIterator[Page]:
+    async with kind(folder / "profile") as browser:
         page = await browser.open(
             f"{pages}/README.md"
         )  # any page of that origin, without a session of its own
@@ -29,15 +35,16 @@ async def page_at(pages: str, folder: Path) -> AsyncIterator[Page]:
         yield page
 
 
+@EACH
 @proves("web", "entities", "watch", "transfers", "inventories")
 async def test_entities_are_stored_fetched_watched_moved_and_traded(
-    served: GatewayForPages, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path, kind: Kind
 ) -> None:
     async with (
         Publisher(served.url, "forest", ca=served.ca),
         Publisher(served.url, "town", ca=served.ca),
         Entities(served.url, "town", ca=served.ca) as town,
-        page_at(pages, tmp_path) as page,
+        page_at(pages, tmp_path, kind) as page,
     ):
         found = await page.evaluate(
             f"""(async () => {{
@@ -88,11 +95,12 @@ async def test_entities_are_stored_fetched_watched_moved_and_traded(
         assert (await town.get("chest:7")).value == {"gold": 12}
 
 
+@EACH
 @proves("web", "sleep")
 async def test_a_record_that_sleeps_does_not_rise_by_its_publishers_keyframe(
-    served: GatewayForPages, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path, kind: Kind
 ) -> None:
-    async with page_at(pages, tmp_path) as page:
+    async with page_at(pages, tmp_path, kind) as page:
         found = await page.evaluate(
             f"""(async () => {{
               const town = new kit.Entities("{served.plain}", "town");
@@ -122,10 +130,11 @@ async def test_a_record_that_sleeps_does_not_rise_by_its_publishers_keyframe(
                     break
 
 
+@EACH
 async def test_a_large_state_comes_over_and_a_publisher_that_is_cut_off_goes_on_in_its_epoch(
-    served: GatewayForPages, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path, kind: Kind
 ) -> None:
-    async with page_at(pages, tmp_path) as page:
+    async with page_at(pages, tmp_path, kind) as page:
         epochs = await page.evaluate(
             f"""(async () => {{
               window.pub = new kit.Publisher("{served.url}", "large", {served.pinned});
@@ -150,13 +159,14 @@ async def test_a_large_state_comes_over_and_a_publisher_that_is_cut_off_goes_on_
                     break
 
 
+@EACH
 @proves("web", "repair")
 async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
-    served: GatewayForPages, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path, kind: Kind
 ) -> None:
     async with (
         RelayPath(served.gateway.port) as path,
-        page_at(pages, tmp_path) as page,
+        page_at(pages, tmp_path, kind) as page,
     ):
         await page.evaluate(
             f"""(async () => {{
@@ -180,13 +190,14 @@ async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
         assert await page.evaluate("opens") == 1
 
 
+@EACH
 @proves("web", "replay")
 async def test_a_film_is_played_paused_sought_and_stepped(
-    served: GatewayForPages, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path, kind: Kind
 ) -> None:
     async with (
         Publisher(served.url, "film", ca=served.ca) as publisher,
-        page_at(pages, tmp_path) as page,
+        page_at(pages, tmp_path, kind) as page,
     ):
         for number in range(1, 31):
             publisher.send({1: bytes([number])})
@@ -216,12 +227,16 @@ async def test_a_film_is_played_paused_sought_and_stepped(
         assert found == [12, 12, 10, 10, "max", 30, "CommandRefused", 0, 3, 3, 30]
 
 
+@EACH
 @proves("web", "background")
 async def test_a_reader_in_a_worker_follows_and_its_functions_are_asked_in_the_page(
-    served: GatewayForPages, pages: str, tmp_path: Path
+    served: GatewayForPages, pages: str, tmp_path: Path, kind: Kind
 ) -> None:
     digest = served.gateway.certificates.current.sha256
-    async with Publisher(served.url, "arena", ca=served.ca) as publisher, page_at(pages, tmp_path) as page:
+    async with (
+        Publisher(served.url, "arena", ca=served.ca) as publisher,
+        page_at(pages, tmp_path, kind) as page,
+    ):
         publisher.send({1: b"\x01", 2: b"\x02"})
         await page.evaluate(
             f"""(async () => {{
