@@ -716,8 +716,8 @@ QUIC_PACKET_BYTES_STEPS: Final = (1_452, 8_952, 16_384, 65_000)
 """Sizes of packets that are tried one after the other where there is bulk to send: what Ethernet carries under IPv6, the same
 of jumbo frames, and what only this machine's own loopback does."""
 QUIC_PACKETS_A_WINDOW_MIN: Final = 4
-"""No packet is larger than such a part of the congestion window, which else would be a handful of them: pacing would be too coarse
-and one loss a large part of what is in flight. A probe for a larger size may exceed the window by as much."""
+"""No packet is larger than such a part of the congestion window, which else would be one or two of them: an ACK would come only when
+nothing is left in flight. A probe for a larger size may exceed the window by as much."""
 QUIC_BULK_BYTES_MIN: Final = 32 * KIB
 """Stream bytes that wait unsent, from which on larger packets are looked for: a game's frames never come to as much."""
 QUIC_MTU_PROBES_MAX: Final = 3
