@@ -6,13 +6,13 @@ import argparse
 import os
 import re
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from gateway.cli._client import URL, add_trust_flags, token, trust
 from gateway.errors import ConfigError, NothingRecorded
+from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.store.base import BlockingStore, Namespace, Version
@@ -41,11 +41,6 @@ def add_store_flags(parser: argparse.ArgumentParser) -> None:
         "--store-admin", metavar="URL", help="the admin API of an mvstore, where namespaces are made by it"
     )
     add_trust_flags(parser)
-
-
-def now_us() -> int:
-    """Microseconds since the Unix epoch."""
-    return time.time_ns() // 1_000
 
 
 def named(text: str) -> Named:

@@ -13,6 +13,7 @@ from gateway import limits
 from gateway.cli._source import add_source_flags, open_recording
 from gateway.cli.clip import progress
 from gateway.errors import ConfigError, Conflict, NothingRecorded
+from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.cli._span import Span
@@ -98,7 +99,6 @@ async def archive(args: argparse.Namespace) -> int:
 async def _left(args: argparse.Namespace, recording: Recording, manifest: Manifest) -> Span | None:
     """The span that is still to be sent; None where everything is there."""
     from gateway.cli._span import Span, find_span
-    from gateway.client.live import now_us
     from gateway.recordings.recording import Moment
 
     span = await find_span(recording, args.begin, args.end, now_us())
@@ -118,7 +118,6 @@ async def _send(recording: Recording, place: ArchivePlace, manifest: Manifest, s
     import asyncio
 
     from gateway.cli._span import rows_of
-    from gateway.client.live import now_us
     from gateway.recordings.films import FilmWriter
     from gateway.wire.journal import Gap
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gateway.cli._client import http_client
 from gateway.cli._source import add_moment_flags, add_source_flags, moment_of, open_store_of
 from gateway.errors import ConfigError, GatewayError
+from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.recordings.recording import Moment
@@ -39,7 +40,6 @@ def run(args: argparse.Namespace) -> int:
 
 async def branch_world(args: argparse.Namespace) -> int:
     """By the gateway, or in the store itself."""
-    from gateway.client.live import now_us
 
     moment = moment_of(args, now_us())
     made = await (_in_store(args, moment) if args.store else _by_gateway(args, args.url, moment))
@@ -53,7 +53,6 @@ async def _in_store(args: argparse.Namespace, moment: Moment) -> dict[str, Any]:
     """A folder is opened for writing only once the moment was found by reading."""
     import asyncio
 
-    from gateway.client.live import now_us
     from gateway.recordings.branches import branch, find
     from gateway.store.embedded import FolderInUse
     from gateway.store.remote import AdminNeeded

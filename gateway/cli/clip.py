@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli._source import add_source_flags, open_recording
+from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.cli._span import Span
@@ -44,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
 async def clip(args: argparse.Namespace) -> int:
     """Cut the span out of a recording into a film of its own."""
     from gateway.cli._span import find_span
-    from gateway.client.live import now_us
 
     path = Path(args.out)
     async with open_recording(args) as recording:
@@ -71,7 +71,6 @@ async def clip(args: argparse.Namespace) -> int:
 async def write_film(recording: Recording, span: Span, path: Path) -> tuple[int, int]:
     """Write the span to ``path``; answers frames and gaps. Nothing half-written ever has that name."""
     from gateway.cli._span import rows_of
-    from gateway.client.live import now_us
     from gateway.recordings.films import FilmWriter
     from gateway.wire.journal import Gap
     from gateway.wire.layouts import told

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli import _pages
+from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.store.base import BlockingStore, Namespace
+
 
 NAME = "import"
 HELP = "put an ordinary SQLite file into a new world"
@@ -51,7 +53,7 @@ def _import(store: BlockingStore, args: argparse.Namespace, name: _pages.Named) 
         args.file,
         new_key=lambda: os.urandom(16),
         progress=_pages.progress(name.key),
-        now_us=_pages.now_us(),
+        now_us=now_us(),
     )
     return pages, _pages.namespace_meant(store, name).key
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.cli._files import write_whole
 from gateway.cli._source import add_source_flags, open_recording
 from gateway.cli._times import show_time
+from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.wire.journal import JournalFrame
@@ -71,7 +72,6 @@ class TimeSlots:
 async def plot(args: argparse.Namespace) -> int:
     """Read the span and draw it."""
     from gateway.cli._span import find_span, rows_of
-    from gateway.client.live import now_us
     from gateway.wire.journal import Gap, JournalFrame
 
     async with open_recording(args) as recording:

@@ -23,6 +23,7 @@ from gateway.cli._source import (
 from gateway.cli._times import show_age, show_time
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable
 from gateway.limits import DURABLE_S_MAX, RECOVER_GAPS_SHOWN_MAX, RECOVER_MARKS_SHOWN_MAX
+from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.recordings.recording import Recording, Snapshot
@@ -89,7 +90,6 @@ VARIANT_OF_3 = "variant of Godot 3"
 
 async def recover(args: argparse.Namespace) -> int:
     """Read one state and show, write or publish it."""
-    from gateway.client.live import now_us
 
     if args.decode == "variant" and args.godot == 3:
         args.decode = VARIANT_OF_3
@@ -127,7 +127,6 @@ async def _reading(args: argparse.Namespace, recording: Recording) -> How:
 
 
 def _facts(world: str, found: Snapshot, took_ms: float) -> dict[str, object]:
-    from gateway.client.live import now_us
 
     facts: dict[str, object] = {
         "world": world,
@@ -200,7 +199,6 @@ def _line(value: object) -> str:
 
 
 def _write_out(args: argparse.Namespace, found: Snapshot, how: How) -> None:
-    from gateway.client.live import now_us
     from gateway.recordings.films import FilmWriter
     from gateway.wire import is_world_name, prefix
 
@@ -304,7 +302,6 @@ async def _worlds_of_gateway(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _span(row: dict[str, Any]) -> str:
-    from gateway.client.live import now_us
 
     name = f"{row['world']:<24}"
     if "error" in row:

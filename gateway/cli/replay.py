@@ -16,6 +16,7 @@ from gateway.cli._source import add_source_flags, open_recording
 from gateway.cli._times import show_time
 from gateway.errors import ConfigError
 from gateway.limits import DURABLE_S_MAX, REPLAY_SPEED_MAX
+from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.cli._span import Span
@@ -108,7 +109,6 @@ class FileSink:
 async def replay(args: argparse.Namespace) -> int:
     """Play the span once."""
     from gateway.cli._span import find_span
-    from gateway.client.live import now_us
 
     speed = _speed(args.speed)
     if bool(args.out) == bool(args.to_world):

@@ -15,6 +15,7 @@ from gateway.cli._source import add_target_flags, open_store_of
 from gateway.cli.archive import storage_options
 from gateway.cli.clip import progress
 from gateway.errors import ConfigError, Conflict
+from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.recordings.archives import ArchivedPart, ArchivePlace, Manifest
@@ -110,7 +111,6 @@ def _film_of(file: Path) -> Iterator[tuple[list[Item], list[dict[str, Any]]]]:
 
 
 def _to_film(place: ArchivePlace, manifest: Manifest, out: Path) -> None:
-    from gateway.client.live import now_us
     from gateway.recordings.films import FilmWriter
 
     with FilmWriter(out, world=manifest.world, stride=manifest.stride, now_us=now_us()) as film:
@@ -134,7 +134,6 @@ def _add_all(film: FilmWriter, items: list[Item], *, first: bool) -> None:
 
 
 def _to_store(place: ArchivePlace, manifest: Manifest, store: BlockingStore, name: str) -> None:
-    from gateway.client.live import now_us
     from gateway.recordings.recording import MAKE_STATE
     from gateway.store.world import Retention, WorldDatabase
 
@@ -166,7 +165,6 @@ def _to_store(place: ArchivePlace, manifest: Manifest, store: BlockingStore, nam
 
 def _append(world: WorldDatabase, part: ArchivedPart, items: list[Item], seq: int) -> int:
     """One part in one commit, so that it is there whole or not at all."""
-    from gateway.client.live import now_us
     from gateway.wire.journal import Batch, Gap, JournalFrame
 
     frames = [item for item in items if isinstance(item, JournalFrame)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,6 @@ from gateway.core.ports import Link
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable, WorldHeld
 from gateway.quic import ConnectFailed, RequestFailed
 from gateway.wire import Control, Frame, encode_control
-
-
-def now_us() -> int:
-    """Microseconds since the Unix epoch."""
-    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from gateway import limits
 from gateway.client.address import world_path
 from gateway.client.counts import EverySample
 from gateway.client.lags import FrameLags
-from gateway.client.live import Live, now_us
+from gateway.client.live import Live
 from gateway.client.sender import FrameSender, PublisherCounts
 from gateway.core.ports import Link, Mark
 from gateway.errors import BadInput, TooLarge
+from gateway.wallclock import now_us
 from gateway.wire import Control, Frame, encode_control
 
 

@@ -15,10 +15,11 @@ from typing import Any, Literal
 from gateway import limits
 from gateway.client.address import world_path
 from gateway.client.counts import ReaderCounts
-from gateway.client.live import Live, now_us
+from gateway.client.live import Live
 from gateway.core.options import parse_weights
 from gateway.core.ports import Link
 from gateway.core.state import WorldState
+from gateway.wallclock import now_us
 from gateway.wire import Control, Frame, encode_control
 
 

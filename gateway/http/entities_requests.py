@@ -12,7 +12,6 @@ import base64
 import binascii
 import json
 import re
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -23,6 +22,7 @@ from gateway.core.entities import Place
 from gateway.errors import BadInput
 from gateway.http.queries import flag, time_us
 from gateway.limits import ENTITY_ASIDE_BYTES
+from gateway.wallclock import now_us
 from gateway.wire import variant
 from gateway.wire.entities.checks import (
     check_id,
@@ -81,8 +81,7 @@ def moment_of(request: Request) -> str | None:
     at = request.query_params.get("at")
     if at is None or _VERSION.fullmatch(at):
         return at
-    now_us = time.time_ns() // 1_000
-    return str(max(0, time_us(at, now_us)) // 1_000_000)
+    return str(max(0, time_us(at, now_us())) // 1_000_000)
 
 
 def precondition_of(request: Request) -> Precondition:

@@ -20,10 +20,10 @@ from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
 from gateway.errors import GatewayError, Overloaded, ShuttingDown, StoreUnavailable, WorldDeleted
-from gateway.runtime.wallclock import now_us
 from gateway.store.world import History
 from gateway.store.world.lanes import WorldLanes as Recorded
 from gateway.store.world.tail import Row, Stretch, TailReader
+from gateway.wallclock import now_us
 from gateway.wire.frames import decode_frame
 
 log = logging.getLogger("mvgateway.delayed")

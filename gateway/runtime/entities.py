@@ -28,10 +28,10 @@ from gateway.runtime.entities_registry import EntityRegistry
 from gateway.runtime.entities_times import version_at
 from gateway.runtime.entities_transfers import Transfers
 from gateway.runtime.entities_writer import together
-from gateway.runtime.wallclock import now_us
 from gateway.runtime.worlds import Worlds
 from gateway.store.base import Store
 from gateway.store.entities import leases, queries, rows, trades
+from gateway.wallclock import now_us
 from gateway.wire.entities.refusals import batch_refused
 from gateway.wire.entities.trades import Trade
 from gateway.wire.entities.transfers import Offer, Transfer

@@ -15,7 +15,7 @@ from gateway import limits
 from gateway.core.world import World
 from gateway.errors import GatewayError
 from gateway.runtime.recording import WorldRecording
-from gateway.runtime.wallclock import now_us
+from gateway.wallclock import now_us
 
 log = logging.getLogger("mvgateway.world")
 

@@ -47,10 +47,10 @@ from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import WorldRecording
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.uploads import Upload
-from gateway.runtime.wallclock import now_us
 from gateway.runtime.workers.edge import Edge
 from gateway.store.base import Store
 from gateway.store.world.home import Holder
+from gateway.wallclock import now_us
 from gateway.wire import Record
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from gateway.limits import (
 from gateway.runtime.companions import Companion, Companions
 from gateway.runtime.lags import Lags
 from gateway.runtime.rounds import Rounds
-from gateway.runtime.wallclock import now_us
 from gateway.store.world import WorldDatabase
 from gateway.store.world.together import Write
+from gateway.wallclock import now_us
 from gateway.wire.journal import Batch
 
 log = logging.getLogger("mvgateway.journal")

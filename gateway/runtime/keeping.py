@@ -15,12 +15,12 @@ from typing import Protocol
 
 from gateway.errors import Forbidden, GatewayError, NotFound
 from gateway.limits import CATALOGUE_LOOK_S, REAP_S, RETIRED_S
-from gateway.runtime.wallclock import now_us
 from gateway.store.base import Namespace, Store, Version
 from gateway.store.world import catalogue, retiring
 from gateway.store.world.identity import Identity
 from gateway.store.world.namespaces import is_in_process
 from gateway.store.world.rebuilding import rebuild
+from gateway.wallclock import now_us
 
 log = logging.getLogger("mvgateway.world")
 

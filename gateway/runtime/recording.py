@@ -15,11 +15,11 @@ from gateway import limits
 from gateway.core.state import WorldState
 from gateway.core.told import RecordedState
 from gateway.errors import NothingRecorded
-from gateway.runtime.wallclock import now_us
 from gateway.store.base import Store, Version
 from gateway.store.world import Recovered, Retention, WorldDatabase
 from gateway.store.world.lanes import WorldLanes
 from gateway.store.world.state import MakeState
+from gateway.wallclock import now_us
 from gateway.wire import encode_control, split
 from gateway.wire.journal import Batch, Gap, JournalFrame, gap_message
 from gateway.wire.layouts import Layout, kept

@@ -24,10 +24,10 @@ from gateway.recordings.verifying import Verifier
 from gateway.runtime.branches import Branches
 from gateway.runtime.host import WorldHost
 from gateway.runtime.replaying import ReplaySession
-from gateway.runtime.wallclock import now_us
 from gateway.runtime.worlds import Worlds
 from gateway.store.world import History
 from gateway.store.world.lanes import WorldLanes
+from gateway.wallclock import now_us
 from gateway.wire import encode_control
 
 T = TypeVar("T")

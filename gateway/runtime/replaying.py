@@ -26,8 +26,8 @@ from gateway.core.steady import SteadyTime
 from gateway.errors import BadInput, GatewayError, NothingRecorded
 from gateway.http.queries import time_us
 from gateway.runtime.rewinding import Shown, beginning, keyframe_messages, neighbour, states_before
-from gateway.runtime.wallclock import now_us
 from gateway.store.world import FrameCursor, History, Recovered
+from gateway.wallclock import now_us
 from gateway.wire import Control, decode_message, encode_control, encode_error
 from gateway.wire.control import CONTROL_BOUND
 from gateway.wire.journal import Gap, JournalFrame, gap_message

@@ -41,13 +41,13 @@ from gateway.runtime.rounds import Rounds
 from gateway.runtime.shares import Shares
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.uploads import from_first_frame
-from gateway.runtime.wallclock import now_us
 from gateway.runtime.workers.siblings import Siblings
 from gateway.runtime.workers.together import joined_facts, joined_list
 from gateway.store.base import GroupStore, Store
 from gateway.store.world import retiring
 from gateway.store.world.commits import AtOnce, InGroups
 from gateway.store.world.listing import WorldNames
+from gateway.wallclock import now_us
 from gateway.wire import world_name
 from gateway.wire.layouts import resolve
 

@@ -1,4 +1,4 @@
-"""The wall clock, as everything recorded is stamped with it. Room: runtime."""
+"""The wall clock, as everything recorded is stamped with it. Any room but the pure ones may ask it."""
 
 from __future__ import annotations
 
