@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -51,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 WORLD = "demo"
-FILM = "mvgateway-demo.sqlite"
-"""In the system's folder for temporary files; the next demo replaces it."""
+FILM = "demo.sqlite"
+"""In the user's folder for what can be made again; the next demo replaces it."""
 HZ = 60.0
 PLAYERS = 10
 READERS = {"webtransport": 20, "websocket": 5}
@@ -138,8 +139,10 @@ class Demo:
         from gateway.errors import GatewayError
         from gateway.store.embedded import ReadOnlyStore
 
-        path = Path(tempfile.gettempdir(), FILM)
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mvgateway")
+        path = cache / FILM
         try:
+            os.makedirs(cache, exist_ok=True)
             store = ReadOnlyStore.open(child.folder / "store")
             async with local_recording(store, WORLD) as recording:
                 await write_film(recording, await find_span(recording, None, None, 0), path)
@@ -307,9 +310,7 @@ class Demo:
             print(f"{name:<25}{text}")
         print(NEXT)
         if self.film is not None:
-            print(
-                f"What was recorded, in a browser, with the crash in its middle:\n  mvgateway film {self.film}"
-            )
+            print(f"And what was recorded, in a browser:\n  mvgateway film {_short(self.film)}")
 
     def _live_table(self) -> AbstractContextManager[object]:
         if not sys.stderr.isatty():
@@ -355,3 +356,9 @@ def _percentiles(samples: list[float]) -> dict[str, float | None]:
 
 def _p50_p99(values: dict[str, float | None], unit: str) -> str:
     return " / ".join("-" if v is None else f"{v:.4g}" for v in values.values()) + f" {unit} (p50 / p99)"
+
+
+def _short(path: Path) -> str:
+    """As a shell takes it."""
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
