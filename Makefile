@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
-.PHONY: demo dev test test-aioquic check format bench bench-check simulate mutate mutate-changed abuse faults scale soak house fuzz system-deps lock clean help
+.PHONY: kit-memory demo dev test test-aioquic check format bench bench-check simulate mutate mutate-changed abuse faults scale soak house fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,9 @@ abuse: $(STAMP) ## attacks on a gateway, long form: for a machine that is idle o
 
 faults: $(STAMP) ## a hundred crashes and every fault, long form
 	MVGATEWAY_FAULTS=long $(BIN)/python -m pytest tests/runtime/faults tests/entities/test_sleep_crash.py --timeout 3600
+
+kit-memory: $(STAMP) ## the web kit's memory in a real Chromium over five minutes
+	MVGATEWAY_KIT_MEMORY=long $(BIN)/python -m pytest tests/kits/web/test_memory.py -s --timeout 600
 
 house: $(STAMP) ## how long, how typed, how commented the source is, and how far tests reach in
 	$(BIN)/python -m bench.house
