@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import ratios
+from bench.check import delivering
 from bench.floor import PAGE_US, Floor
 from bench.headline import expected
 from bench.ratios import (
@@ -96,3 +97,12 @@ def test_what_is_expected_scales_with_the_floor() -> None:
     assert claims == ([False] if high.is_judged else [])
     assert [claim.ok for claim in expected([row], 3 * PAGE_US)] == ([True] if high.is_judged else [])
     assert expected([row], None) == []
+
+
+def test_a_relay_that_delivered_next_to_nothing_gives_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {
+        "gateway": {"delivered_percent": [97.0, 99.0], "relay_cpu_us_per_frame": [47.0, 48.0]},
+        "moq": {"delivered_percent": [0.0], "relay_cpu_us_per_frame": [210_310.6]},
+    }
+    assert list(delivering(found)) == ["gateway"]
+    assert "fan-out of moq does not count: 0.0 % was delivered" in capsys.readouterr().out
