@@ -254,16 +254,18 @@ async def test_a_client_moves_to_another_address_and_goes_on(served: Served) -> 
 
 
 async def test_draining_lets_a_request_finish_and_takes_no_new_one(served: Served) -> None:
+    pieces = 2 * limits.QUIC_CLIENT_STREAM_WINDOW_BYTES // 65_536
     client = await served.connect()
-    waiting = asyncio.create_task(client.request("GET", "/big?60"))
-    response = await waiting
-    draining = asyncio.create_task(served.endpoint.drain(5))
-    await asyncio.sleep(0)
+    response = await client.request(
+        "GET", f"/big?{pieces}"
+    )  # more than goes out before it is read: it is under way
+    draining = asyncio.create_task(served.endpoint.drain(60))
+    await until(lambda: served.endpoint.is_draining)
     refused = await client.request("GET", "/hello")
     assert refused.status == 503
-    assert len(await response.read()) == 60 * 65536
+    assert len(await response.read()) == pieces * 65_536
     assert await draining
-    await asyncio.wait_for(client.wait_closed(), 5)
+    await asyncio.wait_for(client.wait_closed(), 60)
     client.close()
 
 
