@@ -6,6 +6,7 @@ python -m tests.kits.bundles --check   # say which are not what would be made
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ ELIXIR = [
     *(f"mvgateway/http/{name}.ex" for name in ("httpc", "req", "finch")),
     *("mvgateway/recordings.ex", "mvgateway/entities.ex", "mvgateway.ex"),
 ]
+GODOT = ("messages", "reader", "link", "token", "publisher", "session")
+ICON = '@icon("res://addons/mvgateway/icons/world.svg")\n'
 
 
 def elixir() -> str:
@@ -26,7 +29,17 @@ def elixir() -> str:
     return head + "\n".join((lib / name).read_text() for name in ELIXIR)
 
 
-BUNDLES = {"elixir/mvgateway.ex": elixir}
+def godot() -> str:
+    """The node with all that it stands on, each of which extends the one before it."""
+    addon = CLIENTS / "godot" / "addons" / "mvgateway"
+    head, _, own = (addon / "mvgateway.gd").read_text().partition("\n\n")
+    parts = [(addon / f"mvgateway_{name}.gd").read_text().partition("\n\n")[2] for name in GODOT]
+    alone = re.sub(r'^extends ".*"$', "extends Node", head, flags=re.M).replace(ICON, "")
+    note = "##\n## Made of the addon's files, for who copies one file; it needs no other."
+    return f"{alone}\n{note}\n\n" + "\n\n".join([*(part.rstrip("\n") + "\n" for part in parts), own])
+
+
+BUNDLES = {"elixir/mvgateway.ex": elixir, "godot/mvgateway.gd": godot}
 
 
 def main() -> int:

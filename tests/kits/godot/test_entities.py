@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from pathlib import Path
 
-from gateway.client import Entities, Publisher
+from gateway.client import Entities, Publisher, fetch_last
 from gateway.runtime.gateway import Gateway
 from gateway.wire import variant
 from tests.client.conftest import Served, settings_in, until
@@ -241,3 +241,33 @@ func run() -> void:
         assert (await engine.said("end"))[1] is True
         assert await engine.said("paused") is True
         assert engine.faults() == []
+
+
+@proves("godot", "sleep")
+async def test_a_publisher_that_has_said_nothing_yet_keeps_what_wakes_in_its_world(
+    project: Path, served: Served
+) -> None:
+    body = f"""
+func run() -> void:
+	var server := MVGateway.new()
+	server.url = "{served.url.replace("https", "wss")}"
+	server.world = "town"
+	server.role = "publish"
+	server.ca_file = "{served.ca}"
+	root.add_child(server)
+	await until(func() -> bool: return server.epoch > 0)
+	var town := MVGatewayEntities.new("{served.url}", "town", "{served.ca}")
+	await town.put("chest", PackedByteArray([9, 8]), {{"key": 7}})
+	say("woken", (await town.wake("chest")).ok)
+	await until(func() -> bool: return server.records.has(7))
+	var _tick: int = server.send({{1: PackedByteArray([1])}})
+	_tick = server.send(server.records, true)
+	say("durable", await server.wait_durable())
+	say("records", hex(server.records))
+"""
+    async with running(project, body) as engine:
+        assert await engine.said("woken") is True
+        assert await engine.said("durable") is True
+        assert await engine.said("records") == {"1": "01", "7": "0908"}
+        last = await fetch_last(served.url, "town", ca=served.ca)
+        assert last.records == {1: b"\x01", 7: b"\x09\x08"}
