@@ -42,8 +42,8 @@ dev: $(STAMP) ## install what tests and benchmarks need, and no more
 system-deps: ## what tests want from the system (Chromium, Firefox, iproute2, curl), where it can be had
 	@sh tests/system-deps.sh
 
-test: $(STAMP) system-deps ## every test
-	$(BIN)/python -m pytest
+test: $(STAMP) system-deps ## every test, in two lanes side by side
+	$(BIN)/python -m tests.lanes
 
 check: $(STAMP) ## ruff, ruff format, mypy --strict
 	$(BIN)/ruff check .
