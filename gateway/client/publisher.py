@@ -87,12 +87,14 @@ class Publisher(Live):
             self.counts.unsent_frames += 1
         else:
             self._sender.send(self.link, records, keyframe=keyframe)
+            self._repair_later()
         return self.tick
 
     def keyframe(self) -> None:
         """Send every live record again, as a keyframe of the newest tick."""
         if self.link is not None:
             self._sender.send_keyframe(self.link)
+            self._repair_later()
 
     async def wait_durable(self, tick: int | None = None) -> Mark:
         """Wait until ``tick`` (default: the newest) of this epoch is in the store; a time-out is the
@@ -175,15 +177,20 @@ class Publisher(Live):
             self._sender.outbox.on_acked(one)
 
     def on_lost(self, token: int) -> None:
-        """The next frame carries the repair; where none comes, as after a publisher's last, it goes alone."""
         self._sender.on_lost(token)
-        if self._repair_due is None and self._sender.outbox.stale:
+        self._repair_later()
+
+    def _repair_later(self) -> None:
+        """The next frame carries what is owed; where none comes, as after a publisher's last, it goes alone. No link tells
+        that a stream has ended, or a datagram would go again: so it is tried until nothing is owed."""
+        if self._repair_due is None and self.link is not None and self._sender.owes:
             loop = asyncio.get_running_loop()
             self._repair_due = loop.call_later(limits.CLIENT_REPAIR_S, self._repair)
 
     def _repair(self) -> None:
         self._repair_due = None
         self.on_writable()
+        self._repair_later()
 
     def on_writable(self) -> None:
         if self.link is not None:

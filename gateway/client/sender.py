@@ -65,6 +65,11 @@ class FrameSender:
         self._streams: deque[int] = deque()
         self._keyframe_due = False
 
+    @property
+    def owes(self) -> bool:
+        """Whether the gateway lacks something that could not go, or was lost."""
+        return self._keyframe_due or bool(self.outbox.stale)
+
     def send(self, link: Link, records: Mapping[int, bytes | None], *, keyframe: bool) -> None:
         """Send the frame of the newest tick, then repairs as far as there is room. Removals in a
         world with a stride go in a message of their own (``docs/FRAMES.md``, FRAME)."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from gateway import limits
 from gateway.client import Publisher, Subscriber
 from tests.client.conftest import Served
 from tests.kits.abilities import proves
@@ -32,3 +36,20 @@ async def test_the_last_frame_of_a_publisher_arrives_though_its_packets_were_los
             assert dropped
             assert publisher.counts.lost_datagrams >= 1
             assert publisher.counts.repaired_records >= 1
+
+
+@pytest.mark.parametrize("transport", ["webtransport", "websocket"])
+@pytest.mark.parametrize("keyframe", [False, True], ids=["frames", "keyframes"])
+async def test_the_last_of_many_large_frames_arrives_though_the_ones_before_were_under_way(
+    served: Served, until: Callable[..., Any], transport: Any, keyframe: bool
+) -> None:
+    """More at once than may be under way: what had to wait goes by itself."""
+    async with (
+        Publisher(served.url, "w", transport=transport, ca=served.ca) as publisher,
+        Subscriber(served.url, "w", transport="websocket", ca=served.ca) as reader,
+    ):
+        for number in range(4 * limits.CLIENT_PUBLISH_STREAMS_MAX):
+            publisher.send(dict.fromkeys(range(2000), b"%100d" % number), keyframe=keyframe)
+        await until(lambda: reader.records() == publisher.records())
+        world = served.gateway.worlds.hosts["w"].world
+        assert dict(world.state.snapshot()) == publisher.records()
