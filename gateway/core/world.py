@@ -396,13 +396,15 @@ class World:
     def put(self, records: list[Record], mono: float) -> Frame:
         """Set or remove (data None) records on the gateway's own account, one tick after the
         newest: they are fanned out and journalled like a frame of the publisher's, which is answered. The publisher
-        is told where it asked for it, or its next keyframe would undo it."""
+        is told where it asked for it, or its next keyframe would undo it: in its own epoch, of which it may have sent nothing."""
         state = self.state
         frame = Frame(state.epoch, state.tick + 1, records, parts=1, sent_at=self.wall_us(mono))
         message = encode_frame(frame)
         self.ingest(frame, message, state.epoch, mono)
-        if self.publisher is not None and self.publisher.wants_changes:
-            self.publisher.link.send_stream([message])
+        publisher = self.publisher
+        if publisher is not None and publisher.wants_changes:
+            told = message if publisher.epoch == state.epoch else with_epoch(message, publisher.epoch)
+            publisher.link.send_stream([told])
         return frame
 
     def _tell_refused(self, mono: float) -> None:

@@ -260,6 +260,29 @@ async def test_a_publisher_hears_of_sleep_and_waking_and_its_keyframe_undoes_nei
         await until(lambda: sub.records() == {7: b"awake", 8: b"elm"})
 
 
+@pytest.mark.parametrize("transport", ["webtransport", "websocket"])
+async def test_what_wakes_before_a_new_publishers_first_frame_outlives_it(
+    http: httpx.AsyncClient, gateway: Gateway, transport: Any
+) -> None:
+    more: dict[str, Any] = {"transport": transport, "certificate_sha256": gateway.certificates.current.sha256}
+    changed: list[Any] = []
+    async with entities(gateway) as town, Subscriber(url_of(gateway), "town", **more) as sub:
+        async with Publisher(url_of(gateway), "town", **more) as before:
+            before.send({7: b"goblin", 8: b"tree"})
+            await before.wait_durable()
+            await town.hibernate("goblin:1", 7)
+        host = gateway.worlds.hosts["town"]
+        await until(lambda: host.world.publisher is None)
+        async with Publisher(url_of(gateway), "town", on_changed=changed.append, **more) as after:
+            assert after.epoch > before.epoch
+            await until(lambda: host.world.publisher is not None and host.world.publisher.wants_changes)
+            await town.wake("goblin:1")
+            await until(lambda: changed == [{7: b"goblin"}])
+            after.send({8: b"oak"})
+            after.keyframe()
+            await until(lambda: sub.records() == {7: b"goblin", 8: b"oak"})
+
+
 async def test_a_refused_hibernation_leaves_the_record_live(
     http: httpx.AsyncClient, gateway: Gateway
 ) -> None:
