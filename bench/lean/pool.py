@@ -107,12 +107,14 @@ class LeanEndpoint(Endpoint):
 
     def _on_due(self) -> None:
         self._due_timer = None
+        if self.is_closed:
+            return
         now = self.time()
         due = self._due
         while due and due[0][0] <= now + 0.0005:
             at, reader = due.popleft()
             reader.on_ack_due(max(now, at))
-        if due and not self.is_closed:
+        if due:
             self._due_timer = self.loop.call_at(due[0][0], self._on_due)
 
 
