@@ -103,12 +103,16 @@ async def _show(settings: Settings, names: list[str]) -> int:
     import asyncio
     import signal
 
+    from gateway.errors import ConfigError
     from gateway.runtime.gateway import Gateway
 
     over, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, over.set)
-    gateway = await Gateway.start(settings)
+    try:
+        gateway = await Gateway.start(settings)
+    except ConfigError as error:
+        raise ConfigError(error.message.replace("--plain", "--port")) from error  # by what this verb calls it
     try:
         for name in names:
             await gateway.worlds.patch(

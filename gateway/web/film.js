@@ -1,7 +1,7 @@
 // The film room: a world's recording, played, scrubbed, marked and cut.
 
 import { GatewayRefused, Replay } from "/kit/mvgateway.js";
-import { heldToken, told } from "./ask.js";
+import { ask, heldToken, told } from "./ask.js";
 import { Layout } from "./layout.js";
 import { clock, facts } from "./parts.js";
 import { showRecord, showTable } from "./record.js";
@@ -119,9 +119,9 @@ function cut(which) {
 }
 
 async function save() {
-  const { from, to } = cutAt, answer = await fetch(`${path}/frames?epoch=${from.epoch}&from=${from.tick}&to=${to.tick}`, { headers: heldToken() ? { authorization: `Bearer ${heldToken()}` } : {} });
+  const { from, to } = cutAt, answer = await ask(`${path}/frames?epoch=${from.epoch}&from=${from.tick}&to=${to.tick}`);
   if (!answer.ok) { say((await answer.json()).detail); return; }
-  const state = await fetch(`${path}/frames?epoch=${from.epoch}&tick=${from.tick}`, { headers: heldToken() ? { authorization: `Bearer ${heldToken()}` } : {} });
+  const state = await ask(`${path}/frames?epoch=${from.epoch}&tick=${from.tick}`);
   const parts = [state.ok ? await state.blob() : new Blob(), await answer.blob()]; // a clip begins with the whole state
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob(parts, { type: "application/octet-stream" }));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -69,3 +70,12 @@ async def test_what_is_no_film_is_refused(tmp_path: Path, content: bytes | None,
     assert says in err.decode()
     assert "x.sqlite" in err.decode()
     assert b"Traceback" not in err
+
+
+async def test_a_port_that_is_taken_is_told_by_this_verbs_own_flag(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        child = await verb(str(film(tmp_path / "goal.sqlite", 1)), "--port", str(taken.getsockname()[1]))
+        _, err = await child.communicate()
+    assert child.returncode == 2
+    assert b"--port" in err
+    assert b"--plain" not in err

@@ -83,6 +83,6 @@ def kept(text: str | None) -> Layout | None:
     if text is None:
         return None
     try:
-        return parse(loads(text))
-    except (ValueError, Unprocessable):
+        return told(loads(text))
+    except ValueError:
         return None
