@@ -4,30 +4,23 @@ from one server's world to another's, items are traded, the gateway is killed, a
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from bench.link import Direction, Host, Network, unavailable_because
-from bench.link import Path as LinkPath
-from bench.processes import free_port
+from bench.link import Host, unavailable_because
 from gateway.client import fetch_last
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import settings_in
 from tests.kits.abilities import proves
 from tests.kits.godot.engine import Running, running
+from tests.kits.lossy import lossy
 
 REASON = unavailable_because()
 if REASON and os.environ.get("CI") == "true":
     raise RuntimeError(f"CI must be able to make the link: {REASON}")
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no lossy link: {REASON}")
-
-LINK = LinkPath.symmetric(Direction(delay_ms=10.0, loss=0.02))
 
 COMMON = """
 var server: MVGateway
@@ -128,50 +121,12 @@ func run() -> void:
 """
 
 
-class Served:
-    """``mvgateway serve`` on one host, which can be killed and started again at the same address."""
-
-    def __init__(self, folder: Path, host: Host) -> None:
-        self.folder, self.host, self.port = folder, host, free_port()
-        self.url = f"https://{host.address}:{self.port}"
-        self.ca = folder / "certs" / "ca.pem"
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        flags = ["--host", self.host.address, "--port", str(self.port), "--no-plain", "--insecure-public"]
-        flags += ["--store", str(self.folder / "store"), "--certs", str(self.folder / "certs")]
-        argv = [sys.executable, "-m", "gateway.cli", "serve", *flags]
-        self._process = self.host.popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[3]
-        )
-        assert self._process.stdout is not None
-        assert any(line.strip() == "ready" for line in self._process.stdout)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.communicate()
-            self._process = None
-
-
-@contextmanager
-def lossy(folder: Path) -> Iterator[tuple[Served, list[Host], Network]]:
-    with Network([LINK, LINK, LINK], seed=19) as network:
-        home, *others = network.hosts
-        served = Served(folder, home)
-        served.start()
-        try:
-            yield served, others, network
-        finally:
-            served.kill()
-
-
 @proves("godot", "scenario", "inventories", "transfers", "websocket", "publish")
 @pytest.mark.timeout(240)
 async def test_an_avatar_walks_over_items_are_traded_the_gateway_dies_and_all_end_alike(
     project: Path, tmp_path: Path
 ) -> None:
-    with lossy(tmp_path) as (served, hosts, network):
+    with lossy(tmp_path, 3) as (served, hosts, network):
         async with AsyncExitStack() as stack:
 
             async def engine(name: str, body: str, host: Host) -> Running:
