@@ -1232,6 +1232,10 @@ WORKER_END_S: Final = 3.0
 """How much longer than the drain allows a worker may take before it is killed."""
 WORKER_LOOK_S: Final = 0.1
 """How often the store's owner looks whether anybody needs it still, where the supervisor is gone."""
+WORKER_FOLDER_TRIES: Final = 8
+"""Folders that a start makes, where another start clears away what is not locked yet: each try is lost within a microsecond."""
+WORKER_FOLDERS_LOOKED_AT_MAX: Final = 1_000
+"""Folders of earlier starts that a start looks at, to clear away what was killed: each killed supervisor leaves one at most."""
 EDGE_IDLE_S: Final = 5.0
 """How long an edge goes on following a home after its last reader has left."""
 EDGE_TRIES: Final = 3

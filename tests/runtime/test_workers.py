@@ -20,6 +20,7 @@ import websockets
 
 from gateway.client import Subscriber
 from gateway.runtime.gateway import Gateway
+from gateway.runtime.workers.folder import GroupFolder
 from gateway.wire import Control, Frame, decode_message
 from tests.runtime.conftest import (
     FRAMES,
@@ -556,14 +557,30 @@ async def test_a_hangup_reaches_every_worker(mortal: GatewayProcess) -> None:
     await until(lambda: len(events_of(mortal.folder, "settings reloaded")) == 2, PATIENCE_S)
 
 
-async def test_workers_whose_supervisor_is_killed_stop(mortal: GatewayProcess) -> None:
-    pids = [process_of(mortal, number) for number in (0, 1)]
+async def test_workers_whose_supervisor_is_killed_stop_and_leave_no_folder_behind(
+    mortal: GatewayProcess,
+) -> None:
+    folder, pids = folder_of(mortal), children_of(mortal)
     mortal.kill()
+    await until(lambda: not any(map(_runs, pids)), PATIENCE_S)
+    assert not is_there(folder)
 
-    def are_gone() -> bool:
-        return not any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in pids)
 
-    await until(are_gone, PATIENCE_S)
+async def test_a_start_clears_away_what_a_start_that_was_killed_whole_has_left_and_nothing_that_lives(
+    mortal: GatewayProcess, start_process: StartProcess, tmp_path: Path
+) -> None:
+    left, pids = folder_of(mortal), children_of(mortal)
+    for pid in (mortal.process.pid, *pids):
+        os.kill(pid, signal.SIGKILL)
+    mortal.end()
+    await until(lambda: not any(map(_runs, pids)), PATIENCE_S)
+    assert is_there(left)
+    second = start_process("--workers", "2", log=tmp_path / "log").wait_ready()
+    assert not is_there(left)
+    lives = folder_of(second)
+    await asyncio.to_thread(lambda: GroupFolder.make().remove())
+    assert is_there(lives)
+    assert await all_alive(second)
 
 
 def _runs(pid: int) -> bool:

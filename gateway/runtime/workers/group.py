@@ -42,6 +42,8 @@ class Worker:
     control: socket.socket
     alive: frozenset[int] = frozenset()
     """The workers that take connections, as the supervisor told last."""
+    is_orphaned: bool = False
+    """Whether the supervisor is gone: then nobody else clears the folder away."""
     life: str = field(default_factory=lambda: secrets.token_hex(8))
     place: str = field(default_factory=lambda: places.own(in_process_store=False))
 

@@ -22,6 +22,7 @@ async def heed(worker: Worker, on_orphaned: Callable[[], None]) -> None:
             news = b""
         if not news:
             log.error("the supervisor is gone: worker %d stops", worker.number)
+            worker.is_orphaned = True
             on_orphaned()
             return
         heard += news

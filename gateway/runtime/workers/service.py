@@ -68,6 +68,10 @@ class Service:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
+        if self._worker.is_orphaned:
+            with suppress(OSError):  # not the last one: others stand there
+                os.unlink(self._worker.path(self._worker.number))
+                self._worker.group.folder.rmdir()
 
     # -- the first frame ------------------------------------------------------------------
 

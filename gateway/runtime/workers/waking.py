@@ -1,0 +1,54 @@
+"""Signals that wake a loop over a selector, in the order in which they came. Room: runtime. Source: signal(7)."""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import socket
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+@dataclass(slots=True)
+class Waking:
+    """From :meth:`take` to :meth:`give_back`; its key in the selector has None for data."""
+
+    looks: selectors.BaseSelector
+    ends: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
+    before: dict[int, Any] = field(default_factory=dict)
+
+    def take(self) -> None:
+        """Hear the signals instead of whoever did."""
+        for end in self.ends:
+            end.setblocking(False)
+        self.looks.register(self.ends[0], selectors.EVENT_READ, None)
+        signal.set_wakeup_fd(self.ends[1].fileno(), warn_on_full_buffer=False)
+        self.before = {number: signal.signal(number, _nothing) for number in SIGNALS}
+
+    def come(self) -> bytes:
+        """The numbers of those that came since."""
+        return self.ends[0].recv(4_096)
+
+    def give_back(self) -> None:
+        """As it was before."""
+        signal.set_wakeup_fd(-1)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self._close()
+
+    def forget(self) -> None:
+        """In a forked process: the system's ways, and nothing of the loop's."""
+        signal.set_wakeup_fd(-1)
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        self._close()
+
+    def _close(self) -> None:
+        for end in self.ends:
+            end.close()
+
+
+def _nothing(number: int, frame: object) -> None:
+    """It wakes the loop."""
