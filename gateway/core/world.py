@@ -281,17 +281,21 @@ class World:
         mono: float,
         tail: Tail | None = None,
     ) -> None:
-        """Go on from what another gateway has recorded meanwhile. What waits for the store here is forgotten."""
+        """Go on from what another gateway has recorded meanwhile. What waits for the store here is forgotten. Readers start
+        afresh only where that is news: of a world that was fed they have it all."""
         self.last_epoch, self.is_fed = last_epoch, False
         if not self.subscribers:
             mono = max(mono, self.mono)
             self._begin_with(WorldState() if state is None else state, next_seq, durable, tail)
             self.mono = mono
             return
+        before, is_news = self.state.order, False
         for message in () if state is None else state.keyframe_messages(STREAM_MESSAGE_BYTES_MAX):
-            self.state.apply(decode_frame(message))
+            applied = self.state.apply(decode_frame(message))
+            is_news = is_news or bool(applied.changed or applied.dropped)
         self._journal_from(next_seq, durable, tail)
-        self._fanout.want_keyframe("new_epoch", mono)
+        if is_news or self.state.order != before:
+            self._fanout.want_keyframe("new_epoch", mono)
         self._wake()
 
     def begin_fed(self, mono: float) -> None:

@@ -350,3 +350,47 @@ def test_a_publisher_that_is_refused_lingers_from_that_moment_on() -> None:
     session.on_message(b"no message", 200.0)
     assert world.publisher is None
     assert world.next_poll == 205.0
+
+
+def fed_world(*, tick: int) -> tuple[World, RecordingLink]:
+    """A world that was fed by its home up to that tick, and a reader of it that has it all."""
+    world, reader = make_world(), RecordingLink()
+    world.begin_fed(100.0)
+    for at in range(1, tick + 1):
+        data = message(at, {at: b"%d" % at}, epoch=3)
+        world.ingest(decode_frame(data), data, 3, 100.0)
+    world.attach_subscriber(reader, LiveOptions(), 100.0)
+    assert reader.control_types() == ["welcome", "resync"]
+    return world, reader
+
+
+def recorded_state(*, tick: int) -> WorldState:
+    state = WorldState()
+    for at in range(1, tick + 1):
+        state.apply(decode_frame(message(at, {at: b"%d" % at}, epoch=3)))
+    return state
+
+
+@pytest.mark.parametrize("recorded", [0, 4, 5])
+def test_who_becomes_the_home_of_what_it_was_fed_lets_its_readers_go_on_without_a_resync(
+    recorded: int,
+) -> None:
+    world, reader = fed_world(tick=5)
+    state = recorded_state(tick=recorded) if recorded else None
+    world.adopt(state, next_seq=recorded, last_epoch=3, durable=None, mono=101.0)
+    world.poll(101.5, NOW_US)
+    assert reader.control_types() == ["welcome", "resync"]
+    session = world.attach_publisher(RecordingLink(), 3, 102.0)
+    session.on_message(message(6, {6: b"six"}), 102.0)
+    assert {(record.key, record.data) for record in reader.frames()[-1].records} == {(6, b"six")}
+    assert reader.control_types() == ["welcome", "resync"]
+
+
+def test_who_becomes_the_home_and_finds_more_in_the_store_than_it_was_fed_starts_its_readers_afresh() -> None:
+    world, reader = fed_world(tick=5)
+    world.adopt(recorded_state(tick=7), next_seq=8, last_epoch=3, durable=None, mono=101.0)
+    world.poll(101.5, NOW_US)
+    assert reader.control_types() == ["welcome", "resync", "resync"]
+    assert {record.key for record in decode_frame(reader.streams[max(reader.streams)][0]).records} == set(
+        range(1, 8)
+    )
