@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess
 
 LONG = os.environ.get("MVGATEWAY_ABUSE") == "long"
@@ -96,7 +97,7 @@ class Innocent:
         return self.told["frames"] / max(self.told["seconds"], 1e-9)
 
     def end(self) -> None:
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=HANG_S)
 
 
 @dataclass

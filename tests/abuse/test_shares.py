@@ -16,6 +16,7 @@ from gateway.wire import Control, decode_message, encode_control
 from tests.abuse.attackers import put_state
 from tests.abuse.conftest import LONG, Innocent, StartTarget, Target, attack_on, given_back
 from tests.abuse.test_publishers import flood
+from tests.patience import HANG_S
 from tests.runtime.conftest import body, frame
 
 
@@ -26,13 +27,13 @@ async def test_two_hundred_and_fifty_six_worlds_of_one_address_leave_room_for_ot
     async with attack_on(target, innocent) as attack, AsyncExitStack() as stack:
         for n in range(300 if LONG else 150):
             url = f"ws://127.0.0.1:{target.port('plain')}/v1/worlds/held{n}/live?role=publish"
-            socket = await stack.enter_async_context(websockets.connect(url, open_timeout=60))
-            told = decode_message(await asyncio.wait_for(socket.recv(), 60))  # type: ignore[arg-type]
+            socket = await stack.enter_async_context(websockets.connect(url, open_timeout=HANG_S))
+            told = decode_message(await asyncio.wait_for(socket.recv(), HANG_S))  # type: ignore[arg-type]
             assert isinstance(told, Control)
             held += told.type == "welcome"
             refused += told.type == "error" and "--worlds-per-address-max" in str(told["message"])
         transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
-        async with httpx.AsyncClient(transport=transport, timeout=60) as other:
+        async with httpx.AsyncClient(transport=transport, timeout=HANG_S) as other:
             url = f"{target.base_url}/v1/worlds/theirs/frames"
             assert (await other.post(url, content=body(frame(1, {1: b"x"})))).status_code == 202
     assert held <= 128

@@ -33,6 +33,7 @@ from tests.abuse.attackers import (
     ws_open,
 )
 from tests.abuse.conftest import LONG, Innocent, StartTarget, Target, attack_on, given_back
+from tests.patience import HANG_S
 
 MIB = 2**20
 LIVE = "/v1/worlds/held/live"
@@ -53,7 +54,7 @@ def plain(target: Target) -> int:
 
 async def is_served(target: Target) -> bool:
     """Whether a new client gets an answer."""
-    async with target.client(timeout=10) as client:
+    async with target.client(timeout=HANG_S) as client:
         return (await client.get("/healthz")).status_code == 200
 
 
@@ -80,7 +81,7 @@ async def test_fragments_without_end_are_refused_at_the_bound_of_a_message(
         code = asyncio.ensure_future(ws_close_code(reader))
         writer.write(ws_frame(2, bytes(MIB), fin=False))
         await push(writer, ws_frame(0, bytes(MIB), fin=False), 1_500 if LONG else 100)
-        assert await asyncio.wait_for(code, 10) == 1009
+        assert await asyncio.wait_for(code, HANG_S) == 1009
         writer.close()
     attack.check()
     await given_back(held, attack)
@@ -205,14 +206,14 @@ async def test_connections_without_a_byte_hold_no_door_and_running_out_of_descri
 
 
 async def secure(target: Target) -> httpx.Response:
-    async with httpx.AsyncClient(verify=str(target.ca), timeout=10) as client:
+    async with httpx.AsyncClient(verify=str(target.ca), timeout=HANG_S) as client:
         return await client.get(f"{target.url}/healthz")
 
 
 async def test_connections_without_a_byte_end_by_themselves(target: Target) -> None:
     async with connected(plain(target)) as (first, _), connected(target.port("https")) as (second, _):
         began = time.monotonic()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_S):
             ended = await asyncio.gather(first.read(), second.read(), return_exceptions=True)
         assert all(isinstance(end, ConnectionError) or end == b"" for end in ended)
         assert time.monotonic() - began > 5
@@ -258,7 +259,7 @@ async def test_a_flood_of_frames_that_carry_nothing_ends_its_own_connection(
                 sent += len(data) * await push(writer, data, 1)
                 got = b""
                 try:
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(HANG_S):
                         while piece := await reader.read(65_536):
                             got = (got + piece)[-4_096:]
                 except ConnectionError:
@@ -280,7 +281,7 @@ async def test_unfinished_bodies_share_one_budget_and_end_by_time(target: Target
         answers = [asyncio.ensure_future(reader.readline()) for reader, _ in pairs]
         async with target.client() as client:
             await put_state(client, "small", 3_000)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_S):
             for answer in itertools.islice(asyncio.as_completed(answers), 37):
                 assert b" 503 " in await answer
         waiting = [task for task in answers if not task.done()]
@@ -321,13 +322,13 @@ async def test_one_address_cannot_hold_all_connections(start_target: StartTarget
         await one.__aenter__()
     async with connected(plain(target), b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n") as (reader, _):
         try:
-            refused = await asyncio.wait_for(reader.read(), 10)
+            refused = await asyncio.wait_for(reader.read(), HANG_S)
         except ConnectionError:
             refused = b""
         assert refused == b"", "the address has its share"
     reader, writer = await asyncio.open_connection("127.0.0.1", plain(target), local_addr=("127.0.0.2", 0))
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    told = await asyncio.wait_for(reader.read(), 10)
+    told = await asyncio.wait_for(reader.read(), HANG_S)
     assert b'mvgateway_refusals_total{bound="connections_per_address_max"}' in told
     writer.close()
     for one in attackers:
@@ -340,7 +341,7 @@ async def test_two_lengths_of_one_body_are_refused(target: Target) -> None:
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     )
     async with connected(plain(target), request) as (reader, _):
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), HANG_S)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1, "what follows is not taken for a request"
 
@@ -355,7 +356,7 @@ async def test_an_upgrade_to_h2c_is_passed_over(target: Target, door: str) -> No
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
         b"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
     )
-    assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200 ")
+    assert (await asyncio.wait_for(reader.readline(), HANG_S)).startswith(b"HTTP/1.1 200 ")
     writer.close()
 
 
@@ -376,7 +377,7 @@ async def test_a_slow_head_ends_by_time(target: Target) -> None:
                 writer.write(b"X: y\r\n")
 
         dripping = asyncio.ensure_future(drip())
-        answer = await asyncio.wait_for(reader.read(), 20)
+        answer = await asyncio.wait_for(reader.read(), HANG_S)
         dripping.cancel()
     assert b" 408 " in answer
     assert time.monotonic() - began < 15
@@ -462,7 +463,7 @@ async def test_answers_taken_byte_by_byte_end_their_own_connection(target: Targe
     crumbs = 0
     async with attack_on(target) as attack, connected(plain(target), ask) as (reader, writer):
         writer.write(h2_frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1") * 50)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_S):
             while True:
                 head = await reader.readexactly(9)
                 payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
@@ -489,7 +490,7 @@ async def test_who_leaves_behind_a_stream_with_requests_sent_ahead_is_missed_in_
             writer.write(ask * 3_000)
             writer.close()
         assert held.descriptors() > begun
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             while (await client.get("/v1/worlds/held")).json()["readers"]:  # noqa: ASYNC110 (no event tells it)
                 await asyncio.sleep(0.1)
     assert await held.metric("mvgateway_refusals_total", bound="pipelined") == 10

@@ -16,9 +16,7 @@ from gateway import quic
 from gateway.core.ports import CloseCode, Link
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, MessageStream, decode_message, encode_control
-
-PATIENCE_S = 50.0
-"""Longer than the leeway of clocks: a token that ran out before a busy machine came to it still ends its session."""
+from tests.patience import HANG_S
 
 
 class Answer(NamedTuple):
@@ -39,12 +37,12 @@ def tls_of(gateway: Gateway) -> ssl.SSLContext:
 
 def http_of(gateway: Gateway, **more: Any) -> httpx.AsyncClient:
     url = f"https://127.0.0.1:{gateway.port}"
-    return httpx.AsyncClient(base_url=url, verify=tls_of(gateway), timeout=PATIENCE_S, **more)
+    return httpx.AsyncClient(base_url=url, verify=tls_of(gateway), timeout=HANG_S, **more)
 
 
 def plain_of(gateway: Gateway) -> httpx.AsyncClient:
     assert gateway.plain_server is not None
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=PATIENCE_S)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=HANG_S)
 
 
 def bearer(token: str | None) -> dict[str, str]:
@@ -76,7 +74,7 @@ def at_admin(method: str, path: str) -> Knock:
     async def knock(gateway: Gateway, token: str | None) -> Answer:
         assert gateway.admin_server is not None
         url = f"http://127.0.0.1:{gateway.admin_server.port}{path}"
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(timeout=HANG_S) as client:
             try:
                 answer = await client.request(
                     method, url, headers=bearer(token), content=b"{}" if method == "POST" else None
@@ -90,7 +88,7 @@ def at_admin(method: str, path: str) -> Knock:
 
 def by_http3(method: str, path: str) -> Knock:
     async def knock(gateway: Gateway, token: str | None) -> Answer:
-        client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=PATIENCE_S)
+        client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=HANG_S)
         try:
             headers = [
                 (name.encode(), value.encode("latin-1", "replace")) for name, value in bearer(token).items()
@@ -131,7 +129,7 @@ class Session:
 
     async def until_true(self, holds: Callable[[], bool]) -> None:
         """Look again with every message."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(HANG_S):
             while not holds():
                 self._news.clear()
                 await self._news.wait()
@@ -186,7 +184,7 @@ class WebSocketSession(Session):
         await self.socket.send(message)
 
     async def code(self) -> int:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(HANG_S):
             await self.closed.wait()
             await self.socket.wait_closed()
         return int(self.socket.close_code or 0)
@@ -203,7 +201,7 @@ class WebTransportSession(Session):
         self.link.send_stream([message])
 
     async def code(self) -> int:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(HANG_S):
             await self.closed.wait()
         return 4000 + int(self.link.closed_code)
 
@@ -221,7 +219,7 @@ async def open_websocket(
         url += ("&" if "?" in url else "?") + f"token={token}"
     return WebSocketSession(
         await websockets.connect(
-            url, ssl=tls_of(gateway), additional_headers=more, compression=None, open_timeout=PATIENCE_S
+            url, ssl=tls_of(gateway), additional_headers=more, compression=None, open_timeout=HANG_S
         )
     )
 
@@ -238,7 +236,7 @@ async def open_webtransport(
     if token is not None and not header:
         path += ("&" if "?" in path else "?") + f"token={token}"
     session.client, _ = await quic.connect_webtransport(
-        "127.0.0.1", gateway.port, path, trust=trust_of(gateway), make_session=make, timeout_s=PATIENCE_S
+        "127.0.0.1", gateway.port, path, trust=trust_of(gateway), make_session=make, timeout_s=HANG_S
     )
     return session
 

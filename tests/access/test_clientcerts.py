@@ -19,6 +19,7 @@ from gateway.core.grants import BadGrant, Need
 from gateway.errors import ConfigError
 from gateway.runtime.access.clientcerts import ask_clients, grant_of
 from gateway.runtime.gateway import Gateway
+from tests.patience import HANG_S
 
 from .conftest import Maker, StartGated
 from .knocking import WebSocketSession, bearer, by_webtransport, tls_of
@@ -84,7 +85,9 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def client_of(gateway: Gateway, context: ssl.SSLContext, **more: Any) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"https://127.0.0.1:{gateway.port}", verify=context, timeout=20, **more)
+    return httpx.AsyncClient(
+        base_url=f"https://127.0.0.1:{gateway.port}", verify=context, timeout=HANG_S, **more
+    )
 
 
 @pytest.mark.parametrize("keys", [True, False])

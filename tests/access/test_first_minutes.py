@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess
 
 from .test_makers import ACCESS, MUST
@@ -28,7 +29,7 @@ def commands() -> list[str]:
 def test_the_first_five_minutes_go_as_they_are_told(tmp_path: Path) -> None:
     def run(command: str) -> str:
         done = subprocess.run(
-            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=HANG_S
         )
         assert done.returncode == 0, (command, done.stderr)
         return done.stdout

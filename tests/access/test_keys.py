@@ -14,6 +14,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from gateway.cli import main
 from gateway.runtime.access.jwks import BadKey, load_keys
 from gateway.runtime.access.signing import SigningKey
+from tests.patience import HANG_S
 
 from .conftest import Maker
 
@@ -213,7 +214,7 @@ def test_a_gateway_does_not_start_on_keys_that_cannot_be_right(
         "--auth-keys",
         str(maker.folder),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -18,6 +18,7 @@ from gateway.runtime.access.jwks import BadKey
 from gateway.runtime.access.keysource import Url, fresh_s, key_source
 from gateway.runtime.access.signing import SigningKey
 from gateway.runtime.certs import CA_CERT, LEAF_CERT, LEAF_KEY, ensure_own, tls_context
+from tests.patience import HANG_S
 
 from .conftest import Maker, StartGated
 from .knocking import bearer, http_of
@@ -63,7 +64,7 @@ class Issuer:
             writer.close()
 
     async def until_asked(self, count: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             while len(self.asked) < count:
                 self._heard.clear()
                 await self._heard.wait()
@@ -146,7 +147,7 @@ async def test_a_set_that_is_down_lets_nobody_in_until_it_is_there(
         told = gated.gate.source.on_change
         gated.gate.source.on_change = lambda: (told(), changed.set())[0]
         gated.reload(gated.settings)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_S):
             await changed.wait()
         assert (await client.get("/v1/worlds", headers=bearer(token))).status_code == 200
     assert gated.ready()["ready"] is True
@@ -169,7 +170,7 @@ async def test_a_token_of_an_unknown_key_has_the_set_asked_for_again_but_not_eac
     changed = asyncio.Event()
     source.on_change = changed.set
     source.miss()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_S):
         await changed.wait()
     assert set(source.keys) == {"one", "two"}
     assert len(issuer.asked) == 2

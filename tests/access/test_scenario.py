@@ -18,11 +18,11 @@ import websockets
 from gateway import quic
 from gateway.core.ports import Link
 from gateway.wire import Frame, MessageStream, Record, decode_message, encode_frame
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess
 
 from .conftest import Maker
 from .knocking import (
-    PATIENCE_S,
     Session,
     WebSocketSession,
     WebTransportSession,
@@ -110,7 +110,7 @@ class NotingWebTransport(Noting, WebTransportSession):
 class NotingStream(Noting):
     async def read(self, url: str, token: str, tls: ssl.SSLContext) -> None:
         async with (
-            httpx.AsyncClient(verify=tls, timeout=PATIENCE_S) as client,
+            httpx.AsyncClient(verify=tls, timeout=HANG_S) as client,
             client.stream("GET", url, headers=bearer(token)) as answer,
         ):
             stream = MessageStream()
@@ -156,7 +156,7 @@ class House:
         trust = quic.Trust(ca_pem=(self._folder / "certs" / "ca.pem").read_bytes())
         session.client, _ = await quic.connect_webtransport(
             "127.0.0.1", self.lossy_port, f"{path}{'&' if '?' in path else '?'}token={token}",
-            trust=trust, make_session=make, timeout_s=PATIENCE_S,
+            trust=trust, make_session=make, timeout_s=HANG_S,
         )  # fmt: skip
         return session
 
@@ -179,7 +179,7 @@ def by(writer: str, seen: set[bytes]) -> bool:
 
 
 async def recorded(house: House, world: str, token: str) -> set[bytes]:
-    async with httpx.AsyncClient(verify=house.tls, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(verify=house.tls, timeout=HANG_S) as client:
         answer = await client.get(
             f"https://127.0.0.1:{house.port}/v1/worlds/{world}/frames", headers=bearer(token)
         )

@@ -16,11 +16,11 @@ import pytest
 
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, MessageStream, Record, encode_control, encode_frame, prefix
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess
 
 from .conftest import Maker, StartGated
 from .knocking import (
-    PATIENCE_S,
     Session,
     bearer,
     by_websocket,
@@ -146,7 +146,7 @@ async def test_at_its_end_an_upload_is_cut_off(gated: Gateway, maker: Maker) -> 
         f"{maker.token(PUB, for_s=2)}\r\ntransfer-encoding: chunked\r\n\r\n4\r\n\x05\x00\x00\x00\r\n"
     )
     writer.write(head.encode())
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         answer = await reader.readuntil(b"}")
     assert answer.startswith(b"HTTP/1.1 401")
     assert b'"rule": "expired"' in answer
@@ -295,7 +295,7 @@ def test_keys_are_read_anew_at_sighup_and_a_broken_set_changes_nothing(tmp_path:
         def reload(event: str) -> None:
             had = log.read_text().count(event)
             gateway.process.send_signal(signal.SIGHUP)
-            end = time.monotonic() + PATIENCE_S
+            end = time.monotonic() + HANG_S
             while log.read_text().count(event) == had and time.monotonic() < end:
                 status(maker.token(SUB))
 
@@ -344,7 +344,7 @@ async def test_sessions_at_once_are_counted_by_subject(gated: Gateway, maker: Ma
     assert (await by_websocket(LIVE)(gated, maker.token(mv, sub="bob"))).status == 200
     await first.close()
     assert gated.gate is not None
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         while gated.gate.sessions > 1:  # noqa: ASYNC110 - the gateway hears of it in its own time
             await asyncio.sleep(0.01)
     assert (await by_websocket(LIVE)(gated, maker.token(mv, sub="ann"))).status == 200

@@ -12,8 +12,9 @@ import websockets
 
 from gateway.wire import Control, decode_message, encode_control
 from tests.access.conftest import ALL, Maker
+from tests.patience import HANG_S
 from tests.runtime.conftest import FRAMES, GatewayProcess, body, frame
-from tests.runtime.test_two_gateways import PATIENCE_S, control, durable, publish, session
+from tests.runtime.test_two_gateways import control, durable, publish, session
 
 ROUNDS = 8
 """Connections, each of which the kernel deals to one of two workers."""
@@ -37,7 +38,7 @@ def gated(maker: Maker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ga
 def client_of(gateway: GatewayProcess, token: str | None) -> httpx.AsyncClient:
     """Each request on a connection of its own."""
     headers = {"connection": "close", **({} if token is None else {"authorization": f"Bearer {token}"})}
-    return httpx.AsyncClient(base_url=gateway.base_url, timeout=PATIENCE_S, headers=headers)
+    return httpx.AsyncClient(base_url=gateway.base_url, timeout=HANG_S, headers=headers)
 
 
 async def test_a_grant_counts_at_every_worker_and_what_is_passed_on_needs_one_as_well(
@@ -111,7 +112,7 @@ async def test_what_is_revoked_at_one_worker_ends_at_all(gated: GatewayProcess, 
 async def refused(gateway: GatewayProcess, query: str) -> bool:
     url = f"ws://127.0.0.1:{gateway.port('plain')}/v1/worlds/revoked/live?{query}"
     try:
-        async with asyncio.timeout(PATIENCE_S), websockets.connect(url) as link:
+        async with asyncio.timeout(HANG_S), websockets.connect(url) as link:
             first = decode_message(await link.recv())  # type: ignore[arg-type]
             return isinstance(first, Control) and first.type == "error"
     except (websockets.InvalidStatus, websockets.ConnectionClosed):

@@ -15,6 +15,7 @@ import pytest
 from gateway.recordings.films import FilmWriter
 from gateway.wire import Frame, Record, encode_frame
 from gateway.wire.layouts import resolve
+from tests.patience import HANG_S
 
 
 def film(path: Path, records: int) -> Path:
@@ -37,7 +38,7 @@ async def test_each_film_has_a_page_and_stays_as_it_is(tmp_path: Path) -> None:
     before = [hashlib.sha256(one.read_bytes()).digest() for one in films]
     child = await verb(*map(str, films))
     assert child.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         pages = [(await child.stdout.readline()).decode().strip() for _ in films]
     assert [page.partition("#")[2] for page in pages] == ["goal", "film-2"]
     async with httpx.AsyncClient() as client:

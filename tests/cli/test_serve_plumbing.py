@@ -11,11 +11,12 @@ import pytest
 
 from gateway import cli
 from gateway.errors import ConfigError, GatewayError
+from tests.patience import HANG_S
 
 
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "gateway.cli", *arguments], capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "gateway.cli", *arguments], capture_output=True, text=True, timeout=HANG_S
     )
 
 
@@ -32,7 +33,7 @@ def test_every_verb_shows_an_example_in_its_help(name: str) -> None:
 
 def test_help_does_not_load_the_gateway() -> None:
     code = "import sys; from gateway import cli; cli.build_parser(); print([m for m in sys.modules if m in ('aioquic', 'starlette', 'apsw', 'httpx', 'asyncio')])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_S)
     assert loaded.stdout.strip() == "[]", loaded.stderr
 
 

@@ -21,6 +21,7 @@ import pytest
 from gateway.cli import main
 from gateway.store.embedded import EmbeddedStore
 from gateway.wire import mvstore
+from tests.patience import HANG_S
 
 TABLE = "create table n (id integer primary key, t text, b blob);"
 ROWS = "insert into n (t, b) values ('hello', x'00ff'), ('wörld', null)"
@@ -184,7 +185,7 @@ def test_a_store_of_its_own_serves_both_planes_and_stops_when_asked(
     assert capsys.readouterr().out.splitlines() == ["t", "hello", "wörld"]
     assert "notes" in httpx.get(f"{api}/api/list_namespace").text
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 0
+    assert process.wait(HANG_S) == 0
 
 
 def test_a_port_in_use_names_the_flag_that_mends_it(

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
+from tests.patience import HANG_S
 
 
 class Served:
@@ -41,7 +42,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         await gateway.drain(2.0)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = HANG_S) -> None:
     """Wait for a condition, or fail after a deadline."""
     end = time.monotonic() + seconds
     while not condition():

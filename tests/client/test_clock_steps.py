@@ -16,6 +16,7 @@ from gateway.client.counts import ClockOffset
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, Frame, MessageStream, decode_message
 from tests.client.conftest import Served, settings_in, until
+from tests.patience import HANG_S
 from tests.recordings.filming import film
 
 HOUR_US = 3_600_000_000
@@ -42,11 +43,11 @@ async def test_a_replay_session_is_not_held_up_either_way(tmp_path: Path, steps:
             replay={"tick": 1, "speed": 4}, on_event=on_event, on_message=on_message,
         )  # fmt: skip
         async with viewer:
-            await asyncio.wait_for(ended.wait(), 30)
+            await asyncio.wait_for(ended.wait(), HANG_S)
             assert (viewer.tick, all(right)) == (120, True)
             ended.clear()
             viewer.control("play", speed=-4)
-            await asyncio.wait_for(ended.wait(), 30)
+            await asyncio.wait_for(ended.wait(), HANG_S)
             assert viewer.records() == made.states[1, 1]
     finally:
         await gateway.drain(1.0)
@@ -59,7 +60,7 @@ def test_a_replay_from_the_command_line_is_not_held_up(tmp_path: Path, steps: di
     subprocess.run(
         [sys.executable, "-m", "gateway.cli", "replay", "w", "--store", str(tmp_path / "store"), "--out",
          str(tmp_path / "out"), "--speed", "4"],
-        check=True, timeout=60, capture_output=True,
+        check=True, timeout=HANG_S, capture_output=True,
     )  # fmt: skip
     assert time.monotonic() - started < 60
     stream = MessageStream()

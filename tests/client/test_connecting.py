@@ -15,6 +15,7 @@ from gateway.client import Publisher, Subscriber
 from gateway.errors import PublisherPresent
 from gateway.quic import ConnectFailed, connect, first_of
 from tests.client.conftest import Served
+from tests.patience import HANG_S
 
 TRIES = 24
 
@@ -143,7 +144,7 @@ async def test_a_cancelled_connect_leaves_nothing(
     world = gateway.worlds.hosts["w"].world
     await until(lambda: world.publisher is None and not world.subscribers)
     await until(lambda: not gateway.endpoint.peers)
-    await until(lambda: not {task for task in asyncio.all_tasks() - before if not task.done()}, 15)
+    await until(lambda: not {task for task in asyncio.all_tasks() - before if not task.done()}, HANG_S)
 
 
 async def test_a_session_on_tcp_goes_back_to_udp_once_it_gets_through(
@@ -165,7 +166,9 @@ async def test_a_session_on_tcp_goes_back_to_udp_once_it_gets_through(
         await until(lambda: reader.records() == {1: b"one"})
         assert (publisher.transport, reader.transport) == ("websocket", "websocket")
         monkeypatch.setattr(endpoint.udp, "receive", receive)
-        await until(lambda: (publisher.transport, reader.transport) == ("webtransport", "webtransport"), 30)
+        await until(
+            lambda: (publisher.transport, reader.transport) == ("webtransport", "webtransport"), HANG_S
+        )
         publisher.send({1: b"two"})
         await until(lambda: reader.records() == {1: b"two"})
         assert publisher.epoch == 1, "the same run"

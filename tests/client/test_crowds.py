@@ -26,6 +26,7 @@ from gateway.client.address import Address
 from gateway.client.websocket import WebSocketLink
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import Served, settings_in
+from tests.patience import HANG_S
 
 CROWD = 40
 """More than have a turn at once."""
@@ -55,7 +56,7 @@ async def crowd(url: str, **options: Any) -> AsyncIterator[list[Publisher]]:
 
 async def test_a_crowd_of_publishers_starts_by_udp_and_nothing_is_left_unheard(served: Served) -> None:
     with heard() as told:
-        async with crowd(served.url, ca=served.ca, connect_timeout_s=60.0) as publishers:
+        async with crowd(served.url, ca=served.ca, connect_timeout_s=HANG_S) as publishers:
             await asyncio.gather(*(one.start() for one in publishers))
             for one in publishers:
                 one.send({1: b"x"})
@@ -139,7 +140,7 @@ async def test_connections_are_told_as_they_come_and_go(tmp_path: Path, until: C
             await gateway.drain(2.0)
             await until(lambda: len(events) == 2)
             gateway = await Gateway.start(replace(settings_in(tmp_path), port=port))
-            await until(lambda: len(events) == 3, 30)
+            await until(lambda: len(events) == 3, HANG_S)
             assert publisher.connected
     assert [(event.kind, event.transport, event.error) for event in events] == [
         ("connected", "webtransport", None),

@@ -17,6 +17,7 @@ from gateway.wire import Frame, Record, decode_frame, encode_frame, prefix, spli
 from gateway.wire.parity import encode_parity
 from tests.client.conftest import Served
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 FOLDER = Path(gateway.__file__).parent / "clients"
 
@@ -36,7 +37,7 @@ async def output_of(*command: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), HANG_S)
     assert process.returncode == 0, err.decode()
     return out.decode()
 

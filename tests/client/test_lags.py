@@ -14,6 +14,7 @@ from gateway.client.counts import EverySample
 from gateway.client.lags import FrameLags
 from gateway.store.embedded import Engine
 from tests.client.conftest import Served
+from tests.patience import HANG_S
 
 
 def lags() -> FrameLags:
@@ -102,7 +103,7 @@ async def test_a_store_that_takes_nothing_for_a_while_shows_in_what_the_publishe
     gate = threading.Event()
     gate.set()
     run_each = engine.writer.run_each
-    engine.writer.run_each = lambda jobs: (gate.wait(60), run_each(jobs))  # type: ignore[method-assign,assignment,return-value]
+    engine.writer.run_each = lambda jobs: (gate.wait(HANG_S), run_each(jobs))  # type: ignore[method-assign,assignment,return-value]
     async with Publisher(served.url, "w", **served.trusted()) as publisher:
         publisher.send({1: b"first"})
         await publisher.wait_durable()

@@ -14,6 +14,7 @@ from gateway.client import Publisher, Subscriber, fetch_last
 from gateway.limits import MIB, QUIC_STREAM_WINDOW_BYTES
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import Served, settings_in
+from tests.patience import HANG_S
 
 
 @pytest_asyncio.fixture
@@ -33,7 +34,7 @@ async def test_a_publishers_frame_beyond_the_window_becomes_durable(
     assert records * record_bytes > QUIC_STREAM_WINDOW_BYTES // 2
     async with Publisher(served.url, "w", transport="webtransport", ca=served.ca) as publisher:
         publisher.send(sent, keyframe=True)
-        mark = await asyncio.wait_for(publisher.wait_durable(), 30)
+        mark = await asyncio.wait_for(publisher.wait_durable(), HANG_S)
         assert (mark.epoch, mark.tick) == (1, 1)
     last = await fetch_last(served.url, "w", ca=served.ca)
     assert last.records == sent
@@ -48,7 +49,7 @@ async def test_a_reader_gets_all_of_thirty_thousand_records(
         Subscriber(served.url, "w", transport="webtransport", ca=served.ca) as reader,
     ):
         publisher.send(sent, keyframe=True)
-        await until(lambda: len(reader.state) == len(sent), 30)
+        await until(lambda: len(reader.state) == len(sent), HANG_S)
         assert reader.records() == sent
         async with Subscriber(served.url, "w", transport="webtransport", ca=served.ca) as later:
-            await until(lambda: later.records() == sent, 30)
+            await until(lambda: later.records() == sent, HANG_S)

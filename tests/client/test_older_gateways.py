@@ -13,6 +13,7 @@ from gateway.core.options import parse_live_query
 from gateway.errors import BadInput
 from tests.client.conftest import Served
 from tests.client.older import SINCE, without_redundancy
+from tests.patience import HANG_S
 
 
 @pytest.mark.parametrize("transport", ["webtransport", "websocket"])
@@ -32,7 +33,7 @@ async def test_a_reader_is_let_in_whatever_it_wants_said_twice(
         Publisher(served.url, "arena", **choice) as publisher,
         Subscriber(served.url, "arena", redundancy=redundancy, **choice) as reader,
     ):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while not reader.records() or (transport == "webtransport" and not heard):
                 publisher.send({1: b"x"})
                 await asyncio.sleep(0.02)

@@ -19,6 +19,7 @@ from gateway.runtime.gateway import Gateway
 from gateway.wire import Control
 from tests.client.conftest import Served, settings_in
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 TICKS = 150
 
@@ -46,7 +47,7 @@ async def filmed(tmp_path: Path) -> AsyncIterator[Filmed]:
         for number in range(1, TICKS + 1):
             made.send(number)
             await asyncio.sleep(0.003)
-        await asyncio.wait_for(publisher.wait_durable(), 10)
+        await asyncio.wait_for(publisher.wait_durable(), HANG_S)
         yield made
     await gateway.drain(2.0)
 
@@ -78,7 +79,7 @@ class Viewer:
 
     async def answer(self, condition: Callable[[Control], bool] = lambda _: True) -> Control:
         """The next ``position`` or ``refused`` that the condition takes."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(HANG_S):
             while True:
                 while self.told:
                     control = self.told.pop(0)
@@ -194,7 +195,7 @@ async def test_a_running_gateway_branches_verifies_and_tells_its_span(filmed: Fi
         assert publisher.epoch == 2
         publisher.send({1: b"only in the branch"})
         await publisher.wait_durable()
-        async with Subscriber(served.url, "b", ca=served.ca) as reader, asyncio.timeout(10):
+        async with Subscriber(served.url, "b", ca=served.ca) as reader, asyncio.timeout(HANG_S):
             async for _ in reader:
                 if reader.records().get(1) == b"only in the branch":
                     break

@@ -23,6 +23,7 @@ from gateway.errors import (
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import Served, settings_in
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 TRANSPORTS = ("webtransport", "websocket")
 
@@ -43,7 +44,7 @@ async def test_what_is_published_reaches_a_reader_and_the_store(
             publisher.send({2: None, 3: record(3, b"three")})
             await until(lambda: reader.records() == publisher.records())
             assert reader.transport == transport
-        mark = await asyncio.wait_for(publisher.wait_durable(), 5)
+        mark = await asyncio.wait_for(publisher.wait_durable(), HANG_S)
         assert (mark.epoch, mark.tick) == (1, 2)
     last = await fetch_last(served.url, "w", ca=served.ca)
     assert (last.epoch, last.tick, last.records) == (1, 2, {1: record(1, b"one"), 3: record(3, b"three")})
@@ -56,7 +57,7 @@ async def test_frames_come_as_an_async_iterator_with_what_changed(served: Served
         Subscriber(served.url, "w", transport=transport, ca=served.ca) as reader,
     ):
         publisher.send({9: b"first"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             async for frame in reader:
                 if frame.records:
                     break
@@ -135,7 +136,7 @@ async def test_tcp_is_taken_where_udp_gets_no_answer(served: Served, monkeypatch
         async with Publisher(f"https://127.0.0.1:{port}", "w", ca=served.ca) as publisher:
             assert publisher.transport == "websocket"
             publisher.send({1: b"over tcp"})
-            await asyncio.wait_for(publisher.wait_durable(), 5)
+            await asyncio.wait_for(publisher.wait_durable(), HANG_S)
         last = await fetch_last(f"https://127.0.0.1:{port}", "w", ca=served.ca)
         assert last.records == {1: b"over tcp"}
     finally:
@@ -205,7 +206,7 @@ async def test_a_gateway_that_comes_back_finds_publisher_and_reader_again(
 
         gateway = await Gateway.start(dataclasses.replace(settings_in(tmp_path), port=port))
         try:
-            await until(lambda: publisher.connected and reader.connected, 15)
+            await until(lambda: publisher.connected and reader.connected, HANG_S)
             assert publisher.epoch == 1
             await until(lambda: reader.records() == {1: b"before", 2: b"meanwhile"})
             publisher.send({1: b"after"})

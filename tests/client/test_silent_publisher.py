@@ -12,6 +12,7 @@ from gateway import limits
 from gateway.client import Publisher, Subscriber
 from tests.client.conftest import Served
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 
 @proves("python", "repair")
@@ -29,7 +30,7 @@ async def test_the_last_frame_of_a_publisher_arrives_though_its_packets_were_los
 
             udp.send_packets = lose
             publisher.send({1: b"last"})
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_S):
                 async for _ in reader:
                     if reader.records() == {1: b"last"}:
                         break

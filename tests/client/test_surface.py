@@ -18,6 +18,7 @@ from gateway.wire.entities.messages import ENTITIES_TYPE
 from gateway.wire.entities.transfers import InTransfer
 from tests.client.conftest import Served, until
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 TRANSPORTS = ("webtransport", "websocket")
 RAISED_BY_LIVE = {
@@ -98,7 +99,7 @@ async def keyframe(scene: Scene) -> None:
 
 async def durable(scene: Scene) -> None:
     scene.publisher.send({1: b"x"})
-    mark = await asyncio.wait_for(scene.publisher.wait_durable(), 10)
+    mark = await asyncio.wait_for(scene.publisher.wait_durable(), HANG_S)
     assert (mark.epoch, mark.tick) == scene.publisher.durable_order() == (1, 1)
     assert scene.publisher.facts()["not_durable"] == 0
     ms, ticks = scene.publisher.lags()
@@ -201,7 +202,7 @@ async def batch(scene: Scene) -> None:
 
 async def watch(scene: Scene) -> None:
     await scene.town.put("e", b"1")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         async for change in scene.town.watch(since=0):
             assert change.id == "e"
             break
@@ -278,7 +279,7 @@ ACTS = sorted({act for rows in ROWS.values() for act in rows.values()}, key=lamb
 @pytest.mark.parametrize("scene", TRANSPORTS, indirect=True)
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
 async def test_it_does_what_it_says(scene: Scene, act: Act) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_S):
         await act(scene)
 
 

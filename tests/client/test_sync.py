@@ -20,14 +20,14 @@ from gateway.client.sync import portal
 from gateway.errors import BadInput, ConfigError, NotFound, PublisherPresent, StoreUnavailable, UnknownWorld
 from tests.client.conftest import Served
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
 
 
 async def blocking(body: Callable[[], Any]) -> Any:
     """Run where the gateway's loop is not: it is this test's."""
-    return await asyncio.wait_for(asyncio.to_thread(body), SECONDS)
+    return await asyncio.wait_for(asyncio.to_thread(body), HANG_S)
 
 
 @proves("python", "background")
@@ -38,7 +38,7 @@ async def test_a_world_is_published_and_followed_without_await(served: Served) -
             sync.Subscriber(served.url, "w", ca=served.ca) as reader,
         ):
             assert publisher.send({1: b"one", 2: b"two"}) == 1
-            mark = publisher.wait_durable(timeout_s=SECONDS)
+            mark = publisher.wait_durable(timeout_s=HANG_S)
             assert (mark.epoch, mark.tick) == (publisher.epoch, publisher.tick) == (1, 1)
             seen = []
             for frame in reader:
@@ -54,7 +54,7 @@ async def test_a_world_is_published_and_followed_without_await(served: Served) -
             with pytest.raises(TimeoutError):
                 reader.next(timeout_s=0.05)
             publisher.send({3: b"after"})
-            while 3 not in reader.next(SECONDS).records:
+            while 3 not in reader.next(HANG_S).records:
                 pass
             assert (reader.connected, publisher.error, reader.connects) == (True, None, 1)
         assert sync.fetch_last(served.url, "w", ca=served.ca).records[3] == b"after"
@@ -102,7 +102,7 @@ async def test_entities_and_recordings_answer_as_they_do_awaited(served: Served)
             assert (changes, second > first) == (["chest", "lamp"], True)
             publisher.send({1: b"before"})
             publisher.send({1: b"after"})
-            publisher.wait_durable(timeout_s=SECONDS)
+            publisher.wait_durable(timeout_s=HANG_S)
             assert film.mark("early", tick=1)["name"] == "early"
             assert [mark["name"] for mark in film.marks()] == ["early"]
             assert film.state(mark="early").records == film.state(tick=1).records == {1: b"before"}
@@ -145,7 +145,7 @@ async def test_who_waits_is_told_where_another_thread_closes(served: Served) -> 
             waiting.start()
             reader.close()
             reader.close()
-            waiting.join(SECONDS)
+            waiting.join(HANG_S)
             assert not waiting.is_alive()
             return told
 
@@ -207,7 +207,7 @@ async def test_a_program_that_ends_forks_or_is_interrupted_leaves_no_word_and_no
         if what in ("interrupt", "uncaught"):
             told = process.stdout.readline()
             process.send_signal(signal.SIGINT)
-        out, complaints = process.communicate(timeout=SECONDS)
+        out, complaints = process.communicate(timeout=HANG_S)
         return process.returncode, told + out, complaints
 
     code, out, complaints = await blocking(body)

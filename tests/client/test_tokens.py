@@ -25,6 +25,7 @@ from gateway.store.base import Namespace
 from gateway.wire import Control
 from tests.client.conftest import Served, settings_in, until
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 SUB, PUB = {"sub": ["arena"]}, {"pub": ["arena"]}
 TRANSPORTS = ("webtransport", "websocket")
@@ -156,7 +157,7 @@ async def test_a_session_goes_on_over_the_end_of_its_token_without_a_break(
 async def test_a_string_that_ends_ends_the_session_and_says_so(door: Door, transport: str) -> None:
     reader = door.subscriber(door.studio.token({**SUB, **PUB}, for_s=2), transport=transport)
     async with door.publisher(door.studio.token(PUB), transport=transport), reader:
-        await until(lambda: reader.error is not None, 20)
+        await until(lambda: reader.error is not None, HANG_S)
         assert "expired" in str(reader.error)
         assert reader.connects == 1
 
@@ -193,7 +194,7 @@ async def test_one_who_is_revoked_comes_back_only_with_a_token_that_counts(door:
         async with given, made:
             for name in ("ann", "bob"):
                 await admin.request("DELETE", f"/v1/grants/{name}")
-            await until(lambda: given.error is not None and made.error is not None, 20)
+            await until(lambda: given.error is not None and made.error is not None, HANG_S)
             assert "revoked" in str(given.error)
             assert isinstance(made.error, Unauthorized | GatewayError)
 
@@ -246,7 +247,7 @@ async def test_a_watch_of_entities_goes_on_over_the_end_of_its_token(door: Door)
             number += 1
             await other.put(f"e{number}", b"x")
             await asyncio.sleep(0.25)
-        await until(lambda: set(seen) >= {f"e{n}" for n in range(1, number + 1)}, 20)
+        await until(lambda: set(seen) >= {f"e{n}" for n in range(1, number + 1)}, HANG_S)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

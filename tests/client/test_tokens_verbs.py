@@ -18,6 +18,7 @@ from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import until
 from tests.client.test_tokens import Door, Publisher, guarded
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess
 
 ALL = {"sub": ["*"], "pub": ["*"], "admin": ["*"], "store": ["*"]}
@@ -49,7 +50,7 @@ async def run(door: Door, folder: Path, *verb: str, environ: dict[str, str] | No
         sys.executable, "-m", "gateway.cli", *verb, "--url", door.url, "--ca", str(door.ca),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=folder, env={**ours, **(environ or {})},
     )  # fmt: skip
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    said, _ = await asyncio.wait_for(process.communicate(), HANG_S)
     assert process.returncode is not None
     return process.returncode, said.decode()
 
@@ -77,7 +78,7 @@ async def test_a_gateway_that_is_silent_is_named_without_the_secrets_of_the_quer
     process = await asyncio.to_thread(lambda: GatewayProcess(tmp_path).wait_ready())
     try:
         trust = quic.Trust(ca_pem=(tmp_path / "certs" / "ca.pem").read_bytes())
-        client = await quic.connect("127.0.0.1", process.port("https"), trust=trust, timeout_s=30.0)
+        client = await quic.connect("127.0.0.1", process.port("https"), trust=trust, timeout_s=HANG_S)
         process.process.send_signal(signal.SIGSTOP)
         secret = "/v1/worlds/arena/live?role=publish&resume=hunter2&token=hunter2"
         for asking in (
@@ -116,6 +117,6 @@ async def test_a_gateway_sends_the_token_of_its_file_to_the_gateway_that_is_its_
                         path.write_text(inner.studio.token({"store": ["*"]}, for_s=3))
                     tick = publisher.send({1: b"%d" % number})
                     await asyncio.sleep(0.1)
-                await until(lambda: publisher.durable is not None and publisher.durable.tick >= tick, 20)
+                await until(lambda: publisher.durable is not None and publisher.durable.tick >= tick, HANG_S)
         finally:
             await outer.drain(2.0)

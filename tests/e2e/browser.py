@@ -16,6 +16,7 @@ import pytest
 import websockets
 
 from tests.e2e.elsewhere import connected
+from tests.patience import HANG_S
 
 FLAGS = (
     "--headless",
@@ -141,7 +142,7 @@ class Page:
             raise AssertionError(result["exceptionDetails"])
         return result["result"].get("value")
 
-    async def until(self, expression: str, seconds: float = 20.0) -> Any:
+    async def until(self, expression: str, seconds: float = HANG_S) -> Any:
         """Wait until an expression is truthy; its value. Fails after a deadline with the page's text."""
         end = time.monotonic() + seconds
         while not (value := await self.evaluate(expression)):

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.patience import HANG_S
+
 CLONE_NEWNET = 0x40000000
 
 
@@ -38,7 +40,7 @@ def socket_in(namespace: str | None, make: Callable[[], socket.socket]) -> socke
 
 def connected(namespace: str | None, port: int) -> socket.socket:
     """To a port of that namespace's loopback."""
-    return socket_in(namespace, lambda: socket.create_connection(("127.0.0.1", port), timeout=10))
+    return socket_in(namespace, lambda: socket.create_connection(("127.0.0.1", port), timeout=HANG_S))
 
 
 def listening(namespace: str | None) -> socket.socket:

@@ -13,9 +13,9 @@ import sys
 from typing import Any
 
 from gateway.client import Publisher, Subscriber
+from tests.patience import HANG_S
 
 WORLD, LAST, TICK_S = "plaza", 180, 1 / 60
-PATIENCE_S = 60.0
 
 
 def frame(n: int) -> dict[int, bytes]:
@@ -54,7 +54,7 @@ async def _follow_one(url: str, ca: str) -> int:
     wanted, messages = final(), 0
     async with Subscriber(url, WORLD, transport="webtransport", ca=ca) as reader:
         print("ready", flush=True)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(HANG_S):
             async for _ in reader:
                 messages += 1
                 for key, data in reader.records().items():

@@ -19,6 +19,7 @@ from tests.client.older import without_redundancy
 from tests.e2e.browser import Browser, Page
 from tests.e2e.firefox import Firefox
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 BROWSERS = [Browser, Firefox]
 TRANSPORTS = ["webtransport", "websocket"]
@@ -100,7 +101,7 @@ async def test_a_page_publishes_and_python_reads_it(
             )
             assert opened == 1
             async with Subscriber(f"https://127.0.0.1:{gateway.port}", transport, ca=ca) as reader:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(HANG_S):
                     async for _ in reader:
                         if reader.records() == {1: b"\x01\x02\x03", 2: b"\x07" * 5000}:
                             break

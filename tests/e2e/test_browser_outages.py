@@ -19,6 +19,7 @@ from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser, Page
 from tests.e2e.relays import Path
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 TRUSTING = "--ignore-certificate-errors"
 """For TLS over TCP, as if the certificate were of a known authority. WebTransport goes by the hash all the same."""
@@ -111,7 +112,7 @@ async def test_a_page_whose_udp_is_cut_goes_on_by_tcp_and_back_when_udp_works_ag
         took = await goes_on(page, beat, NOTICED_S)
         assert await page.evaluate("sub.link.kind") == "websocket"
         path.udp_is_cut = False
-        await page.until("sub.link.kind === 'webtransport'", 60)
+        await page.until("sub.link.kind === 'webtransport'", HANG_S)
         await goes_on(page, beat, NOTICED_S)
         assert await page.evaluate("told") == ["webtransport", "websocket", "webtransport"]
         print(f"noticed and on TCP after {took:.2f} s")

@@ -14,6 +14,7 @@ from gateway.client import Publisher, Subscriber
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from tests.e2e.browser import Browser, Page
+from tests.patience import HANG_S
 
 TICK_S, LAST = 1 / 60, 180
 LITTLE, LARGE = (5, 60), (14, 450)
@@ -155,7 +156,7 @@ async def _publish(page: Page, reader: Subscriber) -> int:
     )
     frames = 0
     wanted = {**_frame(LAST - 1), **_frame(LAST)}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_S):
         async for _ in reader:
             frames += 1
             records = reader.records()

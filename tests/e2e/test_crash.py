@@ -10,6 +10,7 @@ from pathlib import Path
 from gateway.cli._child import GatewayChild
 from gateway.cli._motion import Avatars
 from gateway.client import Publisher, Subscriber, fetch_last
+from tests.patience import HANG_S
 
 
 async def test_the_demo_recovers_byte_for_byte_what_was_sent_before_the_kill() -> None:
@@ -62,7 +63,7 @@ async def test_a_reader_that_only_listens_finds_the_restarted_gateway_by_itself(
             await child.kill()
             await child.start()
             publisher.send({2: b"after"})
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(HANG_S):
                 async for _ in reader:
                     if reader.records() == {1: b"before", 2: b"after"}:
                         break

@@ -20,13 +20,13 @@ from gateway.wire import Frame, decode_message
 from tests.access.conftest import Maker
 from tests.access.test_scenario import LossyPath
 from tests.client.conftest import until
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess
 from tests.runtime.faults.driver import free_port
 
 PLAZA, ARENA = "plaza-1", "arena-1"
 DELAY_S = 2.0
 TOKEN_S = 6
-PATIENCE_S = 60.0
 TICK_S = 1 / 60
 
 Place = tuple[int, int]
@@ -72,7 +72,7 @@ class Watcher:
         self.youngest_s = float("inf")
         self.newest = (0, 0)
         self.reader = Subscriber(
-            url, world, ca=ca, token=token, on_message=self._got, connect_timeout_s=PATIENCE_S, **more
+            url, world, ca=ca, token=token, on_message=self._got, connect_timeout_s=HANG_S, **more
         )
 
     def _got(self, frame: ReceivedFrame) -> None:
@@ -100,7 +100,7 @@ async def test_clients_keep_to_their_grants_through_loss_and_a_killed_gateway(tm
 
     def publisher(world: str, subject: str, where: str, transport: Any) -> Publisher:
         token = studio.fresh(subject, {"pub": [world]})
-        return Publisher(where, world, ca=ca, token=token, transport=transport, connect_timeout_s=PATIENCE_S)
+        return Publisher(where, world, ca=ca, token=token, transport=transport, connect_timeout_s=HANG_S)
 
     await start()
     opened: list[Any] = []
@@ -129,11 +129,11 @@ async def test_clients_keep_to_their_grants_through_loss_and_a_killed_gateway(tm
         assert held.reader.delay_s == DELAY_S
 
         playing = asyncio.gather(one.play(TOKEN_S + 3), two.play(TOKEN_S + 3))
-        await until(lambda: goes.newest[1] > 60, PATIENCE_S)
+        await until(lambda: goes.newest[1] > 60, HANG_S)
         admin = studio.token({"admin": ["*", ":grants"], "sub": ["*"]}, sub="operator")
         async with HttpClient(url, trust=Trust.of(ca=ca), token=admin) as client:
             await client.request("DELETE", "/v1/grants/goes")
-        await until(lambda: goes.reader.error is not None, PATIENCE_S)
+        await until(lambda: goes.reader.error is not None, HANG_S)
         for world in (PLAZA, ARENA):
             wrong = {PLAZA: ARENA, ARENA: PLAZA}[world]
             with pytest.raises(GrantRefused):
@@ -146,12 +146,12 @@ async def test_clients_keep_to_their_grants_through_loss_and_a_killed_gateway(tm
 
         path.forget()
         await start()
-        await until(lambda: one.publisher.connects == two.publisher.connects == 2, PATIENCE_S)
+        await until(lambda: one.publisher.connects == two.publisher.connects == 2, HANG_S)
         with pytest.raises(Unauthorized):
             await Watcher(PLAZA, one, url, ca, goes_by, transport="websocket").reader.start()
         await asyncio.gather(one.play(3), two.play(3))
         for watcher, server in ((renews, one), (held, one), (across, two)):
-            await until(lambda: watcher.reader.records() == server.publisher.records(), PATIENCE_S)  # noqa: B023
+            await until(lambda: watcher.reader.records() == server.publisher.records(), HANG_S)  # noqa: B023
 
         assert path.lost > 10
         assert held.youngest_s >= DELAY_S

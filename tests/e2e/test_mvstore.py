@@ -14,6 +14,7 @@ import pytest
 from gateway.client import Publisher, fetch_last
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess
 from tests.store.protocol.backends import commit, framed, opened, page, part
 from tests.store.standin import Process
@@ -55,7 +56,7 @@ async def cli(*words: str) -> tuple[int, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    out, errors = await asyncio.wait_for(process.communicate(), HANG_S)
     assert process.returncode is not None
     return process.returncode, out.decode(), errors.decode()
 
@@ -92,7 +93,7 @@ async def test_worlds_and_inventories_whose_heads_an_earlier_release_sank_go_on(
     async with Publisher(url, "w", ca=ca) as publisher:
         publisher.send({1: b"before"})
         await publisher.wait_durable()
-    async with httpx.AsyncClient(base_url=first.base_url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=first.base_url, timeout=HANG_S) as http:
         for owner in ("/v1/worlds/w/entities", "/v1/inventories/p/items"):
             (await http.put(f"{owner}/e", json=ENTITY)).raise_for_status()
     await asyncio.to_thread(first.kill)
@@ -101,7 +102,7 @@ async def test_worlds_and_inventories_whose_heads_an_earlier_release_sank_go_on(
     try:
         url = f"https://127.0.0.1:{again.port('https')}"
         assert (await fetch_last(url, "w", ca=ca)).records == {1: b"before"}
-        async with httpx.AsyncClient(base_url=again.base_url, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=again.base_url, timeout=HANG_S) as http:
             for owner in ("/v1/worlds/w/entities", "/v1/inventories/p/items"):
                 assert (await http.get(f"{owner}/e")).json()["state"] == ENTITY["state"]
                 (await http.put(f"{owner}/f", json=ENTITY)).raise_for_status()
@@ -183,7 +184,7 @@ async def test_a_namespace_made_again_behind_the_gateway_s_back_loses_nothing_an
                 (await api.post(f"/api/{path}", json={"key": key})).raise_for_status()
             made = (await api.post("/api/stat_namespace", json={"key": key})).json()["nsid"]
             sent = {}
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(HANG_S):
                 while publisher.durable_order()[1] < 30:
                     publisher.send({1: b"%d" % (publisher.tick + 1)})
                     sent[publisher.tick] = publisher.records()

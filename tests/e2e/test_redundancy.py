@@ -17,6 +17,7 @@ from bench.gateway import Gateway
 from bench.link import Direction, Host, Network, unavailable_because
 from bench.link import Path as LinkPath
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 REASON = unavailable_because()
 if REASON and os.environ.get("CI") == "true":
@@ -45,7 +46,7 @@ class Side:
         self.process.stdin.flush()
 
     def answer(self) -> dict[str, int]:
-        out, _ = self.process.communicate("\n", timeout=60)
+        out, _ = self.process.communicate("\n", timeout=HANG_S)
         answer: dict[str, int] = json.loads(out.splitlines()[-1])
         return answer
 

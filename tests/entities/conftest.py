@@ -11,6 +11,7 @@ import pytest
 
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
+from tests.patience import HANG_S
 
 StartGateway = Callable[..., Awaitable[Gateway]]
 
@@ -48,7 +49,7 @@ def client_of(gateway: Gateway) -> httpx.AsyncClient:
     assert gateway.plain_server is not None
     limits = httpx.Limits(max_connections=100)
     return httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=15, limits=limits
+        base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=HANG_S, limits=limits
     )
 
 

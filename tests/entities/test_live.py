@@ -17,6 +17,7 @@ from gateway.runtime.gateway import Gateway
 from gateway.wire import MessageStream, decode_control, variant
 from gateway.wire.entities.messages import ENTITIES_TYPE
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 from tests.store.standin.fixtures import EACH_STORE
 
 from .conftest import StartGateway, client_of
@@ -36,13 +37,13 @@ def entities(gateway: Gateway, name: str = "town", **more: Any) -> Entities:
 
 async def take(watch: AsyncIterator[EntityChange], count: int) -> list[EntityChange]:
     found: list[EntityChange] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while len(found) < count:
             found.append(await anext(watch))
     return found
 
 
-async def until(condition: Any, timeout_s: float = 10.0) -> None:
+async def until(condition: Any, timeout_s: float = HANG_S) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
@@ -422,6 +423,6 @@ async def test_a_watch_that_begins_during_a_commit_hears_of_it(
         watch = await gateway.entities.watch(place, Filter(), 0)
         assert (await anext(watch)).changes == []
     await writing
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         assert [change.id for change in (await anext(watch)).changes] == ["a"]
     await watch.aclose()  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ import pytest
 
 from bench.entity_servers import GatewayChild, StoreChild
 from gateway.wire import Frame, Record, encode_frame, prefix
+from tests.patience import HANG_S
 
 LONG = os.environ.get("MVGATEWAY_FAULTS") == "long"
 CRASHES = 100 if LONG else 3
@@ -90,22 +91,22 @@ async def play_on(client: httpx.AsyncClient) -> None:
 
 async def crash_again_and_again(gateway: GatewayChild, dice: random.Random, herd: Herd, crashes: int) -> None:
     await gateway.start()
-    async with httpx.AsyncClient(base_url=gateway.plain, timeout=15) as client:
+    async with httpx.AsyncClient(base_url=gateway.plain, timeout=HANG_S) as client:
         await herd.publish(client)
     for _ in range(crashes):
         pool = httpx.Limits(max_connections=ENTITIES + 4)
-        async with httpx.AsyncClient(base_url=gateway.plain, timeout=15, limits=pool) as client:
+        async with httpx.AsyncClient(base_url=gateway.plain, timeout=HANG_S, limits=pool) as client:
             tasks = [asyncio.ensure_future(herd.toss(client, key)) for key in herd.contents]
             playing = asyncio.ensure_future(play_on(client))
             wanted = herd.answers + dice.randrange(1, 4 * ENTITIES)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(HANG_S):
                 while herd.answers < wanted and not any(task.done() for task in tasks):  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
             await asyncio.sleep(dice.uniform(0, 0.02))
             await gateway.kill()
             await asyncio.gather(*tasks, playing)
         await gateway.start()
-        async with httpx.AsyncClient(base_url=gateway.plain, timeout=15) as client:
+        async with httpx.AsyncClient(base_url=gateway.plain, timeout=HANG_S) as client:
             await herd.judge(client)
 
 

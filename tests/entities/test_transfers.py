@@ -11,6 +11,7 @@ from gateway.core.ports import LiveOptions
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.local import LocalLink
 from gateway.wire import decode_control
+from tests.patience import HANG_S
 from tests.store.standin.fixtures import EACH_STORE
 
 from .conftest import StartGateway, client_of
@@ -72,7 +73,7 @@ async def test_a_cancelled_ticket_leaves_everything_with_the_source(http: httpx.
 async def test_an_offer_runs_out_and_the_entity_is_free_again(http: httpx.AsyncClient) -> None:
     await http.put(f"{TOWN}/a", content=b"s")
     ticket = await ticket_of(http, "a", expires_ms=1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while (await http.put(f"{TOWN}/a", content=b"t")).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     refused = await http.post(f"/v1/transfers/{ticket}:accept")
@@ -87,7 +88,7 @@ async def test_an_offer_that_nobody_touches_is_written_down_as_expired(
     await ticket_of(http, "a", expires_ms=1)
     database = next(d for p, d in gateway.entities.registry.databases.items() if p.name == "town")
     sql = "SELECT state FROM transfers"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while await database.snapshots.read(lambda c: c.execute(sql).get, "") != "expired":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

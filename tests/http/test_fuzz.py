@@ -18,6 +18,7 @@ from gateway.errors import BadInput
 from gateway.http.queries import U32_MAX, check_keys, flag, time_us, u32
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, Record, encode_frame
+from tests.patience import HANG_S
 from tests.runtime.conftest import settings_in
 
 ROUNDS = 20_000 if os.environ.get("MVGATEWAY_FUZZ") == "long" else 150
@@ -57,7 +58,7 @@ async def test_fuzz_random_bytes_on_both_tcp_ports(gateway: Gateway) -> None:
         writer.write(dice.choice(starts) + dice.randbytes(dice.randrange(400)))
         writer.write_eof()
         try:
-            await asyncio.wait_for(reader.read(), 10)
+            await asyncio.wait_for(reader.read(), HANG_S)
         except ConnectionError:
             pass
         writer.close()
@@ -75,7 +76,7 @@ async def test_fuzz_random_websocket_messages(gateway: Gateway) -> None:
             try:
                 for _ in range(5):
                     await socket.send(mangled(dice, good) if dice.random() < 0.8 else "text")
-                await asyncio.wait_for(socket.recv(), 5)
+                await asyncio.wait_for(socket.recv(), HANG_S)
             except websockets.ConnectionClosed:
                 pass
     await is_well(gateway)
@@ -108,7 +109,7 @@ async def test_fuzz_random_paths_and_queries(gateway: Gateway) -> None:
         "é",
     ]
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=10
+        base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=HANG_S
     ) as client:
         for _ in range(ROUNDS):
             path = "/" + "/".join(dice.choices(parts, k=dice.randrange(5)))

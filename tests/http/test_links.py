@@ -18,6 +18,7 @@ from gateway.core.state import WorldState
 from gateway.http.links import TcpLink
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, Record, decode_message, encode_frame
+from tests.patience import HANG_S
 from tests.runtime.conftest import settings_in, until
 
 
@@ -83,7 +84,7 @@ async def test_the_session_hears_of_room_once_the_kernel_takes_again() -> None:
         pass
     assert session.times == 0
     sink.take_all()
-    await asyncio.wait_for(session.again.wait(), 5)
+    await asyncio.wait_for(session.again.wait(), HANG_S)
     assert link.room_bytes() > 0
     link.gone()
 
@@ -100,7 +101,7 @@ async def test_a_keyframe_waits_in_the_link_and_can_be_given_up() -> None:
     link.reset_stream(handle)
     assert link.stream_done(handle)
     sink.take_all()
-    await asyncio.wait_for(session.again.wait(), 5)
+    await asyncio.wait_for(session.again.wait(), HANG_S)
     assert link.send(b"next", 1)
     assert sink.written[-1] == b"next"
     link.gone()
@@ -168,7 +169,7 @@ async def publish_to_a_fast_reader(folder: Path, tls: bool) -> None:
                 records = [Record(key, b"%06d" % tick * 16) for key in range(100)]
                 await out.send(encode_frame(Frame(0, tick, records)))
                 while True:
-                    message = decode_message(await asyncio.wait_for(reader.recv(decode=False), 10))
+                    message = decode_message(await asyncio.wait_for(reader.recv(decode=False), HANG_S))
                     if isinstance(message, Frame) and message.tick == tick:
                         break
                 whole += not message.repair and len(message.records) == 100
@@ -222,7 +223,7 @@ async def publish_past_a_stuck_reader(gateway: Gateway, tls: bool) -> None:
         assert waiting_bytes(gateway) < 400_000, "newest state, not a queue"
         received = 0
         while seen.snapshot() != truth.snapshot():
-            data = await asyncio.wait_for(reader.recv(), 10)
+            data = await asyncio.wait_for(reader.recv(), HANG_S)
             assert isinstance(data, bytes)
             received += len(data)
             message = decode_message(data)

@@ -8,6 +8,7 @@ import socket
 from gateway import limits
 from gateway.http.linkwindow import LinkWindow
 from gateway.http.server import TcpOptions, TcpServer, Wire, bind_tcp, kernel_unsent_bytes
+from tests.patience import HANG_S
 
 
 class Pipe:
@@ -104,7 +105,7 @@ async def test_what_waits_in_a_connection_counts_the_kernels_part() -> None:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             peer.connect(("127.0.0.1", server.port))
             peer.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            await asyncio.wait_for(asked.wait(), 5)
+            await asyncio.wait_for(asked.wait(), HANG_S)
             wire = wires[0]
             assert wire.unsent_bytes() == 0
             while not wire.pending_bytes():

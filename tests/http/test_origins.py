@@ -17,6 +17,7 @@ from gateway.errors import GatewayError
 from gateway.runtime.gateway import Gateway
 from gateway.wire import decode_control
 from tests.http.test_server import Echo
+from tests.patience import HANG_S
 
 EVIL, GAME, LOCAL = "https://evil.example", "https://game.example", "http://localhost:8000"
 Start = Callable[..., Awaitable[Gateway]]
@@ -181,7 +182,7 @@ async def open_webtransport(gateway: Gateway, headers: dict[str, str]) -> None:
 
 async def open_webtransport_at(gateway: Gateway, path: str, headers: dict[str, str]) -> None:
     async with await quic.connect(
-        "127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0
+        "127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=HANG_S
     ) as client:
         await client.webtransport(path, Echo, raw(headers))
 

@@ -22,6 +22,7 @@ from gateway.http.streaming import StreamingDoor
 from gateway.http.websocket import WebSocketDoor
 from gateway.wire import Frame, Record, decode_control, encode_control, encode_frame, prefix
 from tests.http.conftest import Serve
+from tests.patience import HANG_S
 
 FRAME = encode_frame(Frame(1, 7, [Record(5, b"five"), Record(6, None)], keyframe=True))
 
@@ -172,7 +173,7 @@ async def test_a_connection_that_speaks_no_tls_is_dropped_and_counted(serve: Ser
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.read()
     writer.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while not served.server.handshakes_failed:  # noqa: ASYNC110 (a counter is no event)
             await asyncio.sleep(0.01)
 
@@ -207,7 +208,7 @@ async def test_websocket_messages_go_both_ways(serve: Serve, tls: bool, size: in
     async with websockets.connect(served.url("/echo", "ws"), ssl=context) as socket:
         await socket.send(b"m" * size)
         assert await socket.recv() == b"m" * size
-    await asyncio.wait_for(doors.sessions[0].closed.wait(), 5)
+    await asyncio.wait_for(doors.sessions[0].closed.wait(), HANG_S)
 
 
 async def test_the_gateway_ends_a_websocket_with_bye_and_a_close_code(serve: Serve) -> None:
@@ -222,7 +223,7 @@ async def test_the_gateway_ends_a_websocket_with_bye_and_a_close_code(serve: Ser
             await socket.recv()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4_000 + CloseCode.TAKEN_OVER
-    await asyncio.wait_for(doors.sessions[0].closed.wait(), 5)
+    await asyncio.wait_for(doors.sessions[0].closed.wait(), HANG_S)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ async def test_a_streamed_get_gives_length_prefixed_messages(serve: Serve, http2
             if len(got) >= len(wanted):
                 break
     assert got == wanted
-    await asyncio.wait_for(doors.sessions[0].closed.wait(), 5)
+    await asyncio.wait_for(doors.sessions[0].closed.wait(), HANG_S)
 
 
 async def test_an_event_stream_gives_json(serve: Serve) -> None:

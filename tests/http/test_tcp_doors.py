@@ -31,6 +31,7 @@ from tests.abuse.attackers import connected, h2_frame, ws_close_code, ws_frame, 
 from tests.http.conftest import Serve, Served
 from tests.http.test_server import EchoDoors, app_of
 from tests.http.test_websocket_h2 import Tunnel
+from tests.patience import HANG_S
 from tests.runtime.conftest import until
 
 SOMAXCONN = int(Path("/proc/sys/net/core/somaxconn").read_text())
@@ -42,7 +43,7 @@ async def answer_to(served: Served, data: bytes, *, ends: bool = False) -> bytes
     async with connected(served.port, data) as (reader, writer):
         if ends:
             writer.write_eof()
-        return await asyncio.wait_for(reader.read(), 10)
+        return await asyncio.wait_for(reader.read(), HANG_S)
 
 
 async def large(request: Request) -> Response:
@@ -141,7 +142,7 @@ async def test_one_byte_at_a_time_is_the_same_request(serve: Serve) -> None:
         for byte in data:
             writer.write(bytes([byte]))
             await asyncio.sleep(0)
-        assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"POST /told h 3")
+        assert (await asyncio.wait_for(reader.read(), HANG_S)).endswith(b"POST /told h 3")
 
 
 async def test_who_waits_for_it_is_told_to_go_on_with_the_body(serve: Serve) -> None:
@@ -150,7 +151,7 @@ async def test_who_waits_for_it_is_told_to_go_on_with_the_body(serve: Serve) -> 
     async with connected(served.port, head) as (reader, writer):
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
         writer.write(b"abc")
-        assert b"HTTP/1.1 200 " in await asyncio.wait_for(reader.read(), 10)
+        assert b"HTTP/1.1 200 " in await asyncio.wait_for(reader.read(), HANG_S)
 
 
 async def test_head_and_http_1_0_end_as_they_should(serve: Serve) -> None:
@@ -171,7 +172,7 @@ async def test_a_connection_that_its_client_closes_is_gone_at_once(serve: Serve,
         writer.write(GET)
         assert b" 200 " in await reader.readline()
         writer.close()
-    await until(lambda: served.server.connections == 0, 2)
+    await until(lambda: served.server.connections == 0, HANG_S)
 
 
 async def test_who_leaves_amid_an_answer_over_tls_is_gone_at_once_and_in_no_log(
@@ -183,7 +184,7 @@ async def test_who_leaves_amid_an_answer_over_tls_is_gone_at_once_and_in_no_log(
         writer.write(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b" 200 " in await reader.readline()
         writer.close()
-    await until(lambda: served.server.connections == 0, 5)
+    await until(lambda: served.server.connections == 0, HANG_S)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -195,7 +196,7 @@ async def test_an_answer_is_written_as_far_as_its_reader_takes_it(serve: Serve) 
         peer.sendall(b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n")
         await asyncio.sleep(0.3)
         assert sum(raw.get_write_buffer_size() for raw in served.server.transports()) < 200_000
-    await until(lambda: served.server.connections == 0, 5)
+    await until(lambda: served.server.connections == 0, HANG_S)
 
 
 # -- TLS ----------------------------------------------------------------------------------
@@ -224,12 +225,12 @@ async def test_a_hello_in_pieces_and_a_request_with_the_last_of_the_handshake_ar
             for byte in outgoing.read():
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0)
-            incoming.write(await asyncio.wait_for(reader.read(65_536), 10))
+            incoming.write(await asyncio.wait_for(reader.read(65_536), HANG_S))
     tls.write(GET)
     writer.write(outgoing.read())
     got = b""
     while b" 200 " not in got:
-        incoming.write(await asyncio.wait_for(reader.read(65_536), 10))
+        incoming.write(await asyncio.wait_for(reader.read(65_536), HANG_S))
         try:
             got += tls.read(65_536)
         except ssl.SSLWantReadError:
@@ -308,7 +309,7 @@ async def test_the_gateway_says_why_then_closes_then_waits_for_the_peers_close(
         assert served.server.connections == 1, "it waits for our Close"
         await peer.send(ws_frame(8, payload))
         peer.close()
-        await until(lambda: served.server.connections == 0, 5)
+        await until(lambda: served.server.connections == 0, HANG_S)
     assert served.server.connections_failed == 0
 
 
@@ -317,7 +318,7 @@ async def test_a_peer_that_never_answers_a_close_is_left_after_a_second(serve: S
     reader, writer = await ws_open(served.port, "/taken")
     assert await ws_close_code(reader) == 4_000 + CloseCode.PUBLISHER_PRESENT
     began = time.monotonic()
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), HANG_S) == b""
     assert time.monotonic() - began > 0.5
     writer.close()
 
@@ -340,9 +341,9 @@ async def test_a_breach_has_the_same_code_over_both_versions(
     served = await serve(app_of(doors), tls=False, message_bytes_max=20_000)
     peer = await peer_at(served, "/echo", version)
     await peer.send(frame)
-    opcode, payload = await asyncio.wait_for(peer.next_frame(), 10)
+    opcode, payload = await asyncio.wait_for(peer.next_frame(), HANG_S)
     assert (opcode, int.from_bytes(payload[:2], "big")) == (8, code)
-    await asyncio.wait_for(doors.sessions[0].closed.wait(), 5)
+    await asyncio.wait_for(doors.sessions[0].closed.wait(), HANG_S)
     peer.close()
     by_bound = {"max_message_bytes": 1} if code == 1009 else {}
     assert served.server.refused == {f"websocket_{code}": 1, **by_bound}
@@ -353,7 +354,7 @@ async def test_a_peers_close_is_answered_with_its_code(serve: Serve) -> None:
     reader, writer = await ws_open(served.port, "/echo")
     writer.write(ws_frame(8, (1001).to_bytes(2, "big") + b"bye"))
     assert await ws_close_code(reader) == 1001
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), HANG_S) == b""
     writer.close()
 
 
@@ -417,10 +418,10 @@ async def test_a_silent_session_is_pinged_and_ends_if_nobody_answers(
     served = await serve(app_of(doors), tls=False)
     peer = await peer_at(served, "/echo", version)
     for _ in range(3):
-        assert await asyncio.wait_for(peer.next_frame(), 5) == (9, b"")
+        assert await asyncio.wait_for(peer.next_frame(), HANG_S) == (9, b"")
         assert not doors.sessions[0].closed.is_set()
         await peer.send(ws_frame(10, b""))
-    await asyncio.wait_for(doors.sessions[0].closed.wait(), 5)
+    await asyncio.wait_for(doors.sessions[0].closed.wait(), HANG_S)
     peer.close()
     assert served.server.refused == {"silent": 1}
 
@@ -433,7 +434,7 @@ async def test_a_quiet_event_stream_says_a_comment(serve: Serve, monkeypatch: py
     ) as (reader, _):
         await reader.readuntil(b"\r\n\r\n")
         for _ in range(2):
-            chunk = await asyncio.wait_for(reader.readuntil(b"\n\n"), 5)
+            chunk = await asyncio.wait_for(reader.readuntil(b"\n\n"), HANG_S)
             assert chunk.endswith(b"\r\n: still here\n\n")
             await reader.readline()
 
@@ -464,7 +465,7 @@ class Client2:
                 if isinstance(event, kind) and stream in (None, getattr(event, "stream_id", None)):
                     self.events.remove(event)
                     return event
-            data = await asyncio.wait_for(self.reader.read(65_536), 10)
+            data = await asyncio.wait_for(self.reader.read(65_536), HANG_S)
             assert data, "the server hung up"
             self.events += self.h2.receive_data(data)
             self.flush()
@@ -488,7 +489,7 @@ async def test_streams_of_one_connection_take_turns_and_windows_are_kept(serve: 
         await client.until(h2.events.StreamEnded, 5)
         for stream in (1, 3):
             while client.received(stream) < 65_535:
-                client.events += client.h2.receive_data(await asyncio.wait_for(reader.read(65_536), 10))
+                client.events += client.h2.receive_data(await asyncio.wait_for(reader.read(65_536), HANG_S))
             assert client.received(stream) == 65_535, "not a byte over its window"
         for stream in (1, 3):
             client.h2.increment_flow_control_window(200_000, stream)
@@ -539,7 +540,7 @@ async def test_a_client_that_says_goaway_still_gets_what_it_has_asked(serve: Ser
         client.h2.send_data(1, b"abc", end_stream=True)
         client.flush()
         await client.until(h2.events.StreamEnded, 1)
-        assert await asyncio.wait_for(reader.read(), 10) == b"", "and then it is over"
+        assert await asyncio.wait_for(reader.read(), HANG_S) == b"", "and then it is over"
 
 
 async def test_connect_without_websocket_is_refused(serve: Serve) -> None:
@@ -566,7 +567,7 @@ async def test_a_stopping_door_says_goaway_and_finishes_what_is_under_way(serve:
         client.h2.increment_flow_control_window(100_000)
         client.flush()
         await client.until(h2.events.StreamEnded, 1)
-        await asyncio.wait_for(stopping, 5)
+        await asyncio.wait_for(stopping, HANG_S)
 
 
 async def test_every_answer_forbids_guessing_what_it_is(serve: Serve) -> None:

@@ -38,6 +38,7 @@ from tests.abuse.attackers import (
     h2_settings,
     ws_frame,
 )
+from tests.patience import HANG_S
 
 ROUNDS = 100_000 if os.environ.get("MVGATEWAY_FUZZ") == "long" else 400
 
@@ -121,7 +122,7 @@ async def settled() -> None:
     Here no socket and no thread takes part, so that the loop's own queue is all there is to wait for.
     """
     ready = vars(asyncio.get_running_loop())["_ready"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while ready:  # noqa: ASYNC110 (an empty queue is no event)
             await asyncio.sleep(0)
 
@@ -152,7 +153,7 @@ async def said_to(
     transport.conversation = None
     transport.closing = True
     conversation.connection_lost(None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while service.tasks:
             await asyncio.wait(list(service.tasks))
     assert service.options.unfinished.held == 0
@@ -266,7 +267,7 @@ async def test_requests_that_keep_coming_while_others_are_answered_are_each_answ
         conversation.data_received(ask * (1 + n % 3))
         for _ in range(n % 7):
             await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while transport.written.count(b"HTTP/1.1 200 ") < 600:  # noqa: ASYNC110 (what is written is no event)
             await asyncio.sleep(0)
     assert transport.written.count(b"HTTP/1.1 ") == 600

@@ -17,6 +17,7 @@ from gateway.http.tcp.turns import Turns
 from tests.abuse.attackers import ws_frame
 from tests.http.conftest import Serve
 from tests.http.test_tcp_fuzz import echo, talk
+from tests.patience import HANG_S
 
 UPGRADE = (
     b"GET /a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -144,7 +145,7 @@ async def test_requests_that_wait_for_their_turn_are_answered_in_order() -> None
         for byte in head:
             turns.soon(conversation.slot.peer, lambda: None)
             conversation.data_received(bytes([byte]))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while transport.written.count(b"HTTP/1.1 200 ") < 3:  # noqa: ASYNC110 (what is written is no event)
             await asyncio.sleep(0)
     assert turns.held_bytes == 0
@@ -176,7 +177,7 @@ async def test_requests_sent_far_ahead_count_with_what_waits_and_are_all_answere
     times = 250_000 // len(ask)
     conversation.data_received(ask * times)
     assert turns.held_bytes > 100_000, "what is not to be parsed soon"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         while transport.written.count(b"HTTP/1.1 200 ") < times:  # noqa: ASYNC110 (what is written is no event)
             await asyncio.sleep(0.01)
     assert turns.held_bytes == 0
@@ -212,7 +213,7 @@ async def test_a_crowd_that_was_refused_and_goes_on_is_read_no_further(serve: Se
         writer.transport.abort()
         return sent
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         sent = sum(await asyncio.gather(*(flood() for _ in range(16))))
     seconds, buffered = 3, 16 * 4 * 1024 * 1024
     assert sent <= seconds * limits.HTTP_LINGER_ADDRESS_BYTES_MAX + buffered

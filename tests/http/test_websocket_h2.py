@@ -13,6 +13,7 @@ from gateway.core.ports import CloseCode
 from gateway.wire import decode_control
 from tests.http.conftest import Serve
 from tests.http.test_server import EchoDoors, app_of
+from tests.patience import HANG_S
 
 
 class Tunnel:
@@ -52,7 +53,7 @@ class Tunnel:
                 event = self._events.pop(0)
                 if isinstance(event, kind):
                     return event
-            data = await asyncio.wait_for(self._reader.read(65_536), 10)
+            data = await asyncio.wait_for(self._reader.read(65_536), HANG_S)
             assert data, "the server hung up"
             self._events += self._h2.receive_data(data)
             await self._flush()
@@ -80,5 +81,5 @@ async def test_a_websocket_inside_an_http_2_stream_echoes_and_is_closed_with_a_r
     closing = await tunnel.receive()
     assert closing.opcode is ws.Opcode.CLOSE
     assert closing.payload[0] == 4_000 + CloseCode.TAKEN_OVER
-    await asyncio.wait_for(doors.sessions[0].closed.wait(), 5)
+    await asyncio.wait_for(doors.sessions[0].closed.wait(), HANG_S)
     writer.close()

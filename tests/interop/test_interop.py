@@ -22,6 +22,7 @@ from bench.link import Direction, Network, unavailable_because
 from bench.link import Path as LinkPath
 from bench.processes import free_port
 from tests.interop.clients import BUILD_S, RUN_S, NotBuilt, Running, build_go, build_rust
+from tests.patience import HANG_S
 
 CLIENTS: dict[str, Callable[[Path], Path]] = {
     "webtransport-go 0.10": lambda folder: build_go("draft02", folder),
@@ -184,7 +185,7 @@ def test_requests_by_a_foreign_http3_are_answered_as_the_docs_say(
         host = home.address if home is not None else "127.0.0.1"
         gateway = stack.enter_context(Gateway(tmp_path, host, prefix=prefix, extra=("--admin-api", admin)))
         ask = [*prefix, sys.executable, "-c", ASK_FOR_NAMESPACE, f"http://{admin}"]
-        subprocess.run(ask, check=True, timeout=60)
+        subprocess.run(ask, check=True, timeout=HANG_S)
         words = (gateway.url, gateway.ca, "plaza", "pages", size, 30)
         argv = [*(away.command([]) if away is not None else ()), requests, *words]
         done = subprocess.run(

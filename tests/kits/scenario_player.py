@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.client.sync import Entities, Publisher, Subscriber
-
-SECONDS = 60.0
+from tests.patience import HANG_S
 
 
 def until(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + HANG_S
     while not holds():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.02)
@@ -53,7 +52,7 @@ class Play:
 
     def walk_over(self) -> float:
         self.walk(self.town, 60)
-        self.town.wait_durable(timeout_s=SECONDS)
+        self.town.wait_durable(timeout_s=HANG_S)
         self.entities.hibernate("player", 10)
         until(lambda: 10 not in self.town.records())
         ticket = self.entities.transfer("player", to="forest")
@@ -63,7 +62,7 @@ class Play:
         until(lambda: 10 in self.forest.records())
         woken: float = struct.unpack("<fff", self.forest.records()[10])[0]
         self.walk(self.forest, 60)
-        self.forest.wait_durable(timeout_s=SECONDS)
+        self.forest.wait_durable(timeout_s=HANG_S)
         until(lambda: self.player.world == "forest" and 10 in self.player.records())
         return woken
 
@@ -87,7 +86,7 @@ class Play:
         self.town.send({3: b"after"})
         until(lambda: self.forest.connected and self.town.connected)
         for server in (self.forest, self.town):
-            server.wait_durable(timeout_s=SECONDS)
+            server.wait_durable(timeout_s=HANG_S)
         wanted = self.forest.records()
         until(lambda: self.player.records() == wanted)
         with Subscriber(

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.patience import HANG_S
+
 TRACES = Path(__file__).parent / "traces"
 SECONDS, TICK_S, SETTLE_S = 12.0, 1 / 60, 0.5
 PORT = 4433
@@ -59,8 +61,8 @@ def main(file: str) -> None:
         assert server.stdout is not None
         server.stdout.readline()
         client = away.popen([*module, "follow", home.address])
-        out, _ = server.communicate(timeout=60)
-        client.wait(timeout=30)
+        out, _ = server.communicate(timeout=HANG_S)
+        client.wait(timeout=HANG_S)
     rows = json.loads(out)
     Path(file).write_bytes(gzip.compress(json.dumps(rows, separators=(",", ":")).encode(), mtime=0))
     print(f"{len(rows)} events, {network.report['dropped_loss']} packets lost")
@@ -168,7 +170,7 @@ async def follow(host: str) -> None:
     from gateway.quic import Trust, connect
     from tests.quic.serving import open_session
 
-    client = await connect(host, PORT, trust=Trust(insecure=True), timeout_s=10.0)
+    client = await connect(host, PORT, trust=Trust(insecure=True), timeout_s=HANG_S)
     await open_session(client)
     await client.wait_closed()
     client.close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.quic import Client, QuicOptions, ServerEndpoint, connect, listen
+from tests.patience import HANG_S
 from tests.quic.conftest import App, Identity, RecordingDoors, RecordingSession
 
 
@@ -37,7 +38,7 @@ async def serving(identity: Identity, *, echo: bool = False, **options: Any) -> 
         endpoint.close()
 
 
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = HANG_S) -> None:
     """Wait until a condition holds; an error if it does not in time."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110

@@ -16,6 +16,7 @@ from gateway import limits
 from gateway.quic import RequestFailed
 from gateway.quic.connection import Connection, FateSink
 from gateway.quic.connection.sending import packet_of
+from tests.patience import HANG_S
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
 
@@ -148,7 +149,7 @@ async def test_a_stream_in_countless_pieces_ends_its_connection_and_no_other(ser
             )
             packet = packet_of(quic, content)
             client.endpoint.udp.send([(packet, quic.address)])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             await client.wait_closed()
         assert "pieces" in (client.close_reason or "")
         await other.ping()

@@ -17,6 +17,7 @@ from gateway.limits import (
     QUIC_RECEIVE_TURN_MAX,
 )
 from gateway.quic.udp.coalesce import WINDOW_S, Pace, Watch
+from tests.patience import HANG_S
 
 
 def counted(
@@ -168,7 +169,7 @@ async def test_on_a_real_loop_everything_is_read_busy_or_not() -> None:
     for n in range(total):
         here.send(b"%d" % n)
         await asyncio.sleep(0.03 if n >= total - 3 else 0.0002)
-    await asyncio.wait_for(all_came.wait(), 5)
+    await asyncio.wait_for(all_came.wait(), HANG_S)
     assert came == [b"%d" % n for n in range(total)]
     watch.end()
     here.close()

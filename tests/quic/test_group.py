@@ -17,6 +17,7 @@ from gateway.quic.connection.ids import CID_BYTES
 from gateway.quic.connection.minting import ALONE, Mint
 from gateway.quic.udp.group import attach, bind_group, program, run
 from gateway.quic.udp.handing import Handing, pairs
+from tests.patience import HANG_S
 from tests.quic.conftest import App, Identity, RecordingDoors
 
 
@@ -112,7 +113,7 @@ async def workers(
 
 
 async def client_of(identity: Identity, workers: list[Worker]) -> Client:
-    return await connect("127.0.0.1", workers[0].endpoint.port, trust=identity.trust(), timeout_s=15.0)
+    return await connect("127.0.0.1", workers[0].endpoint.port, trust=identity.trust(), timeout_s=HANG_S)
 
 
 def asked(workers: list[Worker]) -> list[int]:

@@ -21,6 +21,7 @@ from aioquic.quic.packet import QuicErrorCode
 from gateway import limits
 from gateway.quic import Client, Trust
 from gateway.quic.connection import Connection, FateSink
+from tests.patience import HANG_S
 from tests.quic.conftest import Identity
 from tests.quic.pair import make_pair
 from tests.quic.serving import Served, open_session, serving, until
@@ -377,7 +378,7 @@ async def test_a_broken_rule_ends_the_connection_with_its_error(served: Served, 
         raw = Raw(client)
         await client.ping()
         action(raw)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             await client.wait_closed()
         ended = client.peer.ended
         assert ended is not None

@@ -11,6 +11,7 @@ import pytest
 
 from gateway import limits
 from gateway.quic import ConnectFailed, RequestFailed, Trust
+from tests.patience import HANG_S
 from tests.quic.conftest import Identity, make_identity
 from tests.quic.serving import Served, open_session, serving, until
 
@@ -66,12 +67,12 @@ async def test_an_upload_that_is_not_read_is_held_at_the_stream_window(served: S
             yield bytes(65536)
 
     async with await served.connect() as client:
-        unread = asyncio.create_task(client.request("POST", "/unread", body=body(), timeout_s=30))
+        unread = asyncio.create_task(client.request("POST", "/unread", body=body(), timeout_s=HANG_S))
         await until(
             lambda: any(peer.quic.streams.held_bytes > 0 for peer in served.endpoint.peers) or unread.done()
         )
         assert (await unread).status == 404
-        reading = asyncio.create_task(client.request("POST", "/slow", body=body(), timeout_s=30))
+        reading = asyncio.create_task(client.request("POST", "/slow", body=body(), timeout_s=HANG_S))
         await reading
     bound = limits.QUIC_CONNECTION_WINDOW_BYTES + 4 * limits.H3_SEND_BUFFER_BYTES_MAX
     assert sent < 2 * bound
@@ -265,7 +266,7 @@ async def test_draining_lets_a_request_finish_and_takes_no_new_one(served: Serve
     assert refused.status == 503
     assert len(await response.read()) == pieces * 65_536
     assert await draining
-    await asyncio.wait_for(client.wait_closed(), 60)
+    await asyncio.wait_for(client.wait_closed(), HANG_S)
     client.close()
 
 
@@ -299,7 +300,9 @@ async def test_a_client_of_a_killed_server_learns_at_once_that_it_is_gone(
         sock=bind("127.0.0.1", port),
     )
     with pytest.raises(RequestFailed, match="stateless reset"):
-        await asyncio.wait_for(client.request("GET", "/hello") if said == "request" else client.ping(), 10)
+        await asyncio.wait_for(
+            client.request("GET", "/hello") if said == "request" else client.ping(), HANG_S
+        )
     assert second.counters["stateless_resets"] >= 1
     client.close()
     second.close()

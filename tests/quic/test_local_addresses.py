@@ -16,6 +16,7 @@ from bench.link import Path as LinkPath
 from gateway.quic import QuicOptions, connect, listen
 from gateway.quic.connection.framing import Run
 from gateway.quic.udp import UdpSocket, bind
+from tests.patience import HANG_S
 from tests.quic.conftest import App, Identity, RecordingDoors
 from tests.quic.serving import open_session, until
 
@@ -41,7 +42,7 @@ def test_every_way_of_sending_leaves_from_the_address_that_was_spoken_to(
     ours = UdpSocket(bind(bound, 0), batches=batches, segmentation=segmentation, answers=True)
     target = (spoken_to, ours.address[1])
     with bind("::1" if ":" in spoken_to else "127.0.0.1", 0) as peer:
-        peer.settimeout(5)
+        peer.settimeout(HANG_S)
         peer.connect(target)  # from here on the kernel drops what comes from any other address
         for n in range(3):
             peer.send(b"%d" % n)
@@ -66,7 +67,7 @@ def test_datagrams_of_many_addresses_in_one_batch_are_answered_each_from_its_own
     peers = [bind("127.0.0.1", 0) for _ in range(40)]
     for round_ in range(3):
         for n, peer in enumerate(peers):
-            peer.settimeout(5)
+            peer.settimeout(HANG_S)
             if not round_:
                 peer.connect((f"127.0.1.{n + 1}", ours.address[1]))
             peer.send(b"%d" % n)
@@ -100,7 +101,7 @@ async def test_a_client_reaches_a_server_by_any_of_its_addresses(
     endpoint = await listen(bound, 0, tls=identity.server(), asgi_app=App(), doors=doors, options=options)
     try:
         async with await connect(
-            spoken_to, endpoint.port, trust=identity.trust(), server_name="localhost", timeout_s=5
+            spoken_to, endpoint.port, trust=identity.trust(), server_name="localhost", timeout_s=HANG_S
         ) as client:
             response = await client.request("GET", "/big?8")
             assert len(await response.read()) == 8 * 65_536

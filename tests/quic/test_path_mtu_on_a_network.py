@@ -20,6 +20,7 @@ import pytest
 from gateway import limits
 from gateway.quic import QuicOptions, ServerTls, Trust, connect, listen
 from gateway.quic.udp import UdpSocket, bind
+from tests.patience import HANG_S
 from tests.quic.conftest import Identity
 
 ROOT = Path(__file__).parents[2]
@@ -63,11 +64,11 @@ async def _carry(host: str, cert: bytes, key: bytes, wanted: int) -> dict[str, i
     )
     try:
         client = await connect(
-            host, server.port, trust=Trust(ca_pem=cert), server_name="localhost", timeout_s=10
+            host, server.port, trust=Trust(ca_pem=cert), server_name="localhost", timeout_s=HANG_S
         )
         async with client:
             for _ in range(ROUNDS_MAX):
-                response = await client.request("POST", "/", body=BODY, timeout_s=60)
+                response = await client.request("POST", "/", body=BODY, timeout_s=HANG_S)
                 assert await response.read() == BODY
                 (peer,) = server.peers
                 found = {"client": client.peer.quic.mtu.confirmed, "server": peer.quic.mtu.confirmed}

@@ -18,6 +18,7 @@ from gateway.quic.endpoint import Endpoint
 from gateway.quic.timers import TimerWheel
 from gateway.quic.udp import UdpSocket, batch, bind
 from gateway.quic.udp.batch import usable
+from tests.patience import HANG_S
 
 SO_NO_CHECK = 11
 
@@ -25,7 +26,7 @@ SO_NO_CHECK = 11
 def test_packets_of_one_run_arrive_as_they_were_cut() -> None:
     sender = UdpSocket(bind("127.0.0.1", 0))
     with bind("127.0.0.1", 0) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(HANG_S)
         to = receiver.getsockname()
         packets = [bytes([n]) * size for n, size in enumerate([1200, 1200, 1200, 700, 1200, 30, 30, 31])]
         sender.send([(packet, to) for packet in packets])
@@ -40,7 +41,7 @@ def test_packets_for_one_peer_arrive_as_they_were_cut_whatever_their_sizes(sizes
     sender = UdpSocket(bind("127.0.0.1", 0), batches=True)
     packets = [bytes([n]) * size for n, size in enumerate(sizes)]
     with bind("127.0.0.1", 0) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(HANG_S)
         sender.send_packets(packets, receiver.getsockname())
         sender.push()
         assert [receiver.recv(65_535) for _ in packets] == packets
@@ -51,7 +52,7 @@ def test_packets_for_one_peer_arrive_as_they_were_cut_whatever_their_sizes(sizes
 def test_without_segmentation_the_same_packets_go_one_by_one() -> None:
     sender = UdpSocket(bind("127.0.0.1", 0), segmentation=False)
     with bind("127.0.0.1", 0) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(HANG_S)
         sender.send([(b"a" * 9, receiver.getsockname()), (b"b" * 9, receiver.getsockname())])
         assert [receiver.recv(99), receiver.recv(99)] == [b"a" * 9, b"b" * 9]
     assert sender.send_calls == 2
@@ -80,7 +81,7 @@ def test_what_is_queued_for_many_leaves_at_once_and_in_order(host: str, segmenta
             other: [b"", b"x", b"y" * 1300],
         }
         for sock, packets in runs.items():
-            sock.settimeout(5)
+            sock.settimeout(HANG_S)
             sender.send_packets(packets[:1], sock.getsockname())
             sender.send_packets(packets[1:], sock.getsockname())
         sender.push()
@@ -96,7 +97,7 @@ def test_what_is_queued_for_many_leaves_at_once_and_in_order(host: str, segmenta
 def test_more_than_a_batch_leaves_as_several() -> None:
     sender = UdpSocket(bind("127.0.0.1", 0), batches=True)
     with bind("127.0.0.1", 0) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(HANG_S)
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.QUIC_SOCKET_BUFFER_BYTES)
         packets = [n.to_bytes(2, "big") * 600 for n in range(60)]
         for _ in range(4):
@@ -118,7 +119,7 @@ def test_a_route_that_takes_no_segments_gets_datagrams() -> None:
         pytest.skip("this system has no UDP_SEGMENT")
     sender.sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)  # without checksums the kernel refuses segments
     with bind("127.0.0.1", 0) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(HANG_S)
         packets = [b"a" * 1200, b"b" * 1200, b"c" * 5]
         for _ in range(2):
             sender.send_packets(packets, receiver.getsockname())
@@ -133,7 +134,7 @@ def test_a_route_that_takes_no_segments_gets_datagrams() -> None:
 def test_one_address_that_cannot_be_reached_costs_the_others_nothing() -> None:
     sender = UdpSocket(bind("127.0.0.1", 0), batches=True)
     with bind("127.0.0.1", 0) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(HANG_S)
         to = receiver.getsockname()
         for packet, address in (
             (b"1", to),

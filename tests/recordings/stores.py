@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess
 from tests.store.standin import Process
 
@@ -84,7 +85,7 @@ def _store_process(pages: Path) -> Iterator[tuple[str, str]]:
         yield plane, admin
     finally:
         child.terminate()
-        child.wait(20)
+        child.wait(HANG_S)
         child.stdout.close()
 
 

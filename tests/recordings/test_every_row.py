@@ -16,10 +16,9 @@ from gateway.client.address import world_path
 from gateway.recordings.recording import Moment, open_film
 from gateway.wire import Control, MessageStream, decode_message
 from gateway.wire.journal import JournalFrame
+from tests.patience import HANG_S
 from tests.recordings.once import SIZES, Row, rows_in, rows_of_once, states_add_up
 from tests.runtime.conftest import GatewayProcess
-
-PATIENCE_S = 90
 
 
 class Place:
@@ -145,7 +144,7 @@ def watched(place: Place, transport: str) -> list[Row]:
                 over.set()
 
         async with (
-            asyncio.timeout(PATIENCE_S),
+            asyncio.timeout(HANG_S),
             Subscriber(
                 place.url,
                 place.world,
@@ -168,7 +167,7 @@ def streamed(place: Place) -> list[Row]:
     async def read() -> list[bytes]:
         found: list[bytes] = []
         stream = MessageStream()
-        async with asyncio.timeout(PATIENCE_S), HttpClient(place.url, trust=Trust.of(ca=place.ca)) as client:
+        async with asyncio.timeout(HANG_S), HttpClient(place.url, trust=Trust.of(ca=place.ca)) as client:
             async for chunk in client.stream(world_path(place.world, "replay", speed="max")):
                 stream.feed(chunk)
                 for message in stream:

@@ -26,6 +26,7 @@ from gateway.recordings.verifying import Verifier
 from gateway.store.base import Namespace
 from gateway.store.embedded import EmbeddedStore, FolderReader, ReadOnly
 from gateway.wire.journal import JournalFrame
+from tests.patience import HANG_S
 from tests.recordings.once import fill
 from tests.recordings.stores import copied
 from tests.runtime.conftest import GatewayProcess
@@ -84,7 +85,7 @@ async def published(child: GatewayProcess, enough: Callable[[Publisher], bool], 
     """Publish until it is enough, then ``kill -9``; the newest tick announced as durable."""
     publisher = Publisher(child.port("plain"))
     publishing = asyncio.ensure_future(publisher.run(100_000, hz))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         while not enough(publisher):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         child.kill()
@@ -107,7 +108,7 @@ def stopped(clean: Path, tmp_path: Path) -> Iterator[Path]:
 async def published_once(child: GatewayProcess) -> None:
     publisher = Publisher(child.port("plain"))
     publishing = asyncio.ensure_future(publisher.run(50, 400))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         while publisher.durable_tick < 50:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     publishing.cancel()
@@ -220,7 +221,7 @@ def read_as_nobody(folder: Path, world: str) -> None:
         "if os.geteuid() == 0: main(['verify', 'none', '--store', '/none']); os.setuid(65534)\n"
         f"sys.exit(main(['recover', {world!r}, '--store', {str(folder)!r}]) or main(['verify', {world!r}, '--store', {str(folder)!r}]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
 
 

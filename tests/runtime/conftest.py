@@ -20,10 +20,9 @@ import pytest
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, Record, encode_frame, prefix
+from tests.patience import HANG_S
 
 FRAMES = "application/vnd.mvgateway.frames"
-PATIENCE_S = 60.0
-"""How long a child may take to start or end on a busy machine before it is taken to hang."""
 
 
 def settings_in(folder: Path, **changes: Any) -> Settings:
@@ -68,7 +67,7 @@ async def gateway(start_gateway: StartGateway) -> Gateway:
 
 def client_of(gateway: Gateway) -> httpx.AsyncClient:
     assert gateway.plain_server is not None
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=15)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=HANG_S)
 
 
 @pytest.fixture
@@ -119,11 +118,11 @@ class GatewayProcess:
         self.process.send_signal(signal.SIGKILL)
         self.end()
 
-    def terminate(self, timeout_s: float = PATIENCE_S) -> tuple[int, str]:
+    def terminate(self, timeout_s: float = HANG_S) -> tuple[int, str]:
         self.process.send_signal(signal.SIGTERM)
         return self.end(timeout_s)
 
-    def end(self, timeout_s: float = PATIENCE_S) -> tuple[int, str]:
+    def end(self, timeout_s: float = HANG_S) -> tuple[int, str]:
         _, errors = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, errors
 
@@ -145,7 +144,7 @@ def start_process(tmp_path: Path) -> Iterator[StartProcess]:
             child.kill()
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = HANG_S) -> None:
     """Poll ``condition`` until it holds; the test fails where it never does."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -19,6 +19,7 @@ from gateway import limits
 from gateway.config import SETTINGS
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, decode_message
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartGateway, body, client_of, frame
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ async def first_words(gateway: Gateway, stack: AsyncExitStack, path: str) -> str
         socket = await stack.enter_async_context(websockets.connect(url))
     except websockets.InvalidStatus as refused:
         return refused.response.body.decode()
-    message = await asyncio.wait_for(socket.recv(), 10)
+    message = await asyncio.wait_for(socket.recv(), HANG_S)
     assert isinstance(message, bytes)
     told = decode_message(message)
     assert isinstance(told, Control)
@@ -167,7 +168,7 @@ async def unfinished(gateway: Gateway, stack: AsyncExitStack, n: int) -> str:
         + bytes(size - 4)
     )
     held = gateway.app.unfinished
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while held.held < (n + 1) * size and not held.refused:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     return (await reader.read(4_096)).decode() if held.refused else ""
@@ -233,7 +234,7 @@ async def test_what_was_left_is_there_again(start_gateway: StartGateway) -> None
             assert await publish_another(gateway, stack, 0) == ""
             assert await first_words(gateway, stack, "/v1/worlds/w0/live") == ""
             assert await first_words(gateway, stack, "/v1/worlds/w0/replay") == ""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while gateway.worlds.sessions or gateway.recordings._replays:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert not gateway.worlds.shares._sessions
@@ -304,7 +305,7 @@ async def test_a_message_over_its_bound_is_counted_at_the_doors_of_sessions_too(
     async with websockets.connect(url) as publisher:
         await publisher.recv()
         await publisher.send(bytes(2_001))
-        await asyncio.wait_for(publisher.wait_closed(), 10)
+        await asyncio.wait_for(publisher.wait_closed(), HANG_S)
     assert publisher.close_code == 1009
     assert "--max-message-bytes" in str(publisher.close_reason)
     async with client_of(gateway) as client:

@@ -19,7 +19,8 @@ from gateway.errors import ConfigError
 from gateway.runtime import certs
 from gateway.runtime.folderlock import LOCK
 from gateway.runtime.gateway import reset_key
-from tests.runtime.conftest import PATIENCE_S, settings_in
+from tests.patience import HANG_S
+from tests.runtime.conftest import settings_in
 from tests.runtime.test_certs import NOW, Clock
 
 _AT_ONCE = """
@@ -64,7 +65,7 @@ def at_once(way: str, folders: list[Path], processes: int = 8) -> list[set[str]]
             told.append({_line_of(each) for each in running})
             _assert_whole(folder)
         for each in running:
-            each.communicate(timeout=PATIENCE_S)
+            each.communicate(timeout=HANG_S)
         assert [each.returncode for each in running] == [0] * processes
     finally:
         for each in running:
@@ -140,7 +141,7 @@ def test_a_key_that_waits_for_its_certificate_is_waited_for(tmp_path: Path) -> N
         (tmp_path / certs.LEAF_KEY).write_bytes(key[:40])
         assert other.stdin is not None
         other.stdin.write(f"{tmp_path}\n")
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + HANG_S
         while not _has_open(other.pid, tmp_path / LOCK) and time.monotonic() < until:
             assert other.poll() is None
         (tmp_path / certs.LEAF_KEY).write_bytes(key)
@@ -171,9 +172,7 @@ def test_a_folder_that_cannot_be_written_is_used_with_the_certificates_in_it(
     )
     mounted = ["unshare", "--mount", "sh", "-c", prepare, str(tmp_path), sys.executable, "-c", _AT_ONCE]
     start, renew = (
-        subprocess.run(
-            [*mounted, way], input=f"{tmp_path}\n", capture_output=True, text=True, timeout=PATIENCE_S
-        )
+        subprocess.run([*mounted, way], input=f"{tmp_path}\n", capture_output=True, text=True, timeout=HANG_S)
         for way in ("start", "renew")
     )
     assert start.returncode == 0, start.stderr

@@ -22,6 +22,7 @@ from gateway.quic import Client, Trust, connect
 from gateway.runtime.gateway import Gateway
 from tests.abuse.attackers import PREFACE, h2_request, h2_settings
 from tests.abuse.conftest import LONG
+from tests.patience import HANG_S
 from tests.runtime.conftest import body, client_of, frame, settings_in
 from tests.runtime.simulated import Clock, jumping
 
@@ -83,7 +84,7 @@ async def ask_by_quic(gateway: Gateway, address: str) -> None:
     sock.setblocking(False)
     sock.bind((address, 0))
     trust = Trust(certificate_hashes=frozenset([bytes.fromhex(gateway.certificates.current.sha256)]))
-    client: Client = await connect("127.0.0.1", gateway.port, trust=trust, timeout_s=10, sock=sock)
+    client: Client = await connect("127.0.0.1", gateway.port, trust=trust, timeout_s=HANG_S, sock=sock)
     answer = await client.request("GET", "/healthz")
     await answer.read()
     client.close()

@@ -21,6 +21,7 @@ from gateway.errors import BadInput, GatewayError, Overloaded, Unprocessable
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, Frame, MessageStream, decode_message
 from tests.client.conftest import Served, settings_in, until
+from tests.patience import HANG_S
 
 DELAY_S = 1.0
 TRANSPORTS = ("webtransport", "websocket")
@@ -116,7 +117,7 @@ async def test_a_reader_sees_nothing_too_soon_and_the_same_bytes_in_the_end(
     watcher = game.watcher(transport=transport)
     async with game.publisher() as publisher, watcher.subscriber:
         await game.play(publisher, 150)
-        await until(lambda: watcher.records == publisher.records(), 20)
+        await until(lambda: watcher.records == publisher.records(), HANG_S)
         assert time.monotonic() - max(game.sent_at.values()) >= DELAY_S
     assert watcher.early == []
     assert len(watcher.ages) > 100
@@ -129,9 +130,9 @@ async def test_a_reader_who_comes_later_begins_with_the_state_of_then(game: Game
         await game.play(publisher, 120)
         watcher = game.watcher(transport="webtransport")
         async with watcher.subscriber:
-            await until(lambda: len(watcher.records) > 5, 20)
+            await until(lambda: len(watcher.records) > 5, HANG_S)
             assert watcher.subscriber.tick < 120
-            await until(lambda: watcher.records == publisher.records(), 20)
+            await until(lambda: watcher.records == publisher.records(), HANG_S)
         assert watcher.early == []
 
 
@@ -140,7 +141,7 @@ async def test_streams_over_http_are_held_back_as_well(game: Game, accept: str) 
     url = f"{game.served.url}/v1/worlds/w/live?delay_s={DELAY_S:g}"
     async with (
         game.publisher() as publisher,
-        httpx.AsyncClient(verify=ssl.create_default_context(cafile=game.served.ca), timeout=30) as client,
+        httpx.AsyncClient(verify=ssl.create_default_context(cafile=game.served.ca), timeout=HANG_S) as client,
     ):
         playing = asyncio.create_task(game.play(publisher, 120))
         seen, got = 0, bytearray()
@@ -185,7 +186,7 @@ async def test_every_frame_comes_in_order_where_a_reader_asks_for_that(game: Gam
     async with game.publisher() as publisher, websockets.connect(url, ssl=tls) as link:
         playing = asyncio.create_task(game.play(publisher, 90))
         ticks: list[int] = []
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_S):
             while len(ticks) < 90:
                 data = await link.recv()
                 now = time.monotonic()
@@ -205,7 +206,7 @@ async def test_a_hundred_readers_of_one_delay_are_served_by_one_reading(game: Ga
             await asyncio.gather(*(watcher.subscriber.start() for watcher in watchers[at : at + 10]))
         began, before = time.monotonic(), game.counts.readings
         await game.play(publisher, 60)
-        await until(lambda: all(watcher.records == publisher.records() for watcher in watchers), 60)
+        await until(lambda: all(watcher.records == publisher.records() for watcher in watchers), HANG_S)
         took_s = time.monotonic() - began
         readings = game.counts.readings - before
         await asyncio.gather(*(watcher.subscriber.aclose() for watcher in watchers))
@@ -229,7 +230,7 @@ async def _watched_by_two(game: Game, publisher: Publisher) -> None:
         async with second.subscriber:
             assert game.counts.feeds == 1
         await until(lambda: game.gateway.worlds.hosts["w"].feeds.tell() == {DELAY_S: 1})
-        await until(lambda: first.records == publisher.records(), 20)
+        await until(lambda: first.records == publisher.records(), HANG_S)
 
 
 async def test_a_world_that_began_less_than_the_delay_ago_shows_nothing_yet(game: Game) -> None:
@@ -264,11 +265,11 @@ async def test_a_new_epoch_comes_when_its_time_has_come(game: Game, transport: s
         async with game.publisher(takeover=True) as second:
             changed = time.monotonic()
             await game.play(second, 40)
-            await until(lambda: watcher.subscriber.epoch == second.epoch, 20)
+            await until(lambda: watcher.subscriber.epoch == second.epoch, HANG_S)
             assert time.monotonic() - changed >= DELAY_S
-            await until(lambda: watcher.records == second.records() | watcher.records, 20)
+            await until(lambda: watcher.records == second.records() | watcher.records, HANG_S)
             live = game.gateway.worlds.hosts["w"].world.state
-            await until(lambda: watcher.records == live.snapshot(), 20)
+            await until(lambda: watcher.records == live.snapshot(), HANG_S)
     assert watcher.early == []
     assert watcher.has("resync", reason="new_epoch")
 
@@ -277,7 +278,7 @@ async def test_a_reader_on_a_budget_converges_on_what_was(game: Game) -> None:
     watcher = game.watcher(transport="webtransport", budget_kbps=64, keys={100: 4})
     async with game.publisher() as publisher, watcher.subscriber:
         await game.play(publisher, 120)
-        await until(lambda: watcher.records == publisher.records(), 30)
+        await until(lambda: watcher.records == publisher.records(), HANG_S)
     assert watcher.early == []
 
 
@@ -305,7 +306,7 @@ async def test_a_ring_that_is_made_shorter_meanwhile_ends_the_view_by_name(game:
                 "PATCH", "/v1/worlds/w", headers={"content-type": "application/json"}, body=body
             )
         await game.play(publisher, 10)
-        await until(lambda: watcher.subscriber.error is not None, 20)
+        await until(lambda: watcher.subscriber.error is not None, HANG_S)
         assert "keeps the last 5 s only" in str(watcher.subscriber.error)
     await _none(game)
 
@@ -381,13 +382,13 @@ async def test_following_an_entity_goes_where_it_went_so_long_ago(game: Game) ->
         await client.request("PUT", "/v1/worlds/w/entities/crate", body=b"state")
         watcher = game.watcher(follow="crate")
         async with watcher.subscriber:
-            await until(lambda: 100 in watcher.records, 20)
+            await until(lambda: 100 in watcher.records, HANG_S)
             ticket = await _transfer(client)
             moved = time.monotonic()
             await client.request("POST", f"/v1/transfers/{ticket}:accept", body=b"{}")
-            await until(lambda: watcher.has("moved", world="v"), 20)
+            await until(lambda: watcher.has("moved", world="v"), HANG_S)
             assert time.monotonic() - moved >= DELAY_S * 0.95
-            await until(lambda: watcher.records == {7: b"over there"}, 20)
+            await until(lambda: watcher.records == {7: b"over there"}, HANG_S)
 
 
 async def _transfer(client: HttpClient) -> str:

@@ -18,6 +18,7 @@ from gateway.errors import BadInput, NothingRecorded, Unprocessable
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, Frame, decode_message
 from tests.client.conftest import Served, settings_in, until
+from tests.patience import HANG_S
 
 DELAY_S = 1.0
 
@@ -64,7 +65,7 @@ async def game(tmp_path: Path) -> AsyncIterator[Game]:
 async def test_no_route_shows_what_is_younger_and_each_shows_what_is_older(game: Game) -> None:
     query = f"delay_s={DELAY_S:g}"
     shown: dict[str, int] = {}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         while min([shown.get(what, 0) for what in ("info", "last", "at", "frames", "recording")]) < 5:
             for what, tick in [
                 ("info", (await game.get("w", query))["tick"]),
@@ -141,12 +142,12 @@ async def test_a_replay_never_gets_ahead_of_the_delay(game: Game) -> None:
         on_event=told.append,
         on_message=lambda frame: wrong.append(frame.tick) if not game.is_old_enough(frame.tick) else None,
     )
-    await until(lambda: len(game.sent_at) >= 100, 30)
+    await until(lambda: len(game.sent_at) >= 100, HANG_S)
     async with watched as viewer:
-        await until(lambda: any(control.type == "position" and control["ended"] for control in told), 30)
+        await until(lambda: any(control.type == "position" and control["ended"] for control in told), HANG_S)
         assert viewer.tick > 10
         viewer.control("seek", tick=max(game.sent_at))
-        await until(lambda: any(control.type == "refused" for control in told), 30)
+        await until(lambda: any(control.type == "refused" for control in told), HANG_S)
     welcome = next(control for control in told if control.type == "welcome")
     assert welcome["delay_s"] == DELAY_S
     assert game.is_old_enough(welcome["tick"])

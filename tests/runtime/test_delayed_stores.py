@@ -12,6 +12,7 @@ import pytest
 
 from gateway.client import Publisher, ReceivedFrame, Subscriber
 from tests.client.conftest import until
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartProcess
 from tests.runtime.faults.driver import StoreProcess, free_port
 
@@ -26,7 +27,7 @@ class Seen:
         self.early: list[int] = []
         self.count = 0
         self.reader = Subscriber(
-            url, "w", delay_s=DELAY_S, ca=ca, on_message=self._got, connect_timeout_s=30.0
+            url, "w", delay_s=DELAY_S, ca=ca, on_message=self._got, connect_timeout_s=HANG_S
         )
 
     def _got(self, frame: ReceivedFrame) -> None:
@@ -63,7 +64,7 @@ async def test_a_store_that_is_away_holds_the_view_up_and_nothing_is_missing_aft
         seen = Seen(url, sent_at, ca)
         await play(publisher, sent_at, 60)
         async with seen.reader:
-            await until(lambda: seen.reader.records() == publisher.records(), 30)
+            await until(lambda: seen.reader.records() == publisher.records(), HANG_S)
             if how == "hangs":
                 store.process.send_signal(signal.SIGSTOP)
             else:
@@ -75,7 +76,7 @@ async def test_a_store_that_is_away_holds_the_view_up_and_nothing_is_missing_aft
             else:
                 store.process = store._start()
             await play(publisher, sent_at, 30)
-            await until(lambda: seen.reader.records() == publisher.records(), 60)
+            await until(lambda: seen.reader.records() == publisher.records(), HANG_S)
             assert seen.count > before
     assert seen.early == []
 
@@ -92,7 +93,7 @@ async def test_any_gateway_over_the_store_shows_the_past_of_a_world_that_another
         seen = Seen(url, sent_at, ca)
         async with seen.reader:
             await play(publisher, sent_at, 90)
-            await until(lambda: seen.reader.records() == publisher.records(), 60)
+            await until(lambda: seen.reader.records() == publisher.records(), HANG_S)
             assert seen.reader.address.base_url == url
     assert seen.early == []
 
@@ -110,7 +111,7 @@ async def test_a_gateway_that_dies_comes_back_with_the_past(
             await play(publisher, sent_at, 90)
             gateway.kill()
             start_process("--port", port).wait_ready()
-            await until(lambda: publisher.connects > 1, 60)
+            await until(lambda: publisher.connects > 1, HANG_S)
             await play(publisher, sent_at, 90)
-            await until(lambda: seen.reader.records() == publisher.records(), 60)
+            await until(lambda: seen.reader.records() == publisher.records(), HANG_S)
     assert seen.early == []

@@ -20,6 +20,7 @@ from gateway.core.state import WorldState
 from gateway.runtime import certs
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, Frame, MessageStream, Record, decode_message, encode_frame
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartGateway, until
 from tests.store.standin.fixtures import EACH_STORE
 
@@ -81,7 +82,7 @@ async def by_webtransport(gateway: Gateway, follower: Follower) -> None:
         "/v1/worlds/w/live",
         trust=trust_of(gateway),
         make_session=make,
-        timeout_s=5.0,
+        timeout_s=HANG_S,
     )
     try:
         await asyncio.Event().wait()
@@ -99,12 +100,12 @@ async def by_websocket(gateway: Gateway, follower: Follower) -> None:
 
 
 async def by_http1(gateway: Gateway, follower: Follower) -> None:
-    await by_stream(gateway, follower, httpx.AsyncClient(verify=tls_of(gateway), timeout=30))
+    await by_stream(gateway, follower, httpx.AsyncClient(verify=tls_of(gateway), timeout=HANG_S))
 
 
 async def by_http2(gateway: Gateway, follower: Follower) -> None:
     await by_stream(
-        gateway, follower, httpx.AsyncClient(verify=tls_of(gateway), http1=False, http2=True, timeout=30)
+        gateway, follower, httpx.AsyncClient(verify=tls_of(gateway), http1=False, http2=True, timeout=HANG_S)
     )
 
 
@@ -115,7 +116,7 @@ async def by_stream(gateway: Gateway, follower: Follower, client: httpx.AsyncCli
 
 
 async def by_http3(gateway: Gateway, follower: Follower) -> None:
-    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0)
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=HANG_S)
     try:
         answer = await client.request("GET", "/v1/worlds/w/live")
         async for piece in answer:
@@ -143,7 +144,7 @@ async def test_a_reader_by_any_door_gets_the_keyframe_and_then_the_frames(
         *("127.0.0.1", gateway.port, "/v1/worlds/w/live?role=publish"),
         trust=trust_of(gateway),
         make_session=make,
-        timeout_s=5.0,
+        timeout_s=HANG_S,
     )
     send = iter(range(1, 1 << 20))
     link.send(frame_of(next(send), {1: b"one", 2: b"old"}), 1)
@@ -170,7 +171,7 @@ def frame_of(tick: int, records: dict[int, bytes]) -> bytes:
 
 async def test_http3_serves_the_same_routes_and_problems(start_gateway: StartGateway) -> None:
     gateway = await start_gateway()
-    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0)
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=HANG_S)
     made = await client.request("PUT", "/v1/worlds/w", body=b'{"stride": 8}')
     assert made.status == 201
     await made.read(10_000)
@@ -190,7 +191,7 @@ async def test_a_webtransport_session_that_is_refused_hears_why(start_gateway: S
             *("127.0.0.1", gateway.port, "/v1/worlds/nobody/live"),
             trust=trust_of(gateway),
             make_session=Follower,
-            timeout_s=5.0,
+            timeout_s=HANG_S,
         )
     assert refused.value.http_status == 404
 
@@ -220,7 +221,7 @@ async def shown_by_tcp(gateway: Gateway) -> str:
 async def shown_by_quic(gateway: Gateway, pinned: str) -> str:
     """Connect while trusting nothing but the pinned hash, and ask which one it is."""
     trust = quic.Trust(certificate_hashes=frozenset({bytes.fromhex(pinned)}))
-    client = await quic.connect("127.0.0.1", gateway.port, trust=trust, timeout_s=5.0)
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust, timeout_s=HANG_S)
     answer = await client.request("GET", "/certificate.sha256")
     text = (await answer.read(1_000)).decode().strip()
     client.close()
@@ -233,7 +234,7 @@ async def test_address_validation_can_be_switched_and_is_off_on_loopback(
     start_gateway: StartGateway, retry: str, wanted: bool
 ) -> None:
     gateway = await start_gateway(retry=retry)
-    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0)
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=HANG_S)
     assert (await client.request("GET", "/healthz")).status == 200
     assert (gateway.endpoint.counters["retries"] > 0) is wanted
     client.close()
@@ -242,7 +243,7 @@ async def test_address_validation_can_be_switched_and_is_off_on_loopback(
 
 async def test_address_validation_is_on_beyond_loopback(start_gateway: StartGateway) -> None:
     gateway = await start_gateway(host="0.0.0.0", insecure_public=True)
-    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=5.0)
+    client = await quic.connect("127.0.0.1", gateway.port, trust=trust_of(gateway), timeout_s=HANG_S)
     assert (await client.request("GET", "/healthz")).status == 200
     assert gateway.endpoint.counters["retries"] > 0
     client.close()

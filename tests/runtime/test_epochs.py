@@ -13,6 +13,7 @@ import pytest
 
 from gateway.cli import main
 from gateway.client import Publisher
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess, StartProcess
 
 Ends = list[tuple[int, int | None]]
@@ -32,7 +33,7 @@ class Epochs:
         return [(row["epoch"], row["ended_at"]) for row in rows]
 
     async def until(self, condition: Callable[[Ends], bool]) -> Ends:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             while not condition(found := await asyncio.to_thread(self.read)):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return found
@@ -51,7 +52,7 @@ async def publish_some(child: GatewayProcess, **more: Any) -> int:
     """A publisher that comes, publishes and leaves; its epoch."""
     async with publisher_of(child, **more) as publisher:
         tick = publisher.send({1: b"x"})
-        await asyncio.wait_for(publisher.wait_durable(tick), 30)
+        await asyncio.wait_for(publisher.wait_durable(tick), HANG_S)
         return publisher.epoch
 
 
@@ -63,7 +64,7 @@ async def test_an_epoch_ends_when_its_publisher_left(start_process: StartProcess
     child = start_process("--linger-ms", "100").wait_ready()
     before_us = now_us()
     async with publisher_of(child) as publisher:
-        await asyncio.wait_for(publisher.wait_durable(publisher.send({1: b"x"})), 30)
+        await asyncio.wait_for(publisher.wait_durable(publisher.send({1: b"x"})), HANG_S)
         assert await asyncio.to_thread(epochs.read) == [(1, None)]
     after_us = now_us()
     ((_, ended_us),) = await epochs.until(lambda ends: ends[0][1] is not None)
@@ -91,13 +92,13 @@ async def test_a_gateway_that_is_stopped_ends_the_epoch_and_one_that_is_killed_d
 ) -> None:
     child = start_process().wait_ready()
     async with publisher_of(child) as publisher:
-        await asyncio.wait_for(publisher.wait_durable(publisher.send({1: b"x"})), 30)
+        await asyncio.wait_for(publisher.wait_durable(publisher.send({1: b"x"})), HANG_S)
         await asyncio.to_thread(child.terminate)
     ((_, ended_us),) = await asyncio.to_thread(epochs.read)
     assert ended_us is not None
     child = start_process().wait_ready()
     async with publisher_of(child) as publisher:
-        await asyncio.wait_for(publisher.wait_durable(publisher.send({1: b"x"})), 30)
+        await asyncio.wait_for(publisher.wait_durable(publisher.send({1: b"x"})), HANG_S)
         child.kill()
     assert await asyncio.to_thread(epochs.read) == [(1, ended_us), (2, None)]
     child = start_process().wait_ready()

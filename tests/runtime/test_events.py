@@ -24,6 +24,7 @@ from gateway.runtime import certs, logs
 from gateway.runtime.events import EventLog
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.watch import OperatorWatch
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartProcess, body, client_of, frame, until
 from tests.runtime.faults.driver import StoreProcess
 
@@ -252,7 +253,7 @@ async def test_a_real_store_that_hangs_is_told_as_slow_or_failing_and_then_as_ba
                     await publisher.send(frame(tick, {1: b"x"}))
                     return ('"store":"ok"' in (await client.get("/healthz")).text) is (state == "ok")
 
-                await until(is_so, 60)
+                await until(is_so, HANG_S)
 
             await send_until("ok")
             store.process.send_signal(signal.SIGSTOP)
@@ -352,7 +353,7 @@ async def test_a_certificate_that_runs_out_is_renewed_while_the_gateway_runs_and
     async def is_renewed() -> bool:
         return await asyncio.to_thread(served) not in (first, old.sha256)
 
-    await until(is_renewed, 30.0)
+    await until(is_renewed, HANG_S)
     now = await asyncio.to_thread(served)
     async with httpx.AsyncClient(base_url=child.base_url) as client:
         assert (await client.get("/certificate.sha256")).text.strip() == now, "browsers pin the new one"
@@ -395,11 +396,11 @@ async def test_sighup_takes_what_may_change_and_ends_no_session(
             answer = await client.post("/v1/worlds/x/frames", content=body(frame(1, {1: b"x"})))
             return answer.status_code == 202
 
-        await until(has_room, 20.0)
+        await until(has_room, HANG_S)
         file.write_text("worlds_max = nonsense\n")
         child.process.send_signal(signal.SIGHUP)
         pong = await publisher.ping()
-        await asyncio.wait_for(pong, 10)
+        await asyncio.wait_for(pong, HANG_S)
     code, log = await asyncio.to_thread(child.terminate)
     assert code == 0
     lines = [json.loads(line) for line in log.splitlines()]
@@ -437,7 +438,7 @@ async def test_no_broken_file_does_more_at_sighup_than_to_be_told(
         async def is_told(times: int = told) -> bool:
             return log.read_text().count("settings stay as they were") == times
 
-        await until(is_told, 20.0)
+        await until(is_told, HANG_S)
     file.unlink()
     file.mkdir()
     child.process.send_signal(signal.SIGHUP)
@@ -445,7 +446,7 @@ async def test_no_broken_file_does_more_at_sighup_than_to_be_told(
     async def is_told_too() -> bool:
         return log.read_text().count("settings stay as they were") > len(BROKEN)
 
-    await until(is_told_too, 20.0)
+    await until(is_told_too, HANG_S)
     async with httpx.AsyncClient(base_url=child.base_url) as client:
         assert (await client.get("/readyz")).status_code == 200
     code, _ = await asyncio.to_thread(child.terminate)

@@ -18,6 +18,7 @@ from gateway.quic.client import connect as connect_quic
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, MessageStream, decode_message
 from tests.http.test_websocket_h2 import Tunnel
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartGateway, body, client_of, frame
 
 HELD = 2
@@ -45,7 +46,9 @@ async def over_http(gateway: Gateway, stack: AsyncExitStack, **more: Any) -> Hol
     """One client; over HTTP/2 that is one connection."""
     context = ssl.create_default_context(cafile=ca_of(gateway))
     client = await stack.enter_async_context(
-        httpx.AsyncClient(base_url=f"https://127.0.0.1:{gateway.port}", verify=context, timeout=15, **more)
+        httpx.AsyncClient(
+            base_url=f"https://127.0.0.1:{gateway.port}", verify=context, timeout=HANG_S, **more
+        )
     )
 
     async def hold(world: str) -> str:
@@ -73,7 +76,7 @@ async def by_http_2(gateway: Gateway, stack: AsyncExitStack) -> Hold:
 async def by_http_3(gateway: Gateway, stack: AsyncExitStack) -> Hold:
     client = await stack.enter_async_context(
         await connect_quic(
-            "127.0.0.1", gateway.port, trust=Trust.of(ca=ca_of(gateway)).for_quic(), timeout_s=10
+            "127.0.0.1", gateway.port, trust=Trust.of(ca=ca_of(gateway)).for_quic(), timeout_s=HANG_S
         )
     )
 
@@ -95,7 +98,7 @@ async def by_websocket(gateway: Gateway, stack: AsyncExitStack) -> Hold:
     async def hold(world: str) -> str:
         url = f"ws://127.0.0.1:{port_of(gateway)}/v1/worlds/{world}/live"
         socket = await stack.enter_async_context(websockets.connect(url))
-        first = await asyncio.wait_for(socket.recv(), 10)
+        first = await asyncio.wait_for(socket.recv(), HANG_S)
         assert isinstance(first, bytes)
         return told(first)
 
@@ -124,7 +127,7 @@ class Silent:
 async def by_webtransport(gateway: Gateway, stack: AsyncExitStack) -> Hold:
     client = await stack.enter_async_context(
         await connect_quic(
-            "127.0.0.1", gateway.port, trust=Trust.of(ca=ca_of(gateway)).for_quic(), timeout_s=10
+            "127.0.0.1", gateway.port, trust=Trust.of(ca=ca_of(gateway)).for_quic(), timeout_s=HANG_S
         )
     )
 
@@ -192,7 +195,7 @@ async def test_one_address_holds_so_many_worlds_by_each_door_and_no_other_lets_i
         for name, other in DOORS.items():
             assert "--worlds-per-address-max" in await (await other(gateway, stack))(f"w{HELD}"), name
         transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
-        async with httpx.AsyncClient(transport=transport, timeout=15) as elsewhere:
+        async with httpx.AsyncClient(transport=transport, timeout=HANG_S) as elsewhere:
             url = f"http://127.0.0.1:{port_of(gateway)}/v1/worlds/theirs/frames"
             assert (await elsewhere.post(url, content=body(frame(1, {1: b"x"})))).status_code == 202
 
@@ -206,6 +209,6 @@ async def test_what_left_by_a_door_gives_its_world_back(start_gateway: StartGate
         for n in range(2):
             async with AsyncExitStack() as stack:
                 assert await (await DOORS[door](gateway, stack))(f"w{n}") == ""
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_S):
                 while gateway.worlds.sessions:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)

@@ -18,6 +18,7 @@ from gateway.quic import Client, Trust, connect
 from gateway.runtime.garbage import Collecting
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import settings_in, until
+from tests.patience import HANG_S
 from tests.quic.serving import open_session
 from tests.store.standin.fixtures import EACH_STORE
 
@@ -53,7 +54,7 @@ def _trust(gateway: Gateway) -> Trust:
 
 
 async def _connected(gateway: Gateway) -> Client:
-    return await connect("127.0.0.1", gateway.port, trust=_trust(gateway), timeout_s=10)
+    return await connect("127.0.0.1", gateway.port, trust=_trust(gateway), timeout_s=HANG_S)
 
 
 async def _ask(client: Client) -> None:
@@ -149,7 +150,7 @@ async def test_hundreds_of_connections_opened_and_dropped_leave_nothing_to_the_c
             peer.close()
             gateway.endpoint.mark(peer)
         del peer
-    await until(lambda: not gateway.endpoint.peers, 30)
+    await until(lambda: not gateway.endpoint.peers, HANG_S)
     assert gateway.endpoint.counters["connections_ended"] >= dropped // AT_ONCE * AT_ONCE
     assert seen.count > 0
     await until(lambda: seen.left == 0)
@@ -190,7 +191,7 @@ async def test_two_readers_that_stop_reading_are_held_within_bounds_and_leave_no
             gateway.endpoint.mark(peer)
         peers.clear()
         del peer
-        await until(lambda: not gateway.endpoint.peers, 30)
+        await until(lambda: not gateway.endpoint.peers, HANG_S)
         assert seen.count == 2
         await until(lambda: seen.left == 0)
         world = gateway.worlds.hosts["w"].world

@@ -22,7 +22,8 @@ from gateway.runtime.gateway import Gateway
 from gateway.runtime.health import Health
 from gateway.store.base import Namespace
 from gateway.wire import Record
-from tests.runtime.conftest import PATIENCE_S, StartGateway, body, client_of, frame, until
+from tests.patience import HANG_S
+from tests.runtime.conftest import StartGateway, body, client_of, frame, until
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_what_health_names_is_bounded_and_the_latest_come_first() -> None:
 async def told_until(
     holds: Callable[[dict[str, Any]], bool], told: Callable[[], Awaitable[dict[str, Any]]]
 ) -> dict[str, Any]:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         while not holds(found := await told()):
             pass
     return found
@@ -115,7 +116,7 @@ async def store_process(folder: Path, data: int, admin: int) -> AsyncIterator[No
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(HANG_S):
             while (await process.stdout.readline()).strip() != b"ready":
                 pass
         yield
@@ -149,12 +150,12 @@ async def test_a_store_that_is_not_there_at_the_start_is_named_and_tried_until_i
                 await publisher.start()
         async with store_process(tmp_path / "far", data, admin):
             async with Publisher(
-                f"https://127.0.0.1:{gateway.port}", "w", ca=ca, connect_timeout_s=PATIENCE_S
+                f"https://127.0.0.1:{gateway.port}", "w", ca=ca, connect_timeout_s=HANG_S
             ) as publisher:
                 publisher.send({1: b"here"})
-                await asyncio.wait_for(publisher.wait_durable(), PATIENCE_S)
-            await until(lambda: gateway.health()["store"] == "ok", PATIENCE_S)
-        await until(lambda: gateway.health()["store"] == "failing", PATIENCE_S)
+                await asyncio.wait_for(publisher.wait_durable(), HANG_S)
+            await until(lambda: gateway.health()["store"] == "ok", HANG_S)
+        await until(lambda: gateway.health()["store"] == "failing", HANG_S)
     assert "the store answers again" in caplog.text
 
 
@@ -180,7 +181,7 @@ async def test_the_command_line_tells_the_refusal(start_gateway: StartGateway, t
             sys.executable, "-m", "gateway.cli", "publish", "two", "--url", url, "--ca", str(ca), "--seconds", "1",
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        _, told = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        _, told = await asyncio.wait_for(process.communicate(), HANG_S)
     assert process.returncode != 0
     assert "raise --worlds-max or leave one" in told.decode()
 

@@ -11,6 +11,7 @@ import pytest
 from gateway.core.states import PUMP, PumpState
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.journal import JournalPump
+from tests.patience import HANG_S
 from tests.runtime.test_rounds import durable, hosts_of, put
 
 Step = tuple[PumpState, str, PumpState]
@@ -46,7 +47,7 @@ async def test_its_steps_are_those_of_its_table(steps: set[Step], gateway: Gatew
     for turn in range(4):
         await asyncio.gather(*[durable(host, put(host, b"%d" % turn)) for host in hosts])
     awaited = put(hosts[0], b"awaited")
-    await hosts[0].pump.until_durable(awaited, 10.0)
+    await hosts[0].pump.until_durable(awaited, HANG_S)
     for host in hosts:
         await host.pump.stop()
         put(host, b"after the end")

@@ -11,12 +11,13 @@ import websockets
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, decode_message, encode_control
+from tests.patience import HANG_S
 
 
 async def until_pong(socket: websockets.ClientConnection) -> int:
     """How many other messages came before it."""
     others = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while True:
             data = await socket.recv()
             assert isinstance(data, bytes)

@@ -12,6 +12,7 @@ import pytest
 from gateway import config, quic
 from gateway.errors import ConfigError
 from gateway.runtime.gateway import Gateway
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartGateway, StartProcess, client_of
 
 PLANE = [
@@ -33,7 +34,7 @@ def ca_of(gateway: Gateway) -> Path:
 
 async def by_tls(gateway: Gateway, method: str, path: str, **more: Any) -> httpx.Response:
     async with httpx.AsyncClient(
-        verify=ssl.create_default_context(cafile=str(ca_of(gateway))), http2=True, timeout=15
+        verify=ssl.create_default_context(cafile=str(ca_of(gateway))), http2=True, timeout=HANG_S
     ) as client:
         return await client.request(method, f"https://127.0.0.1:{gateway.port}{path}", **more)
 

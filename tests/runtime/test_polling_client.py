@@ -21,6 +21,7 @@ from gateway.core.ports import CloseCode
 from gateway.runtime.gateway import Gateway
 from gateway.wire import decode_message
 from tests.abuse.attackers import ws_frame
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartGateway, body, client_of, frame
 
 POLL_S = 1 / 60
@@ -147,7 +148,7 @@ async def over_http_2(gateway: Gateway, path: str, *, tls: bool) -> Engine:
         connection.send_data(1, data)
         writer.write(connection.data_to_send())
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while len(statuses) < 2:
             await events()
     assert statuses[1] == "200"
@@ -194,7 +195,7 @@ async def test_an_engine_that_looks_now_and_then_learns_why_it_was_refused(
     gateway = await start_gateway(worlds_per_address_max=1 if said == "too_many" else 8)
     await crowded(gateway)
     engine = await version(gateway, path, tls=tls)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(HANG_S):
         await engine.run()
     (message,) = map(decode_message, engine.messages)
     assert (message.type, message["code"]) == ("error", said)  # type: ignore[union-attr, index]

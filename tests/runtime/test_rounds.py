@@ -18,9 +18,8 @@ from gateway.store.database import Database
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote.blocking import BlockingBridge
 from gateway.wire import Record
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartGateway, body, client_of, frame, until
-
-PATIENCE_S = 10.0
 
 
 async def hosts_of(gateway: Gateway, count: int) -> list[WorldHost]:
@@ -42,7 +41,7 @@ async def durable(host: WorldHost, mark: Mark) -> None:
         done = host.world.journal.durable
         return done is not None and done.tick >= mark.tick
 
-    await until(is_there, PATIENCE_S)
+    await until(is_there, HANG_S)
 
 
 async def test_worlds_share_rounds_and_all_that_was_told_is_in_the_store(gateway: Gateway) -> None:
@@ -83,7 +82,7 @@ async def test_who_waits_for_the_durable_mark_does_not_wait_for_a_round(gateway:
     (host,) = await hosts_of(gateway, 1)
     assert gateway.worlds.rounds is not None
     mark = put(host, b"now")
-    await host.pump.until_durable(mark, PATIENCE_S)
+    await host.pump.until_durable(mark, HANG_S)
     assert gateway.worlds.rounds.count == 0
     assert (await host.database.last()).records == {1: b"now"}
 
@@ -135,7 +134,7 @@ async def test_a_world_whose_statement_takes_long_is_left_behind(
 
     def stuck(*given: Any) -> Any:
         entered.set()
-        gate.wait(60)
+        gate.wait(HANG_S)
         return hold_append(*given)
 
     database.hold_append = stuck  # type: ignore[method-assign]
@@ -173,7 +172,7 @@ async def test_a_lock_on_one_world_holds_up_that_world_alone(served: Gateway) ->
     assert done.tick < waiting.tick
     assert [host.pump.commit_failures for host in others] == [0] * 5
     await served.store.unlock(ns, "somebody", rollback=False)
-    await until(lambda: locked.world.journal.empty, PATIENCE_S)
+    await until(lambda: locked.world.journal.empty, HANG_S)
     assert (await locked.database.last()).records == {1: b"late"}
 
 
@@ -194,7 +193,7 @@ async def test_triggers_that_come_while_a_world_is_played_stop_its_journal_alone
     waiting = put(poisoned, b"late")
     for turn in range(20):
         await play(others, b"%d" % turn)
-    await until(lambda: poisoned.pump.is_failing, PATIENCE_S)
+    await until(lambda: poisoned.pump.is_failing, HANG_S)
     assert "the trigger 'slow' on 'frames'" in caplog.text
     assert (await poisoned.database.last()).records == {1: b"0"}
     await asyncio.to_thread(execute, "DROP TRIGGER slow")

@@ -22,6 +22,7 @@ import websockets
 
 from gateway.runtime import certs
 from gateway.wire import Control, decode_message
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartProcess, body, frame
 
 
@@ -34,7 +35,7 @@ def test_the_facts_come_first_and_ready_last(tmp_path: Path) -> None:
     while not lines or lines[-1] not in ("ready\n", ""):
         lines.append(process.stdout.readline())
     process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=10)
+    rest, errors = process.communicate(timeout=HANG_S)
     assert lines[-1] == "ready\n"
     assert (process.returncode, rest) == (0, "")
     assert [line.split()[2] for line in errors.splitlines()] == ["INFO"]
@@ -191,7 +192,7 @@ def test_watch_says_what_it_saw_also_when_it_is_interrupted(
         while not httpx.get(f"{child.base_url}/v1/worlds/w").json()["readers"]:
             assert watching.poll() is None
         watching.send_signal(signal.SIGINT)
-        out, _ = watching.communicate(timeout=30)
+        out, _ = watching.communicate(timeout=HANG_S)
     assert watching.returncode == 130
     assert "0 records" in out
 
@@ -204,7 +205,9 @@ def test_who_publishes_anew_leaves_no_avatars_of_the_run_before(
 
     def publish(*flags: str) -> dict[str, Any]:
         words = ("publish", "w", "--seconds", "0.5", "--json", "--url", url, "--ca", ca, *flags)
-        done = subprocess.run([sys.executable, "-m", "gateway.cli", *words], capture_output=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway.cli", *words], capture_output=True, timeout=HANG_S
+        )
         assert done.returncode == 0, done.stderr
         facts: dict[str, Any] = json.loads(done.stdout)
         return facts

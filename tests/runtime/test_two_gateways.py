@@ -25,11 +25,10 @@ from gateway.errors import ConfigError, WorldHeld
 from gateway.runtime.local import LocalLink
 from gateway.wire import Control, Frame, decode_message
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 from tests.runtime.conftest import FRAMES, GatewayProcess, StartGateway, StartProcess, body, frame, until
 from tests.runtime.faults.driver import StoreProcess
 from tests.store.standin import Process as StandInProcess
-
-PATIENCE_S = 30.0
 
 
 class Pair(NamedTuple):
@@ -110,7 +109,7 @@ async def session(
 
 async def control(link: websockets.ClientConnection, *types: str) -> Control:
     """The next control message (of one of these types)."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         while True:
             data = await link.recv()
             assert isinstance(data, bytes)
@@ -130,7 +129,7 @@ async def durable(link: websockets.ClientConnection, tick: int) -> None:
 
 
 async def recorded(gateway: GatewayProcess, world: str, epoch: int) -> list[int]:
-    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=HANG_S) as client:
         answer = await client.get(f"/v1/worlds/{world}/frames", params={"epoch": epoch})
         verified = (await client.get(f"/v1/worlds/{world}/verify")).json()
     assert verified["ok"], verified
@@ -154,7 +153,7 @@ async def test_a_second_publisher_is_refused_with_the_homes_address_by_every_doo
             assert (refusal["world"], refusal["url"]) == (world, node(a))
             assert node(a) in refusal["message"]
             assert "--takeover" in refusal["message"]
-        async with httpx.AsyncClient(base_url=b.base_url, timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(base_url=b.base_url, timeout=HANG_S) as client:
             posted = await client.post(
                 f"/v1/worlds/{world}/frames",
                 content=body(frame(1, {1: b"x"})),
@@ -174,7 +173,7 @@ async def test_a_plain_udp_token_is_refused_too(pair: Pair) -> None:
     a, b, world, _ = pair
     async with session(a, world, "role=publish") as (publisher, _):
         await publish(publisher, range(1, 3))
-        async with httpx.AsyncClient(base_url=b.base_url, timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(base_url=b.base_url, timeout=HANG_S) as client:
             answer = await client.post(f"/v1/worlds/{world}/udp")
         assert (answer.status_code, answer.json()["code"], answer.json()["url"]) == (
             409,
@@ -267,7 +266,7 @@ async def test_a_gateway_that_stops_gives_its_worlds_up_at_once(mortal: Pair) ->
         await publish(publisher, range(1, 31))
         await durable(publisher, 30)
         assert (await asyncio.to_thread(a.terminate))[0] == 0
-    async with httpx.AsyncClient(base_url=b.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=b.base_url, timeout=HANG_S) as client:
         (await client.put(f"/v1/worlds/{world}")).raise_for_status()
         assert (await client.get(f"/v1/worlds/{world}")).json()["home"] is None
     async with session(b, world, "role=publish") as (_, welcome):
@@ -284,7 +283,7 @@ async def test_a_publisher_that_left_leaves_the_world_to_others_once_it_has_ling
         async with session(b, world, "role=publish") as (_, first):
             return first.type == "welcome"
 
-    await until(is_free, PATIENCE_S)
+    await until(is_free, HANG_S)
 
 
 async def test_a_world_that_nobody_publishes_is_read_at_any_gateway_as_it_is_in_the_store(pair: Pair) -> None:
@@ -297,7 +296,7 @@ async def test_a_world_that_nobody_publishes_is_read_at_any_gateway_as_it_is_in_
             await durable(publisher, 10 * epoch - 1)
 
     async def state_at_b() -> tuple[str | None, Any]:
-        async with httpx.AsyncClient(base_url=b.base_url, timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(base_url=b.base_url, timeout=HANG_S) as client:
             info = (await client.get(f"/v1/worlds/{world}")).json()
             last = await client.get(f"/v1/worlds/{world}/frames/last")
         assert (info["epoch"], info["tick"]) == (int(last.headers["x-epoch"]), int(last.headers["x-tick"]))
@@ -309,7 +308,7 @@ async def test_a_world_that_nobody_publishes_is_read_at_any_gateway_as_it_is_in_
         async def given_up() -> bool:
             return (await state_at_b())[0] is None
 
-        await until(given_up, PATIENCE_S)
+        await until(given_up, HANG_S)
         assert (await state_at_b())[1] == (epoch, 10 * epoch - 1)
         async with session(b, world) as (reader, welcome):
             assert (welcome.type, welcome["epoch"], welcome["tick"]) == ("welcome", epoch, 10 * epoch - 1)
@@ -318,7 +317,7 @@ async def test_a_world_that_nobody_publishes_is_read_at_any_gateway_as_it_is_in_
 
 async def test_who_reads_a_quiet_world_is_sent_on_when_it_gets_a_home_elsewhere(pair: Pair) -> None:
     a, b, world, _ = pair
-    async with httpx.AsyncClient(base_url=a.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=a.base_url, timeout=HANG_S) as client:
         (await client.put(f"/v1/worlds/{world}")).raise_for_status()
     async with session(b, world) as (reader, welcome):
         assert welcome.type == "welcome"
@@ -337,10 +336,10 @@ async def test_the_python_reader_follows_the_world_from_home_to_home(pair: Pair,
         await publish(publisher, range(1, 31))
         async with Subscriber(node(b), world, transport=transport, ca=ca) as reader:
             assert reader.address.base_url == node(a)
-            await until(lambda: reader.records() == {1: b"30"}, PATIENCE_S)
+            await until(lambda: reader.records() == {1: b"30"}, HANG_S)
             async with session(b, world, "role=publish&takeover=1") as (taker, _):
                 await publish(taker, range(1, 6))
-                await until(lambda: reader.records() == {1: b"5"}, PATIENCE_S)
+                await until(lambda: reader.records() == {1: b"5"}, HANG_S)
                 assert reader.address.base_url == node(b)
                 assert reader.error is None
 
@@ -365,7 +364,7 @@ async def test_entities_are_written_at_both_gateways_whoever_is_the_home(pair: P
     a, b, world, _ = pair
     async with session(a, world, "role=publish") as (publisher, _):
         await publish(publisher, range(1, 5))
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(timeout=HANG_S) as client:
             for turn in range(6):
                 at, other = (a, b) if turn % 2 else (b, a)
                 put = await client.put(

@@ -16,6 +16,7 @@ from gateway.runtime import host as host_module
 from gateway.runtime.gateway import Gateway
 from gateway.store.embedded.engine import Engine
 from gateway.wire import Frame, MessageStream, Record, decode_message, encode_control, encode_frame
+from tests.patience import HANG_S
 from tests.runtime.conftest import body, client_of, frame, until
 
 
@@ -36,7 +37,7 @@ def held(gateway: Gateway) -> Iterator[threading.Event]:
 
     def wait_then(call: Any) -> Any:
         def called(jobs: Any) -> Any:
-            gate.wait(60)
+            gate.wait(HANG_S)
             return call(jobs)
 
         return called
@@ -106,7 +107,7 @@ async def test_an_upload_that_the_store_does_not_take_waits_and_is_told_how_far_
     assert kept < 20
     assert world.counters.journal_dropped == 0
     held.set()
-    await until(lambda: world.journal.empty, 30)
+    await until(lambda: world.journal.empty, HANG_S)
     ticks, gaps = await recorded(client, "w")
     assert (ticks, gaps) == (set(range(1, kept + 1)), [])
 
@@ -122,7 +123,7 @@ async def test_a_ring_that_nobody_waits_for_never_stops_its_publisher(
     assert (answer.status_code, answer.json()["tick"]) == (202, 40)
     held.set()
     world = gateway.worlds.hosts["w"].world
-    await until(lambda: world.journal.empty, 30)
+    await until(lambda: world.journal.empty, HANG_S)
     durable = await client.post("/v1/worlds/w/frames?durable=1", content=body(large(41)))
     assert durable.status_code == 200
     (dropped,) = durable.json()["dropped"]
@@ -175,11 +176,11 @@ async def test_what_a_session_publishes_faster_than_the_store_takes_is_there_or_
         held.clear()
         for tick in range(1, 41):
             await publisher.send(large(tick))
-        await until(lambda: gateway.worlds.hosts["w"].world.state.tick == 40, 30)
+        await until(lambda: gateway.worlds.hosts["w"].world.state.tick == 40, HANG_S)
         held.set()
         told: list[dict[str, Any]] = []
         while not told or told[-1]["tick"] < 40:
-            what = decode_message(await asyncio.wait_for(publisher.recv(), 30))
+            what = decode_message(await asyncio.wait_for(publisher.recv(), HANG_S))
             if not isinstance(what, Frame) and what.type == "durable":
                 told.append(dict(what.fields))
     ticks, gaps = await recorded(client, "w")

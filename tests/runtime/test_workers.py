@@ -22,6 +22,7 @@ from gateway.client import Subscriber
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.workers.folder import GroupFolder
 from gateway.wire import Control, Frame, decode_message
+from tests.patience import HANG_S
 from tests.runtime.conftest import (
     FRAMES,
     GatewayProcess,
@@ -34,7 +35,6 @@ from tests.runtime.conftest import (
 )
 from tests.runtime.test_two_gateways import control, durable, publish, recorded, session
 
-PATIENCE_S = 60.0
 TRIES = 200
 """Connections until one is at the worker that is wanted: of two, by chance."""
 
@@ -59,7 +59,7 @@ def world(request: pytest.FixtureRequest) -> str:
 
 
 async def get(gateway: GatewayProcess, path: str) -> Any:
-    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=HANG_S) as client:
         answer = await client.get(path)
         return answer.text if "text" in answer.headers["content-type"] else answer.json()
 
@@ -111,7 +111,7 @@ async def readers_everywhere(
 async def ticks(link: Link, last: int) -> list[int]:
     """Of the frames that come, up to that tick."""
     found: list[int] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         while not found or found[-1] < last:
             data = await link.recv()
             assert isinstance(data, bytes)
@@ -160,7 +160,7 @@ async def test_what_is_changed_of_a_world_is_changed_at_every_worker(
 ) -> None:
     async with (
         httpx.AsyncClient(
-            base_url=living.base_url, timeout=PATIENCE_S, headers={"connection": "close"}
+            base_url=living.base_url, timeout=HANG_S, headers={"connection": "close"}
         ) as client,
         readers_of_a_new(living, world, client),
     ):
@@ -203,7 +203,7 @@ async def test_a_second_publisher_is_refused_wherever_it_lands_unless_it_has_the
         for _ in range(12):
             async with session(living, world, "role=publish") as (_, refusal):
                 assert (refusal.type, refusal["code"]) == ("error", "publisher_present")
-        async with httpx.AsyncClient(base_url=living.base_url, timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(base_url=living.base_url, timeout=HANG_S) as client:
             for _ in range(6):
                 posted = await client.post(
                     f"/v1/worlds/{world}/frames",
@@ -226,7 +226,7 @@ async def test_a_second_publisher_is_refused_wherever_it_lands_unless_it_has_the
 
 
 async def test_posts_that_land_anywhere_are_one_publishers(living: GatewayProcess, world: str) -> None:
-    async with httpx.AsyncClient(base_url=living.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=living.base_url, timeout=HANG_S) as client:
         for tick in range(1, 25):
             posted = await client.post(
                 f"/v1/worlds/{world}/frames?durable=1",
@@ -249,7 +249,7 @@ async def test_entities_sleep_and_wake_at_any_worker_whatever_the_home(
         async with (
             readers_everywhere(living, world) as readers,
             httpx.AsyncClient(
-                base_url=living.base_url, timeout=PATIENCE_S, headers={"connection": "close"}
+                base_url=living.base_url, timeout=HANG_S, headers={"connection": "close"}
             ) as client,
         ):
             for turn in range(10):
@@ -269,7 +269,7 @@ async def test_leases_transfers_and_inventories_hold_at_any_worker(
 ) -> None:
     other = world + "-b"
     async with httpx.AsyncClient(
-        base_url=living.base_url, timeout=PATIENCE_S, headers={"connection": "close"}
+        base_url=living.base_url, timeout=HANG_S, headers={"connection": "close"}
     ) as client:
         for name in (world, other):
             (await client.put(f"/v1/worlds/{name}")).raise_for_status()
@@ -298,7 +298,7 @@ async def publishes_by_udp(living: GatewayProcess, name: str, lingers: bool) -> 
         async with session(living, name, "role=publish") as (publisher, _):
             await publish(publisher, range(1, 3))
             await durable(publisher, 2)
-    async with httpx.AsyncClient(base_url=living.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=living.base_url, timeout=HANG_S) as client:
         place = (await client.post(f"/v1/worlds/{name}/udp")).json()
         assert place["epoch"] == 1 + lingers, place
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -311,7 +311,7 @@ async def publishes_by_udp(living: GatewayProcess, name: str, lingers: bool) -> 
                 await asyncio.sleep(0.01)
                 return bool((await client.get(f"/v1/worlds/{name}")).json()["tick"] == 7)
 
-            await until(is_there, PATIENCE_S)
+            await until(is_there, HANG_S)
         finally:
             transport.close()
 
@@ -319,7 +319,7 @@ async def publishes_by_udp(living: GatewayProcess, name: str, lingers: bool) -> 
 async def test_readers_of_a_quiet_world_follow_the_home_that_it_gets_and_the_next_one(
     living: GatewayProcess, world: str
 ) -> None:
-    async with httpx.AsyncClient(base_url=living.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=living.base_url, timeout=HANG_S) as client:
         (await client.put(f"/v1/worlds/{world}")).raise_for_status()
     async with readers_everywhere(living, world, "") as readers:
         for epoch in (1, 2, 3):
@@ -333,12 +333,12 @@ async def test_readers_of_a_quiet_world_follow_the_home_that_it_gets_and_the_nex
             async def has_no_home() -> bool:
                 return (await get(living, f"/v1/worlds/{world}"))["home"] is None
 
-            await until(has_no_home, PATIENCE_S)
+            await until(has_no_home, HANG_S)
 
 
 async def reads(link: Link, epoch: int, tick: int) -> None:
     """Read until that tick of that epoch; the session goes on meanwhile."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         while True:
             data = await link.recv()
             assert isinstance(data, bytes)
@@ -359,7 +359,7 @@ async def test_a_reader_with_a_budget_is_held_to_it_at_an_edge_and_converges(
                 await publisher.send(frame(tick, dict.fromkeys(range(200), b"%d" % tick)))
             for link, _ in readers:
                 held: dict[int, bytes | None] = {}
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(HANG_S):
                     while set(held.values()) != {b"39"} or len(held) != 200:
                         data = await link.recv()
                         assert isinstance(data, bytes)
@@ -384,12 +384,12 @@ async def test_the_python_reader_reads_through_workers(
         assert len(await readers_by_worker(living, world)) == 2
         await publish(publisher, range(10, 40))
         for reader in readers:
-            await until(lambda reader=reader: reader.records() == {1: b"39"}, PATIENCE_S)  # type: ignore[misc]
+            await until(lambda reader=reader: reader.records() == {1: b"39"}, HANG_S)  # type: ignore[misc]
             assert reader.error is None
 
 
 def test_metrics_are_of_every_worker_and_health_of_all(living: GatewayProcess) -> None:
-    told = httpx.get(f"{living.base_url}/metrics", timeout=PATIENCE_S).text
+    told = httpx.get(f"{living.base_url}/metrics", timeout=HANG_S).text
     lines = [line for line in told.splitlines() if not line.startswith("#")]
     workers = {match[1] for line in lines if (match := re.search(r'\{worker="(\d)"', line))}
     assert workers == {"0", "1"}
@@ -397,9 +397,9 @@ def test_metrics_are_of_every_worker_and_health_of_all(living: GatewayProcess) -
     kinds = [line.split()[2] for line in told.splitlines() if line.startswith("# TYPE")]
     assert len(kinds) == len(set(kinds))
     assert sum(line.startswith("mvgateway_store_bytes") for line in lines) == 1
-    health = httpx.get(f"{living.base_url}/healthz", timeout=PATIENCE_S).json()
+    health = httpx.get(f"{living.base_url}/healthz", timeout=HANG_S).json()
     assert health["workers"] == {"wanted": 2, "alive": 2}
-    assert httpx.get(f"{living.base_url}/readyz", timeout=PATIENCE_S).json()["ready"] is True
+    assert httpx.get(f"{living.base_url}/readyz", timeout=HANG_S).json()["ready"] is True
 
 
 # -- deaths -----------------------------------------------------------------------------------
@@ -407,7 +407,7 @@ def test_metrics_are_of_every_worker_and_health_of_all(living: GatewayProcess) -
 
 def process_of(gateway: GatewayProcess, worker: int) -> int:
     """By its metrics; the start time and the number are those of the children."""
-    told = httpx.get(f"{gateway.base_url}/metrics", timeout=PATIENCE_S).text
+    told = httpx.get(f"{gateway.base_url}/metrics", timeout=HANG_S).text
     match = re.search(rf'^mvgateway_worker_process\{{worker="{worker}"\}} (\d+)', told, re.MULTILINE)
     assert match is not None
     return int(match[1])
@@ -484,7 +484,7 @@ async def test_when_the_home_is_killed_the_others_readers_stay_and_the_publisher
                 assert (await ticks(link, 60))[-1] == 60
                 stayed += 1
         assert stayed >= 1
-        await until(lambda: all_alive(mortal), PATIENCE_S)
+        await until(lambda: all_alive(mortal), HANG_S)
         assert await recorded(mortal, world, 1) == list(range(1, 61))
     ended, started = (
         events_of(mortal.folder, "worker ended"),
@@ -517,8 +517,8 @@ async def test_when_an_edge_is_killed_its_readers_come_back_to_another_worker(
             return all((reader.records() or {}).get(1, b"0") >= b"%d" % (tick - 5) for reader in readers)
 
         tick = 100
-        await until(all_have_it, PATIENCE_S)
-        await until(lambda: all_alive(mortal), PATIENCE_S)
+        await until(all_have_it, HANG_S)
+        await until(lambda: all_alive(mortal), HANG_S)
 
 
 async def test_when_the_owner_of_the_store_is_killed_nothing_that_was_told_durable_is_lost(
@@ -554,7 +554,7 @@ async def test_sigterm_drains_every_worker_and_leaves_nothing_behind(
 
 async def test_a_hangup_reaches_every_worker(mortal: GatewayProcess) -> None:
     mortal.process.send_signal(signal.SIGHUP)
-    await until(lambda: len(events_of(mortal.folder, "settings reloaded")) == 2, PATIENCE_S)
+    await until(lambda: len(events_of(mortal.folder, "settings reloaded")) == 2, HANG_S)
 
 
 async def test_workers_whose_supervisor_is_killed_stop_and_leave_no_folder_behind(
@@ -562,7 +562,7 @@ async def test_workers_whose_supervisor_is_killed_stop_and_leave_no_folder_behin
 ) -> None:
     folder, pids = folder_of(mortal), children_of(mortal)
     mortal.kill()
-    await until(lambda: not any(map(_runs, pids)), PATIENCE_S)
+    await until(lambda: not any(map(_runs, pids)), HANG_S)
     assert not is_there(folder)
 
 
@@ -573,7 +573,7 @@ async def test_a_start_clears_away_what_a_start_that_was_killed_whole_has_left_a
     for pid in (mortal.process.pid, *pids):
         os.kill(pid, signal.SIGKILL)
     mortal.end()
-    await until(lambda: not any(map(_runs, pids)), PATIENCE_S)
+    await until(lambda: not any(map(_runs, pids)), HANG_S)
     assert is_there(left)
     second = start_process("--workers", "2", log=tmp_path / "log").wait_ready()
     assert not is_there(left)
@@ -600,12 +600,12 @@ async def test_the_store_and_the_workers_answer_nobody_without_the_secret(mortal
             reader, writer = await asyncio.open_unix_connection(str(folder / f"{number}.sock"))
             writer.write(first)
             with suppress(ConnectionError):
-                assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+                assert await asyncio.wait_for(reader.read(), HANG_S) == b""
             writer.close()
     workers = {process_of(mortal, number) for number in (0, 1)}
     (owner,) = children_of(mortal) - workers
     url = f"http://127.0.0.1:{listens_at(owner)}"
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=HANG_S) as client:
         for headers in ({}, {"authorization": "Bearer no"}, {"authorization": "Bearer " + "0" * 64}):
             for path in ("/stat?ns_key=w", "/api/list_namespaces", "/time2version?t=1"):
                 assert (await client.get(path, headers=headers)).status_code == 401
@@ -645,7 +645,7 @@ async def test_a_folder_serves_one_process_or_several_in_turn(
         (await client.put("/v1/worlds/kept/entities/e", content=b"e")).raise_for_status()
     assert await alone.drain(5.0)
     several = start_process("--workers", "2").wait_ready()
-    async with httpx.AsyncClient(base_url=several.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=several.base_url, timeout=HANG_S) as client:
         assert await state(client) == {"1"}
         assert (await client.get("/v1/worlds/kept/entities/e")).content == b"e"
         await post(client, 2)

@@ -16,6 +16,7 @@ from blake3 import blake3
 from gateway.errors import ConfigError, Overloaded, StoreUnavailable
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite
 from gateway.store.embedded import EmbeddedOptions, EmbeddedStore, Engine, backup, check, jobs, queue, stats
+from tests.patience import HANG_S
 
 NS = Namespace("world")
 
@@ -47,7 +48,7 @@ def read(engine: Engine, page: int, version: str, ns: Namespace = NS) -> bytes:
     return engine.read(ns, [PageRead(page, version)])[0].data
 
 
-def wait_until(condition: object, seconds: float = 20.0) -> None:
+def wait_until(condition: object, seconds: float = HANG_S) -> None:
     assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():
@@ -92,7 +93,7 @@ def test_commits_that_wait_together_share_one_sync(tmp_path: Path) -> None:
     engine = Engine(tmp_path, auto_create=True, options=EmbeddedOptions(background=False))
     engine.stat(NS)
     go, versions = threading.Event(), []
-    blocker = threading.Thread(target=engine.writer.step, args=(lambda txn: go.wait(20),))
+    blocker = threading.Thread(target=engine.writer.step, args=(lambda txn: go.wait(HANG_S),))
     blocker.start()
     clients = [
         threading.Thread(target=lambda n=n: versions.append(commit(engine, n, b"%d" % n)), daemon=True)
@@ -116,7 +117,7 @@ def test_one_commit_that_fails_leaves_the_others_of_its_batch_alone(tmp_path: Pa
     engine = Engine(tmp_path, auto_create=True, options=EmbeddedOptions(background=False))
     engine.stat(NS)
     go, ends = threading.Event(), []
-    blocker = threading.Thread(target=engine.writer.step, args=(lambda txn: go.wait(20),))
+    blocker = threading.Thread(target=engine.writer.step, args=(lambda txn: go.wait(HANG_S),))
     blocker.start()
 
     def poison() -> None:
@@ -147,7 +148,7 @@ def test_a_full_queue_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     engine = Engine(tmp_path, auto_create=True, options=EmbeddedOptions(background=False))
     engine.stat(NS)
     go = threading.Event()
-    blocker = threading.Thread(target=engine.writer.step, args=(lambda txn: go.wait(20),))
+    blocker = threading.Thread(target=engine.writer.step, args=(lambda txn: go.wait(HANG_S),))
     first = threading.Thread(target=commit, args=(engine, 0, b"first"), daemon=True)
     blocker.start()
     first.start()

@@ -15,6 +15,7 @@ from blake3 import blake3
 from gateway.errors import ConfigError, StoreDamaged, StoreUnavailable
 from gateway.store.base import Namespace, PageRead
 from gateway.store.embedded import EmbeddedOptions, Engine, check
+from tests.patience import HANG_S
 from tests.store.test_embedded_durability import NS, commit, read
 
 QUIET = EmbeddedOptions(background=False)
@@ -137,7 +138,7 @@ engine.close()
 
 def test_writes_that_the_system_refuses_lose_nothing_that_was_answered(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=HANG_S
     )
     assert ended.returncode == 0, ended.stderr
     assert check(tmp_path).damaged == 0

@@ -33,6 +33,7 @@ from gateway.store.embedded import (
     sweep,
     writer,
 )
+from tests.patience import HANG_S
 from tests.store.test_embedded_durability import NS, commit, read, wait_until
 
 
@@ -336,9 +337,9 @@ async def test_namespaces_are_made_on_use_by_all_but_commits(tmp_path: Path) -> 
 def test_readers_go_on_while_the_writer_is_busy(engine: Engine) -> None:
     version = commit(engine, 0, b"there")
     go, inside = threading.Event(), threading.Event()
-    blocker = threading.Thread(target=engine.writer.step, args=(lambda txn: (inside.set(), go.wait(20)),))
+    blocker = threading.Thread(target=engine.writer.step, args=(lambda txn: (inside.set(), go.wait(HANG_S)),))
     blocker.start()
-    inside.wait(20)
+    inside.wait(HANG_S)
     assert read(engine, 0, version) == b"there"
     assert engine.stat(NS).version == version
     assert engine.list_namespaces()[0].key == NS.key

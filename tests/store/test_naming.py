@@ -23,6 +23,7 @@ from gateway.store.world import WorldDatabase, catalogue, naming, retiring
 from gateway.store.world.catalogue import CATALOGUE_KEY
 from gateway.store.world.files import export, import_file
 from gateway.store.world.rebuilding import rebuild
+from tests.patience import HANG_S
 from tests.runtime.faults.driver import StoreProcess
 from tests.store.recording import START_US, Recorder, damaged
 
@@ -268,14 +269,14 @@ def test_a_catalogue_that_was_deleted_is_made_again_from_the_keys(store: Engine)
 def test_the_admin_api_does_not_delete_or_rename_the_catalogue(tmp_path: Path) -> None:
     process = StoreProcess(tmp_path / "served")
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{process.admin_port}", timeout=30) as admin:
+        with httpx.Client(base_url=f"http://127.0.0.1:{process.admin_port}", timeout=HANG_S) as admin:
             admin.post("/api/create_namespace", json={"key": CATALOGUE_KEY}).raise_for_status()
             assert admin.post("/api/delete_namespace", json={"key": CATALOGUE_KEY}).status_code == 409
             renamed = {"old_key": CATALOGUE_KEY, "new_key": "x"}
             assert admin.post("/api/rename_namespace", json=renamed).status_code == 409
             stat = admin.post("/api/stat_namespace", json={"key": CATALOGUE_KEY})
             assert stat.status_code == 200
-        with httpx.Client(base_url=process.url, timeout=30) as data:
+        with httpx.Client(base_url=process.url, timeout=HANG_S) as data:
             headers = {"x-namespace-key": "mvgateway~other"}
             assert data.get("/stat", headers=headers).status_code == 404, "not made by use"
     finally:

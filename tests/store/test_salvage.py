@@ -19,6 +19,7 @@ from gateway.cli import main
 from gateway.recordings.recording import open_world
 from gateway.store.embedded import FolderReader, check
 from gateway.store.salvage import SalvageReport, salvage
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess
 from tests.store.wrecks import WORLDS, Wreck, hurt, make, versions_in
 
@@ -158,7 +159,7 @@ said: list[str] = []
 def served(verb: list[str]) -> int:
     """A gateway that is to fail at its start."""
     done = subprocess.run(
-        [sys.executable, "-m", "gateway.cli", *verb], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "gateway.cli", *verb], capture_output=True, text=True, timeout=HANG_S
     )
     said.append(done.stderr)
     return done.returncode

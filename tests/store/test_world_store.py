@@ -23,6 +23,7 @@ from gateway.store.world.lanes import WorldLanes
 from gateway.store.world.maintenance import discard_before
 from gateway.wire import Record
 from gateway.wire.journal import Gap, JournalFrame
+from tests.patience import HANG_S
 from tests.store.recording import START_US, Recorder, batch, damaged
 from tests.store.standin.fixtures import EACH_STORE
 
@@ -81,7 +82,7 @@ async def test_threads_end_when_idle_and_start_again(store: EmbeddedStore) -> No
     world = await open_world(store, idle_s=0.05)
     recorder = Recorder()
     await world.append(batch(recorder.step()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while not world.idle:  # noqa: ASYNC110 - a condition polled with a deadline
             await asyncio.sleep(0.01)
     await world.append(batch(recorder.step()))
@@ -99,11 +100,11 @@ async def test_history_does_not_hold_up_the_journal(store: EmbeddedStore) -> Non
 
     def slow(connection: apsw.Connection) -> None:
         entered.set()
-        leave.wait(10)
+        leave.wait(HANG_S)
 
     reading = asyncio.create_task(world.read(slow))
     await asyncio.to_thread(entered.wait, 10)
-    await asyncio.wait_for(world.append(batch(recorder.step())), 10)
+    await asyncio.wait_for(world.append(batch(recorder.step())), HANG_S)
     assert not reading.done()
     leave.set()
     await reading
@@ -116,7 +117,7 @@ async def test_a_cancelled_writer_does_not_let_the_next_one_in_too_early(store: 
 
     def slow(connection: apsw.Connection) -> None:
         entered.set()
-        leave.wait(10)
+        leave.wait(HANG_S)
         order.append("slow")
 
     task = asyncio.create_task(world.transact(slow))

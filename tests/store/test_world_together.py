@@ -20,6 +20,7 @@ from gateway.store.world.commits import InGroups
 from gateway.store.world.together import append_each
 from gateway.store.world.turns import Turn, to_the_end
 from gateway.wire.journal import Batch
+from tests.patience import HANG_S
 from tests.store.conformance.kit import A, B, head, new_namespace, part, put, request
 from tests.store.recording import START_US, Recorder
 
@@ -120,7 +121,7 @@ async def test_who_is_cancelled_again_and_again_still_waits_for_the_thread_that_
     gate, ended = threading.Event(), list[str]()
 
     def work() -> None:
-        gate.wait(30)
+        gate.wait(HANG_S)
         ended.append("thread")
 
     async def call() -> None:
@@ -165,7 +166,7 @@ async def test_what_goes_alone_after_a_refused_group_is_no_first_attempt_any_mor
     answered: asyncio.Future[dict[int, object]] = loop.create_future()
     commits = InGroups(told, loop)  # type: ignore[arg-type]
     commits.commit(requests, lambda answers: answered.set_result(dict(answers)))
-    answers = await asyncio.wait_for(answered, 10)
+    answers = await asyncio.wait_for(answered, HANG_S)
     assert isinstance(answers[0], Committed)
     assert isinstance(answers[1], Conflict)
     assert told.claims == [True, False, False]

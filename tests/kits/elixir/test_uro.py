@@ -17,6 +17,7 @@ from gateway.runtime.access.signing import SigningKey
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import until
 from tests.kits.elixir.engine import mix, running
+from tests.patience import HANG_S
 
 PAGE = Path(__file__).parents[3] / "docs" / "URO.md"
 DOOR = """
@@ -69,7 +70,7 @@ async def asked(
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"{method} {path} HTTP/1.1\r\nhost: uro\r\nx-user: {user}\r\ncontent-length: {len(text)}\r\n\r\n"
     writer.write(head.encode() + text)
-    answer = await asyncio.wait_for(reader.read(), 30)
+    answer = await asyncio.wait_for(reader.read(), HANG_S)
     writer.close()
     top, _, said = answer.partition(b"\r\n\r\n")
     return int(top.split()[1]), json.loads(said)

@@ -10,6 +10,7 @@ from pathlib import Path
 from gateway.client import Publisher, Subscriber
 from tests.client.conftest import Served, until
 from tests.kits.godot.engine import errors_in, program
+from tests.patience import HANG_S
 
 
 @asynccontextmanager
@@ -42,10 +43,10 @@ async def test_ten_avatars_walk_and_are_shown(project: Path, served: Served) -> 
         scene(project, "server", served) as server,
         Subscriber(served.url, "avatars", ca=served.ca) as reader,
     ):
-        await until(lambda: len(reader.records()) >= 10, 60)
+        await until(lambda: len(reader.records()) >= 10, HANG_S)
         before = reader.records()
-        await until(lambda: sum(reader.records()[key] != before[key] for key in before) >= 10, 60)
+        await until(lambda: sum(reader.records()[key] != before[key] for key in before) >= 10, HANG_S)
         host = await served.gateway.worlds.host("avatars")
         async with scene(project, "client", served) as client:
-            await until(lambda: len(host.world.subscribers) == 2, 60)
+            await until(lambda: len(host.world.subscribers) == 2, HANG_S)
     assert errors_in("\n".join([*server, *client])) == []

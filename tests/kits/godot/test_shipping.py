@@ -11,6 +11,7 @@ from gateway.client import Publisher, Subscriber
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import Served, settings_in, until
 from tests.kits.godot.engine import HERE, KIT, make_project, program, run_once, running
+from tests.patience import HANG_S
 
 PRESET = """[preset.0]
 
@@ -69,7 +70,7 @@ async def _engine(*arguments: str, cwd: Path) -> str:
     process = await asyncio.create_subprocess_exec(
         program(), "--headless", *arguments, cwd=cwd, stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    out, _ = await asyncio.wait_for(process.communicate(), HANG_S)
     return out.decode()
 
 

@@ -19,6 +19,7 @@ from tests.e2e.conftest import served as served
 from tests.e2e.firefox import Firefox
 from tests.e2e.relays import Path as RelayPath
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 Kind = type[Browser] | type[Firefox]
 EACH = pytest.mark.parametrize("kind", [Browser, Firefox])
@@ -124,7 +125,7 @@ async def test_a_record_that_sleeps_does_not_rise_by_its_publishers_keyframe(
             }})()"""
         )
         assert found == [[[[7, None]], [[7, [7]]]], [1], [1, 7]]
-        async with Subscriber(served.url, "town", ca=served.ca) as reader, asyncio.timeout(10):
+        async with Subscriber(served.url, "town", ca=served.ca) as reader, asyncio.timeout(HANG_S):
             async for _ in reader:
                 if reader.records() == {1: b"\x03", 7: b"\x07"}:
                     break
@@ -152,7 +153,7 @@ async def test_a_large_state_comes_over_and_a_publisher_that_is_cut_off_goes_on_
             }})()"""
         )
         assert epochs == [1, 1]
-        async with Subscriber(served.url, "large", ca=served.ca) as reader, asyncio.timeout(20):
+        async with Subscriber(served.url, "large", ca=served.ca) as reader, asyncio.timeout(HANG_S):
             wanted = {key: bytes([(key + 1) % 251]) * 300 for key in range(1800)}
             async for _ in reader:
                 if reader.records() == wanted:
@@ -180,10 +181,10 @@ async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
         )
         path.udp_is_cut = True
         await page.evaluate("void pub.send(new Map([[1, new Uint8Array([2])], [2, null]]))")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             await path.has_dropped.wait()  # the datagram
         path.udp_is_cut = False
-        async with Subscriber(served.url, "quiet", ca=served.ca) as reader, asyncio.timeout(10):
+        async with Subscriber(served.url, "quiet", ca=served.ca) as reader, asyncio.timeout(HANG_S):
             async for _ in reader:
                 if reader.records() == {1: b"\x02"}:
                     break

@@ -20,6 +20,7 @@ from gateway.core.state import WorldState
 from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database
 from gateway.wire import Control, Frame, MessageStream, Record, decode_message, encode_frame
+from tests.patience import HANG_S
 
 RECORDS = 12
 WORLD = "w"
@@ -120,7 +121,7 @@ class Recovered:
 
     @classmethod
     async def ask(cls, base_url: str, epoch: int) -> Recovered:
-        async with httpx.AsyncClient(base_url=base_url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=base_url, timeout=HANG_S) as client:
             last = await client.get(f"/v1/worlds/{WORLD}/frames/last", headers={"accept": "application/json"})
             history = await client.get(f"/v1/worlds/{WORLD}/frames", params={"epoch": epoch})
         assert last.status_code == 200, last.text
@@ -190,7 +191,7 @@ class StoreProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=HANG_S)
 
     def restart(self) -> None:
         self.kill()

@@ -16,6 +16,7 @@ import httpx
 import websockets
 
 from gateway.wire import Control, Frame, MessageStream, Record, decode_message, encode_frame
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess, until
 from tests.runtime.faults.driver import WORLD, StoreProcess
 
@@ -177,7 +178,7 @@ async def recorded(arena: Arena, epoch: int) -> list[tuple[int, bytes]]:
     async def asked() -> bool:
         for gateway in list(arena.gateways.values()):
             with suppress(httpx.HTTPError):
-                async with httpx.AsyncClient(base_url=gateway.base_url, timeout=60) as client:
+                async with httpx.AsyncClient(base_url=gateway.base_url, timeout=HANG_S) as client:
                     answer = await client.get(f"/v1/worlds/{WORLD}/frames", params={"epoch": epoch})
                 if answer.status_code == 200:
                     found.append(_frames(answer.content))

@@ -18,6 +18,7 @@ import pytest
 from gateway import client, limits
 from gateway.store.embedded import EmbeddedStore
 from gateway.wire import encode_frame
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess, StartProcess, until
 from tests.runtime.faults.driver import (
     WORLD,
@@ -32,7 +33,7 @@ from tests.runtime.faults.driver import (
 
 LONG = os.environ.get("MVGATEWAY_FAULTS") == "long"
 CRASHES = 100 if LONG else 3
-HANG_S = 10.0 if LONG else 1.5
+STUCK_S = 10.0 if LONG else 1.5
 HZ = 240.0
 
 
@@ -91,7 +92,7 @@ async def test_the_gateway_killed_at_random_moments_on_a_store_of_its_own(
 
 
 async def caught_up(publisher: Publisher) -> None:
-    await until(lambda: publisher.durable_tick == publisher.sent_tick > 0, 60)
+    await until(lambda: publisher.durable_tick == publisher.sent_tick > 0, HANG_S)
 
 
 async def test_the_store_killed_and_restarted_costs_nothing_but_time(
@@ -119,7 +120,7 @@ async def test_fan_out_goes_on_while_the_store_hangs_and_the_journal_catches_up(
 ) -> None:
     child = start_process(*store.flags).wait_ready()
     publisher, reader = Publisher(child.port("plain")), Reader(child.port("plain"))
-    ticks = int(HZ * (HANG_S + 1))
+    ticks = int(HZ * (STUCK_S + 1))
     publishing = asyncio.ensure_future(publisher.run(ticks, HZ))
     await until(lambda: publisher.durable_tick > 0)
     reading = asyncio.ensure_future(reader.run())
@@ -127,12 +128,12 @@ async def test_fan_out_goes_on_while_the_store_hangs_and_the_journal_catches_up(
     store.process.send_signal(signal.SIGSTOP)
     try:
         before = reader.state.tick
-        await until(lambda: reader.state.tick > before + HZ * HANG_S / 2, 60)
+        await until(lambda: reader.state.tick > before + HZ * STUCK_S / 2, HANG_S)
         stuck = publisher.durable_tick
-        assert stuck < reader.state.tick - HZ * HANG_S / 4, "nothing is announced that is not down"
+        assert stuck < reader.state.tick - HZ * STUCK_S / 4, "nothing is announced that is not down"
     finally:
         store.process.send_signal(signal.SIGCONT)
-    await until(lambda: publisher.sent_tick == ticks, 60)
+    await until(lambda: publisher.sent_tick == ticks, HANG_S)
     await caught_up(publisher)
     (await Recovered.ask(child.base_url, publisher.epoch)).judge(publisher)
     publishing.cancel()
@@ -174,7 +175,7 @@ async def test_memory_stays_bounded_while_the_store_is_away_and_the_hole_is_told
     store.process.send_signal(signal.SIGSTOP)
     try:
         before = psutil.Process(child.process.pid).memory_info().rss
-        await until(lambda: publisher.sent_tick == ticks, 60)
+        await until(lambda: publisher.sent_tick == ticks, HANG_S)
         grown = psutil.Process(child.process.pid).memory_info().rss - before
     finally:
         store.process.send_signal(signal.SIGCONT)
@@ -213,9 +214,9 @@ async def test_a_full_disk_stops_nothing_but_the_durable_mark(
     reading = asyncio.ensure_future(reader.run())
     ballast = small_disk / "ballast"
     await asyncio.to_thread(fill, ballast)
-    await until(lambda: reader.state.tick > publisher.durable_tick + HZ, 30)
+    await until(lambda: reader.state.tick > publisher.durable_tick + HZ, HANG_S)
     ballast.unlink()
-    await until(lambda: publisher.sent_tick == ticks, 60)
+    await until(lambda: publisher.sent_tick == ticks, HANG_S)
     await caught_up(publisher)
     await until(lambda: reader.state.snapshot() == state_at(ticks))
     (await Recovered.ask(child.base_url, publisher.epoch)).judge(publisher)
@@ -250,7 +251,10 @@ async def test_what_was_lost_with_the_gateway_is_told_as_a_gap_by_the_one_that_g
     """The kit's publisher gets its epoch back, and what was sent and not yet durable is named."""
     child = start_process().wait_ready()
     port, ca = child.port("https"), str(tmp_path / "certs" / "ca.pem")
-    async with client.Publisher(f"https://127.0.0.1:{port}", WORLD, ca=ca) as publisher, asyncio.timeout(60):
+    async with (
+        client.Publisher(f"https://127.0.0.1:{port}", WORLD, ca=ca) as publisher,
+        asyncio.timeout(HANG_S),
+    ):
 
         async def publish_until_durable(tick: int) -> None:
             while publisher.durable_order() < (1, tick):

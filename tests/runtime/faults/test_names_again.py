@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess, StartProcess, until
 from tests.runtime.faults.driver import WORLD, Publisher, Reader, Recovered
 from tests.store.standin import Process
@@ -56,7 +57,7 @@ class Fleet:
         return self._dice.randrange(len(self.gateways))
 
     def client(self, at: int) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.gateways[at].base_url, timeout=30)
+        return httpx.AsyncClient(base_url=self.gateways[at].base_url, timeout=HANG_S)
 
     async def status(self, at: int) -> int:
         async with self.client(at) as http:
@@ -73,7 +74,7 @@ class Fleet:
         publisher = Publisher(self.gateways[0].port("plain"))
         reader = Reader(self.gateways[self.anybody].port("plain"))
         tasks = [asyncio.ensure_future(publisher.run(1 << 20, HZ)), asyncio.ensure_future(reader.run())]
-        await until(lambda: publisher.durable_tick > 0, 30)
+        await until(lambda: publisher.durable_tick > 0, HANG_S)
         await asyncio.sleep(self._dice.uniform(0, 0.3))
         if self._dice.random() < 0.5:
             await self.restart(0)
@@ -114,7 +115,7 @@ class Fleet:
         async def is_gone() -> bool:
             return await self.status(at) == 404
 
-        await until(is_gone, 30)
+        await until(is_gone, HANG_S)
         assert await self.listed(at) == ["beside"]
 
 

@@ -25,6 +25,7 @@ from gateway.quic import connect
 from gateway.runtime.gateway import Gateway
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
+from tests.patience import HANG_S
 from tests.store.standin import Served, StandIn, serving
 
 DOORS = [
@@ -192,7 +193,7 @@ async def opened(name: str, folder: Path, monkeypatch: Any) -> AsyncIterator[Doo
 
 async def _standin_door(stack: contextlib.AsyncExitStack, name: str, served: Served, folder: Path) -> Door:
     backend, _, way = name.partition("/")
-    api = await stack.enter_async_context(httpx.AsyncClient(base_url=served.admin_url, timeout=10))
+    api = await stack.enter_async_context(httpx.AsyncClient(base_url=served.admin_url, timeout=HANG_S))
     if backend == "standin":
         client = await stack.enter_async_context(_tcp(served.url, way))
         port = int(served.url.rpartition(":")[2])
@@ -242,12 +243,17 @@ async def _server(stack: contextlib.AsyncExitStack, routes: Any) -> TcpServer:
 
 
 def _api(server: TcpServer) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=10)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=HANG_S)
 
 
 def _tcp(url: str, way: str, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=url, http1=way == "h1", http2=way != "h1", verify=tls or True, timeout=10, trust_env=False
+        base_url=url,
+        http1=way == "h1",
+        http2=way != "h1",
+        verify=tls or True,
+        timeout=HANG_S,
+        trust_env=False,
     )
 
 
@@ -255,7 +261,9 @@ def _tcp(url: str, way: str, tls: ssl.SSLContext | None = None) -> httpx.AsyncCl
 async def _way(gateway: Gateway, way: str, folder: Path) -> AsyncIterator[Any]:
     trust = Trust(ca=Path(gateway.settings.certs) / "ca.pem")
     if way == "h3":
-        async with await connect("127.0.0.1", gateway.port, trust=trust.for_quic(), timeout_s=5) as client:
+        async with await connect(
+            "127.0.0.1", gateway.port, trust=trust.for_quic(), timeout_s=HANG_S
+        ) as client:
             yield client
     elif way == "h2":
         async with _tcp(f"https://127.0.0.1:{gateway.port}", way, trust.ssl_context()) as client:

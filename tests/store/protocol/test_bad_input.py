@@ -8,6 +8,7 @@ import os
 import msgpack
 import pytest
 
+from tests.patience import HANG_S
 from tests.store.protocol.backends import Door, commit, digest, framed, page, part, read
 
 pytestmark = [
@@ -220,7 +221,7 @@ async def test_a_frame_is_served_when_it_is_there(door: Door, sent: str) -> None
     for _ in range(3):
         one = framed(read(1, version))
         writer.write(chunk(one) if "chunked" in sent else one)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             await reader.readuntil(page(1))
     writer.transport.abort()
 
@@ -232,7 +233,7 @@ async def test_what_follows_the_200th_read_is_not_waited_for(door: Door) -> None
     reader, writer = await asyncio.open_connection("127.0.0.1", door.plain_port)
     writer.write(head_of("/batch/read", key, "transfer-encoding: chunked"))
     writer.write(chunk(framed(*[read(9, version)] * 201)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         await reader.readuntil(b"\r\n0\r\n\r\n")
     writer.transport.abort()
 

@@ -24,6 +24,7 @@ from gateway.runtime.stores.http3 import H3Transport
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageContent, PageRead, PageWrite
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote import HttpxTransport, RemoteStore
+from tests.patience import HANG_S
 
 NS = Namespace("world")
 SLOW_PAGE = 13
@@ -203,7 +204,7 @@ async def test_many_requests_to_a_far_gateway_go_on_several_connections(
         store = RemoteStore([transport])
         version = await commit(store, {1: b"fast", SLOW_PAGE: b"slow"})
         slow = [asyncio.create_task(store.read(NS, [PageRead(SLOW_PAGE, version)])) for _ in range(60)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             for _ in slow:
                 await place.store.held.acquire()
         place.store.gate.set()

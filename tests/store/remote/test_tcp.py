@@ -34,6 +34,7 @@ from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote import Ask, HttpxTransport, RemoteStore, TcpTransport
 from gateway.store.remote.pool import Pool
 from gateway.wire import mvstore
+from tests.patience import HANG_S
 from tests.store.conformance.kit import A
 
 NS = Namespace("world")
@@ -158,7 +159,7 @@ async def test_a_request_given_up_takes_its_connection_with_it() -> None:
     async with stand_in(serve) as url:
         transport = TcpTransport(url)
         slow = asyncio.create_task(transport.request(GET._replace(path="/slow"), 20.0))
-        await asyncio.wait_for(asked.wait(), 5.0)
+        await asyncio.wait_for(asked.wait(), HANG_S)
         slow.cancel()
         with pytest.raises(asyncio.CancelledError):
             await slow
@@ -265,7 +266,7 @@ async def test_silence_is_told_within_its_time_also_in_the_middle_of_an_answer()
 
     async with stand_in(serve) as url:
         transport = TcpTransport(url)
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(HANG_S):
             for path in ("/nothing", "/body"):
                 with pytest.raises(StoreUnavailable, match="did not answer within"):
                     await transport.request(GET._replace(path=path), 0.3)

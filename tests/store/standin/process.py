@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.patience import HANG_S
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -58,7 +60,7 @@ class Process:
         if running is None:
             return
         how(running)
-        running.wait(20)
+        running.wait(HANG_S)
         assert running.stdout is not None
         running.stdout.close()
 
@@ -79,7 +81,7 @@ class Process:
     def _own(self, value: Any) -> Any:
         body = None if value is None else json.dumps(value).encode()
         request = urllib.request.Request(f"{self.admin_url.split(',')[0]}/standin", data=body)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=HANG_S) as answer:
             return json.loads(answer.read())
 
     def __enter__(self) -> Process:
