@@ -1089,6 +1089,18 @@ CLIENT_COUNTED_TICKS: Final = 1024
 """Newest ticks of which it is remembered whether they came: 17 s at 60 Hz."""
 FILM_KEYFRAME_EVERY_US: Final = 1_000_000
 """A film can be wound to any second."""
+EXPORT_ROWS_HELD_MAX: Final = 32_768
+"""Rows of a Parquet file that are held until they are written as one row group: with 20 columns some 30 MB."""
+EXPORT_BYTES_HELD_MAX: Final = 16 * MIB
+"""Bytes of their records, for those are up to 64 KB each."""
+EXPORT_CHUNK_BYTES: Final = MIB
+"""What an MCAP file packs as one chunk, its library's own measure: what a viewer unpacks to show one moment."""
+GLTF_RECORDS_MAX: Final = 10_000
+"""Nodes of one scene: some 1 KB of JSON each, and more than a viewer moves."""
+GLTF_SAMPLES_MAX: Final = 32_000_000
+"""Places of all records: 1 GiB, of the 4 GiB that a .glb can have; 148 records that move at 60 Hz for an hour."""
+GLTF_SAMPLES_HELD: Final = 128
+"""Of each record until they go to disk: 4 KB, so that 10,000 records hold 40 MB."""
 CLIENT_MESSAGE_OVERHEAD_BYTES: Final = 64
 """What a message may have besides its records: its head (24 bytes) and length, with room to spare."""
 CLIENT_STREAM_PART_BYTES: Final = 64 * KIB

@@ -28,6 +28,8 @@ from gateway.errors import ConfigError, GatewayError, StoreDamaged
 
 __all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "Verb", "build_parser", "main", "verb_names"]
 
+_EXTRAS = {"pyarrow": "export", "mcap": "export"}
+"""Packages that only some need, and the extra that brings them."""
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -123,6 +125,8 @@ def _what_brings(missing: ModuleNotFoundError, verb: str) -> str:
         raise missing
     if verb == "bench":
         return f"needs the package {package}; `make dev` in the checkout installs what benchmarks need"
+    if package in _EXTRAS:
+        return f"needs the package {package}, which is not installed: `pip install 'mvgateway[{_EXTRAS[package]}]'` brings it"
     return f"needs the package {package}, which is not installed: `pip install mvgateway` brings it (mvgateway-client does not)"
 
 

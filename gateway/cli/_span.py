@@ -75,11 +75,19 @@ def _moment(text: str | None, default: Place, last: Place, marks: dict[str, Plac
 
 
 async def rows_of(recording: Recording, span: Span) -> AsyncIterator[JournalFrame | Gap]:
-    """Frames after the span's first tick up to its last, and the gaps between, epoch by epoch."""
+    """Frames after the span's first tick up to its last, and the gaps between, epoch by epoch. After frames that the
+    gateway had to let go comes the state as it was recorded then, as a keyframe: no later frame need have what they had."""
     for epoch in range(span.begin[0], span.end[0] + 1):
         begin = (epoch, span.begin[1] + 1 if epoch == span.begin[0] else 0)
         end = (epoch, span.end[1] if epoch == span.end[0] else 0xFFFF_FFFF)
         if begin > end:
             continue  # the span is a single tick, whose state is known
+        lost = False
         async for item in recording.rows(begin, end):
+            if isinstance(item, Gap):
+                lost = lost or item.reason == "dropped"
+            elif lost:
+                lost = False
+                found = await _state_from(recording, Moment(item.epoch, item.tick))
+                yield item._replace(keyframe=True, messages=found.messages)
             yield item

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 
 NAME = "clip"
-HELP = "cut a stretch of a recording into a self-contained film, an SQLite file"
+HELP = "cut a stretch of a recording into a film (SQLite), or into CSV, Parquet, MCAP, glTF"
 EXAMPLE = """
 mvgateway clip arena --from 90s-ago --out goal.sqlite
 mvgateway clip arena --from 3:51000 --to 3:54600 --out goal.sqlite --store /var/lib/mvgateway
 mvgateway replay goal.sqlite --to-world rerun
+mvgateway clip arena --from goal --out goal.mcap
+mvgateway clip goal.sqlite --format csv --out goal.csv
 """
 
 
@@ -32,7 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_flags(parser)
     parser.add_argument("--from", dest="begin", metavar="WHEN", help="a tick, EPOCH:TICK, a time, or a mark")
     parser.add_argument("--to", dest="end", metavar="WHEN", help="the last one, likewise")
-    parser.add_argument("--out", required=True, metavar="FILE.sqlite")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="what to write; its end names the format (.csv, .parquet, .mcap, .glb, .gltf), any other is a film",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("sqlite", "csv", "parquet", "mcap", "gltf"),
+        help="with the world's layout as schema; default: by the end of --out",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -43,13 +55,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def clip(args: argparse.Namespace) -> int:
-    """Cut the span out of a recording into a film of its own."""
+    """Cut the span out of a recording into a film of its own, or into what others read."""
     from gateway.cli._span import find_span
+    from gateway.recordings.exports import FORMAT_OF_SUFFIX
 
     path = Path(args.out)
+    form = args.format or FORMAT_OF_SUFFIX.get(path.suffix.lower(), "sqlite")
     async with open_recording(args) as recording:
         span = await find_span(recording, args.begin, args.end, now_us())
-        frames, gaps = await write_film(recording, span, path)
+        if form == "sqlite":
+            frames, gaps = await write_film(recording, span, path)
+        else:
+            frames, gaps = await write_export(recording, span, path, form)
     size = path.stat().st_size  # noqa: ASYNC240
     facts = {
         "world": args.world,
@@ -59,6 +76,7 @@ async def clip(args: argparse.Namespace) -> int:
         "gaps": gaps,
         "bytes": size,
         "out": args.out,
+        "format": form,
     }
     text = (
         f"{args.out}: {frames} frames, {gaps} gaps, {size} bytes ({span.begin[0]}:{span.begin[1]} to "
@@ -91,12 +109,42 @@ async def write_film(recording: Recording, span: Span, path: Path) -> tuple[int,
         async for item in rows_of(recording, span):
             film.add(item)
             gaps += isinstance(item, Gap)
-            frames += not isinstance(item, Gap)
+            frames += not isinstance(item, Gap) and not item.keyframe
             advance()
         for mark in await recording.marks():
             if span.begin <= (mark["epoch"], mark["tick"]) <= span.end:
                 data = mark["data"] if isinstance(mark["data"], str | None) else json.dumps(mark["data"])
                 film.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"], data)
+    return frames, gaps
+
+
+async def write_export(recording: Recording, span: Span, path: Path, form: str) -> tuple[int, int]:
+    """Write the span as another form; answers frames and gaps. Nothing half-written ever has that name."""
+    from gateway.cli._span import rows_of
+    from gateway.recordings.exports import Steps, open_export
+    from gateway.wire.journal import Gap
+    from gateway.wire.layouts import told
+
+    summary = await recording.summary()
+    layout = told(summary.get("layout"))
+    steps, frames, gaps = Steps(), 0, 0
+    with (
+        open_export(form, path, world=summary["world"], layout=layout) as export,
+        progress("cutting") as advance,
+    ):
+        export.add(steps.begin(span.start.messages, *span.begin, span.start.at_us))
+        async for item in rows_of(recording, span):
+            advance()
+            if isinstance(item, Gap):
+                gaps += 1
+                continue
+            frames += not item.keyframe
+            step = steps.add(item)
+            if step is not None:
+                export.add(step)
+        for mark in await recording.marks():
+            if span.begin <= (mark["epoch"], mark["tick"]) <= span.end:
+                export.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"])
     return frames, gaps
 
 

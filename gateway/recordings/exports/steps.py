@@ -1,0 +1,49 @@
+"""A recording as what changed, step by step: what every export is made of. Room: recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.core.state import WorldState
+from gateway.wire import decode_frame
+from gateway.wire.journal import JournalFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One recorded frame. ``changed``: each key that it brought something newer of, with its bytes, or None where the
+    record was removed. ``whole``: the first, with the whole state. Times in microseconds since the Unix epoch."""
+
+    epoch: int
+    tick: int
+    received_at_us: int
+    changed: tuple[tuple[int, bytes | None], ...]
+    whole: bool = False
+
+
+class Steps:
+    """The states that a reader of the stretch had, one after the other; holds the newest alone."""
+
+    def __init__(self) -> None:
+        self._state = WorldState()
+
+    def begin(self, messages: Iterable[bytes], epoch: int, tick: int, at_us: int) -> Step:
+        """The state that a stretch starts from, as a keyframe's messages."""
+        for message in messages:
+            self._state.apply(decode_frame(message))
+        return Step(epoch, tick, at_us, self._of(tuple(self._state.records)), whole=True)
+
+    def add(self, frame: JournalFrame) -> Step | None:
+        """The next recorded row; None where it brought nothing new, as a keyframe that the gateway put in."""
+        keys: dict[int, None] = {}
+        for message in frame.messages:
+            applied = self._state.apply(decode_frame(message))
+            keys.update(dict.fromkeys((*applied.changed, *applied.dropped)))
+        if not keys:
+            return None
+        return Step(frame.epoch, frame.tick, frame.received_at_us, self._of(keys))
+
+    def _of(self, keys: Iterable[int]) -> tuple[tuple[int, bytes | None], ...]:
+        records = self._state.records
+        return tuple([(key, records[key][1] if key in records else None) for key in keys])
