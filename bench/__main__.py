@@ -132,7 +132,7 @@ def check_link(console: Console, netem: bool) -> dict[str, Any] | None:
         console.print(f"[yellow]no lossy link here:[/] {reason}. The loopback scenarios still run.")
         return None
     from bench.link.check import by_carrier, by_netem, capacity, check
-    from bench.link.model import Direction, Path
+    from gateway.link.model import Direction, Path
 
     for _ in range(LINK_CHECKS_MAX):
         findings = check(Path.symmetric(Direction(delay_ms=25.0, loss=0.02)), netem=netem)

@@ -1446,6 +1446,24 @@ ARCHIVE_REACH_TRIES_MAX: Final = 2
 ARCHIVE_MANIFEST_BYTES_MAX: Final = 64 * MIB
 """A manifest of a year of minutes has half a million parts of a hundred bytes."""
 
+# --- link --------------------------------------------------------------------------------
+LINK_PACKETS_WAITING_MAX: Final = 200_000
+"""Packets in flight on a link: 100,000 a second for two seconds; past that the newest is dropped."""
+LINK_READ_BURST_PACKETS: Final = 64
+"""Packets read from one device before the due ones go out, so that a burst can't delay them by much."""
+LINK_SLOTS_AT_ONCE_MAX: Final = 1_000
+"""Slots of a fade played at once: after so many without a packet the state is as good as drawn anew."""
+RELAY_SENDERS_MAX: Final = 256
+"""UDP sockets that the demo's relay hands on for, one each: ten times the demo's readers."""
+RELAY_PACKETS_WAITING_MAX: Final = 20_000
+"""UDP packets on their way through it: 25 readers at 60 Hz for seconds; what is over is dropped, as a queue does."""
+RELAY_PIECES_WAITING_MAX: Final = 64
+"""Pieces of a TCP connection on their way through it, 77 KB: as much as a window of 64 KiB lets be on its way."""
+RELAY_RESENDS_MAX: Final = 8
+"""Times that a piece of a TCP connection is lost in a row before it arrives all the same."""
+RELAY_PIECE_BYTES: Final = 1_200
+"""Of a connection through it what counts as one packet: what the smallest paths of QUIC carry, too."""
+
 # --- cli ---------------------------------------------------------------------------------
 CLI_USAGE_LINES_MAX: Final = 12
 """Of a verb with more flags than that, the usage would push the error out of sight."""
@@ -1453,10 +1471,20 @@ CLI_CHILD_READY_S_MAX: Final = 20.0
 """How long `demo` and `bench` wait for a gateway of their own: on a busy machine a start takes seconds."""
 CLI_DURABLE_S: Final = 2.0
 """How long `publish` waits at its end for what it sent to be durable; then that is said to be under way."""
-DEMO_SETTLE_S: Final = 5.0
+DEMO_SETTLE_S: Final = 10.0
 """How long the demo waits for its readers to have everything before it tells what is missing."""
 DEMO_SETTLE_LOOK_S: Final = 0.05
 """How often it looks."""
+DEMO_LOOK_S: Final = 0.1
+"""How often the demo's readers tell how old what they show is: as often as an eye follows a figure."""
+DEMO_READERS_S_MAX: Final = 30.0
+"""How long they may take to connect over the demo's link: a handshake takes seconds on a machine that stands still."""
+DEMO_SETTLING_S: Final = 1.0
+"""How long the demo publishes before ages are measured: until then readers show what was there when they came."""
+DEMO_BAR_MS: Final = 10.0
+"""Of age for each block of a live line's bar: a third of a second fills 80 columns, as TCP takes to bring again what was lost."""
+DEMO_WORDS_COLUMNS_MAX: Final = 100
+"""Columns of what the demo says in plain words: longer lines are hard to read."""
 RECOVER_GAPS_SHOWN_MAX: Final = 10
 """Gaps that `recover` lists: with the marks a screenful."""
 RECOVER_MARKS_SHOWN_MAX: Final = 10

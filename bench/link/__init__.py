@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from bench.link.model import Direction, GilbertElliott, Path
 from bench.link.netem import NetemNetwork
 from bench.link.network import Host, LinkError, Network, unavailable_because
+from gateway.link.model import Direction, GilbertElliott, Path
 
 __all__ = [
     "Direction",

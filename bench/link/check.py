@@ -20,10 +20,10 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from bench.link import Link
-from bench.link.model import Direction, Path, Shaper
 from bench.link.netem import NetemNetwork
 from bench.link.netem import unavailable_because as no_netem_because
 from bench.link.network import Host, LinkError, Network, unavailable_because
+from gateway.link.model import Direction, Path, Shaper
 
 TOLERANCE = 0.05
 RTT_FLOOR_MS = 1.0

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from bench.link.model import Direction, Path
 from bench.link.network import SERVER_ADDRESS, Host, LinkError, ip
+from gateway.link.model import Direction, Path
 
 QUEUE_PACKETS = 100_000
 """netem's own limit counts packets on their delay line too: large, so that only loss and rate drop."""

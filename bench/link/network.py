@@ -7,11 +7,9 @@ address is shaped on its own, so a hundred throttled readers need one namespace,
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,11 +17,9 @@ from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Any
 
-from bench.link.model import Path
+from gateway.link.model import Path
+from gateway.link.namespaces import open_tun
 
-TUNSETIFF = 0x400454CA
-IFF_TUN = 0x0001
-IFF_NO_PI = 0x1000
 SERVER_ADDRESS = "10.77.0.1"
 MTU_BYTES = 1500
 CARRIER_NICE = -10
@@ -130,10 +126,8 @@ class Network:
     def _add_host(self, index: int, host: Host) -> None:
         device = f"mvg{index}"
         ip("netns", "add", host.name)
-        fd = os.open("/dev/net/tun", os.O_RDWR)
+        fd, actual = open_tun("mvgt%d")
         self._fds.append(fd)
-        made = fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH14x", b"mvgt%d", IFF_TUN | IFF_NO_PI))
-        actual = made[:16].rstrip(b"\0").decode()
         ip("link", "set", actual, "netns", host.name)
         inside = ("-n", host.name)
         ip(*inside, "link", "set", actual, "name", device)
@@ -147,7 +141,7 @@ class Network:
 
     def _start_carrier(self) -> None:
         settings = {"fds": self._fds, "paths": [p.describe() for p in self.paths], "seed": self.seed}
-        argv = [sys.executable, "-m", "bench.link.carrier", json.dumps(settings)]
+        argv = [sys.executable, "-m", "gateway.link.carrier", json.dumps(settings)]
         root = FilePath(__file__).resolve().parents[2]
         self._carrier = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=self._fds, cwd=root

@@ -2,7 +2,7 @@
 
 A verb's module has ``NAME``, ``HELP`` (one line), ``EXAMPLE`` (shell lines), ``add_arguments(parser)``
 and ``run(args) -> int`` (the exit code). It stands in ``gateway/cli/NAME.py`` (dashes as
-underscores, a trailing one where it is a word of Python's), is found by its file name, and imports at module level only the standard
+underscores, a trailing one where it is a word of Python's; a large verb is a folder of that name), is found by its file name, and imports at module level only the standard
 library without asyncio, and :mod:`gateway.config`, :mod:`gateway.errors`, :mod:`gateway.limits`: whatever is heavy is imported in
 the functions that need it, and for types where only mypy looks, so that ``--help`` answers at once. What several verbs share stands
 in a file with ``_`` before its name, and such a file is never one verb's other half.
@@ -96,10 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verb is None:
         parser.print_help()
         return EXIT_USAGE
-    return _guarded(args.run, args)
+    return guarded(args.run, args)
 
 
-def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a verb and answer its exit code; what went wrong is told on standard error."""
     try:
         return run(args)
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway.errors import GatewayError
 from gateway.limits import CLI_CHILD_READY_S_MAX
 
+LOOPBACK = "127.0.0.1"
 _URL = re.compile(r"https://[^\s,]+")
 
 
@@ -22,10 +23,12 @@ class ChildFailed(GatewayError):
 
 
 class GatewayChild:
-    """``mvgateway serve`` on a store and a certificate folder below ``folder``."""
+    """``mvgateway serve`` on a store and a certificate folder below ``folder``, at ``host``: where that is not
+    loopback, it is the address of a network that nobody else is in."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = LOOPBACK) -> None:
         self.folder = folder
+        self.host = host
         self.url = ""
         self.port = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -43,6 +46,7 @@ class GatewayChild:
             sys.executable,
             *("-m", "gateway.cli", "serve", "--port", str(self.port), "--no-plain"),
             *("--store", str(self.folder / "store"), "--certs", str(self.folder / "certs")),
+            *(() if self.host == LOOPBACK else ("--host", self.host, "--insecure-public")),
             stdout=asyncio.subprocess.PIPE,
             stderr=(self.folder / "gateway.log").open("ab"),
         )

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from bench.link.model import Direction, GilbertElliott, Path, Shaper
 from bench.link.netem import words
+from gateway.link.model import Direction, GilbertElliott, Path, Shaper
 
 
 def test_a_perfect_direction_delivers_at_once_and_in_order() -> None:

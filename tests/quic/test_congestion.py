@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from bench.link.model import Direction, Shaper
+from gateway.link.model import Direction, Shaper
 from gateway.quic.connection import Connection
 from gateway.quic.connection.congestion import RealtimeCongestion
 from tests.quic.conftest import Identity

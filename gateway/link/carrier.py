@@ -1,6 +1,6 @@
 """The carrier: one process that moves IP packets between TUN devices by the link's model.
 
-Room: bench/link. Run by :class:`bench.link.network.Network` as ``python -m bench.link.carrier``; it
+Room: link. Run as ``python -m gateway.link.carrier`` by the demo and by the benchmarks' links; it
 gets its devices as inherited file descriptors and its rules as JSON on the command line. A line ``report`` on its
 standard input is answered by its counters as one JSON line, a line of JSON (``paths``, ``seed``) by ``carrying``
 once those rules hold and the counters are zero; at the end of its input it prints its counters and ends.
@@ -19,12 +19,9 @@ import sys
 import time
 from typing import Any
 
-from bench.link.model import Direction, GilbertElliott, Path, Shaper
+from gateway import limits
+from gateway.link.model import Direction, GilbertElliott, Path, Shaper
 
-PACKETS_WAITING_MAX = 200_000
-"""Packets in flight on the link: 100,000 a second for two seconds; past that the newest is dropped."""
-READ_BURST_PACKETS = 64
-"""Packets read from one device before the due ones go out, so that a burst can't delay them by much."""
 PR_SET_TIMERSLACK = 29
 DESTINATION = slice(16, 20)
 SOURCE = slice(12, 16)
@@ -96,7 +93,7 @@ class Carrier:
 
     def _take(self, fd: int) -> None:
         source = self._fds.index(fd)
-        for _ in range(READ_BURST_PACKETS):
+        for _ in range(limits.LINK_READ_BURST_PACKETS):
             try:
                 packet = os.read(fd, 65_536)
             except BlockingIOError:
@@ -118,7 +115,7 @@ class Carrier:
         arrives = self._shaper(host, address, upwards).admit(len(packet), now)
         if arrives is None:
             return
-        if len(self._waiting) >= PACKETS_WAITING_MAX:
+        if len(self._waiting) >= limits.LINK_PACKETS_WAITING_MAX:
             self.overflowed += 1
             return
         self._order += 1

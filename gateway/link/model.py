@@ -1,6 +1,6 @@
 """What one direction of a link does to packets: pure rules, seeded, no sockets and no clocks.
 
-Room: bench/link. Times are float seconds of a monotonic clock handed in by the caller; sizes are
+Room: link. Pure. Times are float seconds of a monotonic clock handed in by the caller; sizes are
 bytes of whole IP packets. The order of effects is that of a real path: loss, then the bottleneck's
 queue and rate, then propagation delay with jitter, then reordering.
 Source of the burst model: Gilbert (1960), Elliott (1963), as in tc-netem(8) ``loss gemodel``.
@@ -12,8 +12,7 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SLOTS_AT_ONCE_MAX = 1_000
-"""After so many slots without a packet the state is as good as drawn anew."""
+from gateway import limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,7 @@ class Shaper:
             return 1
         slot = int(now * 1000.0 / burst.slot_ms)
         steps, self._slot = slot - self._slot, slot
-        return min(steps, SLOTS_AT_ONCE_MAX)
+        return min(steps, limits.LINK_SLOTS_AT_ONCE_MAX)
 
     def _through_bottleneck(self, size_bytes: int, now: float) -> float | None:
         rate_kbps = self.rule.rate_kbps
