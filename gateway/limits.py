@@ -1465,6 +1465,10 @@ RELAY_PIECE_BYTES: Final = 1_200
 """Of a connection through it what counts as one packet: what the smallest paths of QUIC carry, too."""
 
 # --- cli ---------------------------------------------------------------------------------
+TOP_ASK_S: Final = 5.0
+"""How long `mvgateway top` waits for one gateway: longer than a busy one takes, shorter than people look at an old table."""
+TOP_GATEWAYS_MAX: Final = 64
+"""How many gateways one table is over: those that others tell of would have it grow without end."""
 CLI_USAGE_LINES_MAX: Final = 12
 """Of a verb with more flags than that, the usage would push the error out of sight."""
 CLI_CHILD_READY_S_MAX: Final = 20.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -110,6 +111,7 @@ class Gateway:
         is_elsewhere = "://" in settings.store or worker is not None
         self.store_look = StoreLook(store, settings.store, self.events) if is_elsewhere else None
         self._worker = worker
+        self._instance = secrets.token_hex(6) if worker is None else worker.group.run
         self._siblings = None if worker is None else Siblings(worker)
         self._service: Service | None = None
         self.worlds = Worlds(
@@ -430,6 +432,8 @@ class Gateway:
             "status": "draining" if self.worlds.draining else "ok",
             **self._health.facts(),
             "version": __version__,
+            "instance": self._instance,
+            "node": self.worlds.holder.node,
             "worlds_open": len(self.worlds.hosts),
         }
 

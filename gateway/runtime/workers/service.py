@@ -184,7 +184,7 @@ class Service:
         hosts = self._worlds.hosts
         wanted = [told["world"]] if "world" in told else list(hosts)
         return {
-            name: told_facts(host.facts(), is_home=host.homing.held)
+            name: told_facts(host.facts(), is_home=host.homing.held, home=host.homing.home.url)
             for name in wanted
             if (host := hosts.get(name)) is not None
         }

@@ -41,13 +41,13 @@ def joined_metrics(by_worker: Mapping[str, Sequence[Any]]) -> list[Metric]:
 # -- worlds ---------------------------------------------------------------------------------
 
 
-def told_facts(facts: Facts, *, is_home: bool) -> dict[str, Any]:
-    """As JSON. ``is_home``: whether this worker is the world's home."""
-    return {**asdict(facts), "is_home": is_home}
+def told_facts(facts: Facts, *, is_home: bool, home: str | None) -> dict[str, Any]:
+    """As JSON. ``is_home``: whether this worker is the world's home; ``home``: the URL of the gateway that is."""
+    return {**asdict(facts), "is_home": is_home, "home": home}
 
 
 def _facts(told: Mapping[str, Any]) -> Facts:
-    values = {name: value for name, value in told.items() if name != "is_home"}
+    values = {name: value for name, value in told.items() if name not in ("is_home", "home")}
     durable = values["durable"]
     return Facts(**{**values, "durable": None if durable is None else Mark(**durable)})
 
@@ -82,7 +82,8 @@ def _listed(own: Listed, is_home: bool, others: Sequence[Mapping[str, Any]], url
     else:
         joined = joined_facts(own.facts, is_home, told)
     has_home = is_home or any(one["is_home"] for one in told)
-    return Listed(own.world, True, joined, url if has_home else own.home)
+    elsewhere = own.home or next((one["home"] for one in told if one["home"]), None)
+    return Listed(own.world, True, joined, url if has_home else elsewhere)
 
 
 # -- health ---------------------------------------------------------------------------------
