@@ -1059,6 +1059,8 @@ CLIENT_LATENCIES_MAX: Final = 8_192
 """Latency samples kept for percentiles: the last two minutes at 60 Hz."""
 CLIENT_STREAM_BYTES_MIN: Final = 8 * 1_100
 """A frame of more than eight datagrams goes by one stream: fewer packets to lose a part of it."""
+CLIENT_EARLY_BYTES_MAX: Final = 32 * MIB
+"""What comes by other streams before ``welcome`` is kept up to here: two of the largest messages."""
 CLIENT_STREAMS_MAX: Final = 256
 """Streams of one session that a client reads at once; a gateway has a few open, the oldest is given up."""
 CLIENT_PUBLISH_STREAMS_MAX: Final = 4

@@ -25,6 +25,8 @@ from gateway.wire import Control, Frame, MessageStream, decode_message
 from gateway.wire.parity import TYPE_PARITY, Rebuilder
 
 _PARITY = bytes([TYPE_PARITY])
+_FIRST = frozenset(("welcome", "error", "bye"))
+"""What counts at once, also where it comes before ``welcome``."""
 
 
 class LiveEnd(Protocol):
@@ -63,6 +65,9 @@ class LiveSession:
         self.heard = False
         self._end = end
         self._streams: dict[int, MessageStream] = {}
+        self._early: list[tuple[Frame | Control, int]] = []
+        """What came by other streams before ``welcome``, and its bytes: the order of streams is nobody's."""
+        self._early_bytes = 0
         self._rebuilder = Rebuilder() if link.lossy else None
 
     # -- ports.Session --
@@ -83,10 +88,27 @@ class LiveSession:
         except MalformedMessage:
             self._end.on_malformed()
             return
+        if self.welcomed.is_set() or (isinstance(message, Control) and message.type in _FIRST):
+            self._hear(message, len(data))
+        else:
+            self._keep(message, len(data))
+
+    def _hear(self, message: Frame | Control, size_bytes: int) -> None:
         if isinstance(message, Frame):
-            self._end.on_frame(message, len(data))
+            self._end.on_frame(message, size_bytes)
         else:
             self._take_control(message)
+
+    def _keep(self, message: Frame | Control, size_bytes: int) -> None:
+        self._early_bytes += size_bytes
+        if self._early_bytes <= limits.CLIENT_EARLY_BYTES_MAX:
+            self._early.append((message, size_bytes))
+            return
+        self._early.clear()
+        self.ended_by = TooLarge(
+            f"the gateway sent more than {limits.CLIENT_EARLY_BYTES_MAX} bytes before its welcome, and none of them can be used"
+        )
+        self.link.close(CloseCode.MALFORMED, "too much came before welcome")
 
     def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:
         stream = self._streams.get(stream_id)
@@ -136,6 +158,9 @@ class LiveSession:
         elif control.type == "bye":
             self._take_bye(control)
         self._end.on_control(control)
+        early, self._early = self._early, []
+        for message, size_bytes in early if self.welcomed.is_set() else ():
+            self._hear(message, size_bytes)
 
     def _take_bye(self, control: Control) -> None:
         reason = str(control.get("reason"))

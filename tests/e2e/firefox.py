@@ -16,6 +16,8 @@ from tests.e2e.browser import Page, program, words_in
 from tests.e2e.elsewhere import connected
 
 START_S_MAX = 60.0
+SCRIPT_MS_MAX = 120_000
+"""What one script may take: more than any test; 30 s are Marionette's own."""
 PREFERENCES = {
     "marionette.port": 0,
     "browser.shell.checkDefaultBrowser": False,
@@ -85,9 +87,8 @@ class Firefox:
         sock = connected(self._namespace, int(told.read_text()))
         self._reader, self._writer = await asyncio.open_connection(sock=sock, limit=1 << 26)
         await self._hear()
-        await self.command(
-            "WebDriver:NewSession", {"capabilities": {"alwaysMatch": {"timeouts": {"script": 120_000}}}}
-        )
+        await self.command("WebDriver:NewSession", {})
+        await self.command("WebDriver:SetTimeouts", {"script": SCRIPT_MS_MAX, "pageLoad": SCRIPT_MS_MAX})
         if self._authority is not None:
             await self._believe(self._authority)
 

@@ -5,7 +5,7 @@ import { hasUdp } from "./reach.js";
 import { Watchdog } from "./watchdog.js";
 import { control } from "./wire.js";
 
-const WELCOME_MS = 10_000, UDP_AGAIN_MS = 10_000, UDP_AGAIN_MAX_MS = 320_000, UDP_WELL_MS = 60_000;
+const WELCOME_MS = 10_000, EARLY_BYTES_MAX = 32 << 20, UDP_AGAIN_MS = 10_000, UDP_AGAIN_MAX_MS = 320_000, UDP_WELL_MS = 60_000;
 const PING = control("ping");
 
 /** `connect(kind, signal, take)` opens a link, whose messages go to `take`; `token()` answers what it says first, or nothing;
@@ -94,8 +94,23 @@ export class Paths {
     }
     if (link === this.#opening) { this.link = link; this.#opening = null; }
     if (link.kind === "webtransport") this.timers.after(UDP_WELL_MS, () => { if (this.link === link) this.#udpAgainMs = UDP_AGAIN_MS; });
+    link.isWelcome = true;
     link.said();
     return true;
+  }
+
+  /** Keep a message of a link that has no welcome yet: streams come in any order, and what stands in it changes what else means. */
+  keep(link, bytes, isDatagram) {
+    link.keptBytes = (link.keptBytes ?? 0) + bytes.length;
+    if (link.keptBytes > EARLY_BYTES_MAX) { link.kept = []; link.drop("too much came before its welcome"); return; }
+    (link.kept ??= []).push([bytes, isDatagram]);
+  }
+
+  /** What was kept, in the order in which it came. */
+  kept(link) {
+    const kept = link.kept ?? [];
+    link.kept = null;
+    return kept;
   }
 
   // -- inside --

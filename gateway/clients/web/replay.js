@@ -18,6 +18,9 @@ export class CommandRefused extends Error {
  *  was lost it goes on from where it was. */
 export class Replay extends Subscriber {
   #waiting = [];
+  #asked = 0;
+  #done = 0;
+  #begun = { paused: false, place: null }; // as the newest connection asked
 
   constructor(url, world, { from = {}, speed = null, paused = false, ...options } = {}) {
     super(url, world, options);
@@ -41,22 +44,29 @@ export class Replay extends Subscriber {
   follows() { return false; }
 
   params() {
+    this.#begun = { paused: this.paused, place: this.place };
     const { redundancy, ...query } = this.query, here = this.place && !this.isLive ? { epoch: this.place.epoch, tick: this.place.tick } : this.from;
     return { ...here, ...(this.speed === null ? {} : { speed: this.speed }), ...(this.paused ? { paused: 1 } : {}), ...query };
   }
 
   /** Each session begins with a seek, and a play unless it is paused: their answers are nobody's. */
-  welcomed() {
-    if (this.#waiting[0]?.type === "live") { this.#done(this.#waiting.shift(), null); return; } // the world as it is now
+  welcomed(_, __, isNew) {
+    if (!isNew) { this.#answer(this.#next(type => type === "live"), null); return; } // the world as it is now
+    this.#disconnected(); // where another connection took over
     this.resetDue = true;
-    const asked = this.paused ? ["seek"] : ["seek", "play"];
-    this.#waiting = asked.map(type => ({ type, fields: {}, resolve() {}, reject: error => super.emit("command-refused", error) }));
-    if (this.isLive) { this.isLive = false; this.live().catch(() => {}); }
+    const { paused, place } = this.#begun, asked = paused ? ["seek"] : ["seek", "play"];
+    this.#waiting = asked.map(type => ({ type, fields: {}, number: ++this.#asked, resolve() {}, reject: error => super.emit("command-refused", error) }));
+    const again = promise => promise.catch(() => {});
+    if (this.isLive) { this.isLive = false; again(this.live()); return; }
+    // What another connection was told while this one was made.
+    if (this.paused && !paused) again(this.pause());
+    if (this.paused && this.place !== place) again(this.seek({ epoch: this.place.epoch, tick: this.place.tick }));
+    if (paused && !this.paused) again(this.play(this.speed ?? undefined));
   }
 
   emit(type, ...values) {
     if (type === "control") this.#told(values[0]);
-    if (type === "close") for (const wait of this.#waiting.splice(0)) wait.reject(new CommandRefused("disconnected", `the connection ended before ${wait.type} was answered`));
+    if (type === "close") this.#disconnected();
     super.emit(type, ...values);
   }
 
@@ -66,32 +76,46 @@ export class Replay extends Subscriber {
   }
 
   #command(type, fields = {}) {
-    if (!this.link) return Promise.reject(new CommandRefused("disconnected", "there is no connection"));
+    if (!this.link?.isWelcome) return Promise.reject(new CommandRefused("disconnected", "there is no connection"));
     if (this.#waiting.length >= WAITING_MAX) return Promise.reject(new CommandRefused("too_many", `${WAITING_MAX} commands wait already; wait for their answers`));
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ type, fields, resolve, reject });
+      this.#waiting.push({ type, fields, number: ++this.#asked, resolve, reject });
       this.control(type, fields);
     });
   }
 
   #told(said) {
     if (said.type === "refused") {
-      const at = this.#waiting.findIndex(wait => wait.type === said.command);
-      if (at >= 0) this.#waiting.splice(at, 1)[0].reject(new CommandRefused(said.code, said.message));
+      this.#next(type => type === said.command)?.reject(new CommandRefused(said.code, said.message));
     } else if (said.type === "position") {
       const { type: _, ...place } = said;
       this.place = place;
-      const wait = place.ended ? null : this.#waiting.shift(); // the end of the film answers nothing
-      if (wait) this.#done(wait, place);
+      if (!place.ended) this.#answer(this.#next(type => type !== "live"), place); // the end of the film answers nothing
       super.emit("position", place);
     } else if (said.type === "gap") super.emit("gap", said);
   }
 
-  #done(wait, place) {
-    this.isLive = wait.type === "live";
-    if (this.isLive) this.resetDue = false; // the present is newer than any past: its keyframe replaces that by itself
-    if (wait.type === "play") { this.paused = false; this.speed = wait.fields.speed ?? this.speed; }
-    if (wait.type === "pause" || wait.type === "step") this.paused = true;
+  /** The oldest command that waits and is of such a type; it waits no more. */
+  #next(is) {
+    const at = this.#waiting.findIndex(wait => is(wait.type));
+    return at < 0 ? null : this.#waiting.splice(at, 1)[0];
+  }
+
+  #disconnected() {
+    for (const wait of this.#waiting.splice(0)) wait.reject(new CommandRefused("disconnected", `the connection ended before ${wait.type} was answered`));
+  }
+
+  #answer(wait, place) {
+    if (!wait) return;
+    if (wait.number > this.#done) this.#follow(wait); // an answer may be overtaken: they come by several streams
     wait.resolve(place);
+  }
+
+  #follow({ type, fields, number }) {
+    this.#done = number;
+    this.isLive = type === "live";
+    if (this.isLive) this.resetDue = false; // the present is newer than any past: its keyframe replaces that by itself
+    if (type === "play") { this.paused = false; this.speed = fields.speed ?? this.speed; }
+    if (type === "pause" || type === "step") this.paused = true;
   }
 }

@@ -8,8 +8,10 @@ import { reach } from "./reach.js";
 import { GatewayRefused, isOfToken, mendedBy, ofBye, ofClose } from "./refusals.js";
 import { Timers } from "./timers.js";
 import { Renewal, Token } from "./token.js";
-import { control, decode, isParity } from "./wire.js";
+import { control, decode, isControl, isParity } from "./wire.js";
 
+/** What counts at once, also where it comes before `welcome`. */
+const FIRST = new Set(["welcome", "pong", "error", "bye"]);
 const BACKOFF_MIN_MS = 50, BACKOFF_MAX_MS = 2000, BACKOFF_ASKED_MAX_MS = 60_000, WATCH_MS = 2500;
 
 /** A session that reconnects by itself. See README.md beside this file for the options and events. */
@@ -134,10 +136,16 @@ export class Session extends Emitter {
   // -- what comes in --
 
   #message(link, bytes, isDatagram) {
+    if (!link.isWelcome && !this.#isFirst(bytes)) { this.#paths.keep(link, bytes, isDatagram); return; }
     if (!isDatagram) { this.#take(link, bytes); return; }
     if (!isParity(bytes)) this.#take(link, bytes);
     const lost = this.rebuilder?.take(bytes);
     if (lost) { this.counts.rebuilt++; this.#take(link, lost); }
+  }
+
+  #isFirst(bytes) {
+    if (!isControl(bytes)) return false;
+    try { return FIRST.has(decode(bytes).control.type); } catch { return true; } // counted as malformed
   }
 
   #take(link, bytes) {
@@ -150,9 +158,11 @@ export class Session extends Emitter {
     if (Object.hasOwn(this.#heard, said.type)) this.#heard[said.type](said, link);
     this.oncontrol(said);
     this.emit("control", said);
+    if (said.type === "welcome") for (const [early, isDatagram] of this.#paths.kept(link)) if (!link.over) this.#message(link, early, isDatagram);
   }
 
   #welcome(link, said) {
+    const isNew = !link.isWelcome;
     if (!this.#paths.welcomed(link)) return;
     this.wait = BACKOFF_MIN_MS;
     this.#home.arrived();
@@ -161,7 +171,7 @@ export class Session extends Emitter {
     if (said.resume || said.epoch !== this.epoch) this.resume = said.resume ?? null; // the right to come back to this epoch
     const before = this.epoch;
     this.epoch = said.epoch;
-    this.welcomed(said, before);
+    this.welcomed(said, before, isNew);
     this.#state("open");
     this.first?.resolve(said);
     this.first = null;

@@ -8,6 +8,7 @@ const text = new TextDecoder(), bytesOf = new TextEncoder();
 
 /** Whether a datagram is a parity message, which says nothing by itself. */
 export const isParity = bytes => bytes[0] === PARITY;
+export const isControl = bytes => bytes[0] === CONTROL;
 
 /** Read one message: {control} or {epoch, tick, sentAt, keyframe, repair, part, parts, records}.
  *  `records` is a list of [key, Uint8Array or null for removed, tick]. Throws on malformed bytes. */

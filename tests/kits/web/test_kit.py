@@ -204,28 +204,29 @@ async def test_a_film_is_played_paused_sought_and_stepped(
             publisher.send({1: bytes([number])})
             await asyncio.sleep(0.02)
         await publisher.wait_durable()
-        found = await page.evaluate(
+        await page.evaluate(
             f"""(async () => {{
               window.film = new kit.Replay("{served.url}", "film", {{ ...{served.pinned}, paused: true }});
               await film.open();
-              const shows = () => film.state.get(1)?.[0];
-              const until = async wanted => {{
-                for (let n = 0; n < 400 && shows() !== wanted; n++) await new Promise(done => setTimeout(done, 20));
-                return shows();
-              }};
-              const said = [];
-              said.push((await film.seek({{ tick: 12 }})).tick, await until(12));
-              said.push((await film.step(-2)).tick, await until(10));
-              said.push((await film.play("max")).speed, await until(30));
-              said.push(await film.seek({{ tick: 9000 }}).then(() => "there", error => error.name));
-              said.push((await film.pause()).speed);
-              said.push((await film.seek({{ tick: 3 }})).tick, await until(3));
-              await film.live();
-              said.push(await until(30));
-              return said;
             }})()"""
         )
-        assert found == [12, 12, 10, 10, "max", 30, "CommandRefused", 0, 3, 3, 30]
+
+        async def shows(number: int) -> None:
+            await page.until(f"film.state.get(1)?.[0] === {number}")
+
+        assert await page.evaluate("film.seek({ tick: 12 }).then(place => place.tick)") == 12
+        await shows(12)
+        assert await page.evaluate("film.step(-2).then(place => place.tick)") == 10
+        await shows(10)
+        assert await page.evaluate("film.play('max').then(place => place.speed)") == "max"
+        await shows(30)
+        refused = await page.evaluate("film.seek({ tick: 9000 }).then(() => 'there', error => error.name)")
+        assert refused == "CommandRefused"
+        assert await page.evaluate("film.pause().then(place => place.speed)") == 0
+        assert await page.evaluate("film.seek({ tick: 3 }).then(place => place.tick)") == 3
+        await shows(3)
+        await page.evaluate("film.live().then(() => true)")
+        await shows(30)
 
 
 @EACH
