@@ -81,6 +81,7 @@ async def archive(args: argparse.Namespace) -> int:
         manifest = manifest or Manifest(summary["world"], summary["stride"])
         if manifest.world != summary["world"]:
             raise Conflict(f"{args.place} holds the archive of {manifest.world}; give another place")
+        manifest.layout = summary.get("layout")
         sent = await _send(recording, place, manifest, await _left(args, recording, manifest))
     facts = {
         "world": manifest.world,

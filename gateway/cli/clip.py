@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli._source import add_source_flags, open_recording
+from gateway.errors import ConfigError
 from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ mvgateway clip arena --from 3:51000 --to 3:54600 --out goal.sqlite --store /var/
 mvgateway replay goal.sqlite --to-world rerun
 mvgateway clip arena --from goal --out goal.mcap
 mvgateway clip goal.sqlite --format csv --out goal.csv
+mvgateway clip arena --from goal --values --out goal.sqlite
 """
 
 
@@ -45,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("sqlite", "csv", "parquet", "mcap", "gltf"),
         help="with the world's layout as schema; default: by the end of --out",
     )
+    parser.add_argument(
+        "--values",
+        action="store_true",
+        help="a film with the table `records` too: values by field, for any SQLite",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -61,10 +68,12 @@ async def clip(args: argparse.Namespace) -> int:
 
     path = Path(args.out)
     form = args.format or FORMAT_OF_SUFFIX.get(path.suffix.lower(), "sqlite")
+    if args.values and form != "sqlite":
+        raise ConfigError(f"--values is for films; --format {form} has values as it is")
     async with open_recording(args) as recording:
         span = await find_span(recording, args.begin, args.end, now_us())
         if form == "sqlite":
-            frames, gaps = await write_film(recording, span, path)
+            frames, gaps = await write_film(recording, span, path, values=args.values)
         else:
             frames, gaps = await write_export(recording, span, path, form)
     size = path.stat().st_size  # noqa: ASYNC240
@@ -86,7 +95,9 @@ async def clip(args: argparse.Namespace) -> int:
     return 0
 
 
-async def write_film(recording: Recording, span: Span, path: Path) -> tuple[int, int]:
+async def write_film(
+    recording: Recording, span: Span, path: Path, *, values: bool = False
+) -> tuple[int, int]:
     """Write the span to ``path``; answers frames and gaps. Nothing half-written ever has that name."""
     from gateway.cli._span import rows_of
     from gateway.recordings.films import FilmWriter
@@ -102,6 +113,7 @@ async def write_film(recording: Recording, span: Span, path: Path) -> tuple[int,
             stride=summary["stride"],
             now_us=now_us(),
             layout=told(summary.get("layout")),
+            values=values,
         ) as film,
         progress("cutting") as advance,
     ):

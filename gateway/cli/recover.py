@@ -26,7 +26,7 @@ from gateway.limits import DURABLE_S_MAX, RECOVER_GAPS_SHOWN_MAX, RECOVER_MARKS_
 from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
-    from gateway.recordings.recording import Recording, Snapshot
+    from gateway.recordings.recording import Snapshot
     from gateway.store.base import Store
     from gateway.wire.layouts import Layout
 
@@ -90,6 +90,7 @@ VARIANT_OF_3 = "variant of Godot 3"
 
 async def recover(args: argparse.Namespace) -> int:
     """Read one state and show, write or publish it."""
+    from gateway.wire.layouts import told
 
     if args.decode == "variant" and args.godot == 3:
         args.decode = VARIANT_OF_3
@@ -98,11 +99,12 @@ async def recover(args: argparse.Namespace) -> int:
         found = await recording.state(moment_of(args, now_us()))
         took_ms = (time.monotonic() - started) * 1000
         marks = await recording.marks()
-        how = await _reading(args, recording)
+        layout = told((await recording.summary()).get("layout"))
+        how = _reading(args, layout)
     facts = _facts(args.world, found, took_ms)
     facts["marks"] = [{name: mark[name] for name in ("name", "epoch", "tick")} for mark in marks]
     if args.out:
-        _write_out(args, found, how)
+        _write_out(args, found, how, layout)
         facts["out"] = args.out
     if args.to_world:
         facts["published"] = await _publish(args, found)
@@ -110,14 +112,10 @@ async def recover(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _reading(args: argparse.Namespace, recording: Recording) -> How:
+def _reading(args: argparse.Namespace, layout: Layout | None) -> How:
     """How records are shown. Raises ``ConfigError`` where the world does not say what they mean."""
     if args.decode != "layout":
         return cast(How, args.decode)
-    from gateway.errors import ConfigError
-    from gateway.wire.layouts import told
-
-    layout = told((await recording.summary()).get("layout"))
     if layout is None:
         raise ConfigError(
             f"world {args.world} has no layout; give it one (mvgateway worlds set {args.world} --layout NAME), or say "
@@ -198,7 +196,7 @@ def _line(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _write_out(args: argparse.Namespace, found: Snapshot, how: How) -> None:
+def _write_out(args: argparse.Namespace, found: Snapshot, how: How, layout: Layout | None) -> None:
     from gateway.recordings.films import FilmWriter
     from gateway.wire import is_world_name, prefix
 
@@ -211,7 +209,7 @@ def _write_out(args: argparse.Namespace, found: Snapshot, how: How) -> None:
         write_whole(path, _as_json(found, how).encode())
     elif path.suffix in (".sqlite", ".sqlite3"):
         world = args.world if is_world_name(args.world) else "film"
-        with FilmWriter(path, world=world, stride=found.stride, now_us=now_us()) as film:
+        with FilmWriter(path, world=world, stride=found.stride, now_us=now_us(), layout=layout) as film:
             film.begin(found.messages, received_at_us=found.at_us)
     elif path.suffix == ".frames":
         write_whole(path, b"".join(map(prefix, found.messages)))

@@ -38,6 +38,11 @@ mvgateway restore s3://films/arena --check
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("place", help="where the archive is: a folder, s3://BUCKET/PREFIX, …")
     parser.add_argument("--out", metavar="FILE.sqlite", help="one film, for every verb that takes a world")
+    parser.add_argument(
+        "--values",
+        action="store_true",
+        help="with --out: the table `records` too, values by field for any SQLite",
+    )
     add_target_flags(parser)
     parser.add_argument("--world", help="its name there (default: the archived one's)")
     parser.add_argument("--check", action="store_true", help="only fetch every part and compare its checksum")
@@ -56,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.out is not None) + (args.store is not None) + args.check != 1:
         raise ConfigError("say what to make: --out FILE.sqlite, --store DIR, or only --check")
+    if args.values and args.out is None:
+        raise ConfigError("--values goes with --out: in a store, `mvgateway sql` shows values by field")
     return asyncio.run(restore(args))
 
 
@@ -71,7 +78,7 @@ async def restore(args: argparse.Namespace) -> int:
         await asyncio.to_thread(_check, place, manifest)
         made = "every part matches its checksum"
     elif args.out:
-        await asyncio.to_thread(_to_film, place, manifest, Path(args.out))
+        await asyncio.to_thread(_to_film, place, manifest, Path(args.out), args.values)
         made = args.out
     else:
         made = args.world or manifest.world
@@ -110,10 +117,18 @@ def _film_of(file: Path) -> Iterator[tuple[list[Item], list[dict[str, Any]]]]:
         yield list(film.history.frames(keyframes=True)), film.history.marks()
 
 
-def _to_film(place: ArchivePlace, manifest: Manifest, out: Path) -> None:
+def _to_film(place: ArchivePlace, manifest: Manifest, out: Path, values: bool) -> None:
     from gateway.recordings.films import FilmWriter
+    from gateway.wire.layouts import told
 
-    with FilmWriter(out, world=manifest.world, stride=manifest.stride, now_us=now_us()) as film:
+    with FilmWriter(
+        out,
+        world=manifest.world,
+        stride=manifest.stride,
+        now_us=now_us(),
+        layout=told(manifest.layout),
+        values=values,
+    ) as film:
         for number, (_, file) in enumerate(_fetched(place, manifest.parts)):
             with _film_of(file) as (items, marks):
                 _add_all(film, items, first=number == 0)
@@ -136,6 +151,7 @@ def _add_all(film: FilmWriter, items: list[Item], *, first: bool) -> None:
 def _to_store(place: ArchivePlace, manifest: Manifest, store: BlockingStore, name: str) -> None:
     from gateway.recordings.recording import MAKE_STATE
     from gateway.store.world import Retention, WorldDatabase
+    from gateway.wire.layouts import told
 
     world, opened = WorldDatabase.create(
         store,
@@ -152,6 +168,9 @@ def _to_store(place: ArchivePlace, manifest: Manifest, store: BlockingStore, nam
             raise Conflict(
                 f"world {name} exists in this store and is not a part of this archive; use --world"
             )
+        layout = told(manifest.layout)
+        if layout is not None:
+            world.set_layout(layout.text())
         seq = opened.last_seq + 1
         left = [part for part in manifest.parts if done is None or part.end > done]
         for part, file in _fetched(place, left):

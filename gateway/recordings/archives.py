@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from blake3 import blake3
 
@@ -57,12 +57,14 @@ class ArchivedPart:
 
 @dataclass(slots=True)
 class Manifest:
-    """What an archive holds. ``complete``: the whole span that was asked for is there."""
+    """What an archive holds. ``complete``: the whole span that was asked for is there; ``layout``: the document that says
+    what records mean, where the world had one when it was archived last."""
 
     world: str
     stride: int
     parts: list[ArchivedPart] = field(default_factory=list)
     complete: bool = False
+    layout: dict[str, Any] | None = None
 
     @property
     def end(self) -> tuple[int, int] | None:
@@ -85,7 +87,9 @@ class Manifest:
                 ArchivedPart(**{**part, "begin": tuple(part["begin"]), "end": tuple(part["end"])})
                 for part in document["parts"]
             ]
-            return cls(document["world"], document["stride"], parts, document["complete"])
+            return cls(
+                document["world"], document["stride"], parts, document["complete"], document.get("layout")
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise Unprocessable(f"{where} is no manifest of an archive: {error}") from error
 

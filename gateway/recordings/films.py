@@ -17,20 +17,16 @@ import apsw
 
 from gateway import limits
 from gateway.core.state import WorldState
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError
+from gateway.recordings.exports.steps import Step, Steps
+from gateway.recordings.exports.table import RecordTable
+from gateway.recordings.exports.whole import FilmFailed
 from gateway.store.world import schema, writing
 from gateway.store.world.schema import Retention, WorldInfo
 from gateway.wire import decode_frame, split
 from gateway.wire.framecodec import FrameEncoder
 from gateway.wire.journal import Gap, JournalFrame
 from gateway.wire.layouts import Layout
-
-
-class FilmFailed(GatewayError):
-    """The film could not be written: disk full, or no permission."""
-
-    code = "film_failed"
-    title = "Film not written"
 
 
 class FilmWriter:
@@ -40,8 +36,16 @@ class FilmWriter:
     """
 
     def __init__(
-        self, path: Path, *, world: str, stride: int, now_us: int, layout: Layout | None = None
+        self,
+        path: Path,
+        *,
+        world: str,
+        stride: int,
+        now_us: int,
+        layout: Layout | None = None,
+        values: bool = False,
     ) -> None:
+        """``values``: with the table ``records`` of values by field."""
         if not path.parent.is_dir():
             raise ConfigError(f"no folder {path.parent} for the film {path.name}")
         self.path = path
@@ -55,6 +59,9 @@ class FilmWriter:
         self._keyframe_at_us = 0
         self._epochs: set[int] = set()
         self._connection: apsw.Connection | None = None
+        self._layout = layout
+        self._steps = Steps() if values else None
+        self._table: RecordTable | None = None
 
     def __enter__(self) -> Self:
         self._partial.unlink(missing_ok=True)
@@ -63,6 +70,8 @@ class FilmWriter:
             self._connection.execute("PRAGMA journal_mode = OFF")
             self._connection.execute("BEGIN")
             schema.create(self._connection, self._info)
+            if self._steps is not None:
+                self._table = RecordTable(self._connection, self._layout)
         return self
 
     def __exit__(
@@ -73,6 +82,8 @@ class FilmWriter:
         try:
             if kind is None:
                 with self._told():
+                    if self._table is not None:
+                        self._table.index()
                     connection.execute("COMMIT")
                     connection.close()
                     _to_disk(self._partial)
@@ -86,6 +97,8 @@ class FilmWriter:
         messages = tuple(messages)
         for message in messages:
             self._state.apply(decode_frame(message))
+        if self._steps is not None:
+            self._valued(self._steps.begin(messages, self._state.epoch, self._state.tick, received_at_us))
         self._put(self._keyframe(received_at_us))
 
     def add(self, item: JournalFrame | Gap) -> None:
@@ -93,6 +106,8 @@ class FilmWriter:
         if isinstance(item, Gap):
             self._write([], [item])
             return
+        if self._steps is not None:
+            self._valued(self._steps.add(item))
         for message in item.messages:
             self._state.apply(decode_frame(message))
         if not self.rows or item.received_at_us - self._keyframe_at_us >= limits.FILM_KEYFRAME_EVERY_US:
@@ -111,6 +126,11 @@ class FilmWriter:
         assert self._connection is not None
         with self._told():
             writing.set_mark(self._connection, name, epoch, tick, at_us, data)
+
+    def _valued(self, step: Step | None) -> None:
+        if step is not None and self._table is not None:
+            with self._told():
+                self._table.add(step)
 
     def _numbered(self, frame: JournalFrame) -> JournalFrame:
         return JournalFrame(

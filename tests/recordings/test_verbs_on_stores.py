@@ -122,6 +122,13 @@ def test_sql(verbs: Verbs) -> None:
     assert rows == [{"n": SIZE}]
 
 
+def test_sql_by_record(verbs: Verbs) -> None:
+    query = "SELECT max(tick) AS last, count(DISTINCT tick) AS n FROM records WHERE NOT gone"
+    assert json.loads(verbs.run("sql", WORLD, query, "--json")) == [{"last": SIZE, "n": SIZE}]
+    now = json.loads(verbs.run("sql", WORLD, "SELECT tick, count(*) AS n FROM state", "--json"))
+    assert now == [{"tick": SIZE, "n": verbs.json("recover", WORLD)["records"]}]
+
+
 def test_export(verbs: Verbs) -> None:
     verbs.run("export", WORLD, verbs.out / "all.sqlite")
     assert count(verbs.out / "all.sqlite") == SIZE

@@ -7,9 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.recordings.exports.steps import Step
-from gateway.recordings.films import FilmFailed
+
+
+class FilmFailed(GatewayError):
+    """The film could not be written: disk full, or no permission."""
+
+    code = "film_failed"
+    title = "Film not written"
 
 
 class Export:
