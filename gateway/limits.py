@@ -1016,6 +1016,10 @@ JSON_BODY_BYTES_MAX: Final = 64 * KIB
 """Options of a world are a hundred bytes."""
 SSE_EVENT_BYTES_MAX: Final = 4 * MIB
 """One server-sent event: base64 in JSON is for curl and scripts, not for large worlds."""
+SSE_VALUES_BYTES_MAX: Final = 4 * MIB
+"""Values by field in one event: fields may overlap, so that a small message could become any size."""
+SSE_LAYOUT_LOOK_S: Final = 2.0
+"""Between two looks at what a stream's records mean: who changes a layout sees it taken up soon."""
 
 # --- client ------------------------------------------------------------------------------
 CLIENT_UDP_PATIENCE_S: Final = 1.0
@@ -1467,6 +1471,11 @@ RELAY_PIECE_BYTES: Final = 1_200
 """Of a connection through it what counts as one packet: what the smallest paths of QUIC carry, too."""
 
 # --- cli ---------------------------------------------------------------------------------
+
+WATCH_RECORDS_SHOWN_MAX: Final = 20
+"""Records whose values `watch --values` shows unless some are named: what a terminal has room for."""
+WATCH_LAYOUT_LOOK_S: Final = 5.0
+"""Between two looks at what a world's records mean."""
 TOP_ASK_S: Final = 5.0
 """How long `mvgateway top` waits for one gateway: longer than a busy one takes, shorter than people look at an old table."""
 TOP_GATEWAYS_MAX: Final = 64

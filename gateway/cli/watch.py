@@ -7,9 +7,11 @@ import json
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.cli._client import add_client_flags, connection
+from gateway.cli._client import add_client_flags, connection, http_client
+from gateway.cli._values import Values, parse_keys
 
 if TYPE_CHECKING:
     from gateway.client import ReceivedFrame, Subscriber
@@ -21,6 +23,8 @@ EXAMPLE = """
 mvgateway watch arena
 mvgateway watch arena --transport websocket --seconds 10 --json
 mvgateway watch arena --delay-s 30
+mvgateway watch arena --values
+mvgateway watch arena --values 7,9 --json
 """
 
 
@@ -33,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--delay-s", type=float, default=0.0, help="watch the world as it was so many seconds ago (1 to 3600)"
     )
     parser.add_argument("--zstd", action="store_true", help="ask for compressed frames")
+    parser.add_argument(
+        "--values",
+        nargs="?",
+        const="",
+        metavar="KEYS",
+        help="show the records by the world's layout: those of these keys (7,9), or the first ones",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a second on standard output")
 
 
@@ -46,6 +57,10 @@ async def watch(args: argparse.Namespace) -> int:
     """Follow the world until the time or the user ends it; the session's final error is raised."""
     from gateway.client import Subscriber
 
+    values = None
+    if args.values is not None:
+        values = Values(partial(http_client, args), args.world, parse_keys(args.values))
+        await values.look()
     subscriber = Subscriber(
         args.url,
         args.world,
@@ -56,13 +71,13 @@ async def watch(args: argparse.Namespace) -> int:
         **connection(args),
     )
     async with subscriber:
-        meter = Meter(subscriber)
+        meter = Meter(subscriber, values)
         try:
             with _live(args, meter):
                 await _until_over(args, subscriber, meter)
         finally:  # also at Ctrl-C
             if not args.json:
-                print(meter.line(), flush=True)
+                print(meter.text(), flush=True)
     if subscriber.error is not None:
         raise subscriber.error
     return 0
@@ -76,6 +91,8 @@ async def _until_over(args: argparse.Namespace, subscriber: Subscriber, meter: M
         left = 1.0 if end is None else min(1.0, max(0.0, end - time.monotonic()))
         await asyncio.sleep(left)
         meter.measure()
+        if meter.values is not None:
+            await meter.values.look()
         if args.json:
             print(json.dumps(meter.as_json()), flush=True)
 
@@ -87,8 +104,9 @@ def _nothing(_: ReceivedFrame) -> None:
 class Meter:
     """Rates between two looks at a subscriber's counts."""
 
-    def __init__(self, subscriber: Subscriber) -> None:
+    def __init__(self, subscriber: Subscriber, values: Values | None = None) -> None:
         self.subscriber = subscriber
+        self.values = values
         self._looked = time.monotonic()
         self._ticks = 0
         self._bytes = 0
@@ -114,7 +132,13 @@ class Meter:
             "tick_rate": round(self.tick_rate, 2),
             "kbps": round(self.kbps, 1),
             **sub.counts.as_json(),
+            **({} if self.values is None else {"values": self.values.of(sub.state.snapshot())}),
         }
+
+    def text(self) -> str:
+        """The line, and the records below it where they are shown."""
+        values = [] if self.values is None else self.values.lines(self.subscriber.state.snapshot())
+        return "\n".join([self.line(), *values])
 
     def line(self) -> str:
         sub, counts = self.subscriber, self.subscriber.counts
@@ -137,4 +161,4 @@ def _live(args: argparse.Namespace, meter: Meter) -> AbstractContextManager[obje
     from rich.live import Live
     from rich.text import Text
 
-    return Live(get_renderable=lambda: Text(meter.line()), refresh_per_second=4, transient=True)
+    return Live(get_renderable=lambda: Text(meter.text()), refresh_per_second=4, transient=True)

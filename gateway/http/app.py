@@ -37,6 +37,7 @@ from gateway.http.problems import on_gateway_error, on_http_exception, status_re
 from gateway.http.streaming import StreamingDoor
 from gateway.http.websocket import WebSocketDoor
 from gateway.http.worlds import NO_STORE, WorldRoutes
+from gateway.wire.layouts import Layout
 
 log = logging.getLogger("mvgateway.http")
 
@@ -226,6 +227,9 @@ def build_app(
     ``{"ready": bool, ...}`` (false: 503, with what is missing);
     ``origins``: which web pages are served, None for all; ``refusals`` counts refusals by bounds."""
 
+    async def layout_of(world: str) -> Layout | None:
+        return (await worlds.info(world)).layout
+
     async def healthz(request: Request) -> Response:
         facts = dict(await _told(health()))
         return JSONResponse(facts, 200 if facts.get("status") == "ok" else 503, headers=NO_STORE)
@@ -248,7 +252,7 @@ def build_app(
         [
             *WorldRoutes(worlds, message_bytes_max=message_bytes_max, answers=answers).routes(),
             *extra_routes,
-            Route("/v1/worlds/{world}/live", StreamingDoor(doors), methods=["GET"]),
+            Route("/v1/worlds/{world}/live", StreamingDoor(doors, layout_of), methods=["GET"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", show_metrics),

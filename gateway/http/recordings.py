@@ -24,6 +24,7 @@ from gateway.http.bodies import read_json
 from gateway.http.queries import check_keys, whole
 from gateway.http.streaming import StreamingDoor
 from gateway.wire import world_name
+from gateway.wire.layouts import Layout, told
 
 NO_STORE = {"cache-control": "no-store"}
 SPANS = 512
@@ -96,6 +97,9 @@ def recording_routes(
         made = await service.branch(_name(request), await read_json(request), by=peer_of_scope(request.scope))
         return JSONResponse(dict(made), 201, headers=NO_STORE)
 
+    async def layout_of(world: str) -> Layout | None:
+        return told((await service.summary(world)).get("layout"))
+
     return [
         Route("/v1/worlds/{world}/recording", recording, methods=["GET"]),
         Route("/v1/worlds/{world}/gaps", Costly(gaps, answers), methods=["GET"]),
@@ -103,7 +107,7 @@ def recording_routes(
         Route("/v1/worlds/{world}/timeline", Costly(timeline, answers), methods=["GET"]),
         Route("/v1/worlds/{world}/verify", Costly(verify, works), methods=["GET"]),
         Route("/v1/worlds/{world}/branch", Costly(branch, works), methods=["POST"]),
-        Route("/v1/worlds/{world}/replay", StreamingDoor(doors), methods=["GET"]),
+        Route("/v1/worlds/{world}/replay", StreamingDoor(doors, layout_of), methods=["GET"]),
     ]
 
 

@@ -1,15 +1,11 @@
 """``GET …/live`` as an endless answer: length-prefixed messages, or server-sent events. Room: http.
 
-Sources: ``docs/FRAMES.md``, "Opening a session"; the WHATWG HTML standard, section 9.2 (event
-streams). The JSON form of a message: ``{"epoch", "tick", "keyframe", "records": {key: base64 or null}}``;
-a control message is its own JSON object.
+Sources: ``docs/FRAMES.md``, "Opening a session"; the WHATWG HTML standard, section 9.2 (event streams).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import time
 
 from starlette.requests import Request
@@ -18,44 +14,26 @@ from starlette.types import Receive, Scope, Send
 from gateway import limits
 from gateway.core.events import address_text
 from gateway.core.ports import Doors
+from gateway.errors import BadInput
 from gateway.http.asgi_sink import AsgiSink
+from gateway.http.events import LayoutOf, Reading, as_event, taken_from
 from gateway.http.links import TcpLink
 from gateway.http.problems import FRAMES_TYPE
 from gateway.http.tcp.wire import Wire, session_on
-from gateway.wire import Control, Frame, decode_message, prefix
+from gateway.wire import prefix, world_name
 
 EVENTS_TYPE = "text/event-stream"
 COMMENT = b": still here\n\n"
 """A line that event streams pass over (WHATWG HTML section 9.2.6); in a sink's queue an empty message stands for it."""
 
 
-def as_event(message: bytes) -> bytes:
-    """One message as one server-sent event: ``event: frame`` or the control message's type."""
-    decoded = decode_message(message)
-    if isinstance(decoded, Control):
-        name, value = decoded.type, dict(decoded.fields)
-    else:
-        name, value = "frame", frame_json(decoded)
-    return f"event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
-
-
-def frame_json(frame: Frame) -> dict[str, object]:
-    """A frame message as a JSON-ready value; record bytes in base64, a removed record as null."""
-    records = {
-        str(record.key): None if record.data is None else base64.b64encode(record.data).decode()
-        for record in frame.records
-    }
-    value: dict[str, object] = {"epoch": frame.epoch, "tick": frame.tick, "keyframe": frame.keyframe}
-    if frame.repair:
-        value["repair"] = True
-    return {**value, "part": frame.part, "parts": frame.parts, "records": records}
-
-
 class StreamingDoor:
-    """The ASGI endpoint of a streamed GET: which session it is, ``doors`` says."""
+    """The ASGI endpoint of a streamed GET: which session it is, ``doors`` says. ``layout_of``: what a world's records mean,
+    for events with ``values=1``."""
 
-    def __init__(self, doors: Doors) -> None:
+    def __init__(self, doors: Doors, layout_of: LayoutOf | None = None) -> None:
         self._doors = doors
+        self._layout_of = layout_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wire = scope.get("state", {}).get("wire")
@@ -66,9 +44,15 @@ class StreamingDoor:
         request = Request(scope, receive)
         events = EVENTS_TYPE in request.headers.get("accept", "")
         ended = asyncio.Event()
+        reading, query = self._reading(request, events)
 
         async def send_message(message: bytes) -> None:
-            body = (as_event(message) if message else COMMENT) if events else prefix(message)
+            if not events:
+                body = prefix(message)
+            elif not message:
+                body = COMMENT
+            else:
+                body = as_event(message) if reading is None else await reading.event(message)
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
         wire = scope.get("state", {}).get("wire")
@@ -77,17 +61,32 @@ class StreamingDoor:
         link = TcpLink("sse" if events else "http", _message_bytes_max(events), sink)
         link.address = address_text(*(scope.get("client") or ("", 0)))
         link.standing = scope.get("standing")
-        session = await self._doors.open_at(request.url.path, request.url.query, dict(request.headers), link)
+        session = await self._doors.open_at(request.url.path, query, dict(request.headers), link)
         link.attach(session)
         try:
+            if reading is not None:
+                await reading.begin()
             await _begin(send, EVENTS_TYPE if events else FRAMES_TYPE)
             sink.start()
             await _until_over(receive, ended, sink if events else None)
         finally:
             link.gone()
             session.on_closed(time.monotonic())
+            if reading is not None:
+                reading.end()
         await sink.drained()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _reading(self, request: Request, events: bool) -> tuple[Reading | None, str]:
+        """How values are read, if they are asked for, and the query of the session."""
+        if self._layout_of is None or "values" not in request.query_params:
+            return None, request.url.query
+        wanted, query = taken_from(request.query_params)
+        if not wanted:
+            return None, query
+        if not events:
+            raise BadInput("values=1 is told in server-sent events; say Accept: text/event-stream")
+        return Reading(world_name(request.path_params["world"]), self._layout_of), query
 
 
 def _message_bytes_max(events: bool) -> int:

@@ -34,6 +34,16 @@ class Verbs:
         assert child.returncode == code, (out, err)
         return (out if code == 0 else err).decode()
 
+    async def has_layout(self, world: str) -> bool:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.cli", "worlds", "show", world, "--json"),
+            *("--url", self.url, "--ca", self.ca),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        out, _ = await child.communicate()
+        return child.returncode == 0 and json.loads(out).get("layout") is not None
+
     async def layout(self, world: str) -> object:
         return json.loads(await self.run("worlds", "show", world, "--json")).get("layout")
 
@@ -83,3 +93,34 @@ async def test_a_bad_layout_is_refused_by_its_files_name(
     told = await verbs.run("worlds", "create", "arena", "--layout", str(file), code=2)
     assert says in told
     assert "doors.json" in told
+
+
+async def test_watch_shows_values_of_a_world_with_a_layout(verbs: Verbs) -> None:
+    publisher = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli", "publish", "arena", "--players", "30", "--hz", "20"),
+        *("--url", verbs.url, "--ca", verbs.ca),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(60):
+            while not await verbs.has_layout("arena"):
+                pass
+        lines = (
+            await verbs.run("watch", "arena", "--values", "2,7", "--seconds", "3", "--json")
+        ).splitlines()
+        told = json.loads(lines[-1])["values"]
+        assert {key: values["player"] for key, values in told.items()} == {"2": "avatar-1", "7": "avatar-6"}
+        shown = await verbs.run("watch", "arena", "--values", "--seconds", "3")
+        assert "player avatar-19" in shown
+        assert "player avatar-20" not in shown
+        assert "10 more" in shown
+    finally:
+        publisher.terminate()
+        await publisher.wait()
+
+
+async def test_watch_says_what_is_missing_for_values(verbs: Verbs) -> None:
+    await verbs.run("worlds", "create", "plain")
+    assert "--layout NAME" in await verbs.run("watch", "plain", "--values", "--seconds", "1", code=2)
+    assert "'x'" in await verbs.run("watch", "plain", "--values", "x", "--seconds", "1", code=2)
