@@ -886,7 +886,9 @@ HTTP_HEAD_S_MAX: Final = 10.0
 HTTP_STALL_S_MAX: Final = 30.0
 """An answer of which nothing has gone out for so long is given up, as TCP itself gives up a silent peer."""
 HTTP_LINGER_S_MAX: Final = 1.0
-"""How long what still comes is dropped after the last words, before the connection is closed."""
+"""How long a peer may be silent after the last words, before the connection is closed; what still comes is dropped."""
+HTTP_LINGER_WHOLE_S_MAX: Final = 30.0
+"""And in all, while it goes on sending: a body of 16 MiB at 5 Mbit/s, whose sender reads the answer only after it."""
 HTTP_LINGER_BYTES_MAX: Final = 16 * MIB
 """And how much: the largest body that anybody may send (``STREAM_MESSAGE_BYTES_MAX``), so that who is refused reads why."""
 HTTP_LINGER_ADDRESS_BYTES_MAX: Final = 32 * MIB

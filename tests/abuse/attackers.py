@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import hpack
 
@@ -57,9 +60,42 @@ def ws_frame(opcode: int, payload: bytes, *, fin: bool = True, rsv1: bool = Fals
     return first + length + bytes(4) + payload
 
 
+class _WordsKept(asyncio.StreamReaderProtocol):
+    """What had come before a write failed is read, as a client does that waits for its answer all the same. asyncio's
+    streams hand the failure to the reader too, and forget what lies in the socket."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+        self._words = reader
+        self._transport_of_words: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport_of_words = transport
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        transport = self._transport_of_words
+        if exc is not None and transport is not None and transport.get_extra_info("ssl_object") is None:
+            its_own = os.dup(transport.get_extra_info("socket").fileno())
+            with socket.socket(fileno=its_own) as sock, contextlib.suppress(OSError):
+                while piece := sock.recv(65_536, socket.MSG_DONTWAIT):
+                    self._words.feed_data(piece)
+            exc = None
+        super().connection_lost(exc)
+
+
+async def dial(port: int, host: str = "127.0.0.1", **more: Any) -> Pair:
+    """A connection that reads what it was told although it failed to write; its end is an end, however it came."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(loop=loop)
+    protocol = _WordsKept(reader)
+    transport, _ = await loop.create_connection(lambda: protocol, host, port, **more)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
 @asynccontextmanager
 async def connected(port: int, first: bytes = b"", host: str = "127.0.0.1") -> AsyncIterator[Pair]:
-    reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await dial(port, host)
     try:
         writer.write(first)
         yield reader, writer
@@ -69,7 +105,7 @@ async def connected(port: int, first: bytes = b"", host: str = "127.0.0.1") -> A
 
 async def ws_open(port: int, path: str, *headers: str) -> Pair:
     """A WebSocket after its handshake."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await dial(port)
     lines = [
         f"GET {path} HTTP/1.1",
         "Host: localhost",

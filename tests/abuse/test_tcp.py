@@ -11,6 +11,7 @@ import zlib
 import httpx
 import pytest
 
+from gateway.limits import LOG_QUIET_S
 from tests.abuse.attackers import (
     CONTINUATION,
     DATA,
@@ -23,6 +24,7 @@ from tests.abuse.attackers import (
     RST_STREAM,
     WINDOW_UPDATE,
     connected,
+    dial,
     h2_frame,
     h2_request,
     h2_settings,
@@ -32,7 +34,7 @@ from tests.abuse.attackers import (
     ws_frame,
     ws_open,
 )
-from tests.abuse.conftest import LONG, Innocent, StartTarget, Target, attack_on, given_back
+from tests.abuse.conftest import LONG, Innocent, StartTarget, Target, attack_on, falls, given_back
 from tests.patience import HANG_S
 
 MIB = 2**20
@@ -129,7 +131,7 @@ async def test_answers_that_a_shut_window_keeps_back_are_bounded(target: Target,
         assert pairs
     attack.check()
     await given_back(target, attack)
-    assert await target.metric("mvgateway_tcp_connections") <= before
+    await falls(target, "mvgateway_tcp_connections", before)
 
 
 async def test_answers_in_an_untouched_first_window_are_bounded(target: Target) -> None:
@@ -160,7 +162,7 @@ async def test_downloads_that_are_cut_off_give_everything_back(target: Target) -
                 assert await reader.read(1_000)
     attack.check()
     await given_back(target, attack, lambda: target.descriptors() <= files_before + 2)
-    assert await target.metric("mvgateway_tcp_connections") <= open_before + 1
+    await falls(target, "mvgateway_tcp_connections", open_before + 1)
 
 
 async def test_short_connections_leave_at_once(target: Target, innocent: Innocent) -> None:
@@ -201,7 +203,7 @@ async def test_connections_without_a_byte_hold_no_door_and_running_out_of_descri
     attack.check()
     _, errors = target.terminate()
     said = [line for line in errors.splitlines() if "no connection can be accepted" in line]
-    assert 1 <= len(said) <= 4, errors
+    assert 1 <= len(said) <= 2 * (2 + attack.seconds // LOG_QUIET_S), "once a while at each door"
     assert "ulimit -n" in said[0]
 
 
@@ -211,8 +213,8 @@ async def secure(target: Target) -> httpx.Response:
 
 
 async def test_connections_without_a_byte_end_by_themselves(target: Target) -> None:
+    began = time.monotonic()
     async with connected(plain(target)) as (first, _), connected(target.port("https")) as (second, _):
-        began = time.monotonic()
         async with asyncio.timeout(HANG_S):
             ended = await asyncio.gather(first.read(), second.read(), return_exceptions=True)
         assert all(isinstance(end, ConnectionError) or end == b"" for end in ended)
@@ -326,7 +328,7 @@ async def test_one_address_cannot_hold_all_connections(start_target: StartTarget
         except ConnectionError:
             refused = b""
         assert refused == b"", "the address has its share"
-    reader, writer = await asyncio.open_connection("127.0.0.1", plain(target), local_addr=("127.0.0.2", 0))
+    reader, writer = await dial(plain(target), local_addr=("127.0.0.2", 0))
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     told = await asyncio.wait_for(reader.read(), HANG_S)
     assert b'mvgateway_refusals_total{bound="connections_per_address_max"}' in told
@@ -369,7 +371,6 @@ async def test_images_of_another_sites_page_are_not_served(target: Target) -> No
 
 async def test_a_slow_head_ends_by_time(target: Target) -> None:
     async with connected(plain(target), b"GET / HTTP/1.1\r\nHost: localhost\r\n") as (reader, writer):
-        began = time.monotonic()
 
         async def drip() -> None:
             while True:
@@ -379,8 +380,7 @@ async def test_a_slow_head_ends_by_time(target: Target) -> None:
         dripping = asyncio.ensure_future(drip())
         answer = await asyncio.wait_for(reader.read(), HANG_S)
         dripping.cancel()
-    assert b" 408 " in answer
-    assert time.monotonic() - began < 15
+    assert b" 408 " in answer, "while it would go on for ever"
 
 
 async def test_a_peer_that_makes_the_gateway_answer_and_reads_nothing_is_not_read_from(
@@ -484,7 +484,7 @@ async def test_who_leaves_behind_a_stream_with_requests_sent_ahead_is_missed_in_
     ask = b"GET /v1/worlds/held/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with held.client() as client:
         for _ in range(10):
-            reader, writer = await asyncio.open_connection("127.0.0.1", plain(held))
+            reader, writer = await dial(plain(held))
             writer.write(ask)
             await reader.readuntil(b"\r\n\r\n")
             writer.write(ask * 3_000)

@@ -18,6 +18,7 @@ from gateway.errors import BadInput
 from gateway.http.queries import U32_MAX, check_keys, flag, time_us, u32
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, Record, encode_frame
+from tests.abuse.attackers import dial
 from tests.patience import HANG_S
 from tests.runtime.conftest import settings_in
 
@@ -54,7 +55,7 @@ async def test_fuzz_random_bytes_on_both_tcp_ports(gateway: Gateway) -> None:
     ]
     for _ in range(ROUNDS):
         port = dice.choice((gateway.port, gateway.plain_server.port))
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await dial(port)
         writer.write(dice.choice(starts) + dice.randbytes(dice.randrange(400)))
         writer.write_eof()
         try:

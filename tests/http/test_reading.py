@@ -16,6 +16,7 @@ from gateway import limits
 from gateway.http.app import Application
 from gateway.http.tcp.exchange import HttpExchange
 from gateway.http.tcp.http1 import Http1
+from tests.abuse.attackers import dial
 from tests.http.conftest import Serve
 
 BODY = bytes(range(256)) * 8_192
@@ -72,7 +73,7 @@ async def test_a_request_leaves_nothing_for_the_collector(
 ) -> None:
     alive = _begun(monkeypatch)
     served = await serve(app(), tls=False)
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    reader, writer = await dial(served.port)
     gc.collect()
     gc.disable()
     try:
@@ -91,7 +92,7 @@ async def test_requests_sent_far_ahead_are_forgotten_as_they_are_answered(
 ) -> None:
     alive = _begun(monkeypatch)
     served = await serve(app(), tls=False)
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    reader, writer = await dial(served.port)
     asked = b"POST /counted HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc"
     times = 4 * limits.HTTP_INBOX_BYTES_MAX // len(asked)
     writer.write(asked * times)

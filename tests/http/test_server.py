@@ -21,6 +21,7 @@ from gateway.http.bodies import read_body
 from gateway.http.streaming import StreamingDoor
 from gateway.http.websocket import WebSocketDoor
 from gateway.wire import Frame, Record, decode_control, encode_control, encode_frame, prefix
+from tests.abuse.attackers import dial
 from tests.http.conftest import Serve
 from tests.patience import HANG_S
 
@@ -159,7 +160,7 @@ async def test_a_chunked_body_over_the_bound_is_refused_and_the_refusal_arrives(
 
 async def test_a_request_that_is_not_http_is_refused_and_others_go_on(serve: Serve) -> None:
     served = await serve(app_of(EchoDoors()), tls=False)
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    reader, writer = await dial(served.port)
     writer.write(b"\x00\x01 this is not a request\r\n\r\n")
     assert b"400" in await reader.readline()
     writer.close()
@@ -169,7 +170,7 @@ async def test_a_request_that_is_not_http_is_refused_and_others_go_on(serve: Ser
 
 async def test_a_connection_that_speaks_no_tls_is_dropped_and_counted(serve: Serve) -> None:
     served = await serve(app_of(EchoDoors()))
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    reader, writer = await dial(served.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.read()
     writer.close()

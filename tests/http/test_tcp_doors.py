@@ -27,7 +27,7 @@ from gateway.http.server import bind_tcp
 from gateway.http.streaming import StreamingDoor
 from gateway.http.websocket import WebSocketDoor
 from gateway.wire import decode_control
-from tests.abuse.attackers import connected, h2_frame, ws_close_code, ws_frame, ws_next, ws_open
+from tests.abuse.attackers import connected, dial, h2_frame, ws_close_code, ws_frame, ws_next, ws_open
 from tests.http.conftest import Serve, Served
 from tests.http.test_server import EchoDoors, app_of
 from tests.http.test_websocket_h2 import Tunnel
@@ -216,7 +216,7 @@ async def test_a_hello_in_pieces_and_a_request_with_the_last_of_the_handshake_ar
     served = await serve(app_of(EchoDoors()))
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = served.client_tls.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    reader, writer = await dial(served.port)
     while True:
         try:
             tls.do_handshake()
@@ -263,7 +263,7 @@ async def peer_at(served: Served, path: str, version: str) -> Peer:
             writer.write(data)
 
         return Peer(lambda: ws_next(reader), send, writer.close)
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    reader, writer = await dial(served.port)
     tunnel = Tunnel(reader, writer)
     assert await tunnel.open(path) == "200"
     buffered = asyncio.StreamReader()
@@ -297,11 +297,12 @@ async def test_the_gateway_says_why_then_closes_then_waits_for_the_peers_close(
         ("/taken", "error", CloseCode.PUBLISHER_PRESENT),
         ("/echo", "bye", CloseCode.TAKEN_OVER),
     ):
+        began = time.monotonic()  # before it is said: whoever reads late sees both at once
         peer = await peer_at(served, path, version)
         if path == "/echo":
+            began = time.monotonic()
             await peer.send(ws_frame(2, b"bye"))
         opcode, payload = await peer.next_frame()
-        began = time.monotonic()
         assert (opcode, decode_control(payload).type) == (2, said)
         opcode, payload = await peer.next_frame()
         assert (opcode, int.from_bytes(payload[:2], "big")) == (8, 4_000 + code)

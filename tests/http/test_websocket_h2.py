@@ -11,6 +11,7 @@ import wsproto.frame_protocol as ws
 
 from gateway.core.ports import CloseCode
 from gateway.wire import decode_control
+from tests.abuse.attackers import dial
 from tests.http.conftest import Serve
 from tests.http.test_server import EchoDoors, app_of
 from tests.patience import HANG_S
@@ -66,7 +67,7 @@ class Tunnel:
 async def test_a_websocket_inside_an_http_2_stream_echoes_and_is_closed_with_a_reason(serve: Serve) -> None:
     doors = EchoDoors()
     served = await serve(app_of(doors), tls=False)
-    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    reader, writer = await dial(served.port)
     tunnel = Tunnel(reader, writer)
     assert await tunnel.open("/echo") == "200"
     for size in (1, 200, 16_000):

@@ -19,6 +19,7 @@ from gateway import limits
 from gateway.config import SETTINGS
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, decode_message
+from tests.abuse.attackers import dial
 from tests.patience import HANG_S
 from tests.runtime.conftest import StartGateway, body, client_of, frame
 
@@ -159,7 +160,7 @@ async def batch_bytes(gateway: Gateway, stack: AsyncExitStack, n: int) -> str:
 async def unfinished(gateway: Gateway, stack: AsyncExitStack, n: int) -> str:
     """A body that is not whole: 16 KiB is a small one, which finds room in twice the bound."""
     assert gateway.plain_server is not None
-    pair = reader, writer = await asyncio.open_connection("127.0.0.1", gateway.plain_server.port)
+    pair = reader, writer = await dial(gateway.plain_server.port)
     stack.callback(lambda: pair[1].transport.abort())
     size = 65_536
     writer.write(

@@ -31,6 +31,7 @@ class Conversation(BoundedProtocol):
         self.common: dict[str, Any] = {}
         """What every scope of this connection says."""
         self._dropped = 0
+        self._linger_until = math.inf
         self._is_reading = True
         self._wants_more = True
         self._unparsed = bytearray()
@@ -186,7 +187,9 @@ class Conversation(BoundedProtocol):
         if self.is_ending:
             return
         self.is_ending = True
-        self.deadline = self.loop.time() + limits.HTTP_LINGER_S_MAX
+        now = self.loop.time()
+        self.deadline = now + limits.HTTP_LINGER_S_MAX
+        self._linger_until = now + limits.HTTP_LINGER_WHOLE_S_MAX
         self._forget_unparsed()
         self.read_more(True)
         if self.transport.can_write_eof():
@@ -208,6 +211,8 @@ class Conversation(BoundedProtocol):
         turns = self.service.turns
         if self._dropped > limits.HTTP_LINGER_BYTES_MAX or not turns.may_drop(self.slot.peer, len(data)):
             self.abort()
+        elif not self.transport.is_closing():
+            self.deadline = min(self.loop.time() + limits.HTTP_LINGER_S_MAX, self._linger_until)
 
     def abort(self) -> None:
         self.is_ending = True

@@ -69,6 +69,8 @@ class Http1(Conversation):
         self._socket: WebSocketExchange | None = None
         self._out = OutQueue(service.options.untaken, self._on_shed)
         self._head = b""
+        self._must_close = False
+        """This was said in the answer."""
         self._peer_ended = False
         self._is_pulling = False
         self._begun = 0
@@ -286,6 +288,8 @@ class Http1(Conversation):
 
     def send_body(self, data: bytes, *, end: bool) -> None:
         head, self._head = self._head, b""
+        if head and end and not self._framed.has_ended:
+            head = self._closing(head)
         try:
             pieces = self._framed.body(data, end=end)
         except BadAnswer:
@@ -294,6 +298,14 @@ class Http1(Conversation):
         for piece in (head, *pieces):
             self._out.put(piece)
         self._pump()
+
+    def _closing(self, head: bytes) -> bytes:
+        """The head of an answer to a request that is not read to its end: nothing more may be asked on this connection
+        (RFC 9112 section 9.6), and over TLS the peer sees no half-close that says so."""
+        self._must_close = True
+        return (
+            head if b"\nconnection: close\r\n" in head.lower() else head[:-2] + b"connection: close\r\n\r\n"
+        )
 
     def _pump(self) -> None:
         """Write as much as the transport takes."""
@@ -341,7 +353,7 @@ class Http1(Conversation):
         framing = self._framed
         if not framing.has_ended:
             self.hang_up()
-        elif framing.must_close or self.service.is_closing:
+        elif framing.must_close or self._must_close or self.service.is_closing:
             self._end_softly()
         else:
             self._next()

@@ -46,6 +46,9 @@ class Http2Stream:
         self._is_unanswered = False
         self._untaken = 0
         self._heard_at = 0.0
+        self._over_at: float | None = None
+        """When the answer had gone out whole, and the peer still sent its request."""
+        self._dropped = 0
         self._socket_due = math.inf
         self.is_starved = False
         """What went last was a crumb, for the window had room for no more: such a peer asks for each by a frame."""
@@ -107,7 +110,19 @@ class Http2Stream:
             if self._reads_on:
                 self._take_unread()
         else:
-            self._acknowledge(size)
+            self._drop(size)
+
+    def _drop(self, size: int) -> None:
+        """Let the peer go on sending what nobody reads, to a bound: clients of which each waits until it has sent all,
+        or takes a reset for a failure whatever its code is, would lose the answer that has come (RFC 9113 section 8.1
+        forbids both, and curl 7.88 and httpcore 1.0 do so)."""
+        connection = self._connection
+        self._dropped += size
+        self._acknowledge(size)
+        if self._dropped > limits.HTTP_LINGER_BYTES_MAX or not connection.service.turns.may_drop(
+            connection.slot.peer, size
+        ):
+            self._close_if_over(is_late=True)
 
     def feed_end(self) -> None:
         """END_STREAM came."""
@@ -117,7 +132,7 @@ class Http2Stream:
         if self._socket is not None:
             self._socket.disconnect()
             self.end()
-            self._close_if_over()
+        self._close_if_over()
 
     def disconnect(self) -> None:
         """The stream, or the connection, is gone."""
@@ -144,6 +159,12 @@ class Http2Stream:
         out, exchange = self._out, self._exchange
         if self._socket is not None and now >= self._socket_due:
             self._socket.expire(now)
+        if self._over_at is not None and (
+            now - self._heard_at >= limits.HTTP_LINGER_S_MAX
+            or now - self._over_at >= limits.HTTP_LINGER_WHOLE_S_MAX
+        ):
+            self._close_if_over(is_late=True)
+            return
         if out.size and now - out.moved_at > limits.HTTP_STALL_S_MAX:
             self._connection.service.count("slow_answer")
             self.refuse(ErrorCodes.CANCEL)
@@ -282,23 +303,38 @@ class Http2Stream:
         self.refuse(ErrorCodes.INTERNAL_ERROR)
 
     def _close_if_over(self, is_late: bool = False) -> None:
-        """After END_STREAM: a peer that still sends is told that it need not (RFC 9113 section 8.1)."""
+        """After END_STREAM. A peer that still sends is told that it need not (RFC 9113 section 8.1), after a while."""
         if self.is_gone or not self._is_ended:
             return
-        if self._socket is not None and not self._peer_ended and not is_late:
-            self._connection.loop.call_later(limits.WEBSOCKET_CLOSE_S, self._close_if_over, True)
+        if not self._peer_ended and not is_late:
+            self._linger()
             return
         exchange = self._exchange
         if not self._peer_ended:
             self._reset(ErrorCodes.NO_ERROR)
         self.is_gone = True
-        self._connection.guard.answered()
+        if self._over_at is None:
+            self._connection.guard.answered()
         if exchange is not None:
             exchange.disconnect()
             self._acknowledge(exchange.buffered)
         self._is_answered()
         self._connection.finished(self)
         self._connection.flush()
+
+    def _linger(self) -> None:
+        """Wait for the peer's end. :meth:`look` ends it."""
+        loop = self._connection.loop
+        if self._socket is not None:
+            loop.call_later(limits.WEBSOCKET_CLOSE_S, self._close_if_over, True)
+        elif self._over_at is None:
+            self._over_at = self._heard_at = loop.time()
+            self._connection.guard.answered()
+            exchange, self._exchange = self._exchange, None
+            if exchange is not None:
+                exchange.disconnect()
+                self._drop(exchange.buffered)
+                self._connection.flush()
 
     def _reset(self, code: ErrorCodes) -> None:
         try:
