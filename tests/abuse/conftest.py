@@ -156,9 +156,10 @@ async def attack_on(target: Target, innocent: Innocent | None = None) -> AsyncIt
 
 
 async def _frames_per_s(innocent: Innocent) -> float:
-    """Over a second at least: an attack that is refused at its first packet is over between two frames."""
+    """Over a second at least: an attack that is refused at its first packet is over between two frames. Where the machine is
+    not idle, until there is one: it may stand still for that second."""
     frames = seconds = 0.0
-    while seconds < FRAMES_SPAN_S_MIN:
+    while seconds < FRAMES_SPAN_S_MIN or (not LONG and not frames and seconds < HANG_S):
         if frames or seconds:
             await asyncio.sleep(SAMPLE_S)
         await asyncio.to_thread(innocent.ask)
@@ -169,8 +170,15 @@ async def _frames_per_s(innocent: Innocent) -> float:
 
 async def given_back(target: Target, attack: Attack, also: Callable[[], bool] = lambda: True) -> None:
     """Wait until memory (and whatever ``also`` looks at) is given back; fail where it is not in time."""
-    async with asyncio.timeout(GIVEN_BACK_S_MAX if LONG else 4 * GIVEN_BACK_S_MAX):
+    async with asyncio.timeout(GIVEN_BACK_S_MAX if LONG else HANG_S):
         while target.rss_mib() > attack.before_mib + GROWTH_MIB_MAX or not also():  # noqa: ASYNC110
+            await asyncio.sleep(SAMPLE_S)
+
+
+async def falls(target: Target, name: str, most: float) -> None:
+    """Wait until a metric is no more than this: who has gone has left at once, and is missed when its end is read."""
+    async with asyncio.timeout(HANG_S):
+        while await target.metric(name) > most:  # noqa: ASYNC110 (a metric is no event)
             await asyncio.sleep(SAMPLE_S)
 
 

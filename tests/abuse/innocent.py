@@ -13,6 +13,7 @@ import sys
 import time
 
 from gateway.client import Publisher, Subscriber
+from tests.patience import HANG_S
 
 HZ = 60.0
 WORLD = "innocent"
@@ -33,7 +34,8 @@ async def _count(subscriber: Subscriber, seen: set[tuple[int, int]]) -> None:
 
 async def main(url: str, ca: str) -> None:
     seen: set[tuple[int, int]] = set()
-    async with Publisher(url, WORLD, ca=ca) as publisher, Subscriber(url, WORLD, ca=ca) as subscriber:
+    patient = {"ca": ca, "connect_timeout_s": HANG_S}
+    async with Publisher(url, WORLD, **patient) as publisher, Subscriber(url, WORLD, **patient) as subscriber:
         tasks = [asyncio.ensure_future(_publish(publisher)), asyncio.ensure_future(_count(subscriber, seen))]
         began, loop = time.monotonic(), asyncio.get_running_loop()
         while await loop.run_in_executor(None, sys.stdin.readline):

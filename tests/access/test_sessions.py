@@ -419,8 +419,8 @@ async def test_a_replay_goes_no_faster_than_its_grant(gated: Gateway, maker: Mak
         posted = await client.post("/v1/worlds/arena-1/frames?durable=1", headers=headers, content=body)
         assert posted.status_code == 200
     token = maker.token({"sub": ["arena-1"], "kbps": 10}, sub="ann")  # 1,250 bytes a second
-    session = await open_webtransport(gated, "/v1/worlds/arena-1/replay?tick=1", token)
     began = time.monotonic()
+    session = await open_webtransport(gated, "/v1/worlds/arena-1/replay?tick=1", token)
     for n in range(1, 3):
         await session.send(encode_control("seek", tick=1))
         await session.until_true(lambda n=n: session.frames >= n)

@@ -56,13 +56,11 @@ async def test_a_replay_session_is_not_held_up_either_way(tmp_path: Path, steps:
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
 def test_a_replay_from_the_command_line_is_not_held_up(tmp_path: Path, steps: dict[int, int]) -> None:
     film(tmp_path / "store", epochs=1, ticks=120, loss=0.0, steps=steps)
-    started = time.monotonic()
     subprocess.run(
         [sys.executable, "-m", "gateway.cli", "replay", "w", "--store", str(tmp_path / "store"), "--out",
          str(tmp_path / "out"), "--speed", "4"],
         check=True, timeout=HANG_S, capture_output=True,
     )  # fmt: skip
-    assert time.monotonic() - started < 60
     stream = MessageStream()
     stream.feed((tmp_path / "out").read_bytes())
     frames = [what for what in map(decode_message, stream) if isinstance(what, Frame)]

@@ -21,8 +21,8 @@ from tests.access.conftest import Maker
 from tests.access.test_scenario import LossyPath
 from tests.client.conftest import until
 from tests.patience import HANG_S
+from tests.ports import free_port
 from tests.runtime.conftest import GatewayProcess
-from tests.runtime.faults.driver import free_port
 
 PLAZA, ARENA = "plaza-1", "arena-1"
 DELAY_S = 2.0

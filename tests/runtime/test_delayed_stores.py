@@ -13,8 +13,9 @@ import pytest
 from gateway.client import Publisher, ReceivedFrame, Subscriber
 from tests.client.conftest import until
 from tests.patience import HANG_S
+from tests.ports import free_port
 from tests.runtime.conftest import StartProcess
-from tests.runtime.faults.driver import StoreProcess, free_port
+from tests.runtime.faults.driver import StoreProcess
 
 DELAY_S = 1.0
 

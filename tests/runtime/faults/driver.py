@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -21,6 +20,7 @@ from gateway.store.base import BlockingStore, Namespace
 from gateway.store.database import Database
 from gateway.wire import Control, Frame, MessageStream, Record, decode_message, encode_frame
 from tests.patience import HANG_S
+from tests.ports import free_port
 
 RECORDS = 12
 WORLD = "w"
@@ -196,13 +196,6 @@ class StoreProcess:
     def restart(self) -> None:
         self.kill()
         self.process = self._start()
-
-
-def free_port() -> int:
-    """A port that was free a moment ago (fixed ports are needed where a process must come back)."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 __all__ = ["Publisher", "Reader", "Recovered", "StoreProcess", "check_integrity", "frame_at", "state_at"]
