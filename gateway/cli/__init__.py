@@ -96,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verb is None:
         parser.print_help()
         return EXIT_USAGE
-    return guarded(args.run, args)
+    return _guarded(args.run, args)
 
 
-def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a verb and answer its exit code; what went wrong is told on standard error."""
     try:
         return run(args)

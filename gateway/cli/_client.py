@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +84,21 @@ def http_client(args: argparse.Namespace, url: str | None = None) -> HttpClient:
 
     asked = args.url if url is None else url
     return HttpClient(asked, trust=trust(args, url), transport=args.transport, token=token(args))
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on standard error, while somebody looks on, what a gateway is asked for and for how long it has been at it."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        shown.add_task(what, total=None)
+        yield
 
 
 async def say_what_walkers_are(client: HttpClient, world: str) -> None:

@@ -35,11 +35,11 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _unknown_flag(self) -> str | None:
-        """The first flag given that is none."""
+        """The first flag given that is none, before any other word: what comes after one is that verb's own matter."""
         known = self._option_string_actions
         for word in self._given:
             flag = word.partition("=")[0]
-            if flag == "--":
+            if flag == "--" or not flag.startswith("-"):
                 return None
             if flag.startswith("--") and not any(option.startswith(flag) for option in known):
                 return flag

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any, cast
 
-from gateway.cli._client import http_client
+from gateway.cli._client import http_client, waiting
 from gateway.cli._source import add_moment_flags, add_source_flags, moment_of, open_store_of
 from gateway.errors import ConfigError, GatewayError
 from gateway.wallclock import now_us
@@ -42,7 +42,8 @@ async def branch_world(args: argparse.Namespace) -> int:
     """By the gateway, or in the store itself."""
 
     moment = moment_of(args, now_us())
-    made = await (_in_store(args, moment) if args.store else _by_gateway(args, args.url, moment))
+    with waiting(f"branching {args.world}"):
+        made = await (_in_store(args, moment) if args.store else _by_gateway(args, args.url, moment))
     parent = made["parent"]
     text = f"world {made['world']} starts from {parent['world']} at epoch {parent['epoch']}, tick {parent['tick']}"
     print(json.dumps(made) if args.json else text)

@@ -224,10 +224,14 @@ def _tell(args: argparse.Namespace, publisher: Publisher) -> None:
     else:
         print(
             f"sent {facts['frames']} frames to {args.world} (epoch {facts['epoch']}, tick {facts['tick']}) "
-            f"over {facts['transport']}; {_durable(publisher)}, "
-            f"{facts['not_durable']} frames are not yet{_dropped(facts['dropped_frames'])}; "
+            f"over {facts['transport']}; {_durable(publisher)}"
+            f"{_not_yet(facts['not_durable'])}{_dropped(facts['dropped_frames'])}; "
             f"durable lag {_lag(facts['durable_lag_ms'])}"
         )
+
+
+def _not_yet(frames: int) -> str:
+    return f", {frames} frames are not yet" if frames else ""
 
 
 def _dropped(frames: int) -> str:

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from gateway.cli._client import http_client
+from gateway.cli._client import http_client, waiting
 from gateway.cli._source import add_source_flags, is_film, open_recording
 from gateway.limits import VERIFY_FINDINGS_SHOWN_MAX
 
@@ -49,7 +49,8 @@ async def verify(args: argparse.Namespace) -> int:
             report = await asyncio.to_thread(_local, recording, quiet=args.json)
     else:
         async with http_client(args) as client:
-            report = await client.get_json(world_path(args.world, "verify"))
+            with waiting(f"the gateway verifies {args.world}"):
+                report = await client.get_json(world_path(args.world, "verify"))
     print(json.dumps({"world": args.world, **report}) if args.json else _text(args.world, report))
     return 1 if report["damaged"] else 0
 

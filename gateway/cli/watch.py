@@ -77,6 +77,7 @@ async def watch(args: argparse.Namespace) -> int:
                 await _until_over(args, subscriber, meter)
         finally:  # also at Ctrl-C
             if not args.json:
+                meter.measure_all()
                 print(meter.text(), flush=True)
     if subscriber.error is not None:
         raise subscriber.error
@@ -107,7 +108,7 @@ class Meter:
     def __init__(self, subscriber: Subscriber, values: Values | None = None) -> None:
         self.subscriber = subscriber
         self.values = values
-        self._looked = time.monotonic()
+        self._began = self._looked = time.monotonic()
         self._ticks = 0
         self._bytes = 0
         self.tick_rate = 0.0
@@ -120,6 +121,11 @@ class Meter:
         self.tick_rate = (counts.ticks.seen - self._ticks) / passed
         self.kbps = (counts.bytes - self._bytes) * 8 / 1000 / passed
         self._looked, self._ticks, self._bytes = now, counts.ticks.seen, counts.bytes
+
+    def measure_all(self) -> None:
+        """Take the rates since the beginning, for what is told at the end."""
+        self._looked, self._ticks, self._bytes = self._began, 0, 0
+        self.measure()
 
     def as_json(self) -> dict[str, object]:
         sub = self.subscriber

@@ -157,7 +157,7 @@ def _show(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:
         _table(answer["worlds"])
     else:
         for name, value in answer.items():
-            print(f"{name:<12}{_cell(value)}")
+            print(f"{name:<12}{_layout_told(value) if name == 'layout' else _cell(value)}")
 
 
 def _table(worlds: list[Mapping[str, object]]) -> None:
@@ -176,9 +176,21 @@ def _table(worlds: list[Mapping[str, object]]) -> None:
     Console().print(table)
 
 
+def _layout_told(value: object) -> str:
+    """A layout by its name and its fields' names; ``--json`` has all of it."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("fields"), list):
+        return _cell(value)
+    fields = [str(field.get("name")) for field in value["fields"] if isinstance(field, Mapping)]
+    return f"{_cell(value.get('name'))}: {', '.join(fields)}"
+
+
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return " ".join(f"{name}={_cell(inner)}" for name, inner in value.items())
+        if set(value) == {"epoch", "tick"}:
+            return f"{value['epoch']}:{value['tick']}"
+        return "  ".join(f"{name} {_cell(inner)}" for name, inner in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(_cell(inner) for inner in value) or "-"
     return "-" if value is None else str(value)

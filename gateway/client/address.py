@@ -32,7 +32,9 @@ class Address:
         try:
             port = parts.port
         except ValueError as error:
-            raise ConfigError(f"the URL {url!r} has no usable port: {error}") from error
+            raise ConfigError(
+                f"the URL {url!r} has no usable port: {error}{_brackets(parts.netloc)}"
+            ) from error
         if parts.scheme not in ("https", "http") or not parts.hostname:
             raise ConfigError(f"{url!r} is not a gateway's URL; write it like {DEFAULT_URL}")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -60,6 +62,15 @@ class Address:
     @property
     def websocket_url(self) -> str:
         return f"{'wss' if self.secure else 'ws'}://{self.authority}"
+
+
+def _brackets(netloc: str) -> str:
+    """What to do about an IPv6 address as it stands in no URL (RFC 3986 section 3.2.2)."""
+    host, _, port = netloc.rpartition(":")
+    if netloc.count(":") < 2 or "[" in netloc:
+        return ""
+    shown = f"[{host}]:{port}" if port.isdecimal() and not host.endswith(":") else f"[{netloc}]"
+    return f"; an IPv6 address stands in brackets: {shown}"
 
 
 def world_path(world: str, *rest: str, **query: object) -> str:

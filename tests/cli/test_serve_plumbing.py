@@ -66,6 +66,8 @@ def test_an_error_becomes_one_line_and_an_exit_code(
     ("words", "meant"),
     [
         (["recoverr", "plaza"], "recover"),
+        (["publsh", "plaza", "--players", "3"], "publish"),
+        (["serv", "--port", "0"], "serve"),
         (["publish", "plaza", "--takover"], "--takeover"),
         (["publish", "plaza", "--transport", "websockt"], "websocket"),
         (["worlds", "lst"], "list"),

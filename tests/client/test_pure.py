@@ -19,6 +19,8 @@ from gateway.wire.xrgrid import EntityPacket
 
 
 def test_an_address_is_a_scheme_a_host_and_a_port() -> None:
+    with pytest.raises(ConfigError, match=r"an IPv6 address stands in brackets: \[::1\]:5000"):
+        Address.parse("https://::1:5000")
     assert Address.parse("https://[::1]:5000").base_url == "https://[::1]:5000"
     assert Address.parse("example.org") == Address("https", "example.org", 4433)
     assert Address.parse("http://127.0.0.1:7080").websocket_url == "ws://127.0.0.1:7080"

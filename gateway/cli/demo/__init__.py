@@ -74,7 +74,7 @@ def _in_a_network_of_its_own(args: argparse.Namespace) -> int:
 
 
 def _be_the_child(args: argparse.Namespace) -> NoReturn:
-    from gateway.cli import EXIT_FAILED, guarded
+    from gateway.cli import EXIT_FAILED, _guarded
     from gateway.link.namespaces import LinkRefused, TwoNamespaces, end_with_parent
 
     code = EXIT_FAILED
@@ -85,7 +85,7 @@ def _be_the_child(args: argparse.Namespace) -> NoReturn:
             link = TwoNamespaces()
         except LinkRefused:
             os._exit(REFUSED)
-        code = guarded(lambda given: _play(given, link), args)
+        code = _guarded(lambda given: _play(given, link), args)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

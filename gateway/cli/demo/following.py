@@ -105,6 +105,9 @@ class Following:
                 self._figures_due = True
             else:
                 self._measured = line == "measure"
+                if self._measured:
+                    for group in self.groups.values():
+                        group.recent.clear()
 
     async def _look(self) -> None:
         while True:
