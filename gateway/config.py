@@ -29,6 +29,10 @@ ENVIRONMENT_OTHERS = frozenset(
 """Variables of the same prefix that are no settings: the file, and whom the client verbs talk to and trust."""
 
 
+PEERS_OF_THE_STORE = "store"
+"""In ``--peers``: every gateway that a world's row names."""
+
+
 def data_directory(environ: Mapping[str, str]) -> Path:
     """The folder for this user's data: ``$XDG_DATA_HOME/mvgateway`` or ``~/.local/share/mvgateway``."""
     base = environ.get("XDG_DATA_HOME") or os.path.join(
@@ -68,6 +72,21 @@ class Settings:
     node: str = _setting(
         "",
         "URL at which others reach this gateway; empty: https:// and where it listens (the machine's name for all addresses)",
+    )
+    peers: tuple[str, ...] = _setting(
+        (),
+        "URLs of the other gateways over the same store, as they name themselves: their worlds are served here, too; "
+        "repeatable, or with commas; store: all that the store names, which is the default with --node or --upstream",
+    )
+    upstream: str = _setting(
+        "",
+        "URL of the gateway from which all worlds are followed whose home is not this one; empty: from their homes",
+    )
+    peer_ca: str = _setting(
+        "", "CA that other gateways' certificates are checked by, a PEM file; empty: this gateway's own"
+    )
+    peer_token_file: str = _setting(
+        "", "file with the token by which other gateways let this one in; read anew before it ends"
     )
     workers: str = _setting(
         "1",
@@ -457,6 +476,7 @@ def _check_together(settings: Settings) -> None:
                 f"{flag_of(name)} {text}: clear text is served on loopback only; use 127.0.0.1:PORT"
             )
     _check_node(settings.node)
+    _check_peers(settings)
     for name in ("auth_audience", "auth_ca"):
         if getattr(settings, name) and not settings.auth_keys:
             raise ConfigError(f"{flag_of(name)} is of use with --auth-keys only; give that, too, or neither")
@@ -469,7 +489,26 @@ def _check_together(settings: Settings) -> None:
         )
 
 
-def _check_node(url: str) -> None:
+def _check_peers(settings: Settings) -> None:
+    if len(settings.peers) > limits.EDGE_PEERS_MAX:
+        raise ConfigError(
+            f"--peers names {len(settings.peers)} gateways; the bound is {limits.EDGE_PEERS_MAX}"
+        )
+    for flag, urls in (("--peers", settings.peers), ("--upstream", (settings.upstream,))):
+        for url in urls:
+            if flag == "--peers" and url == PEERS_OF_THE_STORE:
+                continue
+            _check_node(url, flag)
+            if url and not url.startswith("https://"):
+                raise ConfigError(
+                    f"{flag} {url!r:.128}: gateways follow each other over QUIC; write https://"
+                )
+    for name in ("peer_ca", "peer_token_file"):
+        if getattr(settings, name) and not (settings.node or settings.peers or settings.upstream):
+            raise ConfigError(f"{flag_of(name)} is of use with --node, --peers or --upstream only")
+
+
+def _check_node(url: str, flag: str = "--node") -> None:
     """``--node`` is an origin: readers are sent there, and add the path themselves."""
     from urllib.parse import urlsplit
 
@@ -482,10 +521,10 @@ def _check_node(url: str) -> None:
         sound = False
     if not sound or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
         raise ConfigError(
-            f"--node {url!r:.128} is not a gateway's address; write it like https://game-1.example:4433"
+            f"{flag} {url!r:.128} is not a gateway's address; write it like https://game-1.example:4433"
         )
     if len(url) > limits.NODE_CHARS_MAX:
-        raise ConfigError(f"--node has {len(url)} characters; the bound is {limits.NODE_CHARS_MAX}")
+        raise ConfigError(f"{flag} has {len(url)} characters; the bound is {limits.NODE_CHARS_MAX}")
 
 
 def split_address(text: str, where: str) -> tuple[str, int]:

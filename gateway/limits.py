@@ -1266,6 +1266,40 @@ EDGE_DURABLE_S: Final = 0.1
 """How often a home tells its edges how far the store is."""
 EDGE_SEEK_S: Final = 10.0
 """How long a new home is looked for ten times a second after the old one ended; then as often as any is."""
+EDGE_PEERS_MAX: Final = 64
+"""Gateways over one store that follow each other: more are better a tree (``--upstream``)."""
+EDGE_HOPS_MAX: Final = 8
+"""Gateways in a row between a home and its reader, a millisecond or so each: a longer row is a mistake, or a ring."""
+EDGE_CONNECT_S: Final = 1.5
+"""How long another gateway may take to shake hands, while a reader waits: ten round trips around the world."""
+EDGE_ANSWER_S: Final = 1.0
+"""How much longer until it says whose frames it gives: below what opening a session may take, together."""
+EDGE_WHOLE_S: Final = 0.75
+"""How long readers wait for all of a world that has just been followed: what is late comes as newest values."""
+EDGE_ASK_S: Final = 1.5
+"""How long a home may take to let a publisher go elsewhere, its last frames written: then the store decides."""
+EDGE_FLUSH_S: Final = 1.0
+"""How long a home that lets its publisher go writes what it has: below the time that whoever asks waits."""
+EDGE_ANSWER_BYTES_MAX: Final = 64 * KIB
+"""What another gateway answers: a JSON object of a few members."""
+EDGE_HELD_BYTES_MAX: Final = 64 * MIB
+"""Frames kept until their source is proven: a round trip's worth, and the keyframe of the largest usual world."""
+EDGE_KEYFRAMES_MAX: Final = 4
+"""Keyframes of which parts are missing that are watched: each newer one takes the place of those before."""
+EDGE_BEAT_S: Final = 0.2
+"""How often gateways that follow are told that their source lives: five short messages a second for each."""
+EDGE_LOOK_S: Final = 0.1
+"""How often a gateway that follows looks whether it has heard anything."""
+EDGE_SILENT_S: Final = 0.8
+"""Who says nothing for so long, four beats, is asked on another session: readers converge within 2 s of a fault's end."""
+EDGE_CHECK_S: Final = 1.5
+"""How often the store is asked whether the gateway that is followed is the home still: it may be cut off from the store."""
+EDGE_AGAIN_S: Final = 0.6
+"""The first try to reach a silent gateway on another session; each is a quarter longer, for slow paths."""
+EDGE_AGAIN_S_MAX: Final = 1.2
+"""The longest of them: what was cut off is back as soon after the path is."""
+EDGE_FORSAKE_S: Final = 5.0
+"""Readers whose home lives, and cannot be followed for so long, are sent there: they may reach it."""
 FORWARD_QUEUE_BYTES: Final = 256 * KIB
 """What a forwarded request's body may wait: then its sender is not read."""
 

@@ -95,6 +95,7 @@ _TABLE: Final[tuple[tuple[Iterable[str], str, Maker], ...]] = (
     (_POST, _WORLD + "/frames", _named("pub")),
     (_GET, _WORLD + "/frames/last", _named("sub", is_read=True)),
     (_POST, _WORLD + "/udp", _named("pub")),
+    (_POST, _WORLD + "/home:give_up", _named("pub")),
     (_GET, _WORLD + "/live", _live),
     (_GET, _WORLD + "/replay", _named("sub", is_read=True)),
     (_GET, _WORLD + "/(?:recording|gaps|marks|timeline|verify)", _named("sub", is_read=True)),

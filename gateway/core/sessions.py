@@ -233,6 +233,8 @@ class SubscriberSession(_Session):
         elif what.type == "redundancy":
             is_on, parity = redundancy_of(what)
             self.reader.set_redundancy(is_on=is_on, parity=parity)
+        elif what.type == "edge":
+            self.world.on_edge(self)
         hand_on(what, self.link)
         self._pongs.answer(what, self.link, mono)
 

@@ -33,7 +33,8 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class Overview:
     """A world with what its database says of it. ``home``: the URL of the gateway that has it; ``delay_s``: told as it
-    was so long ago, None: as it is."""
+    was so long ago, None: as it is. ``hops``, ``stale_ms``: gateways between the home and this one, which follows it, and
+    how long nothing was heard of it; None: this is the home, or the world is read from the store."""
 
     facts: Facts
     home: str | None
@@ -41,6 +42,8 @@ class Overview:
     ring_s: int
     delay_s: float | None = None
     layout: Layout | None = None
+    hops: int | None = None
+    stale_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

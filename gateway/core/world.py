@@ -49,6 +49,10 @@ BYTES_BOUND = "world_bytes_max"
 Later = Callable[[Callable[[], None]], None]
 
 
+def _nobody(session: SubscriberSession) -> None:
+    """Other gateways are told nothing here."""
+
+
 def at_once(call: Callable[[], None]) -> None:
     """Nothing else came with it."""
     call()
@@ -109,6 +113,10 @@ class World:
         """Called when :attr:`next_poll` has moved forward, or a batch can be taken."""
         self.on_event: Callable[[Event], None] = ignored
         """Told of sessions that begin and end; a few a session, none a frame."""
+        self.on_edge: Callable[[SubscriberSession], None] = _nobody
+        """Told of a reader that is another gateway, and asks whose frames it gets."""
+        self.hops = 0
+        """Gateways between the world's home and this one, which is fed by them; 0: it is fed by none."""
         self.rates = Rates(mono, self.counters)
         self._wall_offset_us = now_us - int(mono * 1e6)
         self._linger_until: float | None = None
@@ -236,11 +244,8 @@ class World:
         self.counters.subscribers += 1
         epoch = self.state.epoch or self.last_epoch
         self.on_event(SessionOpened(self.name, "subscribe", link.transport, link.address, epoch))
-        link.control(
-            self._welcome(
-                "subscribe", epoch, link, mono, **({"delay_s": self.delay_s} if self.delay_s else {})
-            )
-        )
+        more = {"delay_s": self.delay_s} if self.delay_s else {"hops": self.hops} if self.hops else {}
+        link.control(self._welcome("subscribe", epoch, link, mono, **more))
         if self._settled:
             reader.want_keyframe("joined", mono)
         else:
@@ -316,6 +321,18 @@ class World:
             publisher.bye("taken_over", CloseCode.TAKEN_OVER, url=url)
         if not readers_stay:
             self.readers_to(url)
+
+    def publisher_goes(self, reason: str, url: str) -> None:
+        """The publisher is at another gateway now, at ``url`` ("": not known), or another one is there; nobody lingers."""
+        self._linger_until = None
+        if self.publisher is not None:
+            publisher, self.publisher = self.publisher, None
+            publisher.bye(reason, CloseCode.TAKEN_OVER, url=url)
+
+    def may_go(self, options: LiveOptions) -> bool:
+        """Whether whoever comes with these to another gateway may publish instead of whoever publishes here."""
+        wanted = options.epoch if options.epoch == self.last_epoch else None
+        return self.publisher is None or options.takeover or self._seat.is_proven(wanted, options.resume)
 
     def readers_to(self, url: str) -> None:
         """Readers find the world at another gateway now."""

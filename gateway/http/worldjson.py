@@ -39,7 +39,8 @@ def overview_json(told: Overview) -> Object:
     delay: Object = {} if told.delay_s is None else {"delay_s": told.delay_s}
     layout: Object = {} if told.layout is None else {"layout": told.layout.document}
     own: Object = {"retention": told.retention, "ring_s": told.ring_s, **layout}
-    return {**facts_json(told.facts), "home": told.home, **delay, **own}
+    far: Object = {} if told.hops is None else {"hops": told.hops, "stale_ms": told.stale_ms}
+    return {**facts_json(told.facts), "home": told.home, **delay, **own, **far}
 
 
 def listed_json(told: Listed) -> Object:

@@ -95,7 +95,8 @@ class WorldRoutes:
             await self._worlds.delete(name)
             return JSONResponse({"world": name, "deleted": True})
         info = await self._worlds.info(name, delay_s=delay_of(query))
-        return JSONResponse(overview_json(info), headers=NO_STORE)
+        far = {} if info.hops is None else {"x-hops": str(info.hops), "x-stale-ms": str(info.stale_ms)}
+        return JSONResponse(overview_json(info), headers={**NO_STORE, **far})
 
     async def layouts(self, request: Request) -> Response:
         check_keys(request.query_params, ())

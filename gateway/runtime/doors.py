@@ -158,6 +158,8 @@ class Doors:
         return NotFound(f"no session is served at {path[:128]}; sessions are at /v1/worlds/WORLD/live")
 
     async def _live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Hosted:
+        if self._worlds.peers is not None:
+            self._worlds.peers.note_asked(headers)
         options = within_grant(parse_live_query(query))
         if options.follow is not None and options.role == "subscribe" and self.follow is not None:
             return await self.follow(world, options, link)

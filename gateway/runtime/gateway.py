@@ -34,6 +34,7 @@ from gateway.http.app import Application, build_app
 from gateway.http.bodies import BodyBounds
 from gateway.http.entities import entity_routes
 from gateway.http.grants import grant_routes
+from gateway.http.homes import home_routes
 from gateway.http.metrics import Metric, Sample
 from gateway.http.planes import WithoutPagePlane
 from gateway.http.recordings import RecordingService, recording_routes
@@ -115,7 +116,8 @@ class Gateway:
         self._siblings = None if worker is None else Siblings(worker)
         self._service: Service | None = None
         self.worlds = Worlds(
-            store, settings, self.events.session, self.refusals, port, self._store_failure, self._siblings
+            *(store, settings, self.events.session, self.refusals, port, self._store_failure, self._siblings),
+            ca=certificates.ca_path,
         )
         self._health = Health(self._journals, self._store_failure)
         self.origins = origins
@@ -144,6 +146,9 @@ class Gateway:
         """True from the moment on in which stopping was asked for: ``/readyz`` says no, the doors stay open."""
         certificates.on_change = self._on_certificate
         self.metrics.counts["mvgateway_entities"] = ("What the entity service counts", self.entities.metrics)
+        if self.worlds.peers is not None:
+            counts = self.worlds.peers.counts
+            self.metrics.counts["mvgateway_edges"] = ("Worlds followed at other gateways", lambda: counts)
         self.metrics.counts["mvgateway_store"] = ("What the store's engine counts", store.facts)
 
     @classmethod
@@ -192,6 +197,7 @@ class Gateway:
             extra_routes=[
                 *entity_routes(shown.entities, answers),
                 *recording_routes(shown.recordings, self.doors, answers, self.works),
+                *home_routes(self.worlds.give_up),
                 *dataplane.routes(shown.store, auto_create=True, wire_zstd=True, near_zstd=False),
                 *([] if self.gate is None else grant_routes(self._revoke)),
             ],

@@ -21,7 +21,7 @@ from gateway.runtime.recording import WorldRecording
 from gateway.store.world.home import Sign
 
 if TYPE_CHECKING:
-    from gateway.runtime.workers.edge import Edge
+    from gateway.runtime.edges.several import Edge
 
 log = logging.getLogger("mvgateway.home")
 
@@ -43,7 +43,7 @@ class Homing:
         self.before_given_up: Callable[[], Awaitable[None]] = _nothing
         """What the home still has to write before it is none any more: afterwards the store refuses it."""
         self.edge: Edge | None = None
-        """Where there are workers: what serves readers here while another worker is the home."""
+        """Where there are workers, or other gateways are followed: what serves readers here while the home is elsewhere."""
         self.on_home_over: Callable[[tuple[int, int] | None], None] = lambda known: None
         """Called when this process is the home no more; with what is in the store (row and epoch), where all of it is."""
         self.wrote_at = float("-inf")
@@ -133,7 +133,7 @@ class Homing:
 
     @property
     def is_fed(self) -> bool:
-        """True while the world's state is that of its home, another worker."""
+        """True while the world's state is that of its home, another worker or gateway."""
         return self.edge is not None and self.edge.is_following
 
     def fed_until(self, known: tuple[int, int] | None) -> None:
@@ -238,7 +238,7 @@ class Homing:
         if self.edge is not None and await self.edge.look():
             return
         await self.refresh()
-        if self.home.stirred and not self.held and not (self.edge is not None and self.home.is_of_the_group):
+        if self.home.stirred and not self.held and not (self.edge is not None and self.edge.keeps_readers()):
             self._world.readers_to(self.home.elsewhere)
 
     async def stop(self, timeout_s: float) -> None:

@@ -39,6 +39,9 @@ from gateway.errors import (
 )
 from gateway.limits import DURABLE_S_MAX
 from gateway.runtime.delayed import Counts, Feeds
+from gateway.runtime.edges.edge import PeerEdge
+from gateway.runtime.edges.several import Edge, Edges
+from gateway.runtime.edges.sources import Sources
 from gateway.runtime.epochs import EpochEnds
 from gateway.runtime.homes import Home, HomeCounts
 from gateway.runtime.homing import Homing
@@ -47,13 +50,14 @@ from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import WorldRecording
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.uploads import Upload
-from gateway.runtime.workers.edge import Edge
+from gateway.runtime.workers.edge import Edge as WorkerEdge
 from gateway.store.base import Store
 from gateway.store.world.home import Holder
 from gateway.wallclock import now_us
 from gateway.wire import Record
 
 if TYPE_CHECKING:
+    from gateway.runtime.edges.peers import Peers
     from gateway.runtime.workers.siblings import Siblings
 
 log = logging.getLogger("mvgateway.world")
@@ -83,7 +87,11 @@ class WorldHost:
         self.pump = JournalPump(world, database, rounds, self.homing)
         self.homing.on_adopted = self._adopted
         self.edge: Edge | None = None
-        """Where there are workers: what serves this world here while another one is its home."""
+        """What serves this world here while its home is another worker or gateway; None: readers are sent there."""
+        self.worker_edge: WorkerEdge | None = None
+        """The part of it that is for other workers."""
+        self.sources: Sources | None = None
+        """Tells other gateways that follow this one; None: nobody is told."""
         self.followers: dict[Hosted, Callable[[tuple[int, int] | None], None]] = {}
         """Sessions of other workers that follow this one, and how to tell them that it is the home no more."""
         self.homing.on_home_over = self._end_followers
@@ -168,11 +176,38 @@ class WorldHost:
         host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
         return host
 
-    def follow_by(self, siblings: Siblings) -> None:
-        """Serve the world here also while another worker is its home."""
-        self.edge = self.homing.edge = Edge(self, siblings)
+    def follow_by(self, siblings: Siblings | None, peers: Peers | None) -> None:
+        """Serve the world here also while another worker, or another gateway, is its home."""
+        edges: list[Edge] = []
+        if siblings is not None:
+            self.worker_edge = WorkerEdge(self, siblings)
+            edges.append(self.worker_edge)
+        if peers is not None:
+            edges.append(PeerEdge(self, peers))
+            self.sources = Sources(self, peers.id)
+            self.world.on_edge = self.sources.ask
+        if edges:
+            self.edge = self.homing.edge = edges[0] if len(edges) == 1 else Edges(*edges)
+
+    async def make_way(self, options: LiveOptions, url: str) -> None:
+        """Be the home no more, for a publisher that has come to the gateway at ``url``; readers stay, and follow. Raises
+        ``PublisherPresent``, :class:`WorldHeld`, and what the store raises."""
+        self.homing.check()
+        async with self._attaching:
+            if self._poster is not None and self._poster.is_idle:
+                self._poster.detach()
+                self._poster = None
+            if not self.world.may_go(options):
+                raise PublisherPresent(f"world {self.name} has a publisher here; wait until it has left")
+            self.world.publisher_goes("taken_over" if options.takeover else "reconnected", url)
+            await self.pump.flush(limits.EDGE_FLUSH_S)
+            await self.homing.give_up(closing=True)
+        if self.edge is not None and self.world.subscribers:
+            self.edge.seek()
 
     def _end_followers(self, known: tuple[int, int] | None) -> None:
+        if self.sources is not None:
+            self.sources.tell(known)
         for end in list(self.followers.values()):
             end(known)
 
@@ -312,8 +347,13 @@ class WorldHost:
         """What ``GET /v1/worlds/{world}`` tells."""
         await self.homing.refresh()
         kept = self.database.world.info.retention
+        source = None if self.homing.held or self.edge is None else self.edge.source
+        hops, stale_ms = (None, None) if source is None or source.is_home else (source.hops, source.stale_ms)
         return Overview(
-            self.facts(), self.homing.home.url, kept.mode, kept.ring_s, layout=self.database.layout
+            *(self.facts(), self.homing.home.url, kept.mode, kept.ring_s),
+            layout=self.database.layout,
+            hops=hops,
+            stale_ms=stale_ms,
         )
 
     async def info_of_past(self, delay_s: float) -> Overview:
@@ -381,6 +421,8 @@ class WorldHost:
         self._closed = True
         self.feeds.bye("closing", limits.DELAYED_COME_BACK_MS)
         self._housekeeping.cancel()
+        if self.sources is not None:
+            self.sources.stop()
         flushed = self.is_gone or await self.pump.flush(timeout_s)
         if not flushed:
             log.warning("world %s: the store did not take the last frames in time", self.name)
@@ -425,6 +467,11 @@ class LocalPublisher:
     def ended(self) -> bool:
         """True once it was taken over, shut down or detached."""
         return self._detached or self._link.closed is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """True while no request sends by it."""
+        return self._users == 0
 
     def idle_s(self) -> float:
         """Seconds since the last message; 0 while a request is under way."""

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway import limits
@@ -31,8 +32,10 @@ from gateway.errors import (
     UnknownWorld,
     Unprocessable,
     WorldDeleted,
+    WorldHeld,
 )
 from gateway.runtime.delayed import Counts
+from gateway.runtime.edges.peers import Peers
 from gateway.runtime.homes import HomeCounts, holder_of
 from gateway.runtime.host import WorldHost
 from gateway.runtime.keeping import Keeper, Kept
@@ -78,8 +81,10 @@ class Worlds:
         port: int = 0,
         store_failure: Callable[[], str | None] = lambda: None,
         siblings: Siblings | None = None,
+        ca: Path | None = None,
     ) -> None:
-        """``port``: where the gateway listens, UDP and TCP. ``siblings``: the other workers, where there are some."""
+        """``port``: where the gateway listens, UDP and TCP. ``siblings``: the other workers, where there are some. ``ca``:
+        of the gateway's own certificates, where it makes them itself."""
         self.store = store
         self.settings = settings
         self._on_event = on_event
@@ -89,6 +94,8 @@ class Worlds:
         self._siblings = siblings
         if siblings is not None:
             self.holder = siblings.worker.holder(self.holder.node)
+        self.peers = Peers(settings, self.holder.node, ca) if Peers.wanted(settings) else None
+        """The other gateways over the store, where worlds of theirs are served here."""
         self.home_counts = HomeCounts()
         self.delayed = Counts()
         """What the delayed views of all worlds do."""
@@ -164,8 +171,7 @@ class Worlds:
                         refusals=self.refusals,
                         delayed=self.delayed,
                     )
-                    if self._siblings is not None:
-                        host.follow_by(self._siblings)
+                    host.follow_by(self._siblings, self.peers)
                     host.world.on_event = self._saw
                     host.on_gone = partial(self.gone, host)
                     host.pump.on_deleted = host.homing.on_deleted = self.gone_by
@@ -297,7 +303,16 @@ class Worlds:
     async def home_of(self, name: str) -> int | None:
         """Which other worker is the home of that world. Raises what the store raises."""
         host = await self.host(name)
-        return None if host.edge is None else await host.edge.number_of_home()
+        return None if host.worker_edge is None else await host.worker_edge.number_of_home()
+
+    async def give_up(self, name: str, options: LiveOptions, url: str) -> None:
+        """Be the home of that world no more, for a publisher that has come with ``options`` to the gateway at ``url`` ("": not
+        known). Raises :class:`WorldHeld` where this one is not it, ``PublisherPresent``, and what the store raises."""
+        host = self.hosts.get(world_name(name))
+        if host is None or not host.homing.held or self.draining:
+            elsewhere = "" if host is None else host.homing.home.elsewhere
+            raise WorldHeld.at(name, elsewhere, 0)
+        await host.make_way(options, url)
 
     async def list(self, *, delay_s: float = 0.0) -> list[Listed]:
         own = [self._short(name, is_live=not delay_s) for name in await self._names.all(self.hosts)]

@@ -27,7 +27,7 @@ SESSION: Final[dict[str, ControlType]] = {
         "gateway",
         "both",
         ("world", "role", "epoch", "tick", "durable", "max_datagram", "server_time"),
-        ("resume", "delay_s"),
+        ("resume", "delay_s", "hops"),
     ),
     "durable": ControlType("gateway", "publisher", ("epoch", "tick"), ("dropped", "commits")),
     "lags": ControlType("publisher", "gateway"),
@@ -41,6 +41,10 @@ SESSION: Final[dict[str, ControlType]] = {
     "granted": ControlType("gateway", "both", ("expires",)),
     "focus": ControlType("reader", "gateway", ("keys",), ("weights",)),
     "redundancy": ControlType("reader", "gateway", (), ("mode", "parity")),
+    "edge": ControlType("reader", "gateway"),
+    "source": ControlType(
+        "gateway", "reader", ("home", "hops", "via", "epoch", "durable", "records", "stale_ms"), ("known",)
+    ),
     "ping": ControlType("both", "gateway"),
     "pong": ControlType("gateway", "both"),
 }

@@ -18,6 +18,7 @@ from gateway.core.ports import Hosted, Link, LiveOptions, Mark
 from gateway.core.told import Posted
 from gateway.errors import GatewayError, WorldHeld
 from gateway.limits import EDGE_BEGIN_S, EDGE_IDLE_S, EDGE_SEEK_S, EDGE_TRIES, HOME_POLL_S
+from gateway.runtime.edges.several import Source
 from gateway.runtime.workers.channel import Channel, Kind, SiblingGone
 from gateway.runtime.workers.siblings import Siblings, gone, settle
 from gateway.runtime.workers.tunnel import open_tunnel
@@ -50,6 +51,13 @@ class Edge:
     def is_following(self) -> bool:
         """Whether the world's state here is the home's, frame by frame."""
         return self._channel is not None
+
+    @property
+    def source(self) -> Source | None:
+        return Source(True, 0, (), 0) if self.is_following else None
+
+    def keeps_readers(self) -> bool:
+        return self._host.homing.home.is_of_the_group
 
     async def number_of_home(self) -> int | None:
         """Which other worker is the world's home now. Raises what the store raises."""

@@ -22,7 +22,7 @@ from gateway.limits import FORWARD_QUEUE_BYTES
 from gateway.runtime.workers.channel import Channel, Kind, SiblingGone
 from gateway.runtime.workers.siblings import Siblings
 
-_HOMES: Final = re.compile(r"/v1/worlds/([^/]+)(?:/entities/[^/]+:(?:hibernate|wake))?")
+_HOMES: Final = re.compile(r"/v1/worlds/([^/]+)(?:/entities/[^/]+:(?:hibernate|wake)|/home:give_up)?")
 _UDP: Final = re.compile(r"/v1/worlds/([^/]+)/udp")
 FIRST: Final = 0
 """The worker that has the door for plain UDP."""
