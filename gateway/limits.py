@@ -1270,6 +1270,8 @@ EDGE_PEERS_MAX: Final = 64
 """Gateways over one store that follow each other: more are better a tree (``--upstream``)."""
 EDGE_HOPS_MAX: Final = 8
 """Gateways in a row between a home and its reader, a millisecond or so each: a longer row is a mistake, or a ring."""
+EDGE_ID_CHARS_MAX: Final = 64
+"""By which a gateway in such a row is known: ours have 16."""
 EDGE_CONNECT_S: Final = 1.5
 """How long another gateway may take to shake hands, while a reader waits: ten round trips around the world."""
 EDGE_ANSWER_S: Final = 1.0

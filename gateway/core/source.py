@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 from gateway.core.ports import Mark
 from gateway.errors import MalformedMessage
-from gateway.limits import EDGE_HOPS_MAX
+from gateway.limits import EDGE_HOPS_MAX, EDGE_ID_CHARS_MAX
 from gateway.wire.control import Control
 
 _U32 = 0xFFFFFFFF
 _U64 = 0xFFFFFFFFFFFFFFFF
-_ID_CHARS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ def read_source(message: Control) -> SourceNews:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _ID_CHARS_MAX
+    return isinstance(value, str) and 0 < len(value) <= EDGE_ID_CHARS_MAX
 
 
 def _number(message: Control, name: str, most: int) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,7 +12,7 @@ import httpx
 import pytest
 
 from gateway.client import Publisher, Subscriber
-from gateway.wire import Control, Frame, decode_message, encode_control
+from gateway.wire import Frame, encode_control
 from tests.runtime.conftest import FRAMES, GatewayProcess, StartProcess, body, frame, until
 from tests.runtime.faults.driver import StoreProcess
 from tests.runtime.test_two_gateways import control, durable, node, publish, recorded, session
@@ -292,3 +290,25 @@ async def test_nobody_is_told_anything_but_those_who_ask_and_no_message_of_their
             while "pong" not in said:
                 said.append((await control(reader)).type)
             assert said.count("source") < 5, "it was answered each time that it asked"
+
+
+async def test_gateways_of_several_workers_follow_and_are_followed(
+    flags: tuple[str, ...], start_process: StartProcess, three: Three, tmp_path: Path
+) -> None:
+    one, world = three.a, three.world
+    several = start_process(
+        *flags, *PEERS, "--workers", "2", "--certs", str(one.folder / "certs"), log=tmp_path / "log"
+    ).wait_ready()
+    for epoch, (home, other) in enumerate(((several, one), (one, several)), start=1):
+        async with AsyncExitStack() as stack:
+            publisher, welcome = await stack.enter_async_context(session(home, world, "role=publish"))
+            assert welcome["epoch"] == epoch
+            await publish(publisher, range(1, 4))
+            readers = [
+                (await stack.enter_async_context(session(at, world)))[0] for at in [home] * 4 + [other] * 4
+            ]
+            for reader in readers:
+                await values_until(reader, {1: b"3"})
+            await publish(publisher, range(4, 31))
+            for reader in readers:
+                await values_until(reader, {1: b"30"})

@@ -20,7 +20,7 @@ from gateway.core.source import SourceNews
 from gateway.core.told import Posted
 from gateway.errors import GatewayError, WorldHeld
 from gateway.runtime.edges.feed import Feed, FeedOver
-from gateway.runtime.edges.peers import RESUME, EdgeLoop, Peers
+from gateway.runtime.edges.peers import RESUME, EdgeLoop, Peers, asked_via
 from gateway.runtime.edges.several import Source
 from gateway.store.world import home
 from gateway.wire import Frame
@@ -217,6 +217,7 @@ class PeerEdge:
 
     async def _watch(self) -> None:
         """Whoever falls silent is asked on another session, and whether it is the home still is looked at."""
+        asked_via.set(())  # a task has the context of whoever began it: nobody waits for this one
         looked_at, tries = time.monotonic(), 0
         while (feed := self._feed) is not None:
             await asyncio.sleep(limits.EDGE_LOOK_S)
@@ -241,6 +242,7 @@ class PeerEdge:
         self._begin("seek", self._seek)
 
     async def _seek(self) -> None:
+        asked_via.set(())
         until, host = time.monotonic() + limits.EDGE_SEEK_S, self._host
         while time.monotonic() < until and host.world.subscribers and not self._stopped:
             try:
@@ -252,6 +254,7 @@ class PeerEdge:
             await asyncio.sleep(limits.HOME_POLL_S)
 
     async def look(self) -> bool:
+        asked_via.set(())
         if self._host.world.subscribers:
             return await self.admit()
         if self._feed is not None and time.monotonic() - self._wanted_at > limits.EDGE_IDLE_S:

@@ -47,6 +47,8 @@ class Feed:
         """The first that is said of the source, or why there is none."""
         self.whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once a whole keyframe has been given on."""
+        self.token_expires: float | None = None
+        """When the token ends by which this gateway is let in, as the other one said last (Unix seconds)."""
         self.is_over = False
         self.link: Link | None = None
         self._client: Client | None = None
@@ -208,6 +210,9 @@ class Feed:
         if message.type == "welcome" and link is not None:
             link.control(encode_control("redundancy", parity=True))
             link.control(encode_control("edge"))
+        elif message.type == "granted":
+            expires = message.get("expires")
+            self.token_expires = float(expires) if isinstance(expires, int | float) else None
         elif message.type == "source":
             self._source(message)
         elif message.type in ("error", "bye"):

@@ -77,7 +77,11 @@ class Peers:
 
     def note_asked(self, headers: Mapping[str, str]) -> None:
         """For the session that is opened from here on. Raises :class:`EdgeLoop`."""
-        via = tuple(part.strip()[:64] for part in headers.get(VIA, "").split(",") if part.strip())
+        via = tuple(
+            part.strip()[: limits.EDGE_ID_CHARS_MAX]
+            for part in headers.get(VIA, "").split(",")
+            if part.strip()
+        )
         if self.id in via or len(via) > limits.EDGE_HOPS_MAX:
             raise EdgeLoop(
                 f"{len(via)} gateways wait for each other in a ring, or in a longer row than {limits.EDGE_HOPS_MAX}: "
