@@ -13,12 +13,12 @@ import pytest
 
 from gateway.client import Publisher, Subscriber
 from gateway.wire import Frame, encode_control
+from tests.patience import HANG_S
 from tests.runtime.conftest import FRAMES, GatewayProcess, StartProcess, body, frame, until
 from tests.runtime.faults.driver import StoreProcess
 from tests.runtime.test_two_gateways import control, durable, node, publish, recorded, session
 from tests.runtime.test_workers_readers import message_of, moves, replays, said_until, values_until
 
-PATIENCE_S = 60.0
 PEERS = ("--peers", "store", "--linger-ms", "1500")
 
 
@@ -69,7 +69,7 @@ def mortal(flags: tuple[str, ...], start_process: StartProcess, world: str, tmp_
 
 
 async def info(gateway: GatewayProcess, world: str) -> Any:
-    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=HANG_S) as client:
         return (await client.get(f"/v1/worlds/{world}")).json()
 
 
@@ -105,7 +105,7 @@ async def test_how_far_and_how_old_a_world_is_told_where_it_is_followed(three: T
         await publish(publisher, range(1, 4))
         async with session(b, world) as (reader, _):
             await values_until(reader, {1: b"3"})
-            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+            async with httpx.AsyncClient(timeout=HANG_S) as client:
                 answer = await client.get(f"{b.base_url}/v1/worlds/{world}")
                 assert answer.headers["x-hops"] == "1"
                 assert answer.json()["hops"] == 1
@@ -157,7 +157,7 @@ async def test_the_same_publisher_goes_on_at_another_gateway_by_its_secret_and_r
                 [(await info(at, world))["tick"] >= tick for at in (a, c)]
             )  # readers at both follow by now
 
-        await until(all_have_it, PATIENCE_S)
+        await until(all_have_it, HANG_S)
         await publish(second, range(tick + 1, tick + 2))
         for reader in readers:
             assert await said_until(reader, tick + 1) == []
@@ -183,7 +183,7 @@ async def test_a_takeover_at_another_gateway_loses_nothing_and_says_where_it_is(
 
 async def test_posts_to_any_gateway_are_taken(three: Three) -> None:
     world = three.world
-    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(timeout=HANG_S) as client:
         for turn, gateway in enumerate((three.a, three.b, three.c, three.a)):
             posted = await client.post(
                 f"{gateway.base_url}/v1/worlds/{world}/frames?durable=1",
@@ -207,7 +207,7 @@ async def test_budget_focus_redundancy_replay_and_follow_are_the_same_through_an
         await publisher.send(frame(1, dict.fromkeys(keys, bytes(200))))
         await publish(there, range(1, 4))
         await durable(publisher, 1)
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(timeout=HANG_S) as client:
             put = await client.put(f"{c.base_url}/v1/worlds/{world}/entities/hero", content=b"x")
             assert put.status_code == 201, put.text
         slow, _ = await enter(session(b, world, "budget_kbps=128&redundancy=off"))
@@ -251,7 +251,7 @@ async def test_the_python_client_reads_and_publishes_through_edges(three: Three,
             publisher.send({7: b"%d" % tick}, tick=tick)
             return all(int((one.records() or {}).get(7, b"0")) > 20 for one in (near, other))
 
-        await until(arrived, PATIENCE_S)
+        await until(arrived, HANG_S)
         assert (near.address.base_url, other.address.base_url) == (node(b), node(c))
 
 
@@ -259,7 +259,7 @@ async def test_a_world_that_nobody_publishes_is_read_anywhere_and_its_readers_fo
     three: Three,
 ) -> None:
     a, b, c, world = three
-    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(timeout=HANG_S) as client:
         (await client.put(f"{a.base_url}/v1/worlds/{world}")).raise_for_status()
     async with session(b, world) as (reader, welcome):
         assert welcome.type == "welcome"

@@ -22,10 +22,10 @@ from gateway.runtime.local import LocalLink
 from gateway.wire import Frame, Record, encode_frame
 from tests.access.conftest import Maker
 from tests.core.links import RecordingLink
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartGateway, until
 from tests.runtime.faults.driver import StoreProcess
 
-PATIENCE_S = 60.0
 PUBLISH = LiveOptions(role="publish")
 StartOne = Callable[..., Awaitable[Gateway]]
 
@@ -86,7 +86,7 @@ async def arrives(publisher: Session, gateway: Gateway, world: str, epoch: int =
         publisher.on_message(message(tick, epoch), 0.0)
         return state.order > epoch << 32 | 5
 
-    await until(has_come, PATIENCE_S)
+    await until(has_come, HANG_S)
 
 
 def url(gateway: Gateway) -> str:
@@ -125,7 +125,7 @@ async def test_a_token_that_ends_is_followed_by_a_fresh_one_on_the_same_session(
     feed = edge_of(b, world)._feed
     assert feed is not None
     token.write_text(maker.token({"sub": ["*"]}, for_s=3_600, sub="edge"))
-    await until(lambda: feed.token_expires is not None, PATIENCE_S)
+    await until(lambda: feed.token_expires is not None, HANG_S)
     await arrives(publisher, b, world)
     assert edge_of(b, world)._feed is feed
     publisher.on_closed(0.0)
@@ -178,7 +178,7 @@ async def test_readers_of_a_quiet_world_are_sent_to_a_home_that_is_not_to_be_fol
         publisher.on_message(message(len(reader.controls) + 1, 1), 0.0)
         return "moved" in reader.control_types()
 
-    await until(was_sent, PATIENCE_S)
+    await until(was_sent, HANG_S)
     moved = next(control for control in reader.controls if control.type == "moved")
     assert moved["url"] == f"{url(a)}/v1/worlds/{world}/live"
     assert reader.closed == CloseCode.HELD_ELSEWHERE
@@ -214,13 +214,13 @@ async def test_gateways_that_follow_each_other_in_a_ring_serve_what_the_store_ha
         assert one.worlds.peers is not None
         one.worlds.peers.upstream = Address.parse(url(other))
     await a.worlds.create(world, {})
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         for gateway in (a, b, a):
             link = await reader_at(gateway, world)
             assert link.control_types()[0] == "welcome"
     publisher = await publisher_at(a, world)
     await arrives(publisher, b, world)
-    await until(lambda: edge_of(b, world).is_following, PATIENCE_S)
+    await until(lambda: edge_of(b, world).is_following, HANG_S)
     assert not a.worlds.hosts[world].world.is_fed
     publisher.on_closed(0.0)
 
@@ -243,7 +243,7 @@ async def test_an_edge_that_nobody_reads_lets_the_home_go(
     session = await b.worlds.open_session(world, LiveOptions(), RecordingLink())
     assert len(a.worlds.hosts[world].world.subscribers) == 1
     session.on_closed(0.0)
-    await until(lambda: not a.worlds.hosts[world].world.subscribers, PATIENCE_S)
+    await until(lambda: not a.worlds.hosts[world].world.subscribers, HANG_S)
     assert not edge_of(b, world).is_following
     publisher.on_closed(0.0)
 

@@ -14,10 +14,10 @@ import pytest
 import websockets
 
 from gateway.wire import Control, Frame, decode_message, encode_control
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess, StartProcess, frame
 from tests.runtime.test_two_gateways import control, durable, publish, session
 from tests.runtime.test_workers import (
-    PATIENCE_S,
     Link,
     home_of,
     living,
@@ -32,7 +32,7 @@ __all__ = ["living", "world"]
 
 
 async def message_of(link: Link) -> Frame | Control:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(HANG_S):
         while True:
             data = await link.recv()
             assert isinstance(data, bytes)
@@ -55,7 +55,7 @@ async def values_until(link: Link, wanted: dict[int, bytes | None]) -> dict[int,
 async def moves(gateway: GatewayProcess, entity: str, source: str, to: str) -> None:
     """An entity's transfer; the two requests come to whichever worker the kernel picks."""
     async with httpx.AsyncClient(
-        base_url=gateway.base_url, timeout=PATIENCE_S, headers={"connection": "close"}
+        base_url=gateway.base_url, timeout=HANG_S, headers={"connection": "close"}
     ) as client:
         offer = {"entities": [entity], "from": source, "to": to}
         offered = await client.post("/v1/transfers", json=offer)
@@ -82,7 +82,7 @@ async def test_who_follows_an_entity_at_any_worker_goes_with_it_from_world_to_wo
             await publish(link, range(1, 6))
             await durable(link, 5)
             publishers.append(link)
-        async with httpx.AsyncClient(base_url=living.base_url, timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(base_url=living.base_url, timeout=HANG_S) as client:
             put = await client.put(f"/v1/worlds/{world}/entities/hero", content=b"x")
             assert put.status_code == 201, put.text
         readers = await stack.enter_async_context(readers_everywhere(living, world, "follow=hero"))
@@ -160,7 +160,7 @@ async def test_a_world_that_is_deleted_is_gone_for_the_readers_of_every_worker(
     async with session(living, world, "role=publish") as (publisher, _):
         await publish(publisher, range(1, 3))
         async with readers_everywhere(living, world) as readers:
-            async with httpx.AsyncClient(base_url=living.base_url, timeout=PATIENCE_S) as client:
+            async with httpx.AsyncClient(base_url=living.base_url, timeout=HANG_S) as client:
                 assert (await client.delete(f"/v1/worlds/{world}")).status_code == 200
             for link, _ in readers:
                 assert (await control(link, "bye"))["reason"] == "world deleted"

@@ -23,12 +23,12 @@ import websockets
 
 from gateway.core.state import WorldState
 from gateway.wire import Control, Frame, MessageStream, decode_message
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess, frame, until
 from tests.runtime.faults.driver import StoreProcess
 from tests.runtime.test_edges import PEERS
 from tests.runtime.test_two_gateways import url_of
 
-PATIENCE_S = 60.0
 HZ = 50
 LONG = os.environ.get("MVGATEWAY_FAULTS") == "long"
 ROUNDS = int(os.environ.get("MVGATEWAY_ROUNDS") or (100 if LONG else 1))
@@ -148,9 +148,9 @@ class Stage(NamedTuple):
     async def settle(self) -> float:
         """Until what is published from now on is seen by all: seconds."""
         began, publisher = time.monotonic(), self.publisher
-        await until(lambda: publisher.home is not None, PATIENCE_S)
+        await until(lambda: publisher.home is not None, HANG_S)
         since = (publisher.epoch, publisher.tick)
-        await until(lambda: self.converged(since), PATIENCE_S)
+        await until(lambda: self.converged(since), HANG_S)
         return time.monotonic() - began
 
 
@@ -198,7 +198,7 @@ async def staged(pool: Pool, world: str, rng: random.Random) -> AsyncIterator[St
     publisher.at = gateways[:1]
     tasks = [asyncio.create_task(publisher.run())]
     try:
-        await until(lambda: publisher.home is not None, PATIENCE_S)
+        await until(lambda: publisher.home is not None, HANG_S)
         readers = [Reader(gateway, world) for gateway in gateways]
         tasks += [asyncio.create_task(reader.run()) for reader in readers]
         stage = Stage(pool.store, gateways, publisher, readers, world)
@@ -215,7 +215,7 @@ async def staged(pool: Pool, world: str, rng: random.Random) -> AsyncIterator[St
 
 async def recorded(gateway: GatewayProcess, world: str, epoch: int) -> set[int]:
     """Ticks of that epoch in the store; those told as gaps are none."""
-    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=PATIENCE_S) as client:
+    async with httpx.AsyncClient(base_url=gateway.base_url, timeout=HANG_S) as client:
         answer = await client.get(f"/v1/worlds/{world}/frames", params={"epoch": epoch})
     assert answer.status_code == 200, answer.text
     stream = MessageStream()
@@ -285,7 +285,7 @@ async def store_away(stage: Stage, rng: random.Random) -> float:
     stage.store.process.send_signal(signal.SIGSTOP)
     try:
         before = await stage.settle()
-        assert before < PATIENCE_S
+        assert before < HANG_S
         await asyncio.sleep(rng.uniform(1.0, 3.0))
         await stage.settle()
     finally:
