@@ -4,6 +4,7 @@ import { GatewayRefused, Replay } from "/kit/mvgateway.js";
 import { ask, heldToken, told } from "./ask.js";
 import { Layout } from "./layout.js";
 import { clock, facts } from "./parts.js";
+import { Plot } from "./plot.js";
 import { showRecord, showTable } from "./record.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
@@ -12,6 +13,7 @@ const box = id => document.getElementById(id), LINK_MS = 400, LINE_MS = 5000;
 const [name, at = "", speedText = ""] = location.hash.slice(1).split("/").map(decodeURIComponent);
 const path = `/v1/worlds/${encodeURIComponent(name)}`;
 const stage = new Stage(box("stage")), line = new Timeline(box("time"));
+const plot = new Plot(box("plot"), { span: Infinity, named: tick => `tick ${tick}` });
 let film = null, playing = false, tables = false, wanted = null, seeking = false;
 
 const say = text => { box("trouble").textContent = text; };
@@ -62,6 +64,7 @@ async function seek(to) {
     const next = wanted;
     wanted = null;
     stage.forgetTrails();
+    plot.forget();
     await command(async () => { const now = await film.seek(next); if (!wanted) place({ ...now }); });
   }
   seeking = false;
@@ -140,6 +143,12 @@ async function mark() {
   });
 }
 
+let plottedEpoch = null;
+function plotted() {
+  if (film.state.epoch !== plottedEpoch) { plottedEpoch = film.state.epoch; plot.forget(); } // ticks begin anew
+  plot.take(film.state.tick, stage.selected, stage.selected === null ? null : film.state.get(stage.selected));
+}
+
 function tabled() {
   if (tables && film) showTable(box("records"), film.state, stage.layout, stage.selected, key => stage.select(key));
   const record = stage.selected === null ? null : film?.state.get(stage.selected);
@@ -151,7 +160,7 @@ async function open() {
   const from = start();
   film = new Replay(location.origin, name, { token: heldToken() && heldToken, certificateHash: "/certificate.sha256", paused: true, from });
   stage.source = { keys: () => film.state.keys(), get: key => film.state.get(key) };
-  film.onframe = () => { stage.refresh(); different(); };
+  film.onframe = () => { stage.refresh(); different(); plotted(); };
   film.on("frame", () => { if (!seeking) place({ epoch: film.place.epoch, tick: film.place.tick }); });
   film.on("position", now => { if (now.ended) { plays(false); place(now); } });
   film.on("gap", gap => say(`nothing is recorded of ticks ${gap.from} to ${gap.to} of epoch ${gap.epoch} (${gap.reason})`));
@@ -168,6 +177,7 @@ async function main() {
   if (speedText && [...box("speed").options].some(option => option.value === speedText)) box("speed").value = speedText;
   const recording = await told(`${path}/recording`);
   stage.layout = recording.layout ? new Layout(recording.layout) : null;
+  plot.show(stage.layout);
   await look();
   try { await open(); } catch (error) { if (!(error instanceof GatewayRefused)) throw error; say(error.detail); return; }
   box("ready").value = "1";
@@ -194,7 +204,7 @@ box("fit").onclick = () => stage.fit();
 box("trails").onclick = event => { stage.trails = !stage.trails; event.currentTarget.setAttribute("aria-pressed", String(stage.trails)); stage.forgetTrails(); stage.refresh(); };
 box("tables").onclick = event => { tables = !tables; event.currentTarget.setAttribute("aria-pressed", String(tables)); box("list").hidden = !tables; tabled(); };
 line.onseek = us => { plays(false); seek({ at: iso(us) }); };
-stage.onselect = tabled;
+stage.onselect = () => { tabled(); if (film) plotted(); };
 addEventListener("keydown", event => {
   if (event.target.matches("input, select, button")) return;
   if (event.key === " ") { event.preventDefault(); box("play").click(); }
@@ -202,5 +212,5 @@ addEventListener("keydown", event => {
   else if (event.key === ".") step(1);
 });
 addEventListener("hashchange", () => { const [world, moment] = location.hash.slice(1).split("/").map(decodeURIComponent); if (world !== name || moment !== `${film?.place?.epoch}:${film?.place?.tick}`) location.reload(); });
-Object.assign(window, { stage, line, film: () => film, iso });
+Object.assign(window, { stage, line, plot, film: () => film, iso });
 main().catch(error => say(error.message));

@@ -4,12 +4,15 @@ import { GatewayRefused, Subscriber } from "/kit/mvgateway.js";
 import { heldToken, told } from "./ask.js";
 import { Layout } from "./layout.js";
 import { facts } from "./parts.js";
+import { Plot } from "./plot.js";
 import { showRecord, showTable } from "./record.js";
 import { Stage } from "./stage.js";
 
 const box = id => document.getElementById(id), EVENTS_MAX = 50, LATE_TICKS = 30;
 const world = decodeURIComponent(location.hash.slice(1).split("/")[0]);
+const PLOTTED_S = 60;
 const stage = new Stage(box("stage"));
+const plot = new Plot(box("plot"), { span: PLOTTED_S, named: seconds => new Date(performance.timeOrigin + seconds * 1000).toLocaleTimeString() });
 let reader = null, tables = false;
 
 function happened(what, late = false) {
@@ -27,7 +30,7 @@ async function follow() {
   reader.on("close", reason => happened(`connection ended: ${reason}`, true));
   reader.on("bye", said => happened(`the gateway says bye: ${said.reason}`, true));
   reader.on("refused", (code, detail) => happened(detail, true));
-  reader.onframe = () => stage.refresh();
+  reader.onframe = () => { stage.refresh(); plotted(); };
   try { await reader.open(); } catch (error) {
     if (!(error instanceof GatewayRefused)) throw error;
     happened(error.detail, true);
@@ -63,6 +66,7 @@ async function look() {
     layoutText = text;
     stage.layout = facts_.layout ? new Layout(facts_.layout) : null;
     offer(facts_.layout);
+    plot.show(stage.layout);
     box("unknown").hidden = Boolean(facts_.layout);
     stage.fit();
   }
@@ -75,6 +79,10 @@ async function look() {
     ["age p50 / p99", age()], ["pictures/s", ((stage.drawn - drawn) / seconds).toFixed(1)], ["a picture takes", `${stage.tookMs.toFixed(1)} ms`],
   ]);
   [frames, drawn, at] = [ticks, stage.drawn, now];
+}
+
+function plotted() {
+  plot.take(performance.now() / 1000, stage.selected, stage.selected === null ? null : reader.state.get(stage.selected));
 }
 
 function tabled() {
@@ -110,7 +118,7 @@ box("layouts").onchange = async event => {
 box("fit").onclick = () => stage.fit();
 box("trails").onclick = event => { stage.trails = !stage.trails; event.currentTarget.setAttribute("aria-pressed", String(stage.trails)); stage.forgetTrails(); stage.refresh(); };
 box("tables").onclick = event => { tables = !tables; event.currentTarget.setAttribute("aria-pressed", String(tables)); box("list").hidden = !tables; tabled(); };
-stage.onselect = tabled;
+stage.onselect = () => { tabled(); plotted(); };
 addEventListener("hashchange", () => location.reload());
-Object.assign(window, { stage, reader: () => reader });
+Object.assign(window, { stage, plot, reader: () => reader });
 main().catch(error => { box("trouble").textContent = error.message; });

@@ -2,7 +2,7 @@
 
 import { cell, facts, shown } from "./parts.js";
 
-const ROWS_MAX = 200, HEX_BYTES = 48;
+const ROWS_MAX = 200, COLUMNS_MAX = 16, HEX_BYTES = 48;
 
 const hex = bytes => Array.from(bytes.subarray(0, HEX_BYTES), byte => byte.toString(16).padStart(2, "0")).join(" ") + (bytes.length > HEX_BYTES ? " …" : "");
 
@@ -16,9 +16,9 @@ export function showRecord(into, key, record, layout) {
 /** The first records as rows; `pick(key)` when one is chosen. */
 export function showTable(table, source, layout, selected, pick) {
   const keys = [...source.keys()].sort((a, b) => a - b);
-  const columns = layout ? layout.fields.slice(0, 6) : [];
+  const columns = layout ? layout.fields.slice(0, COLUMNS_MAX) : [];
   const head = document.createElement("tr");
-  for (const name of ["key", ...columns.map(field => field.name), ...(layout ? [] : ["bytes"])]) {
+  for (const name of ["key", ...columns.map(field => field.unit ? `${field.name} (${field.unit})` : field.name), ...(layout ? [] : ["bytes"])]) {
     const th = document.createElement("th");
     th.scope = "col";
     th.textContent = name;

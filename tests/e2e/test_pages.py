@@ -211,6 +211,50 @@ async def test_a_recording_is_played_marked_compared_and_cut(site: Site, tmp_pat
         await page.until("film().place.tick === 1")
 
 
+async def test_a_field_of_a_record_is_plotted_live_and_over_a_film(site: Site, tmp_path: Path) -> None:
+    """What the line is drawn of are the values that the journal has, and its label says them."""
+    avatars, layout = Avatars(4), resolve("avatars")
+    await _film(site, "arena", avatars)
+    async with Browser(tmp_path / "profile") as browser:
+        page = await browser.open(f"{site.url}/film#arena/20/1")
+        await page.until("window.film?.()?.place?.tick === 20 && film().state.size === 4")
+        assert await page.evaluate(
+            "[...plot.choose.options].map(option => option.value).includes('rotation.2')"
+        )
+        await page.evaluate("stage.select(2), plot.choose.value = 'position.2', plot.choose.onchange()")
+        for _ in range(5):
+            tick = await page.evaluate("film().place.tick")
+            await page.evaluate("document.getElementById('on').click()")
+            await page.until(f"film().place.tick > {tick} && plot.samples.at(-1)?.[0] === film().place.tick")
+        for tick, value in await page.evaluate("plot.samples"):
+            place = layout.place((await site.recorded("arena", tick))[2])
+            assert place is not None
+            assert value == pytest.approx(place[2])
+        assert len(await page.evaluate("plot.samples")) == 5
+        label = await page.evaluate("plot.canvas.getAttribute('aria-label')")
+        assert label.startswith("position.2 over time, record 2: ")
+        assert await page.evaluate(
+            "plot.pen.getImageData(0, 0, plot.canvas.width, plot.canvas.height).data.some(x => x)"
+        )
+        await page.evaluate("document.getElementById('back').click()")
+        await page.until("plot.samples.length === 4")
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until("window.plot?.layout && window.reader?.()?.state.size === 4")
+        await page.evaluate("stage.select(3)")
+        async with site.publisher("arena") as publisher:
+            for tick in range(TICKS + 1, TICKS + 4):
+                publisher.send(avatars.frame(tick))
+                await page.until(f"reader().state.tick === {publisher.tick}")
+        place = layout.place(publisher.records()[3])
+        assert place is not None
+        await page.until("plot.samples.length >= 3")
+        assert (await page.evaluate("plot.samples"))[-1][1] == pytest.approx(place[0])
+        await page.evaluate("document.getElementById('tables').click()")
+        head = await page.evaluate("document.getElementById('records').tHead.innerText")
+        assert "position (m)" in head
+        assert "player" in head
+
+
 async def test_a_drag_along_the_time_line_is_followed(site: Site, tmp_path: Path) -> None:
     """Each ends where it points."""
     await _film(site, "arena", Avatars(6))
