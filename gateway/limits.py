@@ -1097,6 +1097,12 @@ CLIENT_COUNTED_TICKS: Final = 1024
 """Newest ticks of which it is remembered whether they came: 17 s at 60 Hz."""
 FILM_KEYFRAME_EVERY_US: Final = 1_000_000
 """A film can be wound to any second."""
+CLIP_ROWS_MAX: Final = 36_000
+"""Frames of a clip that a gateway cuts for a request: ten minutes at 60 Hz, some minutes of work."""
+CLIP_BYTES_MAX: Final = 256 * MIB
+"""And its size, on the disk of the gateway while it is taken; as many as ``--works-at-once-max`` at a time."""
+CLIP_PIECE_BYTES: Final = 256 * KIB
+"""Of such a file held at once."""
 EXPORT_ROWS_HELD_MAX: Final = 32_768
 """Rows of a Parquet file that are held until they are written as one row group: with 20 columns some 30 MB."""
 EXPORT_BYTES_HELD_MAX: Final = 16 * MIB

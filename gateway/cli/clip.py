@@ -72,10 +72,7 @@ async def clip(args: argparse.Namespace) -> int:
         raise ConfigError(f"--values is for films; --format {form} has values as it is")
     async with open_recording(args) as recording:
         span = await find_span(recording, args.begin, args.end, now_us())
-        if form == "sqlite":
-            frames, gaps = await write_film(recording, span, path, values=args.values)
-        else:
-            frames, gaps = await write_export(recording, span, path, form)
+        frames, gaps = await write_clip(recording, span, path, form, values=args.values)
     size = path.stat().st_size  # noqa: ASYNC240
     facts = {
         "world": args.world,
@@ -95,69 +92,35 @@ async def clip(args: argparse.Namespace) -> int:
     return 0
 
 
-async def write_film(
-    recording: Recording, span: Span, path: Path, *, values: bool = False
+async def write_clip(
+    recording: Recording, span: Span, path: Path, form: str, *, values: bool
 ) -> tuple[int, int]:
     """Write the span to ``path``; answers frames and gaps. Nothing half-written ever has that name."""
     from gateway.cli._span import rows_of
-    from gateway.recordings.films import FilmWriter
-    from gateway.wire.journal import Gap
+    from gateway.recordings.exports.cutting import Cut
     from gateway.wire.layouts import told
 
     summary = await recording.summary()
-    frames = gaps = 0
-    with (
-        FilmWriter(
-            path,
-            world=summary["world"],
-            stride=summary["stride"],
-            now_us=now_us(),
-            layout=told(summary.get("layout")),
-            values=values,
-        ) as film,
-        progress("cutting") as advance,
-    ):
-        film.begin(span.start.messages, received_at_us=span.start.at_us)
+    layout, stride = told(summary.get("layout")), summary["stride"]
+    making = Cut(
+        form,
+        path,
+        world=summary["world"],
+        stride=stride,
+        layout=layout,
+        now_us=now_us(),
+        values=values,
+    )
+    with making as cut, progress("cutting") as advance:
+        cut.begin(span.start.messages, *span.begin, span.start.at_us)
         async for item in rows_of(recording, span):
-            film.add(item)
-            gaps += isinstance(item, Gap)
-            frames += not isinstance(item, Gap) and not item.keyframe
+            cut.add(item)
             advance()
         for mark in await recording.marks():
             if span.begin <= (mark["epoch"], mark["tick"]) <= span.end:
                 data = mark["data"] if isinstance(mark["data"], str | None) else json.dumps(mark["data"])
-                film.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"], data)
-    return frames, gaps
-
-
-async def write_export(recording: Recording, span: Span, path: Path, form: str) -> tuple[int, int]:
-    """Write the span as another form; answers frames and gaps. Nothing half-written ever has that name."""
-    from gateway.cli._span import rows_of
-    from gateway.recordings.exports import Steps, open_export
-    from gateway.wire.journal import Gap
-    from gateway.wire.layouts import told
-
-    summary = await recording.summary()
-    layout = told(summary.get("layout"))
-    steps, frames, gaps = Steps(), 0, 0
-    with (
-        open_export(form, path, world=summary["world"], layout=layout) as export,
-        progress("cutting") as advance,
-    ):
-        export.add(steps.begin(span.start.messages, *span.begin, span.start.at_us))
-        async for item in rows_of(recording, span):
-            advance()
-            if isinstance(item, Gap):
-                gaps += 1
-                continue
-            frames += not item.keyframe
-            step = steps.add(item)
-            if step is not None:
-                export.add(step)
-        for mark in await recording.marks():
-            if span.begin <= (mark["epoch"], mark["tick"]) <= span.end:
-                export.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"])
-    return frames, gaps
+                cut.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"], data)
+    return cut.frames, cut.gaps
 
 
 @contextmanager

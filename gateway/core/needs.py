@@ -98,7 +98,7 @@ _TABLE: Final[tuple[tuple[Iterable[str], str, Maker], ...]] = (
     (_POST, _WORLD + "/home:give_up", _named("pub")),
     (_GET, _WORLD + "/live", _live),
     (_GET, _WORLD + "/replay", _named("sub", is_read=True)),
-    (_GET, _WORLD + "/(?:recording|gaps|marks|timeline|verify)", _named("sub", is_read=True)),
+    (_GET, _WORLD + "/(?:recording|gaps|marks|timeline|verify|clip)", _named("sub", is_read=True)),
     (_POST, _WORLD + "/(?:marks|branch)", _named("admin")),
     (_GET, _WORLD + "/entities", _named("ent")),
     (_POST, _WORLD + "/entities:batch", _named("ent")),

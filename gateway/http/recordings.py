@@ -1,5 +1,5 @@
 """``/v1/worlds/{world}/recording``, ``…/gaps``, ``…/marks``, ``…/branch``,
-``…/verify``, ``…/replay``. Room: http.
+``…/verify``, ``…/clip``, ``…/replay``. Room: http.
 
 The routes are documented in ``docs/RECOVERY.md``.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from gateway.core.delay import delay_of
 from gateway.core.ports import Doors
 from gateway.http.answers import ANSWERS, AnswerBudget, Costly, peer_of_scope, works_of
 from gateway.http.bodies import read_json
+from gateway.http.clips import ClipService, clip
 from gateway.http.queries import check_keys, whole
 from gateway.http.streaming import StreamingDoor
 from gateway.wire import world_name
@@ -31,7 +33,7 @@ SPANS = 512
 """Of a time line, unless asked otherwise."""
 
 
-class RecordingService(Protocol):
+class RecordingService(ClipService, Protocol):
     """What the routes ask. Raises only classes of :mod:`gateway.errors`. ``delay_s``: as it was so long ago."""
 
     async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]: ...
@@ -106,6 +108,7 @@ def recording_routes(
         Route("/v1/worlds/{world}/marks", Costly(marks, answers, ("GET", "HEAD")), methods=["GET", "POST"]),
         Route("/v1/worlds/{world}/timeline", Costly(timeline, answers), methods=["GET"]),
         Route("/v1/worlds/{world}/verify", Costly(verify, works), methods=["GET"]),
+        Route("/v1/worlds/{world}/clip", Costly(partial(clip, service=service), works), methods=["GET"]),
         Route("/v1/worlds/{world}/branch", Costly(branch, works), methods=["POST"]),
         Route("/v1/worlds/{world}/replay", StreamingDoor(doors, layout_of), methods=["GET"]),
     ]

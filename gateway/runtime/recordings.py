@@ -22,6 +22,7 @@ from gateway.recordings.branches import Branched, branch
 from gateway.recordings.recording import Moment
 from gateway.recordings.verifying import Verifier
 from gateway.runtime.branches import Branches
+from gateway.runtime.clips import Clip, Wanted, cut
 from gateway.runtime.host import WorldHost
 from gateway.runtime.replaying import ReplaySession
 from gateway.runtime.worlds import Worlds
@@ -84,6 +85,12 @@ class Recordings:
         while await world.history(one, until_us=until_us):
             pass
         return verifier.report.as_json()
+
+    async def clip(self, name: str, wanted: Mapping[str, Any], *, delay_s: float = 0.0) -> Clip:
+        """A stretch as a file, to be closed by who takes it."""
+        return await self._worlds.with_host(
+            name, lambda host: cut(host.database.world, name, Wanted(**wanted), host.until_us(delay_s))
+        )
 
     async def set_mark(self, name: str, fields: Mapping[str, object]) -> Mapping[str, object]:
         """Set a mark at ``tick`` of ``epoch``, or now. Raises :class:`BadName`, :class:`BadInput`."""

@@ -117,18 +117,23 @@ function cut(which) {
   cutAt[which] = { epoch: now.epoch, tick: now.tick };
   box(which).textContent = `${which} ${now.epoch}:${now.tick}`;
   const { from, to } = cutAt, whole = from && to && from.epoch === to.epoch && from.tick <= to.tick;
-  box("save").hidden = !whole;
+  box("save").hidden = box("as").hidden = !whole;
   box("cutwhy").textContent = from && to && !whole ? "a clip begins before it ends, in one epoch" : "";
 }
 
 async function save() {
-  const { from, to } = cutAt, answer = await ask(`${path}/frames?epoch=${from.epoch}&from=${from.tick}&to=${to.tick}`);
+  const { from, to } = cutAt, form = box("form").value, span = `epoch=${from.epoch}&from=${from.tick}&to=${to.tick}`;
+  const answer = await ask(form === "frames" ? `${path}/frames?${span}` : `${path}/clip?format=${form}&${span}`);
   if (!answer.ok) { say((await answer.json()).detail); return; }
-  const state = await ask(`${path}/frames?epoch=${from.epoch}&tick=${from.tick}`);
-  const parts = [state.ok ? await state.blob() : new Blob(), await answer.blob()]; // a clip begins with the whole state
+  if (form !== "frames") { download([await answer.blob()], /filename="(.+)"/.exec(answer.headers.get("content-disposition"))[1]); return; }
+  const state = await ask(`${path}/frames?epoch=${from.epoch}&tick=${from.tick}`); // a clip begins with the whole state
+  download([state.ok ? await state.blob() : new Blob(), await answer.blob()], `${name}-${from.epoch}-${from.tick}-${to.tick}.frames`);
+}
+
+function download(parts, called) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob(parts, { type: "application/octet-stream" }));
-  link.download = `${name}-${from.epoch}-${from.tick}-${to.tick}.frames`;
+  link.download = called;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
@@ -193,7 +198,7 @@ box("reverse").onclick = event => { const on = event.currentTarget.getAttribute(
 box("compare").onclick = compare;
 box("from").onclick = () => cut("from");
 box("to").onclick = () => cut("to");
-box("save").onclick = save;
+box("save").onclick = () => command(save);
 box("mark").onsubmit = event => { event.preventDefault(); mark(); };
 box("jump").onsubmit = event => {
   event.preventDefault();

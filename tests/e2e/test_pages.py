@@ -203,6 +203,26 @@ async def test_a_recording_is_played_marked_compared_and_cut(site: Site, tmp_pat
         )
         await page.evaluate("document.getElementById('to').click()")
         assert await page.evaluate("!document.getElementById('save').hidden")
+        await page.evaluate("window.made = [], URL.createObjectURL = blob => (made.push(blob), 'data:,')")
+        for form, begins in [
+            ("sqlite", b"SQLite format 3"),
+            ("csv", b"epoch,tick,time,key"),
+            ("gltf", b"glTF"),
+        ]:
+            await page.evaluate(
+                f"made.length = 0, document.getElementById('form').value = '{form}', document.getElementById('save').click()"
+            )
+            await page.until("made.length === 1")
+            await page.evaluate(
+                "made[0].arrayBuffer().then(data => { window.got = [...new Uint8Array(data)]; })"
+            )
+            await page.until("window.got?.length")
+            saved = bytes(await page.evaluate("got"))
+            assert saved.startswith(begins)
+            await page.evaluate("window.got = null")
+            if form == "csv":
+                rows = saved.decode().splitlines()[1:]
+                assert {int(row.split(",")[1]) for row in rows} == set(range(20, TICKS + 1))
         await page.evaluate("document.querySelector('#marks button').click()")
         await page.until("film().place.tick === 20")
         await page.evaluate(

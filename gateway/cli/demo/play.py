@@ -189,7 +189,7 @@ async def cut(child: GatewayChild) -> Path | None:
     """What was recorded, as a film that stays. None where it could not be written: that is not what the demo is for."""
     from gateway.cli._source import local_recording
     from gateway.cli._span import find_span
-    from gateway.cli.clip import write_film
+    from gateway.cli.clip import write_clip
     from gateway.errors import GatewayError
     from gateway.store.embedded import ReadOnlyStore
 
@@ -199,7 +199,8 @@ async def cut(child: GatewayChild) -> Path | None:
         os.makedirs(cache, exist_ok=True)
         store = ReadOnlyStore.open(child.folder / "store")
         async with local_recording(store, WORLD) as recording:
-            await write_film(recording, await find_span(recording, None, None, 0), path)
+            span = await find_span(recording, None, None, 0)
+            await write_clip(recording, span, path, "sqlite", values=False)
     except (GatewayError, OSError):
         return None
     return path

@@ -15,6 +15,7 @@ from gateway.core.gate import Standing, current
 from gateway.core.grants import SEE, GrantRefused, Need
 from gateway.core.ports import Hosted, Link, LiveOptions, Worlds
 from gateway.core.told import Listed, Overview, Posted, RecordedState, UdpPlace
+from gateway.http.clips import ClipFile
 from gateway.http.recordings import RecordingService
 from gateway.store.base import (
     CommitRequest,
@@ -166,6 +167,10 @@ class GrantedRecordings:
     async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         _check("sub", name)
         return await self._recordings.verify(name, delay_s=_held_back(delay_s))
+
+    async def clip(self, name: str, wanted: Mapping[str, object], *, delay_s: float = 0.0) -> ClipFile:
+        _check("sub", name)
+        return await self._recordings.clip(name, wanted, delay_s=_held_back(delay_s))
 
     async def set_mark(self, name: str, fields: Mapping[str, object]) -> Mapping[str, object]:
         _check("admin", name)
