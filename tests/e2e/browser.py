@@ -16,7 +16,7 @@ import pytest
 import websockets
 
 from tests.e2e.elsewhere import connected
-from tests.patience import HANG_S
+from tests.patience import FOREIGN_S
 
 FLAGS = (
     "--headless",
@@ -28,7 +28,6 @@ FLAGS = (
     "--disable-sync",
     "--remote-debugging-port=0",
 )
-START_S_MAX = 30.0
 
 
 def program(what: str, *names: str) -> str:
@@ -76,20 +75,29 @@ class Browser:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
+        try:
+            self._port = await self._told(self._process)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def _told(self, process: asyncio.subprocess.Process) -> int:
+        """The port, once it is there."""
         told = self._profile / "DevToolsActivePort"
-        end = time.monotonic() + START_S_MAX
+        end = time.monotonic() + FOREIGN_S
         while not (told.exists() and told.read_text().strip()):
-            assert self._process.returncode is None, "Chromium ended before it was there"
+            assert process.returncode is None, "Chromium ended before it was there"
             assert time.monotonic() < end, "Chromium did not start in time"
             await asyncio.sleep(0.05)
-        self._port = int(told.read_text().split()[0])
-        return self
+        return int(told.read_text().split()[0])
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process is not None
-        self._process.terminate()
+        if self._process.returncode is None:
+            self._process.terminate()
         try:
             await asyncio.wait_for(self._process.wait(), 10)
         except TimeoutError:
@@ -142,12 +150,12 @@ class Page:
             raise AssertionError(result["exceptionDetails"])
         return result["result"].get("value")
 
-    async def until(self, expression: str, seconds: float = HANG_S) -> Any:
+    async def until(self, expression: str, seconds: float = FOREIGN_S) -> Any:
         """Wait until an expression is truthy; its value. Fails after a deadline with the page's text."""
         end = time.monotonic() + seconds
         while not (value := await self.evaluate(expression)):
             if time.monotonic() > end:
                 said = await self.evaluate("document.body.innerText")
                 raise AssertionError(f"{expression} did not come true; the page says: {said}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
         return value

@@ -17,7 +17,12 @@ import pytest_asyncio
 import gateway as package
 from gateway.runtime.gateway import Gateway
 from tests.e2e.elsewhere import listening
+from tests.foreign import allow
 from tests.runtime.conftest import settings_in
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    allow(items, Path(__file__).parent)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

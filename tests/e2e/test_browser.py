@@ -66,11 +66,11 @@ async def test_a_page_takes_frames_and_ends_with_what_the_publisher_has(
         publisher.send(avatars.frame(1))
         for transport in TRANSPORTS:
             page = await _follow(browser, gateway, pages, transport)
-            first = publisher.tick + 1
-            for tick in range(first, first + 60):
-                publisher.send(avatars.frame(tick))
-                await asyncio.sleep(1 / 60)
-            await page.until(f"subscriber.state.tick === {publisher.tick}")
+            for _ in range(31):  # a page that is slow gets less: what it has is what it must have got
+                for _ in range(2):
+                    publisher.send(avatars.frame(publisher.tick + 1))
+                    await asyncio.sleep(1 / 60)
+                await page.until(f"subscriber.state.tick === {publisher.tick}")
             seen = await page.evaluate(
                 "Object.fromEntries([...subscriber.state.keys()].map(k => [k, [...subscriber.state.get(k)]]))"
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway.cli._child import GatewayChild
 from gateway.cli._motion import Avatars
 from gateway.client import Publisher, Subscriber, fetch_last
-from tests.patience import HANG_S
+from tests.patience import FOREIGN_S, HANG_S
 
 
 async def test_the_demo_recovers_byte_for_byte_what_was_sent_before_the_kill() -> None:
@@ -19,7 +19,7 @@ async def test_the_demo_recovers_byte_for_byte_what_was_sent_before_the_kill() -
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, log = await asyncio.wait_for(process.communicate(), 90)
+    out, log = await asyncio.wait_for(process.communicate(), FOREIGN_S)
     assert process.returncode == 0, log.decode()
     results = json.loads(out)
     assert set(results) == {"frames_sent", "delivered", "latency_ms", "durable_lag_ms", "crash"}

@@ -14,6 +14,7 @@ import pytest
 from bench.gateway import Gateway
 from bench.link import Direction, Host, Network, unavailable_because
 from bench.link import Path as LinkPath
+from tests.patience import FOREIGN_S
 
 REASON = unavailable_because()
 if REASON and os.environ.get("CI") == "true":
@@ -44,7 +45,7 @@ def _wait_for(process: subprocess.Popen[str], line: str, times: int = 1) -> None
 
 
 def _answer(process: subprocess.Popen[str]) -> dict[str, object]:
-    out, _ = process.communicate(timeout=90)
+    out, _ = process.communicate(timeout=FOREIGN_S)
     assert process.returncode == 0
     answer: dict[str, object] = json.loads(out.splitlines()[-1])
     return answer

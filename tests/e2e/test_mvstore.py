@@ -20,7 +20,6 @@ from tests.store.protocol.backends import commit, framed, opened, page, part
 from tests.store.standin import Process
 from tests.store.standin.fixtures import STANDIN
 
-pytestmark = pytest.mark.timeout(180)
 OVER = (STANDIN,)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANG_S
+
 ROOT = Path(__file__).parents[2]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "README.md"
 ENDLESS = {"mvgateway serve": "ready", "mvgateway publish": "publishing"}
@@ -17,13 +19,13 @@ ENDLESS = {"mvgateway serve": "ready", "mvgateway publish": "publishing"}
 LOOKED_AT = ("mvgateway watch",)
 """Commands that one looks at for a while and ends by Ctrl-C."""
 LOOK_S = 4
-DEMO_S_MAX, TERMINAL_S_MAX = 400, 120
+DEMO_S_MAX, TERMINAL_S_MAX = 600, 300
 ALONE = ["unshare", "--user", "--map-root-user", "--net", "bash", "-c"]
 """A loopback that nobody else uses: README's commands take the default port."""
 
 AWAIT = """
 under_way() {  # FILE WORD: until the word stands in the file
-  for _ in $(seq 600); do grep -q "$2" "$1" && return; sleep 0.05; done
+  for _ in $(seq 2400); do grep -q "$2" "$1" && return; sleep 0.05; done
   echo "never said $2:"; cat "$1"; exit 1
 }
 trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
@@ -94,7 +96,7 @@ def run(where: Path, argv: list[str], seconds: float) -> subprocess.CompletedPro
 
 def pasted(copy: Path, lines: list[str]) -> str:
     """What the lines print, typed in the copy on a loopback of their own; each has ended well."""
-    if shutil.which("unshare") is None or run(copy, [*ALONE, "ip link set lo up"], 10).returncode:
+    if shutil.which("unshare") is None or run(copy, [*ALONE, "ip link set lo up"], HANG_S).returncode:
         assert not os.environ.get("CI"), "unshare and ip are there in CI"
         pytest.skip("no network namespace can be made: the default port may be somebody else's")
     shown = run(copy, [*ALONE, typed(["ip link set lo up", ". .venv/bin/activate", *lines])], TERMINAL_S_MAX)

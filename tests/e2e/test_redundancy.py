@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from bench.gateway import Gateway
 from bench.link import Direction, Host, Network, unavailable_because
 from bench.link import Path as LinkPath
 from tests.kits.abilities import proves
-from tests.patience import HANG_S
+from tests.patience import FOREIGN_S, HANG_S
 
 REASON = unavailable_because()
 if REASON and os.environ.get("CI") == "true":
@@ -25,7 +26,6 @@ if REASON and os.environ.get("CI") == "true":
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no lossy link: {REASON}")
 
 ROOT = Path(__file__).parents[2]
-TRIES = 60
 Counts = dict[str, int]
 
 
@@ -80,11 +80,9 @@ def follow(
             readers.append(Side(away, "follow", gateway.url, str(gateway.ca), kind))
             stack.callback(readers[-1].end)
         sends.say()
-        counted: Counts = {}
-        for _ in range(TRIES):  # each takes a good part of a second: it starts a process
-            counted = events(gateway, home)
-            if enough(counted):
-                break
+        end = time.monotonic() + FOREIGN_S
+        while not enough(counted := events(gateway, home)) and time.monotonic() < end:
+            pass  # each takes a good part of a second: it starts a process
         answers = [reader.answer() for reader in readers]
         dropped = network.counters()["dropped_loss"]
     return counted, answers, dropped

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-BUILD_S, RUN_S = 600, 150
+BUILD_S, RUN_S = 600, 360
 Prefix = Sequence[str]
 
 

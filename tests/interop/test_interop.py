@@ -101,10 +101,11 @@ def _play(
 def test_a_foreign_reader_gets_what_a_foreign_publisher_sent(
     name: str, size: int, program: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    saw = _play(tmp_path, program(name), program(name), size, 60, 30)
+    """Each is sent when the one before is whole: on a busy machine a newer one would overtake it."""
+    saw = _play(tmp_path, program(name), program(name), size, 60, 0)
     assert saw["error"] == ""
     assert saw["welcome"]
-    assert saw["messages"] > 30
+    assert saw["complete"] == 60
     assert saw["streams_begun"] == saw["streams_ended"] + saw["streams_reset"]
 
 

@@ -10,15 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.kits.abilities import ROOT, proves
 from tests.kits.lossy import LOST_MIN, assert_stored, lossy, need_link
 
 pytestmark = need_link()
 
 
-@pytest.mark.timeout(240)
 @proves("python", "scenario")
 async def test_an_avatar_walks_over_items_are_traded_the_gateway_dies_and_all_end_alike(
     tmp_path: Path,

@@ -174,7 +174,7 @@ func read(ctx context.Context, s session, count int, last uint32, says bool) see
 		go func() { open.Wait(); close(settled) }()
 		select {
 		case <-settled:
-		case <-time.After(10 * time.Second):
+		case <-time.After(60 * time.Second):
 			problem = "a stream neither ended nor was reset"
 		}
 	case err := <-failed:
@@ -254,7 +254,7 @@ func main() {
 	fail(err)
 	interval, err := strconv.Atoi(os.Args[6])
 	fail(err)
-	ctx, cancel := context.WithTimeout(context.Background(), 120*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Second)
 	defer cancel()
 	s, err := dial(ctx, url, pinned(hash))
 	fail(err)

@@ -15,11 +15,12 @@ import pytest
 
 import gateway
 from tests.kits.godot.engine import Running
+from tests.patience import FOREIGN_S
 
 KIT = Path(gateway.__file__).parent / "clients" / "elixir"
 VECTORS = Path(__file__).parent.parent / "vectors"
 LOOK = Path(__file__).parent.parent.parent / "elixir.sh"
-SECONDS = 150.0
+SECONDS = 2 * FOREIGN_S
 RELEASES = ("installed", "newest")
 PREAMBLE = """
 defmodule Case do
@@ -29,7 +30,7 @@ defmodule Case do
   def text_of(name), do: File.read!(path(name))
   defp path(name), do: Path.join(System.fetch_env!("TOLD"), "told-" <> name)
 
-  def until(what, left \\\\ 3_000) do
+  def until(what, left \\\\ 5_000) do
     cond do
       what.() -> true
       left == 0 -> raise "it did not come to hold"

@@ -13,7 +13,6 @@ from tests.kits.abilities import proves
 from tests.kits.elixir.engine import KIT, RELEASES, mix
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("release", RELEASES)
 @proves(
     "elixir",
@@ -42,7 +41,6 @@ async def test_it_compiles_without_a_warning_and_its_own_tests_pass(
     assert int(passed[1] or passed[2]) >= 28
 
 
-@pytest.mark.timeout(180)
 @proves("elixir", "last_state")
 async def test_a_fresh_project_fetches_a_worlds_last_state(
     builds: Path, tmp_path: Path, served: Served

@@ -6,8 +6,6 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import pytest
-
 from bench.link import Host
 from tests.kits.abilities import proves
 from tests.kits.elixir.engine import mix, running
@@ -103,7 +101,6 @@ told("walk-over")
 """
 
 
-@pytest.mark.timeout(240)
 @proves("elixir", "scenario", "comes_back", "follow", "transfers", "inventories")
 async def test_an_avatar_walks_over_items_are_traded_the_gateway_dies_and_all_end_alike(
     builds: Path, tmp_path: Path

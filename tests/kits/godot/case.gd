@@ -23,7 +23,7 @@ func say(name: String, value: Variant = null) -> void:
 
 
 ## Wait until it holds, bounded.
-func until(what: Callable, seconds: float = 20.0) -> bool:
+func until(what: Callable, seconds: float = 60.0) -> bool:
 	var end: int = Time.get_ticks_msec() + int(seconds * 1000)
 	while not what.call():
 		if Time.get_ticks_msec() > end:
@@ -35,7 +35,7 @@ func until(what: Callable, seconds: float = 20.0) -> bool:
 
 ## Wait until the test has told this.
 func told(name: String) -> bool:
-	return await until(func() -> bool: return FileAccess.file_exists("res://told-" + name), 60.0)
+	return await until(func() -> bool: return FileAccess.file_exists("res://told-" + name), 120.0)
 
 
 ## What the test has told with it.

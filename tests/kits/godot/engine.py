@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 import gateway
+from tests.patience import FOREIGN_S
 
 KIT = Path(gateway.__file__).parent / "clients" / "godot"
 HERE = Path(__file__).parent
 LOOK = HERE.parent.parent / "godot.sh"
-SECONDS = 90.0
+SECONDS = FOREIGN_S
 ALONE = "try"
 STRICT = """
 confusable_capture_reassignment confusable_identifier confusable_local_declaration confusable_local_usage

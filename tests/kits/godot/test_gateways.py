@@ -151,13 +151,16 @@ async def test_packets_are_published_under_a_grant_and_under_the_next_one(
 ) -> None:
     async with guarded(tmp_path, udp="127.0.0.1:0") as door:
         mv = {"pub": ["arena"]}
-        short, long = door.studio.token(mv, for_s=4.0, sub="s"), door.studio.token(mv, sub="s")
+        long = door.studio.token(mv, sub="s")
         body = f"""
 var asked: int = 0
 
 
 func run() -> void:
-	var by: Callable = func() -> String: asked += 1; return "{short}" if asked == 1 else "{long}"
+	say("ready")
+	await told("short")
+	var short: String = text_of("short")
+	var by: Callable = func() -> String: asked += 1; return short if asked == 1 else "{long}"
 	var packets := MVGatewayUDP.open("{door.url}", "arena", "{door.ca}", by)
 	packets.connected.connect(func() -> void: say("connected", packets.epoch))
 	packets.disconnected.connect(func(reason: String) -> void: say("disconnected", reason))
@@ -170,6 +173,8 @@ func run() -> void:
 	await until(func() -> bool: bare.poll(); return bare.refusal != "")
 """
         async with running(project, body) as engine:
+            await engine.said("ready")
+            engine.tell("short", door.studio.token(mv, for_s=6.0, sub="s"))
             assert await engine.said("connected") == 1
             await engine.said("disconnected")
             assert await engine.said("connected") == 2

@@ -122,7 +122,6 @@ func run() -> void:
 
 
 @proves("godot", "scenario", "inventories", "transfers", "websocket", "publish")
-@pytest.mark.timeout(240)
 async def test_an_avatar_walks_over_items_are_traded_the_gateway_dies_and_all_end_alike(
     project: Path, tmp_path: Path
 ) -> None:

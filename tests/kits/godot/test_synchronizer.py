@@ -324,7 +324,10 @@ func run() -> void:
         assert moved > 0.3
         assert client.faults() == []
         async with Subscriber(served.url, "avatars", ca=served.ca) as reader:
-            await until(lambda: len(reader.records()) == 10)
+            await until(lambda: len(reader.records()) == 10 and reader.tick > 150)
+            host = await served.gateway.worlds.host("avatars")
+            journal = host.world.journal
+            await until(lambda: journal.durable is not None and journal.durable.tick > 150)
         film = await stack.enter_async_context(running(project, plays, "--", *trust, name="plays"))
         assert await film.said("span") == [True, True]
         assert await film.said("played") == [True, True]

@@ -17,7 +17,8 @@ var arena
 
 
 func until(what):
-	for _at in 6000:
+	var end = OS.get_ticks_msec() + 60000
+	while OS.get_ticks_msec() < end:
 		if call(what):
 			return
 		yield(self, "idle_frame")

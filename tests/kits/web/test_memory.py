@@ -15,6 +15,7 @@ from tests.e2e.conftest import GatewayForPages
 from tests.e2e.conftest import pages as pages
 from tests.e2e.conftest import served as served
 from tests.kits.web.test_kit import page_at
+from tests.patience import FOREIGN_TEST_S
 
 IS_LONG = os.environ.get("MVGATEWAY_KIT_MEMORY") == "long"
 SPAN_S, WARM_S = (300.0, 30.0) if IS_LONG else (8.0, 3.0)
@@ -40,7 +41,7 @@ async def publish(publisher: Publisher, seconds: float) -> None:
         await asyncio.sleep(1 / 60)
 
 
-@pytest.mark.timeout(SPAN_S + 120)
+@pytest.mark.timeout(SPAN_S + FOREIGN_TEST_S)
 async def test_a_page_that_follows_for_long_holds_no_more_than_at_first(
     served: GatewayForPages, pages: str, tmp_path: Path
 ) -> None:
@@ -58,8 +59,10 @@ async def test_a_page_that_follows_for_long_holds_no_more_than_at_first(
         )
         await publish(publisher, WARM_S)
         before = await heap_bytes(page)
+        first = await page.evaluate("sub.counts.messages")
         await publish(publisher, SPAN_S)
+        while await page.evaluate("sub.counts.messages") < first + 10 * SPAN_S:
+            await publish(publisher, 1.0)  # a machine that stood still owes the page some
         grown = await heap_bytes(page) - before
         print(f"{grown:+,d} bytes in {SPAN_S:g} s over {before:,d}")
-        assert await page.evaluate("sub.counts.messages") > 10 * SPAN_S, "hardly anything came"
         assert grown < GROWTH_BYTES_MAX

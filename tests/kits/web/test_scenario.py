@@ -37,7 +37,6 @@ async def load(page: Page, pages: str, scene: dict[str, Any]) -> None:
     )
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["Chromium", "Firefox"])
 @proves("web", "scenario", "follow", "comes_back")
 async def test_an_avatar_walks_over_items_are_traded_the_gateway_dies_and_all_end_alike(

@@ -18,8 +18,8 @@ use frames::{control_type, decode, encode, messages, prefixed, value, TYPE_CONTR
 use session::{finish, RecvStream, Session};
 use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
 
-const PATIENCE: Duration = Duration::from_secs(120);
-const SETTLING: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(300);
+const SETTLING: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Reader {

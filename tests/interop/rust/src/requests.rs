@@ -21,7 +21,7 @@ use rustls::pki_types::{pem::PemObject, CertificateDer};
 
 use frames::{control_type, decode, encode, messages, prefixed, value, Record, TYPE_CONTROL, VALUE_BYTES};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 const FRAMES_TYPE: &str = "application/vnd.mvgateway.frames";
 const ENTITY_BYTES: usize = 300_000;
 
