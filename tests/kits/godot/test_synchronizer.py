@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest_asyncio
+
 from gateway.client import Entities, Subscriber
-from tests.client.conftest import Served, until
+from gateway.runtime.gateway import Gateway
+from tests.client.conftest import Served, settings_in, until
 from tests.kits.abilities import proves
 from tests.kits.godot.engine import KIT, errors_in, run_once, running
 
@@ -259,9 +263,18 @@ func run() -> void:
         assert await engine.said("another film") == [True, False]
 
 
+@pytest_asyncio.fixture
+async def recording(tmp_path: Path) -> AsyncIterator[Served]:
+    """A gateway that keeps all of its worlds, however long the engines take."""
+    gateway = await Gateway.start(settings_in(tmp_path, retention="record"))
+    yield Served(gateway, tmp_path / "certs")
+    await gateway.drain(2.0)
+
+
 async def test_the_example_shows_ten_avatars_smoothly_and_plays_them_again(
-    project: Path, served: Served
+    project: Path, recording: Served
 ) -> None:
+    served = recording
     trust = [f"--url={served.url.replace('https', 'wss')}", f"--ca={served.ca}"]
     walks = """
 func run() -> void:
