@@ -1534,6 +1534,8 @@ DEMO_SETTLE_S: Final = 10.0
 """How long the demo waits for its readers to have everything before it tells what is missing."""
 DEMO_SETTLE_LOOK_S: Final = 0.05
 """How often it looks."""
+DEMO_GATEWAYS_MAX: Final = 8
+"""Gateways of one demo, each a process: what a machine of two cores carries for some seconds."""
 DEMO_LOOK_S: Final = 0.1
 """How often the demo's readers tell how old what they show is: as often as an eye follows a figure."""
 DEMO_READERS_S_MAX: Final = 30.0

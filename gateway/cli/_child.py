@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.errors import GatewayError
@@ -26,8 +27,10 @@ class GatewayChild:
     """``mvgateway serve`` on a store and a certificate folder below ``folder``, at ``host``: where that is not
     loopback, it is the address of a network that nobody else is in."""
 
-    def __init__(self, folder: Path, host: str = LOOPBACK) -> None:
+    def __init__(self, folder: Path, host: str = LOOPBACK, more: Sequence[str] = ()) -> None:
+        """``more``: further flags, which come after all others."""
         self.folder = folder
+        self._more = tuple(more)
         self.host = host
         self.url = ""
         self.port = 0
@@ -47,6 +50,7 @@ class GatewayChild:
             *("-m", "gateway.cli", "serve", "--port", str(self.port), "--no-plain"),
             *("--store", str(self.folder / "store"), "--certs", str(self.folder / "certs")),
             *(() if self.host == LOOPBACK else ("--host", self.host, "--insecure-public")),
+            *self._more,
             stdout=asyncio.subprocess.PIPE,
             stderr=(self.folder / "gateway.log").open("ab"),
         )

@@ -1,7 +1,7 @@
 """``mvgateway demo``: everything once, over a link that loses, with a crash in the middle. Room: cli.
 
 ``play`` is what happens, ``ways`` the link that it happens over, ``following`` the readers' process and ``readers`` the demo's end of
-it, ``seen`` the figures, ``screen`` and ``told`` what a user sees meanwhile and at the end.
+it, ``several`` the same with several gateways over one store, ``seen`` the figures, ``screen`` and ``told`` what a user sees meanwhile and at the end.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import sys
 import threading
 from typing import NoReturn
 
+from gateway.limits import DEMO_GATEWAYS_MAX
+
 NAME = "demo"
 HELP = "publish, follow over a lossy link, kill the gateway, recover and go on: in one command"
 EXAMPLE = """
 mvgateway demo
 mvgateway demo --seconds 6 --json
 mvgateway demo --link relay
+mvgateway demo --gateways 3
 """
 REFUSED = 75
 """The exit code of a process that could not make itself a network (EX_TEMPFAIL of sysexits.h)."""
@@ -27,6 +30,12 @@ REFUSED = 75
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=12.0, help="how long in all (default 12)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--gateways",
+        type=int,
+        default=1,
+        help="with more than one: gateways over one store, of which the one that has the world is killed (default 1)",
+    )
     parser.add_argument(
         "--link",
         choices=("auto", "namespace", "relay"),
@@ -42,6 +51,12 @@ def run(args: argparse.Namespace) -> int:
 
     if not 2 <= args.seconds <= 3600:
         raise ConfigError(f"--seconds {args.seconds:g} is outside 2 to 3600")
+    if not 1 <= args.gateways <= DEMO_GATEWAYS_MAX:
+        raise ConfigError(f"--gateways {args.gateways} is outside 1 to {DEMO_GATEWAYS_MAX}")
+    if args.gateways > 1:
+        from gateway.cli.demo import several
+
+        return several.run(args.gateways, args.seconds, as_json=args.json)
     if args.link != "relay":
         code = _in_a_network_of_its_own(args)
         if code != REFUSED:

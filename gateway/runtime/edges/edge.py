@@ -300,15 +300,25 @@ class PeerEdge:
         self._peers.counts["asked_to_give_up"] += 1
         path = world_path(self._host.name, "home:give_up", takeover=takeover or None, epoch=epoch)
         path = path.replace("home%3Agive_up", "home:give_up")
+        more = {} if resume is None else {RESUME: resume}
+        asking = asyncio.ensure_future(self._peers.ask(address, "POST", path, more))
         try:
-            status, told = await self._peers.ask(
-                address, "POST", path, {} if resume is None else {RESUME: resume}
-            )
+            while not asking.done():  # what is not looked at all the while is never taken for dead
+                await asyncio.wait([asking], timeout=limits.HOME_POLL_S)
+                if not asking.done() and not await self._lives():
+                    return False
+            status, told = asking.result()
         except (GatewayError, TimeoutError) as error:
             log.debug("world %s: %s gives nothing up: %s", self._host.name, address.base_url, error)
             return False
+        finally:
+            asking.cancel()
         if status != 200:
             log.debug("world %s: %s gives nothing up: %s", self._host.name, address.base_url, told)
             return False
-        await homing.home.look()
-        return True
+        return not await self._lives()
+
+    async def _lives(self) -> bool:
+        """Whether another gateway is the home, as far as is to be seen. Raises what the store raises."""
+        await self._host.homing.home.look()
+        return bool(self._host.homing.home.elsewhere)

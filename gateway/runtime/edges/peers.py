@@ -6,6 +6,7 @@ by ``--peers``. They let this gateway in by a token (``--peer-token-file``) as t
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -122,14 +123,15 @@ class Peers:
     async def ask(
         self, address: Address, method: str, path: str, more: Mapping[str, str]
     ) -> tuple[int, dict[str, Any]]:
-        """One request: its status and the JSON object of its answer. Raises :class:`GatewayError`."""
+        """One request: its status and the JSON object of its answer. Raises :class:`GatewayError` and ``TimeoutError``."""
         headers = {**await self.credentials(), NODE: self.node, **more}
         timeout_s = limits.EDGE_ASK_S
-        client = await connect(address.host, address.port, trust=self.trust.for_quic(), timeout_s=timeout_s)
-        async with client:
-            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-            response = await client.request(method, path, raw, timeout_s=timeout_s)
-            body = await response.read(limits.EDGE_ANSWER_BYTES_MAX)
+        trust = self.trust.for_quic()
+        async with asyncio.timeout(2 * timeout_s):
+            async with await connect(address.host, address.port, trust=trust, timeout_s=timeout_s) as client:
+                raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+                response = await client.request(method, path, raw, timeout_s=timeout_s)
+                body = await response.read(limits.EDGE_ANSWER_BYTES_MAX)
         try:
             told = json.loads(body)
         except ValueError:
