@@ -44,6 +44,8 @@ from gateway.wire import Control, Frame
 READERS = (20, 80)
 SESSIONS = (10, 40)
 TICKS = 900
+PUBLISHED_S = 600.0
+"""Longer than the windows of a round."""
 COST_MAX, SESSION_MAX, P50_MS_MAX, P99_MS_MAX, STALER_MS_MAX = 1.10, 2.0, 1.0, 4.0, 5.0
 RTT_MS, LOSS = 50.0, 0.02
 
@@ -101,16 +103,12 @@ def _a_tick(frame_bytes: int) -> int:
     return len(messages(1, records_for(frame_bytes), 0))
 
 
-def of_readers(frame_bytes: int, seconds: float, readers: int, *, at_edge: bool) -> Window:
+def of_readers(gateways: Site, frame_bytes: int, seconds: float, readers: int, *, at_edge: bool) -> Window:
     """One window of the gateway that has the readers."""
-    with (
-        site() as gateways,
-        published(gateways.home, frame_bytes, 4 * seconds + 4 * WARMUP_S),
-        Station() as reader,
-    ):
-        gateway = gateways.edge if at_edge else gateways.home
+    gateway = gateways.edge if at_edge else gateways.home
+    with Station() as reader:
         common = {
-            "seconds": seconds + 2 * WARMUP_S,
+            "seconds": seconds + 4 * WARMUP_S,
             "warmup_s": WARMUP_S,
             "records": records_for(frame_bytes),
         }
@@ -122,26 +120,24 @@ def of_readers(frame_bytes: int, seconds: float, readers: int, *, at_edge: bool)
         return window(gateway, frame_bytes, seconds)
 
 
-def of_sessions(frame_bytes: int, seconds: float, sessions: int, *, as_edges: bool) -> Window:
+def of_sessions(gateways: Site, frame_bytes: int, seconds: float, sessions: int, *, as_edges: bool) -> Window:
     """One window of the home, whose readers are all of the same client: other gateways, or none."""
-    with site() as gateways, published(gateways.home, frame_bytes, 4 * seconds + 4 * WARMUP_S):
-        told = {
-            "url": gateways.home.url,
-            "ca": str(gateways.home.ca),
-            "sessions": sessions,
-            "as_edges": as_edges,
-        }
-        argv = [sys.executable, "-m", "bench.edges", "--sessions", json.dumps(told)]
-        client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        try:
-            assert client.stdout is not None
-            assert client.stdout.readline() == "ready\n"
-            time.sleep(WARMUP_S)
-            found = window(gateways.home, frame_bytes, seconds)
-        finally:
-            client.kill()
-            client.communicate()
-        return found
+    told = {
+        "url": gateways.home.url,
+        "ca": str(gateways.home.ca),
+        "sessions": sessions,
+        "as_edges": as_edges,
+    }
+    argv = [sys.executable, "-m", "bench.edges", "--sessions", json.dumps(told)]
+    client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "ready\n"
+        time.sleep(WARMUP_S)
+        return window(gateways.home, frame_bytes, seconds)
+    finally:
+        client.kill()
+        client.communicate()
 
 
 class _Reader(Feed):
@@ -234,22 +230,21 @@ def measured(frame_bytes: int, rounds: int, seconds: float) -> dict[str, Any]:
     """All of one size of frames."""
     windows: dict[str, list[Window]] = {}
     for _ in range(rounds):
-        for at in (0, 1):
-            for name, is_edge in (("home", False), ("edge", True)):
-                windows.setdefault(name, []).append(
-                    of_readers(frame_bytes, seconds, READERS[at], at_edge=is_edge)
-                )
-            for name, is_edge in (("reader", False), ("gateway", True)):
-                windows.setdefault(name, []).append(
-                    of_sessions(frame_bytes, seconds, SESSIONS[at], as_edges=is_edge)
-                )
-    found = {name: cost(some) for name, some in windows.items()}
+        with site() as gateways, published(gateways.home, frame_bytes, PUBLISHED_S):
+            for at in (0, 1):
+                for name, is_edge in (("home", False), ("edge", True)):
+                    found = of_readers(gateways, frame_bytes, seconds, READERS[at], at_edge=is_edge)
+                    windows.setdefault(name, []).append(found)
+                for name, is_edge in (("reader", False), ("gateway", True)):
+                    found = of_sessions(gateways, frame_bytes, seconds, SESSIONS[at], as_edges=is_edge)
+                    windows.setdefault(name, []).append(found)
+    costs = {name: cost(some) for name, some in windows.items()}
     return {
         "frame_bytes": frame_bytes,
-        "frame_us": {name: one.frame_us for name, one in found.items()},
-        "rest": {name: one.rest for name, one in found.items()},
-        "edge_to_home": found["edge"].frame_us / found["home"].frame_us,
-        "gateway_to_reader": found["gateway"].frame_us / found["reader"].frame_us,
+        "frame_us": {name: one.frame_us for name, one in costs.items()},
+        "rest": {name: one.rest for name, one in costs.items()},
+        "edge_to_home": costs["edge"].frame_us / costs["home"].frame_us,
+        "gateway_to_reader": costs["gateway"].frame_us / costs["reader"].frame_us,
     }
 
 

@@ -54,6 +54,7 @@ from gateway.runtime.access.granted import (
 from gateway.runtime.access.opening import gate_of
 from gateway.runtime.certs import Certificate, Certificates
 from gateway.runtime.doors import Doors
+from gateway.runtime.edges.forward import PeerForward
 from gateway.runtime.entities import EntityService
 from gateway.runtime.events import EventLog
 from gateway.runtime.folderlock import locked, write_whole
@@ -217,7 +218,7 @@ class Gateway:
             refusals=self.refusals,
             answers=answers,
             gate=self.gate,
-            around=None if self._siblings is None else self._forwarding,
+            around=self._forwarding,
         )
         per_s = float(settings.requests_per_address_per_s)
         app.rates = PeerRates(per_s, "requests", "--requests-per-address-per-s")
@@ -225,9 +226,10 @@ class Gateway:
         return app
 
     def _forwarding(self, app: ASGIApp) -> ASGIApp:
-        """What is another worker's goes there, once the gate here has let it pass."""
-        assert self._siblings is not None
-        return Forward(app, self._siblings, self.worlds.home_of)
+        """What is another worker's, or another gateway's, goes there, once the gate here has let it pass."""
+        if self.worlds.peers is not None:
+            app = PeerForward(app, self.worlds.peers, self.worlds.peer_of_home)
+        return app if self._siblings is None else Forward(app, self._siblings, self.worlds.home_of)
 
     def _shown(self) -> _Shown:
         """What the routes see: with a gate, only what the grant of whoever asks has names for."""

@@ -90,6 +90,8 @@ class WorldHost:
         """What serves this world here while its home is another worker or gateway; None: readers are sent there."""
         self.worker_edge: WorkerEdge | None = None
         """The part of it that is for other workers."""
+        self.peer_edge: PeerEdge | None = None
+        """The part of it that is for other gateways."""
         self.sources: Sources | None = None
         """Tells other gateways that follow this one; None: nobody is told."""
         self.followers: dict[Hosted, Callable[[tuple[int, int] | None], None]] = {}
@@ -183,7 +185,8 @@ class WorldHost:
             self.worker_edge = WorkerEdge(self, siblings)
             edges.append(self.worker_edge)
         if peers is not None:
-            edges.append(PeerEdge(self, peers))
+            self.peer_edge = PeerEdge(self, peers)
+            edges.append(self.peer_edge)
             self.sources = Sources(self, peers.id)
             self.world.on_edge = self.sources.ask
         if edges:

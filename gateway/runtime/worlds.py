@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway import limits
+from gateway.client.address import Address
 from gateway.config import Settings
 from gateway.core.admission import Refusals, host_of, peer_of
 from gateway.core.events import Event, ignored
@@ -304,6 +305,11 @@ class Worlds:
         """Which other worker is the home of that world. Raises what the store raises."""
         host = await self.host(name)
         return None if host.worker_edge is None else await host.worker_edge.number_of_home()
+
+    async def peer_of_home(self, name: str) -> Address | None:
+        """Where the home of that world is, if it is another gateway. Raises what the store raises."""
+        host = await self.host(name)
+        return None if host.peer_edge is None else await host.peer_edge.address_of_home()
 
     async def give_up(self, name: str, options: LiveOptions, url: str) -> None:
         """Be the home of that world no more, for a publisher that has come with ``options`` to the gateway at ``url`` ("": not

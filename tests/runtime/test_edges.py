@@ -197,6 +197,35 @@ async def test_posts_to_any_gateway_are_taken(three: Three) -> None:
         assert set(last.json()["records"]) == {"0", "1", "2", "3"}
 
 
+async def test_entities_sleep_wake_and_are_leased_at_any_gateway_whatever_the_home(three: Three) -> None:
+    a, b, c, world = three
+    async with (
+        session(a, world, "role=publish") as (publisher, _),
+        session(c, world) as (reader, _),
+        httpx.AsyncClient(timeout=HANG_S) as client,
+    ):
+        await publish(publisher, range(1, 5))
+        await values_until(reader, {1: b"4"})
+        for turn, at in enumerate((b, c, a, b)):
+            path = f"{at.base_url}/v1/worlds/{world}/entities/e%20%C3%A9%3A1"
+            slept = await client.post(path + ":hibernate", json={"key": 1})
+            assert slept.status_code in (200, 201), (turn, slept.text)
+            await values_until(reader, {1: None})
+            assert (
+                await client.get(f"{c.base_url}/v1/worlds/{world}/entities/e%20%C3%A9%3A1")
+            ).content == b"4"
+            woken = await client.post(path + ":wake", json={"key": 1})
+            assert woken.status_code == 200, (turn, woken.text)
+            await values_until(reader, {1: b"4"})
+        missing = await client.post(f"{b.base_url}/v1/worlds/{world}/entities/nobody:wake", json={})
+        assert missing.status_code == 404, missing.text
+        assert missing.headers["content-type"] == "application/problem+json"
+        lease = await client.post(f"{b.base_url}/v1/worlds/{world}/leases", json={"owner": "s"})
+        assert lease.status_code == 201
+        again = await client.post(f"{c.base_url}/v1/worlds/{world}/leases", json={"owner": "s"})
+        assert again.status_code == 409
+
+
 async def test_budget_focus_redundancy_replay_and_follow_are_the_same_through_an_edge(three: Three) -> None:
     a, b, c, world = three
     keys = range(300)

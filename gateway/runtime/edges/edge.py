@@ -76,12 +76,7 @@ class PeerEdge:
         homing = self._host.homing
         if homing.home.held or self._stopped:
             return None
-        if self._peers.upstream is not None:
-            return self._peers.upstream
-        row = (await homing.home.look()).row
-        if row is None or not homing.home.elsewhere or homing.home.is_of_the_group:
-            return None  # there is none, it is dead, or it is another worker of this gateway
-        return self._peers.address_of(home.address(row))
+        return self._peers.upstream or await self.address_of_home()
 
     async def admit(self) -> bool:
         self._wanted_at = time.monotonic()
@@ -288,13 +283,7 @@ class PeerEdge:
 
     async def _ask(self, takeover: bool, epoch: int | None, resume: str | None) -> bool:
         """Have the home given up for a publisher that came here. False: the store decides."""
-        homing = self._host.homing
-        if homing.home.held:
-            return False
-        row = (await homing.home.look()).row
-        if row is None or not homing.home.elsewhere or homing.home.is_of_the_group:
-            return False
-        address = self._peers.address_of(home.address(row))
+        address = await self.address_of_home()
         if address is None:
             return False
         self._peers.counts["asked_to_give_up"] += 1
@@ -317,6 +306,16 @@ class PeerEdge:
             log.debug("world %s: %s gives nothing up: %s", self._host.name, address.base_url, told)
             return False
         return not await self._lives()
+
+    async def address_of_home(self) -> Address | None:
+        """The other gateway that is the home; None: none is, or it is not to be asked. Raises what the store raises."""
+        homing = self._host.homing
+        if homing.home.held:
+            return None
+        row = (await homing.home.look()).row
+        if row is None or not homing.home.elsewhere or homing.home.is_of_the_group:
+            return None
+        return self._peers.address_of(home.address(row))
 
     async def _lives(self) -> bool:
         """Whether another gateway is the home, as far as is to be seen. Raises what the store raises."""

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
@@ -123,20 +123,26 @@ class Peers:
     async def ask(
         self, address: Address, method: str, path: str, more: Mapping[str, str]
     ) -> tuple[int, dict[str, Any]]:
-        """One request: its status and the JSON object of its answer. Raises :class:`GatewayError` and ``TimeoutError``."""
-        headers = {**await self.credentials(), NODE: self.node, **more}
-        timeout_s = limits.EDGE_ASK_S
-        trust = self.trust.for_quic()
-        async with asyncio.timeout(2 * timeout_s):
-            async with await connect(address.host, address.port, trust=trust, timeout_s=timeout_s) as client:
-                raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-                response = await client.request(method, path, raw, timeout_s=timeout_s)
-                body = await response.read(limits.EDGE_ANSWER_BYTES_MAX)
+        """One request: its status and the JSON object of its answer. Raises as :meth:`ask_whole`."""
+        status, body, _ = await self.ask_whole(address, method, path, more)
         try:
             told = json.loads(body)
         except ValueError:
             told = {}
-        return response.status, told if isinstance(told, dict) else {}
+        return status, told if isinstance(told, dict) else {}
+
+    async def ask_whole(
+        self, address: Address, method: str, path: str, more: Mapping[str, str], body: bytes = b""
+    ) -> tuple[int, bytes, Sequence[tuple[bytes, bytes]]]:
+        """One request: status, body and headers of its answer. Raises :class:`GatewayError` and ``TimeoutError``."""
+        headers = {**more, **await self.credentials(), NODE: self.node}
+        timeout_s, trust = limits.EDGE_ASK_S, self.trust.for_quic()
+        async with asyncio.timeout(2 * timeout_s):
+            async with await connect(address.host, address.port, trust=trust, timeout_s=timeout_s) as client:
+                raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+                response = await client.request(method, path, raw, body, timeout_s=timeout_s)
+                answer = await response.read(limits.EDGE_ANSWER_BYTES_MAX)
+                return response.status, answer, response.headers
 
     def is_unwell(self, address: Address, why: str) -> None:
         """It was not followed: said once, until it is."""
