@@ -66,8 +66,9 @@ simulate: $(STAMP) ## ten thousand seeds of gateways, store and network in simul
 bench-check: $(STAMP) ## which of the pages' ratios hold on this machine (under 10 minutes)
 	$(BIN)/python -m bench.check
 
-scale: $(STAMP) ## what readers cost by workers, and what time a second worker adds (some minutes)
+scale: $(STAMP) ## what readers cost by workers and gateways, and what time a second one adds (some minutes)
 	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.edges
 
 mutate: $(STAMP) ## a sample of small changes to rules, messages and store, and whether a test notices (hours)
 	$(BIN)/python -m tests.mutation gateway/core gateway/wire --sample 400
