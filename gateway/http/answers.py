@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -200,7 +199,7 @@ class Costly:
             return
         async with self._budget.turn(peer_of_scope(scope)) as lease:
             response = await self._handler(request)
-            body: Any = getattr(response, "body", None)
+            body: bytes | None = getattr(response, "body", None)
             scope["bulk"] = True  # the transport gives a peer up that does not take it in time
             lease.hold(limits.ANSWERS_STREAM_BYTES if body is None else len(body))
             await response(scope, receive, send)

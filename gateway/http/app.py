@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -76,7 +76,10 @@ class Application:
         """How fast each peer may ask; None: as it likes."""
         self._always = (NOSNIFF,) if gate is None else (NOSNIFF, NO_REFERRER)
         inner = Router(routes, redirect_slashes=False)
-        handlers: Mapping[Any, Any] = {HTTPException: on_http_exception, GatewayError: self._on_gateway_error}
+        handlers: Mapping[object, Callable[..., Awaitable[Response]]] = {
+            HTTPException: on_http_exception,
+            GatewayError: self._on_gateway_error,
+        }
         app: ASGIApp = _Shortcut(routes, ExceptionMiddleware(inner, handlers=handlers))
         app = app if around is None else around(app)
         app = AccessGuard(app, gate)

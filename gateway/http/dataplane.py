@@ -7,9 +7,9 @@ there, and no more than one batch is held.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import zstandard
 from starlette.routing import Route
@@ -315,7 +315,7 @@ def _pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(waiting)
 
 
-def _owner(body: dict[str, Any]) -> str:
+def _owner(body: Mapping[str, object]) -> str:
     owner = body.get("owner")
     if not isinstance(owner, str) or not owner:
         raise BadInput("owner is missing or empty; it is text of 1 to 256 bytes")
@@ -328,5 +328,5 @@ def _owner(body: dict[str, Any]) -> str:
     return owner
 
 
-def _point(point: TimePoint | None) -> dict[str, Any] | None:
+def _point(point: TimePoint | None) -> dict[str, str | int] | None:
     return None if point is None else {"version": point.version, "time": point.time}

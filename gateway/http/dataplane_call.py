@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
@@ -107,7 +106,7 @@ class Call:
         self._ended = not message.get("more_body", False)
         return piece
 
-    async def json(self) -> dict[str, Any]:
+    async def json(self) -> dict[str, object]:
         """The body as one JSON object. Raises :class:`TooLarge` and :class:`BadInput`."""
         whole = bytearray()
         while (piece := await self.piece()) is not None:
@@ -142,7 +141,7 @@ class Call:
         await self._start(status, [*(headers or ()), (b"content-length", b"%d" % len(body))])
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def answer_json(self, value: Any, status: int = 200, headers: Headers | None = None) -> None:
+    async def answer_json(self, value: object, status: int = 200, headers: Headers | None = None) -> None:
         """The whole answer, as JSON."""
         body = json.dumps(value, separators=(",", ":")).encode()
         await self.answer(status, body, [(b"content-type", b"application/json"), *(headers or ())])

@@ -13,7 +13,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import quote, unquote
 
 from starlette.requests import Request
@@ -183,7 +183,7 @@ def limit_of(request: Request, default: int, most: int) -> int:
     return int(value)
 
 
-def operation_of(head: Mapping[str, Any], state: bytes | None, state_bytes_max: int) -> Operation:
+def operation_of(head: Mapping[str, object], state: bytes | None, state_bytes_max: int) -> Operation:
     """One operation of a batch: ``op`` put, get or delete. ``state`` is what followed the head of
     a binary message; in JSON it is in the head: ``state`` (JSON form) or ``state_base64``."""
     ident, when = check_id(head.get("id")), _when(head)
@@ -195,7 +195,7 @@ def operation_of(head: Mapping[str, Any], state: bytes | None, state_bytes_max: 
         raise BadInput(f"op is put, get or delete, not {head.get('op')!r}")
     kind = head.get("kind", "bytes" if state is not None else "json")
     body = _state_of(head, kind) if state is None else state
-    check_state(kind, body, state_bytes_max)
+    kind = check_state(kind, body, state_bytes_max)
     tags, key, quantity = head.get("tags"), head.get("key"), head.get("quantity")
     if tags is not None and not isinstance(tags, list):
         raise BadInput(f"tags is a list of texts, not {tags!r}")
@@ -216,19 +216,24 @@ def _when(head: Mapping[str, object]) -> Precondition:
     return Precondition(_revisions(head.get("if_match")), _revisions(head.get("if_none_match")))
 
 
-def _revisions(value: Any) -> Any:
-    if value is None or value == "*":
-        return value
+def _revisions(value: object) -> frozenset[int] | Literal["*"] | None:
+    if value is None:
+        return None
+    if value == "*":
+        return "*"
     if isinstance(value, int) and not isinstance(value, bool):
         return frozenset((value,))
     raise BadInput(f"if_match and if_none_match are a revision or *, not {value!r}")
 
 
-def _state_of(head: Mapping[str, Any], kind: object) -> bytes:
+def _state_of(head: Mapping[str, object], kind: object) -> bytes:
     if "state_base64" in head:
+        encoded = head["state_base64"]
+        if not isinstance(encoded, str):
+            raise BadInput(f"state_base64 is text, not {encoded!r}")
         try:
-            return base64.b64decode(head["state_base64"], validate=True)
-        except (binascii.Error, TypeError, ValueError) as error:
+            return base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError) as error:
             raise BadInput(f"state_base64 is not base64: {error}") from None
     if kind == "bytes":
         raise BadInput("a state of kind bytes comes in state_base64")

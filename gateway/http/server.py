@@ -13,7 +13,6 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -112,7 +111,7 @@ class TcpServer:
         self._port = self._acceptor.port
         self._look_soon()
 
-    def _accepted(self, sock: socket.socket, address: Any) -> None:
+    def _accepted(self, sock: socket.socket, address: tuple[str, int]) -> None:
         service = self._service
         peer = peer_of(str(address[0]))
         bound = self._bound_reached(peer)

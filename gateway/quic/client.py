@@ -13,7 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 from aioquic.tls import SessionTicket
 
@@ -22,6 +22,7 @@ from gateway.core.ports import Session
 from gateway.errors import GatewayError
 from gateway.quic.clientpeer import ClientPeer, RawHeaders
 from gateway.quic.connection import Connection
+from gateway.quic.connection.paths import Address
 from gateway.quic.connection.seam import check
 from gateway.quic.endpoint import Endpoint
 from gateway.quic.h3.codes import ErrorCode
@@ -230,7 +231,7 @@ class Client:
         self.close()
 
 
-def _problem(body: bytes) -> dict[str, Any]:
+def _problem(body: bytes) -> dict[str, object]:
     try:
         document = json.loads(body)
     except ValueError:
@@ -274,7 +275,7 @@ async def connect(
     if sock is not None:
         addresses = [one for one in addresses if one[0] == sock.family][:1] or addresses[:1]
 
-    def begin(family: int, address: Any) -> Client:
+    def begin(family: int, address: Address) -> Client:
         try:
             udp = UdpSocket(sock or local_socket(family))
         except OSError as exc:
@@ -284,7 +285,7 @@ async def connect(
     if early_data and ticket is not None:
         return begin(*addresses[0])
 
-    async def attempt(family: int, address: Any) -> Client:
+    async def attempt(family: int, address: Address) -> Client:
         client = begin(family, address)
         try:
             await asyncio.shield(client.peer.connected)
@@ -302,7 +303,7 @@ async def connect(
 
 def _begin(
     udp: UdpSocket,
-    address: Any,
+    address: Address,
     name: str,
     port: int,
     trust: Trust,

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
 
 from aioquic.quic.packet import QuicHeader, pull_quic_header
 
@@ -20,7 +19,7 @@ from gateway.quic.buffers import Buffer
 from gateway.quic.connection.framing import Run
 from gateway.quic.connection.ids import CID_BYTES
 from gateway.quic.peer import Peer
-from gateway.quic.timers import SLOTS_PER_SECOND, Timed, TimerWheel
+from gateway.quic.timers import SLOTS_PER_SECOND, TimerWheel
 from gateway.quic.udp import Address, UdpSocket
 from gateway.quic.udp.coalesce import Watch
 
@@ -50,7 +49,7 @@ class Endpoint:
         self._acks: list[Peer] = []
         self._arm_due = False
         self._flush_handle: asyncio.Handle | None = None
-        self._wheel = TimerWheel()
+        self._wheel = TimerWheel[Peer]()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._looks_at = 0.0
@@ -218,7 +217,7 @@ class Endpoint:
         else:
             call()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -290,10 +289,10 @@ class Endpoint:
             quic = peer.quic
             now = clock()
             try:
-                packets: Any = quic.packets(now)
+                packets = quic.packets(now)
                 if packets.__class__ is Run:
                     udp.send_run(packets, quic.paths.address)
-                elif packets:
+                elif packets and packets.__class__ is list:
                     udp.send_packets(packets, quic.paths.address)
                 if quic.calm:
                     if soon < peer.wheel_slot <= late:
@@ -328,9 +327,8 @@ class Endpoint:
         self._wheel.expire(max(now, self._wheel.next_deadline() or now), self._look)
         self.flush()
 
-    def _look(self, item: Timed) -> None:
+    def _look(self, peer: Peer) -> None:
         """A slot came up: at most this peer's deadline, and mostly that has moved on meanwhile."""
-        peer: Any = item
         if peer.ended is not None:
             return
         now = self._looks_at + TIMER_SLACK_S
@@ -376,6 +374,6 @@ class Endpoint:
             self._timer.cancel()
         for task in list(self._tasks):
             task.cancel()
-        self._wheel = TimerWheel()
+        self._wheel = TimerWheel[Peer]()
         self._timer = None
         self.udp.close()

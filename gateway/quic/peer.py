@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Protocol
 
 from aioquic.quic import events
 
@@ -43,7 +43,7 @@ class Hub(Protocol):
     def mark(self, peer: Peer) -> None:
         """This peer has something to send, or another deadline."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]: ...
 
     def after_input(self, peer: Peer, call: Callable[[], None]) -> None:
         """Make this call, which ``peer`` caused, once all that was read together has been handed over: at
@@ -67,7 +67,7 @@ class Peer:
         self.hub = hub
         self.h3: Http3 | None = None
         self.wheel_slot = 0
-        self.wheel_entry: list[Any] = [self]
+        self.wheel_entry: list[Peer] = [self]
         self.is_marked = False
         self.handshake_done = False
         self.ended: events.ConnectionTerminated | None = None

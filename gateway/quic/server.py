@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
 from aioquic.quic.packet import (
@@ -31,9 +32,6 @@ from gateway.quic.connection import Connection
 from gateway.quic.connection.ids import CID_BYTES, reset_token
 from gateway.quic.connection.seam import check
 from gateway.quic.endpoint import Endpoint
-from gateway.quic.h3.asgi import (
-    AsgiApp,
-)
 from gateway.quic.h3.heads import Heads
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Peer
@@ -43,6 +41,9 @@ from gateway.quic.tls import ServerTls
 from gateway.quic.udp import Address, UdpSocket, bind
 from gateway.quic.udp.handing import Handing
 from gateway.quic.unsent import Unsent
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ VERSIONS: list[int] = [QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSIO
 class ServerContext:
     """What all connections of a server share."""
 
-    def __init__(self, tls: ServerTls, app: AsgiApp, doors: Doors, options: QuicOptions) -> None:
+    def __init__(self, tls: ServerTls, app: ASGIApp, doors: Doors, options: QuicOptions) -> None:
         self.tls = tls
         self.app = app
         self.doors = doors
@@ -264,7 +265,7 @@ async def listen(
     port: int,
     *,
     tls: ServerTls,
-    asgi_app: AsgiApp,
+    asgi_app: ASGIApp,
     doors: Doors,
     sock: socket.socket | None = None,
     options: QuicOptions | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import ref
 
 from aioquic.quic import events
@@ -29,6 +29,8 @@ from gateway.quic.peer import Hub, Peer
 from gateway.wire import encode_error
 
 if TYPE_CHECKING:
+    from starlette.types import Scope
+
     from gateway.quic.server import ServerContext
 
 logger = logging.getLogger(__name__)
@@ -117,7 +119,7 @@ class ServerPeer(Peer):
         exchange.run(self._server.app)
         self._keep_alive()
 
-    def _is_replayable(self, scope: dict[str, Any]) -> bool:
+    def _is_replayable(self, scope: Scope) -> bool:
         return scope["method"] in SAFE_METHODS or scope["path"] in self._server.options.early_data_paths
 
     def _client_address(self) -> tuple[str, int] | None:
@@ -157,7 +159,7 @@ class ServerPeer(Peer):
 
     # -- sessions -------------------------------------------------------------------------
 
-    def _on_connect(self, stream_id: int, protocol: bytes | None, scope: dict[str, Any]) -> None:
+    def _on_connect(self, stream_id: int, protocol: bytes | None, scope: Scope) -> None:
         if protocol not in WEBTRANSPORT_PROTOCOLS:
             raise NotImplementedHere(f"CONNECT is for WebTransport here, not for {protocol!r}")
         if len(self.sessions) >= limits.WT_SESSIONS_PER_CONNECTION_MAX:

@@ -10,27 +10,35 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 SLOTS_PER_SECOND = 1_000
 
 
-class Timed(Protocol):
+class Slotted(Protocol):
+    """``wheel_slot``: 0 where it does not stand in the wheel."""
+
+    wheel_slot: int
+
+
+T = TypeVar("T", bound=Slotted)
+
+
+class Timed(Slotted, Protocol[T]):
     """What can stand in the wheel. Both belong to the wheel: ``wheel_slot``, 0 where it does not stand there, and
     ``wheel_entry``, a list of the item alone, which slots hold in its place: emptied, none of them holds it any more."""
 
-    wheel_slot: int
-    wheel_entry: list[Any]
+    wheel_entry: list[T]
 
 
-class TimerWheel:
+class TimerWheel(Generic[T]):
     """Deadlines in seconds of the caller's clock."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[list[Any]]] = {}
+        self._slots: dict[int, list[list[T]]] = {}
         self._order: list[int] = []
 
-    def add(self, item: Timed, deadline: float) -> bool:
+    def add(self, item: Timed[T], deadline: float) -> bool:
         """Look at ``item`` no later than ``deadline`` (to the next millisecond). True: it is the
         earliest of all now, so the loop's timer must be set again."""
         slot = math.ceil(deadline * SLOTS_PER_SECOND)
@@ -49,7 +57,7 @@ class TimerWheel:
         """When to call :meth:`expire` next, or None."""
         return self._order[0] / SLOTS_PER_SECOND if self._order else None
 
-    def expire(self, now: float, look: Callable[[Timed], None]) -> None:
+    def expire(self, now: float, look: Callable[[T], None]) -> None:
         """Call ``look`` once for each item whose slot has come; it may add the item again, which then waits for the next
         call even where its new slot has come, too: a timer that fires early must not look for ever."""
         current = math.floor(now * SLOTS_PER_SECOND)
@@ -64,7 +72,7 @@ class TimerWheel:
                         item.wheel_slot = 0
                         look(item)
 
-    def remove(self, item: Timed) -> None:
+    def remove(self, item: Timed[T]) -> None:
         """Forget an item for good: it is not held until its slots come up, the last of which may be an idle time-out
         away."""
         item.wheel_slot = 0

@@ -12,10 +12,11 @@ import ssl
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.tls import SessionTicket, load_pem_private_key, load_pem_x509_certificates
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.x509 import Certificate
 
 from gateway import limits
 from gateway.errors import ConfigError
@@ -109,7 +110,7 @@ class Trust:
         return hashlib.sha256(leaf_der).digest() in self.certificate_hashes
 
 
-def _load(cert_pem: bytes, key_pem: bytes) -> tuple[list[Any], Any]:
+def _load(cert_pem: bytes, key_pem: bytes) -> tuple[list[Certificate], PrivateKeyTypes]:
     try:
         chain = load_pem_x509_certificates(cert_pem)
         key = load_pem_private_key(key_pem)

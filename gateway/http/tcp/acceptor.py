@@ -12,7 +12,6 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from gateway import limits
 
@@ -61,7 +60,7 @@ class Acceptor:
     def __init__(
         self,
         sock: socket.socket,
-        on_accepted: Callable[[socket.socket, Any], None],
+        on_accepted: Callable[[socket.socket, tuple[str, int]], None],
         on_short: Callable[[], None],
     ) -> None:
         self._sock = sock

@@ -6,7 +6,9 @@ import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import cast
+
+from starlette.types import Scope
 
 from gateway import limits
 from gateway.http.tcp.reading import BoundedProtocol
@@ -28,7 +30,7 @@ class Conversation(BoundedProtocol):
         self.is_ending = False
         """Nothing is read any more: what comes is dropped until the peer hangs up."""
         self.transport: asyncio.Transport
-        self.common: dict[str, Any] = {}
+        self.common: Scope = {}
         """What every scope of this connection says."""
         self._dropped = 0
         self._linger_until = math.inf
@@ -119,7 +121,7 @@ class Conversation(BoundedProtocol):
         self.service.turns.held_bytes -= len(self._unparsed)
         self._unparsed.clear()
 
-    def guarded(self, call: Callable[..., None], *args: Any) -> None:
+    def guarded(self, call: Callable[..., None], *args: object) -> None:
         """Whatever a peer sends, and whatever a parser makes of it, ends that peer's connection at most."""
         try:
             call(*args)
@@ -222,5 +224,5 @@ class Conversation(BoundedProtocol):
             self.slot.raw.abort()
 
 
-def _address(name: Any) -> tuple[str, int] | None:
+def _address(name: object) -> tuple[str, int] | None:
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) >= 2 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Any
+from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Scope
 
@@ -167,5 +167,5 @@ class HttpExchange:
             self._wake()
 
 
-def _lowered(headers: Any) -> Headers:
+def _lowered(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [(bytes(name).lower(), bytes(value)) for name, value in headers]

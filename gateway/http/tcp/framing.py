@@ -6,7 +6,7 @@ given as bytes. Sources: RFC 9110, RFC 9112.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import h11
 from h11._receivebuffer import ReceiveBuffer
@@ -141,7 +141,7 @@ class ByH11:
         pieces = self._given(h11.Data(data=data)) if data else []
         return pieces + self._given(h11.EndOfMessage()) if end else pieces
 
-    def _given(self, event: Any) -> list[bytes]:
+    def _given(self, event: h11.Event) -> list[bytes]:
         try:
             return self._h11.send_with_data_passthrough(event) or []
         except h11.LocalProtocolError as error:

@@ -7,8 +7,9 @@ lengths); the ASGI HTTP and WebSocket specifications 2.4.
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import unquote_to_bytes
+
+from starlette.types import Scope
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -74,8 +75,8 @@ def http_scope(
     path: bytes,
     query: bytes,
     headers: Headers,
-    common: dict[str, Any],
-) -> dict[str, Any]:
+    common: Scope,
+) -> Scope:
     """The ASGI scope of a request. ``common``: scheme, client and server of the connection."""
     return {
         "type": "http",
@@ -93,9 +94,7 @@ def http_scope(
     }
 
 
-def websocket_scope(
-    version: str, path: bytes, query: bytes, headers: Headers, common: dict[str, Any]
-) -> dict[str, Any]:
+def websocket_scope(version: str, path: bytes, query: bytes, headers: Headers, common: Scope) -> Scope:
     """The ASGI scope of a WebSocket handshake."""
     scope = http_scope(version, b"GET", path, query, headers, common)
     del scope["method"]

@@ -13,7 +13,9 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from starlette.types import Scope
 
 from gateway import limits
 from gateway.http.tcp import handshake
@@ -181,7 +183,7 @@ class Http1(Conversation):
         version = asked.version.decode("ascii")
         self._serve(http_scope(version, asked.method, asked.path, asked.query, asked.headers, self.common))
 
-    def _serve(self, scope: dict[str, Any]) -> None:
+    def _serve(self, scope: Scope) -> None:
         self._enter(Phase.EXCHANGE)
         self._begun += 1
         self.service.turns.charge(limits.TCP_REQUEST_S)

@@ -7,9 +7,10 @@ before it reaches the application while its connection takes no answers. Sources
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
 
 import h2.events as events
 from h2.config import H2Configuration
@@ -71,7 +72,7 @@ class Http2(Conversation):
         self._heard_at = self.loop.time()
         self._is_asked = False
 
-    def connection_made(self, transport: Any) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.h2.initiate_connection()
         self.flush()
@@ -367,7 +368,7 @@ class Http2(Conversation):
         self.flush()
 
 
-_HANDLERS: dict[type[events.Event], Any] = {
+_HANDLERS: dict[type[events.Event], Callable[..., None]] = {
     events.RequestReceived: Http2._on_request,
     events.DataReceived: Http2._on_data,
     events.StreamEnded: Http2._on_end,

@@ -8,7 +8,8 @@ What is taken here is what h11 takes, and means the same: ``tests/http/test_tcp_
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from starlette.types import Scope
 
 from gateway import limits
 from gateway.http.tcp.framing import Asked, BadAnswer, ByH11, Framing
@@ -35,12 +36,11 @@ class Head:
         self.data = data
         self.asked = asked
         self.length = length
-        scope = http_scope("1.1", asked.method, asked.path, asked.query, asked.headers, {"state": {}})
-        self.scope: dict[str, Any] = scope
+        self.scope = http_scope("1.1", asked.method, asked.path, asked.query, asked.headers, {"state": {}})
 
-    def scope_for(self, common: dict[str, Any]) -> dict[str, Any]:
+    def scope_for(self, common: Scope) -> Scope:
         """As :func:`http_scope`."""
-        made = self.scope.copy()
+        made = dict(self.scope)
         made.update(common)
         made["headers"] = self.asked.headers.copy()
         made["extensions"] = {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -39,7 +39,7 @@ class TcpOptions:
     unfinished: ByteBudget = field(default_factory=ByteBudget)
     untaken: Backlog = field(default_factory=Backlog)
     turns: Turns = field(default_factory=Turns)
-    grant_of: Callable[[Mapping[str, Any] | None], Grant | None] | None = None
+    grant_of: Callable[[Mapping[str, object] | None], Grant | None] | None = None
     """The grant in a client's certificate; None: clients are asked for none."""
 
 
@@ -68,7 +68,7 @@ class Service:
         self._date_at = 0
         self._common: Headers = []
 
-    def grant_by(self, tls: Any) -> Grant | None:
+    def grant_by(self, tls: ssl.SSLObject | None) -> Grant | None:
         """The grant in the certificate of a connection's client, ``tls`` being its ``SSLObject``. One that cannot be
         understood is none, and counted."""
         if tls is None or self.options.grant_of is None:
@@ -83,7 +83,7 @@ class Service:
         """One refusal, or one connection ended, for this reason."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
-    def failed(self, peer: Any) -> None:
+    def failed(self, peer: object) -> None:
         """A connection broke in a way that nobody foresaw. Call inside the ``except``."""
         self.count("failed")
         now = time.monotonic()

@@ -7,10 +7,11 @@ connection's own parts already. Sources: RFC 9000 sections 7 and 18.2; RFC 9001 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from aioquic.quic import events
 from aioquic.quic.packet import QuicTransportParameters
+from aioquic.tls import SessionTicket
+from cryptography.x509 import Certificate
 
 from gateway.quic.connection.faults import PeerFault
 from gateway.quic.connection.handover import Flying
@@ -19,7 +20,7 @@ from gateway.quic.connection.keys import Keys
 from gateway.quic.connection.mixed import in_flight
 from gateway.quic.connection.packets import DATAGRAM_OVERHEAD_BYTES, FRAME_HEAD_BYTES, short_part
 from gateway.quic.connection.parts import Parts
-from gateway.quic.connection.paths import Address
+from gateway.quic.connection.paths import NOWHERE, Address
 from gateway.quic.connection.seam import Handshake
 from gateway.quic.connection.state import HANDSHAKE
 from gateway.quic.connection.tlsrest import TlsRest
@@ -49,13 +50,13 @@ class Beginning:
         parts: Parts,
         handshake: Handshake,
         our_ids: OurIds,
-        ticket_handler: Callable[[Any], None] | None,
+        ticket_handler: Callable[[SessionTicket], None] | None,
     ) -> None:
         self._parts, self._our_ids, self.handshake = parts, our_ids, handshake
         self._ticket_handler = ticket_handler
         self._pings_out: list[int] = []
         self._has_learned = False
-        self.certificate: Any = None
+        self.certificate: Certificate | None = None
         self.is_update_due = False
 
     def connect(self, address: Address, now: float) -> None:
@@ -84,7 +85,7 @@ class Beginning:
                 return None
             data, rest = data[:short_at] + bytes(len(data) - short_at), data[short_at:]
             handshake.receive_datagram(data, address, now)
-            parts.paths.begin_at(address if handshake.has_begun else None)
+            parts.paths.begin_at(address if handshake.has_begun else NOWHERE)
         self.pump()
         parts.state.doubt = True
         state = parts.state
@@ -96,7 +97,7 @@ class Beginning:
     def packets(self, now: float) -> list[bytes]:
         """aioquic's packets, which carry our streams for a while."""
         handshake, paths, state = self.handshake, self._parts.paths, self._parts.state
-        if paths.address is None:
+        if paths.address is NOWHERE:
             return []
         self._carry_streams()
         for uid in state.pings:
@@ -130,7 +131,7 @@ class Beginning:
 
     # -- what aioquic tells ---------------------------------------------------------------
 
-    def emit(self, event: Any) -> None:
+    def emit(self, event: events.QuicEvent) -> None:
         """An event of ours: what aioquic has to tell comes first."""
         self.pump()
         self._parts.events.append(event)
@@ -140,20 +141,19 @@ class Beginning:
         handshake, parts = self.handshake, self._parts
         state = parts.state
         while True:
-            event: Any = handshake.next_event()
+            event = handshake.next_event()
             if event is None:
                 break
-            kind = event.__class__
-            if kind is events.ProtocolNegotiated:
+            if isinstance(event, events.ProtocolNegotiated):
                 self._learn_now()
-            elif kind is events.HandshakeCompleted:
+            elif isinstance(event, events.HandshakeCompleted):
                 state.is_complete = True
                 self.certificate = handshake.peer_certificate()
                 self._learn_now()
-            elif kind is events.PingAcknowledged:
+            elif isinstance(event, events.PingAcknowledged):
                 if event.uid in self._pings_out:
                     self._pings_out.remove(event.uid)
-            elif kind is events.ConnectionTerminated:
+            elif isinstance(event, events.ConnectionTerminated):
                 parts.end(event)
                 return
             parts.events.append(event)

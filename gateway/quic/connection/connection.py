@@ -9,12 +9,13 @@ Until the handshake is confirmed aioquic sends and receives (:mod:`gateway.quic.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
+from aioquic.tls import SessionTicket
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import Certificate
 
 from gateway.core.ports import Refusal, RoundTrips
 from gateway.quic.connection.beginning import Beginning
@@ -75,11 +76,14 @@ class Connection:
         *,
         configuration: QuicConfiguration,
         reset_key: bytes | None = None,
-        session_ticket_handler: Callable[[Any], None] | None = None,
+        session_ticket_fetcher: Callable[[bytes], SessionTicket | None] | None = None,
+        session_ticket_handler: Callable[[SessionTicket], None] | None = None,
+        original_destination_connection_id: bytes | None = None,
+        retry_source_connection_id: bytes | None = None,
         mint: Mint = ALONE,
-        **kwargs: Any,
     ) -> None:
-        """``mint``: makes our connection IDs. ``kwargs``: aioquic's, for the handshake."""
+        """``mint``: makes our connection IDs. A server's are the tickets, and the IDs that it has to name (RFC 9000 section
+        7.3)."""
         self.configuration = configuration
         self.excused_bytes = self.window_before_fade = 0
         """What is in flight but not counted as such (:mod:`gateway.quic.connection.fades`)."""
@@ -90,8 +94,13 @@ class Connection:
         self.sending, self.received, self.recovery = parts.sending, parts.received, parts.recovery
         self.streams, self.datagrams, self.mtu = parts.streams, parts.datagrams, parts.mtu
 
-        kwargs["session_ticket_handler"] = session_ticket_handler
-        handshake = Handshake(None, configuration=configuration, **kwargs)
+        handshake = Handshake(
+            configuration,
+            original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
+            session_ticket_fetcher=session_ticket_fetcher,
+            session_ticket_handler=session_ticket_handler,
+        )
         if mint is not ALONE:
             handshake.name_itself(mint())
         ours = self.our_ids = OurIds(handshake.host_cid, reset_key, mint)
@@ -101,7 +110,7 @@ class Connection:
         handshake.taker = taker
         self._beginning: Beginning | None = Beginning(parts, handshake, ours, session_ticket_handler)
         parts.streams.incoming.emit = self._beginning.emit
-        self._certificate: Any = None
+        self._certificate: Certificate | None = None
         self._intake, self._mixed = Intake(parts, ours, taker), Mixed(parts, ours)
         self._deadlines = Deadlines(parts)
 
@@ -138,7 +147,7 @@ class Connection:
         return self._beginning is None
 
     @property
-    def address(self) -> Address | None:
+    def address(self) -> Address:
         """Where packets go."""
         return self.paths.address
 
@@ -214,7 +223,7 @@ class Connection:
             or self.recovery.loss_at is not None
         )
 
-    def next_event(self) -> Any:
+    def next_event(self) -> events.QuicEvent | None:
         """Take an event; None: there is none."""
         return self.events.popleft() if self.events else None
 

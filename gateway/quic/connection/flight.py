@@ -6,9 +6,9 @@ Whoever sent is told by what went with the packet: datagrams by their sinks' tok
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.limits import QUIC_LOOKED_UP_MAX
 
@@ -29,10 +29,15 @@ class FateSink(Protocol):
 
 Fates = tuple[tuple[FateSink, int, int], ...]
 """Datagrams of a packet: sink, first token, how many."""
-Handlers = Sequence[tuple[Callable[..., None], tuple[Any, ...]]]
+Handler = tuple[Callable[..., None], tuple[object, ...]]
 """Called with whether the packet arrived, and what stands behind."""
+Handlers = Sequence[Handler]
 Shape = tuple[tuple[int, int], ...]
 """Of each packet of a burst: its content's length in bytes, and how many messages it holds."""
+
+
+PacketFields = tuple[int, int, float, Fates, Handlers]
+BurstFields = tuple[int, int, float, FateSink, int, Shape, int, int]
 
 
 class _Sent(NamedTuple):
@@ -54,7 +59,7 @@ class SentPacket(_Sent):
         return (self,)
 
 
-sent_packet: Any = partial(tuple.__new__, SentPacket)
+sent_packet: Callable[[PacketFields], SentPacket] = partial(tuple.__new__, SentPacket)
 """``SentPacket`` of a tuple of its fields, in their order."""
 
 
@@ -73,6 +78,9 @@ class SentBurst(_Burst):
     """The packets of a burst in flight, ``number`` to ``last``; ``size``: bytes of all together."""
 
     __slots__ = ()
+    fates: Fates = ()
+    handlers: Handlers = ()
+    """None but its sink, which is told of all at once."""
 
     def singles(self) -> Sequence[SentPacket]:
         """The same packets one by one."""
@@ -102,17 +110,19 @@ class SentBurst(_Burst):
         return front, behind
 
 
-sent_burst: Any = partial(tuple.__new__, SentBurst)
+sent_burst: Callable[[BurstFields], SentBurst] = partial(tuple.__new__, SentBurst)
+InFlight = SentPacket | SentBurst
+"""An entry of what is in flight."""
 
 
-def among(sent: dict[int, Any], ranges: AckRanges) -> list[int]:
+def among(sent: dict[int, SentPacket], ranges: AckRanges) -> list[int]:
     """The numbers of packets in flight within ranges (ascending): short ones are looked up one by one, so that an ACK of
     few packets costs little however many are in flight."""
     if not sent:
         return []
     oldest, end = next(iter(sent)), next(reversed(sent)) + 1
     found: list[int] = []
-    numbers: tuple[int, ...] = ()
+    numbers: Sequence[int] = ()
     for start, stop in ranges:
         if start < oldest:
             start = oldest
@@ -127,10 +137,10 @@ def among(sent: dict[int, Any], ranges: AckRanges) -> list[int]:
     return found
 
 
-def oldest_alone(sent: dict[int, Any], start: int, largest: int) -> list[Any]:
+def oldest_alone(sent: Mapping[int, InFlight], start: int, largest: int) -> list[InFlight]:
     """The packets and bursts up to ``largest`` if all are acknowledged, from ``start`` on, the newest is ``largest``, and
     all are of datagrams alone; else none."""
-    packets = []
+    packets: list[InFlight] = []
     last = -1
     for number, packet in sent.items():
         if number > largest:

@@ -8,7 +8,7 @@ Sources: RFC 9000 section 19; RFC 9221 section 4; draft-ietf-quic-reliable-strea
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
@@ -49,7 +49,7 @@ class FrameTaker(Protocol):
     def on_stopped(self, number: int, code: int) -> None: ...
 
 
-Reader = Callable[[Any, int, bytes, int], int]
+Reader = Callable[[FrameTaker, int, bytes, int], int]
 """Who takes it, frame type, the packet's content, where to read on; answers where the frame ends. Raises ``IndexError`` for one
 that is cut short."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from aioquic import tls
 from aioquic.buffer import encode_uint_var
@@ -72,6 +72,12 @@ class Flying(NamedTuple):
     pieces: tuple[tuple[int, int, int, bool], ...]
 
 
+class Numbers(Protocol):
+    """A set of packet numbers."""
+
+    def __contains__(self, number: int, /) -> bool: ...
+
+
 @dataclass(slots=True)
 class HandOver:
     """All that goes from the handshake to the connection. ``carried``: of streams that aioquic began to send, the offset
@@ -82,7 +88,7 @@ class HandOver:
     sending: Secret
     phase: int
     next_number: int
-    received: tuple[list[range], int, Any]
+    received: tuple[list[range], int, Numbers]
     flying: list[Flying]
     carried: dict[int, tuple[int, int]]
     rtt: tuple[float, float, float, float]

@@ -7,13 +7,14 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from aioquic.buffer import encode_uint_var
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from gateway import limits
 from gateway.quic.connection.faults import PeerFault
+from gateway.quic.connection.flight import Handler
 
 CID_BYTES: Final = 8
 """Of ours."""
@@ -103,7 +104,7 @@ class OurIds:
         """Whether any is still to be said."""
         return not all(one.is_said for one in self.known)
 
-    def frames(self, room: int, handlers: list[tuple[Any, Any]], issued: Callable[[bytes], None]) -> bytes:
+    def frames(self, room: int, handlers: list[Handler], issued: Callable[[bytes], None]) -> bytes:
         """NEW_CONNECTION_ID frames in at most ``room`` bytes; ``issued`` is told of each."""
         frames = b""
         for one in self.known:
@@ -204,7 +205,7 @@ class PeerIds:
         """Give one back that nothing uses."""
         self.retiring.append(one.number)
 
-    def frames(self, room: int, handlers: list[tuple[Any, Any]]) -> bytes:
+    def frames(self, room: int, handlers: list[Handler]) -> bytes:
         """RETIRE_CONNECTION_ID frames in at most ``room`` bytes."""
         frames = b""
         while self.retiring and len(frames) + RETIRE_FRAME_BYTES <= room:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 
 from gateway.quic.connection.faults import PeerFault
 from gateway.quic.connection.ids import CID_BYTES, TOKEN_BYTES, OurIds
+from gateway.quic.connection.keys import Cipherer, Masks
 from gateway.quic.connection.packets import (
     BYTES,
     full_number,
@@ -37,6 +38,9 @@ PACKET_BYTES_MIN: Final = 1 + CID_BYTES + 4 + 16
 SAMPLE_AT, SAMPLE_STOP = 1 + CID_BYTES + 4, 1 + CID_BYTES + 4 + 16
 STREAM_ACK_S: Final = 0.001
 """What asks for an answer by a stream is acknowledged with that answer, or in a millisecond."""
+Route = tuple[Address | None, bytes, int, Cipherer, int, Masks]
+"""What packets on the path that is used are opened with: the peer's address, our connection ID, bits of the first byte, and
+what :data:`gateway.quic.connection.keys.Sealing` holds."""
 RESET_BYTES_MIN: Final = 5 + TOKEN_BYTES
 
 
@@ -69,7 +73,7 @@ class Intake:
         )
         self._paths, self._peer_ids, self._sending = parts.paths, parts.peer_ids, parts.sending
         self._received, self._recovery, self._datagrams = parts.received, parts.recovery, parts.datagrams
-        self._route: tuple[Any, ...] | None = None
+        self._route: Route | None = None
         self.on_ack: Callable[[float], None] | None = None
 
     def receive(self, data: bytes, address: Address, now: float) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aioquic.quic.crypto import derive_key_iv_hp
 from aioquic.quic.packet import QuicProtocolVersion
@@ -39,7 +39,7 @@ class Secret(NamedTuple):
     secret: bytes
 
 
-def _aead(key: bytes, suite: CipherSuite) -> Any:
+def _aead(key: bytes, suite: CipherSuite) -> AESGCM | ChaCha20Poly1305:
     return ChaCha20Poly1305(key) if suite == CipherSuite.CHACHA20_POLY1305_SHA256 else AESGCM(key)
 
 

@@ -5,12 +5,12 @@ Pure: no clock. Sources: RFC 9000 sections 8.2, 9.5, 12 and 13; RFC 9002 section
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from aioquic.buffer import encode_uint_var
 from aioquic.quic.events import ConnectionIdIssued, PingAcknowledged
 
-from gateway.quic.connection.flight import Fates, Handlers, SentPacket, sent_packet
+from gateway.quic.connection.flight import Fates, Handler, Handlers, SentPacket, sent_packet
 from gateway.quic.connection.ids import OurIds
 from gateway.quic.connection.packets import ACKS_BETWEEN_PINGS, HEAD_BYTES
 from gateway.quic.connection.parts import Parts
@@ -28,8 +28,7 @@ INITIAL_PTO_S: Final = 0.2
 
 def in_flight(number: int, size: int, sent_at: float, handlers: Handlers, fates: Fates = ()) -> SentPacket:
     """A packet as recovery knows it."""
-    packet: SentPacket = sent_packet((number, size, sent_at, fates, handlers))
-    return packet
+    return sent_packet((number, size, sent_at, fates, handlers))
 
 
 class Mixed:
@@ -154,11 +153,11 @@ class Mixed:
         recovery.add(in_flight(number, size, now, ((mtu.on_probe_fate, ()),)))
         return packet
 
-    def _content(self, space: int, overhead: int, now: float) -> tuple[bytes, list[Any], Fates]:
+    def _content(self, space: int, overhead: int, now: float) -> tuple[bytes, list[Handler], Fates]:
         """The next packet's content without an ACK: what asks for one. Empty: nothing may go."""
         recovery, datagrams, state = self._recovery, self._datagrams, self._state
         control = recovery.control
-        handlers: list[Any] = []
+        handlers: list[Handler] = []
         room = control.window - control.in_flight - overhead
         content = b""
         fates: Fates = ()
@@ -189,7 +188,7 @@ class Mixed:
                 state.stream_due = False
         return content, handlers, fates
 
-    def _control_frames(self, room: int, handlers: list[Any], now: float) -> bytes:
+    def _control_frames(self, room: int, handlers: list[Handler], now: float) -> bytes:
         """Frames that are neither datagrams nor stream data, in at most ``room`` bytes."""
         state, path = self._state, self._paths.active
         parts: list[bytes] = []
@@ -257,7 +256,8 @@ class Mixed:
             room = self._sending.bytes_max - overhead if allowed is None else allowed - overhead
             if room < FRAME_BYTES_MIN:
                 continue
-            content, handlers = b"", []
+            content = b""
+            handlers: list[Handler] = []
             if not path.is_proved and not path.challenge_sent:
                 content = path.challenge()
                 handlers.append((self._on_challenge_fate, (path,)))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.events import ConnectionTerminated, QuicEvent
 
 from gateway.quic.connection.congestion import congestion
 from gateway.quic.connection.datagrams import Datagrams
@@ -14,7 +13,7 @@ from gateway.quic.connection.faults import PeerFault
 from gateway.quic.connection.ids import PeerIds
 from gateway.quic.connection.pacing import Pacer
 from gateway.quic.connection.pathmtu import PathMtu
-from gateway.quic.connection.paths import Path, Paths
+from gateway.quic.connection.paths import NOWHERE, Address, Path, Paths
 from gateway.quic.connection.received import Received
 from gateway.quic.connection.recovery import Recovery
 from gateway.quic.connection.sending import Sending
@@ -42,8 +41,8 @@ class Parts:
 
     def __init__(self, configuration: QuicConfiguration) -> None:
         self.is_client = bool(configuration.is_client)
-        self.events: deque[Any] = deque()
-        self.elsewhere: list[tuple[bytes, Any]] = []
+        self.events: deque[QuicEvent] = deque()
+        self.elsewhere: list[tuple[bytes, Address]] = []
         bytes_max = configuration.max_datagram_size
         control = congestion(configuration.congestion_control_algorithm, bytes_max)
         self.state = State(float(configuration.idle_timeout))
@@ -59,7 +58,7 @@ class Parts:
             received=self.received,
             peer_ids=self.peer_ids,
         )
-        self.paths = Paths(Path(None, is_proved=True))
+        self.paths = Paths(Path(NOWHERE, is_proved=True))
         self.streams = Streams(
             is_client=self.is_client,
             window=configuration.max_stream_data,
@@ -86,7 +85,8 @@ class Parts:
         """It is over, and everybody is told. Idempotent."""
         if self.state.end(event):
             self.forget_datagrams()
-            self.events.append(self.state.close_event)
+            if self.state.close_event is not None:
+                self.events.append(self.state.close_event)
 
     def forget_datagrams(self) -> None:
         """At the end: everything queued or in flight counts as lost. Idempotent."""

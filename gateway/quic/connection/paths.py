@@ -5,13 +5,18 @@ randomness. Source: RFC 9000 sections 8.2, 9.3 and 9.5.
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from gateway import limits
 from gateway.quic.connection.ids import ConnectionId
 
-Address = Any
+Address = tuple[str, int, *tuple[int | str, ...]]
+"""Host and port as the socket module has them, IPv6 with flow and scope. One that came to a socket which is bound to every address has
+ours behind it, as a further item (:mod:`gateway.quic.udp.sockets`)."""
 
+NOWHERE: Final[Address] = ("", 0)
+"""Where nothing goes: until the first packet is sent or taken."""
 AMPLIFICATION: Final = 3
 """To an address that is not proved goes so many times what came from it (section 8.1)."""
 
@@ -83,7 +88,7 @@ class Paths:
         self.others: list[Path] = []
 
     def begin_at(self, address: Address) -> None:
-        """The first path is at this address; None: it is not known any more."""
+        """The first path is at this address; ``NOWHERE``: it is not known any more."""
         self.active.address = self.address = address
 
     def find(self, address: Address) -> Path:
@@ -134,7 +139,7 @@ class Paths:
         """The peer's IDs that are reserved for paths."""
         return [path.cid for path in self.others if path.cid is not None]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Path]:
         return iter((self.active, *self.others))
 
     def __len__(self) -> int:

@@ -6,16 +6,15 @@ A step costs a bisection, whatever came before it, and whoever receives sets a b
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
-from typing import Any
 
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from gateway.quic.connection.faults import PeerFault
 
-_start: Any = attrgetter("start")
-_stop: Any = attrgetter("stop")
+_start: Callable[[range], int] = attrgetter("start")
+_stop: Callable[[range], int] = attrgetter("stop")
 
 
 class Ranges:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from gateway import limits
+from gateway.quic.connection.handover import Numbers
 from gateway.quic.connection.packets import encode_ack
 
 SPAN: Final = 2 * limits.QUIC_ACK_RANGES_MAX
@@ -32,8 +33,8 @@ _ACK: Final = struct.Struct(">BIIBH")
 _FOUR: Final = 0x8000_0000
 _TWO: Final = 0x4000
 
-_start: Any = attrgetter("start")
-_stop: Any = attrgetter("stop")
+_start: Callable[[range], int] = attrgetter("start")
+_stop: Callable[[range], int] = attrgetter("stop")
 
 
 class Received:
@@ -65,7 +66,7 @@ class Received:
         """Packets of an ACK alone since the last that asked for an answer."""
         self._eliciting_at = 0.0
 
-    def adopt(self, ranges: Iterable[range], largest: int, knows: Any, now: float) -> None:
+    def adopt(self, ranges: Iterable[range], largest: int, knows: Numbers, now: float) -> None:
         """Go on from what another kept of the same space: ``knows``: a container of the numbers that came."""
         self.ranges = list(ranges)[-limits.QUIC_ACK_RANGES_MAX :]
         self.largest, self.largest_at = largest, now

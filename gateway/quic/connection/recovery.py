@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final, cast
 
 from gateway.quic.connection.congestion import Congestion
 from gateway.quic.connection.faults import never_sent
-from gateway.quic.connection.flight import AckRanges, FateSink, SentBurst, SentPacket, among, oldest_alone
+from gateway.quic.connection.flight import (
+    AckRanges,
+    FateSink,
+    InFlight,
+    SentBurst,
+    SentPacket,
+    among,
+    oldest_alone,
+)
 from gateway.quic.connection.pacing import Pacer
 from gateway.quic.connection.pathmtu import PathMtu
 
@@ -61,7 +69,7 @@ class Recovery:
         self.control = control
         self.pacer = pacer
         self.mtu = mtu or PathMtu(NONE_LARGER)
-        self.sent: dict[int, Any] = {}
+        self.sent: dict[int, InFlight] = {}
         self.packets = 0
         """How many are in flight; a burst in ``sent`` is several."""
         self.largest_acked = 0
@@ -100,16 +108,17 @@ class Recovery:
         self.last_sent_at = burst.sent_at
         self.control.on_sent(burst.size, burst.sent_at)
 
-    def take_apart(self) -> None:
-        """Let every packet in flight stand for itself, in order."""
+    def take_apart(self) -> dict[int, SentPacket]:
+        """Let every packet in flight stand for itself, in order. Answers ``sent``, which holds no burst then."""
         if not self._has_bursts:
-            return
+            return cast("dict[int, SentPacket]", self.sent)
         self._has_bursts = False
         packets = list(self.sent.values())
         self.sent.clear()
         for packet in packets:
             for one in packet.singles():
                 self.sent[one.number] = one
+        return cast("dict[int, SentPacket]", self.sent)
 
     @property
     def holds_bursts(self) -> bool:
@@ -180,12 +189,12 @@ class Recovery:
         largest = ranges[-1][1] - 1
         if largest >= next_number:
             raise never_sent(largest)
-        self.take_apart()
+        sent = self.take_apart()
         if largest > self.largest_acked:
             self.largest_acked = largest
-        sent, control, base = self.sent, self.control, self.mtu.base
+        control, base = self.control, self.mtu.base
         told = False
-        newest: Any = None
+        newest: SentPacket | None = None
         large = -1
         for number in among(sent, ranges):
             newest = sent.pop(number)
@@ -258,9 +267,9 @@ class Recovery:
             self.detect(now)
             return False
         self.probes += 1
-        self.take_apart()
-        if self.sent:
-            oldest = self.sent.pop(next(iter(self.sent)))
+        sent = self.take_apart()
+        if sent:
+            oldest = sent.pop(next(iter(sent)))
             self.control.in_flight -= oldest.size
             self.given_up += sum([count for _, _, count in oldest.fates])
             if self._is_large(oldest):
@@ -270,12 +279,12 @@ class Recovery:
 
     def detect(self, now: float) -> bool:
         """Find what is lost (section 6.1). Answers whether anything is."""
-        self.take_apart()
+        sent = self.take_apart()
         delay = TIME_THRESHOLD * max(self.rtt_latest, self.rtt_smoothed) if self.has_rtt else INITIAL_RTT_S
         number_of, time_of = self.largest_acked - PACKET_THRESHOLD, now - delay
         lost = []
         self.loss_at = None
-        for number, packet in self.sent.items():
+        for number, packet in sent.items():
             if number > self.largest_acked:
                 break
             if number <= number_of or packet.sent_at <= time_of:
@@ -289,7 +298,7 @@ class Recovery:
             return True
         persistent = self._is_persistent(lost)
         for packet in lost:
-            del self.sent[packet.number]
+            del sent[packet.number]
             if self._is_large(packet):
                 self.mtu.on_lost(packet.number, packet.sent_at)
             self._forget(packet)
@@ -343,12 +352,12 @@ class Recovery:
 
     def give_up_datagrams(self) -> None:
         """At the end: every datagram in flight counts as lost, and nothing is in flight any more. Idempotent."""
-        self.take_apart()
-        for packet in self.sent.values():
+        sent = self.take_apart()
+        for packet in sent.values():
             self.control.in_flight -= packet.size
             for sink, token, count in packet.fates:
                 self.fates += [(sink, one, False) for one in range(token, token + count)]
-        self.sent.clear()
+        sent.clear()
         self.packets = 0
         self.loss_at = None
 

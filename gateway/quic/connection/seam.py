@@ -8,10 +8,11 @@ Sources: RFC 9000 sections 7.4, 7.5, 13.1 and 17.2; RFC 9001 section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
-from typing import Any, Final
+from types import MethodType
+from typing import Final
 
 from aioquic import tls
 from aioquic.buffer import encode_uint_var
@@ -19,13 +20,14 @@ from aioquic.quic import connection, crypto, events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.congestion.base import register_congestion_control
 from aioquic.quic.congestion.reno import RenoCongestionControl
-from aioquic.quic.connection import QuicConnection, QuicConnectionError
+from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicReceiveContext
 from aioquic.quic.packet import (
     QuicErrorCode,
     QuicFrameType,
     QuicTransportParameters,
 )
 from aioquic.quic.recovery import QuicPacketRecovery, QuicPacketSpace
+from cryptography.x509 import Certificate
 
 from gateway import limits
 from gateway.errors import ConfigError
@@ -34,13 +36,11 @@ from gateway.quic.connection.faults import PeerFault, never_sent
 from gateway.quic.connection.frames import OF_IDS, OF_STREAMS, RESET_STREAM_AT, FrameTaker, Reader
 from gateway.quic.connection.handover import ANNOUNCED, Flying, HandOver, parameters_of, replaced, says_twice
 from gateway.quic.connection.hkdf import hkdf_expand_label, hkdf_extract
-from gateway.quic.connection.hooks import LIMITS, Before, Hook
+from gateway.quic.connection.hooks import LIMITS, Before, Hook, StockReader
 from gateway.quic.connection.keys import Secret
 from gateway.quic.connection.recvhalf import RecvHalf
 
-Address = Any
-
-PRIVATE: Final[tuple[tuple[str, str, Any], ...]] = (
+PRIVATE: Final[tuple[tuple[str, str, type], ...]] = (
     ("QuicConnection", "_QuicConnection__frame_handlers", dict),
     ("QuicConnection", "_crypto_streams", dict),
     ("QuicConnection", "_cryptos", dict),
@@ -48,8 +48,8 @@ PRIVATE: Final[tuple[tuple[str, str, Any], ...]] = (
     ("QuicConnection", "_local_initial_source_connection_id", bytes),
     ("QuicConnection", "_loss", QuicPacketRecovery),
     ("QuicConnection", "_packet_number", int),
-    ("QuicConnection", "_replenish_connection_ids", Callable),
-    ("QuicConnection", "_serialize_transport_parameters", Callable),
+    ("QuicConnection", "_replenish_connection_ids", MethodType),
+    ("QuicConnection", "_serialize_transport_parameters", MethodType),
     ("QuicConnection", "_spaces", dict),
     ("QuicConnection", "_streams", dict),
     ("QuicPacketRecovery", "_rtt_latest", float),
@@ -112,15 +112,29 @@ class Handshake(QuicConnection):
     """aioquic's connection until the handshake is confirmed. ``taker``: who gets the frames of streams and connection IDs,
     to be set before the first packet; ``token``: the stateless reset token to announce."""
 
-    _QuicConnection__frame_handlers: Any
+    _QuicConnection__frame_handlers: dict[int, tuple[StockReader, object]]
 
-    def __init__(self, token: bytes | None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        *,
+        original_destination_connection_id: bytes | None = None,
+        retry_source_connection_id: bytes | None = None,
+        session_ticket_fetcher: tls.SessionTicketFetcher | None = None,
+        session_ticket_handler: tls.SessionTicketHandler | None = None,
+    ) -> None:
         prepare()
-        super().__init__(**kwargs)
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
+            session_ticket_fetcher=session_ticket_fetcher,
+            session_ticket_handler=session_ticket_handler,
+        )
         self.close_event: events.ConnectionTerminated | None = None
         self.confirmed = False
         self.taker: FrameTaker | None = None
-        self.token = token
+        self.token: bytes | None = None
         self._in_order = {epoch: RecvHalf(1 << 30) for epoch in _EPOCHS}
         self._protection: tuple[bytes, bytes] | None = None
         self._hook_frames()
@@ -172,15 +186,19 @@ class Handshake(QuicConnection):
         """Have one of our readers take a frame from aioquic's buffer."""
         at = buf.tell()
         plain = buf.data_slice(0, buf.capacity)
+        taker = self.taker
+        assert taker is not None
         try:
-            end = reader(self.taker, frame_type, plain, at)
+            end = reader(taker, frame_type, plain, at)
         except IndexError:
             raise BufferReadError("cut short") from None
         except PeerFault as fault:
             raise _as_theirs(fault) from fault
         buf.seek(end)
 
-    def _take_crypto(self, handler: Any, context: Any, frame_type: int, buf: Buffer) -> None:
+    def _take_crypto(
+        self, handler: StockReader, context: QuicReceiveContext | None, frame_type: int, buf: Buffer
+    ) -> None:
         """TLS messages are as long as TLS expects them to be, in all: what claims more is not kept (section 7.5). aioquic
         is given them in order only, so that gaps cost it nothing."""
         offset, length = buf.pull_uint_var(), buf.pull_uint_var()
@@ -189,6 +207,7 @@ class Handshake(QuicConnection):
             if self.configuration.is_client
             else limits.QUIC_CRYPTO_BYTES_MAX
         )
+        assert context is not None
         bytes_max = side[_EPOCHS.index(context.epoch)]
         if offset + length > bytes_max:
             raise QuicConnectionError(
@@ -214,7 +233,9 @@ class Handshake(QuicConnection):
             if pair.recv.secret is not None and pair.send.secret is not None:
                 self._protection = pair.recv.secret, pair.send.secret
 
-    def _take_ack(self, handler: Any, context: Any, frame_type: int, buf: Buffer) -> None:
+    def _take_ack(
+        self, handler: StockReader, context: QuicReceiveContext | None, frame_type: int, buf: Buffer
+    ) -> None:
         at = buf.tell()
         largest = buf.pull_uint_var()
         buf.seek(at)
@@ -222,11 +243,15 @@ class Handshake(QuicConnection):
             raise _as_theirs(never_sent(largest))
         handler(context, frame_type, buf)
 
-    def _take_handshake_done(self, handler: Any, context: Any, frame_type: int, buf: Buffer) -> None:
+    def _take_handshake_done(
+        self, handler: StockReader, context: QuicReceiveContext | None, frame_type: int, buf: Buffer
+    ) -> None:
         handler(context, frame_type, buf)
         self.confirmed = True
 
-    def _take_close(self, handler: Any, context: Any, frame_type: int, buf: Buffer) -> None:
+    def _take_close(
+        self, handler: StockReader, context: QuicReceiveContext | None, frame_type: int, buf: Buffer
+    ) -> None:
         at = buf.tell()
         handler(context, frame_type, buf)
         if self.close_event is None:
@@ -264,6 +289,8 @@ class Handshake(QuicConnection):
     def open_for_answer(self, number: int) -> None:
         """Have aioquic know a stream of the peer, whose frames it does not see, so that it sends on it."""
         handler = self._QuicConnection__frame_handlers[0x0A][0]
+        assert isinstance(handler, Hook)
+        assert handler.stock is not None
         handler.stock(None, 0x0A, Buffer(data=encode_uint_var(number) + b"\0"))
 
     # -- handing over ---------------------------------------------------------------------
@@ -312,7 +339,7 @@ class Handshake(QuicConnection):
         while (frame := sender.get_frame(limits.QUIC_CRYPTO_BYTES_MAX[0])) is not None:
             yield frame.offset, frame.data
 
-    def peer_certificate(self) -> Any:
+    def peer_certificate(self) -> Certificate | None:
         """The peer's certificate in this handshake; None: it showed none, for it resumed."""
         return self.tls._peer_certificate
 
@@ -337,10 +364,14 @@ def _as_theirs(fault: PeerFault) -> QuicConnectionError:
     return QuicConnectionError(error_code=fault.code, frame_type=fault.frame_type, reason_phrase=fault.reason)  # type: ignore[arg-type]
 
 
-def _secret(context: Any, protection: bytes) -> Secret:
-    return Secret(context.cipher_suite, context.version, protection, context.secret)
+def _secret(context: crypto.CryptoContext, protection: bytes) -> Secret:
+    suite, version, secret = context.cipher_suite, context.version, context.secret
+    assert suite is not None
+    assert version is not None
+    assert secret is not None
+    return Secret(suite, version, protection, secret)
 
 
-_EPOCHS: Final[Sequence[Any]] = (tls.Epoch.INITIAL, tls.Epoch.HANDSHAKE, ONE_RTT)
+_EPOCHS: Final[Sequence[tls.Epoch]] = (tls.Epoch.INITIAL, tls.Epoch.HANDSHAKE, ONE_RTT)
 _COMPLETE: Final = (tls.State.CLIENT_POST_HANDSHAKE, tls.State.SERVER_POST_HANDSHAKE)
 _BOTH: Final = LIMITS | {0x0A}

@@ -6,8 +6,9 @@ RFC 9001 sections 5.3, 5.4 and 6.6; RFC 9002 section 7; RFC 9221.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway import limits
 from gateway.quic.connection.datagrams import HEAD_BYTES_MAX, Datagrams
@@ -26,7 +27,7 @@ from gateway.quic.connection.received import Received
 from gateway.quic.connection.recovery import Recovery
 from gateway.quic.connection.state import OPEN, State
 
-_run: Any = partial(tuple.__new__, Run)
+_run: Callable[[tuple[bytes, int, int]], Run] = partial(tuple.__new__, Run)
 
 
 class Sending:
@@ -110,8 +111,7 @@ class Sending:
             state.close_at = now + state.idle_s
             state.eliciting_sent = True
         if framing.is_run:
-            run: Run = _run((data, framing.shape[0][0] + head_bytes, count))
-            return run
+            return _run((data, framing.shape[0][0] + head_bytes, count))
         packets, at = [], 0
         for size, _ in framing.shape:
             packets.append(data[at : at + size + head_bytes])

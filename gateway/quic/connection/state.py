@@ -5,7 +5,7 @@ It is one object because nearly every packet touches all of it. Source: RFC 9000
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from aioquic.quic.events import ConnectionTerminated
 
@@ -104,7 +104,7 @@ class State:
         self.close_at = now + CLOSING_PTOS * pto_s
         self.control_due = self.doubt = self.stream_due = False
 
-    def end(self, event: Any = None) -> bool:
+    def end(self, event: ConnectionTerminated | None = None) -> bool:
         """It is over, for this reason where there was none yet. False: it was before."""
         if self.phase == ENDED:
             return False

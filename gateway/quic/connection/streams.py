@@ -7,7 +7,8 @@ what is to be sent. Sources: RFC 9000 sections 2, 3 and 4.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+
+from aioquic.quic.events import QuicEvent
 
 from gateway.quic.connection.flow import Allowance, Held, PeerLimits
 from gateway.quic.connection.streamsin import StreamsIn
@@ -21,7 +22,7 @@ class Streams:
     __slots__ = ("_held", "by_number", "data", "incoming", "outgoing", "table")
 
     def __init__(
-        self, *, is_client: bool, window: int, data_window: int, emit: Callable[[Any], None]
+        self, *, is_client: bool, window: int, data_window: int, emit: Callable[[QuicEvent], None]
     ) -> None:
         table = self.table = StreamTable(is_client=is_client, window=window)
         self.by_number: dict[int, Stream] = table.by_number

@@ -6,9 +6,9 @@ Sources: RFC 9000 sections 3, 4.1, 4.5 and 19.4 to 19.13.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from aioquic.quic.events import StreamDataReceived, StreamReset
+from aioquic.quic.events import QuicEvent, StreamDataReceived, StreamReset
 from aioquic.quic.packet import QuicErrorCode
 
 from gateway.quic.connection.faults import PeerFault
@@ -25,7 +25,7 @@ class StreamsIn:
 
     __slots__ = ("_by_number", "_data", "_queue", "_table", "emit")
 
-    def __init__(self, table: StreamTable, data: Allowance, emit: Callable[[Any], None]) -> None:
+    def __init__(self, table: StreamTable, data: Allowance, emit: Callable[[QuicEvent], None]) -> None:
         self._table, self._by_number, self._queue = table, table.by_number, table.queue
         self._data = data
         self.emit = emit
@@ -154,5 +154,5 @@ class StreamsIn:
         self.emit = _nobody
 
 
-def _nobody(event: Any) -> None:
+def _nobody(event: QuicEvent) -> None:
     """Nobody is told any more."""

@@ -6,12 +6,12 @@ RFC 9000 sections 4 and 19.4 to 19.14.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from aioquic.buffer import encode_uint_var, size_uint_var
 
 from gateway.limits import QUIC_BULK_BYTES_MIN
+from gateway.quic.connection.flight import Handler
 from gateway.quic.connection.flow import Allowance, Held
 from gateway.quic.connection.streamtable import Stream, StreamTable
 
@@ -19,9 +19,6 @@ FRAME_BYTES_MIN: Final = 40
 """Less room in a packet is left empty rather than cut a frame for it."""
 CONTROL_BYTES_MIN: Final = 3 * (1 + 8 + 8) + 8
 """What one stream may have to say besides data: MAX_STREAM_DATA, STOP_SENDING and RESET_STREAM."""
-
-Handler = tuple[Callable[..., None], tuple[Any, ...]]
-"""What to call about a frame's fate, and with what behind whether it was acknowledged."""
 
 
 class StreamsOut:

@@ -7,7 +7,7 @@ Sources: RFC 8446 section 4.6.1; RFC 9001 sections 4.6.1 and 6.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from aioquic import tls
 from aioquic.buffer import encode_uint_var
@@ -16,6 +16,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from gateway import limits
 from gateway.quic.buffers import Buffer
 from gateway.quic.connection.faults import PeerFault
+from gateway.quic.connection.flight import Handler
 from gateway.quic.connection.recvhalf import RecvHalf
 from gateway.quic.connection.sendhalf import SendHalf
 
@@ -36,7 +37,7 @@ class TlsRest:
         context: tls.Context | None,
         heard: RecvHalf,
         said: list[tuple[int, bytes]],
-        ticket_handler: Callable[[Any], None] | None,
+        ticket_handler: Callable[[tls.SessionTicket], None] | None,
     ) -> None:
         self._context, self._heard = context, heard
         self._ticket_handler = ticket_handler
@@ -96,7 +97,7 @@ class TlsRest:
         """Whether any message is to be sent."""
         return self._send is not None and self._send.is_due
 
-    def frames(self, room: int, handlers: list[Any]) -> bytes:
+    def frames(self, room: int, handlers: list[Handler]) -> bytes:
         """CRYPTO frames in at most ``room`` bytes."""
         send = self._send
         if send is None or room < 16:

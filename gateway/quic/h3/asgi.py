@@ -11,8 +11,8 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from gateway import limits
@@ -23,15 +23,12 @@ from gateway.quic.h3.fields import CONNECTION_SPECIFIC
 from gateway.quic.h3.heads import KnownHeaders, RawHeaders
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Scope
+
     from gateway.quic.peer import Peer
 
 logger = logging.getLogger(__name__)
 
-Message = MutableMapping[str, Any]
-AsgiApp = Callable[
-    [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
-    Awaitable[None],
-]
 BODY_IS_HERE = "body_is_here"
 """A scope's callable: whether ``receive`` would answer at once."""
 BULK = "bulk"
@@ -63,14 +60,12 @@ def problem_response(error: GatewayError, status: int | None = None) -> tuple[Ra
     return headers, body
 
 
-def request_scope(
-    headers: RawHeaders, client: tuple[str, int] | None, server: tuple[str, int]
-) -> dict[str, Any]:
+def request_scope(headers: RawHeaders, client: tuple[str, int] | None, server: tuple[str, int]) -> Scope:
     """The ASGI scope of a request. Raises :class:`Malformed`."""
     if isinstance(headers, KnownHeaders):
         if headers.scope is None:
             headers.scope = _scope_of(headers)
-        scope = headers.scope.copy()
+        scope: Scope = dict(headers.scope)
         scope["headers"] = scope["headers"].copy()
         scope["asgi"] = scope["asgi"].copy()
         scope["extensions"] = {}
@@ -80,7 +75,7 @@ def request_scope(
     return scope
 
 
-def _scope_of(headers: RawHeaders) -> dict[str, Any]:
+def _scope_of(headers: RawHeaders) -> Scope:
     """What of a scope the header section alone says."""
     pseudo: dict[bytes, bytes] = {}
     fields: RawHeaders = []
@@ -115,7 +110,7 @@ class Exchange:
     """One request and its response. The peer feeds it, the application drives it."""
 
     def __init__(
-        self, peer: Peer, stream_id: int, scope: dict[str, Any], ended: bool, sent: Callable[[int], None]
+        self, peer: Peer, stream_id: int, scope: Scope, ended: bool, sent: Callable[[int], None]
     ) -> None:
         """``sent`` is told of the bytes that were handed to the stream."""
         self.peer = peer
@@ -134,11 +129,11 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._sent = sent
 
-    def run(self, app: AsgiApp) -> None:
+    def run(self, app: ASGIApp) -> None:
         """Begin to serve it, as a task of the hub."""
         self._task = self.peer.hub.spawn(self._serve(app))
 
-    async def _serve(self, app: AsgiApp) -> None:
+    async def _serve(self, app: ASGIApp) -> None:
         try:
             await app(self.scope, self.receive, self.send)
             if not self._finished and not self._gone:

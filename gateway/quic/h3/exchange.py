@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.errors import GatewayError, StoreUnavailable, TooLarge
 from gateway.limits import H3_RESPONSE_BYTES_MAX
@@ -35,7 +35,7 @@ class SessionRefused(GatewayError):
     code = "session_refused"
     title = "Session refused"
 
-    def __init__(self, status: int, document: dict[str, Any]) -> None:
+    def __init__(self, status: int, document: Mapping[str, object]) -> None:
         detail = document.get("detail") or f"the gateway answered {status}"
         super().__init__(str(detail), http_status=status, document=document)
         self.document = document

@@ -10,9 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gateway import limits
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -25,7 +28,11 @@ class KnownHeaders(list[tuple[bytes, bytes]]):
 
     def __init__(self, headers: RawHeaders) -> None:
         super().__init__(headers)
-        self.scope: dict[str, Any] | None = None
+        self.scope: Scope | None = None
+
+
+Requests = dict[bytes, KnownHeaders]
+Sections = dict[tuple[tuple[bytes, bytes], ...], bytes]
 
 
 class Heads:
@@ -34,8 +41,8 @@ class Heads:
     __slots__ = ("_requests", "_sections", "date")
 
     def __init__(self) -> None:
-        self._requests: dict[bytes, KnownHeaders] = {}
-        self._sections: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self._requests: Requests = {}
+        self._sections: Sections = {}
         self.date = DateLine()
 
     def request(self, content: bytes) -> KnownHeaders | None:
@@ -81,6 +88,6 @@ class DateLine:
         return self._line
 
 
-def _make_room(known: dict[Any, Any]) -> None:
+def _make_room(known: Requests | Sections) -> None:
     if len(known) >= limits.H3_KNOWN_HEADS_MAX:
         known.clear()

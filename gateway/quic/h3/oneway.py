@@ -5,7 +5,7 @@ Sources: RFC 9114 section 6.2; RFC 9204 section 4.2; draft-ietf-webtrans-http3 s
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import pylsqpack
 
@@ -35,7 +35,7 @@ class OneWayStreams:
 
     __slots__ = ("_decoder", "_encoder", "_is_client", "_open", "_seen", "control")
 
-    def __init__(self, is_client: bool, encoder: Any, decoder: Any) -> None:
+    def __init__(self, is_client: bool, encoder: pylsqpack.Encoder, decoder: pylsqpack.Decoder) -> None:
         self._is_client, self._encoder, self._decoder = is_client, encoder, decoder
         self._open: dict[int, _Stream] = {}
         self._seen: set[int] = set()

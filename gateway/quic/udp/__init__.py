@@ -3,6 +3,7 @@
 Nothing here knows what a packet says.
 """
 
-from gateway.quic.udp.sockets import Address, Datagram, UdpSocket, bind
+from gateway.quic.connection.paths import Address
+from gateway.quic.udp.sockets import Datagram, UdpSocket, bind
 
 __all__ = ["Address", "Datagram", "UdpSocket", "bind"]

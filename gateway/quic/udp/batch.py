@@ -18,9 +18,9 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 from gateway import limits
+from gateway.quic.connection.paths import Address
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
@@ -303,18 +303,18 @@ class PacketInfo:
         return (bytes(self._before) + address).ljust(self._bytes, b"\0")
 
 
-def pack_address(family: int, address: Any, *, local: bool = False) -> bytes:
+def pack_address(family: int, address: Address, *, local: bool = False) -> bytes:
     """A ``sockaddr`` of a numeric address; with ``local`` the address of ours behind it that the last item says.
     Raises ``OSError`` or ``ValueError`` if it is none."""
     ours = b""
     if local:
         width = 2 if family == socket.AF_INET else 4
         ours = (
-            socket.inet_pton(family, address[width])
+            socket.inet_pton(family, str(address[width]))
             if len(address) > width
             else bytes(4 if width == 2 else 16)
         )
-        address = address[:width]
+        address = (address[0], address[1], *address[2:width])
     host, port = address[0], address[1]
     kind = struct.pack("=H", family)
     if family == socket.AF_INET:
@@ -324,7 +324,7 @@ def pack_address(family: int, address: Any, *, local: bool = False) -> bytes:
     return kind + struct.pack("!HI16s", port, flow, raw) + struct.pack("=I", scope) + ours
 
 
-def unpack_address(family: int, name: bytes) -> Any:
+def unpack_address(family: int, name: bytes) -> Address:
     """The address of a ``sockaddr``, as ``socket.recvfrom`` says it; one of ours behind it is a further item."""
     size = NAME_BYTES[family]
     if len(name) > size:
@@ -370,7 +370,7 @@ def _sender() -> socket.socket:
 
 
 @cache
-def _libc() -> Any:
+def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
     libc.recvmmsg.argtypes = (*libc.sendmmsg.argtypes, ctypes.c_void_p)

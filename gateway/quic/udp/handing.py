@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from gateway import limits
 from gateway.quic.connection.minting import Mint
+from gateway.quic.connection.paths import Address
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -56,7 +57,7 @@ class Handing:
             self.counters["handed_over"] += 1
         return True
 
-    def take(self) -> list[tuple[bytes, tuple[object, ...]]]:
+    def take(self) -> list[tuple[bytes, Address]]:
         """What was handed in, at most a batch: packets with their peers' addresses."""
         taken = []
         for _ in range(limits.QUIC_RECEIVE_BATCH_MAX):

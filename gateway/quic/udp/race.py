@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain, zip_longest
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from gateway import limits
+from gateway.quic.connection.paths import Address
 
 T = TypeVar("T")
-Resolved = tuple[int, Any]
+Resolved = tuple[int, Address]
 """A family and a socket address of it."""
 
 HEAD_START_S = 0.25
@@ -25,6 +26,8 @@ async def resolve(host: str, port: int, kind: int) -> list[Resolved]:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
     families: dict[int, list[Resolved]] = {}
     for family, _, _, _, address in found:
+        if isinstance(address[0], int):
+            continue  # what Python gives for IPv6 where it was built without
         if (family, address) not in families.setdefault(family, []):
             families[family].append((family, address))
     by_turns = chain.from_iterable(zip_longest(*families.values()))
@@ -74,7 +77,7 @@ async def _run(attempt: Callable[[], Awaitable[T]]) -> T:
     return await attempt()
 
 
-def _succeeded(task: asyncio.Task[Any]) -> bool:
+def _succeeded(task: asyncio.Task[T]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 

@@ -12,11 +12,11 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from gateway import limits
 from gateway.quic.connection.framing import Run
+from gateway.quic.connection.paths import Address
 from gateway.quic.udp.batch import (
     SOL_UDP,
     UDP_SEGMENT,
@@ -30,7 +30,6 @@ from gateway.quic.udp.batch import (
     usable,
 )
 
-Address = Any
 Datagram = tuple[bytes, Address]
 
 RECEIVE_BYTES = 65_535
@@ -96,7 +95,8 @@ class UdpSocket:
 
     @property
     def address(self) -> Address:
-        return self.sock.getsockname()
+        address: Address = self.sock.getsockname()
+        return address
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -126,7 +126,9 @@ class UdpSocket:
 
     def _receive_one_by_one(self) -> list[tuple[bytes, Address, float]]:
         batch: list[tuple[bytes, Address, float]] = []
-        receive: Any = self.sock.recvfrom if self._info is None else self._receive_with_local
+        receive: Callable[[int], tuple[bytes, Address]] = (
+            self.sock.recvfrom if self._info is None else self._receive_with_local
+        )
         for _ in range(limits.QUIC_RECEIVE_BATCH_MAX):
             try:
                 batch.append((*receive(RECEIVE_BYTES), 0.0))
@@ -281,8 +283,8 @@ class UdpSocket:
         info, width = self._info, 2 if self.sock.family == socket.AF_INET else 4
         if info is None or len(address) <= width:
             return address, []
-        ours = socket.inet_pton(self.sock.family, address[width])
-        return address[:width], [(info.level, info.kind, info.content(ours))]
+        ours = socket.inet_pton(self.sock.family, str(address[width]))
+        return (address[0], address[1], *address[2:width]), [(info.level, info.kind, info.content(ours))]
 
     def close(self) -> None:
         self.sock.close()

@@ -90,8 +90,8 @@ def kind_of(content_type: str | None) -> str:
     )
 
 
-def check_state(kind: object, state: bytes, bytes_max: int = ENTITY_STATE_BYTES_MAX) -> None:
-    """A state within its bound that is what its kind says. Raises ``TooLarge`` or ``Unprocessable``."""
+def check_state(kind: object, state: bytes, bytes_max: int = ENTITY_STATE_BYTES_MAX) -> str:
+    """A state within its bound that is what its kind says: the kind. Raises ``TooLarge`` or ``Unprocessable``."""
     if not isinstance(kind, str) or kind not in CONTENT_TYPES:
         raise Unsupported(f"{kind!r} is no kind of state; it is one of {', '.join(CONTENT_TYPES)}")
     if len(state) > bytes_max:
@@ -105,6 +105,7 @@ def check_state(kind: object, state: bytes, bytes_max: int = ENTITY_STATE_BYTES_
         variant.decode(state)
     elif kind == "json":
         _check_json(state)
+    return kind
 
 
 def _check_json(state: bytes) -> None:
