@@ -135,6 +135,7 @@ class Ring:
     async def oldest_s(self) -> float:
         """How far back the recording goes."""
         first = (await self.database.summary())["first"]
+        assert first is not None
         return float((self.clock.unix_us() - first["received_at_us"]) / 1e6)
 
     def sizes(self) -> tuple[int, int]:

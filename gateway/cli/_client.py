@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from gateway.client import HttpClient, Trust
+    from gateway.client.connect import TransportChoice
     from gateway.client.token import TokenSource
 
 URL = "https://127.0.0.1:4433"
@@ -49,7 +50,22 @@ def add_trust_flags(parser: argparse.ArgumentParser) -> None:
     trust.add_argument("--insecure", action="store_true", help="trust any certificate")
 
 
-def connection(args: argparse.Namespace) -> dict[str, Any]:
+class TrustFlags(TypedDict):
+    """Whom to trust, as :meth:`gateway.client.Trust.of` takes it."""
+
+    ca: str | None
+    certificate_sha256: str | None
+    insecure: bool
+
+
+class ConnectionFlags(TrustFlags):
+    """The keyword arguments of a client that flags stand for."""
+
+    transport: TransportChoice
+    token: TokenSource | None
+
+
+def connection(args: argparse.Namespace) -> ConnectionFlags:
     """The keyword arguments of a client that these flags mean."""
     return {"transport": args.transport, "token": token(args), **_trusted(args, args.url)}
 
@@ -61,7 +77,7 @@ def token(args: argparse.Namespace) -> TokenSource | None:
     return from_file(args.token_file) if args.token_file else None
 
 
-def _trusted(args: argparse.Namespace, url: str) -> dict[str, Any]:
+def _trusted(args: argparse.Namespace, url: str) -> TrustFlags:
     from gateway.client import Address
 
     ca = args.ca

@@ -27,10 +27,11 @@ async def find_span(recording: Recording, begin: str | None, end: str | None, no
     """Resolve ``--from`` and ``--to`` (a tick of the newest epoch, EPOCH:TICK, a time, a mark; None:
     the ends of the recording). Raises :class:`NothingRecorded` where they lie outside it."""
     summary = await recording.summary()
-    if not summary["last"]:
+    oldest, newest = summary["first"], summary["last"]
+    if oldest is None or newest is None:
         raise NothingRecorded(f"nothing was recorded of {recording.name} yet")
-    first = (summary["first"]["epoch"], summary["first"]["tick"])
-    last = (summary["last"]["epoch"], summary["last"]["tick"])
+    first = (oldest["epoch"], oldest["tick"])
+    last = (newest["epoch"], newest["tick"])
     marks = {mark["name"]: (mark["epoch"], mark["tick"]) for mark in await recording.marks()}
     begin_moment = _moment(begin, first, last, marks, now_us)
     end_moment = _moment(end, last, last, marks, now_us)

@@ -156,7 +156,11 @@ def _text(data: object) -> str | None:
 
 
 def _send_part(
-    place: ArchivePlace, manifest: Manifest, file: Path, span: tuple[Any, Any], chunk: list[Item]
+    place: ArchivePlace,
+    manifest: Manifest,
+    file: Path,
+    span: tuple[tuple[int, int], tuple[int, int]],
+    chunk: list[Item],
 ) -> None:
     from gateway.recordings.archives import ArchivedPart
     from gateway.wire.journal import Gap

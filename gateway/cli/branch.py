@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from gateway.cli._client import http_client, waiting
 from gateway.cli._source import add_moment_flags, add_source_flags, moment_of, open_store_of
@@ -14,6 +14,7 @@ from gateway.wallclock import now_us
 if TYPE_CHECKING:
     from gateway.recordings.recording import Moment
     from gateway.store.remote import AdminNeeded
+    from gateway.wire.recorded import ToldBranch
 
 
 NAME = "branch"
@@ -50,7 +51,7 @@ async def branch_world(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _in_store(args: argparse.Namespace, moment: Moment) -> dict[str, Any]:
+async def _in_store(args: argparse.Namespace, moment: Moment) -> ToldBranch:
     """A folder is opened for writing only once the moment was found by reading."""
     import asyncio
 
@@ -71,9 +72,7 @@ async def _in_store(args: argparse.Namespace, moment: Moment) -> dict[str, Any]:
         return await _by_store_gateway(args, moment, error)
 
 
-async def _by_store_gateway(
-    args: argparse.Namespace, moment: Moment, needed: AdminNeeded
-) -> dict[str, object]:
+async def _by_store_gateway(args: argparse.Namespace, moment: Moment, needed: AdminNeeded) -> ToldBranch:
     """A store without an admin API may be a gateway, which branches by itself."""
     url = args.store.partition(",")[0]
     try:
@@ -84,7 +83,7 @@ async def _by_store_gateway(
     return await _by_gateway(args, url, moment)
 
 
-async def _by_gateway(args: argparse.Namespace, url: str, moment: Moment) -> dict[str, Any]:
+async def _by_gateway(args: argparse.Namespace, url: str, moment: Moment) -> ToldBranch:
     from gateway.client.address import world_path
     from gateway.recordings.recording import iso_time
 
@@ -104,4 +103,4 @@ async def _by_gateway(args: argparse.Namespace, url: str, moment: Moment) -> dic
             headers={"content-type": "application/json"},
             body=body,
         )
-        return cast(dict[str, object], answer.json())
+        return cast("ToldBranch", answer.json())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.cli._source import add_source_flags, open_recording
 from gateway.errors import ConfigError
@@ -124,7 +124,7 @@ async def write_clip(
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Any]:
+def progress(what: str) -> Iterator[Callable[[], None]]:
     """A counter on standard error while somebody watches; call it once a frame."""
     if not sys.stderr.isatty():
         yield lambda: None

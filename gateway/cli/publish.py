@@ -7,8 +7,8 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, BinaryIO
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, BinaryIO
 
 from gateway import limits
 from gateway.cli._client import add_client_flags, connection, http_client, say_what_walkers_are
@@ -188,7 +188,7 @@ def _announce(args: argparse.Namespace, publisher: Publisher) -> None:
         )
 
 
-def _progress(args: argparse.Namespace, publisher: Publisher) -> Any:
+def _progress(args: argparse.Namespace, publisher: Publisher) -> AbstractContextManager[object]:
     if args.json or not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console

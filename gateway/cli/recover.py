@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
 from gateway.cli._client import connection, http_client
 from gateway.cli._files import write_whole
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.recordings.recording import Snapshot
     from gateway.store.base import Store
     from gateway.wire.layouts import Layout
+    from gateway.wire.recorded import ToldSummary
 
 How: TypeAlias = "Layout | str | None"
 """By what records are shown: a layout, the name of a way of this verb's, or not at all."""
@@ -258,9 +259,16 @@ async def list_worlds(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _worlds_of_store(args: argparse.Namespace) -> list[dict[str, object]]:
+class Unread(TypedDict):
+    """A world whose recording cannot be read."""
+
+    world: str
+    error: str
+
+
+async def _worlds_of_store(args: argparse.Namespace) -> list[ToldSummary | Unread]:
     async with open_store_of(args) as store:
-        rows = []
+        rows: list[ToldSummary | Unread] = []
         for name in await _names(args, store):
             try:
                 async with local_recording(store, name) as recording:
@@ -285,12 +293,12 @@ async def _names(args: argparse.Namespace, store: Store) -> list[str]:
             raise error from None
 
 
-async def _worlds_of_gateway(args: argparse.Namespace) -> list[dict[str, Any]]:
+async def _worlds_of_gateway(args: argparse.Namespace) -> list[ToldSummary | Unread]:
     from gateway.recordings.recording import RemoteRecording
 
     async with http_client(args) as client:
         worlds = (await client.get_json("/v1/worlds"))["worlds"]
-        rows = []
+        rows: list[ToldSummary | Unread] = []
         for world in worlds:
             try:
                 rows.append(await RemoteRecording(world["world"], client).summary())
@@ -299,13 +307,13 @@ async def _worlds_of_gateway(args: argparse.Namespace) -> list[dict[str, Any]]:
         return rows
 
 
-def _span(row: dict[str, Any]) -> str:
+def _span(row: ToldSummary | Unread) -> str:
 
     name = f"{row['world']:<24}"
     if "error" in row:
         return f"{name}{row['error']}"
     first, last = row["first"], row["last"]
-    if not last:
+    if first is None or last is None:
         return f"{name}nothing recorded"
     ago = show_age(now_us() / 1e6 - last["received_at_us"] / 1e6)
     return (

@@ -7,9 +7,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypedDict
 
 from gateway.cli._client import connection
 from gateway.cli._source import add_source_flags, open_recording
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.core.replay import Pace
     from gateway.recordings.recording import Recording
     from gateway.wire.journal import Gap, JournalFrame
+    from gateway.wire.recorded import ToldMark, ToldPlace
 
 
 NAME = "replay"
@@ -122,9 +123,24 @@ async def replay(args: argparse.Namespace) -> int:
     return 0
 
 
+Played = TypedDict(
+    "Played",
+    {
+        "world": str,
+        "from": "ToldPlace",
+        "to": "ToldPlace",
+        "frames": int,
+        "gaps": int,
+        "marks": list[str],
+        "out": str,
+    },
+)
+"""What was played, as it is told at the end."""
+
+
 async def _play(
     args: argparse.Namespace, recording: Recording, span: Span, sink: FrameSink, speed: float
-) -> dict[str, Any]:
+) -> Played:
     import asyncio
 
     from gateway.cli._span import rows_of
@@ -162,7 +178,7 @@ async def _play(
     }
 
 
-def _line(facts: dict[str, Any]) -> str:
+def _line(facts: Played) -> str:
     begin, end = facts["from"], facts["to"]
     marks = f"; marks: {', '.join(facts['marks'])}" if facts["marks"] else ""
     return (
@@ -213,15 +229,17 @@ def _speed(text: str) -> float:
 
 
 def _time_line(
-    args: argparse.Namespace, span: Span, marks: list[dict[str, object]]
-) -> AbstractContextManager[Any]:
+    args: argparse.Namespace, span: Span, marks: list[ToldMark]
+) -> AbstractContextManager[Callable[[JournalFrame | Gap], None]]:
     if args.json or not sys.stderr.isatty():
         return nullcontext(lambda item: None)
     return _shown_line(args.world, span, marks)
 
 
 @contextmanager
-def _shown_line(world: str, span: Span, marks: list[dict[str, object]]) -> Iterator[object]:
+def _shown_line(
+    world: str, span: Span, marks: list[ToldMark]
+) -> Iterator[Callable[[JournalFrame | Gap], None]]:
     """A line that says where the film is; gaps and marks stay above it as they pass."""
     from rich.console import Console
     from rich.live import Live

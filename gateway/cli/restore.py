@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.cli._source import add_target_flags, open_store_of
 from gateway.cli.archive import storage_options
@@ -18,11 +18,14 @@ from gateway.errors import ConfigError, Conflict
 from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
+    import apsw
+
     from gateway.recordings.archives import ArchivedPart, ArchivePlace, Manifest
     from gateway.recordings.films import FilmWriter
     from gateway.store.base import BlockingStore
     from gateway.store.world import WorldDatabase
     from gateway.wire.journal import Gap, JournalFrame
+    from gateway.wire.recorded import KeptMark
 
     Item = JournalFrame | Gap
 
@@ -110,7 +113,7 @@ def _fetched(place: ArchivePlace, parts: list[ArchivedPart]) -> Iterator[tuple[A
 
 
 @contextmanager
-def _film_of(file: Path) -> Iterator[tuple[list[Item], list[dict[str, Any]]]]:
+def _film_of(file: Path) -> Iterator[tuple[list[Item], list[KeptMark]]]:
     from gateway.recordings.recording import open_film
 
     with open_film(file) as film:
@@ -200,5 +203,5 @@ def _append(world: WorldDatabase, part: ArchivedPart, items: list[Item], seq: in
     return seq + len(numbered)
 
 
-def _newest_epoch(connection: Any) -> int:
+def _newest_epoch(connection: apsw.Connection) -> int:
     return int(connection.execute("SELECT max(epoch) FROM epochs").get or 0)

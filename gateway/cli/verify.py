@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.cli._client import http_client, waiting
 from gateway.cli._source import add_source_flags, is_film, open_recording
@@ -13,6 +13,7 @@ from gateway.limits import VERIFY_FINDINGS_SHOWN_MAX
 
 if TYPE_CHECKING:
     from gateway.recordings.recording import LocalRecording
+    from gateway.wire.recorded import ToldReport
 
 
 NAME = "verify"
@@ -55,7 +56,7 @@ async def verify(args: argparse.Namespace) -> int:
     return 1 if report["damaged"] else 0
 
 
-def _local(recording: LocalRecording, *, quiet: bool) -> dict[str, Any]:
+def _local(recording: LocalRecording, *, quiet: bool) -> ToldReport:
     from gateway.recordings.verifying import Verifier
 
     verifier = Verifier(recording.history)
@@ -72,7 +73,7 @@ def _local(recording: LocalRecording, *, quiet: bool) -> dict[str, Any]:
     return verifier.report.as_json()
 
 
-def _text(world: str, report: dict[str, Any]) -> str:
+def _text(world: str, report: ToldReport) -> str:
     lines = [
         f"{world}: {report['ok']} stretches ok, {len(report['damaged'])} damaged, "
         f"{report['unchecked']} with gaps; {report['rows']} rows, {len(report['gaps'])} gaps"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -134,7 +135,7 @@ def _credentials(args: argparse.Namespace, base_url: str) -> dict[str, str]:
     return asyncio.run(Chances(found).headers())
 
 
-def _trusted(args: argparse.Namespace) -> Any:
+def _trusted(args: argparse.Namespace) -> ssl.SSLContext:
     from pathlib import Path
 
     from gateway.client.trust import Trust

@@ -63,7 +63,7 @@ class ClientEntity:
     @classmethod
     def of(cls, head: Mapping[str, object], state: bytes) -> ClientEntity:
         """From the head of an entity message, which leaves defaults out."""
-        told = {**HEAD_DEFAULTS, **head}
+        told: Mapping[str, Any] = {**HEAD_DEFAULTS, **head}
         return cls(
             told["id"], told["kind"], state, told["revision"], told["class"], told["owner"],
             tuple(told["tags"]), told["key"], told["quantity"], told["in_transfer"],

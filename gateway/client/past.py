@@ -9,7 +9,7 @@ Source: ``docs/RECOVERY.md``, "Over HTTP". Watching it is a :class:`gateway.clie
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from gateway.client.address import world_path
 from gateway.client.connect import TransportChoice
@@ -18,6 +18,7 @@ from gateway.client.http import HttpClient
 from gateway.client.token import Token, TokenSource
 from gateway.client.trust import Trust
 from gateway.errors import BadInput, NothingRecorded
+from gateway.wire.recorded import ToldGap, ToldMark, ToldSummary
 
 
 class Recordings:
@@ -45,25 +46,25 @@ class Recordings:
     async def __aexit__(self, *exc: object) -> None:
         await self._http.__aexit__(*exc)
 
-    async def summary(self) -> dict[str, Any]:
+    async def summary(self) -> ToldSummary:
         """The span: first, last, rows, gaps, marks, retention, parent (docs/API.md)."""
-        return cast(dict[str, Any], await self._http.get_json(world_path(self.world, "recording")))
+        return cast(ToldSummary, await self._http.get_json(world_path(self.world, "recording")))
 
-    async def gaps(self) -> list[dict[str, Any]]:
+    async def gaps(self) -> list[ToldGap]:
         """What is known to be missing: ``{epoch, from, to, reason}`` each."""
         return list((await self._http.get_json(world_path(self.world, "gaps")))["gaps"])
 
-    async def marks(self) -> list[dict[str, Any]]:
+    async def marks(self) -> list[ToldMark]:
         """The named moments: ``{name, epoch, tick, …}`` each."""
         return list((await self._http.get_json(world_path(self.world, "marks")))["marks"])
 
     async def mark(
         self, name: str, *, tick: int | None = None, epoch: int | None = None, data: object = None
-    ) -> dict[str, Any]:
+    ) -> ToldMark:
         """Name a moment, the newest one if no ``tick`` is given; ``data`` is anything JSON."""
         members = {"name": name, "tick": tick, "epoch": epoch, "data": data}
         told = {member: value for member, value in members.items() if value is not None}
-        return cast(dict[str, Any], await self._http.post_json(world_path(self.world, "marks"), told))
+        return cast(ToldMark, await self._http.post_json(world_path(self.world, "marks"), told))
 
     async def last(self) -> FetchedState:
         """The last synced state. Raises :class:`NothingRecorded` where there is none."""

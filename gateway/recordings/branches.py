@@ -20,6 +20,7 @@ from gateway.store.overlays import lay_over
 from gateway.store.world import Recovered, naming, reading, schema
 from gateway.store.world.schema import Parent, WorldInfo
 from gateway.wire import world_name
+from gateway.wire.recorded import ToldBranch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Branched:
     epoch: int
     tick: int
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> ToldBranch:
         return {
             "world": self.world,
             "parent": {"world": self.parent, "epoch": self.epoch, "tick": self.tick},

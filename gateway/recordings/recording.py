@@ -8,12 +8,12 @@ Both answer the same questions, awaited.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import apsw
 
@@ -29,6 +29,7 @@ from gateway.store.world.schema import is_world
 from gateway.store.world.state import MakeState
 from gateway.wire import Control, Frame, MessageStream, decode_message, split
 from gateway.wire.journal import Gap, JournalFrame
+from gateway.wire.recorded import NamedPlace, ToldMark, ToldSummary
 
 if TYPE_CHECKING:
     from gateway.client.http import HttpClient
@@ -67,9 +68,9 @@ class Recording(Protocol):
 
     name: str
 
-    async def summary(self) -> dict[str, Any]: ...
+    async def summary(self) -> ToldSummary: ...
 
-    async def marks(self) -> list[dict[str, Any]]: ...
+    async def marks(self) -> list[ToldMark]: ...
 
     async def gaps(self) -> list[Gap]: ...
 
@@ -121,11 +122,11 @@ class LocalRecording:
         self.name = name
         self.history = history
 
-    async def summary(self) -> dict[str, object]:
+    async def summary(self) -> ToldSummary:
         return await asyncio.to_thread(self.history.summary)
 
-    async def marks(self) -> list[dict[str, object]]:
-        return await asyncio.to_thread(self.history.marks)
+    async def marks(self) -> list[ToldMark]:
+        return [ToldMark(**mark) for mark in await asyncio.to_thread(self.history.marks)]
 
     async def gaps(self) -> list[Gap]:
         return await asyncio.to_thread(self.history.gaps)
@@ -163,12 +164,12 @@ class RemoteRecording:
         self.name = name
         self._client = client
 
-    async def summary(self) -> dict[str, object]:
-        return cast(dict[str, object], await self._client.get_json(world_path(self.name, "recording")))
+    async def summary(self) -> ToldSummary:
+        return cast(ToldSummary, await self._client.get_json(world_path(self.name, "recording")))
 
-    async def marks(self) -> list[dict[str, object]]:
+    async def marks(self) -> list[ToldMark]:
         answer = await self._client.get_json(world_path(self.name, "marks"))
-        return cast(list[dict[str, object]], answer["marks"])
+        return cast(list[ToldMark], answer["marks"])
 
     async def gaps(self) -> list[Gap]:
         answer = await self._client.get_json(world_path(self.name, "gaps"))
@@ -286,7 +287,7 @@ def snapshot_of(found: Recovered, stride: int) -> Snapshot:
     )
 
 
-def find_mark(marks: list[dict[str, Any]], name: str) -> dict[str, Any]:
+def find_mark(marks: Sequence[NamedPlace], name: str) -> NamedPlace:
     """The mark of that name; raises :class:`NothingRecorded` naming those there are."""
     for mark in marks:
         if mark["name"] == name:

@@ -20,6 +20,7 @@ from gateway.store.world import History, reading, state_hash
 from gateway.store.world.history import apply_row
 from gateway.store.world.state import live_records
 from gateway.wire.journal import Gap, order_of
+from gateway.wire.recorded import ToldPlace, ToldReport
 
 Place = tuple[int, int]
 
@@ -58,7 +59,7 @@ class Report:
     damaged: list[CheckedStretch] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> ToldReport:
         return {
             "ok": self.ok,
             "damaged": [
@@ -73,7 +74,7 @@ class Report:
         }
 
 
-def _place(place: Place) -> dict[str, int]:
+def _place(place: Place) -> ToldPlace:
     return {"epoch": place[0], "tick": place[1]}
 
 

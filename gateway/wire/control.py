@@ -25,7 +25,7 @@ class Control:
     """One control message: its ``type`` and the other members of its JSON object."""
 
     type: str
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, object] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Any:
         return self.fields[name]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from gateway.limits import JSON_DEPTH_MAX, JSON_DIGITS_MAX
 
 _HALVES: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def loads(body: bytes | bytearray | str, depth_max: int = JSON_DEPTH_MAX) -> Any:
+def loads(body: bytes | bytearray | str, depth_max: int = JSON_DEPTH_MAX) -> object:
     """The value of a JSON text (UTF-8), nested so deep at most. Raises ``ValueError`` that says what is wrong with it."""
     try:
         text = body if isinstance(body, str) else body.decode("utf-8")

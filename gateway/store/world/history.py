@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import apsw
 
@@ -23,6 +23,7 @@ from gateway.wire.framecodec import PREFIXED, FrameDecoder
 from gateway.wire.frames import decode_frame
 from gateway.wire.journal import Gap, JournalFrame, Tail, order_of
 from gateway.wire.layouts import kept
+from gateway.wire.recorded import KeptMark, ToldRow, ToldSummary
 
 T = TypeVar("T")
 
@@ -165,18 +166,22 @@ class History:
         """What is known to be missing, oldest first (bounded)."""
         return self.source.read(lambda c: reading.gaps_between(c, 0, ORDER_MAX, HISTORY_GAPS_MAX))
 
-    def marks(self) -> list[dict[str, Any]]:
+    def marks(self) -> list[KeptMark]:
         """The marks in order: ``{name, epoch, tick, at_us, data (JSON text or None)}``."""
-        names = ("name", "epoch", "tick", "at_us", "data")
         query = "SELECT name, epoch, tick, at, data FROM marks ORDER BY epoch, tick, name"
-        return self.source.read(lambda c: [dict(zip(names, row, strict=True)) for row in c.execute(query)])
+        return self.source.read(
+            lambda c: [
+                {"name": name, "epoch": epoch, "tick": tick, "at_us": at_us, "data": data}
+                for name, epoch, tick, at_us, data in c.execute(query)
+            ]
+        )
 
-    def timeline(self, buckets: int) -> dict[str, Any]:
+    def timeline(self, buckets: int) -> dict[str, object]:
         """What a time line draws: the epochs, and the recording in so many spans of equal time at most, each with the
         rows received in it and where it begins. JSON-ready. Reads the keyframes' index, one row a second."""
         return self.source.read(lambda connection: _timeline(connection, buckets))
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> ToldSummary:
         """What can be got back, and to when: JSON-ready. Reads a few pages only."""
         return self.source.read(_summary)
 
@@ -239,26 +244,34 @@ def _timeline(connection: apsw.Connection, buckets: int) -> dict[str, object]:
     }
 
 
-def _summary(connection: apsw.Connection) -> dict[str, object]:
+def _told(row: RowHead | None) -> ToldRow | None:
+    if row is None:
+        return None
+    return {"seq": row.seq, "epoch": row.epoch, "tick": row.tick, "received_at_us": row.received_at_us}
+
+
+def _summary(connection: apsw.Connection) -> ToldSummary:
     info = read_info(connection)
     first, last = reading.first_row(connection), reading.last_row(connection)
     keyframe = reading.last_keyframe(connection)
     count = connection.execute("SELECT count(*) FROM gaps").get
-    parent = info.parent
+    parent, layout = info.parent, kept(info.layout)
     return {
         "world": info.world,
         "stride": info.stride,
         "retention": info.retention.mode,
         "ring_s": info.retention.ring_s,
-        "first": first and first._asdict(),
-        "last": last and last._asdict(),
-        "last_keyframe": keyframe and keyframe._asdict(),
+        "first": _told(first),
+        "last": _told(last),
+        "last_keyframe": _told(keyframe),
         "rows": last.seq - first.seq + 1 if first and last else 0,
         "gaps": count,
         "marks": connection.execute("SELECT count(*) FROM marks").get,
         "epochs": connection.execute("SELECT count(*) FROM epochs").get,
-        "layout": (layout := kept(info.layout)) and dict(layout.document),
-        "parent": parent and {"world": parent.world, "epoch": parent.epoch, "tick": parent.tick},
+        "layout": None if layout is None else dict(layout.document),
+        "parent": None
+        if parent is None
+        else {"world": parent.world, "epoch": parent.epoch, "tick": parent.tick},
     }
 
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 
@@ -30,6 +30,7 @@ from gateway.store.world.state import MakeState, Recovered
 from gateway.store.world.turns import Turn, to_the_end
 from gateway.wire.framecodec import LEVEL
 from gateway.wire.journal import Batch, Gap, JournalFrame
+from gateway.wire.recorded import ToldSummary
 
 T = TypeVar("T")
 
@@ -383,7 +384,7 @@ class WorldLanes:
             for item in items:
                 yield item
 
-    async def summary(self, *, until_us: int | None = None) -> dict[str, Any]:
+    async def summary(self, *, until_us: int | None = None) -> ToldSummary:
         """What can be got back, and to when: JSON-ready. ``until_us`` as in :meth:`history`."""
         return await self.history(lambda history: history.summary(), until_us=until_us)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from gateway.errors import MalformedMessage
 from gateway.limits import ENTITY_HEAD_BYTES_MAX
@@ -30,7 +30,7 @@ def encode_entity(head: Mapping[str, object], state: bytes = b"") -> bytes:
     return _HEADER.pack(ENTITY, 0, 0, len(text)) + text + state
 
 
-def decode_entity(message: bytes) -> tuple[dict[str, Any], bytes]:
+def decode_entity(message: bytes) -> tuple[dict[str, object], bytes]:
     """(head, state). Raises :class:`MalformedMessage`."""
     if len(message) < _HEADER.size:
         raise MalformedMessage(

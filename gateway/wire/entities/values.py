@@ -7,7 +7,7 @@ every change in its database. Times are microseconds since the Unix epoch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from gateway.errors import (
     PreconditionFailed,
@@ -60,7 +60,7 @@ class Entity:
         }
 
 
-HEAD_DEFAULTS: Final[dict[str, Any]] = {
+HEAD_DEFAULTS: Final[dict[str, object]] = {
     "class": "", "owner": "", "tags": [], "key": None, "epoch": None, "tick": None,
     "in_transfer": False, "quantity": 1,
 }  # fmt: skip
@@ -197,7 +197,7 @@ class Filter:
         )
 
 
-def change_head(change: Change, wanted: Filter | None = None) -> tuple[dict[str, Any], bytes]:
+def change_head(change: Change, wanted: Filter | None = None) -> tuple[dict[str, object], bytes]:
     """(head, state) of a change's message: ``op`` is ``put``, or ``delete`` for what went, moved
     away or does not match the watcher's filter any more."""
     if isinstance(change, Removal):

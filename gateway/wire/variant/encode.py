@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections import abc
 from collections.abc import Iterator
-from typing import Any
 
 from gateway.errors import Unprocessable
 from gateway.limits import VARIANT_DEPTH_MAX
@@ -96,6 +95,7 @@ def _write_container(out: bytearray, value: Value) -> Iterator[Value]:
     if isinstance(value, Dictionary | dict):
         pairs = value if isinstance(value, Dictionary) else Dictionary(value)
         return _dictionary(out, pairs)
+    assert isinstance(value, Array | list | tuple)
     array = value if isinstance(value, Array) else Array(value)
     out += _u32(T.ARRAY | _kind(array.element_type) << ELEMENT_SHIFT)
     _container_type(out, array.element_type)
@@ -223,7 +223,7 @@ def _u64(value: int) -> bytes:
     return value.to_bytes(8, "little")
 
 
-_LEAVES: dict[type, abc.Callable[[bytearray, Any], object]] = {
+_LEAVES: dict[type, abc.Callable[..., object]] = {
     type(None): lambda out, _: out.extend(_u32(T.NIL)),
     bool: _bool,
     int: _int,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gateway.errors import Unprocessable
 from gateway.wire.variant.layout import VariantType
@@ -18,7 +18,7 @@ from gateway.wire.variant.layout import VariantType
 Number = int | float
 
 
-def pack_numbers(code: str, numbers: tuple[Number, ...], what: str) -> bytes:
+def pack_numbers(code: str, numbers: tuple[object, ...], what: str) -> bytes:
     """Pack by one struct code ('f', 'd', 'i', 'q'). ``Unprocessable`` names what does not fit."""
     try:
         return struct.pack(f"<{len(numbers)}{code}", *numbers)
@@ -68,14 +68,14 @@ class Fixed:
         return value
 
     @property
-    def components(self) -> tuple[Any, ...]:
+    def components(self) -> tuple[int | float, ...]:
         """The components as Python ints or floats."""
         return struct.unpack(f"<{self.COUNT}{self.code(self.wide)}", self.raw)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[int | float]:
         return iter(self.components)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> int | float:
         if name in self.FIELDS:
             return self.components[self.FIELDS.index(name)]
         raise AttributeError(name)

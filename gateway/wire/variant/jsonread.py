@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable as Maker
+from collections.abc import Sequence
 
 from gateway.errors import Unprocessable
 from gateway.wire.variant.fixed import FIXED
@@ -58,12 +59,24 @@ def _number(component: object) -> int | float:
     return component
 
 
+def _items(value: Value) -> Sequence[Value]:
+    if not isinstance(value, Array):
+        raise TypeError(f"{value!r} is not an array")
+    return value.items
+
+
 def _numbers(members: Members) -> tuple[int | float, ...]:
-    return tuple(_number(component) for component in members["v"].items)
+    return tuple(_number(component) for component in _items(members["v"]))
 
 
-def _id(text: Value) -> int:
-    number = int(text)
+def _whole(value: Value) -> int:
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"{value!r} is not a whole number")
+    return int(value)
+
+
+def _id(value: Value) -> int:
+    number = _whole(value)
     if not 0 <= number < 1 << 64:
         raise ValueError(f"{number} is not an unsigned 64-bit number")
     return number
@@ -76,18 +89,18 @@ def _text(value: object) -> str:
 
 
 def _texts(value: Value) -> tuple[str, ...]:
-    return tuple(_text(item) for item in value.items)
+    return tuple(_text(item) for item in _items(value))
 
 
 def _bytes(members: Members) -> bytes:
     try:
-        return base64.b64decode(members["v"], validate=True)
+        return base64.b64decode(_text(members["v"]), validate=True)
     except binascii.Error as error:
         raise ValueError(f"base64: {error}") from error
 
 
 def _packed(members: Members) -> Value:
-    packed = _PACKED_NAMES[members["@"]]
+    packed = _PACKED_NAMES[_text(members["@"])]
     numbers, wide = _numbers(members), bool(members.get("wide", False))
     if packed.ELEMENT is None:
         return packed(numbers, wide=wide)
@@ -102,17 +115,26 @@ def _declared(value: Value) -> ContainerType | None:
         return None
     if isinstance(value, str):
         return ContainerType(BUILTIN, VariantType[value])
+    if not isinstance(value, Dictionary):
+        raise TypeError(f"{value!r} is no type")
     ((kind, name),) = value.pairs
-    return ContainerType({"class": CLASS_NAME, "script": SCRIPT}[kind], VariantType.OBJECT, _text(name))
+    return ContainerType(
+        {"class": CLASS_NAME, "script": SCRIPT}[_text(kind)], VariantType.OBJECT, _text(name)
+    )
+
+
+def _pair(value: Value) -> tuple[Value, Value]:
+    key, content = _items(value)
+    return key, content
 
 
 def _dictionary(members: Members) -> Value:
-    pairs = [(key, content) for key, content in members["v"].items]
+    pairs = [_pair(pair) for pair in _items(members["v"])]
     return Dictionary(pairs, _declared(members.get("key")), _declared(members.get("value")))
 
 
 def _object(members: Members) -> Value:
-    properties = [(_text(name), content) for name, content in members["properties"].items]
+    properties = [(_text(name), content) for name, content in map(_pair, _items(members["properties"]))]
     return EncodedObject(_text(members["class"]), properties)
 
 
@@ -125,13 +147,13 @@ _FIXED_NAMES = {cls.__name__: cls for cls in FIXED.values()}
 
 
 def _fixed(members: Members) -> Value:
-    return _FIXED_NAMES[members["@"]](*_numbers(members), wide=bool(members.get("wide", False)))
+    return _FIXED_NAMES[_text(members["@"])](*_numbers(members), wide=bool(members.get("wide", False)))
 
 
 _MAKERS: dict[str, Maker[[Members], Value]] = {
     **dict.fromkeys(_FIXED_NAMES, _fixed),
     **dict.fromkeys(_PACKED_NAMES, _packed),
-    "int": lambda members: int(members["v"]),
+    "int": lambda members: _whole(members["v"]),
     "float": lambda members: float(members["v"]),
     "PackedByteArray": _bytes,
     "PackedStringArray": lambda members: PackedStringArray(_texts(members["v"])),
@@ -142,6 +164,6 @@ _MAKERS: dict[str, Maker[[Members], Value]] = {
     "EncodedObject": _object,
     "Callable": lambda members: Callable(),
     "Signal": lambda members: Signal(_text(members["name"]), _id(members["object"])),
-    "Array": lambda members: Array(members["v"].items, _declared(members["of"])),
+    "Array": lambda members: Array(_items(members["v"]), _declared(members["of"])),
     "Dictionary": _dictionary,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gateway.errors import Unprocessable
 from gateway.wire.variant.fixed import Color, Fixed, Vector2, Vector3, Vector4, pack_numbers
@@ -27,11 +27,9 @@ class Packed:
     raw: bytes
     wide: bool
 
-    def __init__(self, elements: Iterable[Any] = (), *, wide: bool = False) -> None:
+    def __init__(self, elements: Iterable[object] = (), *, wide: bool = False) -> None:
         self.wide = wide and self.has_width()
-        numbers = tuple(elements)
-        if self.ELEMENT is not None:
-            numbers = self._flatten(numbers)
+        numbers = tuple(elements) if self.ELEMENT is None else self._flatten(elements)
         self.raw = pack_numbers(self.component_code(self.wide), numbers, type(self).__name__)
 
     @classmethod
@@ -39,11 +37,11 @@ class Packed:
         """True where ``FLAG_64`` means something: the arrays of vectors, but not of colours."""
         return cls.ELEMENT is not None and not cls.ELEMENT.SINGLE
 
-    def _flatten(self, elements: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _flatten(self, elements: Iterable[object]) -> tuple[object, ...]:
         assert self.ELEMENT is not None
-        flat: list[Any] = []
+        flat: list[object] = []
         for element in elements:
-            parts = tuple(element)
+            parts = tuple(element) if isinstance(element, Iterable) else ()
             if len(parts) != self.ELEMENT.COUNT:
                 raise Unprocessable(
                     f"an element of {type(self).__name__} has {self.ELEMENT.COUNT} components, not {len(parts)}"
@@ -72,14 +70,14 @@ class Packed:
     def __len__(self) -> int:
         return len(self.raw) // self.stride(self.wide)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[int | float | Fixed]:
         if self.ELEMENT is None:
             return (number for (number,) in struct.iter_unpack(f"<{self.CODE}", self.raw))
         size, element, wide = self.stride(self.wide), self.ELEMENT, self.wide
         return (element.from_raw(self.raw[at : at + size], wide) for at in range(0, len(self.raw), size))
 
     @property
-    def components(self) -> tuple[Any, ...]:
+    def components(self) -> tuple[int | float, ...]:
         """All numbers, flat."""
         code = self.component_code(self.wide)
         return tuple(number for (number,) in struct.iter_unpack(f"<{code}", self.raw))

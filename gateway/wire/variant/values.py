@@ -7,13 +7,13 @@ equal: that needs no recursion, tells 1 from 1.0 as Godot does, and makes NaN eq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.limits import VARIANT_REPR_CHARS_MAX
 
-Value = Any
+Value = object
 """Whatever :func:`gateway.wire.variant.decode` answers and ``encode`` takes."""
 
 BUILTIN: Final = 1
@@ -139,7 +139,7 @@ class Dictionary(Container):
 
     def __init__(
         self,
-        pairs: Mapping[Any, Value] | Iterable[tuple[Value, Value]] = (),
+        pairs: Mapping[Value, Value] | Iterable[tuple[Value, Value]] = (),
         key_type: ContainerType | None = None,
         value_type: ContainerType | None = None,
     ) -> None:
@@ -196,7 +196,7 @@ class EncodedObject(Container):
     __hash__ = Container.__hash__
 
 
-def key_identity(key: Value) -> Any:
+def key_identity(key: Value) -> Hashable:
     """A hashable that is equal for two keys exactly when Godot takes them for the same key."""
     if isinstance(key, StringName):
         return (str, key.text)
@@ -209,7 +209,7 @@ def key_identity(key: Value) -> Any:
 
 def last_wins(pairs: Iterable[tuple[Value, Value]]) -> tuple[tuple[Value, Value], ...]:
     """A key given twice keeps its first place and takes its last value, as in Godot."""
-    kept: dict[Any, tuple[Value, Value]] = {}
+    kept: dict[Hashable, tuple[Value, Value]] = {}
     for key, value in pairs:
         identity = key_identity(key)
         first = kept.get(identity)
