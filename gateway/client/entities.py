@@ -268,14 +268,14 @@ class Entities:
     # --- below ------------------------------------------------------------------------------------
 
     async def _json(
-        self, method: str, path: str, members: Mapping[str, Any] | None, base: str | None = None
+        self, method: str, path: str, members: Mapping[str, object] | None, base: str | None = None
     ) -> dict[str, Any]:
         headers = {"accept": "application/json"}
         body = b""
         if members is not None:
             headers["content-type"] = "application/json"
             body = json.dumps(members).encode()
-        answer: dict[str, object] = (await self._request(method, path, headers, body, base=base)).json()
+        answer: dict[str, Any] = (await self._request(method, path, headers, body, base=base)).json()
         return answer
 
     async def _request(

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict
 from urllib.parse import urlsplit
 
 from gateway import limits
@@ -33,6 +33,18 @@ class ConnectionEvent:
     address: str
     transport: str | None = None
     error: GatewayError | None = None
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """How to reach the gateway: the arguments of :class:`Live` that every end takes."""
+
+    transport: TransportChoice
+    ca: str | Path | None
+    certificate_sha256: str | bytes | None
+    insecure: bool
+    token: TokenSource | Token | None
+    connect_timeout_s: float
+    on_connection: Callable[[ConnectionEvent], object] | None
 
 
 class Live:

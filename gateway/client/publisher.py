@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from gateway import limits
 from gateway.client.address import world_path
 from gateway.client.counts import EverySample
 from gateway.client.lags import FrameLags
-from gateway.client.live import Live
+from gateway.client.live import ConnectionOptions, Live
 from gateway.client.sender import FrameSender, PublisherCounts
 from gateway.core.ports import Link, Mark
 from gateway.errors import BadInput, TooLarge
@@ -45,7 +45,7 @@ class Publisher(Live):
         clock_us: Callable[[], int] = now_us,
         on_notice: Callable[[Control], None] | None = None,
         on_changed: Callable[[Mapping[int, bytes | None]], None] | None = None,
-        **connection: Any,
+        **connection: Unpack[ConnectionOptions],
     ) -> None:
         super().__init__(url, world, **connection)
         self.stride = stride
@@ -107,7 +107,7 @@ class Publisher(Live):
             await self._durable_moved.wait()
         return self.durable
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """The counts, JSON-ready, as they stand now: frames that are not known to be stored count in the lags
         with what they have waited, and ``not_durable`` says how many they are."""
         ms, ticks = self._lags.so_far(time.monotonic())
@@ -226,7 +226,7 @@ class Publisher(Live):
                     f"record {key} is not {self.stride} bytes that begin with its key, as stride={self.stride} says"
                 )
 
-    def _take_durable(self, fields: Any) -> None:
+    def _take_durable(self, fields: dict[str, Any]) -> None:
         try:
             mark = Mark(int(fields["epoch"]), int(fields["tick"]))
         except (TypeError, KeyError, ValueError):

@@ -10,12 +10,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 from gateway import limits
 from gateway.client.address import world_path
 from gateway.client.counts import ReaderCounts
-from gateway.client.live import Live
+from gateway.client.live import ConnectionOptions, Live
 from gateway.core.options import parse_weights
 from gateway.core.ports import Link
 from gateway.core.state import WorldState
@@ -65,7 +65,7 @@ class Subscriber(Live):
         on_message: Callable[[ReceivedFrame], None] | None = None,
         on_event: Callable[[Control], None] | None = None,
         clock_us: Callable[[], int] = now_us,
-        **connection: Any,
+        **connection: Unpack[ConnectionOptions],
     ) -> None:
         super().__init__(url, world, **connection)
         self.follows = replay is None

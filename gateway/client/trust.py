@@ -13,7 +13,6 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gateway import quic
 from gateway.errors import ConfigError
@@ -130,5 +129,6 @@ class _PinningContext(ssl.SSLContext):
         return context
 
 
-def _check_pin(context: Any, certificate_der: bytes | None) -> None:
+def _check_pin(context: ssl.SSLContext, certificate_der: bytes | None) -> None:
+    assert isinstance(context, _PinningContext)
     Trust(certificate_sha256=context.pin).check(certificate_der)

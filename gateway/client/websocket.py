@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidStatus
@@ -26,6 +26,7 @@ from gateway.client.problems import error_of
 from gateway.core.ports import CloseCode, OneByOne, Refusal, Sent, Session, Transport
 from gateway.errors import StoreUnavailable
 from gateway.quic import first_of, resolve
+from gateway.quic.connection.paths import Address
 
 MakeSession = Callable[["WebSocketLink"], Session]
 _CLOSE_CODE_BASE = 4000
@@ -229,7 +230,7 @@ async def connect_websocket(
     return link
 
 
-async def _connected(family: int, address: Any) -> socket.socket:
+async def _connected(family: int, address: Address) -> socket.socket:
     """A TCP connection to one address. Nothing is said on it yet, so that of two none is a session too many."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

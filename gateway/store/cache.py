@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from gateway import limits
 from gateway.errors import NoNamespace
@@ -49,7 +48,7 @@ class CachedStore:
         """As the inner store's."""
         return self.inner.traits
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Counters: hits and misses of the cache, shared and upstream reads, bytes held."""
         return {**self.pages.facts(), **self._reads.facts(), **self.inner.facts()}
 

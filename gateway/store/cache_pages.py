@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from blake3 import blake3
 
@@ -82,7 +81,7 @@ class PageCache:
         self.misses = 0
         self.evicted = 0
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Hits, misses, evictions and what is held."""
         return {
             "cache_hits": self.hits,

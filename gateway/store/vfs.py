@@ -116,7 +116,7 @@ class PagesVFS(apsw.VFS):
     def xDelete(self, filename: str, syncdir: bool) -> None:
         """There is never a journal file to delete."""
 
-    def xOpen(self, name: Any, flags: list[int]) -> Any:
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> Any:
         if not flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
             raise apsw.CantOpenError("only the database itself is a file here; all else stays in memory")
         mode = apsw.SQLITE_OPEN_READONLY if self._pages.read_only else apsw.SQLITE_OPEN_READWRITE

@@ -81,7 +81,7 @@ class Publisher(_Live[publisher.Publisher]):
         """key → newest bytes of every live record."""
         return self._call(self._end.records)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """The counts, JSON-ready."""
         return self._call(self._end.facts)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from gateway import limits
 from gateway.client.sync.portal import Portal, give_back, shared
@@ -69,7 +69,7 @@ class Face(Generic[End]):
             raise RuntimeError(f"this {type(self).__name__} is closed")
         return self._portal
 
-    def _run(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+    def _run(self, work: Coroutine[object, object, T], timeout_s: float | None = None) -> T:
         try:
             portal = self._on()
         except RuntimeError:
@@ -90,18 +90,20 @@ def _is_strange(portal: Portal) -> bool:
     return False
 
 
-def waits(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Any, P], T]:
+def waits(
+    method: Callable[Concatenate[End, P], Coroutine[object, object, T]],
+) -> Callable[Concatenate[Face[End], P], T]:
     """A method of a face that blocks until the end's own has its answer."""
 
     @functools.wraps(method)
-    def blocking(self: Face[Any], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def blocking(self: Face[End], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._run(method(self._end, *args, **kwargs))
 
     return blocking
 
 
 def gives(
-    face: Face[Any], make: Callable[[], AsyncIterator[T]], timeout_s: float | None = None
+    face: Face[End], make: Callable[[], AsyncIterator[T]], timeout_s: float | None = None
 ) -> Iterator[T]:
     """The items of an awaited iterator; the iteration ends where none comes for ``timeout_s`` (None: never for that)."""
     queue: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue(

@@ -13,12 +13,12 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from gateway import limits
 
 T = TypeVar("T")
-Closer = Callable[[], Coroutine[Any, Any, None]]
+Closer = Callable[[], Coroutine[object, object, None]]
 
 
 class Portal:
@@ -61,7 +61,7 @@ class Portal:
                 "called in the client's own thread, by a callback: it would wait for itself; use gateway.client there"
             )
 
-    def run(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+    def run(self, work: Coroutine[object, object, T], timeout_s: float | None = None) -> T:
         """What ``work`` answers or raises. Raises TimeoutError after ``timeout_s``. Where the wait is interrupted
         (KeyboardInterrupt) the work is cancelled."""
         try:
@@ -115,7 +115,7 @@ class Portal:
         await asyncio.gather(*(close() for close in closers), return_exceptions=True)
 
 
-async def _within(work: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
+async def _within(work: Coroutine[object, object, T], timeout_s: float | None) -> T:
     async with asyncio.timeout(timeout_s):
         return await work
 

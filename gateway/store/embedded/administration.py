@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TypeVar
 
 from gateway.errors import Gone
 from gateway.store.base import Namespace, NamespaceInfo, OverlayBase, Version
@@ -15,6 +15,8 @@ from gateway.store.embedded.pool import Pool
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 from gateway.store.embedded.writer import Writer
+
+T = TypeVar("T")
 
 
 class Administration(ABC):
@@ -96,7 +98,7 @@ class Administration(ABC):
             total += count
             yield str(total)
 
-    def _alone(self, apply: Callable[[WriteTxn], object]) -> Any:
+    def _alone(self, apply: Callable[[WriteTxn], T]) -> T:
         return self.writer.run(Job(apply, alone=True))
 
     def _check_still_locked(self, key: str, nonce: str) -> None:

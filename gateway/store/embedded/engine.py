@@ -118,7 +118,8 @@ class Engine(Administration):
         hashes: list[bytes] = []
         for start in range(0, len(pages), STORE_COMMIT_INLINE_PAGES_MAX):
             job = self.prepare_write(ns, pages[start : start + STORE_COMMIT_INLINE_PAGES_MAX])
-            hashes += self.writer.run(job)
+            stored: list[bytes] = self.writer.run(job)
+            hashes += stored
         return hashes
 
     def commit(self, request: CommitRequest) -> Committed:
@@ -139,7 +140,7 @@ class Engine(Administration):
                 if page.data is not None and len(page.data) <= STORE_PAGE_BYTES_MAX
             ]
         )
-        jobs: list[Job | GatewayError] = []
+        jobs: list[Job[Committed] | GatewayError] = []
         for request in requests:
             try:
                 jobs.append(self.prepare_commit(request, settles=True, packed=packed))
@@ -201,7 +202,7 @@ class Engine(Administration):
         *,
         settles: bool = False,
         packed: Mapping[bytes, PackedContent] | None = None,
-    ) -> Job:
+    ) -> Job[Committed]:
         """The job of a commit: checked, hashed, compressed. ``settles``: it ends the grace of what was
         written ahead for it; other clients may name content again that they wrote once. ``packed``: of
         its contents, those that are compressed already."""
@@ -214,7 +215,9 @@ class Engine(Administration):
             contents=prepared.contents,
         )
 
-    def prepare_write(self, ns: Namespace, pages: Sequence[bytes], waiter: Waiter | None = None) -> Job:
+    def prepare_write(
+        self, ns: Namespace, pages: Sequence[bytes], waiter: Waiter | None = None
+    ) -> Job[list[bytes]]:
         """The job of writing content ahead."""
         key = self._state(ns).key
         packed = [pack(bytes(page)) for page in pages]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from gateway.errors import GatewayError
 from gateway.store.embedded.transaction import WriteTxn
 
+T = TypeVar("T")
 Apply = Callable[[WriteTxn], object]
 Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
 
-class Job:
+class Job(Generic[T]):
     """One change: ``apply`` runs in the writer's transaction, and its answer counts once that is on disk.
 
     ``alone``: shares its transaction with no other, since it changes more than heads. ``contents``:
@@ -38,7 +39,7 @@ class Job:
 
     def __init__(
         self,
-        apply: Apply,
+        apply: Callable[[WriteTxn], T],
         *,
         weight: int = 1,
         size: int = 0,
@@ -54,7 +55,7 @@ class Job:
         self.waiter = waiter
         self.follows = False
         self.done = False
-        self.result: object = None
+        self.result: T | None = None
         self.error: BaseException | None = None
         self._ended = threading.Lock()
         self._ended.acquire()
@@ -64,15 +65,15 @@ class Job:
         self.done = True
         self._ended.release()
 
-    def wait(self) -> object:
+    def wait(self) -> T:
         """In a thread: the result, or raise the error."""
         if not self.done:
             self._ended.acquire()
         if self.error is not None:
             raise self.error
-        return self.result
+        return cast("T", self.result)
 
-    def outcome(self) -> Any:
+    def outcome(self) -> T | GatewayError:
         """In a thread: the result, or the error if it is one of the house's; others are raised."""
         try:
             return self.wait()
@@ -80,9 +81,12 @@ class Job:
             return error
 
 
-def tell(jobs: Iterable[Job]) -> None:
+AnyJob = Job[Any]
+
+
+def tell(jobs: Iterable[AnyJob]) -> None:
     """Resolve the futures of those that an event loop waits for: one call into each loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    loops: dict[asyncio.AbstractEventLoop, list[AnyJob]] = {}
     for job in jobs:
         if job.waiter is not None:
             loops.setdefault(job.waiter[0], []).append(job)
@@ -94,7 +98,7 @@ def tell(jobs: Iterable[Job]) -> None:
             continue
 
 
-def _resolve(jobs: list[Job]) -> None:
+def _resolve(jobs: list[AnyJob]) -> None:
     for job in jobs:
         assert job.waiter is not None
         future = job.waiter[1]

@@ -16,7 +16,7 @@ from gateway.limits import (
     STORE_QUEUE_BYTES_MAX,
     STORE_QUEUE_JOBS_MAX,
 )
-from gateway.store.embedded.jobs import Job
+from gateway.store.embedded.jobs import AnyJob
 
 _NEVER = STORE_QUEUE_JOBS_MAX + 1
 
@@ -25,7 +25,7 @@ class Queue:
     """First in, first out. Any thread puts; only who holds the writer's turn takes."""
 
     def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[AnyJob] = deque()
         self._bytes = 0
         self._lock = threading.Lock()
         self._closed = False
@@ -36,7 +36,7 @@ class Queue:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def put(self, job: Job) -> None:
+    def put(self, job: AnyJob) -> None:
         """Raises :class:`Overloaded` at the bounds, :class:`StoreUnavailable` once closed."""
         with self._lock:
             if self._closed:
@@ -51,7 +51,7 @@ class Queue:
         if len(self._jobs) >= self._gather_to:
             self._gathered.ring()
 
-    def take(self, sync_s: float) -> list[Job]:
+    def take(self, sync_s: float) -> list[AnyJob]:
         """The jobs of the next transaction, at least one. ``sync_s``: what a sync takes at present.
 
         Where many clients commit in turns, those just answered will be back in a moment: one sync

@@ -182,7 +182,7 @@ class _Vfs(apsw.VFS):
     def xDelete(self, filename: str, syncdir: bool) -> None:
         raise apsw.ReadOnlyError("nothing is deleted here")
 
-    def xOpen(self, name: Any, flags: list[int]) -> Any:
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> Any:
         if flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
             flags[1] = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
             return _File(self._files, self._files.database)

@@ -95,7 +95,7 @@ class EmbeddedStore:
         """All namespaces atomically at one version. Returned means durable."""
         future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         waiter = (future.get_loop(), future)
-        job: Job
+        job: Job[Committed]
         if self._is_quick(request):
             job = self.engine.prepare_commit(request, waiter)
         else:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import apsw
 
@@ -20,12 +20,14 @@ from gateway.errors import GatewayError, StoreUnavailable
 from gateway.limits import STORE_WAL_PAGES, STORE_WAL_PAGES_MAX
 from gateway.store.embedded import failures, schema
 from gateway.store.embedded.attempts import Attempts
-from gateway.store.embedded.jobs import Job, tell
+from gateway.store.embedded.jobs import AnyJob, Job, tell
 from gateway.store.embedded.namespaces import Registry
 from gateway.store.embedded.numbers import Numbers
 from gateway.store.embedded.queue import Bell, Queue
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
+
+T = TypeVar("T")
 
 
 class Writer:
@@ -54,16 +56,16 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._thread.start()
 
-    def run(self, job: Job) -> Any:
+    def run(self, job: Job[T]) -> T:
         """In a thread: do the job, durably; its result, or raise its error."""
         self._queue.put(job)
         self._take_turn(job)
         return job.wait()
 
-    def run_each(self, jobs: Sequence[Job]) -> None:
+    def run_each(self, jobs: Sequence[AnyJob]) -> None:
         """In a thread: do the jobs of one caller, durably and with as few syncs as they fit in. Each
         ends by itself: ask it by ``wait()``, which also raises what kept it out of the queue."""
-        last: Job | None = None
+        last: AnyJob | None = None
         for job in jobs:
             job.follows = last is not None
             try:
@@ -75,7 +77,7 @@ class Writer:
         if last is not None:
             self._take_turn(last)
 
-    def _take_turn(self, last: Job) -> None:
+    def _take_turn(self, last: AnyJob) -> None:
         """Write until ``last`` is done, unless another thread is at it: then that one does it."""
         if self._turn.acquire(blocking=False):
             try:
@@ -86,12 +88,12 @@ class Writer:
             if self._queue:
                 self._bell.ring()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: AnyJob) -> None:
         """On an event loop: queue the job; its waiter is told. Raises :class:`Overloaded`."""
         self._queue.put(job)
         self._bell.ring()
 
-    def step(self, work: Callable[[WriteTxn], Any]) -> Any:
+    def step(self, work: Callable[[WriteTxn], T]) -> T:
         """Background work, a few ms at most, between two batches. Not synced by itself: it is durable
         with the next commit, and doing it again after a crash must be harmless."""
         job = Job(work)
@@ -149,7 +151,7 @@ class Writer:
 
     # --- one transaction -----------------------------------------------------------------
 
-    def _write(self, jobs: list[Job]) -> None:
+    def _write(self, jobs: list[AnyJob]) -> None:
         """Do the jobs in one transaction, and end them. Errors are the jobs'."""
         try:
             error = self._try(jobs)
@@ -168,7 +170,7 @@ class Writer:
                 job.result, job.error = None, failures.translate(error, self._path)
             job.end()
 
-    def _try(self, jobs: list[Job]) -> BaseException | None:
+    def _try(self, jobs: list[AnyJob]) -> BaseException | None:
         try:
             txn = self._begin()
             if len(jobs) > 1:

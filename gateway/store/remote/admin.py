@@ -50,7 +50,7 @@ class AdminApi:
         return ", ".join(transport.url for transport in self._addresses.transports)
 
     async def _ask(
-        self, method: str, path: str, value: Any = None, *, again: type[GatewayError] | None = None
+        self, method: str, path: str, value: object = None, *, again: type[GatewayError] | None = None
     ) -> Answer:
         """Raises what a 4xx stands for, and :class:`StoreUnavailable` where no address answers. ``again``: says
         that an address before, whose answer was lost, has done it already."""
@@ -88,7 +88,7 @@ class AdminApi:
 
     async def create_namespace(self, key: str, overlay_base: OverlayBase | None) -> None:
         """As :meth:`gateway.store.base.Store.create_namespace`."""
-        value: dict[str, Any] = {"key": key}
+        value: dict[str, object] = {"key": key}
         if overlay_base is not None:
             value["overlay_base"] = {
                 "ns_id": overlay_base.ns_id,
@@ -122,7 +122,7 @@ class AdminApi:
         except (ValueError, KeyError, TypeError) as error:
             raise self._odd(error) from error
 
-    async def progress(self, path: str, value: dict[str, Any]) -> AsyncIterator[str]:
+    async def progress(self, path: str, value: dict[str, object]) -> AsyncIterator[str]:
         """The lines of background work. Raises :class:`StoreError` where it ends in ERROR."""
         failure: StoreUnavailable | None = None
         for transport in self._in_turn():
@@ -172,7 +172,7 @@ class AdminApi:
             await transport.aclose()
 
 
-async def _lines(transport: Transport, path: str, value: dict[str, Any]) -> AsyncIterator[str]:
+async def _lines(transport: Transport, path: str, value: dict[str, object]) -> AsyncIterator[str]:
     async for line in transport.lines(_ask("POST", path, value), limits.STORE_ADMIN_SILENCE_S_MAX):
         if line == "DONE":
             return
@@ -182,7 +182,7 @@ async def _lines(transport: Transport, path: str, value: dict[str, Any]) -> Asyn
     raise StoreUnavailable(f"{transport.url}{path} broke off before it was done")
 
 
-def _ask(method: str, path: str, value: Any) -> Ask:
+def _ask(method: str, path: str, value: object) -> Ask:
     if value is None:
         return Ask(method, path, {}, b"", limits.STORE_ADMIN_ANSWER_BYTES_MAX)
     body = json.dumps(value).encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.store.base import (
@@ -34,7 +34,7 @@ class BlockingBridge:
         self._loop = loop
         self.traits = store.traits
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+    def _wait(self, work: Coroutine[object, object, T]) -> T:
         try:
             if _running_loop() is self._loop:
                 raise GatewayError("a blocking call on the event loop's own thread would wait for itself")

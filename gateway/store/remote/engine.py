@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gateway import limits
 from gateway.errors import BadInput, Forbidden, NotFound
@@ -98,7 +97,7 @@ class RemoteStore:
         """The addresses, in the order given."""
         return [transport.url for transport in self._asker.addresses.transports]
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Counters, and failures in a row by address."""
         asked = self._asker.counters
         return {

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from gateway import limits
@@ -87,7 +87,7 @@ class Pool:
             why = str(error) or type(error).__name__
             raise StoreUnavailable(f"{self._url} cannot be reached: {why}") from error
 
-    async def _resolve(self) -> list[Any]:
+    async def _resolve(self) -> Sequence[tuple[int, int, int, str, tuple[object, ...]]]:
         """As ``getaddrinfo``."""
         loop = asyncio.get_running_loop()
         return await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)

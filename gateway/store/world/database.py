@@ -396,7 +396,7 @@ def _make(connection: apsw.Connection, info: WorldInfo | None, parts: Sequence[P
 
 
 def _opened(connection: apsw.Connection) -> Opened:
-    newest: Any = reading.last_row(connection)
+    newest = reading.last_row(connection)
     epoch = connection.execute("SELECT max(epoch) FROM epochs").get or 0
     return Opened(schema.read_info(connection), False, newest.seq if newest else -1, epoch, newest)
 

@@ -9,7 +9,7 @@ that. The lease says only how long a home may show no sign of life before others
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -81,7 +81,7 @@ def read(connection: apsw.Connection) -> HomeRow | None:
     """The row, if there is one."""
     if connection.execute(_THERE).get is None:
         return None
-    row: Any = connection.execute(_READ).fetchone()
+    row = connection.execute(_READ).fetchone()
     return None if row is None else HomeRow(*row)
 
 

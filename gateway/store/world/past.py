@@ -8,7 +8,7 @@ since rows are in the order in which they came, whatever the clock said; marks, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import apsw
 
@@ -71,5 +71,5 @@ def horizon(connection: apsw.Connection, until_us: int) -> tuple[int, int, int]:
     last = connection.execute("SELECT max(seq) FROM main.frames").get if later is None else later - 1
     if start is None or last is None or last < start:
         return -1, -1, -1
-    place: Any = connection.execute(_NEWEST, (start, last)).fetchone()
-    return last, place[0], place[1]
+    ((epoch, tick),) = connection.execute(_NEWEST, (start, last))
+    return last, epoch, tick

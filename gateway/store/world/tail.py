@@ -7,7 +7,7 @@ Keyframes are passed over unless something is missing before them: they say what
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import apsw
 
@@ -99,7 +99,9 @@ class TailReader:
                 return Stretch(rows, "now")
         return Stretch(rows, "none")
 
-    def _taken(self, connection: apsw.Connection, row: Any) -> tuple[bytes, ...]:
+    def _taken(
+        self, connection: apsw.Connection, row: tuple[int, int, int, int, int, int, int, bytes]
+    ) -> tuple[bytes, ...]:
         """The messages that a row adds."""
         seq, epoch, tick, _, _, keyframe, codec, body = row
         if seq != self._seq:
