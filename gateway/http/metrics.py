@@ -20,11 +20,14 @@ class Sample(NamedTuple):
     suffix: str = ""
 
 
+MetricKind = Literal["counter", "gauge", "histogram"]
+
+
 class Metric(NamedTuple):
     """One metric: all its samples."""
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: MetricKind
     help: str
     samples: tuple[Sample, ...]
 

@@ -19,7 +19,7 @@ class Companion:
     """Something to be run in the transaction that brings the journal to ``order``."""
 
     order: int
-    also: Callable[[apsw.Connection], Any]
+    also: Callable[[apsw.Connection], object]
     told: asyncio.Future[Any]
     answer: object = None
     error: Exception | None = None

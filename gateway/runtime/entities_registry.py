@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
 
 from gateway.core.entities import Place
 from gateway.errors import WorldDeleted
@@ -160,5 +159,5 @@ class EntityRegistry:
         self.executor.shutdown(wait=False)
 
 
-def _ignore(task: asyncio.Future[Any]) -> None:
+def _ignore(task: asyncio.Future[None]) -> None:
     task.cancelled() or task.exception()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from gateway.core.events import (
     Event,
@@ -46,7 +46,7 @@ class EventLog:
         self._clock = clock
         self._windows: dict[str, _Window] = {}
 
-    def note(self, kind: str, level: int = logging.INFO, **facts: Any) -> None:
+    def note(self, kind: str, level: int = logging.INFO, **facts: object) -> None:
         """One event of ``kind`` (a few words, the same every time), with its facts."""
         if not self._logger.isEnabledFor(level):
             return
@@ -81,7 +81,7 @@ class EventLog:
             facts = {"more": window.more, "seconds": round(now - window.since, 1)}
             self._write(f"{kind}, and more of the kind", window.level, facts)
 
-    def _write(self, kind: str, level: int, facts: Mapping[str, Any]) -> None:
+    def _write(self, kind: str, level: int, facts: Mapping[str, object]) -> None:
         self._logger.log(level, "%s", kind, extra={FACTS: facts})
 
     def session(self, event: Event) -> None:

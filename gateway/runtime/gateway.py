@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from starlette.types import ASGIApp
 
@@ -42,6 +42,7 @@ from gateway.http.server import TcpOptions, TcpServer
 from gateway.limits import UDP_LINGER_S
 from gateway.quic import QuicOptions, ServerTls, listen
 from gateway.quic.connection.minting import ALONE
+from gateway.quic.server import ServerEndpoint
 from gateway.quic.udp.handing import Handing
 from gateway.runtime import logs
 from gateway.runtime.access.clientcerts import grant_of
@@ -135,7 +136,7 @@ class Gateway:
         self.metrics.gate = self.gate
         self.app = self._build_app()
         self._served: ASGIApp = AccessLog(self.app) if settings.access_log else self.app
-        self.endpoint: Any = None
+        self.endpoint: ServerEndpoint | None = None
         self.tls_server: TcpServer | None = None
         self.plain_server: TcpServer | None = None
         self.admin_server: TcpServer | None = None
@@ -291,6 +292,7 @@ class Gateway:
 
     async def _join(self, worker: Worker) -> None:
         """Take what came for this worker to another one, and answer the others."""
+        assert self.endpoint is not None
         self.endpoint.share(Handing(worker.mint, worker.group.hands, worker.is_alive))
         self._service = Service(
             worker,
@@ -305,7 +307,7 @@ class Gateway:
         )
         await self._service.begin()
 
-    async def _tell_metrics(self, told: Mapping[str, Any]) -> Any:
+    async def _tell_metrics(self, told: Mapping[str, object]) -> object:
         return told_metrics(self._own_metrics())
 
     def _own_metrics(self) -> Iterator[Metric]:
@@ -313,13 +315,13 @@ class Gateway:
         sample = Sample(os.getpid())
         yield Metric("mvgateway_worker_process", "gauge", "The worker's process number", (sample,))
 
-    async def _tell_health(self, told: Mapping[str, Any]) -> Any:
+    async def _tell_health(self, told: Mapping[str, object]) -> object:
         return dict(self.told_health())
 
-    async def _tell_ready(self, told: Mapping[str, Any]) -> Any:
+    async def _tell_ready(self, told: Mapping[str, object]) -> object:
         return dict(self.ready())
 
-    async def _tell_revoked(self, told: Mapping[str, Any]) -> Any:
+    async def _tell_revoked(self, told: Mapping[str, object]) -> object:
         return None if self.gate is None else dict(await self.gate.revoke(str(told["name"])))
 
     async def _all_metrics(self) -> list[Metric]:
@@ -383,7 +385,7 @@ class Gateway:
     def _ended_connections(self) -> int:
         """How many connections have ended so far."""
         tcp = sum(server.connections_ended for server in self._tcp_servers())
-        return tcp + int(self.endpoint.counters["connections_ended"])
+        return tcp + (0 if self.endpoint is None else self.endpoint.counters["connections_ended"])
 
     # -- facts ----------------------------------------------------------------------------
 
@@ -519,7 +521,8 @@ class Gateway:
             self.worlds.udp.close()
         await asyncio.wait([asyncio.ensure_future(self.entities.aclose())], timeout=timeout_s * 0.4)
         flushed = asyncio.ensure_future(self.worlds.aclose(timeout_s * 0.6))
-        closing: list[asyncio.Future[Any]] = [flushed, *self._closing_doors(timeout_s * 0.6)]
+        closing: list[asyncio.Future[bool] | asyncio.Future[None]] = [flushed]
+        closing += self._closing_doors(timeout_s * 0.6)
         await asyncio.wait(closing, timeout=timeout_s * 0.8)
         closed = asyncio.ensure_future(self.store.aclose())
         await asyncio.wait([closed], timeout=timeout_s * 0.2)
@@ -535,15 +538,16 @@ class Gateway:
             self.metrics.loop_lag.stop()
         return closed.done() and flushed.done() and flushed.result()
 
-    def _closing_doors(self, timeout_s: float) -> list[asyncio.Future[None]]:
-        closing = [server.aclose(timeout_s) for server in self._tcp_servers()]
+    def _closing_doors(self, timeout_s: float) -> Iterator[asyncio.Future[None]]:
+        for server in self._tcp_servers():
+            yield asyncio.ensure_future(server.aclose(timeout_s))
         if self.endpoint is not None:
-            closing.append(self._close_endpoint(timeout_s))
-        return [asyncio.ensure_future(one) for one in closing]
+            yield asyncio.ensure_future(_close(self.endpoint, timeout_s))
 
-    async def _close_endpoint(self, timeout_s: float) -> None:
-        await self.endpoint.drain(timeout_s)
-        self.endpoint.close()
+
+async def _close(endpoint: ServerEndpoint, timeout_s: float) -> None:
+    await endpoint.drain(timeout_s)
+    endpoint.close()
 
 
 def origins_of(settings: Settings, certificates: Certificates) -> Origins:

@@ -9,13 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from gateway import __version__
 from gateway.core.admission import Refusals
 from gateway.http.app import Application
-from gateway.http.metrics import Metric, Sample, histogram_samples
+from gateway.http.metrics import Metric, MetricKind, Sample, histogram_samples
 from gateway.http.server import TcpServer
+from gateway.quic.server import ServerEndpoint
 from gateway.runtime.access.gate import AccessGate
 from gateway.runtime.access.subjects import Subjects
 from gateway.runtime.lags import BOUNDS_MS
@@ -37,9 +37,9 @@ class Metrics:
         self.loop_lag: LoopLag | None = None
         self.collections: Callable[[], int] = lambda: 0
         self.tcp: Mapping[str, TcpServer] = {}
-        self.quic: Any = None
+        self.quic: ServerEndpoint | None = None
         self.gate: AccessGate | None = None
-        self.counts: dict[str, tuple[str, Callable[[], Mapping[str, Any]]]] = {}
+        self.counts: dict[str, tuple[str, Callable[[], Mapping[str, object]]]] = {}
 
     def gather(self) -> Iterator[Metric]:
         """All metrics, now."""
@@ -190,7 +190,9 @@ class Metrics:
             yield _labelled(f"mvgateway_tcp_{name}", kind, text, "door", values)
 
     def _bytes_carried(self) -> Metric:
-        doors = {**self.tcp, **({} if self.quic is None else {"quic": self.quic})}
+        doors: dict[str, TcpServer | ServerEndpoint] = {**self.tcp}
+        if self.quic is not None:
+            doors["quic"] = self.quic
         samples = [
             Sample(count, {"door": name, "direction": direction})
             for name, door in doors.items()
@@ -251,7 +253,7 @@ _PUMP_COUNTERS = (
     ("commit_failures_total", "commit_failures", "Commits that failed and were tried again"),
     ("commit_seconds_total", "commit_seconds", "Time spent in commits"),
 )
-_TCP: tuple[tuple[str, str, Any, str], ...] = (
+_TCP: tuple[tuple[str, str, MetricKind, str], ...] = (
     ("connections", "connections", "gauge", "TCP connections open"),
     ("connections_refused_total", "connections_refused", "counter", "Connections over the bound"),
     ("handshakes_failed_total", "handshakes_failed", "counter", "Connections that broke off"),
@@ -279,7 +281,7 @@ def _process_metrics() -> Iterator[Metric]:
     yield _one("process_start_time_seconds", "gauge", "When the process began, Unix time", started_at())
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else float(value is not None)
 
 
@@ -294,18 +296,19 @@ def _access_metrics(gate: AccessGate | None) -> Iterator[Metric]:
     yield _labelled("mvgateway_access_ended_total", "counter", "Grants that ended in use", "reason", ended)
     yield _one("mvgateway_access_keys", "gauge", "Public keys in use", keys)
     yield _one("mvgateway_access_revoked", "gauge", "Names that are revoked", revoked)
-    for name, kind, text, values in (
+    grants: tuple[tuple[str, MetricKind, str, Mapping[str, float]], ...] = (
         ("sessions", "gauge", "Sessions open under grants", subjects.sessions()),
         ("requests_total", "counter", "Requests under grants", subjects.requests),
         ("refused_total", "counter", "Refusals by a grant's own bounds", subjects.refused),
         ("http_bytes_total", "counter", "Bytes of answers under grants", subjects.bytes),
-    ):
+    )
+    for name, kind, text, values in grants:
         yield _labelled(f"mvgateway_grant_{name}", kind, text, "sub", values)
 
 
-def _one(name: str, kind: Any, text: str, value: float, **labels: str) -> Metric:
+def _one(name: str, kind: MetricKind, text: str, value: float, **labels: str) -> Metric:
     return Metric(name, kind, text, (Sample(value, labels),))
 
 
-def _labelled(name: str, kind: Any, text: str, label: str, values: Mapping[str, float]) -> Metric:
+def _labelled(name: str, kind: MetricKind, text: str, label: str, values: Mapping[str, float]) -> Metric:
     return Metric(name, kind, text, tuple(Sample(value, {label: key}) for key, value in values.items()))

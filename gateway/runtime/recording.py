@@ -149,8 +149,9 @@ class WorldRecording:
         """The recorded messages in order, gaps as control messages of type ``gap``. Ticks without an
         epoch are the newest one's; with neither, everything there is. ``rows``: each row is told by one of
         type ``row`` before its messages. ``until_us``: what was received by then."""
-        span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick}
-        async for item in self.world.frames(**span, until_us=until_us):
+        async for item in self.world.frames(
+            epoch=epoch, from_tick=from_tick, to_tick=to_tick, until_us=until_us
+        ):
             if isinstance(item, Gap):
                 yield gap_message(item)
             else:

@@ -59,7 +59,7 @@ class Recordings:
     async def marks(self, name: str, *, delay_s: float = 0.0) -> list[dict[str, object]]:
         """``{name, epoch, tick, at_us, data}`` in order; ``data`` is the JSON value that was given."""
 
-        def listed(history: History) -> list[dict[str, Any]]:
+        def listed(history: History) -> list[dict[str, object]]:
             return [{**mark, "data": _value(mark["data"])} for mark in history.marks()]
 
         return await self._ask(name, delay_s, listed)
@@ -126,7 +126,7 @@ class Recordings:
         await world.set_mark(mark, epoch, tick, at_us, data)
         return {"name": mark, "epoch": epoch, "tick": tick, "at_us": at_us, "data": _value(data)}
 
-    async def branch(self, name: str, fields: Mapping[str, Any], *, by: str = "") -> Mapping[str, object]:
+    async def branch(self, name: str, fields: Mapping[str, object], *, by: str = "") -> Mapping[str, object]:
         """Make world ``fields["name"]`` from ``name`` as of ``tick``/``epoch``, ``at`` or ``mark``. It counts as one
         more that the peer ``by`` has made."""
         at, asked_us = fields.get("at"), now_us()
@@ -134,7 +134,7 @@ class Recordings:
             _whole(fields, "epoch", None),
             _whole(fields, "tick", None),
             None if at is None else time_us(str(at), asked_us),
-            fields.get("mark"),
+            None if fields.get("mark") is None else str(fields["mark"]),
         )
         new = str(fields.get("name"))
 

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import uvloop
 
@@ -21,6 +21,7 @@ from gateway.errors import GatewayError
 from gateway.limits import DESCRIPTORS_OWN, WORKERS_MAX
 from gateway.runtime import logs, memory, process
 from gateway.runtime.gateway import Gateway, reset_key
+from gateway.runtime.workers.children import Ready
 from gateway.runtime.workers.group import Group, Worker
 from gateway.runtime.workers.heeding import heed
 
@@ -47,7 +48,7 @@ def run(settings: Settings, out: TextIO = sys.stdout, load: Callable[[], Setting
     return _run(_serve(settings, out, load))
 
 
-def _run(work: Coroutine[Any, Any, int]) -> int:
+def _run(work: Coroutine[object, object, int]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
@@ -63,12 +64,10 @@ def _by_workers(settings: Settings, count: int, out: TextIO, load: Callable[[], 
     from gateway.runtime.workers.owner import own
     from gateway.runtime.workers.supervisor import supervise
 
-    def serve(worker: Worker, ready: Callable[[dict[str, Any]], None]) -> int:
+    def serve(worker: Worker, ready: Ready) -> int:
         return _run(_serve(settings, out, load, worker, ready))
 
-    def keep(
-        group: Group, sock: socket.socket, control: socket.socket, ready: Callable[[dict[str, Any]], None]
-    ) -> int:
+    def keep(group: Group, sock: socket.socket, control: socket.socket, ready: Ready) -> int:
         control.setblocking(False)
         return _run(own(settings, sock, group.secret, control, lambda: ready({"owner": True})))
 
@@ -80,7 +79,7 @@ async def _serve(
     out: TextIO,
     load: Callable[[], Settings],
     worker: Worker | None = None,
-    ready: Callable[[dict[str, Any]], None] | None = None,
+    ready: Ready | None = None,
 ) -> int:
     """``worker``: which of several this is; it tells ``ready`` what one alone prints."""
     stop, hurry = asyncio.Event(), asyncio.Event()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from gateway import limits
 from gateway.client.address import Address
@@ -439,9 +439,17 @@ class Worlds:
         rows: bool = False,
         delay_s: float = 0.0,
     ) -> AsyncIterator[bytes]:
-        span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick, "rows": rows}
         return await self.with_host(
-            name, lambda host: _begun(host.database.frames(**span, until_us=host.until_us(delay_s)))
+            name,
+            lambda host: _begun(
+                host.database.frames(
+                    epoch=epoch,
+                    from_tick=from_tick,
+                    to_tick=to_tick,
+                    rows=rows,
+                    until_us=host.until_us(delay_s),
+                )
+            ),
         )
 
     async def udp_token(self, name: str, *, by: str = "") -> UdpPlace:

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gateway.core.grants import VERBS, BadGrant, Grant, Scope
 from gateway.errors import ConfigError
@@ -33,17 +33,17 @@ def ask_clients(context: ssl.SSLContext, ca: Path) -> None:
     context.num_tickets = 0
 
 
-def grant_of(certificate: Mapping[str, Any] | None) -> Grant | None:
+def grant_of(certificate: Mapping[str, object] | None) -> Grant | None:
     """The grant in a client's certificate (as ``getpeercert`` gives it); None where there is none. Raises
     :class:`BadGrant` for URIs of ours that cannot be understood: nothing of them counts."""
     if not certificate:
         return None
-    names = certificate.get("subjectAltName", ())
+    names = _pairs(certificate.get("subjectAltName"))
     uris = [value for kind, value in names if kind == "URI" and value.startswith(SCHEME + ":")]
     if not uris:
         return None
     scope = Scope.of(_claim(uris))
-    not_after = datetime.strptime(certificate["notAfter"], "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
+    not_after = datetime.strptime(str(certificate["notAfter"]), "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
     serial = str(certificate.get("serialNumber", "")).lower()
     return scope.grant(
         None,
@@ -55,11 +55,13 @@ def grant_of(certificate: Mapping[str, Any] | None) -> Grant | None:
 
 
 def _claim(uris: list[str]) -> dict[str, object]:
-    claim: dict[str, Any] = {}
+    claim: dict[str, object] = {}
+    lists: dict[str, list[str]] = {}
     for uri in uris:
         name, _, value = uri.removeprefix(SCHEME + ":").partition(":")
         if name in VERBS:
-            claim.setdefault(name, []).append(value)
+            claim[name] = lists.setdefault(name, [])
+            lists[name].append(value)
         elif name in claim:
             raise BadGrant(f"the URI {SCHEME}:{name[:32]} stands twice in a certificate")
         elif name == "takeover" and value == "true":
@@ -75,7 +77,13 @@ def _claim(uris: list[str]) -> dict[str, object]:
     return claim
 
 
-def _common_name(certificate: Mapping[str, Any]) -> str:
-    parts = [part for group in certificate.get("subject", ()) for part in group]
+def _pairs(value: object) -> list[tuple[str, str]]:
+    """What ``getpeercert`` gives as tuples of two texts."""
+    return [(str(name), str(told)) for name, told in value] if isinstance(value, tuple) else []
+
+
+def _common_name(certificate: Mapping[str, object]) -> str:
+    groups = certificate.get("subject")
+    parts = [part for group in groups for part in _pairs(group)] if isinstance(groups, tuple) else []
     name = next((value for kind, value in parts if kind == "commonName"), "")
     return str(name) if len(name) <= TOKEN_NAME_CHARS_MAX and str(name).isprintable() else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from gateway.core.entities import Changes, Entities, Outcome, Place
 from gateway.core.gate import Standing, current
@@ -127,8 +127,9 @@ class GrantedWorlds:
         delay_s: float = 0.0,
     ) -> AsyncIterator[bytes]:
         _check("sub", name)
-        span: dict[str, Any] = {"epoch": epoch, "from_tick": from_tick, "to_tick": to_tick, "rows": rows}
-        return await self._worlds.history(name, **span, delay_s=_held_back(delay_s))
+        return await self._worlds.history(
+            name, epoch=epoch, from_tick=from_tick, to_tick=to_tick, rows=rows, delay_s=_held_back(delay_s)
+        )
 
     async def udp_token(self, name: str, *, by: str = "") -> UdpPlace:
         _check("pub", name)

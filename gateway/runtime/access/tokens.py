@@ -59,14 +59,14 @@ def verify(token: str, keys: Keys, audience: str, now_s: float) -> Grant:
         scope = Scope.of(claims.get("mv"))
     except BadGrant as error:
         refuse("claims", error.message)
-    issued: Any = claims.get("iat")
+    issued = claims.get("iat")
     return scope.grant(
         key.scope,
         subject=_name(claims, "sub"),
         jti=_name(claims, "jti"),
         kid=key.kid,
         expires_s=expires_s,
-        issued_s=float(issued) if _is_number(issued) else None,
+        issued_s=float(issued) if isinstance(issued, int | float) and _is_number(issued) else None,
     )
 
 

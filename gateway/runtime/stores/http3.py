@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+
+from aioquic.tls import SessionTicket
 
 from gateway import limits
 from gateway.client.address import Address
@@ -105,7 +106,7 @@ class H3Lane:
         self._trust = trust
         self._fallback = fallback
         self._client: Client | None = None
-        self._ticket: Any = None
+        self._ticket: SessionTicket | None = None
         self._connecting = asyncio.Lock()
         self._udp_again_at = 0.0
         self._watching: set[asyncio.Task[None]] = set()

@@ -190,7 +190,7 @@ class SiblingGone(StoreUnavailable):
     title = "Worker gone"
 
 
-def failure(error: GatewayError) -> dict[str, Any]:
+def failure(error: GatewayError) -> dict[str, object]:
     """An error as JSON."""
     return {"code": error.code, "message": error.message, "facts": error.facts}
 

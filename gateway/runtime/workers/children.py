@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from gateway.errors import ConfigError, GatewayError
 from gateway.limits import WORKER_AGAIN_S_MAX, WORKER_AGAIN_S_MIN, WORKER_STEADY_S
@@ -24,7 +24,7 @@ log = logging.getLogger("mvgateway.workers")
 STORE: Final = -1
 """The owner of the embedded store, as a number among the workers."""
 
-Ready = Callable[[dict[str, Any]], None]
+Ready = Callable[[dict[str, object]], None]
 Be = Callable[[int, socket.socket, Ready], int]
 """What a process does: ``be(number, control, ready) -> exit code``."""
 
@@ -36,7 +36,7 @@ class Child:
     pid: int
     control: socket.socket
     began: float
-    facts: dict[str, Any] | None = None
+    facts: dict[str, object] | None = None
     heard: bytes = b""
 
     def send(self, number: int) -> None:
@@ -44,7 +44,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
-    def tell(self, facts: dict[str, Any]) -> None:
+    def tell(self, facts: dict[str, object]) -> None:
         """A line over the wire, unless it is gone."""
         with contextlib.suppress(OSError):
             self.control.send(json.dumps(facts).encode() + b"\n")
@@ -188,7 +188,7 @@ class Children:
             os._exit(code)
 
 
-def _say(control: socket.socket, facts: dict[str, Any]) -> None:
+def _say(control: socket.socket, facts: dict[str, object]) -> None:
     control.setblocking(True)
     control.sendall(json.dumps(facts).encode() + b"\n")
     control.setblocking(False)

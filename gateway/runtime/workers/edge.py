@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from gateway.core.ports import Hosted, Link, LiveOptions, Mark
 from gateway.core.told import Posted
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from gateway.runtime.host import WorldHost
 
 log = logging.getLogger("mvgateway.edge")
+
+
+class _Begun(TypedDict):
+    """What a home answers to whoever follows it. ``durable``: epoch and tick, which JSON makes a list of."""
+
+    epoch: int
+    durable: tuple[int, int] | None
+    records: int
 
 
 class Edge:
@@ -94,7 +102,7 @@ class Edge:
 
     async def _follow(self, number: int) -> None:
         """Raises :class:`SiblingGone`, ``WorldHeld`` where it is not the home, and ``TimeoutError``."""
-        begun: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        begun: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         synced = self._synced = asyncio.get_running_loop().create_future()
         self._keyframe_parts = set()
 
@@ -117,7 +125,7 @@ class Edge:
             self._over(channel)
             raise
 
-    def _begun(self, channel: Channel, number: int, told: Any) -> None:
+    def _begun(self, channel: Channel, number: int, told: _Begun) -> None:
         """From here on the state is the home's."""
         world = self._host.world
         self._channel, self.home = channel, number
@@ -156,13 +164,13 @@ class Edge:
             if len(self._keyframe_parts) >= what.parts:
                 channel.after_input(self._is_synced)
 
-    def _mark(self, told: Any) -> None:
-        self._host.world.journal.durable = None if told is None else Mark(int(told[0]), int(told[1]))
+    def _mark(self, told: tuple[int, int] | None) -> None:
+        self._host.world.journal.durable = None if told is None else Mark(*told)
 
     def _lost(self, channel: Channel) -> None:
         self._over(channel)
 
-    def _over(self, channel: Channel, known: Any = None) -> None:
+    def _over(self, channel: Channel, known: tuple[int, int] | None = None) -> None:
         """The home is none any more, or cannot be reached. ``known``: what it left in the store, where it told."""
         if channel is not self._channel:
             return
@@ -170,7 +178,7 @@ class Edge:
         if self._synced is not None and not self._synced.done():
             self._synced.set_exception(SiblingGone("the world's home has ended"))
             self._synced.exception()
-        self._host.homing.fed_until(None if known is None else (int(known[0]), int(known[1])))
+        self._host.homing.fed_until(None if known is None else (known[0], known[1]))
         if self._host.world.subscribers and not self._stopped:
             self.seek()
 
@@ -232,8 +240,8 @@ class Edge:
         number = await self.number_of_home()
         if number is None:
             return None
-        begun: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        begun: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
         def on_frame(channel: Channel, kind: int, data: bytes) -> None:
             if begun.done():

@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -199,7 +199,7 @@ class Far:
     async def run(self, app: ASGIApp) -> None:
         """Serve it."""
         told = self._told
-        scope: dict[str, Any] = {
+        scope: Scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": told["http_version"],
@@ -222,7 +222,7 @@ class Far:
         self._channel.finish()
 
 
-def _grant(told: dict[str, Any]) -> Grant:
+def _grant(told: Mapping[str, object]) -> Grant:
     """Lists were tuples before they were JSON."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in told.items()

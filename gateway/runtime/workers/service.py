@@ -30,7 +30,7 @@ from gateway.runtime.worlds import Worlds
 log = logging.getLogger("mvgateway.workers")
 
 Told = dict[str, Any]
-Answer = Callable[[Told], Awaitable[Any]]
+Answer = Callable[[Told], Awaitable[object]]
 
 
 class Service:
@@ -180,7 +180,7 @@ class Service:
             channel.write_json(Kind.FAILED, failure(error))
         channel.finish()
 
-    async def _tell_worlds(self, told: Told) -> Any:
+    async def _tell_worlds(self, told: Told) -> object:
         hosts = self._worlds.hosts
         wanted = [told["world"]] if "world" in told else list(hosts)
         return {
@@ -189,14 +189,14 @@ class Service:
             if (host := hosts.get(name)) is not None
         }
 
-    async def _look_anew(self, told: Told) -> Any:
+    async def _look_anew(self, told: Told) -> object:
         """Another worker has changed what is kept of a world, or what its records mean."""
         host = self._worlds.hosts.get(told["world"])
         if host is not None:
             await host.database.world.look_at_info()
         return {}
 
-    async def _give_up(self, told: Told) -> Any:
+    async def _give_up(self, told: Told) -> object:
         host = self._home(told["world"])
         if host.world.publisher is not None:
             raise PublisherPresent(f"world {host.name} has a publisher; wait until it has left")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.errors import GatewayError
 from gateway.limits import WORKER_ASK_S
 from gateway.runtime.workers.channel import Channel, Kind, SiblingGone, raised
 from gateway.runtime.workers.group import Worker
+
+T = TypeVar("T")
 
 
 class Siblings:
@@ -37,7 +39,7 @@ class Siblings:
 
     async def ask(self, number: int, what: str, timeout_s: float = WORKER_ASK_S, **fields: object) -> Any:
         """One question, one answer. Raises what the other raised, and :class:`SiblingGone`."""
-        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
         def on_frame(channel: Channel, kind: int, data: bytes) -> None:
             settle(answered, kind, data)
@@ -58,24 +60,25 @@ class Siblings:
         answers = await asyncio.gather(*(self._or_none(number, what, fields) for number in numbers))
         return {number: answer for number, answer in zip(numbers, answers, strict=True) if answer is not None}
 
-    async def _or_none(self, number: int, what: str, fields: dict[str, object]) -> Any:
+    async def _or_none(self, number: int, what: str, fields: dict[str, object]) -> object:
         try:
             return await self.ask(number, what, WORKER_ASK_S, **fields)
         except GatewayError:
             return None
 
 
-def settle(answered: asyncio.Future[Any], kind: int, data: bytes) -> None:
+def settle(answered: asyncio.Future[T], kind: int, data: bytes) -> None:
     """``ANSWER`` or ``FAILED`` into a future."""
     if answered.done():
         return
     if kind == Kind.ANSWER:
-        answered.set_result(json.loads(data) if data else None)
+        told: Any = json.loads(data) if data else None
+        answered.set_result(told)
     elif kind == Kind.FAILED:
         answered.set_exception(raised(json.loads(data)))
 
 
-def gone(answered: asyncio.Future[Any], number: int) -> None:
+def gone(answered: asyncio.Future[T], number: int) -> None:
     """The channel has ended before there was an answer."""
     if not answered.done():
         answered.set_exception(SiblingGone(f"worker {number} has ended"))

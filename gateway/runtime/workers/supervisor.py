@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TextIO
 
 from gateway.config import Settings
 from gateway.http.server import bind_tcp
@@ -215,7 +215,7 @@ class Supervisor:
         now = time.monotonic()
         lived_s = now - child.began
         again_in_s = self.children.places[number].put_off(lived_s, now)
-        facts: dict[str, Any] = {} if number == STORE else {"worker": number}
+        facts: dict[str, object] = {} if number == STORE else {"worker": number}
         note(
             logging.ERROR,
             "worker ended" if number != STORE else "store owner ended",

@@ -8,27 +8,30 @@ from typing import Any, Final
 
 from gateway.core.ports import Mark
 from gateway.core.told import Facts, Listed
-from gateway.http.metrics import Metric, Sample
+from gateway.http.metrics import Metric, MetricKind, Sample
 
 LABEL: Final = "worker"
 _STORE: Final = ("ok", "lagging", "failing")
 """How the store is, the better first."""
 
 
+ToldMetric = tuple[str, MetricKind, str, list[tuple[float, dict[str, str], str]]]
+"""Name, kind, help, and the samples: value, labels, suffix."""
+
 # -- metrics --------------------------------------------------------------------------------
 
 
-def told_metrics(metrics: Iterable[Metric]) -> list[Any]:
-    """As JSON."""
+def told_metrics(metrics: Iterable[Metric]) -> list[ToldMetric]:
+    """As JSON, whose arrays stand for tuples."""
     return [
-        [one.name, one.kind, one.help, [[s.value, dict(s.labels), s.suffix] for s in one.samples]]
+        (one.name, one.kind, one.help, [(s.value, dict(s.labels), s.suffix) for s in one.samples])
         for one in metrics
     ]
 
 
-def joined_metrics(by_worker: Mapping[str, Sequence[Any]]) -> list[Metric]:
+def joined_metrics(by_worker: Mapping[str, Sequence[ToldMetric]]) -> list[Metric]:
     """One metric of each name, with every worker's samples under its label."""
-    found: dict[str, tuple[Any, Any, list[Sample]]] = {}
+    found: dict[str, tuple[MetricKind, str, list[Sample]]] = {}
     for worker, told in by_worker.items():
         for name, kind, text, samples in told:
             _, _, all_samples = found.setdefault(name, (kind, text, []))
@@ -41,7 +44,7 @@ def joined_metrics(by_worker: Mapping[str, Sequence[Any]]) -> list[Metric]:
 # -- worlds ---------------------------------------------------------------------------------
 
 
-def told_facts(facts: Facts, *, is_home: bool, home: str | None) -> dict[str, Any]:
+def told_facts(facts: Facts, *, is_home: bool, home: str | None) -> dict[str, object]:
     """As JSON. ``is_home``: whether this worker is the world's home; ``home``: the URL of the gateway that is."""
     return {**asdict(facts), "is_home": is_home, "home": home}
 
@@ -89,25 +92,31 @@ def _listed(own: Listed, is_home: bool, others: Sequence[Mapping[str, Any]], url
 # -- health ---------------------------------------------------------------------------------
 
 
-def joined_health(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]], wanted: int) -> dict[str, Any]:
+def joined_health(
+    own: Mapping[str, object], others: Iterable[Mapping[str, object]], wanted: int
+) -> dict[str, object]:
     """This worker's, but for what the others say that is worse."""
     told = list(others)
     joined = dict(own)
     for other in told:
         for name, value in other.items():
             if name == "worlds_open":
-                joined[name] = joined.get(name, 0) + value
+                joined[name] = _number(joined.get(name, 0)) + _number(value)
             elif name not in joined or _is_worse(name, value, joined[name]):
                 joined[name] = value
     return {**joined, "workers": {"wanted": wanted, "alive": 1 + len(told)}}
 
 
-def _is_worse(name: str, value: Any, than: Any) -> bool:
+def _number(value: object) -> int | float:
+    return value if isinstance(value, int | float) else 0
+
+
+def _is_worse(name: str, value: object, than: object) -> bool:
     if name == "store":
-        return _STORE.index(value) > _STORE.index(than)
+        return _STORE.index(str(value)) > _STORE.index(str(than))
     if name == "late_worlds":
-        return len(value) > len(than)
-    return name == "oldest_waiting_ms" and value > than
+        return isinstance(value, list) and len(value) > len(list(than) if isinstance(than, Iterable) else ())
+    return name == "oldest_waiting_ms" and _number(value) > _number(than)
 
 
 def joined_ready(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ async def open_tunnel(
 ) -> Tunnel:
     """A session at the home. ``welcome`` has been given to the link on return. Raises what the home raises, and
     :class:`SiblingGone`."""
-    begun: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    begun: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     tunnel = Tunnel(link)
 
     def on_frame(channel: Channel, kind: int, data: bytes) -> None:

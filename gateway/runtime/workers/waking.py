@@ -5,8 +5,10 @@ from __future__ import annotations
 import selectors
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from types import FrameType
+from typing import Final
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -17,7 +19,7 @@ class Waking:
 
     looks: selectors.BaseSelector
     ends: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
-    before: dict[int, Any] = field(default_factory=dict)
+    before: dict[int, Callable[[int, FrameType | None], object] | int | None] = field(default_factory=dict)
 
     def take(self) -> None:
         """Hear the signals instead of whoever did."""

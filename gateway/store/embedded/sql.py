@@ -7,14 +7,13 @@ from itertools import chain
 from typing import Any, Final
 
 import apsw
-from apsw import SQLiteValue
 
 ROWS_PER_CALL: Final = (64, 16, 4, 1)
 """Few sizes, so that each statement stays in the connection's cache."""
 
 
 def ask(
-    cursor: apsw.Cursor | apsw.Connection, query: str, parameters: tuple[SQLiteValue, ...] = ()
+    cursor: apsw.Cursor | apsw.Connection, query: str, parameters: tuple[apsw.SQLiteValue, ...] = ()
 ) -> list[Any]:
     """All rows of a query: the statement is finished when this returns, so no read stays open."""
     return cursor.execute(query, parameters).fetchall()
@@ -27,7 +26,7 @@ class _Many:
         row = "(" + ", ".join("?" * columns) + ")"
         self._queries = {n: f"{before} VALUES {', '.join([row] * n)}{after}" for n in ROWS_PER_CALL}
 
-    def run(self, cursor: apsw.Cursor, rows: Sequence[tuple[SQLiteValue, ...]]) -> list[Any]:
+    def run(self, cursor: apsw.Cursor, rows: Sequence[tuple[apsw.SQLiteValue, ...]]) -> list[Any]:
         """Give it all rows, as many at a call as there is a statement for; what it answers."""
         start, answers = 0, []
         for size in ROWS_PER_CALL:
