@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from bench.link import Direction, open_network
 from bench.link import Path as LinkPath
 from bench.quic_paths import Doors, make_certificate
-from gateway.quic import QuicOptions, ServerTls, Trust, connect, listen
+from gateway.quic import QuicOptions, QuicTrust, ServerTls, connect, listen
 from gateway.quic.udp import UdpSocket, bind
 
 PIECE_BYTES = 64 * 1_024
@@ -93,7 +93,7 @@ async def serve(args: argparse.Namespace) -> None:
 
 async def load(args: argparse.Namespace) -> None:
     """The client process: ``ready``, then at a line the bodies, then its figures."""
-    trust = Trust(ca_pem=(args.folder / "cert.pem").read_bytes())
+    trust = QuicTrust(ca_pem=(args.folder / "cert.pem").read_bytes())
     options = QuicOptions()
     client = await connect(
         args.host, args.load, trust=trust, server_name="localhost", options=options, timeout_s=5

@@ -31,7 +31,7 @@ from typing import Any
 import uvloop
 
 from bench.quic_paths import Doors, answer, make_certificate
-from gateway.quic import Client, QuicOptions, ServerTls, Trust, connect, listen
+from gateway.quic import Client, QuicOptions, QuicTrust, ServerTls, connect, listen
 from gateway.runtime.serve import GC_THRESHOLD
 
 WANTED_S = 3.0
@@ -67,7 +67,7 @@ class Load:
 
     def __init__(self, args: argparse.Namespace) -> None:
         der = ssl.PEM_cert_to_DER_cert((args.folder / "cert.pem").read_text())
-        self._trust = Trust(certificate_hashes=frozenset((hashlib.sha256(der).digest(),)))
+        self._trust = QuicTrust(certificate_hashes=frozenset((hashlib.sha256(der).digest(),)))
         self._port = args.load
         self._tickets: list[Any] = []
 

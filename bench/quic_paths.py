@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from bench.lean import LeanPool
 from gateway.core.bundle import Burst
 from gateway.core.ports import Link
-from gateway.quic import Client, QuicOptions, ServerTls, Trust, connect, listen
+from gateway.quic import Client, QuicOptions, QuicTrust, ServerTls, connect, listen
 from gateway.quic.udp import bind
 from gateway.runtime.serve import GC_THRESHOLD
 
@@ -243,7 +243,7 @@ async def serve(case: Case, path: str, folder: Path, seconds: float) -> None:
 
 async def load(case: Case, port: int, folder: Path, seconds: float) -> None:
     """The load process: connects, then reads, publishes or asks until it is ended."""
-    trust = Trust(ca_pem=(folder / "cert.pem").read_bytes())
+    trust = QuicTrust(ca_pem=(folder / "cert.pem").read_bytes())
     if case.kind == "send":
         pool = await read_lean(case, port, trust)
         await asyncio.sleep(seconds + 60)
@@ -270,7 +270,7 @@ async def load(case: Case, port: int, folder: Path, seconds: float) -> None:
     await asyncio.sleep(seconds + 60)
 
 
-async def read_lean(case: Case, port: int, trust: Trust) -> LeanPool:
+async def read_lean(case: Case, port: int, trust: QuicTrust) -> LeanPool:
     """Readers that cost the load process as little as acknowledging allows."""
     pool = LeanPool()
 

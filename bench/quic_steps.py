@@ -25,7 +25,7 @@ from gateway.core.bundle import Burst
 from gateway.quic.connection import Connection, FateSink
 from gateway.quic.connection.framing import Framing, Run
 from gateway.quic.options import QuicOptions
-from gateway.quic.tls import ServerTls, Trust
+from gateway.quic.tls import QuicTrust, ServerTls
 
 FRAMES = 1_000
 MESSAGE = bytes(1_048)
@@ -43,7 +43,9 @@ class Bench:
     def __init__(self) -> None:
         options = QuicOptions()
         tls = ServerTls(*throwaway_certificate())
-        self.client = Connection(configuration=Trust(insecure=True).configuration("localhost", options, None))
+        self.client = Connection(
+            configuration=QuicTrust(insecure=True).configuration("localhost", options, None)
+        )
         self.server = Connection(
             configuration=tls.configuration(options),
             original_destination_connection_id=self.client.original_destination_connection_id,

@@ -26,7 +26,7 @@ from gateway.quic.endpoint import Endpoint
 from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Peer
-from gateway.quic.tls import ServerTls, Trust
+from gateway.quic.tls import QuicTrust, ServerTls
 from gateway.wire.frames import Frame, Record, encode_frame
 
 SERVER = ("10.1.0.1", 4433)
@@ -60,7 +60,9 @@ class Crowd:
         tls, options = ServerTls(*throwaway_certificate()), QuicOptions()
         self.ends: list[tuple[Connection, Connection, Any]] = []
         for n in range(readers):
-            client = Connection(configuration=Trust(insecure=True).configuration("localhost", options, None))
+            client = Connection(
+                configuration=QuicTrust(insecure=True).configuration("localhost", options, None)
+            )
             server = Connection(
                 configuration=tls.configuration(options),
                 original_destination_connection_id=client.original_destination_connection_id,

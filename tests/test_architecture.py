@@ -78,6 +78,37 @@ def test_the_top_level_holds_what_was_agreed_and_nothing_else() -> None:
     assert not strangers
 
 
+SAME_NAME_ON_PURPOSE = {"Publisher", "Subscriber", "Entities", "Recordings"}
+"""``gateway.client.sync`` has them under the names of ``gateway.client``: a program that changes to the other changes its
+imports and its ``await`` alone (docs/CLIENTS.md)."""
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    where: dict[str, list[str]] = {}
+    for _, path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    shared = {name: paths for name, paths in where.items() if len(paths) > 1}
+    assert set(shared) <= SAME_NAME_ON_PURPOSE, shared
+    assert all(any("client/sync/" in path for path in paths) for paths in shared.values()), shared
+
+
+ANY_MAX = 80
+"""How often ``Any`` may stand for a type: JSON that came from others, rows of SQLite, what libraries leave open."""
+
+
+def test_any_stays_rare_and_out_of_the_core() -> None:
+    uses = [
+        str(path.relative_to(GATEWAY))
+        for _, path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name) and node.id == "Any"
+    ]
+    assert not [path for path in uses if path.startswith("core/")]
+    assert len(uses) <= ANY_MAX, "say what it is: a dataclass, a TypedDict, a Protocol, or object and look"
+
+
 def test_every_limit_tells_its_reason() -> None:
     body = ast.parse((GATEWAY / "limits.py").read_text()).body
     for node, after in zip(body, [*body[1:], None], strict=True):

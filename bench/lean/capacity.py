@@ -20,7 +20,7 @@ from bench.lean import LeanAges, LeanPool, LeanReader, Samples
 from bench.lean.batch import MESSAGES, SOL_UDP, UDP_GRO, Batch, large_buffer
 from bench.payload import messages, records_for
 from bench.quic_paths import Doors, Reader, answer, make_certificate
-from gateway.quic import ServerTls, Trust, listen
+from gateway.quic import QuicTrust, ServerTls, listen
 from gateway.quic.connection.packets import datagram_head
 from gateway.quic.connection.sending import packet_of
 from gateway.quic.udp import UdpSocket
@@ -77,7 +77,7 @@ async def measure(folder: Path, datagrams: int) -> str:
     tls, doors = ServerTls.from_files(folder / "cert.pem", folder / "key.pem"), Doors()
     endpoint = await listen("127.0.0.1", 0, tls=tls, asgi_app=answer, doors=doors)
     pool, records = LeanPool(), records_for(FRAME_BYTES[datagrams])
-    trust = Trust(ca_pem=(folder / "cert.pem").read_bytes())
+    trust = QuicTrust(ca_pem=(folder / "cert.pem").read_bytes())
     reader = await pool.webtransport(
         "127.0.0.1",
         endpoint.port,

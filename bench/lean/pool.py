@@ -24,7 +24,7 @@ from gateway.quic.connection.ids import CID_BYTES
 from gateway.quic.endpoint import Endpoint
 from gateway.quic.options import QuicOptions
 from gateway.quic.peer import Peer
-from gateway.quic.tls import Trust
+from gateway.quic.tls import QuicTrust
 from gateway.quic.udp import UdpSocket
 
 READERS_PER_SOCKET = 50
@@ -169,7 +169,7 @@ class LeanPool:
         port: int,
         path: str,
         *,
-        trust: Trust,
+        trust: QuicTrust,
         take: Take,
         make_session: Callable[[Link], Session],
         local: str | None = None,

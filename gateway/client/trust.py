@@ -71,11 +71,11 @@ class Trust:
             context.verify_mode = ssl.CERT_NONE
         return context
 
-    def for_quic(self) -> quic.Trust:
+    def for_quic(self) -> quic.QuicTrust:
         """The same decision in the form that QUIC connections take."""
         pins = frozenset({self.certificate_sha256} if self.certificate_sha256 else ())
         ca_pem = self.ca.read_bytes() if self.ca else None
-        return quic.Trust(ca_pem=ca_pem, certificate_hashes=pins, insecure=self.insecure)
+        return quic.QuicTrust(ca_pem=ca_pem, certificate_hashes=pins, insecure=self.insecure)
 
     def check(self, certificate_der: bytes | None) -> None:
         """Compare a leaf certificate with the pin, if there is one. Raises :class:`CertificateRefused`."""

@@ -11,7 +11,7 @@ from gateway import limits
 from gateway.client.address import Address
 
 
-class Turns:
+class ConnectTurns:
     """Of one gateway, on one event loop: who connects now, and whether its UDP is known to get through."""
 
     def __init__(self) -> None:
@@ -24,15 +24,15 @@ class Turns:
         return max(given_s, limits.CLIENT_CONNECT_S_MAX) if self.udp_answers else given_s
 
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, Turns]] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Address, ConnectTurns]] = WeakKeyDictionary()
 """Only while somebody connects: what was known of an address is forgotten with the last one."""
 
 
 @asynccontextmanager
-async def turn(address: Address) -> AsyncIterator[Turns]:
+async def turn(address: Address) -> AsyncIterator[ConnectTurns]:
     """Wait for a turn to connect to ``address``, and have it until the block ends."""
     here = _turns.setdefault(asyncio.get_running_loop(), {})
-    turns = here.setdefault(address, Turns())
+    turns = here.setdefault(address, ConnectTurns())
     turns._users += 1
     try:
         async with turns._room:

@@ -15,7 +15,7 @@ from gateway.wire.entities.transfers import Offer, Transfer
 from gateway.wire.entities.values import Actor, Change, Delete, Entity, Filter, Get, Operation, Patch, Put
 
 
-class Place(NamedTuple):
+class EntityPlace(NamedTuple):
     """A world or an inventory, by its checked name."""
 
     kind: Literal["world", "inventory"]
@@ -41,33 +41,33 @@ class Changes:
     reset: bool = False
 
 
-class Entities(Protocol):
+class EntityPort(Protocol):
     """The service behind every entity route."""
 
-    async def get(self, place: Place, entity_id: str, at: str | None = None) -> Entity:
+    async def get(self, place: EntityPlace, entity_id: str, at: str | None = None) -> Entity:
         """The entity, now or ``at`` a time (Unix seconds as text, or a version of the store)."""
 
-    async def put(self, place: Place, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
+    async def put(self, place: EntityPlace, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
         """Answers (the entity, created). Returned means durable."""
 
-    async def patch(self, place: Place, wanted: Patch, actor: Actor) -> Entity: ...
+    async def patch(self, place: EntityPlace, wanted: Patch, actor: Actor) -> Entity: ...
 
-    async def delete(self, place: Place, wanted: Delete, actor: Actor) -> int:
+    async def delete(self, place: EntityPlace, wanted: Delete, actor: Actor) -> int:
         """Answers the removal's revision."""
 
-    async def batch(self, place: Place, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
+    async def batch(self, place: EntityPlace, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
         """All in one commit, or :class:`BatchRefused` with every fault."""
 
     async def page(
-        self, place: Place, wanted: Filter, limit: int, at: str | None = None
+        self, place: EntityPlace, wanted: Filter, limit: int, at: str | None = None
     ) -> tuple[list[Entity], bool, int]:
         """(entities by rising id, whether there are more, the revision they are of)."""
 
-    async def stream(self, place: Place, wanted: Filter) -> AsyncIterator[bytes]:
+    async def stream(self, place: EntityPlace, wanted: Filter) -> AsyncIterator[bytes]:
         """All entities as length-prefixed messages, pieces of many; the last message is a control
         message ``end`` with the revision to watch from."""
 
-    async def watch(self, place: Place, wanted: Filter, since: int | None) -> AsyncIterator[Changes]:
+    async def watch(self, place: EntityPlace, wanted: Filter, since: int | None) -> AsyncIterator[Changes]:
         """What changes, from revision ``since`` on (None: from now); the first item comes at once."""
 
     async def hibernate(self, world: str, wanted: Put, key: int, actor: Actor) -> tuple[Entity, bool]:
@@ -107,4 +107,4 @@ class Entities(Protocol):
     async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, object]]: ...
 
 
-__all__ = ["Changes", "Delete", "Entities", "Get", "Outcome", "Place"]
+__all__ = ["Changes", "Delete", "EntityPlace", "EntityPort", "Get", "Outcome"]

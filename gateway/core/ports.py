@@ -193,6 +193,10 @@ class OneByOne:
         call()
 
 
+class ClientGone(OSError):
+    """A client gave its request up, or takes none of its answer: there is nobody to read from, or to send to."""
+
+
 class Session(Protocol):
     """The rules' end of one session. The transport calls these from the event loop, never twice at once."""
 

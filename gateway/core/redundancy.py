@@ -40,7 +40,7 @@ from gateway.limits import (
 )
 
 
-class Verdict(Enum):
+class LossVerdict(Enum):
     """What a path's losses ask for."""
 
     QUIET = "quiet"
@@ -171,7 +171,7 @@ class LossWatch:
             and at > self._paused_until
         )
 
-    def look(self, sent: int, round_trips: RoundTrips | None, mono: float, since_s: float) -> Verdict:
+    def look(self, sent: int, round_trips: RoundTrips | None, mono: float, since_s: float) -> LossVerdict:
         """What to do with what was just sent. ``round_trips`` as the link knows them, or None; ``since_s``: within how
         long all was sent."""
         self._count(sent, mono, since_s)
@@ -179,15 +179,15 @@ class LossWatch:
         self._is_seen = self.share >= (REDUNDANCY_GONE_SHARE if self._is_seen else REDUNDANCY_SEEN_SHARE)
         if not self._is_seen:
             self._began_at = None
-            return Verdict.QUIET
+            return LossVerdict.QUIET
         if self._is_heavy(mono) or not is_calm or mono < self._paused_until:
             self._began_at = None
-            return Verdict.CONGESTED
+            return LossVerdict.CONGESTED
         if self._began_at is None:
             self._began_at = mono
         elif mono - self._began_at > REDUNDANCY_PROVEN_S:
             self._pause_s = REDUNDANCY_PAUSE_S_FIRST
-        return Verdict.AGAIN
+        return LossVerdict.AGAIN
 
     def _count(self, sent: int, mono: float, since_s: float) -> None:
         if self._at is None:

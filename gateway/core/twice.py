@@ -13,7 +13,7 @@ from gateway.core.counters import Counters
 from gateway.core.newest import encode_newest
 from gateway.core.outlet import Outlet
 from gateway.core.ports import Refusal
-from gateway.core.redundancy import LossWatch, Verdict, affordable
+from gateway.core.redundancy import LossVerdict, LossWatch, affordable
 from gateway.core.state import WorldState
 from gateway.core.window import Keys
 from gateway.limits import READER_DATAGRAMS_MAX
@@ -145,11 +145,11 @@ class Twice:
             watch.doubt(trips.given_up - self._given_up)
             self._given_up = trips.given_up
         verdict = watch.look(outlet.window.next_token, trips, mono, mono - self._since)
-        if verdict is Verdict.CONGESTED:
+        if verdict is LossVerdict.CONGESTED:
             self._counters.redundancy_withheld += there_is_something
         elif watch.is_over:
             self.watch = None
-        return verdict is Verdict.AGAIN
+        return verdict is LossVerdict.AGAIN
 
     def _burst_of(self, bundle: Bundle) -> Burst | None:
         """What went out of it as datagrams; None: it went by a stream."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.routing import Route
 
 from gateway.errors import BadInput, Conflict, Forbidden, GatewayError, NotFound
-from gateway.http.dataplane_call import Call, Endpoint
+from gateway.http.dataplane_call import Call, PlaneEndpoint
 from gateway.store.base import NamespaceInfo, OverlayBase, Store
 from gateway.store.world.catalogue import CATALOGUE_KEY
 from gateway.wire import mvstore
@@ -37,9 +37,9 @@ def routes(store: Store, *, truncate_min_age_s: int = 0) -> list[Route]:
         "/api/stat_namespace": admin.stat,
     }
     return [
-        *(Route(path, Endpoint(handler), methods=["POST"]) for path, handler in posts.items()),
-        Route("/api/list_namespace", Endpoint(admin.list), methods=["GET"]),
-        Route("/fdb/status", Endpoint(admin.fdb_status), methods=["GET"]),
+        *(Route(path, PlaneEndpoint(handler), methods=["POST"]) for path, handler in posts.items()),
+        Route("/api/list_namespace", PlaneEndpoint(admin.list), methods=["GET"]),
+        Route("/fdb/status", PlaneEndpoint(admin.fdb_status), methods=["GET"]),
     ]
 
 

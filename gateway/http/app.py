@@ -28,7 +28,7 @@ from gateway.errors import GatewayError, TooMany
 from gateway.http.answers import AnswerBudget, peer_of_scope
 from gateway.http.bodies import DEFAULT_BOUNDS, BodyBounds
 from gateway.http.budget import ByteBudget
-from gateway.http.dataplane_call import Endpoint
+from gateway.http.dataplane_call import PlaneEndpoint
 from gateway.http.guard import AccessGuard
 from gateway.http.metrics import CONTENT_TYPE, Metric, render
 from gateway.http.origins import OriginGuard, refuse
@@ -151,9 +151,9 @@ class _Shortcut:
 
     def __init__(self, routes: Sequence[BaseRoute], app: ASGIApp) -> None:
         self._app = app
-        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        self._endpoints: dict[tuple[str, str], PlaneEndpoint] = {}
         for route in routes:
-            if isinstance(route, Route) and isinstance(route.endpoint, Endpoint):
+            if isinstance(route, Route) and isinstance(route.endpoint, PlaneEndpoint):
                 for method in route.methods or ():
                     self._endpoints.setdefault((method, route.path), route.endpoint)
 

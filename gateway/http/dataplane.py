@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from gateway import limits
 from gateway.errors import BadInput, GatewayError, NotFound, StoreUnavailable, Unprocessable
-from gateway.http.dataplane_call import Call, Endpoint, Headers
+from gateway.http.dataplane_call import Call, Headers, PlaneEndpoint
 from gateway.http.dataplane_commit import read_commit
 from gateway.store.base import MAX_VERSION, OWN_KEYS, Namespace, PageContent, PageRead, Store, TimePoint
 from gateway.wire import mvstore
@@ -31,7 +31,7 @@ _U64_MAX = 2**64 - 1
 
 
 @dataclass(slots=True)
-class Counters:
+class PlaneCounters:
     """What went through, since the start."""
 
     stats: int = 0
@@ -48,7 +48,7 @@ def routes(
     auto_create: bool = False,
     wire_zstd: bool = False,
     near_zstd: bool = True,
-    counters: Counters | None = None,
+    counters: PlaneCounters | None = None,
 ) -> list[Route]:
     """The data plane's routes, for the root of an origin.
 
@@ -56,15 +56,15 @@ def routes(
     ``/batch/write`` or a lock names it. ``wire_zstd``: compress pages for readers that accept it;
     ``near_zstd``: also for those on loopback, whom it costs more time than it saves.
     """
-    plane = DataPlane(store, auto_create, wire_zstd, counters or Counters(), near_zstd=near_zstd)
+    plane = DataPlane(store, auto_create, wire_zstd, counters or PlaneCounters(), near_zstd=near_zstd)
     return [
-        Route("/stat", Endpoint(plane.stat), methods=["GET"]),
-        Route("/batch/read", Endpoint(plane.read), methods=["POST"]),
-        Route("/batch/write", Endpoint(plane.write), methods=["POST"]),
-        Route("/batch/commit", Endpoint(plane.commit), methods=["POST"]),
-        Route("/time2version", Endpoint(plane.time2version), methods=["GET"]),
-        Route("/nslock/acquire", Endpoint(plane.acquire), methods=["POST"]),
-        Route("/nslock/release", Endpoint(plane.release), methods=["POST"]),
+        Route("/stat", PlaneEndpoint(plane.stat), methods=["GET"]),
+        Route("/batch/read", PlaneEndpoint(plane.read), methods=["POST"]),
+        Route("/batch/write", PlaneEndpoint(plane.write), methods=["POST"]),
+        Route("/batch/commit", PlaneEndpoint(plane.commit), methods=["POST"]),
+        Route("/time2version", PlaneEndpoint(plane.time2version), methods=["GET"]),
+        Route("/nslock/acquire", PlaneEndpoint(plane.acquire), methods=["POST"]),
+        Route("/nslock/release", PlaneEndpoint(plane.release), methods=["POST"]),
     ]
 
 
@@ -72,7 +72,13 @@ class DataPlane:
     """The handlers. Each answers its call once, or raises a :class:`GatewayError`."""
 
     def __init__(
-        self, store: Store, auto_create: bool, wire_zstd: bool, counters: Counters, *, near_zstd: bool = True
+        self,
+        store: Store,
+        auto_create: bool,
+        wire_zstd: bool,
+        counters: PlaneCounters,
+        *,
+        near_zstd: bool = True,
     ) -> None:
         self._store = store
         self._auto_create = auto_create

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from gateway import limits
 from gateway.core.gate import check_current_name
 from gateway.core.origins import is_loopback
+from gateway.core.ports import ClientGone
 from gateway.errors import BadInput, GatewayError, TooLarge
 from gateway.http.exchanges import BODY_IS_HERE
 from gateway.http.planes import check_page_plane
@@ -28,10 +29,6 @@ from gateway.wire import strictjson
 logger = logging.getLogger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
-
-
-class ClientGone(Exception):
-    """The client left in the middle of its request: nobody waits for an answer."""
 
 
 class Call:
@@ -181,7 +178,7 @@ def _lock_owner(error: GatewayError) -> Headers:
     return [(b"x-lock-owner", owner.encode("utf-8"))]
 
 
-class Endpoint:
+class PlaneEndpoint:
     """One handler as an ASGI app: whatever it raises becomes an answer, never a traceback."""
 
     def __init__(self, handler: Callable[[Call], Awaitable[None]]) -> None:
@@ -193,7 +190,7 @@ class Endpoint:
         call = Call(scope, receive, send)
         try:
             await self._guarded(call)
-        except (ClientGone, OSError):
+        except OSError:
             return
 
     async def _guarded(self, call: Call) -> None:
@@ -202,7 +199,7 @@ class Endpoint:
             await self._handler(call)
         except GatewayError as error:
             await call.refuse(error)
-        except (ClientGone, OSError):
+        except OSError:
             raise
         except Exception:
             logger.exception("%s failed", self.__name__)

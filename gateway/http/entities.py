@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.core.entities import Entities
+from gateway.core.entities import EntityPort
 from gateway.errors import BadInput, NotFound
 from gateway.http.answers import ANSWERS, AnswerBudget, Costly
 from gateway.http.bodies import ENTITY_FLAG, bounds_of, read_body, read_json
@@ -42,7 +42,7 @@ from gateway.wire.entities.values import CONTENT_TYPES, Delete, Put, etag
 BASES = ("/v1/worlds/{world}/entities", "/v1/inventories/{owner}/items")
 
 
-def entity_routes(service: Entities, answers: AnswerBudget | None = None) -> list[Route]:
+def entity_routes(service: EntityPort, answers: AnswerBudget | None = None) -> list[Route]:
     """Every route of entities; ``live`` before ``{id}``, which would match it too. ``answers``: the budget of whole
     answers, shared with other routes."""
     answers = answers or AnswerBudget(ANSWERS)
@@ -62,7 +62,7 @@ def entity_routes(service: Entities, answers: AnswerBudget | None = None) -> lis
 class EntityRoutes:
     """``…/entities/{id}``."""
 
-    def __init__(self, service: Entities) -> None:
+    def __init__(self, service: EntityPort) -> None:
         self._service = service
 
     async def handle(self, request: Request) -> Response:

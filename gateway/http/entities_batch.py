@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.core.entities import Entities, Outcome
+from gateway.core.entities import EntityPort, Outcome
 from gateway.errors import BadInput, GatewayError, TooLarge
 from gateway.http.bodies import (
     BATCH_BYTES_FLAG,
@@ -36,7 +36,7 @@ from gateway.wire.entities.values import Get, Operation, Put
 class BatchRoutes:
     """Takes a batch, hands it on, tells what became of each."""
 
-    def __init__(self, service: Entities) -> None:
+    def __init__(self, service: EntityPort) -> None:
         self._service = service
 
     async def post(self, request: Request) -> Response:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.core.entities import Changes, Entities
+from gateway.core.entities import Changes, EntityPort
 from gateway.errors import BadInput, GatewayError
 from gateway.http.entities_requests import FILTERS, aside, filter_of, limit_of, moment_of, place_of
 from gateway.http.queries import check_keys, flag
@@ -28,7 +28,7 @@ NO_STORE = {"cache-control": "no-store", "x-accel-buffering": "no"}
 class ListRoutes:
     """``…/entities`` and ``…/entities/live`` as answers to GET."""
 
-    def __init__(self, service: Entities) -> None:
+    def __init__(self, service: EntityPort) -> None:
         self._service = service
 
     async def list(self, request: Request) -> Response:

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 
-from gateway.core.entities import Place
+from gateway.core.entities import EntityPlace
 from gateway.errors import BadInput
 from gateway.http.queries import flag, time_us
 from gateway.limits import ENTITY_ASIDE_BYTES
@@ -63,12 +63,12 @@ async def aside(fn: Callable[[], T], size_bytes: int) -> T:
     return await asyncio.to_thread(fn)
 
 
-def place_of(request: Request) -> Place:
+def place_of(request: Request) -> EntityPlace:
     """The world or the inventory that the path names."""
     params = request.path_params
     if "world" in params:
-        return Place("world", check_place(params["world"]))
-    return Place("inventory", check_place(params["owner"]))
+        return EntityPlace("world", check_place(params["world"]))
+    return EntityPlace("inventory", check_place(params["owner"]))
 
 
 def actor_of(request: Request) -> Actor:

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.core.entities import Entities
+from gateway.core.entities import EntityPort
 from gateway.errors import BadInput, NotFound
 from gateway.http.bodies import read_json
 from gateway.http.entities_requests import actor_of, limit_of
@@ -22,7 +22,7 @@ RESUME_HEADER = "x-publisher-resume"
 class TradingRoutes:
     """Whatever concerns two places, or who owns."""
 
-    def __init__(self, service: Entities) -> None:
+    def __init__(self, service: EntityPort) -> None:
         self._service = service
 
     def routes(self) -> list[Route]:

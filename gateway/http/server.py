@@ -22,8 +22,8 @@ from gateway.errors import TooMany
 from gateway.http.tcp.acceptor import Acceptor
 from gateway.http.tcp.acceptor import bind_tcp as bind_tcp
 from gateway.http.tcp.opening import Opening
-from gateway.http.tcp.service import Service
 from gateway.http.tcp.service import TcpOptions as TcpOptions
+from gateway.http.tcp.service import TcpService
 from gateway.http.tcp.slots import Slot
 from gateway.http.tcp.wire import Wire as Wire
 from gateway.http.tcp.wire import kernel_unsent_bytes as kernel_unsent_bytes
@@ -52,7 +52,7 @@ class TcpServer:
         options: TcpOptions | None = None,
         tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
-        self._service = Service(app, options or TcpOptions())
+        self._service = TcpService(app, options or TcpOptions())
         self._tls = tls
         self._acceptor: Acceptor | None = None
         self._port = 0

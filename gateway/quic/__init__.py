@@ -8,20 +8,20 @@ from gateway.quic.h3.exchange import ConnectFailed, RequestFailed, Response, Ses
 from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
 from gateway.quic.server import ServerEndpoint, listen
-from gateway.quic.tls import ServerTls, TicketStore, Trust
+from gateway.quic.tls import QuicTrust, ServerTls, TicketStore
 from gateway.quic.udp.race import first_of, resolve
 
 __all__ = [
     "Client",
     "ConnectFailed",
     "QuicOptions",
+    "QuicTrust",
     "RequestFailed",
     "Response",
     "ServerEndpoint",
     "ServerTls",
     "SessionRefused",
     "TicketStore",
-    "Trust",
     "WebTransportLink",
     "WholeExchange",
     "connect",

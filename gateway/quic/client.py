@@ -36,7 +36,7 @@ from gateway.quic.h3.exchange import (
 )
 from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.options import QuicOptions
-from gateway.quic.tls import Trust
+from gateway.quic.tls import QuicTrust
 from gateway.quic.udp import UdpSocket
 from gateway.quic.udp.race import first_of, resolve
 
@@ -250,7 +250,7 @@ async def connect(
     host: str,
     port: int,
     *,
-    trust: Trust,
+    trust: QuicTrust,
     server_name: str | None = None,
     ticket: SessionTicket | None = None,
     early_data: bool = False,
@@ -306,7 +306,7 @@ def _begin(
     address: Address,
     name: str,
     port: int,
-    trust: Trust,
+    trust: QuicTrust,
     ticket: SessionTicket | None,
     options: QuicOptions,
 ) -> Client:
@@ -335,7 +335,7 @@ async def connect_webtransport(
     port: int,
     path: str,
     *,
-    trust: Trust,
+    trust: QuicTrust,
     make_session: Callable[[WebTransportLink], Session],
     options: QuicOptions | None = None,
     timeout_s: float = limits.QUIC_CONNECT_S_MAX,
@@ -355,7 +355,7 @@ async def h3_request(
     method: str,
     path: str,
     *,
-    trust: Trust,
+    trust: QuicTrust,
     headers: RawHeaders = (),
     body: bytes | AsyncIterator[bytes] = b"",
     timeout_s: float = limits.QUIC_CONNECT_S_MAX,

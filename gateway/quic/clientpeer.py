@@ -12,7 +12,7 @@ from gateway.quic.h3.codes import ErrorCode
 from gateway.quic.h3.exchange import ClientExchange, ConnectFailed, RequestFailed, WholeExchange
 from gateway.quic.h3.http3 import Http3
 from gateway.quic.peer import Hub, Peer
-from gateway.quic.tls import Trust
+from gateway.quic.tls import QuicTrust
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -20,7 +20,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 class ClientPeer(Peer):
     """The connection to a server, as the client sees it."""
 
-    def __init__(self, quic: Connection, hub: Hub, trust: Trust) -> None:
+    def __init__(self, quic: Connection, hub: Hub, trust: QuicTrust) -> None:
         super().__init__(quic, hub)
         self.h3 = Http3(quic)
         self.exchanges: dict[int, ClientExchange | WholeExchange] = {}

@@ -1,7 +1,7 @@
 """Certificates, trust and session tickets of QUIC endpoints. Room: quic.
 
 A :class:`ServerTls` can be given another certificate while it serves: connections made from then
-on use it. A :class:`Trust` says whom a client believes: a CA, certificates by their hash (as
+on use it. A :class:`QuicTrust` says whom a client believes: a CA, certificates by their hash (as
 browsers pin them), or anybody.
 """
 
@@ -81,7 +81,7 @@ class ServerTls:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class QuicTrust:
     """Whom a client believes. ``certificate_hashes``: SHA-256 of the leaf's DER, 32 bytes each; any
     one of them is enough and nothing else is asked. With nothing given: the system's authorities."""
 

@@ -22,7 +22,7 @@ from gateway.core.world import World, WorldSettings
 from gateway.errors import GatewayError, Overloaded, ShuttingDown, StoreUnavailable, WorldDeleted
 from gateway.store.world import History
 from gateway.store.world.lanes import WorldLanes as Recorded
-from gateway.store.world.tail import Row, Stretch, TailReader
+from gateway.store.world.tail import ShownRow, Stretch, TailReader
 from gateway.wallclock import now_us
 from gateway.wire.frames import decode_frame
 
@@ -229,7 +229,7 @@ class DelayedFeed:
         self._show()
         return stretch.more
 
-    def _enter(self, row: Row) -> None:
+    def _enter(self, row: ShownRow) -> None:
         """A row that came is due, and so is all before it."""
         came_us, rows = row.received_at_us, self._rows
         at = len(rows) - 1

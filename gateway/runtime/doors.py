@@ -1,6 +1,6 @@
 """Where a session request ends up, whatever transport it came by. Room: runtime.
 
-Implements :class:`gateway.core.ports.Doors`. Other rooms add their paths by :meth:`Doors.add`.
+Implements :class:`gateway.core.ports.HostedDoors`. Other rooms add their paths by :meth:`HostedDoors.add`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.errors import GatewayError, NotFound
 from gateway.runtime.access.pacing import PacedLink
 from gateway.runtime.access.sessions import AwaitedSession, GrantedSession, renews
 from gateway.runtime.events import EventLog
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 from gateway.wire import world_name
 
 Opener = Callable[[str, str, Mapping[str, str], Link], Awaitable[Hosted]]
@@ -30,7 +30,7 @@ Follower = Callable[[str, LiveOptions, Link], Awaitable[Hosted]]
 """``(world, options, link) -> Hosted``."""
 
 
-class Doors:
+class HostedDoors:
     """Hosted paths of the form ``/v1/worlds/{world}/SUFFIX``.
 
     ``origins``: which web pages may open WebTransport sessions, None for all; requests over HTTP
@@ -40,7 +40,7 @@ class Doors:
 
     def __init__(
         self,
-        worlds: Worlds,
+        worlds: HostedWorlds,
         origins: Origins | None = None,
         refusals: Refusals | None = None,
         events: EventLog | None = None,

@@ -1,6 +1,6 @@
 """The entity service: what every entity route asks for. Room: runtime.
 
-Implements :class:`gateway.core.entities.Entities` over the registry of databases. A write is
+Implements :class:`gateway.core.entities.EntityPort` over the registry of databases. A write is
 answered when its commit is durable; reads see the newest commit of any gateway over the store.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import apsw
 
 from gateway.core.admission import host_of, peer_of
-from gateway.core.entities import Changes, Outcome, Place
+from gateway.core.entities import Changes, EntityPlace, Outcome
 from gateway.core.gate import check_current_owner
 from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.errors import BadInput, GatewayError, NothingRecorded, TooLarge, WorldDeleted
@@ -28,7 +28,7 @@ from gateway.runtime.entities_registry import EntityRegistry
 from gateway.runtime.entities_times import version_at
 from gateway.runtime.entities_transfers import Transfers
 from gateway.runtime.entities_writer import together
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 from gateway.store.base import Store
 from gateway.store.entities import leases, queries, rows, trades
 from gateway.wallclock import now_us
@@ -62,7 +62,7 @@ def _once_more(
 class EntityService:
     """Made once per gateway; ended by :meth:`aclose`."""
 
-    def __init__(self, store: Store, worlds: Worlds, *, clock_us: Callable[[], int] = now_us) -> None:
+    def __init__(self, store: Store, worlds: HostedWorlds, *, clock_us: Callable[[], int] = now_us) -> None:
         self._store = store
         self._worlds = worlds
         self._clock_us = clock_us
@@ -71,13 +71,13 @@ class EntityService:
         self._awake = Awake(self.registry, worlds, clock_us=clock_us)
         self._sessions: set[WatchSession | FollowSession] = set()
 
-    async def _database(self, place: Place) -> EntityDatabase:
+    async def _database(self, place: EntityPlace) -> EntityDatabase:
         return await self.registry.get(place)
 
     # --- one entity --------------------------------------------------------------------------
 
     @_once_more
-    async def get(self, place: Place, entity_id: str, at: str | None = None) -> Entity:
+    async def get(self, place: EntityPlace, entity_id: str, at: str | None = None) -> Entity:
         database = await self._database(place)
         missing: Entity | None = None
         version = None if at is None else await version_at(self._store, at)
@@ -87,7 +87,7 @@ class EntityService:
         return entity
 
     @_once_more
-    async def put(self, place: Place, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
+    async def put(self, place: EntityPlace, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
         database = await self._database(place)
         most = self._worlds.settings.entities_per_world_max
         return await database.write(
@@ -95,19 +95,19 @@ class EntityService:
         )
 
     @_once_more
-    async def patch(self, place: Place, wanted: Patch, actor: Actor) -> Entity:
+    async def patch(self, place: EntityPlace, wanted: Patch, actor: Actor) -> Entity:
         database = await self._database(place)
         return await database.write(lambda c, now_us: rows.patch(c, wanted, actor, now_us))
 
     @_once_more
-    async def delete(self, place: Place, wanted: Delete, actor: Actor) -> int:
+    async def delete(self, place: EntityPlace, wanted: Delete, actor: Actor) -> int:
         database = await self._database(place)
         return await database.write(lambda c, now_us: rows.delete(c, wanted, actor, now_us))
 
     # --- many ---------------------------------------------------------------------------------
 
     @_once_more
-    async def batch(self, place: Place, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
+    async def batch(self, place: EntityPlace, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
         database = await self._database(place)
         size_bytes = sum(len(one.state) for one in operations if isinstance(one, Put))
         settings = self._worlds.settings
@@ -118,7 +118,7 @@ class EntityService:
 
     @_once_more
     async def page(
-        self, place: Place, wanted: Filter, limit: int, at: str | None = None
+        self, place: EntityPlace, wanted: Filter, limit: int, at: str | None = None
     ) -> tuple[list[Entity], bool, int]:
         database = await self._database(place)
         version = None if at is None else await version_at(self._store, at)
@@ -128,10 +128,10 @@ class EntityService:
         )
 
     @_once_more
-    async def stream(self, place: Place, wanted: Filter) -> AsyncIterator[bytes]:
+    async def stream(self, place: EntityPlace, wanted: Filter) -> AsyncIterator[bytes]:
         return await (await self._database(place)).scans.open(wanted)
 
-    async def watch(self, place: Place, wanted: Filter, since: int | None) -> AsyncIterator[Changes]:
+    async def watch(self, place: EntityPlace, wanted: Filter, since: int | None) -> AsyncIterator[Changes]:
         return (await self._database(place)).feed.watch(since)
 
     # --- live records ---------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class EntityService:
 
     @_once_more
     async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, object]:
-        database = await self._database(Place("world", world))
+        database = await self._database(EntityPlace("world", world))
         ttl_us = LEASE_TTL_MS * 1000
         held = token or secrets.token_hex(16)
 
@@ -162,7 +162,7 @@ class EntityService:
 
     @_once_more
     async def release(self, world: str, owner: str, token: str) -> None:
-        database = await self._database(Place("world", world))
+        database = await self._database(EntityPlace("world", world))
         await database.write(lambda c, now_us: leases.renew(c, owner, token, now_us, 0))
 
     # --- transfers and trades ---------------------------------------------------------------------
@@ -204,7 +204,7 @@ class EntityService:
 
     @_once_more
     async def trade(self, wanted: Trade, actor: Actor) -> list[Mapping[str, object]]:
-        places = [Place("inventory", owner) for owner in wanted.owners]
+        places = [EntityPlace("inventory", owner) for owner in wanted.owners]
         databases = [await self._database(place) for place in places]
 
         def run(connections: Sequence[apsw.Connection]) -> list[Mapping[str, object]]:
@@ -226,7 +226,7 @@ class EntityService:
     async def open_live(self, world: str, query: str, headers: Mapping[str, str], link: Link) -> Hosted:
         """``/v1/worlds/{world}/entities/live`` over WebTransport or WebSocket."""
         asked = LiveQuery.parse(query, headers)
-        place = Place("world", world)
+        place = EntityPlace("world", world)
         if asked.owner is not None:
             check_current_owner(asked.owner)
         (await self._database(place)).feed.check_room()

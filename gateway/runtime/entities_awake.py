@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import apsw
 
-from gateway.core.entities import Place
+from gateway.core.entities import EntityPlace
 from gateway.errors import BadInput, GatewayError
 from gateway.runtime.entities_registry import EntityRegistry
 from gateway.runtime.host import WorldHost
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 from gateway.store.entities import rows, schema
 from gateway.wire import Record
 from gateway.wire.entities.checks import check_state
@@ -25,7 +25,9 @@ T = TypeVar("T")
 class Awake:
     """Hibernate and wake. The frame and the row are one transaction of the world's journal."""
 
-    def __init__(self, registry: EntityRegistry, worlds: Worlds, *, clock_us: Callable[[], int]) -> None:
+    def __init__(
+        self, registry: EntityRegistry, worlds: HostedWorlds, *, clock_us: Callable[[], int]
+    ) -> None:
         self._registry = registry
         self._worlds = worlds
         self._clock_us = clock_us
@@ -88,7 +90,7 @@ class Awake:
     async def _try(self, world: str, work: Callable[[apsw.Connection, int], T]) -> T:
         """What ``work`` would answer now, undone again: nothing goes out of the live world that
         the database would then refuse."""
-        database = await self._registry.get(Place("world", world))
+        database = await self._registry.get(EntityPlace("world", world))
         kept: list[T] = []
 
         def tried(connection: apsw.Connection, now_us: int) -> None:
@@ -117,7 +119,7 @@ class Awake:
         except BadInput:
             await host.put_with(back, lambda connection: None)
             raise
-        database = await self._registry.get(Place("world", host.name))
+        database = await self._registry.get(EntityPlace("world", host.name))
         await database.feed.catch_up()
         return outcome
 

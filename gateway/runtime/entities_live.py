@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from gateway.core.bundle import Burst
 from gateway.core.closing import close_code
-from gateway.core.entities import Changes, Place
+from gateway.core.entities import Changes, EntityPlace
 from gateway.core.gate import check_current, hand_on
 from gateway.core.grants import Need
 from gateway.core.inbox import Inbox
@@ -24,7 +24,7 @@ from gateway.limits import (
     LEASE_RENEW_S,
     RECONNECT_AFTER_MS,
 )
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 from gateway.wire import encode_control, encode_error
 from gateway.wire.control import TYPE_CONTROL, decode_control
 from gateway.wire.entities.checks import check_name
@@ -143,7 +143,7 @@ class WatchSession(_Quiet):
     def __init__(
         self,
         service: EntityService,
-        place: Place,
+        place: EntityPlace,
         asked: LiveQuery,
         link: Link,
         lease: Mapping[str, object] | None,
@@ -226,7 +226,7 @@ class FollowSession:
     """A subscription that goes with an entity: ``moved``, then the new world's keyframe, on the same link."""
 
     def __init__(
-        self, service: EntityService, worlds: Worlds, world: str, options: LiveOptions, link: Link
+        self, service: EntityService, worlds: HostedWorlds, world: str, options: LiveOptions, link: Link
     ) -> None:
         self._service = service
         self._worlds = worlds
@@ -269,7 +269,7 @@ class FollowSession:
 
     async def _next_world(self) -> tuple[str, int]:
         """Where the entity goes from here, as soon as it has, and when it went (µs since 1970)."""
-        place = Place("world", self._world)
+        place = EntityPlace("world", self._world)
         news = await self._service.watch(place, Filter(), None)
         looked = False
         async for item in news:
@@ -280,7 +280,7 @@ class FollowSession:
                 return to
         raise NotFound(f"nothing more is heard of world {self._world}")
 
-    async def _moved_already(self, place: Place) -> tuple[str, int] | None:
+    async def _moved_already(self, place: EntityPlace) -> tuple[str, int] | None:
         try:
             await self._service.get(place, self._options.follow or "")
         except NotFound as error:

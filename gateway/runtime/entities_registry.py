@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
-from gateway.core.entities import Place
+from gateway.core.entities import EntityPlace
 from gateway.errors import WorldDeleted
 from gateway.limits import ENTITY_DATABASES_MAX, ENTITY_THREADS
 from gateway.runtime.entities_database import EntityDatabase
 from gateway.runtime.entities_upkeep import InventoryUpkeep
 from gateway.runtime.entities_writer import EntityWriter, OwnWriter, in_thread
 from gateway.runtime.host import WorldHost
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 from gateway.store.base import Store
 from gateway.store.database import Database
 from gateway.store.world import naming, retiring
@@ -55,18 +55,18 @@ class WorldWriter:
 class EntityRegistry:
     """Opens databases when they are asked for, and closes the least used ones beyond the bound."""
 
-    def __init__(self, store: Store, worlds: Worlds, *, clock_us: Callable[[], int]) -> None:
+    def __init__(self, store: Store, worlds: HostedWorlds, *, clock_us: Callable[[], int]) -> None:
         self._store = store
         self._worlds = worlds
         self._clock_us = clock_us
-        self._open: dict[Place, EntityDatabase] = {}
+        self._open: dict[EntityPlace, EntityDatabase] = {}
         self.executor = ThreadPoolExecutor(ENTITY_THREADS, thread_name_prefix="entities")
-        self._settling: dict[Place, asyncio.Future[None]] = {}
+        self._settling: dict[EntityPlace, asyncio.Future[None]] = {}
         self.upkeep = InventoryUpkeep(store, clock_us)
         worlds.kept.append(lambda: self._open.values())
         worlds.on_gone.append(self._world_gone)
 
-    async def get(self, place: Place) -> EntityDatabase:
+    async def get(self, place: EntityPlace) -> EntityDatabase:
         """The database of ``place``. Raises ``UnknownWorld`` for a world that is not there."""
         host = await self._worlds.host(place.name) if place.kind == "world" else None
         found = self._open.get(place)
@@ -80,7 +80,7 @@ class EntityRegistry:
         found.last_used = time.monotonic()
         return found
 
-    async def _own_writer(self, place: Place) -> OwnWriter:
+    async def _own_writer(self, place: EntityPlace) -> OwnWriter:
         if place in self._settling:
             await asyncio.wait([self._settling[place]])
         store, name = self._store.blocking(), INVENTORY_PREFIX + place.name
@@ -88,7 +88,7 @@ class EntityRegistry:
         written = self.upkeep.written(identity.key)
         return OwnWriter(store, identity, self.executor, clock_us=self._clock_us, written=written)
 
-    def _make(self, place: Place, writer: EntityWriter) -> EntityDatabase:
+    def _make(self, place: EntityPlace, writer: EntityWriter) -> EntityDatabase:
         made = EntityDatabase(
             self._store.blocking(),
             writer,
@@ -110,7 +110,7 @@ class EntityRegistry:
             if found.writer.guard is error.source:
                 self._gone(place, found)
 
-    def _gone(self, place: Place, found: EntityDatabase) -> None:
+    def _gone(self, place: EntityPlace, found: EntityDatabase) -> None:
         if isinstance(found.writer, WorldWriter):
             self._worlds.gone(found.writer.host)
         if self._open.get(place) is found:
@@ -118,13 +118,13 @@ class EntityRegistry:
             self._settle(place, found)
 
     def _world_gone(self, host: WorldHost) -> None:
-        place = Place("world", host.name)
+        place = EntityPlace("world", host.name)
         found = self._open.get(place)
         if found is not None and found.writer.guard is host.guard:
             found.fail(host.guard.gone())
             self._drop(place, found)
 
-    def _settle(self, place: Place, found: EntityDatabase) -> None:
+    def _settle(self, place: EntityPlace, found: EntityDatabase) -> None:
         """An inventory that is not there any more gets another namespace with its next write."""
         if isinstance(found.writer, OwnWriter):
             found.fail(found.writer.guard.gone())
@@ -134,7 +134,7 @@ class EntityRegistry:
             task.add_done_callback(_ignore)
             task.add_done_callback(lambda _: self._settling.pop(place, None))
 
-    def _drop(self, place: Place, found: EntityDatabase) -> None:
+    def _drop(self, place: EntityPlace, found: EntityDatabase) -> None:
         del self._open[place]
         asyncio.ensure_future(found.close()).add_done_callback(_ignore)
 
@@ -147,7 +147,7 @@ class EntityRegistry:
             asyncio.ensure_future(gone.close()).add_done_callback(_ignore)
 
     @property
-    def databases(self) -> dict[Place, EntityDatabase]:
+    def databases(self) -> dict[EntityPlace, EntityDatabase]:
         """What is open."""
         return self._open
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import apsw
 
-from gateway.core.entities import Place
+from gateway.core.entities import EntityPlace
 from gateway.errors import UnknownWorld
 from gateway.limits import ENTITY_RETRY_S
 from gateway.runtime.entities_database import EntityDatabase
@@ -28,7 +28,7 @@ class Transfers:
         self._settling: dict[str, asyncio.Task[None]] = {}
 
     async def _world(self, name: str) -> EntityDatabase:
-        return await self._registry.get(Place("world", name))
+        return await self._registry.get(EntityPlace("world", name))
 
     async def offer(self, wanted: Offer, actor: Actor) -> Transfer:
         """Hold the entities and answer a ticket. Raises ``UnknownWorld`` also for the destination."""

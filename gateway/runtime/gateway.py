@@ -23,7 +23,7 @@ from gateway import __version__, limits
 from gateway.config import SETTINGS, Settings, in_brackets, is_loopback, reloadable, split_address
 from gateway.core import ports
 from gateway.core.admission import PeerRates, Refusals
-from gateway.core.entities import Entities
+from gateway.core.entities import EntityPort
 from gateway.core.gate import Standing
 from gateway.core.origins import Origins
 from gateway.errors import ConfigError, GatewayError
@@ -54,7 +54,7 @@ from gateway.runtime.access.granted import (
 )
 from gateway.runtime.access.opening import gate_of
 from gateway.runtime.certs import Certificate, Certificates
-from gateway.runtime.doors import Doors
+from gateway.runtime.doors import HostedDoors
 from gateway.runtime.edges.forward import PeerForward
 from gateway.runtime.entities import EntityService
 from gateway.runtime.events import EventLog
@@ -64,7 +64,7 @@ from gateway.runtime.health import Health
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.looplag import LoopLag
 from gateway.runtime.metrics import Metrics
-from gateway.runtime.recordings import Recordings
+from gateway.runtime.recordings import HostedRecordings
 from gateway.runtime.sockets import Sockets, bind_all
 from gateway.runtime.storelook import StoreLook
 from gateway.runtime.udp import UdpDoor
@@ -75,7 +75,7 @@ from gateway.runtime.workers.owner import open_owned
 from gateway.runtime.workers.service import Service
 from gateway.runtime.workers.siblings import Siblings
 from gateway.runtime.workers.together import joined_health, joined_metrics, joined_ready, told_metrics
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
 
@@ -88,7 +88,7 @@ class _Shown(NamedTuple):
     """What the routes are made over."""
 
     worlds: ports.Worlds
-    entities: Entities
+    entities: EntityPort
     recordings: RecordingService
     store: Store
 
@@ -117,18 +117,18 @@ class Gateway:
         self._instance = secrets.token_hex(6) if worker is None else worker.group.run
         self._siblings = None if worker is None else Siblings(worker)
         self._service: Service | None = None
-        self.worlds = Worlds(
+        self.worlds = HostedWorlds(
             *(store, settings, self.events.session, self.refusals, port, self._store_failure, self._siblings),
             ca=certificates.ca_path,
         )
         self._health = Health(self._journals, self._store_failure)
         self.origins = origins
         self.gate = gate_of(settings, self.events)
-        self.doors = Doors(self.worlds, origins, self.refusals, self.events, self.gate)
+        self.doors = HostedDoors(self.worlds, origins, self.refusals, self.events, self.gate)
         self.entities = EntityService(store, self.worlds)
         self.doors.add("entities/live", self.entities.open_live)
         self.doors.follow = self.entities.open_following
-        self.recordings = Recordings(self.worlds)
+        self.recordings = HostedRecordings(self.worlds)
         self.doors.add("replay", self.recordings.open_replay)
         self.metrics = Metrics(self.worlds, time.time(), self.refusals)
         self.works = AnswerBudget(works_of(settings.works_at_once_max))

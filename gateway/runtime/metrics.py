@@ -21,13 +21,13 @@ from gateway.runtime.access.subjects import Subjects
 from gateway.runtime.lags import BOUNDS_MS
 from gateway.runtime.looplag import LoopLag
 from gateway.runtime.process import descriptors_max, descriptors_open, disk, memory, started_at
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 
 
 class Metrics:
     """Gathers from the parts that it is given. ``counts``: other rooms' plain counts, by metric name."""
 
-    def __init__(self, worlds: Worlds, started_at: float, refusals: Refusals) -> None:
+    def __init__(self, worlds: HostedWorlds, started_at: float, refusals: Refusals) -> None:
         self._worlds = worlds
         self._started_at = started_at
         self._refusals = refusals
@@ -73,7 +73,7 @@ class Metrics:
 
     def _worlds_metrics(self) -> Iterator[Metric]:
         hosts = list(self._worlds.hosts.values())
-        yield _one("mvgateway_worlds_open", "gauge", "Worlds open in this process", len(hosts))
+        yield _one("mvgateway_worlds_open", "gauge", "HostedWorlds open in this process", len(hosts))
         facts = {host.name: host.facts() for host in hosts}
         for name, key, text in _WORLD_GAUGES:
             values = {world: _number(getattr(f, key)) for world, f in facts.items()}

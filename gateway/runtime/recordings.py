@@ -25,7 +25,7 @@ from gateway.runtime.branches import Branches
 from gateway.runtime.clips import Clip, Wanted, cut
 from gateway.runtime.host import WorldHost
 from gateway.runtime.replaying import ReplaySession
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 from gateway.store.world import History
 from gateway.store.world.lanes import WorldLanes
 from gateway.wallclock import now_us
@@ -34,10 +34,10 @@ from gateway.wire import encode_control
 T = TypeVar("T")
 
 
-class Recordings:
+class HostedRecordings:
     """Implements :class:`gateway.http.recordings.RecordingService` over the open worlds."""
 
-    def __init__(self, worlds: Worlds) -> None:
+    def __init__(self, worlds: HostedWorlds) -> None:
         self._worlds = worlds
         self._replays = 0
         self._branches = Branches(worlds.store, worlds.settings.branches_per_world_max)

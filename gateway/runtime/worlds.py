@@ -1,6 +1,6 @@
 """All worlds of this gateway: opens them when asked for, closes the quiet ones. Room: runtime.
 
-Implements :class:`gateway.core.ports.Worlds`.
+Implements :class:`gateway.core.ports.HostedWorlds`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Turn:
         self.users = 0
 
 
-class Worlds:
+class HostedWorlds:
     """The registry. ``udp`` is set where the plain UDP door is open; ``refusals`` counts what bounds refuse."""
 
     def __init__(

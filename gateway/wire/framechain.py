@@ -149,7 +149,7 @@ class FrameHead(NamedTuple):
     sent_at: int
 
 
-class Layout(NamedTuple):
+class BodyLayout(NamedTuple):
     """A body taken apart: the heads (length and header of each message), and all its records."""
 
     heads: bytes
@@ -187,7 +187,7 @@ class Layout(NamedTuple):
         return Columns(self.keys.keys, [data[at : at + stride] for at in range(0, len(data), stride)], None)
 
 
-def take_apart(body: bytes, lists: KeyLists) -> Layout | None:
+def take_apart(body: bytes, lists: KeyLists) -> BodyLayout | None:
     """None where the body is not whole records of one stride."""
     heads, chunks, stride, flags = [], [], 0, 0
     for start, end in _spans(body):
@@ -205,7 +205,7 @@ def take_apart(body: bytes, lists: KeyLists) -> Layout | None:
         return None
     records = b"".join(chunks)
     plain = not flags & FLAG_TICKS and len(records) % 2 == 0
-    return Layout(b"".join(heads), stride, lists.of_records(records, stride), Values(records), plain)
+    return BodyLayout(b"".join(heads), stride, lists.of_records(records, stride), Values(records), plain)
 
 
 def _without_ticks(records: bytes, stride: int) -> bytes:
@@ -268,7 +268,7 @@ class Chain:
     """
 
     def __init__(self) -> None:
-        self._body: bytes | Layout = b""
+        self._body: bytes | BodyLayout = b""
         self._lanes = Lanes(0)
         self.lists = KeyLists()
         self._stride = 0
@@ -279,7 +279,7 @@ class Chain:
     @property
     def body(self) -> bytes:
         """The newest row's; empty where the next row must stand alone."""
-        if isinstance(self._body, Layout):
+        if isinstance(self._body, BodyLayout):
             self._body = put_together(self._body.heads, self._body.records.bytes)
         return self._body
 
@@ -303,7 +303,7 @@ class Chain:
     def is_heavy(self) -> bool:
         """True where more is remembered than is worth it."""
         keys = self.known_keys
-        if not isinstance(self._body, Layout) and len(self._body) > FRAME_CHAIN_BYTES_MAX:
+        if not isinstance(self._body, BodyLayout) and len(self._body) > FRAME_CHAIN_BYTES_MAX:
             return True
         return keys > FRAME_CHAIN_KEYS_KEPT_MAX or keys * self._stride > FRAME_CHAIN_BYTES_MAX
 
@@ -316,7 +316,7 @@ class Chain:
         self._last.clear()
         self._before.clear()
 
-    def follow(self, body: bytes | None, layout: Layout | None, *, alone: bool) -> None:
+    def follow(self, body: bytes | None, layout: BodyLayout | None, *, alone: bool) -> None:
         """``body`` is the newest row now; one that leans on nothing starts the chain again.
         None: it is what ``layout`` says, put together when asked for."""
         if alone:

@@ -24,9 +24,9 @@ from gateway.errors import MalformedMessage
 from gateway.limits import FRAME_BODY_BYTES_MAX, FRAME_CHAIN_KEYS_MAX, ZSTD_WINDOW_BYTES_MAX
 from gateway.wire.framechain import (
     MESSAGE_HEAD_BYTES,
+    BodyLayout,
     Chain,
     FrameHead,
-    Layout,
     join,
     messages_of,
     put_together,
@@ -89,14 +89,14 @@ class FrameEncoder:
             self._chain.restart()
         return codec, packed
 
-    def _pack(self, body: bytes, layout: Layout | None) -> tuple[int, bytes]:
+    def _pack(self, body: bytes, layout: BodyLayout | None) -> tuple[int, bytes]:
         if not self._chain.begun:
             return ALONE, self._alone.compress(body)
         if layout is None or not layout.plain:
             return PREFIXED, _with_prefix(self._chain.body, self.level).compress(body)
         return COLUMNS, self._alone.compress(self._columns(layout))
 
-    def _columns(self, layout: Layout) -> bytes:
+    def _columns(self, layout: BodyLayout) -> bytes:
         """u32 length of the heads, the heads, u32 stride, the keys' steps, then the residue by columns."""
         stride, keys = layout.stride, layout.keys
         last, before = self._chain.guesses(keys, stride)
@@ -125,7 +125,7 @@ class Unpacked(NamedTuple):
     """A row: its body, or (None) what to put it together from."""
 
     body: bytes | None
-    layout: Layout | None
+    layout: BodyLayout | None
 
     def messages(self) -> list[bytes]:
         """The messages of the row."""
@@ -134,7 +134,7 @@ class Unpacked(NamedTuple):
         return messages_of(put_together(self.layout.heads, self.layout.records.bytes))
 
     def one_frame(self) -> FrameHead | None:
-        """As :meth:`Layout.one_frame`."""
+        """As :meth:`BodyLayout.one_frame`."""
         return None if self.layout is None else self.layout.one_frame()
 
 
@@ -186,7 +186,7 @@ class FrameDecoder:
         _check_claim(packed)
         return self._alone.decompress(packed)
 
-    def _from_columns(self, data: bytes) -> Layout:
+    def _from_columns(self, data: bytes) -> BodyLayout:
         (heads_bytes,) = _U32.unpack_from(data)
         at = 4 + heads_bytes
         heads = data[4:at]
@@ -202,7 +202,7 @@ class FrameDecoder:
             start += count
         last, before = self._chain.guesses(keys, stride)
         records = self._chain.lanes(len(residue)).restored(residue, last, before)
-        layout = Layout(heads, stride, keys, records, True)
+        layout = BodyLayout(heads, stride, keys, records, True)
         layout.check()
         return layout
 

@@ -26,9 +26,9 @@ class Answer(NamedTuple):
     said: str
 
 
-def trust_of(gateway: Gateway) -> quic.Trust:
+def trust_of(gateway: Gateway) -> quic.QuicTrust:
     assert gateway.certificates.ca_path is not None
-    return quic.Trust(ca_pem=Path(gateway.certificates.ca_path).read_bytes())
+    return quic.QuicTrust(ca_pem=Path(gateway.certificates.ca_path).read_bytes())
 
 
 def tls_of(gateway: Gateway) -> ssl.SSLContext:

@@ -153,7 +153,7 @@ class House:
             session.link = link
             return session
 
-        trust = quic.Trust(ca_pem=(self._folder / "certs" / "ca.pem").read_bytes())
+        trust = quic.QuicTrust(ca_pem=(self._folder / "certs" / "ca.pem").read_bytes())
         session.client, _ = await quic.connect_webtransport(
             "127.0.0.1", self.lossy_port, f"{path}{'&' if '?' in path else '?'}token={token}",
             trust=trust, make_session=make, timeout_s=HANG_S,

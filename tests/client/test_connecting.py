@@ -88,9 +88,9 @@ async def test_the_timeout_begins_with_the_last_attempt() -> None:
 
 
 def _anybody() -> Any:
-    from gateway.quic import Trust
+    from gateway.quic import QuicTrust
 
-    return Trust(insecure=True)
+    return QuicTrust(insecure=True)
 
 
 async def test_the_next_attempt_begins_when_one_failed_or_had_its_head_start() -> None:

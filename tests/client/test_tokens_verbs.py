@@ -77,7 +77,7 @@ async def test_a_verb_takes_its_token_from_a_file_or_the_environment_and_shows_i
 async def test_a_gateway_that_is_silent_is_named_without_the_secrets_of_the_query(tmp_path: Path) -> None:
     process = await asyncio.to_thread(lambda: GatewayProcess(tmp_path).wait_ready())
     try:
-        trust = quic.Trust(ca_pem=(tmp_path / "certs" / "ca.pem").read_bytes())
+        trust = quic.QuicTrust(ca_pem=(tmp_path / "certs" / "ca.pem").read_bytes())
         client = await quic.connect("127.0.0.1", process.port("https"), trust=trust, timeout_s=HANG_S)
         process.process.send_signal(signal.SIGSTOP)
         secret = "/v1/worlds/arena/live?role=publish&resume=hunter2&token=hunter2"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.ports import LiveOptions, RoundTrips
-from gateway.core.redundancy import LossWatch, Verdict, affordable
+from gateway.core.redundancy import LossVerdict, LossWatch, affordable
 from gateway.limits import (
     REDUNDANCY_CALM_S,
     REDUNDANCY_HEAVY_LOSSES_MIN,
@@ -35,7 +35,7 @@ class Watched:
         self.rng = random.Random(seed)
         self.now, self.sent = 100.0, 0
 
-    def go(self, seconds: float, loss: float, trips: RoundTrips | None = CALM) -> list[Verdict]:
+    def go(self, seconds: float, loss: float, trips: RoundTrips | None = CALM) -> list[LossVerdict]:
         seen = []
         for _ in range(round(seconds * 60)):
             self.now += TICK_S
@@ -51,7 +51,7 @@ class Watched:
 
 @given(st.integers(1, 500), st.sampled_from([None, CALM, QUEUE]))
 def test_a_path_that_loses_nothing_never_asks(looks: int, trips: RoundTrips | None) -> None:
-    assert set(Watched().go(looks / 60, 0.0, trips)) == {Verdict.QUIET}
+    assert set(Watched().go(looks / 60, 0.0, trips)) == {LossVerdict.QUIET}
 
 
 @pytest.mark.parametrize("loss", [0.01, 0.02, 0.05])
@@ -59,14 +59,14 @@ def test_loss_is_seen_within_seconds_and_as_long_as_it_lasts(loss: float) -> Non
     watched = Watched()
     watched.go(5, loss)
     seen = watched.go(60, loss)
-    assert seen.count(Verdict.AGAIN) > 0.95 * len(seen)
+    assert seen.count(LossVerdict.AGAIN) > 0.95 * len(seen)
 
 
 def test_after_the_last_loss_it_stops_within_seconds_and_is_forgotten() -> None:
     watched = Watched()
     watched.go(20, 0.02)
     watched.go(10, 0.0)
-    assert set(watched.go(10, 0.0)) == {Verdict.QUIET}
+    assert set(watched.go(10, 0.0)) == {LossVerdict.QUIET}
     watched.go(20, 0.0)
     assert watched.watch.is_over
 
@@ -75,19 +75,19 @@ def test_one_loss_in_a_minute_asks_for_a_few_seconds_of_it() -> None:
     watched = Watched()
     watched.go(60, 0.0)
     watched.watch.lost()
-    assert 0 < watched.go(60, 0.0).count(Verdict.AGAIN) <= 5 * 60
+    assert 0 < watched.go(60, 0.0).count(LossVerdict.AGAIN) <= 5 * 60
 
 
 def test_loss_with_a_growing_queue_is_congestion() -> None:
     watched = Watched()
-    assert Verdict.AGAIN in watched.go(5, 0.03)
+    assert LossVerdict.AGAIN in watched.go(5, 0.03)
     growing = watched.go(5, 0.03, QUEUE)
-    assert Verdict.AGAIN not in growing[12:], "a tenth of a second shows that the queue stands"
-    assert growing[-1] is Verdict.CONGESTED
+    assert LossVerdict.AGAIN not in growing[12:], "a tenth of a second shows that the queue stands"
+    assert growing[-1] is LossVerdict.CONGESTED
 
 
 def test_loss_that_begins_with_a_queue_asks_for_nothing_from_the_first_on() -> None:
-    assert Verdict.AGAIN not in Watched().go(10, 0.05, QUEUE)
+    assert LossVerdict.AGAIN not in Watched().go(10, 0.05, QUEUE)
 
 
 def test_a_queue_that_comes_and_goes_is_waited_out() -> None:
@@ -95,8 +95,8 @@ def test_a_queue_that_comes_and_goes_is_waited_out() -> None:
     watched.go(5, 0.03)
     watched.go(1, 0.03, QUEUE)
     after = watched.go(5, 0.03)
-    assert Verdict.AGAIN not in after[: int((REDUNDANCY_CALM_S - 0.2) * 60)]
-    assert Verdict.AGAIN in after
+    assert LossVerdict.AGAIN not in after[: int((REDUNDANCY_CALM_S - 0.2) * 60)]
+    assert LossVerdict.AGAIN in after
 
 
 def test_single_late_answers_are_no_queue() -> None:
@@ -105,16 +105,16 @@ def test_single_late_answers_are_no_queue() -> None:
     seen = []
     for turn in range(300):
         seen += watched.go(TICK_S, 0.03, QUEUE if turn % 3 else CALM)
-    assert seen.count(Verdict.AGAIN) > 0.9 * len(seen)
+    assert seen.count(LossVerdict.AGAIN) > 0.9 * len(seen)
 
 
 def test_a_path_that_moved_to_a_longer_one_is_known_after_two_minutes() -> None:
     watched = Watched()
     watched.go(5, 0.02, RoundTrips(0.03, 0.03))
     longer = RoundTrips(0.09, 0.03)
-    assert Verdict.AGAIN not in watched.go(30, 0.02, longer)[12:]
+    assert LossVerdict.AGAIN not in watched.go(30, 0.02, longer)[12:]
     watched.go(100, 0.02, longer)
-    assert Verdict.AGAIN in watched.go(10, 0.02, longer)
+    assert LossVerdict.AGAIN in watched.go(10, 0.02, longer)
 
 
 def test_heavy_loss_is_a_full_path_and_what_made_it_heavy_is_tried_ever_more_rarely() -> None:
@@ -123,8 +123,8 @@ def test_heavy_loss_is_a_full_path_and_what_made_it_heavy_is_tried_ever_more_rar
     loss, twice = 0.03, []
     for _ in range(300 * 60):
         verdict = watched.go(TICK_S, loss)[0]
-        twice.append(verdict is Verdict.AGAIN)
-        loss = 0.4 if verdict is Verdict.AGAIN else 0.03
+        twice.append(verdict is LossVerdict.AGAIN)
+        loss = 0.4 if verdict is LossVerdict.AGAIN else 0.03
     first, last = sum(twice[: 60 * 60]), sum(twice[-120 * 60 :])
     assert last < 0.05 * 120 * 60
     assert first > 0
@@ -135,7 +135,7 @@ def test_a_few_losses_are_not_taken_for_heavy_ones() -> None:
     watch = LossWatch(0)
     for _ in range(REDUNDANCY_HEAVY_LOSSES_MIN - 1):
         watch.lost()
-    assert watch.look(20, CALM, 1.0, 0.5) is Verdict.AGAIN
+    assert watch.look(20, CALM, 1.0, 0.5) is LossVerdict.AGAIN
 
 
 @given(
@@ -433,10 +433,10 @@ def test_what_was_only_given_up_for_lack_of_an_answer_is_no_loss() -> None:
     watched.go(1, 0.0)
     watched.watch.lost()
     watched.watch.doubt(1)
-    assert set(watched.go(10, 0.0)) == {Verdict.QUIET}
+    assert set(watched.go(10, 0.0)) == {LossVerdict.QUIET}
     watched.watch.doubt(5)
     watched.watch.lost()
-    assert Verdict.AGAIN in watched.go(10, 0.0), "what is doubted is what was lost before"
+    assert LossVerdict.AGAIN in watched.go(10, 0.0), "what is doubted is what was lost before"
 
 
 def test_a_link_s_guesses_ask_for_nothing_to_be_said_twice() -> None:

@@ -410,10 +410,10 @@ async def test_changes_come_over_webtransport_in_order(http: httpx.AsyncClient, 
 async def test_a_watch_that_begins_during_a_commit_hears_of_it(
     http: httpx.AsyncClient, gateway: Gateway
 ) -> None:
-    from gateway.core.entities import Place
+    from gateway.core.entities import EntityPlace
     from gateway.wire.entities.values import Actor, Filter, Put
 
-    place = Place("world", "town")
+    place = EntityPlace("world", "town")
     database = await gateway.entities.registry.get(place)
     async with database.writer.exclusive():
         writing = asyncio.ensure_future(gateway.entities.put(place, Put("a", "bytes", b"1"), Actor()))

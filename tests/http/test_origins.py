@@ -71,9 +71,9 @@ def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
-def trust_of(gateway: Gateway) -> quic.Trust:
+def trust_of(gateway: Gateway) -> quic.QuicTrust:
     assert gateway.certificates.ca_path is not None
-    return quic.Trust(ca_pem=Path(gateway.certificates.ca_path).read_bytes())
+    return quic.QuicTrust(ca_pem=Path(gateway.certificates.ca_path).read_bytes())
 
 
 @pytest.mark.parametrize("http2", [False, True])

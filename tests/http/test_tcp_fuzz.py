@@ -15,12 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import limits
 from gateway.http.budget import ByteBudget
-from gateway.http.tcp.clienthello import Verdict, judge
+from gateway.http.tcp.clienthello import HelloVerdict, judge
 from gateway.http.tcp.collector import Breach, Collector
 from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.http2 import Http2
-from gateway.http.tcp.service import Service, TcpOptions
+from gateway.http.tcp.service import TcpOptions, TcpService
 from gateway.http.tcp.slots import Slot
 from tests.abuse.attackers import (
     CONTINUATION,
@@ -106,7 +106,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def talk(
-    kind: type[Conversation], service: Service, dice: random.Random | None = None
+    kind: type[Conversation], service: TcpService, dice: random.Random | None = None
 ) -> tuple[Conversation, Transport]:
     slot, transport = Slot("127.0.0.1", lambda slot: None), Transport(dice)
     slot.raw = transport
@@ -130,7 +130,7 @@ async def settled() -> None:
 async def said_to(
     kind: type[Conversation],
     pieces: list[bytes],
-    service: Service,
+    service: TcpService,
     dice: random.Random | None,
     *,
     settles: bool = False,
@@ -243,8 +243,8 @@ HTTP2 = [
 ]
 
 
-def service(app: ASGIApp = echo) -> Service:
-    return Service(app, TcpOptions())
+def service(app: ASGIApp = echo) -> TcpService:
+    return TcpService(app, TcpOptions())
 
 
 @pytest.mark.parametrize("data", [data for data in HTTP1 if b"100-continue" not in data])
@@ -419,12 +419,12 @@ def test_fuzz_a_mangled_client_hello_is_judged_and_one_byte_at_a_time_as_well() 
     served = (b"h2", b"http/1.1")
     for n in range(ROUNDS):
         data = a_hello(dice)
-        assert judge(data, served) in (Verdict.TLS, Verdict.NO_PROTOCOL)
+        assert judge(data, served) in (HelloVerdict.TLS, HelloVerdict.NO_PROTOCOL)
         if n % 2:
             data = mangled(data, dice) + dice.randbytes(dice.randrange(40))
         verdict = judge(data, served)
         steps = [judge(data[:end], served) for end in range(0, len(data) + 1, 1 + n % 5)]
-        decided = next((step for step in steps if step is not Verdict.MORE), verdict)
+        decided = next((step for step in steps if step is not HelloVerdict.MORE), verdict)
         assert decided is verdict, "what is decided stays so, however it came"
 
 

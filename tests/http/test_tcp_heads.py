@@ -12,8 +12,8 @@ from wsproto.frame_protocol import Opcode
 
 from gateway import limits
 from gateway.http.budget import Backlog, ByteBudget, Crowded
-from gateway.http.tcp.clienthello import Verdict, judge
-from gateway.http.tcp.collector import Breach, Collector, Received
+from gateway.http.tcp.clienthello import HelloVerdict, judge
+from gateway.http.tcp.collector import Breach, Collector, ReceivedMessage
 from gateway.http.tcp.frameguard import PREFACE, Flood, FrameGuard
 from gateway.http.tcp.heads import BadHead, check_framing, check_lines, split_target, with_host
 from gateway.http.tcp.rates import Bucket
@@ -116,19 +116,19 @@ def hello(*protocols: str) -> bytes:
 @pytest.mark.parametrize(
     ("asked", "verdict"),
     [
-        ((), Verdict.TLS),
-        (("h2",), Verdict.TLS),
-        (("spdy/3", "http/1.1"), Verdict.TLS),
-        (("spdy/3", "acme-tls/1"), Verdict.NO_PROTOCOL),
+        ((), HelloVerdict.TLS),
+        (("h2",), HelloVerdict.TLS),
+        (("spdy/3", "http/1.1"), HelloVerdict.TLS),
+        (("spdy/3", "acme-tls/1"), HelloVerdict.NO_PROTOCOL),
     ],
 )
 def test_a_hello_is_judged_by_its_protocols_once_it_is_whole(
-    asked: tuple[str, ...], verdict: Verdict
+    asked: tuple[str, ...], verdict: HelloVerdict
 ) -> None:
     data = hello(*asked)
     assert judge(data, SERVED) is verdict
     for end in range(len(data)):
-        assert judge(data[:end], SERVED) is Verdict.MORE
+        assert judge(data[:end], SERVED) is HelloVerdict.MORE
 
 
 def test_a_hello_may_come_in_several_records() -> None:
@@ -136,9 +136,9 @@ def test_a_hello_may_come_in_several_records() -> None:
     body = data[5:]
     pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
     cut = b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
-    assert judge(cut, SERVED) is Verdict.NO_PROTOCOL
+    assert judge(cut, SERVED) is HelloVerdict.NO_PROTOCOL
     for end in range(len(cut)):
-        assert judge(cut[:end], SERVED) is Verdict.MORE
+        assert judge(cut[:end], SERVED) is HelloVerdict.MORE
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_hello_may_come_in_several_records() -> None:
     ],
 )
 def test_what_is_no_hello_is_told_at_once(data: bytes) -> None:
-    assert judge(data, SERVED) is Verdict.FOREIGN
+    assert judge(data, SERVED) is HelloVerdict.FOREIGN
 
 
 def test_fuzz_a_broken_hello_is_never_more_than_a_verdict() -> None:
@@ -163,7 +163,7 @@ def test_fuzz_a_broken_hello_is_never_more_than_a_verdict() -> None:
         for _ in range(dice.randrange(6)):
             if data:
                 data[dice.randrange(len(data))] = dice.randrange(256)
-        assert judge(data, SERVED) in Verdict
+        assert judge(data, SERVED) in HelloVerdict
 
 
 # -- HTTP/2 frames ------------------------------------------------------------------------
@@ -268,12 +268,12 @@ def collector(bytes_max: int = 1_000, budget: ByteBudget | None = None) -> Colle
     return Collector(bytes_max, budget or ByteBudget())
 
 
-def collected(what: Collector, data: bytes, step: int = 1, now: float = 0.0) -> list[Received]:
-    got: list[Received] = []
+def collected(what: Collector, data: bytes, step: int = 1, now: float = 0.0) -> list[ReceivedMessage]:
+    got: list[ReceivedMessage] = []
     for at in range(0, len(data), step):
         what.feed(data[at : at + step])
         while (event := what.pull(now, 8)) is not None:
-            if isinstance(event, Received):
+            if isinstance(event, ReceivedMessage):
                 got.append(event)
     return got
 
@@ -290,11 +290,11 @@ def test_messages_are_collected_from_pieces_and_fragments_with_pings_between(ste
         + ws_frame(8, (1000).to_bytes(2, "big") + b"bye")
     )
     assert collected(collector(), data, step) == [
-        Received(b"hey", Opcode.PING),
-        Received(b"abcd"),
-        Received("grüß"),
-        Received(b""),
-        Received("bye", Opcode.CLOSE, 1000),
+        ReceivedMessage(b"hey", Opcode.PING),
+        ReceivedMessage(b"abcd"),
+        ReceivedMessage("grüß"),
+        ReceivedMessage(b""),
+        ReceivedMessage("bye", Opcode.CLOSE, 1000),
     ]
 
 

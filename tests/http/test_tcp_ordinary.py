@@ -15,8 +15,8 @@ from gateway.http.exchanges import BODY_IS_HERE
 from gateway.http.tcp.framing import BadAnswer, ByH11
 from gateway.http.tcp.heads import BadHead, Headers, check_lines
 from gateway.http.tcp.http1 import Http1
-from gateway.http.tcp.ordinary import Heads, Ordinary, read_head
-from gateway.http.tcp.service import Service, TcpOptions
+from gateway.http.tcp.ordinary import KnownHeads, Ordinary, read_head
+from gateway.http.tcp.service import TcpOptions, TcpService
 from tests.http.test_tcp_fuzz import said_to, talk
 
 ROUNDS = 3_000
@@ -133,14 +133,14 @@ async def outcome(
     pieces: list[bytes], app: Answering, *, ordinary: bool
 ) -> tuple[bytes, list[Any], dict[str, int]]:
     """What is said, what the app saw, and what was counted."""
-    service = Service(app, TcpOptions())
+    service = TcpService(app, TcpOptions())
     if not ordinary:
         service.heads = NoHeads()
     said = await said_to(Http1, pieces, service, None)
     return re.sub(rb"date: [^\r]*", b"date:", said), app.seen, service.refused
 
 
-class NoHeads(Heads):
+class NoHeads(KnownHeads):
     """Nothing is ordinary: h11 reads it all."""
 
     def read(self, data: bytes) -> None:
@@ -196,7 +196,7 @@ def test_a_usual_request_is_read_without_h11_and_an_unusual_one_is_not() -> None
 
 
 def test_heads_are_kept_within_a_bound_and_none_that_has_a_credential() -> None:
-    heads = Heads()
+    heads = KnownHeads()
     for n in range(3 * limits.HTTP_HEADS_KEPT_MAX):
         heads.read(b"GET /%d HTTP/1.1\r\nhost: h\r\n\r\n" % n)
     assert len(heads._known) == limits.HTTP_HEADS_KEPT_MAX
@@ -233,7 +233,7 @@ def test_an_answer_that_would_split_is_refused() -> None:
 
 async def test_requests_that_come_at_one_moment_are_begun_in_several_turns_of_the_loop() -> None:
     app = Answering((200, [(b"content-length", b"4")], [b"done"]), reads=True)
-    service = Service(app, TcpOptions())
+    service = TcpService(app, TcpOptions())
     conversations = [talk(Http1, service)[0] for _ in range(100)]
     most, before = 0, 0
     for conversation in conversations:

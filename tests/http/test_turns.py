@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from gateway import limits
 from gateway.http.app import Application
 from gateway.http.tcp.http1 import Http1
-from gateway.http.tcp.service import Service, TcpOptions
+from gateway.http.tcp.service import TcpOptions, TcpService
 from gateway.http.tcp.turns import Turns
 from tests.abuse.attackers import dial, ws_frame
 from tests.http.conftest import Serve
@@ -120,7 +120,7 @@ async def test_messages_that_each_are_much_work_leave_the_loop_to_others() -> No
                 pass
             taken += 1
 
-    service = Service(slow, TcpOptions())
+    service = TcpService(slow, TcpOptions())
     talks = [talk(Http1, service)[0] for _ in range(5)]
     for conversation in talks:
         conversation.data_received(UPGRADE)
@@ -140,7 +140,7 @@ async def test_messages_that_each_are_much_work_leave_the_loop_to_others() -> No
 async def test_requests_that_wait_for_their_turn_are_answered_in_order() -> None:
     turns = Turns()
     turns.soon("192.0.2.1", lambda: None)  # what comes now waits
-    conversation, transport = talk(Http1, Service(echo, TcpOptions(turns=turns)))
+    conversation, transport = talk(Http1, TcpService(echo, TcpOptions(turns=turns)))
     for path in (b"/a", b"/b", b"/c"):
         head = b"GET " + path + b" HTTP/1.1\r\nHost: h\r\n\r\n"
         for byte in head:
@@ -157,7 +157,7 @@ async def test_what_was_read_and_waits_is_bounded_in_all_and_given_back(
 ) -> None:
     monkeypatch.setattr(limits, "TCP_TURN_S", -1.0)  # nothing is parsed at once
     turns = Turns()
-    service = Service(echo, TcpOptions(turns=turns))
+    service = TcpService(echo, TcpOptions(turns=turns))
     talks = [talk(Http1, service)[0] for _ in range(200)]
     for conversation in talks:
         conversation.data_received(bytes(250_000))
@@ -173,7 +173,7 @@ async def test_what_was_read_and_waits_is_bounded_in_all_and_given_back(
 
 async def test_requests_sent_far_ahead_count_with_what_waits_and_are_all_answered() -> None:
     turns = Turns()
-    conversation, transport = talk(Http1, Service(echo, TcpOptions(turns=turns)))
+    conversation, transport = talk(Http1, TcpService(echo, TcpOptions(turns=turns)))
     ask = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
     times = 250_000 // len(ask)
     conversation.data_received(ask * times)

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway.core.ports import Link
 from gateway.errors import UnknownWorld
-from gateway.quic import ServerTls, Trust
+from gateway.quic import QuicTrust, ServerTls
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Identity:
     def server(self) -> ServerTls:
         return ServerTls(self.cert_pem, self.key_pem)
 
-    def trust(self) -> Trust:
-        return Trust(ca_pem=self.cert_pem)
+    def trust(self) -> QuicTrust:
+        return QuicTrust(ca_pem=self.cert_pem)
 
 
 def make_identity() -> Identity:

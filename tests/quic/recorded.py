@@ -167,10 +167,10 @@ def _runs(numbers: list[int]) -> list[list[int]]:
 
 async def follow(host: str) -> None:
     """Be the server's one reader until it closes."""
-    from gateway.quic import Trust, connect
+    from gateway.quic import QuicTrust, connect
     from tests.quic.serving import open_session
 
-    client = await connect(host, PORT, trust=Trust(insecure=True), timeout_s=HANG_S)
+    client = await connect(host, PORT, trust=QuicTrust(insecure=True), timeout_s=HANG_S)
     await open_session(client)
     await client.wait_closed()
     client.close()

@@ -16,13 +16,13 @@ from gateway.limits import (
     QUIC_BY_CLOCK_S,
     QUIC_RECEIVE_TURN_MAX,
 )
-from gateway.quic.udp.coalesce import WINDOW_S, Pace, Watch
+from gateway.quic.udp.coalesce import WINDOW_S, ReadPace, Watch
 from tests.patience import HANG_S
 
 
 def counted(
-    pace: Pace, reads_per_s: float, packets: int = 1, answered: int = 0, *, began: float = 0.0
-) -> Pace:
+    pace: ReadPace, reads_per_s: float, packets: int = 1, answered: int = 0, *, began: float = 0.0
+) -> ReadPace:
     """After a fifth of a second of that."""
     for n in range(int(reads_per_s / 5)):
         pace.note(packets, answered, began + n / reads_per_s)
@@ -30,20 +30,20 @@ def counted(
 
 
 def test_many_lone_packets_are_read_by_the_clock_and_few_are_not() -> None:
-    assert counted(Pace(), 1.1 * QUIC_BY_CLOCK_READS_MIN).by_clock
-    assert not counted(Pace(), 0.9 * QUIC_BY_CLOCK_READS_MIN).by_clock
-    assert not counted(Pace(), 500, packets=20).by_clock
+    assert counted(ReadPace(), 1.1 * QUIC_BY_CLOCK_READS_MIN).by_clock
+    assert not counted(ReadPace(), 0.9 * QUIC_BY_CLOCK_READS_MIN).by_clock
+    assert not counted(ReadPace(), 500, packets=20).by_clock
 
 
 def test_where_peers_get_answers_the_socket_is_watched() -> None:
-    assert not counted(Pace(), 5_000, packets=2, answered=1).by_clock
-    pace = counted(Pace(), 5_000)
+    assert not counted(ReadPace(), 5_000, packets=2, answered=1).by_clock
+    pace = counted(ReadPace(), 5_000)
     assert pace.by_clock
     assert not counted(pace, 1_000, packets=4, answered=2, began=0.2).by_clock
 
 
 def test_it_goes_on_by_the_clock_while_packets_come_and_not_for_long_without() -> None:
-    pace = counted(Pace(), 5_000)
+    pace = counted(ReadPace(), 5_000)
     looks = 1 / QUIC_BY_CLOCK_S
     assert counted(pace, looks, packets=int(1.5 * QUIC_BY_CLOCK_PACKETS_MIN / looks), began=0.2).by_clock
     for n in range(3 * int(WINDOW_S / QUIC_BY_CLOCK_S)):
@@ -52,7 +52,7 @@ def test_it_goes_on_by_the_clock_while_packets_come_and_not_for_long_without() -
 
 
 def test_one_burst_after_a_silence_is_no_busy_socket() -> None:
-    pace = Pace()
+    pace = ReadPace()
     for second in range(3):
         pace.note(1, 0, float(second))
         pace.note(64, 0, second + 0.001)

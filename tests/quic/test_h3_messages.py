@@ -20,7 +20,7 @@ from gateway.quic.h3 import codes
 from gateway.quic.h3.codes import ErrorCode, H3Error, MessageError
 from gateway.quic.h3.fields import check_request, check_response, check_trailers
 from gateway.quic.h3.http3 import frame
-from gateway.quic.h3.messages import MessageStream
+from gateway.quic.h3.messages import ExchangeStream
 from gateway.quic.h3.oneway import OneWayStreams
 from gateway.quic.h3.told import DataReceived, HeadersReceived, WebTransportStreamDataReceived
 
@@ -57,7 +57,7 @@ def cut(content: bytes, at: Iterable[int]) -> list[bytes]:
     return [content[start:stop] for start, stop in itertools.pairwise(ends)] or [b""]
 
 
-def read(stream: MessageStream, pieces: list[bytes], *, ended: bool = True) -> list[Any]:
+def read(stream: ExchangeStream, pieces: list[bytes], *, ended: bool = True) -> list[Any]:
     """What is told of it, content and streams' bytes joined; the last is the code of the error, if it ended by one."""
     told: list[Any] = []
     for n, piece in enumerate(pieces):
@@ -76,7 +76,7 @@ def read(stream: MessageStream, pieces: list[bytes], *, ended: bool = True) -> l
 
 
 def response(*parts: bytes, bodiless: bool = False) -> list[Any]:
-    stream = MessageStream(0, is_client=True)
+    stream = ExchangeStream(0, is_client=True)
     stream.is_bodiless = bodiless
     return read(stream, [b"".join(parts)])
 
@@ -108,9 +108,9 @@ def test_a_message_is_the_same_however_its_bytes_are_cut(
     parts: list[bytes], client: bool, ended: bool, places: list[int]
 ) -> None:
     content = b"".join(parts)
-    whole = read(MessageStream(0, is_client=client), [content], ended=ended)
-    in_pieces = read(MessageStream(0, is_client=client), cut(content, places), ended=ended)
-    byte_by_byte = read(MessageStream(0, is_client=client), cut(content, range(len(content))), ended=ended)
+    whole = read(ExchangeStream(0, is_client=client), [content], ended=ended)
+    in_pieces = read(ExchangeStream(0, is_client=client), cut(content, places), ended=ended)
+    byte_by_byte = read(ExchangeStream(0, is_client=client), cut(content, range(len(content))), ended=ended)
     if not whole or not isinstance(whole[-1], ErrorCode):
         assert whole == in_pieces == byte_by_byte
     else:
@@ -137,7 +137,7 @@ def test_broken_bytes_break_a_rule_and_nothing_else_and_what_is_held_is_bounded(
         + head([(b"x", b"y")])
     )
     for seed in range(3_000):
-        stream = MessageStream(0, is_client=is_client)
+        stream = ExchangeStream(0, is_client=is_client)
         content = _broken(base, seed)
         with suppress(H3Error):
             for piece in cut(content, random.Random(seed).sample(range(200), 5)):
@@ -147,14 +147,14 @@ def test_broken_bytes_break_a_rule_and_nothing_else_and_what_is_held_is_bounded(
 
 
 def test_a_field_section_beyond_the_bound_is_refused_before_it_has_come() -> None:
-    stream = MessageStream(0, is_client=False)
+    stream = ExchangeStream(0, is_client=False)
     size = encode_uint_var(limits.H3_HEADER_BYTES_MAX + 1)
     with pytest.raises(MessageError, match="at most"):
         stream.take(b"\x01" + size, False, decode)
 
 
 def test_frames_that_mean_nothing_are_thrown_away_as_they_come() -> None:
-    stream = MessageStream(0, is_client=False)
+    stream = ExchangeStream(0, is_client=False)
     stream.take(head(GET) + b"\x21" + encode_uint_var(1 << 40), False, decode)
     for _ in range(100):
         assert stream.take(bytes(10_000), False, decode) == []
@@ -201,11 +201,11 @@ def test_a_response_that_has_no_content_may_name_its_length(fields: Fields) -> N
     ],
 )
 def test_a_server_may_neither_push_nor_ask(number: int, content: bytes, code: ErrorCode) -> None:
-    assert read(MessageStream(number, is_client=True), [content])[-1] is code
+    assert read(ExchangeStream(number, is_client=True), [content])[-1] is code
 
 
 def test_a_server_may_open_a_two_way_stream_of_a_session() -> None:
-    told = read(MessageStream(1, is_client=True), cut(b"\x40\x41\x04" + b"bytes", range(9)))
+    told = read(ExchangeStream(1, is_client=True), cut(b"\x40\x41\x04" + b"bytes", range(9)))
     assert told == [WebTransportStreamDataReceived(b"bytes", 1, True, 4)]
 
 

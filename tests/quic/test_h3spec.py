@@ -19,7 +19,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
 
 from gateway import limits
-from gateway.quic import Client, Trust
+from gateway.quic import Client, QuicTrust
 from gateway.quic.connection import Connection, FateSink
 from tests.patience import HANG_S
 from tests.quic.conftest import Identity
@@ -437,7 +437,7 @@ def test_a_transport_parameter_that_is_there_twice_is_refused(identity: Identity
     assert ended.error_code == QuicErrorCode.TRANSPORT_PARAMETER_ERROR
 
 
-class TokenTrust(Trust):
+class TokenTrust(QuicTrust):
     """Begins with a token that no server here has given."""
 
     def configuration(self, *args: Any) -> QuicConfiguration:

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from gateway import limits
-from gateway.quic import ConnectFailed, RequestFailed, Trust
+from gateway.quic import ConnectFailed, QuicTrust, RequestFailed
 from tests.patience import HANG_S
 from tests.quic.conftest import Identity, make_identity
 from tests.quic.serving import Served, open_session, serving, until
@@ -204,10 +204,10 @@ async def test_a_ticket_is_good_for_one_resumption(served: Served) -> None:
 
 
 async def test_an_untrusted_certificate_is_refused_by_the_client(served: Served) -> None:
-    for trust in (make_identity().trust(), Trust(certificate_hashes=frozenset({bytes(32)}))):
+    for trust in (make_identity().trust(), QuicTrust(certificate_hashes=frozenset({bytes(32)}))):
         with pytest.raises(ConnectFailed):
             await served.connect(trust=trust)
-    pinned = Trust(certificate_hashes=frozenset({served.identity.leaf_hash}))
+    pinned = QuicTrust(certificate_hashes=frozenset({served.identity.leaf_hash}))
     async with await served.connect(trust=pinned) as client:
         assert (await client.request("GET", "/hello")).status == 200
 

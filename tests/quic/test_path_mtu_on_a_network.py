@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gateway import limits
-from gateway.quic import QuicOptions, ServerTls, Trust, connect, listen
+from gateway.quic import QuicOptions, QuicTrust, ServerTls, connect, listen
 from gateway.quic.udp import UdpSocket, bind
 from tests.patience import HANG_S
 from tests.quic.conftest import Identity
@@ -64,7 +64,7 @@ async def _carry(host: str, cert: bytes, key: bytes, wanted: int) -> dict[str, i
     )
     try:
         client = await connect(
-            host, server.port, trust=Trust(ca_pem=cert), server_name="localhost", timeout_s=HANG_S
+            host, server.port, trust=QuicTrust(ca_pem=cert), server_name="localhost", timeout_s=HANG_S
         )
         async with client:
             for _ in range(ROUNDS_MAX):

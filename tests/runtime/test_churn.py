@@ -18,7 +18,7 @@ import pytest
 import websockets
 
 from gateway import limits
-from gateway.quic import Client, Trust, connect
+from gateway.quic import Client, QuicTrust, connect
 from gateway.runtime.gateway import Gateway
 from tests.abuse.attackers import PREFACE, h2_request, h2_settings
 from tests.abuse.conftest import LONG
@@ -83,7 +83,7 @@ async def ask_by_quic(gateway: Gateway, address: str) -> None:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.bind((address, 0))
-    trust = Trust(certificate_hashes=frozenset([bytes.fromhex(gateway.certificates.current.sha256)]))
+    trust = QuicTrust(certificate_hashes=frozenset([bytes.fromhex(gateway.certificates.current.sha256)]))
     client: Client = await connect("127.0.0.1", gateway.port, trust=trust, timeout_s=HANG_S, sock=sock)
     answer = await client.request("GET", "/healthz")
     await answer.read()

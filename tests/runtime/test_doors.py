@@ -62,9 +62,9 @@ class Follower:
     def on_closed(self, mono: float) -> None: ...
 
 
-def trust_of(gateway: Gateway) -> quic.Trust:
+def trust_of(gateway: Gateway) -> quic.QuicTrust:
     assert gateway.certificates.ca_path is not None
-    return quic.Trust(ca_pem=Path(gateway.certificates.ca_path).read_bytes())
+    return quic.QuicTrust(ca_pem=Path(gateway.certificates.ca_path).read_bytes())
 
 
 def tls_of(gateway: Gateway) -> ssl.SSLContext:
@@ -220,7 +220,7 @@ async def shown_by_tcp(gateway: Gateway) -> str:
 
 async def shown_by_quic(gateway: Gateway, pinned: str) -> str:
     """Connect while trusting nothing but the pinned hash, and ask which one it is."""
-    trust = quic.Trust(certificate_hashes=frozenset({bytes.fromhex(pinned)}))
+    trust = quic.QuicTrust(certificate_hashes=frozenset({bytes.fromhex(pinned)}))
     client = await quic.connect("127.0.0.1", gateway.port, trust=trust, timeout_s=HANG_S)
     answer = await client.request("GET", "/certificate.sha256")
     text = (await answer.read(1_000)).decode().strip()

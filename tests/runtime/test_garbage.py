@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from gateway import limits
 from gateway.client import Publisher
-from gateway.quic import Client, Trust, connect
+from gateway.quic import Client, QuicTrust, connect
 from gateway.runtime.garbage import Collecting
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import settings_in, until
@@ -49,8 +49,8 @@ def uncollected() -> Iterator[None]:
     gc.enable()
 
 
-def _trust(gateway: Gateway) -> Trust:
-    return Trust(certificate_hashes=frozenset([bytes.fromhex(gateway.certificates.current.sha256)]))
+def _trust(gateway: Gateway) -> QuicTrust:
+    return QuicTrust(certificate_hashes=frozenset([bytes.fromhex(gateway.certificates.current.sha256)]))
 
 
 async def _connected(gateway: Gateway) -> Client:

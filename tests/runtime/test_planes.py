@@ -40,7 +40,7 @@ async def by_tls(gateway: Gateway, method: str, path: str, **more: Any) -> httpx
 
 
 async def by_quic(gateway: Gateway, method: str, path: str) -> tuple[int, bytes]:
-    trust = quic.Trust(ca_pem=ca_of(gateway).read_bytes())
+    trust = quic.QuicTrust(ca_pem=ca_of(gateway).read_bytes())
     headers = [(name.encode(), value.encode()) for name, value in KEY.items()]
     status, _, body = await quic.h3_request(
         "127.0.0.1", gateway.port, method, path, trust=trust, headers=headers

@@ -12,7 +12,7 @@ import pytest
 from gateway.core.ports import Mark
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.host import WorldHost
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 from gateway.store.base import CommitRequest, Committed, Namespace
 from gateway.store.database import Database
 from gateway.store.embedded import EmbeddedStore
@@ -114,7 +114,7 @@ async def served(request: pytest.FixtureRequest, gateway: Gateway) -> Gateway:
     if request.param == "remote":
         assert isinstance(gateway.store, EmbeddedStore)
         gateway.store = OverThere(gateway.store)  # type: ignore[assignment]
-        gateway.worlds = Worlds(gateway.store, gateway.settings)
+        gateway.worlds = HostedWorlds(gateway.store, gateway.settings)
     return gateway
 
 

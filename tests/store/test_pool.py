@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.store.embedded import EmbeddedOptions, Engine
-from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.pool import ConnectionPool
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ class Snatched(list[apsw.Cursor]):
 
 
 def test_a_cursor_taken_while_the_pool_closes_does_not_break_the_close(path: Path) -> None:
-    pool = Pool(path)
+    pool = ConnectionPool(path)
     idle = pool._idle = Snatched([pool.take()])
     pool.close()
     if idle.taken is not None:
@@ -49,7 +49,7 @@ def test_a_cursor_taken_while_the_pool_closes_does_not_break_the_close(path: Pat
 class GivenLate(list[apsw.Cursor]):
     """A place for idle cursors into which one comes just as the pool closes."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
         super().__init__()
         self._pool: Any = pool
 
@@ -59,7 +59,7 @@ class GivenLate(list[apsw.Cursor]):
 
 
 def test_a_cursor_given_back_as_the_pool_closes_is_closed_too(path: Path) -> None:
-    pool = Pool(path)
+    pool = ConnectionPool(path)
     cursor = pool.take()
     connection = cursor.connection
     pool._idle = GivenLate(pool)

@@ -9,15 +9,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway import limits
+from gateway.core.ports import ClientGone
 from gateway.http.budget import Backlog
 from gateway.http.tcp.heads import Headers
 
 
-class ClientGone(OSError):
-    """The client gave the request up, or takes none of its answer: ``send`` has nobody to send to."""
-
-
-class Channel(Protocol):
+class ResponseChannel(Protocol):
     """What an exchange asks of the connection (HTTP/1.1) or the stream (HTTP/2) that it lives on."""
 
     def send_head(self, status: int, headers: Headers) -> None:

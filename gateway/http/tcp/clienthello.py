@@ -17,7 +17,7 @@ _HANDSHAKE, _CLIENT_HELLO, _ALPN = 22, 1, 16
 _RECORD_BYTES_MAX = 16_384 + 256
 
 
-class Verdict(Enum):
+class HelloVerdict(Enum):
     """What the first bytes are."""
 
     MORE = auto()
@@ -30,31 +30,31 @@ class Verdict(Enum):
     """No TLS at all."""
 
 
-def judge(data: bytes | bytearray, served: tuple[bytes, ...]) -> Verdict:
+def judge(data: bytes | bytearray, served: tuple[bytes, ...]) -> HelloVerdict:
     """What the first bytes of a connection are, where ``served`` are the names of the protocols spoken."""
     hello = bytearray()
     at = 0
     while True:
         head = data[at : at + 5]
         if (head and head[0] != _HANDSHAKE) or (len(head) > 1 and head[1] != 3):
-            return Verdict.FOREIGN
+            return HelloVerdict.FOREIGN
         if len(head) < 5:
-            return Verdict.MORE
+            return HelloVerdict.MORE
         size = int.from_bytes(head[3:5], "big")
         if not 0 < size <= _RECORD_BYTES_MAX:
-            return Verdict.FOREIGN
+            return HelloVerdict.FOREIGN
         hello += data[at + 5 : at + 5 + size]
         if hello and hello[0] != _CLIENT_HELLO:
-            return Verdict.FOREIGN
+            return HelloVerdict.FOREIGN
         whole = int.from_bytes(hello[1:4], "big") + 4 if len(hello) >= 4 else limits.TLS_HELLO_BYTES_MAX
         if whole > limits.TLS_HELLO_BYTES_MAX:
-            return Verdict.FOREIGN
+            return HelloVerdict.FOREIGN
         if len(hello) >= whole:
             asked = _protocols(memoryview(hello)[4:whole])
-            return Verdict.TLS if asked is None or set(asked) & set(served) else Verdict.NO_PROTOCOL
+            return HelloVerdict.TLS if asked is None or set(asked) & set(served) else HelloVerdict.NO_PROTOCOL
         at += 5 + size
         if at > len(data):
-            return Verdict.MORE
+            return HelloVerdict.MORE
 
 
 def _protocols(body: memoryview) -> list[bytes] | None:

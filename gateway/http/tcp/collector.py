@@ -32,7 +32,7 @@ class Breach(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedMessage:
     """One whole message; ``control`` is ping, pong or close, whose ``code`` is the peer's."""
 
     data: bytes | str
@@ -57,7 +57,7 @@ class Collector:
         """Take what has come."""
         self._protocol.receive_bytes(data)
 
-    def pull(self, now: float, pieces_max: int) -> Received | bool | None:
+    def pull(self, now: float, pieces_max: int) -> ReceivedMessage | bool | None:
         """The next message; None: none is whole yet; False: there is more to do than ``pieces_max`` pieces.
         Raises :class:`Breach`."""
         try:
@@ -77,7 +77,7 @@ class Collector:
         self._parts.clear()
         self._lease.release()
 
-    def _take(self, frame: Frame, now: float) -> Received | None:
+    def _take(self, frame: Frame, now: float) -> ReceivedMessage | None:
         if frame.opcode.iscontrol():
             return self._take_control(frame, now)
         payload = frame.payload
@@ -94,7 +94,7 @@ class Collector:
             raise Breach(POLICY, f"a message comes in at most {limits.WEBSOCKET_FRAGMENTS_MAX} fragments")
         if frame.message_finished and not self._parts:
             self._begin_anew()
-            return Received(payload if isinstance(payload, str) else bytes(payload))
+            return ReceivedMessage(payload if isinstance(payload, str) else bytes(payload))
         self._keep(payload)
         return self._whole() if frame.message_finished else None
 
@@ -106,24 +106,24 @@ class Collector:
         if payload:
             self._parts.append(payload if isinstance(payload, str) else bytes(payload))
 
-    def _whole(self) -> Received:
+    def _whole(self) -> ReceivedMessage:
         parts = self._parts
         text = bool(parts) and isinstance(parts[0], str)
         data: bytes | str = (
             "".join(map(str, parts)) if text else b"".join(p for p in parts if isinstance(p, bytes))
         )
         self._begin_anew()
-        return Received(data)
+        return ReceivedMessage(data)
 
     def _begin_anew(self) -> None:
         self._parts = []
         self._size = self._fragments = 0
         self._lease.release()
 
-    def _take_control(self, frame: Frame, now: float) -> Received:
+    def _take_control(self, frame: Frame, now: float) -> ReceivedMessage:
         if not self._control.take(1, now):
             raise Breach(POLICY, "too many control frames")
         payload = frame.payload
         if isinstance(payload, tuple):
-            return Received(payload[1], Opcode.CLOSE, int(payload[0]))
-        return Received(payload, Opcode(frame.opcode))
+            return ReceivedMessage(payload[1], Opcode.CLOSE, int(payload[0]))
+        return ReceivedMessage(payload, Opcode(frame.opcode))

@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from gateway import limits
 from gateway.http.tcp.reading import BoundedProtocol
-from gateway.http.tcp.service import Service
+from gateway.http.tcp.service import TcpService
 from gateway.http.tcp.slots import Slot
 from gateway.http.tcp.wire import Wire
 
@@ -20,7 +20,7 @@ from gateway.http.tcp.wire import Wire
 class Conversation(BoundedProtocol):
     """An :class:`gateway.http.tcp.slots.Occupant`. ``deadline`` is in seconds of the loop's clock."""
 
-    def __init__(self, service: Service, slot: Slot) -> None:
+    def __init__(self, service: TcpService, slot: Slot) -> None:
         self.service = service
         self.slot = slot
         self.loop = asyncio.get_running_loop()

@@ -13,9 +13,10 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Scope
 
+from gateway.core.ports import ClientGone
 from gateway.errors import GatewayError
 from gateway.http.exchanges import BODY_IS_HERE
-from gateway.http.tcp.channel import Channel, ClientGone
+from gateway.http.tcp.channel import ResponseChannel
 from gateway.http.tcp.heads import Headers
 from gateway.http.tcp.refusals import problem
 
@@ -27,7 +28,7 @@ _NO_BODY = frozenset({204, 304})
 class HttpExchange:
     """Made for each request; :meth:`run` begins it."""
 
-    def __init__(self, channel: Channel, scope: Scope) -> None:
+    def __init__(self, channel: ResponseChannel, scope: Scope) -> None:
         self.scope = scope
         scope[BODY_IS_HERE] = self._is_here
         self.buffered = 0

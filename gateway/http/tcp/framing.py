@@ -15,7 +15,7 @@ from gateway import limits
 from gateway.http.tcp.heads import BadHead, Headers, check_framing, check_lines, split_target, with_host
 
 
-class Asked(NamedTuple):
+class RequestHead(NamedTuple):
     """A request's head. ``headers``: names in lower case."""
 
     method: bytes
@@ -33,7 +33,7 @@ class BadAnswer(ValueError):
     """An answer that is not what its head said, or that no head can say."""
 
 
-class Framing(Protocol):
+class RequestFraming(Protocol):
     """One request's."""
 
     @property
@@ -76,7 +76,7 @@ class _StrictLines(ReceiveBuffer):
 
 
 class ByH11:
-    """A :class:`Framing` for any request."""
+    """A :class:`RequestFraming` for any request."""
 
     def __init__(self, head: bytes) -> None:
         """Raises :class:`BadHead` for what is no request."""
@@ -98,7 +98,7 @@ class ByH11:
         path, query, authority = split_target(request.target, request.method)
         if authority is not None:
             headers = with_host(headers, authority)
-        self.asked = Asked(request.method, request.http_version, path, query, headers)
+        self.asked = RequestHead(request.method, request.http_version, path, query, headers)
 
     @property
     def must_close(self) -> bool:

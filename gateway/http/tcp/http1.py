@@ -22,11 +22,11 @@ from gateway.http.tcp import handshake
 from gateway.http.tcp.channel import OutQueue
 from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.exchange import HttpExchange
-from gateway.http.tcp.framing import Asked, BadAnswer, BadBody, ByH11, Framing
+from gateway.http.tcp.framing import BadAnswer, BadBody, ByH11, RequestFraming, RequestHead
 from gateway.http.tcp.heads import BadHead, Headers, check_lines, http_scope, websocket_scope
 from gateway.http.tcp.ordinary import Head, Ordinary
 from gateway.http.tcp.refusals import head_problem
-from gateway.http.tcp.service import Service
+from gateway.http.tcp.service import TcpService
 from gateway.http.tcp.slots import Slot
 from gateway.http.tcp.websocket import WebSocketExchange
 
@@ -56,14 +56,14 @@ class NotHttp(Exception):
 
 
 class Http1(Conversation):
-    """Implements :class:`gateway.http.tcp.channel.Channel` for its requests, and
+    """Implements :class:`gateway.http.tcp.channel.ResponseChannel` for its requests, and
     :class:`gateway.http.tcp.websocket.Pipe` for a WebSocket."""
 
     version: ClassVar[str] = "1.1"
 
-    def __init__(self, service: Service, slot: Slot) -> None:
+    def __init__(self, service: TcpService, slot: Slot) -> None:
         super().__init__(service, slot)
-        self._framing: Framing | None = None
+        self._framing: RequestFraming | None = None
         self._inbox = bytearray()
         self._searched = 0
         self._phase = Phase.IDLE
@@ -233,7 +233,7 @@ class Http1(Conversation):
         self.service.count("pipelined")
         self.abort()
 
-    def _pull_one(self, exchange: HttpExchange, framing: Framing) -> bool:
+    def _pull_one(self, exchange: HttpExchange, framing: RequestFraming) -> bool:
         """Take one piece. False: there is none."""
         if exchange.body_ended:
             return False
@@ -284,7 +284,7 @@ class Http1(Conversation):
             raise
 
     @property
-    def _framed(self) -> Framing:
+    def _framed(self) -> RequestFraming:
         assert self._framing is not None
         return self._framing
 
@@ -385,7 +385,7 @@ class Http1(Conversation):
 
     # -- WebSocket ------------------------------------------------------------------------
 
-    def _shake_hands(self, asked: Asked, framing: Framing) -> None:
+    def _shake_hands(self, asked: RequestHead, framing: RequestFraming) -> None:
         if framing.piece(bytearray()) != b"":
             raise BadHead("a WebSocket handshake has no body")
         refusal = handshake.refusal(asked.headers)

@@ -23,7 +23,7 @@ from gateway import limits
 from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.frameguard import Flood, FrameGuard
 from gateway.http.tcp.http2_stream import Http2Stream
-from gateway.http.tcp.service import Service
+from gateway.http.tcp.service import TcpService
 from gateway.http.tcp.slots import Slot
 
 _GOAWAY_HEAD = bytes((0, 0, 8, 7, 0, 0, 0, 0, 0))
@@ -53,7 +53,7 @@ def new_connection() -> H2Connection:
 class Http2(Conversation):
     """The connection; :class:`Http2Stream` is one request on it."""
 
-    def __init__(self, service: Service, slot: Slot) -> None:
+    def __init__(self, service: TcpService, slot: Slot) -> None:
         super().__init__(service, slot)
         self.h2 = new_connection()
         self.guard = FrameGuard()

@@ -26,7 +26,7 @@ _CONNECTION_SPECIFIC = frozenset(
 
 
 class Http2Stream:
-    """Implements :class:`gateway.http.tcp.channel.Channel` and :class:`gateway.http.tcp.websocket.Pipe`."""
+    """Implements :class:`gateway.http.tcp.channel.ResponseChannel` and :class:`gateway.http.tcp.websocket.Pipe`."""
 
     def __init__(self, connection: Http2, stream_id: int) -> None:
         self.stream_id = stream_id

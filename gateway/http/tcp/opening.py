@@ -13,13 +13,13 @@ import ssl
 from typing import cast
 
 from gateway import limits
-from gateway.http.tcp.clienthello import NO_APPLICATION_PROTOCOL, Verdict, judge
+from gateway.http.tcp.clienthello import NO_APPLICATION_PROTOCOL, HelloVerdict, judge
 from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.frameguard import PREFACE
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.http2 import Http2
 from gateway.http.tcp.reading import BoundedProtocol
-from gateway.http.tcp.service import Service
+from gateway.http.tcp.service import TcpService
 from gateway.http.tcp.slots import Slot
 
 ALPN = (b"h2", b"http/1.1")
@@ -28,7 +28,7 @@ ALPN = (b"h2", b"http/1.1")
 class Opening(BoundedProtocol):
     """An :class:`gateway.http.tcp.slots.Occupant` until the protocol is known. ``tls``: None on a clear-text door."""
 
-    def __init__(self, service: Service, slot: Slot, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, service: TcpService, slot: Slot, tls: ssl.SSLContext | None) -> None:
         self.service = service
         self._slot = slot
         self._tls = tls
@@ -54,17 +54,17 @@ class Opening(BoundedProtocol):
             self._choose()
             return
         verdict = judge(self._early, ALPN)
-        if verdict is Verdict.TLS:
+        if verdict is HelloVerdict.TLS:
             self._begins_tls = True
             assert self._transport is not None
             self._transport.pause_reading()
             self.service.keep(self._loop.create_task(self._secure(self._transport, self._tls)))
-        elif verdict is not Verdict.MORE:
+        elif verdict is not HelloVerdict.MORE:
             self._refuse(verdict)
 
-    def _refuse(self, verdict: Verdict) -> None:
-        self.service.count("no_application_protocol" if verdict is Verdict.NO_PROTOCOL else "no_tls")
-        if verdict is Verdict.NO_PROTOCOL and self._transport is not None:
+    def _refuse(self, verdict: HelloVerdict) -> None:
+        self.service.count("no_application_protocol" if verdict is HelloVerdict.NO_PROTOCOL else "no_tls")
+        if verdict is HelloVerdict.NO_PROTOCOL and self._transport is not None:
             self._transport.write(NO_APPLICATION_PROTOCOL)
             self._transport.close()
             self._begins_tls = True

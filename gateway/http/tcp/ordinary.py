@@ -12,7 +12,7 @@ import re
 from starlette.types import Scope
 
 from gateway import limits
-from gateway.http.tcp.framing import Asked, BadAnswer, ByH11, Framing
+from gateway.http.tcp.framing import BadAnswer, ByH11, RequestFraming, RequestHead
 from gateway.http.tcp.heads import Headers, http_scope, split_target
 
 _REQUEST = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[\x21-\x7e]*) HTTP/1\.1")
@@ -32,7 +32,7 @@ class Head:
 
     __slots__ = ("asked", "data", "length", "scope")
 
-    def __init__(self, data: bytes, asked: Asked, length: int) -> None:
+    def __init__(self, data: bytes, asked: RequestHead, length: int) -> None:
         self.data = data
         self.asked = asked
         self.length = length
@@ -49,7 +49,7 @@ class Head:
         return made
 
 
-class Heads:
+class KnownHeads:
     """Heads that came before, within a bound: clients send the same ones again and again. One with a credential, or a
     query, in which one may stand, is read and forgotten."""
 
@@ -74,7 +74,7 @@ def _may_be_kept(head: Head) -> bool:
 
 
 def read_head(data: bytes) -> Head | None:
-    """As :meth:`Heads.read`, whatever came before. Pure."""
+    """As :meth:`KnownHeads.read`, whatever came before. Pure."""
     first, *lines = data[:-4].split(b"\r\n")
     asked = _REQUEST.fullmatch(first)
     if asked is None:
@@ -98,11 +98,11 @@ def read_head(data: bytes) -> Head | None:
     if hosts != 1:
         return None
     path, query, _ = split_target(asked[2], asked[1])
-    return Head(data, Asked(asked[1], b"1.1", path, query, headers), length or 0)
+    return Head(data, RequestHead(asked[1], b"1.1", path, query, headers), length or 0)
 
 
 class Ordinary:
-    """A :class:`Framing` for an ordinary request."""
+    """A :class:`RequestFraming` for an ordinary request."""
 
     __slots__ = ("_by_h11", "_head", "_left", "_to_give", "has_ended", "must_close")
 
@@ -113,7 +113,7 @@ class Ordinary:
         self._left = head.length
         self._to_give: int | None = None
         """Bytes of the answer's body that are still to come; None: by chunks."""
-        self._by_h11: Framing | None = None
+        self._by_h11: RequestFraming | None = None
         self.has_ended = False
         self.must_close = False
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.http.tcp.service import Service
+from gateway.http.tcp.service import TcpService
 
 
 class BoundedProtocol(asyncio.BufferedProtocol):
     """A protocol that is given bytes, as :class:`asyncio.Protocol` is, but never more than
     ``limits.TCP_READ_BYTES_MAX`` at once."""
 
-    service: Service
+    service: TcpService
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read to: until :meth:`buffer_updated`, which follows at once."""

@@ -18,7 +18,7 @@ from gateway.core.grants import Grant
 from gateway.errors import GatewayError
 from gateway.http.budget import Backlog, ByteBudget
 from gateway.http.tcp.heads import Headers
-from gateway.http.tcp.ordinary import Heads
+from gateway.http.tcp.ordinary import KnownHeads
 from gateway.http.tcp.slots import Slot
 from gateway.http.tcp.turns import Turns
 from gateway.http.tcp.wire import Carried
@@ -43,7 +43,7 @@ class TcpOptions:
     """The grant in a client's certificate; None: clients are asked for none."""
 
 
-class Service:
+class TcpService:
     """One door's."""
 
     def __init__(self, app: ASGIApp, options: TcpOptions) -> None:
@@ -53,7 +53,7 @@ class Service:
         """Refusals and broken connections by reason."""
         self.carried = Carried()
         self.turns = options.turns
-        self.heads = Heads()
+        self.heads = KnownHeads()
         self.read_buffer = memoryview(bytearray(limits.TCP_READ_BYTES_MAX))
         self.is_closing = False
         self.slots: dict[Slot, None] = {}

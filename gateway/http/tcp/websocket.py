@@ -22,10 +22,10 @@ from wsproto.frame_protocol import Opcode
 
 from gateway import limits
 from gateway.core.admission import bound_name, peer_of
-from gateway.http.tcp.channel import ClientGone
-from gateway.http.tcp.collector import NO_STATUS, Breach, Collector, Received
+from gateway.core.ports import ClientGone
+from gateway.http.tcp.collector import NO_STATUS, Breach, Collector, ReceivedMessage
 from gateway.http.tcp.heads import Headers
-from gateway.http.tcp.service import Service
+from gateway.http.tcp.service import TcpService
 
 log = logging.getLogger("mvgateway.http")
 
@@ -67,7 +67,7 @@ class Pipe(Protocol):
         """Call :meth:`WebSocketExchange.expire` at this time of the loop's clock."""
 
 
-class Phase(Enum):
+class WebSocketPhase(Enum):
     """Where the conversation is."""
 
     HANDSHAKE = auto()
@@ -82,14 +82,14 @@ class Phase(Enum):
 class WebSocketExchange:
     """Made for each handshake; :meth:`run` begins it."""
 
-    def __init__(self, pipe: Pipe, service: Service, scope: Scope) -> None:
+    def __init__(self, pipe: Pipe, service: TcpService, scope: Scope) -> None:
         self.scope = scope
         self.due = math.inf
         self._pipe = pipe
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._collector = Collector(service.options.message_bytes_max, service.options.unfinished)
-        self._phase = Phase.HANDSHAKE
+        self._phase = WebSocketPhase.HANDSHAKE
         self._events: deque[Message] = deque([{"type": "websocket.connect"}])
         self._wakeup: asyncio.Future[None] | None = None
         self._heard_at = self._loop.time()
@@ -114,9 +114,9 @@ class WebSocketExchange:
         except Exception:
             if not self._disconnected:
                 log.exception("the application failed on %s", self.scope["path"])
-        if self._phase is Phase.HANDSHAKE:
+        if self._phase is WebSocketPhase.HANDSHAKE:
             self._deny(500, [], b"")
-        elif self._phase is Phase.OPEN:
+        elif self._phase is WebSocketPhase.OPEN:
             self._close(_INTERNAL_ERROR, "the gateway failed")
 
     # -- from the pipe --------------------------------------------------------------------
@@ -125,10 +125,10 @@ class WebSocketExchange:
         """What the peer sent."""
         self._heard_at = self._loop.time()
         self._is_asked = False
-        if self._phase is Phase.OVER:
+        if self._phase is WebSocketPhase.OVER:
             return
         self._collector.feed(data)
-        if self._phase is Phase.HANDSHAKE:
+        if self._phase is WebSocketPhase.HANDSHAKE:
             self._pipe.read_on(False)
         elif not self._is_turning:
             self._turn()
@@ -138,7 +138,7 @@ class WebSocketExchange:
         self._is_turning = False
         left = limits.TCP_EVENTS_PER_TURN
         try:
-            while left > 0 and not self._is_full() and self._phase is not Phase.OVER:
+            while left > 0 and not self._is_full() and self._phase is not WebSocketPhase.OVER:
                 event = self._collector.pull(self._heard_at, left)
                 left -= 1
                 if event is None:
@@ -154,27 +154,27 @@ class WebSocketExchange:
         self._pipe.read_on(not self._is_turning and not self._is_full())
 
     def _turn_soon(self) -> None:
-        if not self._is_turning and self._phase is not Phase.OVER:
+        if not self._is_turning and self._phase is not WebSocketPhase.OVER:
             self._is_turning = True
             self._pipe.in_turn(self._turn)
 
     def _is_full(self) -> bool:
         return len(self._events) >= limits.HTTP_APP_QUEUE_ITEMS_MAX
 
-    def _take(self, event: Received) -> None:
+    def _take(self, event: ReceivedMessage) -> None:
         if event.control is Opcode.CLOSE:
             self._take_close(event)
         elif event.control is Opcode.PING:
-            if self._phase in (Phase.OPEN, Phase.LEAVING):
+            if self._phase in (WebSocketPhase.OPEN, WebSocketPhase.LEAVING):
                 assert isinstance(event.data, (bytes, bytearray))
                 self._pipe.send(_frame(_PONG, bytes(event.data)))
-        elif event.control is None and self._phase is Phase.OPEN:
+        elif event.control is None and self._phase is WebSocketPhase.OPEN:
             kind = "text" if isinstance(event.data, str) else "bytes"
             self._tell({"type": "websocket.receive", kind: event.data})
 
-    def _take_close(self, event: Received) -> None:
+    def _take_close(self, event: ReceivedMessage) -> None:
         """The peer's Close: the answer to ours, or the first, which is answered with the same code."""
-        if self._phase in (Phase.OPEN, Phase.LEAVING):
+        if self._phase in (WebSocketPhase.OPEN, WebSocketPhase.LEAVING):
             self._pipe.send(_close_frame(event.code, ""))
         self._disconnect(event.code, str(event.data))
         self._finish()
@@ -184,14 +184,14 @@ class WebSocketExchange:
         self._service.count(f"websocket_{breach.code}")
         if breach.bound:
             self._service.count(bound_name(breach.bound))
-        if self._phase in (Phase.OPEN, Phase.LEAVING):
+        if self._phase in (WebSocketPhase.OPEN, WebSocketPhase.LEAVING):
             self._pipe.send(_close_frame(breach.code, breach.reason))
         self._disconnect(breach.code, breach.reason)
-        self._await_end(Phase.OVER)
+        self._await_end(WebSocketPhase.OVER)
 
     def disconnect(self) -> None:
         """The transport is gone. Idempotent."""
-        self._phase = Phase.OVER
+        self._phase = WebSocketPhase.OVER
         self._collector.release()
         self._parted.set()
         self._disconnect(_ABNORMAL, "")
@@ -209,7 +209,7 @@ class WebSocketExchange:
     def expire(self, now: float) -> None:
         """``due`` has passed: is the peer still there?"""
         silent_s = now - self._heard_at
-        if self._phase is not Phase.OPEN:
+        if self._phase is not WebSocketPhase.OPEN:
             return
         if silent_s < limits.WEBSOCKET_PING_S:
             self._wake_in(limits.WEBSOCKET_PING_S - silent_s)
@@ -230,9 +230,9 @@ class WebSocketExchange:
 
     def _close(self, code: int, reason: str) -> None:
         self._pipe.send(_close_frame(code, reason))
-        self._await_end(Phase.CLOSING)
+        self._await_end(WebSocketPhase.CLOSING)
 
-    def _await_end(self, phase: Phase) -> None:
+    def _await_end(self, phase: WebSocketPhase) -> None:
         self._phase = phase
         self._collector.release()
         self.due = math.inf
@@ -241,7 +241,7 @@ class WebSocketExchange:
 
     def _finish(self) -> None:
         """Both have said Close, or the peer had its time to."""
-        self._phase = Phase.OVER
+        self._phase = WebSocketPhase.OVER
         self._collector.release()
         self._parted.set()
         self._disconnect(NO_STATUS, "")
@@ -266,18 +266,18 @@ class WebSocketExchange:
 
     async def send(self, message: Message) -> None:
         """Take a message of the application; waits while the peer does not keep up. Raises :class:`ClientGone`."""
-        if self._disconnected or self._phase is Phase.OVER:
+        if self._disconnected or self._phase is WebSocketPhase.OVER:
             raise ClientGone("the client is gone")
         kind = message["type"]
-        if kind == "websocket.send" and self._phase is Phase.OPEN:
+        if kind == "websocket.send" and self._phase is WebSocketPhase.OPEN:
             await self._send_message(message)
-        elif kind == "websocket.accept" and self._phase is Phase.HANDSHAKE:
+        elif kind == "websocket.accept" and self._phase is WebSocketPhase.HANDSHAKE:
             self._accept(message)
-        elif kind == "websocket.close" and self._phase is Phase.OPEN:
+        elif kind == "websocket.close" and self._phase is WebSocketPhase.OPEN:
             await self._say_goodbye(message.get("code", 1000), message.get("reason") or "")
-        elif kind == "websocket.close" and self._phase is Phase.HANDSHAKE:
+        elif kind == "websocket.close" and self._phase is WebSocketPhase.HANDSHAKE:
             self._deny(403, [], b"")
-        elif kind == "websocket.http.response.start" and self._phase is Phase.HANDSHAKE:
+        elif kind == "websocket.http.response.start" and self._phase is WebSocketPhase.HANDSHAKE:
             self._denial = (message["status"], [(bytes(n).lower(), bytes(v)) for n, v in message["headers"]])
         elif kind == "websocket.http.response.body" and self._denial is not None:
             self._deny(*self._denial, message.get("body", b""))
@@ -288,13 +288,13 @@ class WebSocketExchange:
         headers = [(bytes(n).lower(), bytes(v)) for n, v in message.get("headers", ())]
         if message.get("subprotocol"):
             headers.append((b"sec-websocket-protocol", message["subprotocol"].encode("latin-1")))
-        self._phase = Phase.OPEN
+        self._phase = WebSocketPhase.OPEN
         self._pipe.accept(headers, self.scope["headers"])
         self._wake_in(limits.WEBSOCKET_PING_S)
         self._turn_soon()
 
     def _deny(self, status: int, headers: Headers, body: bytes) -> None:
-        self._phase = Phase.OVER
+        self._phase = WebSocketPhase.OVER
         self._disconnected = True
         self._pipe.deny(status, headers, body)
 
@@ -307,13 +307,13 @@ class WebSocketExchange:
         await self._pipe.drained()
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
-        self._phase = Phase.LEAVING
+        self._phase = WebSocketPhase.LEAVING
         try:
             async with asyncio.timeout(limits.WEBSOCKET_LAST_WORD_S):
                 await self._parted.wait()
         except TimeoutError:
             pass
-        if self._phase is Phase.LEAVING:
+        if self._phase is WebSocketPhase.LEAVING:
             self._close(code, reason)
 
 

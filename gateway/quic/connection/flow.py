@@ -38,7 +38,7 @@ class PeerLimits:
         self.stream_bidi_ours = self.stream_bidi_theirs = self.stream_uni = 0
 
 
-class Held:
+class HeldBytes:
     """Bytes that the application was given and has not consumed, by stream; ``total``: of all."""
 
     __slots__ = ("_of", "total")

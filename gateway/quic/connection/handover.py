@@ -72,7 +72,7 @@ class Flying(NamedTuple):
     pieces: tuple[tuple[int, int, int, bool], ...]
 
 
-class Numbers(Protocol):
+class PacketNumbers(Protocol):
     """A set of packet numbers."""
 
     def __contains__(self, number: int, /) -> bool: ...
@@ -88,7 +88,7 @@ class HandOver:
     sending: Secret
     phase: int
     next_number: int
-    received: tuple[list[range], int, Numbers]
+    received: tuple[list[range], int, PacketNumbers]
     flying: list[Flying]
     carried: dict[int, tuple[int, int]]
     rtt: tuple[float, float, float, float]

@@ -1,6 +1,6 @@
 """Which packets came, and when to say so. Room: quic. Pure: no clock.
 
-Numbers lately received are the bits of one integer, so that duplicates are found in a few bytes; what to acknowledge are
+PacketNumbers lately received are the bits of one integer, so that duplicates are found in a few bytes; what to acknowledge are
 a bounded number of ranges. Sources: RFC 9000 sections 12.3, 13.2 and 21.9.
 """
 
@@ -13,11 +13,11 @@ from operator import attrgetter
 from typing import Final
 
 from gateway import limits
-from gateway.quic.connection.handover import Numbers
+from gateway.quic.connection.handover import PacketNumbers
 from gateway.quic.connection.packets import encode_ack
 
 SPAN: Final = 2 * limits.QUIC_ACK_RANGES_MAX
-"""Numbers below the largest by as many count as received. A packet within is never of a range that was dropped: a range
+"""PacketNumbers below the largest by as many count as received. A packet within is never of a range that was dropped: a range
 and the gap above it span at least two numbers (RFC 9000 section 13.2.3)."""
 ALL: Final = (1 << SPAN) - 1
 """The bits where nothing is missing."""
@@ -66,7 +66,7 @@ class Received:
         """Packets of an ACK alone since the last that asked for an answer."""
         self._eliciting_at = 0.0
 
-    def adopt(self, ranges: Iterable[range], largest: int, knows: Numbers, now: float) -> None:
+    def adopt(self, ranges: Iterable[range], largest: int, knows: PacketNumbers, now: float) -> None:
         """Go on from what another kept of the same space: ``knows``: a container of the numbers that came."""
         self.ranges = list(ranges)[-limits.QUIC_ACK_RANGES_MAX :]
         self.largest, self.largest_at = largest, now

@@ -196,9 +196,7 @@ class Handshake(QuicConnection):
             raise _as_theirs(fault) from fault
         buf.seek(end)
 
-    def _take_crypto(
-        self, handler: StockReader, context: QuicReceiveContext | None, frame_type: int, buf: Buffer
-    ) -> None:
+    def _take_crypto(self, handler: StockReader, context: object, frame_type: int, buf: Buffer) -> None:
         """TLS messages are as long as TLS expects them to be, in all: what claims more is not kept (section 7.5). aioquic
         is given them in order only, so that gaps cost it nothing."""
         offset, length = buf.pull_uint_var(), buf.pull_uint_var()
@@ -207,7 +205,7 @@ class Handshake(QuicConnection):
             if self.configuration.is_client
             else limits.QUIC_CRYPTO_BYTES_MAX
         )
-        assert context is not None
+        assert isinstance(context, QuicReceiveContext)
         bytes_max = side[_EPOCHS.index(context.epoch)]
         if offset + length > bytes_max:
             raise QuicConnectionError(
@@ -233,9 +231,7 @@ class Handshake(QuicConnection):
             if pair.recv.secret is not None and pair.send.secret is not None:
                 self._protection = pair.recv.secret, pair.send.secret
 
-    def _take_ack(
-        self, handler: StockReader, context: QuicReceiveContext | None, frame_type: int, buf: Buffer
-    ) -> None:
+    def _take_ack(self, handler: StockReader, context: object, frame_type: int, buf: Buffer) -> None:
         at = buf.tell()
         largest = buf.pull_uint_var()
         buf.seek(at)
@@ -244,14 +240,12 @@ class Handshake(QuicConnection):
         handler(context, frame_type, buf)
 
     def _take_handshake_done(
-        self, handler: StockReader, context: QuicReceiveContext | None, frame_type: int, buf: Buffer
+        self, handler: StockReader, context: object, frame_type: int, buf: Buffer
     ) -> None:
         handler(context, frame_type, buf)
         self.confirmed = True
 
-    def _take_close(
-        self, handler: StockReader, context: QuicReceiveContext | None, frame_type: int, buf: Buffer
-    ) -> None:
+    def _take_close(self, handler: StockReader, context: object, frame_type: int, buf: Buffer) -> None:
         at = buf.tell()
         handler(context, frame_type, buf)
         if self.close_event is None:

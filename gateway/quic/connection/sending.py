@@ -185,7 +185,7 @@ class Sending:
         return packet
 
 
-class Sends(Protocol):
+class SendingConnection(Protocol):
     """A connection, as its packets concern it."""
 
     @property
@@ -195,6 +195,6 @@ class Sends(Protocol):
     def peer_ids(self) -> PeerIds: ...
 
 
-def packet_of(quic: Sends, content: bytes) -> bytes:
+def packet_of(quic: SendingConnection, content: bytes) -> bytes:
     """A packet of any content with the next number, which is noted nowhere: for whoever tries what a peer would do."""
     return quic.sending.seal(content, quic.peer_ids.cid)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from aioquic.quic.events import QuicEvent
 
-from gateway.quic.connection.flow import Allowance, Held, PeerLimits
+from gateway.quic.connection.flow import Allowance, HeldBytes, PeerLimits
 from gateway.quic.connection.streamsin import StreamsIn
 from gateway.quic.connection.streamsout import StreamsOut
 from gateway.quic.connection.streamtable import NO_SEND, Stream, StreamTable
@@ -26,7 +26,7 @@ class Streams:
     ) -> None:
         table = self.table = StreamTable(is_client=is_client, window=window)
         self.by_number: dict[int, Stream] = table.by_number
-        self._held = Held()
+        self._held = HeldBytes()
         self.data = Allowance(data_window)
         self.incoming = StreamsIn(table, self.data, emit)
         self.outgoing = StreamsOut(table, self.data, data_window, self._held)

@@ -12,7 +12,7 @@ from aioquic.buffer import encode_uint_var, size_uint_var
 
 from gateway.limits import QUIC_BULK_BYTES_MIN
 from gateway.quic.connection.flight import Handler
-from gateway.quic.connection.flow import Allowance, Held
+from gateway.quic.connection.flow import Allowance, HeldBytes
 from gateway.quic.connection.streamtable import Stream, StreamTable
 
 FRAME_BYTES_MIN: Final = 40
@@ -27,7 +27,7 @@ class StreamsOut:
 
     __slots__ = ("_data", "_data_window", "_held", "_table")
 
-    def __init__(self, table: StreamTable, data: Allowance, data_window: int, held: Held) -> None:
+    def __init__(self, table: StreamTable, data: Allowance, data_window: int, held: HeldBytes) -> None:
         self._table, self._data, self._data_window, self._held = table, data, data_window, held
 
     def look_over(self) -> tuple[bool, bool]:

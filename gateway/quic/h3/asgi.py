@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from gateway import limits
 from gateway.core.gate import challenge_of
+from gateway.core.ports import ClientGone
 from gateway.errors import GatewayError
 from gateway.quic.h3.codes import ErrorCode
 from gateway.quic.h3.fields import CONNECTION_SPECIFIC
@@ -34,10 +35,6 @@ BODY_IS_HERE = "body_is_here"
 BULK = "bulk"
 """A scope's mark for an answer that is large however it is cut: its peer must take it in time."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-
-
-class ClientGone(OSError):
-    """The client gave the request up: ``send`` has nobody to send to."""
 
 
 class Malformed(Exception):

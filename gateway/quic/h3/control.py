@@ -18,7 +18,7 @@ NOT_HERE: Final = frozenset((codes.DATA, codes.HEADERS, codes.PUSH_PROMISE)) | c
 SWITCHES: Final = (codes.ENABLE_CONNECT_PROTOCOL, codes.ENABLE_WEBTRANSPORT, codes.H3_DATAGRAM)
 
 
-class Control:
+class ControlStream:
     """``is_client``: we are. ``settings``: the peer's, once they are there."""
 
     __slots__ = ("_buffer", "_goaway", "_is_client", "_kind", "_left", "_push_max", "settings")

@@ -21,7 +21,7 @@ from gateway.quic.h3 import codes
 from gateway.quic.h3.codes import ErrorCode, FieldsTooLarge, H3Error, MessageError
 from gateway.quic.h3.fields import has_date, is_only_malformed
 from gateway.quic.h3.heads import Heads
-from gateway.quic.h3.messages import ALL, HEAD, NOTHING, MessageStream
+from gateway.quic.h3.messages import ALL, HEAD, NOTHING, ExchangeStream
 from gateway.quic.h3.oneway import OneWayStreams
 from gateway.quic.h3.told import H3Event, Headers, HeadersReceived, MessageRefused
 
@@ -81,7 +81,7 @@ class Http3:
         self._encoder = pylsqpack.Encoder()
         self._encoder.apply_settings(max_table_capacity=0, blocked_streams=0)
         self._decoder = pylsqpack.Decoder(0, 0)
-        self._messages: dict[int, MessageStream] = {}
+        self._messages: dict[int, ExchangeStream] = {}
         self._refused: set[int] = set()
         self._one_way = OneWayStreams(self._is_client, self._encoder, self._decoder)
         self._control_stream = self._open(_opening(tuple(self.settings().items())))
@@ -153,12 +153,12 @@ class Http3:
             return []
         stream = self._messages.get(number)
         if stream is None:
-            stream = self._messages[number] = MessageStream(number, is_client=self._is_client)
+            stream = self._messages[number] = ExchangeStream(number, is_client=self._is_client)
             if ended and self._heads is not None:
                 return self._take_whole_request(stream, data, self._heads)
         return self._take_more(stream, data, ended)
 
-    def _take_whole_request(self, stream: MessageStream, data: bytes, heads: Heads) -> list[H3Event]:
+    def _take_whole_request(self, stream: ExchangeStream, data: bytes, heads: Heads) -> list[H3Event]:
         """A request that came at once. What was sound once on its own is sound again."""
         known = heads.request(data)
         if known is not None:
@@ -169,7 +169,7 @@ class Http3:
             told[0].headers = heads.know_request(data, told[0].headers)
         return told
 
-    def _take_more(self, stream: MessageStream, data: bytes, ended: bool) -> list[H3Event]:
+    def _take_more(self, stream: ExchangeStream, data: bytes, ended: bool) -> list[H3Event]:
         try:
             told = stream.take(data, ended, self._decode)
         except MessageError as error:
@@ -181,7 +181,7 @@ class Http3:
             self._drop_if_over(stream)
         return told
 
-    def _refuse(self, stream: MessageStream, error: MessageError) -> MessageRefused:
+    def _refuse(self, stream: ExchangeStream, error: MessageError) -> MessageRefused:
         """One message is not sound: no more is read of its stream. What was asked for can be refused by 431; all
         else is answered by a reset, for whoever sends it is no client of HTTP."""
         number = stream.number
@@ -247,7 +247,7 @@ class Http3:
         ``RuntimeError`` where none can be."""
         stream = self._messages.get(number)
         if stream is None:
-            stream = self._messages[number] = MessageStream(number, is_client=self._is_client)
+            stream = self._messages[number] = ExchangeStream(number, is_client=self._is_client)
             stream.is_bodiless = headers[:1] == [(b":method", b"HEAD")]
         if stream.sending_ended or stream.said == ALL:
             raise RuntimeError("this stream takes no field section")
@@ -275,7 +275,7 @@ class Http3:
             content += b"\0" + encode_uint_var(len(body)) + body
         self._send(stream, content, end)
 
-    def _send(self, stream: MessageStream, content: bytes, end: bool) -> None:
+    def _send(self, stream: ExchangeStream, content: bytes, end: bool) -> None:
         self._quic.send_stream_data(stream.number, content, end)
         if end:
             stream.sending_ended = True
@@ -307,7 +307,7 @@ class Http3:
         kind = codes.WEBTRANSPORT_UNI if is_unidirectional else codes.WEBTRANSPORT_STREAM
         quic.send_stream_data(number, encode_uint_var(kind) + encode_uint_var(session_id))
         if not is_unidirectional:
-            stream = self._messages[number] = MessageStream(number, is_client=self._is_client)
+            stream = self._messages[number] = ExchangeStream(number, is_client=self._is_client)
             stream.session_id = session_id
         return number
 
@@ -322,7 +322,7 @@ class Http3:
             stream.sending_ended = True
             self._drop_if_over(stream)
 
-    def _drop_if_over(self, stream: MessageStream) -> None:
+    def _drop_if_over(self, stream: ExchangeStream) -> None:
         if stream.is_over:
             self._messages.pop(stream.number, None)
 

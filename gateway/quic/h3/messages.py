@@ -33,7 +33,7 @@ Decode = Callable[[int, bytes], Headers]
 """Of a stream, the bytes of a field section to its fields. Raises :class:`H3Error`."""
 
 
-class MessageStream:
+class ExchangeStream:
     """``is_client``: we are, so that responses come. ``came``, ``said``: how far the message of either way is.
     ``session_id``: it turned out to be a stream of this session. ``is_bodiless``: the response is to a HEAD."""
 

@@ -12,7 +12,7 @@ import pylsqpack
 from gateway.quic.connection.packets import varint
 from gateway.quic.h3 import codes
 from gateway.quic.h3.codes import ErrorCode, H3Error
-from gateway.quic.h3.control import Control
+from gateway.quic.h3.control import ControlStream
 from gateway.quic.h3.told import H3Event, WebTransportStreamDataReceived
 
 CRITICAL: Final = frozenset((codes.CONTROL, codes.QPACK_ENCODER, codes.QPACK_DECODER))
@@ -39,7 +39,7 @@ class OneWayStreams:
         self._is_client, self._encoder, self._decoder = is_client, encoder, decoder
         self._open: dict[int, _Stream] = {}
         self._seen: set[int] = set()
-        self.control = Control(is_client=is_client)
+        self.control = ControlStream(is_client=is_client)
 
     def take(self, number: int, data: bytes, ended: bool) -> list[H3Event]:
         """More of a stream. Raises :class:`H3Error`."""

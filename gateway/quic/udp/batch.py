@@ -50,7 +50,7 @@ NOT_SEGMENTED = frozenset((errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOP
 """Errors of a route or device that takes no ``UDP_SEGMENT``."""
 
 
-class Outbox:
+class SendBatch:
     """Datagrams that leave together. ``family``: of the socket. ``local``: each from an address of ours that stands
     behind the peer's in its ``name`` (see :func:`pack_address`). ``segmentation`` goes False when a route turns out not to
     take it."""
@@ -166,7 +166,7 @@ class Outbox:
         return dropped
 
 
-class Inbox:
+class ReceiveBatch:
     """Datagrams that are read together from a socket of this family, on which :func:`stamp` was called if
     ``stamped``: then how long each has waited is known; and :func:`tell_local` if ``local``: then the address of ours
     that it came to stands behind the peer's."""
@@ -350,7 +350,10 @@ def usable() -> bool:
             there.bind(("127.0.0.1", 0))
             stamped = stamp(there)
             name = pack_address(socket.AF_INET, there.getsockname())
-            outbox, inbox = Outbox(socket.AF_INET, segmentation=False), Inbox(socket.AF_INET, stamped=stamped)
+            outbox, inbox = (
+                SendBatch(socket.AF_INET, segmentation=False),
+                ReceiveBatch(socket.AF_INET, stamped=stamped),
+            )
             sent = [b"one", b"", os.urandom(700)]
             for data in sent:
                 outbox.add(data, name)

@@ -27,7 +27,7 @@ Read = Callable[[], tuple[int, int]]
 """Reads what is there, up to that bound; answers of how many packets, and how many of those their peers get an answer to at once."""
 
 
-class Pace:
+class ReadPace:
     """Counts reads and packets, and decides. Pure: ``now`` in seconds of a monotonic clock."""
 
     __slots__ = ("_answered", "_began", "_packets", "_reads", "by_clock")
@@ -61,7 +61,7 @@ class Watch:
         self._loop = loop
         self._fd = fd
         self._read = read
-        self._pace = Pace()
+        self._pace = ReadPace()
         self._handle: asyncio.Handle | None = None
         self._ended = False
         loop.add_reader(fd, self._on_readable)

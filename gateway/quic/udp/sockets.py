@@ -20,9 +20,9 @@ from gateway.quic.connection.paths import Address
 from gateway.quic.udp.batch import (
     SOL_UDP,
     UDP_SEGMENT,
-    Inbox,
-    Outbox,
     PacketInfo,
+    ReceiveBatch,
+    SendBatch,
     pack_address,
     stamp,
     tell_local,
@@ -85,11 +85,11 @@ class UdpSocket:
         """Of UDP payloads; what a full socket buffer dropped counts as sent."""
         self._local = answers and sock.getsockname()[0] in EVERY_ADDRESS and tell_local(sock)
         self._info = PacketInfo(sock.family) if self._local else None
-        self._outbox: Outbox | None = None
-        self._inbox: Inbox | None = None
+        self._outbox: SendBatch | None = None
+        self._inbox: ReceiveBatch | None = None
         if batches and usable():
-            self._outbox = Outbox(sock.family, segmentation=self.segmentation, local=self._local)
-            self._inbox = Inbox(sock.family, stamped=stamp(sock), local=self._local)
+            self._outbox = SendBatch(sock.family, segmentation=self.segmentation, local=self._local)
+            self._inbox = ReceiveBatch(sock.family, stamped=stamp(sock), local=self._local)
         self._names: dict[Address, bytes] = {}
         self._addresses: dict[bytes, Address] = {}
 

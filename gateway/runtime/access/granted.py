@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from gateway.core.entities import Changes, Entities, Outcome, Place
+from gateway.core.entities import Changes, EntityPlace, EntityPort, Outcome
 from gateway.core.gate import Standing, current
 from gateway.core.grants import SEE, GrantRefused, Need
 from gateway.core.ports import Hosted, Link, LiveOptions, Worlds
@@ -183,52 +183,52 @@ class GrantedRecordings:
 
 
 class GrantedEntities:
-    """Implements :class:`gateway.core.entities.Entities` over another. A transfer needs both its worlds, a trade both
+    """Implements :class:`gateway.core.entities.EntityPort` over another. A transfer needs both its worlds, a trade both
     its owners, a lease the grant's ``owner``."""
 
-    def __init__(self, entities: Entities) -> None:
+    def __init__(self, entities: EntityPort) -> None:
         self._entities = entities
 
-    async def get(self, place: Place, entity_id: str, at: str | None = None) -> Entity:
+    async def get(self, place: EntityPlace, entity_id: str, at: str | None = None) -> Entity:
         _check_place(place)
         return await self._entities.get(place, entity_id, at)
 
-    async def put(self, place: Place, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
+    async def put(self, place: EntityPlace, wanted: Put, actor: Actor) -> tuple[Entity, bool]:
         _check_place(place, actor)
         return await self._entities.put(place, wanted, actor)
 
-    async def patch(self, place: Place, wanted: Patch, actor: Actor) -> Entity:
+    async def patch(self, place: EntityPlace, wanted: Patch, actor: Actor) -> Entity:
         _check_place(place, actor)
         return await self._entities.patch(place, wanted, actor)
 
-    async def delete(self, place: Place, wanted: Delete, actor: Actor) -> int:
+    async def delete(self, place: EntityPlace, wanted: Delete, actor: Actor) -> int:
         _check_place(place, actor)
         return await self._entities.delete(place, wanted, actor)
 
-    async def batch(self, place: Place, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
+    async def batch(self, place: EntityPlace, operations: Sequence[Operation], actor: Actor) -> list[Outcome]:
         _check_place(place, actor)
         return await self._entities.batch(place, operations, actor)
 
     async def page(
-        self, place: Place, wanted: Filter, limit: int, at: str | None = None
+        self, place: EntityPlace, wanted: Filter, limit: int, at: str | None = None
     ) -> tuple[list[Entity], bool, int]:
         _check_place(place)
         return await self._entities.page(place, wanted, limit, at)
 
-    async def stream(self, place: Place, wanted: Filter) -> AsyncIterator[bytes]:
+    async def stream(self, place: EntityPlace, wanted: Filter) -> AsyncIterator[bytes]:
         _check_place(place)
         return await self._entities.stream(place, wanted)
 
-    async def watch(self, place: Place, wanted: Filter, since: int | None) -> AsyncIterator[Changes]:
+    async def watch(self, place: EntityPlace, wanted: Filter, since: int | None) -> AsyncIterator[Changes]:
         _check_place(place)
         return await self._entities.watch(place, wanted, since)
 
     async def hibernate(self, world: str, wanted: Put, key: int, actor: Actor) -> tuple[Entity, bool]:
-        _check_place(Place("world", world), actor)
+        _check_place(EntityPlace("world", world), actor)
         return await self._entities.hibernate(world, wanted, key, actor)
 
     async def wake(self, world: str, entity_id: str, key: int | None, actor: Actor) -> Mapping[str, object]:
-        _check_place(Place("world", world), actor)
+        _check_place(EntityPlace("world", world), actor)
         return await self._entities.wake(world, entity_id, key, actor)
 
     async def lease(self, world: str, owner: str, token: str | None, takeover: bool) -> Mapping[str, object]:
@@ -282,7 +282,7 @@ class GrantedEntities:
         return await self._entities.trade(wanted, actor)
 
 
-def _check_place(place: Place, actor: Actor | None = None) -> None:
+def _check_place(place: EntityPlace, actor: Actor | None = None) -> None:
     verb = "ent" if place.kind == "world" else "inv"
     _check(verb, place.name, takeover=actor is not None and actor.takeover)
 

@@ -18,7 +18,7 @@ from gateway.client.address import Address
 from gateway.client.trust import Trust
 from gateway.errors import StoreUnavailable, TooLarge
 from gateway.quic import Client, ConnectFailed, RequestFailed, WholeExchange, connect
-from gateway.store.remote import Answer, Ask, Transport
+from gateway.store.remote import Ask, StoreAnswer, Transport
 
 
 class H3Transport:
@@ -49,7 +49,7 @@ class H3Transport:
         """... of which resumed an earlier one."""
         return sum(lane.resumed for lane in self._lanes)
 
-    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+    async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         """Ask once. Raises :class:`StoreUnavailable`."""
         return await self._lane().request(ask, timeout_s)
 
@@ -122,7 +122,7 @@ class H3Lane:
         """The origin."""
         return self._address.base_url
 
-    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+    async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         """Ask once. Raises :class:`StoreUnavailable`."""
         self.under_way += 1
         self.was_used = True
@@ -135,7 +135,7 @@ class H3Lane:
         finally:
             self.under_way -= 1
 
-    async def _request(self, ask: Ask, timeout_s: float) -> Answer:
+    async def _request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         began = asyncio.get_running_loop().time()
         client = await self._open(replayable=ask.replayable)
         if client is None:
@@ -158,7 +158,7 @@ class H3Lane:
         """What is raised for an answer that did not come."""
         return StoreUnavailable(f"{self.url} did not answer over HTTP/3 in time")
 
-    async def _exchange(self, client: Client, ask: Ask, timeout_s: float) -> Answer:
+    async def _exchange(self, client: Client, ask: Ask, timeout_s: float) -> StoreAnswer:
         headers = [(name.encode(), value.encode()) for name, value in ask.headers.items()]
         if ask.body:  # some proxies (Caddy 2.6) forward no body of unknown length
             headers.append((b"content-length", b"%d" % len(ask.body)))
@@ -172,7 +172,7 @@ class H3Lane:
         finally:
             patience.end()
         names = {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
-        return Answer(status, names, body)
+        return StoreAnswer(status, names, body)
 
     def suspect(self, client: Client, exchange: WholeExchange) -> None:
         """An answer is out for long: ask whether the connection lives."""

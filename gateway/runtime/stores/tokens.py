@@ -8,7 +8,7 @@ from gateway.client.address import Address
 from gateway.client.problems import error_of
 from gateway.client.token import Chances, Token, TokenSource, check_secret
 from gateway.errors import GatewayError
-from gateway.store.remote import Answer, Ask, Transport
+from gateway.store.remote import Ask, StoreAnswer, Transport
 
 
 def authorized(transport: Transport, token: TokenSource | Token | None) -> Transport:
@@ -34,7 +34,7 @@ class AuthorizedTransport:
         """The origin."""
         return self._transport.url
 
-    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+    async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         """Ask once. Raises :class:`StoreUnavailable`."""
         while True:
             credentials = await self._chances.headers()

@@ -25,7 +25,7 @@ from gateway.runtime.workers.forward import Far
 from gateway.runtime.workers.group import Worker
 from gateway.runtime.workers.together import told_facts
 from gateway.runtime.workers.tunnel import TunnelLink
-from gateway.runtime.worlds import Worlds
+from gateway.runtime.worlds import HostedWorlds
 
 log = logging.getLogger("mvgateway.workers")
 
@@ -36,7 +36,9 @@ Answer = Callable[[Told], Awaitable[object]]
 class Service:
     """One worker's. ``app``: what serves requests that another worker hands on; ``answers``: of questions that are other parts'."""
 
-    def __init__(self, worker: Worker, worlds: Worlds, app: ASGIApp, answers: dict[str, Answer]) -> None:
+    def __init__(
+        self, worker: Worker, worlds: HostedWorlds, app: ASGIApp, answers: dict[str, Answer]
+    ) -> None:
         self._worker = worker
         self._worlds = worlds
         self._app = app

@@ -11,7 +11,7 @@ from gateway.store.base import Namespace, NamespaceInfo, OverlayBase, Version
 from gateway.store.embedded import admin, sweep, versions
 from gateway.store.embedded.jobs import Job
 from gateway.store.embedded.namespaces import NsState, Registry, load
-from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.pool import ConnectionPool
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 from gateway.store.embedded.writer import Writer
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Administration(ABC):
     """Mixed into :class:`gateway.store.embedded.engine.Engine`, which has what is declared here."""
 
-    pool: Pool
+    pool: ConnectionPool
     registry: Registry
     writer: Writer
     steps: sweep.Steps

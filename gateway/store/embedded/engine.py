@@ -35,7 +35,7 @@ from gateway.store.embedded.content import PackedContent, pack, pack_each
 from gateway.store.embedded.folder import IN_FOLDER, FolderLock
 from gateway.store.embedded.jobs import Job, Waiter
 from gateway.store.embedded.namespaces import NsState, Registry, check_proof
-from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.pool import ConnectionPool
 from gateway.store.embedded.timekeeper import TimeKeeper
 from gateway.store.embedded.transaction import WriteTxn
 from gateway.store.embedded.writer import Writer
@@ -77,7 +77,7 @@ class Engine(Administration):
         try:
             self._lock.keep_to_owner()
             with failures.translated(self.path):
-                self.pool = Pool(self.path)
+                self.pool = ConnectionPool(self.path)
                 self.registry = Registry(self.pool)
                 self.writer = Writer(self.path, self.registry, clock)
             self._lock.keep_to_owner(are_new=True)

@@ -19,7 +19,7 @@ from gateway.limits import STORE_BACKUP_STEP_PAGES, STORE_STRUCTURE_FINDINGS_MAX
 from gateway.store.embedded import schema
 from gateway.store.embedded.content import unpack
 from gateway.store.embedded.failures import translated
-from gateway.store.embedded.snapshot import Snapshot
+from gateway.store.embedded.snapshot import FileSnapshot
 from gateway.store.embedded.sql import ask
 
 
@@ -125,7 +125,7 @@ def _connected(path: Path) -> Iterator[apsw.Connection]:
             con.close(True)
         return
     try:
-        snapshot = Snapshot(path)
+        snapshot = FileSnapshot(path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     try:

@@ -18,7 +18,7 @@ from gateway.errors import NoNamespace
 from gateway.limits import STORE_LOG_COMMITS_KEPT, STORE_NAMESPACES_CACHED_MAX
 from gateway.store.base import LockInfo, Namespace, NamespaceInfo, OverlayBase
 from gateway.store.embedded import versions
-from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.pool import ConnectionPool
 from gateway.store.embedded.sql import ask
 
 _COLUMNS = (
@@ -87,7 +87,7 @@ def not_found(key: str) -> NoNamespace:
 class Registry:
     """The states in use, at most :data:`STORE_NAMESPACES_CACHED_MAX` of them. Thread-safe."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._lock = threading.Lock()
         self._states: dict[str, NsState] = {}

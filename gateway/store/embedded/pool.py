@@ -18,7 +18,7 @@ from gateway.store.embedded.failures import translate, translated
 T = TypeVar("T")
 
 
-class Pool:
+class ConnectionPool:
     """Opens a connection where none is idle, and keeps at most :data:`STORE_READ_CONNECTIONS_KEPT`."""
 
     def __init__(self, path: Path) -> None:

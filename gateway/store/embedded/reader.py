@@ -36,7 +36,7 @@ from gateway.store.embedded import reading, schema, versions
 from gateway.store.embedded.failures import translate
 from gateway.store.embedded.folder import IN_FOLDER
 from gateway.store.embedded.namespaces import NsState, check_proof, load, not_found
-from gateway.store.embedded.snapshot import Moved, Snapshot
+from gateway.store.embedded.snapshot import FileSnapshot, Moved
 from gateway.store.embedded.sql import ask
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class FolderReader:
         self.folder = Path(folder).absolute()
         self.path = self.folder / schema.FILE_NAME
         self._lock = threading.Lock()
-        self._snapshot: Snapshot | None = None
+        self._snapshot: FileSnapshot | None = None
         self.moved = 0
         """How often the writer has gone past the moment that was being read."""
         if not self.path.is_file():
@@ -171,7 +171,7 @@ class FolderReader:
         try:
             if self._snapshot is None:
                 self._opened_at = time.monotonic()
-                self._snapshot = Snapshot(self.path)
+                self._snapshot = FileSnapshot(self.path)
             cursor = self._snapshot.connection.cursor()
             try:
                 return question(cursor)

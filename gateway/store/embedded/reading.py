@@ -14,7 +14,7 @@ from gateway.store.base import PageContent, PageRead, TimeBounds, TimePoint
 from gateway.store.embedded import versions
 from gateway.store.embedded.content import unpack
 from gateway.store.embedded.namespaces import NsState
-from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.pool import ConnectionPool
 from gateway.store.embedded.sql import ask
 
 _PAGE = (
@@ -29,7 +29,7 @@ _INTERVAL = "SELECT version, pages FROM log WHERE ns = ? AND version BETWEEN ? A
 _NOTHING = PageContent("", b"")
 
 
-def read_pages(pool: Pool, state: NsState, reads: Sequence[PageRead]) -> list[PageContent]:
+def read_pages(pool: ConnectionPool, state: NsState, reads: Sequence[PageRead]) -> list[PageContent]:
     """The pages in request order. Raises :class:`Gone` below the truncation mark, :class:`StoreDamaged`."""
     wanted = [_target(read) for read in reads]
     if len(wanted) == 1:
@@ -143,7 +143,7 @@ def unpack_pages(packed: bytes) -> array.array[int]:
     return pages
 
 
-def time_bounds(pool: Pool, t: int) -> TimeBounds:
+def time_bounds(pool: ConnectionPool, t: int) -> TimeBounds:
     """The time keeper's points around ``t`` (Unix seconds)."""
     with pool.snapshot() as cursor:
         return bounds_with(cursor, t)

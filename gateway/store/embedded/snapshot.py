@@ -192,7 +192,7 @@ class _Vfs(apsw.VFS):
         raise apsw.CantOpenError("only the database and its log are files here; all else stays in memory")
 
 
-class Snapshot:
+class FileSnapshot:
     """A connection to the store's file as it was when this was made. One thread at a time.
 
     Raises ``OSError`` where the file cannot be opened, and what apsw raises. :meth:`close` it.

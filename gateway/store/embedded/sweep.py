@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from gateway.limits import STORE_COPY_PAUSES_MAX, STORE_STEP_ROWS_MAX, STORE_STEP_S, STORE_SWEEP_ROWS_AT_ONCE
 from gateway.store.embedded import versions
 from gateway.store.embedded.namespaces import named_row
-from gateway.store.embedded.pool import Pool
+from gateway.store.embedded.pool import ConnectionPool
 from gateway.store.embedded.sql import ask
 from gateway.store.embedded.transaction import WriteTxn
 from gateway.store.embedded.writer import Writer
@@ -36,7 +36,7 @@ _DROP_BLOB = "DELETE FROM blob WHERE id = ?"
 _DROP_REFERENCE = "UPDATE content SET refs = refs - 1 WHERE ns = ? AND hash = ?"
 
 
-def superseded(pool: Pool, rid: int, mark: int) -> Iterator[list[Row]]:
+def superseded(pool: ConnectionPool, rid: int, mark: int) -> Iterator[list[Row]]:
     """Page versions that a newer one at or below ``mark`` hides, in lists of up to a step's rows."""
     last: Row = (-1, 0)
     while True:
@@ -51,7 +51,7 @@ def superseded(pool: Pool, rid: int, mark: int) -> Iterator[list[Row]]:
             yield hidden
 
 
-def newer(pool: Pool, rid: int, version: int) -> Iterator[list[Row]]:
+def newer(pool: ConnectionPool, rid: int, version: int) -> Iterator[list[Row]]:
     """Page versions above ``version``, in lists of up to a step's rows."""
     last: Row = (-1, 0)
     while True:
@@ -124,7 +124,7 @@ def forget_namespace(rid: int) -> Callable[[WriteTxn], int]:
     return step
 
 
-def count_loose(pool: Pool, rid: int, before: int) -> int:
+def count_loose(pool: ConnectionPool, rid: int, before: int) -> int:
     """How much :func:`collect` would remove."""
     with pool.cursor() as cursor:
         query = "SELECT count(*) FROM content WHERE ns = ? AND refs = 0 AND written <= ?"
@@ -166,7 +166,7 @@ class Steps:
         return total
 
 
-def everywhere(pool: Pool, steps: Steps, writer: Writer, now: int, grace_s: int) -> int:
+def everywhere(pool: ConnectionPool, steps: Steps, writer: Writer, now: int, grace_s: int) -> int:
     """One round: deleted namespaces, content never committed for ``grace_s``, old idempotency records."""
     total = 0
     with pool.cursor() as cursor:

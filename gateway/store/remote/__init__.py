@@ -10,19 +10,19 @@ from gateway.store.remote.blocking import BlockingBridge
 from gateway.store.remote.engine import RemoteOptions, RemoteStore
 from gateway.store.remote.http import HttpxTransport
 from gateway.store.remote.tcp import TcpTransport
-from gateway.store.remote.transport import Answer, Ask, Transport
+from gateway.store.remote.transport import Ask, StoreAnswer, Transport
 
 __all__ = [
     "Addresses",
     "AdminApi",
     "AdminNeeded",
-    "Answer",
     "Ask",
     "Backoff",
     "BlockingBridge",
     "HttpxTransport",
     "RemoteOptions",
     "RemoteStore",
+    "StoreAnswer",
     "TcpTransport",
     "Transport",
 ]

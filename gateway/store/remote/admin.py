@@ -21,7 +21,7 @@ from gateway.errors import (
 )
 from gateway.store.base import LockInfo, NamespaceInfo, OverlayBase, Version
 from gateway.store.remote.addresses import Addresses
-from gateway.store.remote.transport import Answer, Ask, Transport, check
+from gateway.store.remote.transport import Ask, StoreAnswer, Transport, check
 
 
 class AdminNeeded(Forbidden):
@@ -51,7 +51,7 @@ class AdminApi:
 
     async def _ask(
         self, method: str, path: str, value: object = None, *, again: type[GatewayError] | None = None
-    ) -> Answer:
+    ) -> StoreAnswer:
         """Raises what a 4xx stands for, and :class:`StoreUnavailable` where no address answers. ``again``: says
         that an address before, whose answer was lost, has done it already."""
         ask = _ask(method, path, value)
@@ -69,7 +69,7 @@ class AdminApi:
                 self._addresses.good(transport)
                 if failure is None or again is None or not isinstance(error, again):
                     raise
-                return Answer(200, {}, b"")
+                return StoreAnswer(200, {}, b"")
             else:
                 self._addresses.good(transport)
                 return answer

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from gateway.errors import StoreUnavailable
 from gateway.store.remote.addresses import Addresses, Backoff
-from gateway.store.remote.transport import Answer, Ask, StoreFailed, Transport, check
+from gateway.store.remote.transport import Ask, StoreAnswer, StoreFailed, Transport, check
 
 T = TypeVar("T")
 Bears = Callable[[StoreUnavailable], bool]
@@ -68,7 +68,7 @@ class Asker:
     async def ask(
         self,
         make: Callable[[int], Ask],
-        take: Callable[[Answer, str], T],
+        take: Callable[[StoreAnswer, str], T],
         *,
         bears: Bears = lambda failure: True,
         more_s: float = 0.0,
@@ -97,7 +97,7 @@ class Asker:
         self,
         transport: Transport,
         ask: Ask,
-        take: Callable[[Answer, str], T],
+        take: Callable[[StoreAnswer, str], T],
         until: float,
         deadline_s: float,
     ) -> T:

@@ -24,12 +24,12 @@ from gateway.store.base import (
     TimePoint,
 )
 from gateway.store.remote.asking import Incomplete
-from gateway.store.remote.transport import Answer, ended_early
+from gateway.store.remote.transport import StoreAnswer, ended_early
 from gateway.wire import mvstore
 from gateway.wire.mvstore import CommitHead, CommitNamespace, FrameReader
 
 
-def frames_of(answer: Answer) -> list[bytes]:
+def frames_of(answer: StoreAnswer) -> list[bytes]:
     """The whole frames of an answer's body; what is left over belongs to a frame that broke off."""
     reader = FrameReader(limits.STORE_ANSWER_FRAME_BYTES_MAX)
     reader.feed(answer.body)
@@ -41,7 +41,7 @@ def read_body(reads: Sequence[PageRead]) -> bytes:
     return b"".join(mvstore.encode_read(read.page, read.version, read.hash, True) for read in reads)
 
 
-def take_pages(answer: Answer, url: str, reads: Sequence[PageRead]) -> list[PageContent]:
+def take_pages(answer: StoreAnswer, url: str, reads: Sequence[PageRead]) -> list[PageContent]:
     """The pages, in order. Raises :class:`Incomplete`, or why the store will never complete it."""
     try:
         answers = mvstore.usual_pages(answer.body)
@@ -89,7 +89,7 @@ def write_body(pages: Sequence[bytes]) -> bytes:
     return b"".join(map(mvstore.encode_write, pages)) + mvstore.COMPLETE
 
 
-def take_hashes(answer: Answer, url: str, count: int) -> list[bytes]:
+def take_hashes(answer: StoreAnswer, url: str, count: int) -> list[bytes]:
     """The hashes, once the last frame says that the pages are durable. Raises :class:`Incomplete`."""
     try:
         hashes = [mvstore.decode_hash(contents) for contents in frames_of(answer)]
@@ -169,7 +169,7 @@ def _framed(frame: bytes) -> bytes:
     return frame
 
 
-def take_committed(answer: Answer, url: str) -> Committed:
+def take_committed(answer: StoreAnswer, url: str) -> Committed:
     """The version and what others changed."""
     try:
         version = mvstore.version_of(answer.headers.get("x-committed-version", ""))
@@ -183,7 +183,7 @@ def without_data(part: NamespaceCommit) -> NamespaceCommit:
     return replace(part, pages=[PageWrite(page.page, page.hash) for page in part.pages])
 
 
-def take_stat(answer: Answer, url: str) -> Stat:
+def take_stat(answer: StoreAnswer, url: str) -> Stat:
     """The answer of ``/stat``."""
     value = _json(answer, url)
     try:
@@ -195,7 +195,7 @@ def take_stat(answer: Answer, url: str) -> Stat:
         raise StoreUnavailable(f"{url} answered what is not a statistic: {error}") from error
 
 
-def take_bounds(answer: Answer, url: str) -> TimeBounds:
+def take_bounds(answer: StoreAnswer, url: str) -> TimeBounds:
     """The answer of ``/time2version``."""
     value = _json(answer, url)
     try:
@@ -208,7 +208,7 @@ def _point(value: Any) -> TimePoint | None:
     return None if value is None else TimePoint(mvstore.version_of(value["version"]), int(value["time"]))
 
 
-def _json(answer: Answer, url: str) -> dict[str, Any]:
+def _json(answer: StoreAnswer, url: str) -> dict[str, Any]:
     try:
         value = json.loads(answer.body)
     except ValueError as error:

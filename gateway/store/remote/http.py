@@ -17,7 +17,7 @@ import httpx
 
 from gateway import limits
 from gateway.errors import GatewayError, StoreUnavailable
-from gateway.store.remote.transport import Answer, Ask, check
+from gateway.store.remote.transport import Ask, StoreAnswer, check
 
 _POOL = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=60.0)
 
@@ -51,7 +51,7 @@ class HttpxTransport:
             headers={"accept-encoding": "identity"},
         )
 
-    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+    async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         """Ask once. Raises :class:`StoreUnavailable`."""
         client = self._by_h2
         is_large = len(ask.body) > limits.STORE_H2_BODY_BYTES_MAX
@@ -74,7 +74,7 @@ class HttpxTransport:
         self._answered = True
         return answer
 
-    async def _once(self, client: httpx.AsyncClient, ask: Ask, timeout_s: float) -> Answer:
+    async def _once(self, client: httpx.AsyncClient, ask: Ask, timeout_s: float) -> StoreAnswer:
         scope = asyncio.timeout(timeout_s)
         async with (
             self._foreign_errors(timeout_s),
@@ -86,7 +86,7 @@ class HttpxTransport:
             # it answers: from here on only its silence counts, which the client below watches
             scope.reschedule(asyncio.get_running_loop().time() + limits.STORE_ANSWER_S_MAX)
             body = await self._body(response, ask.answer_bytes_max)
-            return Answer(response.status_code, response.headers, body)
+            return StoreAnswer(response.status_code, response.headers, body)
 
     async def _body(self, response: httpx.Response, bytes_max: int) -> bytes:
         parts, size = [], 0
@@ -107,7 +107,7 @@ class HttpxTransport:
         ):
             if response.status_code >= 300:
                 body = await self._body(response, limits.STORE_SMALL_ANSWER_BYTES_MAX)
-                check(Answer(response.status_code, response.headers, body), self._url)
+                check(StoreAnswer(response.status_code, response.headers, body), self._url)
             async for line in response.aiter_lines():
                 yield line
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from gateway import limits
 from gateway.errors import StoreUnavailable
-from gateway.store.remote.wire import Wire
+from gateway.store.remote.wire import StoreWire
 
 
 class Pool:
@@ -23,7 +23,7 @@ class Pool:
         self._tls = tls
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if tls is not None else 80)
-        self._idle: list[Wire] = []
+        self._idle: list[StoreWire] = []
         self._in_use = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
@@ -34,7 +34,7 @@ class Pool:
         """Open ones."""
         return self._in_use + len(self._idle)
 
-    async def take(self, *, fresh: bool = False) -> tuple[Wire, bool]:
+    async def take(self, *, fresh: bool = False) -> tuple[StoreWire, bool]:
         """A connection of the caller's own until :meth:`give`, and whether it is new. ``fresh``: those at rest are
         not to be trusted (the server closed one just now). Raises :class:`StoreUnavailable`; the caller bounds the time."""
         while self._in_use >= limits.STORE_POOL_CONNECTIONS_MAX:
@@ -50,7 +50,7 @@ class Pool:
             self._leave()
             raise
 
-    def at_rest(self) -> Wire | None:
+    def at_rest(self) -> StoreWire | None:
         """As :meth:`take`, at once; None: there is none that may be used now."""
         if self._in_use >= limits.STORE_POOL_CONNECTIONS_MAX:
             return None
@@ -76,7 +76,7 @@ class Pool:
             if turn in self._waiting:
                 self._waiting.remove(turn)
 
-    async def _connect(self) -> Wire:
+    async def _connect(self) -> StoreWire:
         if self._is_closed:
             raise StoreUnavailable(f"the way to {self._url} was closed")
         try:
@@ -92,10 +92,10 @@ class Pool:
         loop = asyncio.get_running_loop()
         return await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
 
-    async def _first_of(self, addresses: list[str]) -> Wire:
+    async def _first_of(self, addresses: list[str]) -> StoreWire:
         """The first of a name's addresses that answers; the next is tried when one fails, or is silent for a moment
         (RFC 8305 section 5). Raises what the last one raised."""
-        attempts: set[asyncio.Task[Wire]] = set()
+        attempts: set[asyncio.Task[StoreWire]] = set()
         failure: BaseException = OSError("the name has no address")
         try:
             while addresses or attempts:
@@ -116,11 +116,11 @@ class Pool:
             for attempt in attempts:
                 attempt.cancel()
 
-    async def _attempt(self, address: str) -> Wire:
+    async def _attempt(self, address: str) -> StoreWire:
         if self._tls is not None:
             self._tls.set_alpn_protocols(["http/1.1"])
         _, wire = await asyncio.get_running_loop().create_connection(
-            lambda: Wire(self._url, self._lost),
+            lambda: StoreWire(self._url, self._lost),
             address,
             self._port,
             ssl=self._tls,
@@ -128,7 +128,7 @@ class Pool:
         )
         return wire
 
-    def give(self, wire: Wire) -> None:
+    def give(self, wire: StoreWire) -> None:
         """The caller needs it no more."""
         if wire.is_usable and not self._is_closed:
             loop = asyncio.get_running_loop()
@@ -151,7 +151,7 @@ class Pool:
                 turn.set_result(None)
                 return
 
-    def _lost(self, wire: Wire) -> None:
+    def _lost(self, wire: StoreWire) -> None:
         if wire in self._idle:
             self._idle.remove(wire)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from gateway import limits
 from gateway.store.base import Namespace, Version
-from gateway.store.remote.transport import Answer, Ask
+from gateway.store.remote.transport import Ask, StoreAnswer
 from gateway.wire.mvstore import version_of
 
 T = TypeVar("T")
@@ -64,5 +64,5 @@ async def side_by_side(work: Callable[[T], Awaitable[U]], parts: Iterable[T]) ->
     return [task.result() for task in tasks]
 
 
-def ignored(answer: Answer, url: str) -> None:
+def ignored(answer: StoreAnswer, url: str) -> None:
     """Takes a good answer that says nothing."""

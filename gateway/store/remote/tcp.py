@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from gateway.errors import BadInput, StoreUnavailable
 from gateway.store.remote.http import HttpxTransport
 from gateway.store.remote.pool import Pool
-from gateway.store.remote.transport import Answer, Ask
-from gateway.store.remote.wire import Broken, NotHttp1, Wire
+from gateway.store.remote.transport import Ask, StoreAnswer
+from gateway.store.remote.wire import Broken, NotHttp1, StoreWire
 
 
 class TcpTransport:
@@ -41,7 +41,7 @@ class TcpTransport:
         """The origin."""
         return self._url
 
-    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+    async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         """Ask once; a connection that the server closed just as it was used is no attempt where asking again does
         no harm. Raises :class:`StoreUnavailable`, and :class:`BadInput` for what no header carries."""
         if self._by_h2 is not None:
@@ -71,14 +71,14 @@ class TcpTransport:
             self._may_be_http2 = False
             return answer
 
-    async def _connection(self, until: float, *, fresh: bool) -> tuple[Wire, bool]:
+    async def _connection(self, until: float, *, fresh: bool) -> tuple[StoreWire, bool]:
         try:
             async with asyncio.timeout_at(until):
                 return await self._pool.take(fresh=fresh)
         except TimeoutError:
             raise StoreUnavailable(f"{self._url} took no connection in time") from None
 
-    async def _by_http2(self, ask: Ask, timeout_s: float) -> Answer:
+    async def _by_http2(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         """The first answer was none of HTTP/1.1: the server may speak HTTP/2 only."""
         other = HttpxTransport(self._url, tls=self._tls, fallback=False)
         try:

@@ -42,7 +42,7 @@ class Ask(NamedTuple):
         return self if self.again is None else self._replace(body=self.again(), again=None)
 
 
-class Answer(NamedTuple):
+class StoreAnswer(NamedTuple):
     """One whole answer. Header names are lower-case."""
 
     status: int
@@ -57,7 +57,7 @@ class Transport(Protocol):
     def url(self) -> str:
         """The origin, for messages."""
 
-    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+    async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         """Ask once. Raises :class:`StoreUnavailable` when no whole answer came in time."""
 
     def lines(self, ask: Ask, silence_s: float) -> AsyncIterator[str]:
@@ -83,7 +83,7 @@ ENDED_EARLY = "x-ended-early"
 """Answers of a gateway say in this header why a body ends early, where they know it beforehand."""
 
 
-def check(answer: Answer, url: str) -> Answer:
+def check(answer: StoreAnswer, url: str) -> StoreAnswer:
     """The answer if it is good. Raises the error that its status stands for: any 5xx
     :class:`StoreUnavailable` (to be tried again), any 4xx its own class (final)."""
     if 200 <= answer.status < 300:
@@ -100,14 +100,14 @@ def check(answer: Answer, url: str) -> Answer:
     raise _BY_STATUS.get(answer.status, errors.BadInput)(detail, **facts)
 
 
-def ended_early(answer: Answer, url: str) -> GatewayError | None:
+def ended_early(answer: StoreAnswer, url: str) -> GatewayError | None:
     """Why a good answer's body ends early, if the store says that asking again will not help."""
     code, _, detail = answer.headers.get(ENDED_EARLY, "").partition(" ")
     kind = _BY_CODE.get(code)
     return None if kind is None else kind(detail or f"{url} ended its answer early")
 
 
-def _detail(answer: Answer) -> str:
+def _detail(answer: StoreAnswer) -> str:
     if "json" in answer.headers.get("content-type", ""):
         try:
             document = json.loads(answer.body)

@@ -15,7 +15,7 @@ import httptools
 
 from gateway import limits
 from gateway.errors import StoreUnavailable
-from gateway.store.remote.transport import Answer
+from gateway.store.remote.transport import StoreAnswer
 
 
 class Broken(StoreUnavailable):
@@ -34,17 +34,17 @@ class NotHttp1(StoreUnavailable):
     code = "store_not_http1"
 
 
-class Wire(asyncio.Protocol):
+class StoreWire(asyncio.Protocol):
     """Made by ``create_connection``. ``on_lost`` is called when it ended while nothing was asked."""
 
-    def __init__(self, url: str, on_lost: Callable[[Wire], None]) -> None:
+    def __init__(self, url: str, on_lost: Callable[[StoreWire], None]) -> None:
         self._url = url
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._waiter: asyncio.Future[StoreAnswer] | None = None
         self._keeps_alive = True
         self._was_asked = self._spoke_first = False
         self.idle_since = 0.0
@@ -70,7 +70,7 @@ class Wire(asyncio.Protocol):
         transport = self._transport
         return self._keeps_alive and transport is not None and not transport.is_closing()
 
-    async def ask(self, head: bytes, body: bytes, bytes_max: int, timeout_s: float) -> Answer:
+    async def ask(self, head: bytes, body: bytes, bytes_max: int, timeout_s: float) -> StoreAnswer:
         """Send one request and take its answer. ``timeout_s``: until it begins, and for each silence in it.
         Raises :class:`Broken`, :class:`NotHttp1`, :class:`StoreUnavailable`."""
         if self._spoke_first:
@@ -81,7 +81,7 @@ class Wire(asyncio.Protocol):
             raise Broken(f"{self._url} closed the connection", begun=False)
         self._begin(bytes_max, timeout_s)
         self._deadline = self._loop.time() + timeout_s
-        waiter: asyncio.Future[Answer] = self._loop.create_future()
+        waiter: asyncio.Future[StoreAnswer] = self._loop.create_future()
         self._waiter = waiter
         self._timer = self._loop.call_at(self._deadline, self._look)
         try:
@@ -220,4 +220,6 @@ class Wire(asyncio.Protocol):
             self._keeps_alive = False  # it answered before it had the whole request
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._headers}
         parts = self._parts
-        waiter.set_result(Answer(self._status, headers, parts[0] if len(parts) == 1 else b"".join(parts)))
+        waiter.set_result(
+            StoreAnswer(self._status, headers, parts[0] if len(parts) == 1 else b"".join(parts))
+        )

@@ -27,7 +27,7 @@ from gateway.wire.frames import decode_frame
 _MAGIC = b"SQLite format 3\0"
 
 
-class Table(NamedTuple):
+class NamedTable(NamedTuple):
     """One that the schema names: where its tree begins, how it is made."""
 
     name: str
@@ -147,9 +147,9 @@ def _fill(con: apsw.Connection, walker: Walker, first: bytes) -> int:
     return refused
 
 
-def _schema(walker: Walker) -> tuple[list[Table], list[str]]:
+def _schema(walker: Walker) -> tuple[list[NamedTable], list[str]]:
     """The tables, and the statements of all else (indexes, views, triggers)."""
-    tables: list[Table] = []
+    tables: list[NamedTable] = []
     others: list[str] = []
     for row in walker.rows(1, TABLE):
         if len(row.values) != 5 or not isinstance(row.values[4], str) or not isinstance(row.values[3], int):
@@ -157,13 +157,13 @@ def _schema(walker: Walker) -> tuple[list[Table], list[str]]:
         kind, name, _, root, sql = row.values
         if kind == "table" and root:
             if not str(name).startswith("sqlite_"):
-                tables.append(Table(str(name), root, sql))
+                tables.append(NamedTable(str(name), root, sql))
         elif kind in ("index", "view", "trigger"):
             others.append(sql)
     return tables, others
 
 
-def _world_tables() -> list[Table]:
+def _world_tables() -> list[NamedTable]:
     """Those of a world whose schema is lost: they begin on the same pages everywhere."""
     con = apsw.Connection(":memory:")
     try:
@@ -172,12 +172,12 @@ def _world_tables() -> list[Table]:
         query = (
             "SELECT name, rootpage, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         )
-        return [Table(*row) for row in ask(con, query)]
+        return [NamedTable(*row) for row in ask(con, query)]
     finally:
         con.close()
 
 
-def _copy(con: apsw.Connection, walker: Walker, table: Table) -> int:
+def _copy(con: apsw.Connection, walker: Walker, table: NamedTable) -> int:
     """The rows of one table; how many did not fit."""
     name = _quoted(table.name)
     info = ask(con, f"PRAGMA table_xinfo({name})")

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from blake3 import blake3
 
 from gateway.limits import REPLAYED_FRAMES_WAITING_MAX
-from gateway.wire.framechain import FrameHead, KeyList, Layout
+from gateway.wire.framechain import BodyLayout, FrameHead, KeyList
 from gateway.wire.framecodec import Unpacked
 from gateway.wire.frames import Frame, decode_frame
 from gateway.wire.journal import Gap, Tail
@@ -54,7 +54,7 @@ class Replayed:
     def __init__(self, state: StoredState) -> None:
         self._state = state
         self._reached = -1
-        self._waiting: dict[KeyList, tuple[FrameHead, Layout]] = {}
+        self._waiting: dict[KeyList, tuple[FrameHead, BodyLayout]] = {}
 
     def take(self, row: Unpacked) -> None:
         """The next row."""

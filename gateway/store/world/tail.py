@@ -25,7 +25,7 @@ _NEWEST_BY: Final = "SELECT seq FROM main.keyframes WHERE +received_at <= ? ORDE
 _DROPPED_SINCE: Final = "SELECT 1 FROM gaps WHERE (epoch, to_tick) >= (?, ?) AND reason = 'dropped' LIMIT 1"
 
 
-class Row(NamedTuple):
+class ShownRow(NamedTuple):
     """Messages to be shown, and when they came (µs since 1970). None: a keyframe that need not be."""
 
     received_at_us: int
@@ -36,7 +36,7 @@ class Stretch(NamedTuple):
     """Rows in their order. ``more``: ``now``: of the time that was asked for; ``later``: of a later time; ``none``: the
     recording ends here so far."""
 
-    rows: list[Row]
+    rows: list[ShownRow]
     more: Literal["now", "later", "none"]
 
 
@@ -84,7 +84,7 @@ class TailReader:
         return history.source.read(lambda connection: self._next(connection, until_us, rows_max, bytes_max))
 
     def _next(self, connection: apsw.Connection, until_us: int, rows_max: int, bytes_max: int) -> Stretch:
-        rows: list[Row] = []
+        rows: list[ShownRow] = []
         size, upto = 0, -1
         for row in reading.packed_rows(connection, self._seq):
             seq, _, _, received_us, *_ = row
@@ -93,7 +93,7 @@ class TailReader:
                 if seq > upto:
                     return Stretch(rows, "later")
             messages = self._taken(connection, row)
-            rows.append(Row(received_us, messages))
+            rows.append(ShownRow(received_us, messages))
             size += sum(map(len, messages))
             if len(rows) >= rows_max or size >= bytes_max:
                 return Stretch(rows, "now")

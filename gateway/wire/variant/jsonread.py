@@ -69,10 +69,14 @@ def _numbers(members: Members) -> tuple[int | float, ...]:
     return tuple(_number(component) for component in _items(members["v"]))
 
 
-def _whole(value: Value) -> int:
+def _scalar(value: Value) -> str | int | float:
     if not isinstance(value, str | int | float):
-        raise TypeError(f"{value!r} is not a whole number")
-    return int(value)
+        raise TypeError(f"{value!r} is not a number")
+    return value
+
+
+def _whole(value: Value) -> int:
+    return int(_scalar(value))
 
 
 def _id(value: Value) -> int:
@@ -154,7 +158,7 @@ _MAKERS: dict[str, Maker[[Members], Value]] = {
     **dict.fromkeys(_FIXED_NAMES, _fixed),
     **dict.fromkeys(_PACKED_NAMES, _packed),
     "int": lambda members: _whole(members["v"]),
-    "float": lambda members: float(members["v"]),
+    "float": lambda members: float(_scalar(members["v"])),
     "PackedByteArray": _bytes,
     "PackedStringArray": lambda members: PackedStringArray(_texts(members["v"])),
     "StringName": lambda members: StringName(_text(members["v"])),

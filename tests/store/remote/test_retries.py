@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from gateway.errors import Conflict, GatewayError, Gone, NotFound, StoreUnavailable, TooLarge
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite
-from gateway.store.remote import AdminNeeded, Answer, Ask, RemoteOptions, RemoteStore
+from gateway.store.remote import AdminNeeded, Ask, RemoteOptions, RemoteStore, StoreAnswer
 from gateway.wire import mvstore
 
 NS = Namespace("world")
@@ -39,13 +39,15 @@ class Clock:
 class Scripted:
     """A transport that answers what the test says, and keeps what it was asked."""
 
-    def __init__(self, clock: Clock, url: str, *answers: Answer | Exception, took_s: float = 0.0) -> None:
+    def __init__(
+        self, clock: Clock, url: str, *answers: StoreAnswer | Exception, took_s: float = 0.0
+    ) -> None:
         self.clock, self.url, self.took_s = clock, url, took_s
         self.answers = list(answers)
         self.asked: list[Ask] = []
         self.closed = False
 
-    async def request(self, ask: Ask, timeout_s: float) -> Answer:
+    async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         self.asked.append(ask)
         self.clock.now += min(self.took_s, timeout_s)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -61,12 +63,12 @@ class Scripted:
         self.closed = True
 
 
-def good(body: bytes = STAT, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(200, headers or {}, body)
+def good(body: bytes = STAT, headers: Mapping[str, str] | None = None) -> StoreAnswer:
+    return StoreAnswer(200, headers or {}, body)
 
 
-def bad(status: int, body: bytes = b"") -> Answer:
-    return Answer(status, {}, body)
+def bad(status: int, body: bytes = b"") -> StoreAnswer:
+    return StoreAnswer(status, {}, body)
 
 
 BROKEN = StoreUnavailable("connection broken")
@@ -163,7 +165,7 @@ async def test_an_address_that_failed_comes_back() -> None:
 
 async def test_only_the_first_attempt_may_skip_the_idempotency_check() -> None:
     clock = Clock()
-    done = Answer(200, {"x-committed-version": V}, mvstore.encode_changelog({"world": []}))
+    done = StoreAnswer(200, {"x-committed-version": V}, mvstore.encode_changelog({"world": []}))
     transport = Scripted(clock, "http://a", BROKEN, done)
     store = RemoteStore([transport], options=clock.options())
     key = os.urandom(16)
@@ -181,7 +183,7 @@ async def test_many_pages_go_ahead_of_their_commit() -> None:
     pages = [bytes([n]) * 100 for n in range(60)]
     hashes = [blake3(page).digest() for page in pages]
     ahead = [good(b"".join(map(mvstore.encode_hash, (*part, b"")))) for part in (hashes[:50], hashes[50:])]
-    done = Answer(200, {"x-committed-version": V}, mvstore.encode_changelog({}))
+    done = StoreAnswer(200, {"x-committed-version": V}, mvstore.encode_changelog({}))
     transport = Scripted(clock, "http://a", *ahead, done)
     store = RemoteStore([transport], options=clock.options())
     writes = [PageWrite(n, digest, page) for n, (digest, page) in enumerate(zip(hashes, pages, strict=True))]
