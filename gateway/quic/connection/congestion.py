@@ -19,10 +19,9 @@ the window is what limits the flow (RFC 9002 section 7.8). Persistent congestion
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aioquic.quic.congestion.base import QuicCongestionControl, create_congestion_control
-from aioquic.quic.packet_builder import QuicSentPacket
 
 INITIAL_PACKETS = 10
 LEAST_PACKETS = 2
@@ -250,11 +249,16 @@ class RealtimeCongestion:
         self.ssthresh = self.window
 
 
-class _Sent(QuicSentPacket):
+class _Sent(NamedTuple):
     """A packet, as far as aioquic's controllers ask for it."""
 
-    def __init__(self, sent_bytes: int, sent_time: float) -> None:
-        self.sent_bytes, self.sent_time = sent_bytes, sent_time
+    sent_bytes: int
+    sent_time: float
+
+
+def _sent(size: int, at: float) -> Any:
+    """In the place of aioquic's own packet, which only the seam may know."""
+    return _Sent(size, at)
 
 
 class StockCongestion:
@@ -288,13 +292,13 @@ class StockCongestion:
         return self._control.ssthresh
 
     def on_sent(self, size: int, now: float) -> None:
-        self._control.on_packet_sent(packet=_Sent(size, now))
+        self._control.on_packet_sent(packet=_sent(size, now))
 
     def on_acked(self, size: int, sent_at: float, now: float) -> None:
-        self._control.on_packet_acked(now=now, packet=_Sent(size, sent_at))
+        self._control.on_packet_acked(now=now, packet=_sent(size, sent_at))
 
     def on_lost(self, size: int, last_sent_at: float, now: float, *, persistent: bool = False) -> None:
-        self._control.on_packets_lost(now=now, packets=[_Sent(size, last_sent_at)])
+        self._control.on_packets_lost(now=now, packets=[_sent(size, last_sent_at)])
         if persistent:
             self._control.on_persistent_congestion()
 
