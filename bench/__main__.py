@@ -132,11 +132,11 @@ def check_link(console: Console, netem: bool) -> dict[str, Any] | None:
         console.print(f"[yellow]no lossy link here:[/] {reason}. The loopback scenarios still run.")
         return None
     from bench.link.check import by_carrier, by_netem, capacity, check
-    from gateway.link.model import Direction, Path
+    from gateway.link.model import Direction, LinkPath
 
     for _ in range(LINK_CHECKS_MAX):
-        findings = check(Path.symmetric(Direction(delay_ms=25.0, loss=0.02)), netem=netem)
-        findings += check(Path.symmetric(Direction(delay_ms=10.0, rate_kbps=8_000.0)), netem=netem)
+        findings = check(LinkPath.symmetric(Direction(delay_ms=25.0, loss=0.02)), netem=netem)
+        findings += check(LinkPath.symmetric(Direction(delay_ms=10.0, rate_kbps=8_000.0)), netem=netem)
         for finding in findings:
             console.print(f"link: {finding}")
         if all(finding.ok for finding in findings):

@@ -28,7 +28,7 @@ import uvloop
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bench.link import Direction, open_network
-from bench.link import Path as LinkPath
+from bench.link import LinkPath as LinkPath
 from bench.quic_paths import Doors, make_certificate
 from gateway.quic import QuicOptions, QuicTrust, ServerTls, connect, listen
 from gateway.quic.udp import UdpSocket, bind

@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.doors.webtransport_door import subscribe
 from bench.gateway import Gateway
-from bench.link import Direction, Host, Network, Path
+from bench.link import Direction, Host, LinkPath, Network
 from bench.processes import Station
 
 RTT_MS = (50, 100)
@@ -52,7 +52,7 @@ def measure(fades: int, seed: int) -> list[list[float]]:
     """For each round trip, the milliseconds after each fade."""
     chances = random.Random(seed)
     there, away = (
-        [Path.symmetric(Direction(delay_ms=r / 2, loss=loss)) for r in RTT_MS] for loss in (0.0, 1.0)
+        [LinkPath.symmetric(Direction(delay_ms=r / 2, loss=loss)) for r in RTT_MS] for loss in (0.0, 1.0)
     )
     back_at: list[float] = []
     with tempfile.TemporaryDirectory() as folder, Network(there, seed=seed) as network:

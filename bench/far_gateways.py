@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from bench.gateway import Gateway
-from bench.link import Direction, Link, Path, open_network, unavailable_because
+from bench.link import Direction, Link, LinkPath, open_network, unavailable_because
 from bench.processes import Server, Station, free_port, wait_for_port
 from bench.scenarios._store import start_store
 
@@ -32,7 +32,7 @@ WAYS = ("TCP straight", "gateways")
 
 
 @contextlib.contextmanager
-def site(path: Path) -> Iterator[tuple[Link, Station, dict[str, str], dict[str, Server]]]:
+def site(path: LinkPath) -> Iterator[tuple[Link, Station, dict[str, str], dict[str, Server]]]:
     """The link, the clients' process, the URL of each way, and the gateways."""
     with contextlib.ExitStack() as stack:
         folder = FilePath(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -64,7 +64,7 @@ def site(path: Path) -> Iterator[tuple[Link, Station, dict[str, str], dict[str, 
 
 def measure(args: argparse.Namespace) -> dict[int, dict[str, list[dict[str, Any]]]]:
     """Clients at once -> way -> one result a round."""
-    path = Path.symmetric(Direction(delay_ms=args.rtt / 2, loss=args.loss / 100))
+    path = LinkPath.symmetric(Direction(delay_ms=args.rtt / 2, loss=args.loss / 100))
     found: dict[int, dict[str, list[dict[str, Any]]]] = {}
     with site(path) as (network, client, urls, gateways):
         for number in range(args.rounds):

@@ -27,7 +27,7 @@ from bench.ages import AgeHistogram
 from bench.cores import load_cores
 from bench.gateway import Gateway
 from bench.link import Direction, open_network, unavailable_because
-from bench.link import Path as LinkPath
+from bench.link import LinkPath as LinkPath
 from bench.payload import records_for
 from bench.peers import moq_relay
 from bench.processes import BenchError, Prefix, Station, free_port

@@ -94,7 +94,7 @@ def test_a_class_name_stands_for_one_thing() -> None:
     assert all(any("client/sync/" in path for path in paths) for paths in shared.values()), shared
 
 
-ANY_MAX = 80
+ANY_MAX = 99
 """How often ``Any`` may stand for a type: JSON that came from others, rows of SQLite, what libraries leave open."""
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from bench.link.netem import NetemNetwork
 from bench.link.network import Host, LinkError, Network, unavailable_because
-from gateway.link.model import Direction, GilbertElliott, Path
+from gateway.link.model import Direction, GilbertElliott, LinkPath
 
 __all__ = [
     "Direction",
@@ -20,8 +20,8 @@ __all__ = [
     "Host",
     "Link",
     "LinkError",
+    "LinkPath",
     "Network",
-    "Path",
     "open_network",
     "unavailable_because",
 ]
@@ -33,7 +33,7 @@ class Link(Protocol):
     hosts: list[Host]
     report: dict[str, Any]
 
-    def begin(self, paths: Sequence[Path], seed: int) -> None:
+    def begin(self, paths: Sequence[LinkPath], seed: int) -> None:
         """Other rules for the same hosts, counters at zero."""
 
     def counters(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Link(Protocol):
 
 
 def open_network(
-    paths: Sequence[Path], seed: int, *, netem: bool = False, addresses: int = 1, tcp: str | None = None
+    paths: Sequence[LinkPath], seed: int, *, netem: bool = False, addresses: int = 1, tcp: str | None = None
 ) -> Link:
     """The link by the carrier, or by the kernel's netem if that was asked for. ``tcp``: congestion control."""
     if netem:

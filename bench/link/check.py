@@ -23,7 +23,7 @@ from bench.link import Link
 from bench.link.netem import NetemNetwork
 from bench.link.netem import unavailable_because as no_netem_because
 from bench.link.network import Host, LinkError, Network, unavailable_because
-from gateway.link.model import Direction, Path, Shaper
+from gateway.link.model import Direction, LinkPath, Shaper
 
 TOLERANCE = 0.05
 RTT_FLOOR_MS = 1.0
@@ -95,37 +95,37 @@ def check_model(rule: Direction, *, seed: int = 7) -> Finding:
     return Finding("loss of the model", rule.mean_loss, measured, _near(rule.mean_loss, measured, 0.0001))
 
 
-Opener = Callable[[Sequence[Path]], Link]
+Opener = Callable[[Sequence[LinkPath]], Link]
 """Makes the link that is checked: the carrier's, or netem's."""
 
 
-def by_carrier(paths: Sequence[Path]) -> Link:
+def by_carrier(paths: Sequence[LinkPath]) -> Link:
     """Our own link."""
     return Network(paths)
 
 
-def by_netem(paths: Sequence[Path]) -> Link:
+def by_netem(paths: Sequence[LinkPath]) -> Link:
     """The kernel's."""
     return NetemNetwork(list(paths))
 
 
-def check_round_trip(path: Path, opened: Opener = by_carrier) -> Finding:
+def check_round_trip(path: LinkPath, opened: Opener = by_carrier) -> Finding:
     """The median round trip of 100 packets against the two delays."""
     asked = path.up.delay_ms + path.down.delay_ms
-    lossless = Path(replace(path.up, loss=0.0, burst=None), replace(path.down, loss=0.0, burst=None))
+    lossless = LinkPath(replace(path.up, loss=0.0, burst=None), replace(path.down, loss=0.0, burst=None))
     with opened([lossless]) as network:
         measured = round_trip(network)["rtt_ms_median"]
     return Finding("round trip, ms", asked, measured or -1.0, _near(asked, measured or -1.0, RTT_FLOOR_MS))
 
 
-def check_loss(path: Path, *, packets: int = 10_000, opened: Opener = by_carrier) -> Finding:
+def check_loss(path: LinkPath, *, packets: int = 10_000, opened: Opener = by_carrier) -> Finding:
     """Packets that the sink misses against packets that the model dropped: equal, to 0.1 % of all.
 
     netem does not tell what it dropped: there the share is compared with what was asked, to within 5 % or four
     standard deviations of chance.
     """
     rule = replace(path.down, rate_kbps=0.0)
-    with opened([Path(path.up, rule)]) as network:
+    with opened([LinkPath(path.up, rule)]) as network:
         sent, received = through(network, packets=packets, size_bytes=100, per_second=5_000)
     missed = sent["sent"] - received["packets"]
     dropped = network.report.get("dropped_loss")
@@ -136,12 +136,12 @@ def check_loss(path: Path, *, packets: int = 10_000, opened: Opener = by_carrier
     return Finding("packets lost", asked, missed, _near(asked, missed, chance))
 
 
-def check_rate(path: Path, *, seconds: float = 2.0, opened: Opener = by_carrier) -> Finding:
+def check_rate(path: LinkPath, *, seconds: float = 2.0, opened: Opener = by_carrier) -> Finding:
     """Bytes a second that come through a bottleneck offered one and a half times its rate."""
     rule = path.down
     size_bytes = 1000
     per_second = 1.5 * rule.rate_kbps * 125 / size_bytes
-    with opened([Path(path.up, replace(rule, loss=0.0, burst=None, jitter_ms=0.0))]) as network:
+    with opened([LinkPath(path.up, replace(rule, loss=0.0, burst=None, jitter_ms=0.0))]) as network:
         _, got = through(
             network, packets=int(per_second * seconds), size_bytes=size_bytes, per_second=per_second
         )
@@ -149,7 +149,7 @@ def check_rate(path: Path, *, seconds: float = 2.0, opened: Opener = by_carrier)
     return Finding("rate, kbit/s", rule.rate_kbps, measured, _near(rule.rate_kbps, measured, 0.0))
 
 
-def check(path: Path, *, netem: bool = False) -> list[Finding]:
+def check(path: LinkPath, *, netem: bool = False) -> list[Finding]:
     """Every check that applies to this path. A caller refuses to report if one is not ``ok``."""
     opened = by_netem if netem else by_carrier
     findings = [check_round_trip(path, opened)]
@@ -169,7 +169,7 @@ def capacity(*, seconds: float = 2.0, size_bytes: int = 1000, opened: Opener = b
     best = {"packets_per_s": 0.0, "late_us_mean": 0.0}
     offered = 5_000.0
     while offered <= 160_000:
-        with opened([Path.symmetric(Direction())]) as network:
+        with opened([LinkPath.symmetric(Direction())]) as network:
             sent, got = through(
                 network, packets=int(offered * seconds), size_bytes=size_bytes, per_second=offered
             )
@@ -180,7 +180,7 @@ def capacity(*, seconds: float = 2.0, size_bytes: int = 1000, opened: Opener = b
         if reached < 0.9 * offered:
             break
         offered *= 1.5
-    with opened([Path.symmetric(Direction())]) as network:
+    with opened([LinkPath.symmetric(Direction())]) as network:
         best["added_rtt_us"] = round(1000 * round_trip(network)["rtt_ms_median"], 1)
     return best
 
@@ -198,8 +198,8 @@ def main() -> int:
     if reason:
         print(reason, file=sys.stderr)
         return 1
-    findings = check(Path.symmetric(Direction(delay_ms=25.0, loss=0.02)), netem=args.netem)
-    findings += check(Path.symmetric(Direction(delay_ms=10.0, rate_kbps=8_000.0)), netem=args.netem)
+    findings = check(LinkPath.symmetric(Direction(delay_ms=25.0, loss=0.02)), netem=args.netem)
+    findings += check(LinkPath.symmetric(Direction(delay_ms=10.0, rate_kbps=8_000.0)), netem=args.netem)
     for finding in findings:
         print(finding)
     print("capacity:", json.dumps(capacity(opened=by_netem if args.netem else by_carrier)))

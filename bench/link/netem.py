@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from bench.link.network import SERVER_ADDRESS, Host, LinkError, ip
-from gateway.link.model import Direction, Path
+from gateway.link.model import Direction, LinkPath
 
 QUEUE_PACKETS = 100_000
 """netem's own limit counts packets on their delay line too: large, so that only loss and rate drop."""
@@ -65,7 +65,7 @@ def _sent_bytes(host: Host, device: str) -> int:
 class NetemNetwork:
     """Host 0 joined to the others by veth pairs with netem at both ends. The face of ``Network``."""
 
-    def __init__(self, paths: list[Path], *, addresses: int = 1, tcp: str | None = None) -> None:
+    def __init__(self, paths: list[LinkPath], *, addresses: int = 1, tcp: str | None = None) -> None:
         self.paths = paths
         self._tcp = tcp
         prefix = f"mvgn{os.getpid()}"
@@ -94,7 +94,7 @@ class NetemNetwork:
             raise
         return self
 
-    def _join(self, k: int, path: Path) -> None:
+    def _join(self, k: int, path: LinkPath) -> None:
         near, far = self.hosts[0], self.hosts[k]
         device = f"mvg{k}"
         words_ = ("link", "add", device, "type", "veth", "peer", "name", "mvg0", "netns", far.name)
@@ -108,10 +108,10 @@ class NetemNetwork:
         for host, end, rule in self._ends(k, path):
             _tc(host, "add", end, rule)
 
-    def _ends(self, k: int, path: Path) -> list[tuple[Host, str, Direction]]:
+    def _ends(self, k: int, path: LinkPath) -> list[tuple[Host, str, Direction]]:
         return [(self.hosts[0], f"mvg{k}", path.down), (self.hosts[k], "mvg0", path.up)]
 
-    def begin(self, paths: Sequence[Path], seed: int) -> None:
+    def begin(self, paths: Sequence[LinkPath], seed: int) -> None:
         """Other rules for the same hosts. netem takes no seed here: its chances are its own."""
         self.paths = list(paths)
         for k, path in enumerate(paths, 1):

@@ -17,7 +17,7 @@ from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Any
 
-from gateway.link.model import Path
+from gateway.link.model import LinkPath
 from gateway.link.namespaces import open_tun
 
 SERVER_ADDRESS = "10.77.0.1"
@@ -95,7 +95,7 @@ class Network:
     """Host 0 joined to ``len(paths)`` other hosts. A context manager: everything is gone at the end."""
 
     def __init__(
-        self, paths: Sequence[Path], *, addresses: int = 1, seed: int = 1, tcp: str | None = None
+        self, paths: Sequence[LinkPath], *, addresses: int = 1, seed: int = 1, tcp: str | None = None
     ) -> None:
         self.paths = list(paths)
         self.seed = seed
@@ -165,7 +165,7 @@ class Network:
         self._carrier.stdin.write(line + "\n")
         self._carrier.stdin.flush()
 
-    def begin(self, paths: Sequence[Path], seed: int) -> None:
+    def begin(self, paths: Sequence[LinkPath], seed: int) -> None:
         """Other rules for the same hosts, with chances of their own; the counters begin at zero."""
         if len(paths) != len(self.paths):
             raise ValueError(f"{len(paths)} paths for {len(self.paths)} hosts")

@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from bench.gateway import Gateway
-from bench.link import Direction, Link, Path, open_network
+from bench.link import Direction, Link, LinkPath, open_network
 from bench.load import BUSY_SHARE
 from bench.peers import servers
 from bench.processes import BenchError, Server, Station, free_port, wait_for_port
@@ -38,7 +38,7 @@ class Site:
     client: Station
     servers: Mapping[str, Server]
     network: Link
-    path: Path
+    path: LinkPath
 
     def ways(self) -> list[str]:
         """Those whose server is here."""
@@ -83,7 +83,7 @@ class Site:
 @contextlib.contextmanager
 def site(case: Mapping[str, Any], settings: Settings, *, with_caddy: bool) -> Iterator[Site]:
     """Host 0 runs the servers, host 1 is the client, the case's loss and round trip are between them."""
-    path = Path.symmetric(Direction(delay_ms=case["rtt_ms"] / 2, loss=case["loss_percent"] / 100))
+    path = LinkPath.symmetric(Direction(delay_ms=case["rtt_ms"] / 2, loss=case["loss_percent"] / 100))
     with contextlib.ExitStack() as stack:
         folder = FilePath(stack.enter_context(tempfile.TemporaryDirectory()))
         network = stack.enter_context(

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.ages import AgeHistogram
 from bench.gateway import Gateway
-from bench.link import Direction, Network, Path
+from bench.link import Direction, LinkPath, Network
 from bench.load import BUSY_SHARE
 from bench.processes import Worker, workers
 from bench.scenarios import Measured, Settings
@@ -54,7 +54,7 @@ def measure(case: Mapping[str, Any], settings: Settings) -> Sequence[Measured]:
     each = case["readers"] // len(DOORS)
     rate = CAP_KBPS * HEADROOM if case["held_by"] == "link" else 0.0
     rule = Direction(delay_ms=ADDED_DELAY_MS, loss=LOSS, rate_kbps=rate, queue_bytes=QUEUE_BYTES)
-    path = Path(up=Direction(delay_ms=0.0, loss=LOSS), down=rule)
+    path = LinkPath(up=Direction(delay_ms=0.0, loss=LOSS), down=rule)
     common = {"seconds": settings.seconds, "warmup_s": WARMUP_S, "records": case["moving"]}
     with (
         tempfile.TemporaryDirectory() as folder,

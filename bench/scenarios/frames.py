@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.ages import AgeHistogram
 from bench.gateway import Gateway
-from bench.link import Direction, GilbertElliott, Host, Path, open_network
+from bench.link import Direction, GilbertElliott, Host, LinkPath, open_network
 from bench.link.beside import Beside
 from bench.load import BUSY_SHARE
 from bench.payload import records_for
@@ -91,7 +91,7 @@ def opened(
 ) -> Iterator[Run]:
     """Link, gateway and load generators for all runs of a case. ``doors``: the ways of reading that are compared."""
     settings = replace(settings, seconds=seconds_of(case, settings))
-    paths = [Path.symmetric(direction(case, rtt_ms)) for rtt_ms in case["rtt_ms"]]
+    paths = [LinkPath.symmetric(direction(case, rtt_ms)) for rtt_ms in case["rtt_ms"]]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         network = stack.enter_context(

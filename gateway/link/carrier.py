@@ -20,33 +20,33 @@ import time
 from typing import Any
 
 from gateway import limits
-from gateway.link.model import Direction, GilbertElliott, Path, Shaper
+from gateway.link.model import Direction, GilbertElliott, LinkPath, Shaper
 
 PR_SET_TIMERSLACK = 29
 DESTINATION = slice(16, 20)
 SOURCE = slice(12, 16)
 
 
-def path_from(fields: dict[str, Any]) -> Path:
-    """The inverse of ``Path.describe``."""
+def path_from(fields: dict[str, Any]) -> LinkPath:
+    """The inverse of ``LinkPath.describe``."""
 
     def direction(d: dict[str, Any]) -> Direction:
         burst = GilbertElliott(**d["burst"]) if d["burst"] else None
         return Direction(**{**d, "burst": burst})
 
-    return Path(direction(fields["up"]), direction(fields["down"]))
+    return LinkPath(direction(fields["up"]), direction(fields["down"]))
 
 
 class Carrier:
     """Moves packets between device 0 (the first host, 10.77.0.1) and the devices of the other hosts."""
 
-    def __init__(self, fds: list[int], paths: list[Path], seed: int) -> None:
+    def __init__(self, fds: list[int], paths: list[LinkPath], seed: int) -> None:
         self._fds = fds
         self._waiting: list[tuple[float, int, int, bytes]] = []
         self._order = 0
         self.begin(paths, seed)
 
-    def begin(self, paths: list[Path], seed: int) -> None:
+    def begin(self, paths: list[LinkPath], seed: int) -> None:
         """New rules and new chances; what is on its way is dropped, and the counters begin at zero."""
         self._paths = paths
         self._seed = seed

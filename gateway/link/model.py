@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from gateway import limits
 
@@ -65,18 +64,18 @@ class Direction:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class LinkPath:
     """Both ways between the first host and another: ``up`` towards the first host, ``down`` from it."""
 
     up: Direction
     down: Direction
 
     @classmethod
-    def symmetric(cls, direction: Direction) -> Path:
+    def symmetric(cls, direction: Direction) -> LinkPath:
         """The same both ways."""
         return cls(direction, direction)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """JSON-ready, for the record of a run."""
         return asdict(self)
 

@@ -13,12 +13,14 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gateway import limits
 from gateway.link.carrier import path_from
-from gateway.link.model import Direction, Path, Shaper
+from gateway.link.model import Direction, LinkPath, Shaper
 
+Address = tuple[str, int]
 Pieces = asyncio.Queue[tuple[float, bytes]]
 """When each arrives; an empty one is the end."""
 
@@ -26,10 +28,10 @@ Pieces = asyncio.Queue[tuple[float, bytes]]
 class Relay:
     """UDP and TCP at one port number of loopback, handed on to ``to`` as ``path`` has it."""
 
-    def __init__(self, to: int, path: Path, seed: int) -> None:
+    def __init__(self, to: int, path: LinkPath, seed: int) -> None:
         self._to, self.path, self._seed = to, path, seed
         self._loop = asyncio.get_running_loop()
-        self._back: dict[Any, _Back] = {}
+        self._back: dict[Address, _Back] = {}
         self._front: asyncio.DatagramTransport | None = None
         self._flows = 0
         self._waiting = 0
@@ -51,7 +53,7 @@ class Relay:
 
     # -- UDP --
 
-    def from_reader(self, data: bytes, address: Any) -> None:
+    def from_reader(self, data: bytes, address: Address) -> None:
         """A packet upwards; one of a sender too many is dropped."""
         back = self._back.get(address)
         if back is None:
@@ -63,18 +65,18 @@ class Relay:
             task.add_done_callback(self._tasks.discard)
         self._later(back.up.admit(len(data), time.monotonic()), back.send, data)
 
-    def to_reader(self, down: Shaper, data: bytes, address: Any) -> None:
+    def to_reader(self, down: Shaper, data: bytes, address: Address) -> None:
         """A packet downwards."""
         assert self._front is not None
         self._later(down.admit(len(data), time.monotonic()), self._front.sendto, data, address)
 
-    def _later(self, arrives: float | None, send: Any, *what: Any) -> None:
+    def _later(self, arrives: float | None, send: Callable[..., None], *what: object) -> None:
         if arrives is None or self._waiting >= limits.RELAY_PACKETS_WAITING_MAX:
             return
         self._waiting += 1
         self._loop.call_later(arrives - time.monotonic(), self._now, send, what)
 
-    def _now(self, send: Any, what: tuple[Any, ...]) -> None:
+    def _now(self, send: Callable[..., None], what: tuple[object, ...]) -> None:
         self._waiting -= 1
         send(*what)
 
@@ -133,14 +135,14 @@ class _Front(asyncio.DatagramProtocol):
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
 
-    def datagram_received(self, data: bytes, addr: Any) -> None:
+    def datagram_received(self, data: bytes, addr: Address) -> None:
         self._relay.from_reader(data, addr)
 
 
 class _Back(asyncio.DatagramProtocol):
     """The relay's socket towards the gateway for one sender."""
 
-    def __init__(self, relay: Relay, address: Any) -> None:
+    def __init__(self, relay: Relay, address: Address) -> None:
         self._relay, self._address = relay, address
         self.up, self._down = relay.shaper(relay.path.up), relay.shaper(relay.path.down)
         self._transport: asyncio.DatagramTransport | None = None
@@ -153,7 +155,7 @@ class _Back(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.sendto(data)
 
-    def datagram_received(self, data: bytes, addr: Any) -> None:
+    def datagram_received(self, data: bytes, addr: Address) -> None:
         self._relay.to_reader(self._down, data, self._address)
 
     def error_received(self, exc: Exception) -> None:

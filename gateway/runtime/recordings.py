@@ -175,7 +175,7 @@ class HostedRecordings:
         self, name: str, peer: str, seek: Command | None, play: Command | None, link: Link, delay_s: float
     ) -> Hosted:
         host = await self._worlds.host(name)
-        seen = Seen(host, delay_s)
+        seen = SeenRecording(host, delay_s)
         welcome = {
             "world": name,
             "role": "replay",
@@ -194,7 +194,7 @@ class HostedRecordings:
         return session
 
 
-class Seen:
+class SeenRecording:
     """A world's recording as a viewer may see it: nothing that came less than ``delay_s`` ago."""
 
     def __init__(self, host: WorldHost, delay_s: float) -> None:

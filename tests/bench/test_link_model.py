@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from bench.link.netem import words
-from gateway.link.model import Direction, GilbertElliott, Path, Shaper
+from gateway.link.model import Direction, GilbertElliott, LinkPath, Shaper
 
 
 def test_a_perfect_direction_delivers_at_once_and_in_order() -> None:
@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_fates() -> None:
 def test_the_mean_loss_of_both_models_together_is_told() -> None:
     rule = Direction(loss=0.01, burst=GilbertElliott.of_mean(0.02, 4))
     assert rule.mean_loss == pytest.approx(1 - 0.99 * 0.98)
-    assert Path.symmetric(rule).describe()["up"]["loss"] == 0.01
+    assert LinkPath.symmetric(rule).describe()["up"]["loss"] == 0.01
 
 
 def test_a_fade_passes_by_the_clock_even_if_nobody_sends() -> None:

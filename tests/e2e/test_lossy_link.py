@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.gateway import Gateway
-from bench.link import Direction, Host, Network, unavailable_because
-from bench.link import Path as LinkPath
+from bench.link import Direction, Host, LinkPath, Network, unavailable_because
 from tests.patience import FOREIGN_S
 
 REASON = unavailable_because()

@@ -16,7 +16,7 @@ import pytest
 
 from bench.gateway import Gateway
 from bench.link import Direction, Host, Network, unavailable_because
-from bench.link import Path as LinkPath
+from bench.link import LinkPath as LinkPath
 from tests.kits.abilities import proves
 from tests.patience import FOREIGN_S, HANG_S
 

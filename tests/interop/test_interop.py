@@ -19,7 +19,7 @@ import pytest
 
 from bench.gateway import Gateway
 from bench.link import Direction, Network, unavailable_because
-from bench.link import Path as LinkPath
+from bench.link import LinkPath as LinkPath
 from bench.processes import free_port
 from tests.interop.clients import BUILD_S, RUN_S, NotBuilt, Running, build_go, build_rust
 from tests.patience import HANG_S

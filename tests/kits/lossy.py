@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.link import Direction, Host, Network, unavailable_because
-from bench.link import Path as LinkPath
+from bench.link import LinkPath as LinkPath
 from bench.processes import free_port
 from gateway.client import fetch_last
 from gateway.runtime.gateway import Gateway

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from gateway import limits
-from gateway.link.model import Direction, Path, Shaper
+from gateway.link.model import Direction, LinkPath, Shaper
 from gateway.link.relay import Relay, arrival
 
 PATIENCE_S = 30.0
@@ -33,7 +33,7 @@ class Heard(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def relayed(path: Path) -> AsyncIterator[int]:
+async def relayed(path: LinkPath) -> AsyncIterator[int]:
     """The port of a relay before an echo of UDP and TCP."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,7 +53,7 @@ async def relayed(path: Path) -> AsyncIterator[int]:
 
 
 async def test_a_connection_over_a_relay_that_loses_brings_every_byte_in_order() -> None:
-    path = Path.symmetric(Direction(delay_ms=1, loss=0.2))
+    path = LinkPath.symmetric(Direction(delay_ms=1, loss=0.2))
     sent = os.urandom(100_000)
     async with asyncio.timeout(PATIENCE_S), relayed(path) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -63,7 +63,7 @@ async def test_a_connection_over_a_relay_that_loses_brings_every_byte_in_order()
 
 
 async def test_datagrams_are_lost_by_the_model_and_by_nothing_else() -> None:
-    async with asyncio.timeout(PATIENCE_S), relayed(Path.symmetric(Direction(delay_ms=50))) as port:
+    async with asyncio.timeout(PATIENCE_S), relayed(LinkPath.symmetric(Direction(delay_ms=50))) as port:
         heard = Heard()
         udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: heard, remote_addr=("127.0.0.1", port)
@@ -82,7 +82,7 @@ async def test_the_end_of_the_far_side_ends_the_connection() -> None:
     closed = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = closed.sockets[0].getsockname()[1]
     async with asyncio.timeout(PATIENCE_S):
-        relay = await Relay(port, Path.symmetric(Direction(delay_ms=1)), seed=1).start()
+        relay = await Relay(port, LinkPath.symmetric(Direction(delay_ms=1)), seed=1).start()
         reader, _ = await asyncio.open_connection("127.0.0.1", relay)
         try:
             assert await reader.read() == b""

@@ -50,7 +50,7 @@ def load(name: str) -> list[Event]:
 def main(file: str) -> None:
     """Record a trace into ``file``."""
     from bench.link import Direction, GilbertElliott, Network
-    from bench.link import Path as LinkPath
+    from bench.link import LinkPath as LinkPath
 
     down = Direction(delay_ms=25.0, jitter_ms=3.0, burst=GilbertElliott.of_mean(0.04, 3.0))
     path = LinkPath(up=Direction(delay_ms=25.0, loss=0.02, jitter_ms=2.0), down=down)

@@ -12,7 +12,7 @@ import pytest
 
 from bench.gateway import Gateway
 from bench.link import Direction, Network, unavailable_because
-from bench.link import Path as LinkPath
+from bench.link import LinkPath as LinkPath
 from gateway.quic import QuicOptions, connect, listen
 from gateway.quic.connection.framing import Run
 from gateway.quic.udp import UdpSocket, bind

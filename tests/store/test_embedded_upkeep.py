@@ -361,7 +361,7 @@ def test_removing_waits_while_the_log_is_copied_but_not_for_ever(engine: Engine)
         if len(pauses) == 5:
             engine.writer.copying = False
 
-    steps = sweep.Steps(engine.writer, rest)
+    steps = sweep.PacedSteps(engine.writer, rest)
     engine.writer.copying = True
     steps.run(lambda txn: removed.append(len(pauses)) or 1)
     engine.writer.copying = True

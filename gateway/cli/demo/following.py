@@ -13,12 +13,13 @@ import hashlib
 import json
 import sys
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 from gateway.cli.demo.seen import percentiles
 from gateway.client import ReceivedFrame, Subscriber
+from gateway.client.connect import TransportChoice
 from gateway.client.counts import EverySample
 from gateway.errors import GatewayError
 from gateway.limits import DEMO_LOOK_S
@@ -32,10 +33,10 @@ def digest(records: Mapping[int, bytes]) -> str:
     return hashlib.sha256(repr(sorted(records.items())).encode()).hexdigest()[:16]
 
 
-class Group:
+class ReaderGroup:
     """The readers of one transport, and how old what they show is: ``recent`` of the last second, ``every`` while measured."""
 
-    def __init__(self, url: str, ca: str, world: str, transport: str, count: int) -> None:
+    def __init__(self, url: str, ca: str, world: str, transport: TransportChoice, count: int) -> None:
         self.readers: list[Subscriber] = []
         self._newest_us = [0] * count
         self.recent: deque[float] = deque(maxlen=int(LOOKS_HZ) * count)
@@ -45,7 +46,7 @@ class Group:
                 Subscriber(url, world, transport=transport, ca=ca, on_message=self._seen_by(n))
             )
 
-    def _seen_by(self, n: int) -> Any:
+    def _seen_by(self, n: int) -> Callable[[ReceivedFrame], None]:
         def see(frame: ReceivedFrame) -> None:
             self._newest_us[n] = max(self._newest_us[n], frame.sent_at_us)
 
@@ -59,7 +60,7 @@ class Group:
             if measured:
                 self.every.add(age_ms)
 
-    def tell(self) -> dict[str, Any]:
+    def tell(self) -> dict[str, object]:
         """JSON-ready."""
         counts = [reader.counts for reader in self.readers]
         return {
@@ -76,7 +77,7 @@ class Following:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.groups = {
-            name: Group(settings["url"], settings["ca"], settings["world"], name, count)
+            name: ReaderGroup(settings["url"], settings["ca"], settings["world"], name, count)
             for name, count in settings["readers"].items()
         }
         self._measured = False
@@ -119,7 +120,7 @@ class Following:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(DEMO_LOOK_S)
-            told: dict[str, Any] = {name: group.tell() for name, group in self.groups.items()}
+            told: dict[str, object] = {name: group.tell() for name, group in self.groups.items()}
             told["held"] = Counter(digest(reader.records()) for reader in self.readers)
             if self._figures_due:
                 self._figures_due = False
@@ -129,7 +130,7 @@ class Following:
             _say(told)
 
 
-def _say(told: dict[str, Any]) -> None:
+def _say(told: Mapping[str, object]) -> None:
     print(json.dumps(told), flush=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Any
 
 from gateway.cli._child import ChildFailed
 from gateway.limits import DEMO_READERS_S_MAX
@@ -16,11 +15,11 @@ class Readers:
 
     def __init__(self, counts: dict[str, int]) -> None:
         self.counts = counts
-        self.report: dict[str, Any] = {}
+        self.report: dict[str, object] = {}
         self._far: int | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._hearing: asyncio.Task[None] | None = None
-        self._figures: asyncio.Future[dict[str, Any]] | None = None
+        self._figures: asyncio.Future[dict[str, object]] | None = None
 
     async def start(self, far: int | None) -> None:
         """Start the process, which waits for :meth:`follow`. ``far``: the namespace that it is to be in."""
@@ -48,7 +47,7 @@ class Readers:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.write(f"{line}\n".encode())
 
-    async def figures(self) -> dict[str, Any]:
+    async def figures(self) -> dict[str, object]:
         """Those of the whole time. Raises :class:`ChildFailed` where the process is gone."""
         self._figures = asyncio.get_running_loop().create_future()
         if self._hearing is None or self._hearing.done():
@@ -82,11 +81,11 @@ class Readers:
         if self._figures is not None and not self._figures.done():
             self._figures.set_exception(ChildFailed("the readers' process has ended"))
 
-    async def _next(self) -> dict[str, Any]:
+    async def _next(self) -> dict[str, object]:
         """The next thing that it tells; nothing at its end."""
         process = self._process
         if process is None or process.stdout is None:
             return {}
         line = await process.stdout.readline()
-        found: dict[str, Any] = json.loads(line) if line else {}
+        found: dict[str, object] = json.loads(line) if line else {}
         return found

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.cli._child import LOOPBACK, ChildFailed
 from gateway.limits import CLI_CHILD_READY_S_MAX
-from gateway.link.model import Direction, Path
+from gateway.link.model import Direction, LinkPath
 
 if TYPE_CHECKING:
     from gateway.link.namespaces import TwoNamespaces
 
 LOSS, DELAY_MS = 0.03, 40.0
-PATH = Path.symmetric(Direction(delay_ms=DELAY_MS, loss=LOSS))
+PATH = LinkPath.symmetric(Direction(delay_ms=DELAY_MS, loss=LOSS))
 SEED = 1
 
 
@@ -49,7 +49,7 @@ class Way:
             process.kill()
             await process.wait()
 
-    async def _start(self, module: str, settings: dict[str, Any], fds: list[int]) -> str:
+    async def _start(self, module: str, settings: dict[str, object], fds: list[int]) -> str:
         """Run the module, and answer its first line."""
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, json.dumps(settings)),

@@ -25,7 +25,7 @@ SHORT_CID_AT, LONG_CID_AT = 1, 6
 """Where the destination connection ID begins; a long header's length of it stands before."""
 
 
-class Step(NamedTuple):
+class FilterStep(NamedTuple):
     """One instruction: the jumps count the ones to skip."""
 
     code: int
@@ -34,25 +34,25 @@ class Step(NamedTuple):
     if_false: int = 0
 
 
-def program(count: int, alive: Collection[int]) -> list[Step]:
+def program(count: int, alive: Collection[int]) -> list[FilterStep]:
     """Which of ``count`` sockets gets a packet. Those of a worker that is not among ``alive`` go to one that is: it tells the
     peers that their connections are gone. A packet that is too short for an ID goes to the first socket."""
     steps = [
-        Step(LOAD_BYTE, 0),
-        Step(JUMP_IF_SET, LONG_HEADER, 0, 2),
-        Step(LOAD_BYTE, LONG_CID_AT + WORKER_AT),
-        Step(JUMP_IF_EQUAL, 0, 1, 1),
-        Step(LOAD_BYTE, SHORT_CID_AT + WORKER_AT),
-        Step(MODULO, count),
+        FilterStep(LOAD_BYTE, 0),
+        FilterStep(JUMP_IF_SET, LONG_HEADER, 0, 2),
+        FilterStep(LOAD_BYTE, LONG_CID_AT + WORKER_AT),
+        FilterStep(JUMP_IF_EQUAL, 0, 1, 1),
+        FilterStep(LOAD_BYTE, SHORT_CID_AT + WORKER_AT),
+        FilterStep(MODULO, count),
     ]
     living = sorted(alive)
     for at, dead in enumerate(sorted(set(range(count)) - set(living))):
         if living:
-            steps += (Step(JUMP_IF_EQUAL, dead, 0, 1), Step(RETURN, living[at % len(living)]))
-    return [*steps, Step(RETURN_A, 0)]
+            steps += (FilterStep(JUMP_IF_EQUAL, dead, 0, 1), FilterStep(RETURN, living[at % len(living)]))
+    return [*steps, FilterStep(RETURN_A, 0)]
 
 
-def run(steps: list[Step], packet: bytes) -> int:
+def run(steps: list[FilterStep], packet: bytes) -> int:
     """What the kernel would answer: the same program, for who wants to know where a packet goes."""
     a = at = 0
     while True:
@@ -70,7 +70,7 @@ def run(steps: list[Step], packet: bytes) -> int:
             return a if step.code == RETURN_A else step.k
 
 
-def attach(sock: socket.socket, steps: list[Step]) -> bool:
+def attach(sock: socket.socket, steps: list[FilterStep]) -> bool:
     """Have the group of ``sock`` go by this program from now on, instead of any before. False: the kernel takes none."""
     code = b"".join(struct.pack("=HBBI", step.code, step.if_true, step.if_false, step.k) for step in steps)
     held = ctypes.create_string_buffer(code, len(code))

@@ -80,7 +80,7 @@ class GltfExport(Export):
             self._write_pair(document, body)
         self._abandon()
 
-    def _write_glb(self, document: dict[str, Any], body: BinaryIO, size: int) -> None:
+    def _write_glb(self, document: dict[str, object], body: BinaryIO, size: int) -> None:
         text = _padded(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
         with self.partial.open("wb") as file:
             file.write(struct.pack("<III", _MAGIC, _VERSION, 12 + 8 + len(text) + 8 + size))

@@ -27,12 +27,12 @@ class Scene:
         self._body = body
         self._world = world
         self._generator = generator
-        self._nodes: list[dict[str, Any]] = []
-        self._accessors: list[dict[str, Any]] = []
-        self._samplers: list[dict[str, Any]] = []
-        self._channels: list[dict[str, Any]] = []
+        self._nodes: list[dict[str, object]] = []
+        self._accessors: list[dict[str, object]] = []
+        self._samplers: list[dict[str, object]] = []
+        self._channels: list[dict[str, object]] = []
         self._meshes: dict[str, int] = {}
-        self._views: list[dict[str, Any]] = []
+        self._views: list[dict[str, object]] = []
         self._write_mark()
         self._numbers_at = body.tell()
 
@@ -108,14 +108,14 @@ class Scene:
         self._channels.append({"sampler": len(self._samplers), "target": {"node": node, "path": path}})
         self._samplers.append({"input": times, "output": values, "interpolation": how})
 
-    def _put(self, data: array[Any]) -> tuple[int, int]:
+    def _put(self, data: array[int] | array[float]) -> tuple[int, int]:
         if sys.byteorder == "big":
             data.byteswap()
         at, raw = self._body.tell(), data.tobytes()
         self._body.write(raw + bytes(-len(raw) % 4))
         return at, len(raw)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """The whole of it, when every track has been added."""
         size = self._body.tell()
         views = list(self._views)
@@ -140,12 +140,12 @@ class Scene:
         return found
 
 
-def _mesh(kind: str, material: int) -> dict[str, Any]:
+def _mesh(kind: str, material: int) -> dict[str, object]:
     part = {"attributes": {"POSITION": 0}, "indices": 1, "material": material}
     return {"name": f"class {kind}".strip(), "primitives": [part]}
 
 
-def _material(kind: str, number: int) -> dict[str, Any]:
+def _material(kind: str, number: int) -> dict[str, object]:
     colour = colorsys.hsv_to_rgb(math.fmod(0.57 + number * _GOLDEN, 1.0), 0.65, 0.8)
     surface = {"baseColorFactor": [*colour, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.8}
     return {"name": f"class {kind}".strip(), "pbrMetallicRoughness": surface, "doubleSided": True}

@@ -25,7 +25,7 @@ class Administration(ABC):
     pool: ConnectionPool
     registry: Registry
     writer: Writer
-    steps: sweep.Steps
+    steps: sweep.PacedSteps
     clock: Callable[[], float]
     content_grace_s: int
 

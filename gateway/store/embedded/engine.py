@@ -87,7 +87,7 @@ class Engine(Administration):
             raise
         self._stop = threading.Event()
         self._closing = threading.Lock()
-        self.steps = sweep.Steps(self.writer, self._stop.wait)
+        self.steps = sweep.PacedSteps(self.writer, self._stop.wait)
         self._time_keeper = TimeKeeper(self.writer)
         self._background = Background(self, self._stop) if self.options.background else None
 

@@ -131,7 +131,7 @@ def count_loose(pool: ConnectionPool, rid: int, before: int) -> int:
         return int(ask(cursor, query, (rid, before))[0][0])
 
 
-class Steps:
+class PacedSteps:
     """Runs steps with a pause after each, at least as long as the step took: half the writer's time
     belongs to commits however much there is to remove. While a full log is being copied they wait:
     removing writes as much as commits do, and would keep the log growing."""
@@ -166,7 +166,7 @@ class Steps:
         return total
 
 
-def everywhere(pool: ConnectionPool, steps: Steps, writer: Writer, now: int, grace_s: int) -> int:
+def everywhere(pool: ConnectionPool, steps: PacedSteps, writer: Writer, now: int, grace_s: int) -> int:
     """One round: deleted namespaces, content never committed for ``grace_s``, old idempotency records."""
     total = 0
     with pool.cursor() as cursor:
@@ -185,7 +185,7 @@ def everywhere(pool: ConnectionPool, steps: Steps, writer: Writer, now: int, gra
     return total
 
 
-def _drop_bucket(steps: Steps, writer: Writer, bucket: int) -> int:
+def _drop_bucket(steps: PacedSteps, writer: Writer, bucket: int) -> int:
     total = 0
     while count := steps.run(lambda txn: writer.attempts.drop(txn, bucket, STORE_STEP_ROWS_MAX)):
         total += count
