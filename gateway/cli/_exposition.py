@@ -11,7 +11,7 @@ _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _ESCAPED: Final = re.compile(r"\\(.)")
 
 
-class Sample(NamedTuple):
+class ScrapedSample(NamedTuple):
     """One number."""
 
     name: str
@@ -19,7 +19,7 @@ class Sample(NamedTuple):
     value: float
 
 
-def samples(text: str) -> Iterator[Sample]:
+def samples(text: str) -> Iterator[ScrapedSample]:
     """All samples of a page; lines that are none are left out, whoever wrote them."""
     for line in text.splitlines():
         match = None if line.startswith("#") else _LINE.match(line)
@@ -30,7 +30,7 @@ def samples(text: str) -> Iterator[Sample]:
         except ValueError:
             continue
         labels = {name: _plain(escaped) for name, escaped in _LABEL.findall(match["labels"] or "")}
-        yield Sample(match["name"], labels, value)
+        yield ScrapedSample(match["name"], labels, value)
 
 
 def _plain(escaped: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.client import HttpClient
 
 
-class Asked:
+class AskedGateway:
     """One gateway. ``error``: why it did not answer last; ``is_found``: others told of it."""
 
     def __init__(self, args: argparse.Namespace, url: str, *, is_found: bool = False) -> None:
@@ -89,7 +89,7 @@ class Top:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
-        self.gateways = [Asked(args, url) for url in dict.fromkeys(args.urls)]
+        self.gateways = [AskedGateway(args, url) for url in dict.fromkeys(args.urls)]
         self._known = {url.rstrip("/") for url in args.urls}
 
     async def look(self) -> dict[str, object]:
@@ -107,7 +107,7 @@ class Top:
             "worlds": world_rows(pairs),
         }
 
-    def _found(self) -> list[Asked]:
+    def _found(self) -> list[AskedGateway]:
         homes = {
             home.rstrip("/")
             for gateway in self.gateways
@@ -119,7 +119,7 @@ class Top:
         room = TOP_GATEWAYS_MAX - len(self.gateways)
         new = sorted(homes - self._known)[: max(0, room)]
         self._known.update(new)
-        return [Asked(self._args, url, is_found=True) for url in new]
+        return [AskedGateway(self._args, url, is_found=True) for url in new]
 
     async def _drop_doubles(self) -> None:
         """One gateway may have several URLs; the first that was asked stands for it."""

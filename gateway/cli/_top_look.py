@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.cli._exposition import Sample
+from gateway.cli._exposition import ScrapedSample
 
 KEPT: Final = frozenset(
     {
@@ -63,7 +63,7 @@ class Look:
         url = self.health.get("node")
         return url.rstrip("/") if isinstance(url, str) else None
 
-    def take(self, metrics: Iterable[Sample]) -> None:
+    def take(self, metrics: Iterable[ScrapedSample]) -> None:
         """Keep what is looked at."""
         for name, labels, value in metrics:
             if name not in KEPT:

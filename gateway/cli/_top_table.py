@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 Row = Mapping[str, object]
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """``wide``: characters; 0: what the others leave. ``show``: of the row."""
 
     title: str
@@ -45,23 +45,23 @@ def bare(url: object) -> str:
 
 
 GATEWAYS: Final = (
-    Column("GATEWAY", 0, lambda row: str(row["name"])),
-    Column("UP", 4, _age),
-    Column("CPU %", 5, _number("cpu_percent", 1)),
-    Column("MB", 5, _number("resident_bytes", 0, 1e6)),
-    Column("HOMES", 5, _number("homes")),
-    Column("READERS", 7, _number("readers")),
-    Column("LOSS %", 6, _number("loss_percent", 2)),
-    Column("LOOP ms", 7, _number("loop_lag_ms", 2)),
-    Column("STORE", 7, _word("store")),
+    TableColumn("GATEWAY", 0, lambda row: str(row["name"])),
+    TableColumn("UP", 4, _age),
+    TableColumn("CPU %", 5, _number("cpu_percent", 1)),
+    TableColumn("MB", 5, _number("resident_bytes", 0, 1e6)),
+    TableColumn("HOMES", 5, _number("homes")),
+    TableColumn("READERS", 7, _number("readers")),
+    TableColumn("LOSS %", 6, _number("loss_percent", 2)),
+    TableColumn("LOOP ms", 7, _number("loop_lag_ms", 2)),
+    TableColumn("STORE", 7, _word("store")),
 )
 WORLDS: Final = (
-    Column("WORLD", 0, _word("world")),
-    Column("HOME", 21, lambda row: bare(row.get("home"))),
-    Column("READERS", 7, _number("readers")),
-    Column("TICKS/s", 7, _number("tick_rate", 1)),
-    Column("LAG ms", 6, _number("lag_ms")),
-    Column("LOSS %", 6, _number("loss_percent", 2)),
+    TableColumn("WORLD", 0, _word("world")),
+    TableColumn("HOME", 21, lambda row: bare(row.get("home"))),
+    TableColumn("READERS", 7, _number("readers")),
+    TableColumn("TICKS/s", 7, _number("tick_rate", 1)),
+    TableColumn("LAG ms", 6, _number("lag_ms")),
+    TableColumn("LOSS %", 6, _number("loss_percent", 2)),
 )
 
 
@@ -102,20 +102,20 @@ def _gateway(row: Row, width: int) -> list[str]:
     return found
 
 
-def _widths(columns: Sequence[Column], width: int) -> list[int]:
+def _widths(columns: Sequence[TableColumn], width: int) -> list[int]:
     left = max(8, width - sum(column.wide + 1 for column in columns if column.wide))
     return [column.wide or left for column in columns]
 
 
-def _head(columns: Sequence[Column], width: int) -> str:
+def _head(columns: Sequence[TableColumn], width: int) -> str:
     return _joined([column.title for column in columns], columns, width)
 
 
-def _line(columns: Sequence[Column], row: Row, width: int) -> str:
+def _line(columns: Sequence[TableColumn], row: Row, width: int) -> str:
     return _joined([column.show(row) for column in columns], columns, width)
 
 
-def _joined(cells: Sequence[str], columns: Sequence[Column], width: int) -> str:
+def _joined(cells: Sequence[str], columns: Sequence[TableColumn], width: int) -> str:
     texts = ("HOME", "STORE")
     shown = []
     for cell, column, wide in zip(cells, columns, _widths(columns, width), strict=True):
