@@ -45,7 +45,7 @@ from gateway.store.world import Retention, WorldDatabase
 from gateway.store.world.state import MakeState
 from gateway.wire import Control, Frame, decode_frame, split
 from gateway.wire.journal import Batch, JournalFrame
-from gateway.wire.records import Columns
+from gateway.wire.records import RecordColumns
 
 HZ = 20
 MESSAGE_BYTES = 1_100
@@ -96,7 +96,7 @@ class Film:
         rows = self._rows if tick == 1 else moved
         body = rows.tobytes()
         values = [body[at : at + STRIDE] for at in range(0, len(body), STRIDE)]
-        columns = Columns(tuple(rows["key"].tolist()), values, None)
+        columns = RecordColumns(tuple(rows["key"].tolist()), values, None)
         return Frame.of_columns(1, tick, columns, stride=STRIDE, sent_at=now_us)
 
     def rows(self, frames: int) -> Iterator[JournalFrame]:

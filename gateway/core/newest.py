@@ -12,7 +12,7 @@ from gateway.core.state import RECORD_HEAD_BYTES, WorldState
 from gateway.core.window import Keys
 from gateway.limits import REPAIRS_SHARED_MAX
 from gateway.wire.frames import HEADER_BYTES, Frame, encode_frame, encode_repair
-from gateway.wire.records import Columns, fits_stride
+from gateway.wire.records import RecordColumns, fits_stride
 
 RECORD_BYTES_LEAST: Final = 16
 """Fewer bytes than this no record takes in a repair."""
@@ -110,7 +110,7 @@ def encode_newest(state: WorldState, keys: Sequence[int]) -> bytes:
         ticks.append(order - base if order > base else 0)
         if stride and not fits_stride(key, data, stride):
             stride = 0
-    columns = Columns(tuple(keys), values, ticks)
+    columns = RecordColumns(tuple(keys), values, ticks)
     frame = Frame.of_columns(state.epoch, state.tick, columns, stride=stride, sent_at=state.sent_at)
     frame.repair, frame.parts = True, 0
     return encode_frame(frame)

@@ -20,7 +20,7 @@ from gateway.limits import (
     TOMBSTONES_MAX,
 )
 from gateway.wire.frames import Frame
-from gateway.wire.records import Columns
+from gateway.wire.records import RecordColumns
 from gateway.wire.split import split_together
 
 TICK_MASK: Final = 0xFFFF_FFFF
@@ -170,14 +170,14 @@ class WorldState:
         keys: tuple[int, ...],
         values: Sequence[bytes | None],
         ticks: Sequence[int] | None,
-    ) -> Columns:
+    ) -> RecordColumns:
         """The records that find room."""
         misfits = capacity.misfits(self._records, keys, values)
         if misfits is None:
-            return Columns(keys, values, ticks)
+            return RecordColumns(keys, values, ticks)
         kept = [at for at in range(len(keys)) if at not in misfits]
         own = None if ticks is None else [ticks[at] for at in kept]
-        return Columns(tuple([keys[at] for at in kept]), [values[at] for at in kept], own)
+        return RecordColumns(tuple([keys[at] for at in kept]), [values[at] for at in kept], own)
 
     def _read(self) -> None:
         """Read what was put off: the newest frame, whose keys all have a record already."""
@@ -277,7 +277,7 @@ class WorldState:
         values = [data for _, data in self.records.values()]
         ticks = [self.wire_tick(order) for order, _ in self.records.values()]
         stride = self.stride if self._fit_stride(keys, values) else 0
-        return self._keyframe_of(Columns(keys, values, ticks), stride, zstd)
+        return self._keyframe_of(RecordColumns(keys, values, ticks), stride, zstd)
 
     def _fit_stride(self, keys: tuple[int, ...], values: list[bytes]) -> bool:
         """As :func:`gateway.wire.records.fits_stride` for each."""
@@ -290,11 +290,11 @@ class WorldState:
         frames = [self.keyframe(zstd=zstd)]
         if self.tombstones:
             keys, orders = tuple(self.tombstones), self.tombstones.values()
-            removed = Columns(keys, [None] * len(keys), [self.wire_tick(order) for order in orders])
+            removed = RecordColumns(keys, [None] * len(keys), [self.wire_tick(order) for order in orders])
             frames.append(self._keyframe_of(removed, 0, zstd))
         return split_together(frames, message_bytes_max)
 
-    def _keyframe_of(self, columns: Columns, stride: int, zstd: bool) -> Frame:
+    def _keyframe_of(self, columns: RecordColumns, stride: int, zstd: bool) -> Frame:
         frame = Frame.of_columns(self.epoch, self.tick, columns, stride=stride, sent_at=self.sent_at)
         frame.keyframe, frame.zstd = True, zstd
         return frame

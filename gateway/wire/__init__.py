@@ -16,7 +16,7 @@ from gateway.wire.frames import (
     with_epoch,
 )
 from gateway.wire.names import is_world_name, world_name
-from gateway.wire.records import Columns, fits_stride
+from gateway.wire.records import RecordColumns, fits_stride
 from gateway.wire.split import split
 from gateway.wire.streams import MessageStream, prefix
 
@@ -28,11 +28,11 @@ __all__ = [
     "HEADER_BYTES",
     "TYPE_CONTROL",
     "TYPE_FRAME",
-    "Columns",
     "Control",
     "Frame",
     "MessageStream",
     "Record",
+    "RecordColumns",
     "decode_control",
     "decode_frame",
     "decode_message",

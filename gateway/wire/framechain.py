@@ -17,7 +17,7 @@ from gateway.limits import (
     FRAME_CHAIN_RUNS_MAX,
 )
 from gateway.wire.frames import FLAG_TICKS, FLAG_ZSTD, FLAGS_KNOWN, HEADER_BYTES, TYPE_FRAME
-from gateway.wire.records import Columns
+from gateway.wire.records import RecordColumns
 
 MESSAGE_HEAD_BYTES: Final = 4 + HEADER_BYTES
 _FLAGS: Final = FLAGS_KNOWN & ~FLAG_ZSTD
@@ -181,10 +181,12 @@ class BodyLayout(NamedTuple):
                 return None
         return FrameHead(epoch, tick, sent_at)
 
-    def columns(self) -> Columns:
+    def columns(self) -> RecordColumns:
         """The records by column."""
         data, stride = self.records.bytes, self.stride
-        return Columns(self.keys.keys, [data[at : at + stride] for at in range(0, len(data), stride)], None)
+        return RecordColumns(
+            self.keys.keys, [data[at : at + stride] for at in range(0, len(data), stride)], None
+        )
 
 
 def take_apart(body: bytes, lists: KeyLists) -> BodyLayout | None:

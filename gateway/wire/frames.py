@@ -15,7 +15,14 @@ from gateway.errors import MalformedMessage
 from gateway.limits import RECORDS_PER_FRAME_MAX, STREAM_MESSAGE_BYTES_MAX
 from gateway.wire.compress import compress, decompress, inflated_bytes_max, inflated_records_max
 from gateway.wire.control import TYPE_CONTROL, Control, decode_control
-from gateway.wire.records import Columns, check_stride, read_columns, read_keys, read_records, record_chunks
+from gateway.wire.records import (
+    RecordColumns,
+    check_stride,
+    read_columns,
+    read_keys,
+    read_records,
+    record_chunks,
+)
 
 TYPE_FRAME: Final = 1
 HEADER_BYTES: Final = 24
@@ -96,13 +103,13 @@ class Frame:
         rows = tuple(records)
         own = [tick if row.tick is None else row.tick for row in rows]
         self.ticks = any(t != tick for t in own) if ticks is None else ticks
-        self._columns: Columns | None = Columns(
+        self._columns: RecordColumns | None = RecordColumns(
             tuple(row.key for row in rows), [row.data for row in rows], own if self.ticks else None
         )
 
     @classmethod
     def of_columns(
-        cls, epoch: int, tick: int, columns: Columns, *, stride: int = 0, sent_at: int = 0
+        cls, epoch: int, tick: int, columns: RecordColumns, *, stride: int = 0, sent_at: int = 0
     ) -> Frame:
         """A frame of records given by column, without a detour over :class:`Record`."""
         frame = cls(epoch, tick, (), stride=stride, sent_at=sent_at)
@@ -110,7 +117,7 @@ class Frame:
         frame.ticks = columns.ticks is not None
         return frame
 
-    def columns(self) -> Columns:
+    def columns(self) -> RecordColumns:
         """The records as (keys, values, ticks or None), read from the bytes once."""
         columns = self._columns
         if columns is None:

@@ -20,7 +20,7 @@ _HEAD_TICKS: Final = struct.Struct("<III")
 _U32: Final = struct.Struct("<I")
 
 
-class Columns(NamedTuple):
+class RecordColumns(NamedTuple):
     """A message's records by column: the fast face of :class:`Frame`. ``ticks``: None = the frame's."""
 
     keys: tuple[int, ...]
@@ -104,23 +104,25 @@ def read_keys(message: bytes, start: int, stride: int) -> tuple[int, ...]:
     return tuple([key for (key,) in struct.iter_unpack(f"<I{stride - 4}x", message[start:])])
 
 
-def read_columns(message: bytes, start: int, stride: int, own_ticks: bool) -> Columns:
+def read_columns(message: bytes, start: int, stride: int, own_ticks: bool) -> RecordColumns:
     """The records of ``stride`` bytes, each after its tick if they have their own, from ``start`` on."""
     unit = stride + 4 if own_ticks else stride
     count = (len(message) - start) // unit
     if not own_ticks:
         keys = read_keys(message, start, stride)
         if count <= RECORDS_AT_ONCE_MAX:
-            return Columns(keys, _all_at_once(stride, count, f"{stride}s")(message, start), None)
-        return Columns(keys, [message[at : at + stride] for at in range(start, len(message), stride)], None)
+            return RecordColumns(keys, _all_at_once(stride, count, f"{stride}s")(message, start), None)
+        return RecordColumns(
+            keys, [message[at : at + stride] for at in range(start, len(message), stride)], None
+        )
     heads = list(struct.iter_unpack(f"<II{stride - 4}x", message[start:]))
     values = [message[at : at + stride] for at in range(start + 4, len(message), unit)]
-    return Columns(tuple([key for _, key in heads]), values, [tick for tick, _ in heads])
+    return RecordColumns(tuple([key for _, key in heads]), values, [tick for tick, _ in heads])
 
 
 def read_records(
     body: bytes, own_ticks: bool, records_max: int = RECORDS_PER_FRAME_MAX, start: int = 0
-) -> Columns:
+) -> RecordColumns:
     """Records that carry their own lengths, at most ``records_max``, from ``start`` on. Raises
     :class:`MalformedMessage`."""
     keys: list[int] = []
@@ -151,4 +153,4 @@ def read_records(
         else:
             values.append(body[at : at + length])
             at += length
-    return Columns(tuple(keys), values, ticks)
+    return RecordColumns(tuple(keys), values, ticks)

@@ -1,7 +1,7 @@
 """What the bytes of records mean, for those who look at them: layouts, and values by field. Room: wire; pure."""
 
 from gateway.wire.layouts.builtin import DOCUMENTS, kept, resolve, told
-from gateway.wire.layouts.columns import Cell, Column, FieldColumns, columns_of
+from gateway.wire.layouts.columns import Cell, Column, Columns, columns_of
 from gateway.wire.layouts.document import Component, Layout, parse
 from gateway.wire.layouts.fields import TYPES, Field
 from gateway.wire.layouts.poses import Pose, pose_of
@@ -11,9 +11,9 @@ __all__ = [
     "TYPES",
     "Cell",
     "Column",
+    "Columns",
     "Component",
     "Field",
-    "FieldColumns",
     "Layout",
     "Pose",
     "columns_of",

@@ -27,7 +27,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class FieldColumns:
+class Columns:
     """The columns of a layout's fields in their order; of a field of several numbers ``FIELD_0``, ``FIELD_1`` and so on.
     A name that is taken, by any case, gets a ``_`` behind it."""
 
@@ -58,16 +58,16 @@ class FieldColumns:
         return cells
 
 
-def columns_of(layout: Layout | None, taken: Iterable[str] = ()) -> FieldColumns:
+def columns_of(layout: Layout | None, taken: Iterable[str] = ()) -> Columns:
     """The columns of a layout; None: the bytes. ``taken``: names that the table has already."""
     used = {name.lower() for name in taken}
     if layout is None:
-        return FieldColumns((Column(_free(RECORD, used), "bytes"),), ())
+        return Columns((Column(_free(RECORD, used), "bytes"),), ())
     columns = []
     for field in layout.fields:
         names = [field.name] if field.count == 1 else [f"{field.name}_{i}" for i in range(field.count)]
         columns += [Column(_free(name, used), _kind(field), field.unit) for name in names]
-    return FieldColumns(tuple(columns), layout.fields)
+    return Columns(tuple(columns), layout.fields)
 
 
 def _free(name: str, used: set[str]) -> str:
