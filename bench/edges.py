@@ -28,8 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.gateway import Gateway
-from bench.link import Direction, open_network, unavailable_because
-from bench.link import Path as LinkPath
+from bench.link import Direction, LinkPath, open_network, unavailable_because
 from bench.payload import messages, records_for
 from bench.processes import Station, free_port
 from bench.scale import HZ, WARMUP_S, WORLD, Window, cost, counters

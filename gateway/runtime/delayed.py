@@ -32,7 +32,7 @@ FEEDS_FLAG: Final = "--delayed-feeds-max"
 WORLD_FEEDS_FLAG: Final = "--delayed-feeds-per-world-max"
 
 
-class Source(Protocol):
+class DelayedSource(Protocol):
     """The world that is shown."""
 
     name: str
@@ -63,7 +63,7 @@ class DelayedFeed:
 
     def __init__(
         self,
-        source: Source,
+        source: DelayedSource,
         recorded: Recorded,
         delay_s: float,
         settings: WorldSettings,
@@ -304,7 +304,7 @@ class Feeds:
 
     def __init__(
         self,
-        source: Source,
+        source: DelayedSource,
         recorded: Recorded,
         settings: WorldSettings,
         on_event: Callable[[Event], None],

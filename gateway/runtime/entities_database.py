@@ -21,7 +21,7 @@ from gateway.limits import (
     ENTITY_WRITES_WAITING_BYTES_MAX,
     ENTITY_WRITES_WAITING_MAX,
 )
-from gateway.runtime.entities_feed import Feed
+from gateway.runtime.entities_feed import ChangeFeed
 from gateway.runtime.entities_scan import Scans
 from gateway.runtime.entities_writer import EntityWriter, Snapshots, together
 from gateway.store.base import BlockingStore
@@ -67,7 +67,7 @@ class EntityDatabase:
     ) -> None:
         self.writer = writer
         self.snapshots = Snapshots(store, writer.key, executor, writer.guard)
-        self.feed = Feed(self.snapshots, watchers_max)
+        self.feed = ChangeFeed(self.snapshots, watchers_max)
         self.scans = Scans(self.snapshots)
         self.commits = 0
         self.on_gone: Callable[[], None] = _nothing

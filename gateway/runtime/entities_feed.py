@@ -30,7 +30,7 @@ from gateway.wire.entities.values import Change, Entity
 WATCHERS_FLAG = "--watchers-per-world-max"
 
 
-class Feed:
+class ChangeFeed:
     """``revision``: up to where the kept changes go; -1 while nobody watches."""
 
     def __init__(self, snapshots: Snapshots, watchers_max: int = ENTITY_WATCHERS_MAX) -> None:

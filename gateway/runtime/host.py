@@ -50,7 +50,7 @@ from gateway.runtime.local import LocalLink
 from gateway.runtime.recording import WorldRecording
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.uploads import Upload
-from gateway.runtime.workers.edge import Edge as WorkerEdge
+from gateway.runtime.workers.edge import WorkerEdge as WorkerEdge
 from gateway.store.base import Store
 from gateway.store.world.home import Holder
 from gateway.wallclock import now_us

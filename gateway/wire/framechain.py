@@ -107,7 +107,7 @@ class KeyLists:
         return found
 
 
-class Values:
+class RowValues:
     """The records of a row, joined: bytes and one long number, each made of the other when asked for.
 
     ``speed``: the number less the one before it in its run, by lanes; None where nobody knows.
@@ -122,7 +122,7 @@ class Values:
         self.speed: int | None = None
 
     @classmethod
-    def of_number(cls, number: int, size_bytes: int, speed: int) -> Values:
+    def of_number(cls, number: int, size_bytes: int, speed: int) -> RowValues:
         made = cls(b"")
         made._bytes, made._number, made.size_bytes, made.speed = None, number, size_bytes, speed
         return made
@@ -155,7 +155,7 @@ class BodyLayout(NamedTuple):
     heads: bytes
     stride: int
     keys: KeyList
-    records: Values
+    records: RowValues
     plain: bool
     """False where records have ticks of their own, or make no whole lanes: not packed by columns."""
 
@@ -207,7 +207,7 @@ def take_apart(body: bytes, lists: KeyLists) -> BodyLayout | None:
         return None
     records = b"".join(chunks)
     plain = not flags & FLAG_TICKS and len(records) % 2 == 0
-    return BodyLayout(b"".join(heads), stride, lists.of_records(records, stride), Values(records), plain)
+    return BodyLayout(b"".join(heads), stride, lists.of_records(records, stride), RowValues(records), plain)
 
 
 def _without_ticks(records: bytes, stride: int) -> bytes:
@@ -241,11 +241,11 @@ class Lanes:
     def plus(self, a: int, b: int) -> int:
         return ((a & self.low) + (b & self.low)) ^ ((a ^ b) & self.high)
 
-    def speed(self, last: Values, before: Values) -> int:
+    def speed(self, last: RowValues, before: RowValues) -> int:
         """How ``last`` came from ``before``."""
         return self.minus(last.number, before.number) if last.speed is None else last.speed
 
-    def residue(self, records: Values, last: Values, before: Values) -> bytes:
+    def residue(self, records: RowValues, last: RowValues, before: RowValues) -> bytes:
         """Zigzag of what the prediction (it goes on as it went) missed: small either way is a small
         number."""
         speed = self.minus(records.number, last.number)
@@ -254,12 +254,12 @@ class Lanes:
         zigzag = ((missed & self.low) << 1) ^ (((missed & self.high) >> 15) * 0xFFFF)
         return zigzag.to_bytes(self.bytes, "little")
 
-    def restored(self, residue: bytes | bytearray, last: Values, before: Values) -> Values:
+    def restored(self, residue: bytes | bytearray, last: RowValues, before: RowValues) -> RowValues:
         """The inverse of :meth:`residue`."""
         zigzag = int.from_bytes(residue, "little")
         missed = ((zigzag >> 1) & self.low) ^ ((zigzag & self.ones) * 0xFFFF)
         speed = self.plus(self.speed(last, before), missed)
-        return Values.of_number(self.plus(last.number, speed), self.bytes, speed)
+        return RowValues.of_number(self.plus(last.number, speed), self.bytes, speed)
 
 
 class Chain:
@@ -274,7 +274,7 @@ class Chain:
         self._lanes = Lanes(0)
         self.lists = KeyLists()
         self._stride = 0
-        self._runs: dict[KeyList, tuple[Values, Values]] = {}
+        self._runs: dict[KeyList, tuple[RowValues, RowValues]] = {}
         self._last: dict[int, bytes] = {}
         self._before: dict[int, bytes] = {}
 
@@ -343,18 +343,18 @@ class Chain:
             self._dissolve(keys)
             self._set(keys, records)
 
-    def _last_of(self, keys: KeyList, records: Values) -> Values:
+    def _last_of(self, keys: KeyList, records: RowValues) -> RowValues:
         """Each key's last value; where there is none, the one that it has in ``records``."""
         if self._last.keys().isdisjoint(keys.members):
             return records
         get, values = self._last.get, self._values(records)
-        return Values(b"".join([get(key, value) for key, value in zip(keys.keys, values, strict=True)]))
+        return RowValues(b"".join([get(key, value) for key, value in zip(keys.keys, values, strict=True)]))
 
-    def _values(self, records: Values) -> list[bytes]:
+    def _values(self, records: RowValues) -> list[bytes]:
         data, stride = records.bytes, self._stride
         return [data[at : at + stride] for at in range(0, len(data), stride)]
 
-    def _set(self, keys: KeyList, records: Values) -> None:
+    def _set(self, keys: KeyList, records: RowValues) -> None:
         last = self._last
         self._before.update([(key, last[key]) for key in keys.keys if key in last])
         last.update(zip(keys.keys, self._values(records), strict=True))
@@ -371,10 +371,10 @@ class Chain:
         self._last.update(zip(run.keys, self._values(last), strict=True))
         self._before.update(zip(run.keys, self._values(before), strict=True))
 
-    def guesses(self, keys: KeyList, stride: int) -> tuple[Values, Values]:
+    def guesses(self, keys: KeyList, stride: int) -> tuple[RowValues, RowValues]:
         """Each key's last value and the one before it, joined; zeros where there is none."""
         if stride != self._stride:
-            nothing = Values(bytes(len(keys.keys) * stride))
+            nothing = RowValues(bytes(len(keys.keys) * stride))
             return nothing, nothing
         run = self._runs.get(keys)
         if run is not None:
@@ -383,4 +383,4 @@ class Chain:
         zero = bytes(stride)
         last = [self._last.get(key, zero) for key in keys.keys]
         before = [self._before.get(key, value) for key, value in zip(keys.keys, last, strict=True)]
-        return Values(b"".join(last)), Values(b"".join(before))
+        return RowValues(b"".join(last)), RowValues(b"".join(before))

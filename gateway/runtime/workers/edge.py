@@ -39,7 +39,7 @@ class _Begun(TypedDict):
     records: int
 
 
-class Edge:
+class WorkerEdge:
     """One open world's, where there are workers. Made with its host, ended by :meth:`stop`."""
 
     def __init__(self, host: WorldHost, siblings: Siblings) -> None:

@@ -38,7 +38,7 @@ from gateway.store.remote.asking import Asker, real_sleep
 from gateway.store.remote.assumed import ASSUMED_VERSION, CHECKS, AssumedVersions
 from gateway.store.remote.blocking import BlockingBridge
 from gateway.store.remote.committing import Committing
-from gateway.store.remote.reading import Reading
+from gateway.store.remote.reading import RemoteReading
 from gateway.store.remote.requests import ask_for, ask_stat, cut, ignored, side_by_side
 from gateway.store.remote.sunken import SunkenHeads
 from gateway.store.remote.transport import Transport
@@ -83,7 +83,9 @@ class RemoteStore:
             uniform=options.uniform,
         )
         info = None if admin is None else admin.namespace_info
-        self._reading = Reading(self._asker, SunkenHeads(self._head_of, self.commit, info), options.clock)
+        self._reading = RemoteReading(
+            self._asker, SunkenHeads(self._head_of, self.commit, info), options.clock
+        )
         self._committing = Committing(
             self._asker,
             AssumedVersions(self._stat_since, info),

@@ -19,7 +19,7 @@ from gateway.store.remote.sunken import SunkenHeads
 from gateway.wire.mvstore import version_of
 
 
-class Reading:
+class RemoteReading:
     """``clock``: that of the asker."""
 
     def __init__(self, asker: Asker, sunken: SunkenHeads, clock: Callable[[], float]) -> None:
