@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gateway import limits
 from gateway.errors import BadInput, ConfigError, TooLarge, Unprocessable
@@ -22,6 +21,7 @@ from gateway.store.world.state import Recovered
 from gateway.wallclock import now_us
 from gateway.wire.journal import Gap, JournalFrame
 from gateway.wire.layouts import kept
+from gateway.wire.recorded import KeptMark
 
 _SUFFIXES = {
     "sqlite": ".sqlite",
@@ -73,7 +73,7 @@ async def cut(world: WorldLanes, name: str, wanted: Wanted, until_us: int | None
 
 
 async def _written(world: WorldLanes, name: str, wanted: Wanted, until_us: int | None, path: Path) -> None:
-    def begun(history: History) -> tuple[Recovered, int, list[dict[str, Any]], FrameCursor]:
+    def begun(history: History) -> tuple[Recovered, int, list[KeptMark], FrameCursor]:
         epoch = wanted.epoch
         if epoch is None:
             last = history.summary()["last"]

@@ -21,7 +21,7 @@ from gateway import limits
 from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.http2 import Http2
-from gateway.http.tcp.service import Service, TcpOptions
+from gateway.http.tcp.service import TcpOptions, TcpService
 from tests.abuse.attackers import DATA, PREFACE, connected, h2_frame, h2_request, h2_settings
 from tests.http.conftest import Serve, Served
 from tests.http.test_tcp_fuzz import settled, talk
@@ -141,7 +141,7 @@ def open_stream(conversation: Conversation) -> None:
 
 async def refused_stream() -> tuple[Http2, bytearray]:
     """A connection whose one stream has its answer and goes on sending; what was written."""
-    conversation, transport = talk(Http2, Service(refusing, TcpOptions()))
+    conversation, transport = talk(Http2, TcpService(refusing, TcpOptions()))
     assert isinstance(conversation, Http2)
     open_stream(conversation)
     await settled()
@@ -183,7 +183,7 @@ async def test_a_stream_that_never_ends_after_its_answer_is_reset_at_the_bounds_
 
 
 async def test_a_connection_that_is_over_waits_on_while_something_comes_and_not_for_ever() -> None:
-    conversation, _ = talk(Http1, Service(refusing, TcpOptions()))
+    conversation, _ = talk(Http1, TcpService(refusing, TcpOptions()))
     conversation.data_received(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n")
     await settled()
     assert conversation.is_ending
