@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # Not in the lock: it has wheels for some Pythons on Linux only, and `make fuzz` alone needs it.
 ATHERIS := atheris==3.0.0
 
-.PHONY: kit-memory demo dev test test-aioquic check format bench bench-check simulate mutate mutate-changed abuse faults scale soak house fuzz system-deps lock clean help
+.PHONY: kit-memory dist demo dev test test-aioquic check format bench bench-check simulate mutate mutate-changed abuse faults scale soak house fuzz system-deps lock clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,10 @@ abuse: $(STAMP) ## attacks on a gateway, long form: for a machine that is idle o
 
 faults: $(STAMP) ## a hundred crashes and every fault, long form
 	MVGATEWAY_FAULTS=long $(BIN)/python -m pytest tests/runtime/faults tests/entities/test_sleep_crash.py --timeout 3600
+
+dist: $(STAMP) ## one archive for this platform, run without Python or network: made in dist/, unpacked and tried
+	@$(BIN)/python .ci/dist.py dist
+	MVGATEWAY_DIST=$$(ls -t dist/mvgateway-*.tar.gz | head -1) $(BIN)/python -m pytest tests/e2e/test_dist.py -q --timeout 600
 
 kit-memory: $(STAMP) ## the web kit's memory in a real Chromium over five minutes
 	MVGATEWAY_KIT_MEMORY=long $(BIN)/python -m pytest tests/kits/web/test_memory.py -s --timeout 600
