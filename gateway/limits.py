@@ -1097,6 +1097,10 @@ CLIENT_COUNTED_TICKS: Final = 1024
 """Newest ticks of which it is remembered whether they came: 17 s at 60 Hz."""
 FILM_KEYFRAME_EVERY_US: Final = 1_000_000
 """A film can be wound to any second."""
+FILM_UPLOAD_BYTES_MAX: Final = 4 * GIB
+"""A film that a page brings to `mvgateway film`: an hour of 100 records at 60 Hz has half of one. It goes to disk as it comes."""
+FILMS_MAX: Final = 200
+"""Films that one `mvgateway film` shows: one page of its list."""
 CLIP_ROWS_MAX: Final = 36_000
 """Frames of a clip that a gateway cuts for a request: ten minutes at 60 Hz, some minutes of work."""
 CLIP_BYTES_MAX: Final = 256 * MIB

@@ -14,12 +14,17 @@ HELP = "look at films in a browser: a film room of their own, until Ctrl-C"
 EXAMPLE = """
 mvgateway film goal.sqlite
 mvgateway film monday.sqlite tuesday.sqlite --port 7099
+mvgateway film
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", type=Path, help="films (mvgateway clip), or exported worlds"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        type=Path,
+        help="films (mvgateway clip), or exported worlds; others can be dropped on the page",
     )
     parser.add_argument(
         "--port", type=int, default=0, help="the page's port on this machine (default: any that is free)"
@@ -51,24 +56,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _copied(files: list[Path], folder: Path) -> list[str]:
     """The films as worlds of a store of their own, by the names of their files: they themselves are only read."""
-    import os
-
     from gateway.errors import ConfigError, GatewayError
-    from gateway.store.base import Namespace
+    from gateway.runtime.films import free_name, put_film
     from gateway.store.embedded import EmbeddedStore
-    from gateway.store.world.files import import_file
-    from gateway.wire import is_world_name
 
     names: list[str] = []
     store = EmbeddedStore.open(folder).blocking()
     try:
         for file in files:
-            _check_film(file)
-            name = (
-                file.stem if is_world_name(file.stem) and file.stem not in names else f"film-{len(names) + 1}"
-            )
+            if not file.is_file():
+                raise ConfigError(f"no film {file}; mvgateway clip WORLD --out FILE makes one")
+            name = free_name(file.stem, names)
             try:
-                import_file(store, Namespace(name), file, new_key=lambda: os.urandom(16))
+                put_film(store, file, name)
             except GatewayError as error:
                 raise ConfigError(f"{file}: {error.message}") from error
             names.append(name)
@@ -77,40 +77,24 @@ def _copied(files: list[Path], folder: Path) -> list[str]:
     return names
 
 
-def _check_film(file: Path) -> None:
-    import apsw
-
-    from gateway.errors import ConfigError, GatewayError
-    from gateway.store.world.schema import is_world
-
-    if not file.is_file():
-        raise ConfigError(f"no film {file}; mvgateway clip WORLD --out FILE makes one")
-    try:
-        connection = apsw.Connection(
-            f"file:{file}?mode=ro&immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-        )
-        try:
-            is_film = is_world(connection)
-        finally:
-            connection.close()
-    except (apsw.Error, GatewayError) as error:
-        raise ConfigError(f"{file} is no film: {error}") from None
-    if not is_film:
-        raise ConfigError(f"{file} is no film: it is empty")
-
-
 async def _show(settings: Settings, names: list[str]) -> int:
     import asyncio
     import signal
 
     from gateway.errors import ConfigError
+    from gateway.http.films import film_routes
+    from gateway.runtime.films import Films
     from gateway.runtime.gateway import Gateway
 
+    folder = Path(settings.store).parent
     over, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, over.set)
     try:
-        gateway = await Gateway.start(settings)
+        gateway = await Gateway.start(
+            settings,
+            more=lambda made: film_routes(Films(made.store.blocking(), made.worlds, folder, names)),
+        )
     except ConfigError as error:
         raise ConfigError(error.message.replace("--plain", "--port")) from error  # by what this verb calls it
     try:
@@ -119,6 +103,8 @@ async def _show(settings: Settings, names: list[str]) -> int:
                 name, {"retention": "record"}
             )  # nothing of it is let go while it is looked at
         assert gateway.plain_server is not None
+        if not names:
+            print(f"http://127.0.0.1:{gateway.plain_server.port}/", flush=True)
         for name in names:
             print(f"http://127.0.0.1:{gateway.plain_server.port}/film#{name}", flush=True)
         await over.wait()

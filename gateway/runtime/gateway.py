@@ -12,11 +12,12 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from gateway import __version__, limits
@@ -93,6 +94,10 @@ class _Shown(NamedTuple):
     store: Store
 
 
+More = Callable[["Gateway"], Sequence[BaseRoute]]
+"""Routes of one that is there for something else besides: made with it, before its doors open."""
+
+
 class Gateway:
     """Made by :meth:`start`, ended by :meth:`drain`."""
 
@@ -104,8 +109,10 @@ class Gateway:
         origins: Origins,
         port: int = 0,
         worker: Worker | None = None,
+        more: More | None = None,
     ) -> None:
-        """``worker``: which one this is, where several processes are one gateway."""
+        """``worker``: which one this is, where several processes are one gateway. ``more``: routes beside its own."""
+        self._more = more
         self.settings = settings
         self.store = store
         self.certificates = certificates
@@ -154,15 +161,17 @@ class Gateway:
         self.metrics.counts["mvgateway_store"] = ("What the store's engine counts", store.facts)
 
     @classmethod
-    async def start(cls, settings: Settings, worker: Worker | None = None) -> Gateway:
-        """Open everything; of a worker of several what is its own. Raises :class:`ConfigError` naming the flag that mends it."""
+    async def start(
+        cls, settings: Settings, worker: Worker | None = None, *, more: More | None = None
+    ) -> Gateway:
+        """Open everything; of a worker of several what is its own. ``more``: routes beside its own. Raises :class:`ConfigError` naming the flag that mends it."""
         sockets = bind_all(settings) if worker is None else worker.sockets()
         try:
             certificates = Certificates(settings)
             origins = origins_of(settings, certificates)
             port = sockets.tls.getsockname()[1]
             store = await open_the_store(settings, worker)
-            gateway = cls(settings, store, certificates, origins, port, worker)
+            gateway = cls(settings, store, certificates, origins, port, worker, more)
         except BaseException:
             sockets.close()
             raise
@@ -202,6 +211,7 @@ class Gateway:
                 *home_routes(self.worlds.give_up),
                 *dataplane.routes(shown.store, auto_create=True, wire_zstd=True, near_zstd=False),
                 *([] if self.gate is None else grant_routes(self._revoke)),
+                *([] if self._more is None else self._more(self)),
             ],
             metrics=self.metrics.gather if self._siblings is None else self._all_metrics,
             health=self.told_health if self._siblings is None else self._all_health,

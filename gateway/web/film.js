@@ -2,6 +2,7 @@
 
 import { GatewayRefused, Replay } from "/kit/mvgateway.js";
 import { ask, heldToken, told } from "./ask.js";
+import { takesFilms } from "./drop.js";
 import { Layout } from "./layout.js";
 import { clock, facts } from "./parts.js";
 import { Plot } from "./plot.js";
@@ -175,6 +176,7 @@ async function open() {
 }
 
 async function main() {
+  takesFilms(say);
   if (!name) { location.replace("/"); return; }
   document.title = `${name}, film · mvgateway`;
   box("world").textContent = name;

@@ -1,6 +1,7 @@
 // The front page: every world, and how it does.
 
 import { ask, told } from "./ask.js";
+import { takesFilms } from "./drop.js";
 import { cell, spark, text } from "./parts.js";
 
 const PAGE = 200, KEPT = 60, LATE_TICKS = 30;
@@ -68,6 +69,7 @@ async function refresh() {
   }
 }
 
+takesFilms(said => { box("trouble").textContent = said; });
 document.addEventListener("asked", () => box("worlds").replaceChildren());
 box("back").onclick = () => { pages.pop(); refresh(); };
 box("prefix").oninput = event => { prefix = event.target.value.trim(); pages = [""]; refresh(); };

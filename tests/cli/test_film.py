@@ -7,12 +7,19 @@ import hashlib
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.routing import BaseRoute
 
+from gateway import limits
+from gateway.config import Settings
+from gateway.http.films import film_routes
 from gateway.recordings.films import FilmWriter
+from gateway.runtime.films import Films
+from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, Record, encode_frame
 from gateway.wire.layouts import resolve
 from tests.patience import HANG_S
@@ -80,3 +87,84 @@ async def test_a_port_that_is_taken_is_told_by_this_verbs_own_flag(tmp_path: Pat
     assert child.returncode == 2
     assert b"--port" in err
     assert b"--plain" not in err
+
+
+async def test_a_film_that_is_brought_later_opens_beside_the_others(tmp_path: Path) -> None:
+    goal, other = film(tmp_path / "goal.sqlite", 3), film(tmp_path / "other.sqlite", 5)
+    child = await verb()
+    assert child.stdout is not None
+    async with asyncio.timeout(60):
+        address = (await child.stdout.readline()).decode().strip()
+    assert address.endswith("/")
+    async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+        for file, name, world, count in [
+            (goal, "goal.sqlite", "goal", 3),
+            (other, "goal.sqlite", "film-2", 5),
+            (other, "", "film-3", 5),
+        ]:
+            made = await client.post("/v1/films", params={"name": name}, content=file.read_bytes())
+            assert (made.status_code, made.json()) == (201, {"world": world}), made.text
+            state = await client.get(
+                f"/v1/worlds/{world}/frames?tick=7", headers={"accept": "application/json"}
+            )
+            assert len(state.json()["records"]) == count
+            assert (await client.get(f"/v1/worlds/{world}")).json()["retention"] == "record"
+        for content, says in [(b"", "empty"), (b"not SQLite" * 100, "no film")]:
+            refused = await client.post("/v1/films", content=content)
+            assert refused.status_code == 422
+            assert says in refused.json()["detail"]
+        foreign = await client.post("/v1/films", content=b"", headers={"origin": "https://elsewhere.example"})
+        assert foreign.status_code == 403
+        assert [one["world"] for one in (await client.get("/v1/worlds")).json()["worlds"]] == [
+            "film-2",
+            "film-3",
+            "goal",
+        ]
+    child.terminate()
+    _, err = await child.communicate()
+    assert child.returncode == 0, err
+
+
+async def test_a_film_beyond_the_bound_and_one_too_many_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, with bounds that are soon reached; what came of a film that is refused is gone."""
+    settings = Settings(
+        port=0, plain="127.0.0.1:0", store=str(tmp_path / "store"), certs=str(tmp_path / "certs")
+    )
+    (tmp_path / "came").mkdir()
+
+    def films(made: Gateway) -> Sequence[BaseRoute]:
+        return film_routes(Films(made.store.blocking(), made.worlds, tmp_path / "came", []))
+
+    whole = film(tmp_path / "goal.sqlite", 3).read_bytes()
+    gateway = await Gateway.start(settings, more=films)
+    try:
+        assert gateway.plain_server is not None
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{gateway.plain_server.port}", timeout=30
+        ) as client:
+            monkeypatch.setattr(limits, "FILM_UPLOAD_BYTES_MAX", len(whole) - 1)
+            refused = await client.post("/v1/films?name=goal.sqlite", content=whole)
+            assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+            monkeypatch.setattr(limits, "FILM_UPLOAD_BYTES_MAX", len(whole))
+            assert (await client.post("/v1/films?name=goal.sqlite", content=whole)).status_code == 201
+            monkeypatch.setattr(limits, "FILMS_MAX", 1)
+            refused = await client.post("/v1/films?name=goal.sqlite", content=whole)
+            assert (refused.status_code, "bound" in refused.json()["detail"]) == (422, True)
+            assert list((tmp_path / "came").iterdir()) == []
+    finally:
+        await gateway.drain(1.0)
+
+
+async def test_a_gateway_takes_no_films(tmp_path: Path) -> None:
+    settings = Settings(
+        port=0, plain="127.0.0.1:0", store=str(tmp_path / "store"), certs=str(tmp_path / "certs")
+    )
+    gateway = await Gateway.start(settings)
+    try:
+        assert gateway.plain_server is not None
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.plain_server.port}") as client:
+            assert (await client.post("/v1/films", content=b"")).status_code == 404
+    finally:
+        await gateway.drain(1.0)

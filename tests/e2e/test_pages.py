@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,8 +18,10 @@ import pytest_asyncio
 from gateway.cli._motion import Avatars
 from gateway.client import Publisher
 from gateway.config import Settings
+from gateway.recordings.films import FilmWriter
 from gateway.runtime.access.signing import SigningKey
 from gateway.runtime.gateway import Gateway
+from gateway.wire import Frame, Record, encode_frame
 from gateway.wire.layouts import resolve
 from tests.e2e.browser import Browser, Page
 from tests.e2e.firefox import Firefox
@@ -291,6 +295,37 @@ async def test_a_drag_along_the_time_line_is_followed(site: Site, tmp_path: Path
                 )
                 state = await client.get(f"{site.url}/v1/worlds/arena/frames", params={"at": moment})
             await page.until(f"film().place.tick === {state.headers['x-tick']}")
+
+
+@pytest.mark.parametrize("kind", BROWSERS)
+async def test_a_film_that_is_dropped_on_its_page_opens(kind: Kind, tmp_path: Path) -> None:
+    avatars, made = Avatars(4), tmp_path / "goal.sqlite"
+    rows = [Record(key, data) for key, data in avatars.frame(7).items()]
+    with FilmWriter(made, world="arena", stride=100, now_us=1, layout=resolve("avatars")) as film:
+        film.begin([encode_frame(Frame(1, 7, rows, keyframe=True))], received_at_us=1_700_000_000_000_000)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli", "film"), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None
+        address = (await child.stdout.readline()).decode().strip()
+        async with kind(tmp_path / "profile") as browser:
+            page = await browser.open(address)
+            await page.until("document.getElementById('take') && !document.getElementById('take').hidden")
+            data = base64.b64encode(made.read_bytes()).decode()
+            await page.evaluate(
+                f"""(() => {{
+                  const carried = new DataTransfer(), bytes = Uint8Array.from(atob("{data}"), c => c.charCodeAt(0));
+                  carried.items.add(new File([bytes], "goal.sqlite"));
+                  dispatchEvent(new DragEvent("drop", {{ dataTransfer: carried, cancelable: true }}));
+                }})()"""
+            )
+            await page.until("location.hash.startsWith('#goal') && window.film?.()?.state?.size === 4")
+            assert await _coloured(page, 2)
+            await _stays_here(page)
+    finally:
+        child.terminate()
+        await child.wait()
 
 
 async def test_pages_ask_for_a_token_where_one_is_wanted_and_keep_it_to_themselves(tmp_path: Path) -> None:
