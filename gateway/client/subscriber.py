@@ -21,6 +21,7 @@ from gateway.core.ports import Link
 from gateway.core.state import WorldState
 from gateway.wallclock import now_us
 from gateway.wire import Control, Frame, encode_control
+from gateway.wire.journal import order_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class Subscriber(Live):
         """Whether it was said before, value for value: the gateway's redundancy, which nobody need see."""
         if frame.keyframe or frame.repair or frame.ticks or not frame.keys:
             return False
-        order = frame.epoch << 32 | frame.tick
+        order = order_of(frame.epoch, frame.tick)
         return all(self.state.order_at(key) == order for key in frame.keys)
 
     def _count_again(self, size_bytes: int) -> None:

@@ -22,7 +22,7 @@ from gateway.limits import (
     JOURNAL_ROW_MESSAGES_MAX,
     JOURNAL_ROW_OVERHEAD_BYTES,
 )
-from gateway.wire.journal import Batch, Gap, JournalFrame, Tail
+from gateway.wire.journal import Batch, Gap, JournalFrame, Tail, order_of
 
 _TICK_MASK: Final = 0xFFFF_FFFF
 _row: Final[Callable[[tuple[object, ...]], JournalFrame]] = partial(tuple.__new__, JournalFrame)
@@ -134,7 +134,7 @@ class JournalBuffer:
         """A message that the state took. Parts of one tick that follow each other share a row. False:
         others wait already, so whoever takes the batches has been told."""
         self.saw(epoch, tick, part, parts, mono)
-        order, newest = epoch << 32 | tick, self._newest
+        order, newest = epoch << 32 | tick, self._newest  # `order_of` in line: each message comes here
         if order > newest:
             self._newest = order
         self._counters.journal_frames += 1
@@ -198,7 +198,7 @@ class JournalBuffer:
     def _span(self, epoch: int, tick: int) -> None:
         low, high = self._dropped.get(epoch, (tick, tick))
         self._dropped[epoch] = (min(low, tick), max(high, tick))
-        self.dropped_upto = max(self.dropped_upto, epoch << 32 | tick)
+        self.dropped_upto = max(self.dropped_upto, order_of(epoch, tick))
         if len(self._dropped) > JOURNAL_GAPS_MAX:
             del self._dropped[min(self._dropped)]
 
@@ -220,7 +220,7 @@ class JournalBuffer:
         self._in_flight_since, self._since = self._since, None
         self._in_flight = self._batch(tuple(self._rows), (*self._gaps, *dropped))
         if self._in_flight.epoch is not None and self._in_flight.tick is not None:
-            self._marked = self._in_flight.epoch << 32 | self._in_flight.tick
+            self._marked = order_of(self._in_flight.epoch, self._in_flight.tick)
         self._rows, self._gaps, self.size_bytes = [], [], self._in_flight.size_bytes
         return self._in_flight
 

@@ -20,6 +20,7 @@ from gateway.limits import (
     TOMBSTONES_MAX,
 )
 from gateway.wire.frames import Frame
+from gateway.wire.journal import order_of
 from gateway.wire.records import RecordColumns
 from gateway.wire.split import split_together
 
@@ -125,7 +126,9 @@ class WorldState:
     def apply(self, frame: Frame) -> Applied:
         """Take what is newer in a message; older and equal records are dropped, and those that find no room
         (:attr:`capacity` counts them). Keep the message as it is."""
-        order = frame.epoch << 32 | frame.tick
+        order = (
+            frame.epoch << 32 | frame.tick
+        )  # `order_of` in line: each message comes here, mostly for nothing else
         stride = frame.stride
         if order > self.order and stride and not frame.ticks and not frame.keyframe:
             keys, same = frame.keys, self._same
@@ -245,7 +248,7 @@ class WorldState:
 
     def _keyframe_part(self, frame: Frame, keys: tuple[int, ...]) -> tuple[int, ...]:
         """Count a keyframe's part; once all are there, what none of them holds is gone."""
-        order = frame.epoch << 32 | frame.tick
+        order = order_of(frame.epoch, frame.tick)
         if not frame.parts or order < self.floor:
             return ()
         pending = self._keyframes.setdefault(order, _PendingKeyframe())

@@ -32,7 +32,7 @@ from gateway.runtime.rounds import Rounds
 from gateway.store.world import WorldDatabase
 from gateway.store.world.together import Write
 from gateway.wallclock import now_us
-from gateway.wire.journal import Batch
+from gateway.wire.journal import Batch, order_of
 
 log = logging.getLogger("mvgateway.journal")
 
@@ -354,11 +354,11 @@ class JournalPump:
     def _companions_of(self, batch: Batch) -> Companions:
         if not self._companions or not batch.frames:
             return Companions([])
-        reached = max(frame.epoch << 32 | frame.tick for frame in batch.frames)
+        reached = max(order_of(frame.epoch, frame.tick) for frame in batch.frames)
         return Companions([one for one in self._companions if one.order <= reached])
 
     async def along(self, order: int, also: Callable[[apsw.Connection], T], timeout_s: float) -> T:
-        """Run ``also`` in the transaction that brings the journal to ``order`` (epoch << 32 | tick).
+        """Run ``also`` in the transaction that brings the journal to ``order`` (:func:`gateway.wire.journal.order_of`).
 
         Raises what ``also`` raises, and :class:`StoreUnavailable` where the store does not answer.
         """

@@ -14,6 +14,7 @@ from gateway.core.told import Posted
 from gateway.errors import BadInput, StoreUnavailable
 from gateway.http.worldjson import down_json
 from gateway.wire import TYPE_FRAME, Frame, decode_message
+from gateway.wire.journal import order_of
 
 if TYPE_CHECKING:
     from gateway.runtime.host import LocalPublisher, WorldHost
@@ -80,7 +81,7 @@ class Upload:
             self._last = message[_TICK]
             self.frames += 1
             if self._first_order is None:
-                self._first_order = self._poster.epoch << 32 | int.from_bytes(self._last, "little")
+                self._first_order = order_of(self._poster.epoch, int.from_bytes(self._last, "little"))
 
     async def _until_durable(self, mark: Mark) -> None:
         self._host.homing.check()

@@ -1,4 +1,8 @@
-"""Bytes <-> values, pure. Nothing of asyncio, sockets or clocks enters this room."""
+"""Bytes <-> values. Room: wire; pure.
+
+May enter: nothing of the house but ``errors`` and ``limits``; no asyncio, sockets or clocks. To be used: what is exported here for
+frames and control messages, and each other protocol by its own module.
+"""
 
 from gateway.wire.control import TYPE_CONTROL, Control, decode_control, encode_control, encode_error
 from gateway.wire.frames import (

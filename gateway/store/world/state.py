@@ -17,7 +17,7 @@ from gateway.limits import REPLAYED_FRAMES_WAITING_MAX
 from gateway.wire.framechain import BodyLayout, FrameHead, KeyList
 from gateway.wire.framecodec import Unpacked
 from gateway.wire.frames import Frame, decode_frame
-from gateway.wire.journal import Gap, Tail
+from gateway.wire.journal import Gap, Tail, order_of
 
 _HEAD: Final = struct.Struct("<II")
 
@@ -59,13 +59,13 @@ class Replayed:
     def take(self, row: Unpacked) -> None:
         """The next row."""
         head, layout = row.one_frame(), row.layout
-        if head is None or layout is None or head.epoch << 32 | head.tick <= self._reached:
+        if head is None or layout is None or order_of(head.epoch, head.tick) <= self._reached:
             self.settle()
             for message in row.messages():
                 self._state.apply(decode_frame(message))
-            self._reached = self._state.epoch << 32 | self._state.tick
+            self._reached = order_of(self._state.epoch, self._state.tick)
             return
-        self._reached = head.epoch << 32 | head.tick
+        self._reached = order_of(head.epoch, head.tick)
         self._waiting.pop(layout.keys, None)
         self._waiting[layout.keys] = (head, layout)
         if len(self._waiting) >= REPLAYED_FRAMES_WAITING_MAX:
