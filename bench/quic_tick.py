@@ -37,6 +37,9 @@ TICK_S, RTT_S = 0.0146, 0.002
 class Quiet:
     """A socket and a loop of which nothing is wanted; ``came`` is what the socket gives."""
 
+    bytes_max = 1_200
+    """No larger packet is looked for."""
+
     def __init__(self) -> None:
         self.came: list[tuple[bytes, Any, float]] = []
 
