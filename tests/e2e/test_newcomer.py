@@ -14,7 +14,8 @@ from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "README.md"
-ENDLESS = {"mvgateway serve": "ready", "mvgateway publish": "publishing"}
+GUIDES = [ROOT / "docs" / name for name in ("CLIENTS.md", "PAGES.md", "RECOVERY.md", "operating/README.md")]
+ENDLESS = {"mvgateway serve": "ready", "mvgateway publish": "publishing", "mvgateway film": "/film#"}
 """Commands that go on in another terminal, and what they say when they are under way."""
 LOOKED_AT = ("mvgateway watch",)
 """Commands that one looks at for a while and ends by Ctrl-C."""
@@ -140,3 +141,15 @@ def test_the_guide_works_as_it_is_pasted(copy: Path) -> None:
     shown = pasted(copy, [line for block in blocks(GUIDE, "sh") for line in commands(block)])
     assert "a sword" in shown
     assert "urn:mvgateway:problem" not in shown
+
+
+@pytest.mark.usefixtures("demo")
+@pytest.mark.timeout(TERMINAL_S_MAX + 60)
+def test_each_guide_begins_with_commands_that_work_as_they_are_pasted(copy: Path) -> None:
+    lines = ["mvgateway serve", "mvgateway publish plaza"]
+    for guide in GUIDES:
+        assert guide.read_text().index("```sh") < 400, f"{guide.name} begins with commands"
+        lines += commands(blocks(guide, "sh")[0])
+    shown = pasted(copy, lines)
+    assert "<title>" in shown
+    assert "seconds.sqlite: " in shown
