@@ -191,7 +191,7 @@ async def recorded(house: House, world: str, token: str) -> set[bytes]:
     return session.seen
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_only_who_should_sees_and_writes_what_it_should(maker: Maker, tmp_path: Path) -> None:
     house = House(tmp_path, maker.folder)
     await house.start()

@@ -130,7 +130,7 @@ async def gateway(request: Any, tmp_path: Path) -> AsyncIterator[GatewayChild]:
         await store.kill()
 
 
-@pytest.mark.timeout(3_600 if LONG else 120)
+@pytest.mark.timeout(3_600 if LONG else 300)
 async def test_no_entity_is_lost_or_doubled_while_the_gateway_dies_under_hibernation_and_waking(
     gateway: GatewayChild, dice: random.Random
 ) -> None:
