@@ -391,7 +391,7 @@ async def test_a_peer_that_makes_the_gateway_answer_and_reads_nothing_is_not_rea
         writer.write(PREFACE + h2_settings())
         ask = b"".join(h2_request(1 + 2 * n, "/" + "x" * 3_000) for n in range(200))
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(5):  # (its own time)
                 await push(writer, ask, 1)
         except TimeoutError:
             pass

@@ -19,8 +19,8 @@ from gateway.cli import watch, worlds
 from gateway.cli._client import waiting
 from gateway.client import Subscriber
 from gateway.wire.layouts import DOCUMENTS
+from tests.patience import HANG_S
 
-PATIENCE_S = 60.0
 WAITS = """
 import sys
 from gateway.cli._client import waiting
@@ -98,7 +98,7 @@ def test_who_waits_at_a_terminal_sees_for_what(tmp_path: Path) -> None:
         with contextlib.suppress(OSError):
             while b"the gateway verifies plaza" not in text:
                 text += os.read(ours, 4_096)
-        process.communicate(b"\n", timeout=PATIENCE_S)
+        process.communicate(b"\n", timeout=HANG_S)
     os.close(ours)
     assert b"the gateway verifies plaza" in text
     assert process.returncode == 0

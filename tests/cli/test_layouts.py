@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from gateway.config import Settings
 from gateway.runtime.gateway import Gateway
+from tests.patience import HANG_S
 
 DOORS = {"name": "doors", "fields": [{"name": "angle", "type": "u16", "offset": 12, "unit": "deg"}]}
 
@@ -103,7 +104,7 @@ async def test_watch_shows_values_of_a_world_with_a_layout(verbs: Verbs) -> None
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_S):
             while not await verbs.has_layout("arena"):
                 pass
         lines = (

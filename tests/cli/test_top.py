@@ -20,11 +20,11 @@ from gateway.cli._top_look import Look, gateway_row
 from gateway.cli._top_table import lines
 from gateway.cli._top_worlds import world_rows
 from tests.access.conftest import Maker
+from tests.patience import HANG_S
 from tests.runtime.conftest import GatewayProcess, until
 from tests.runtime.faults.driver import StoreProcess
 from tests.runtime.test_two_gateways import durable, publish, session
 
-PATIENCE_S = 60.0
 NOBODY = "http://127.0.0.1:9"
 """The port of "discard": nobody listens there."""
 
@@ -36,7 +36,7 @@ async def top(*arguments: str, **environ: str) -> subprocess.CompletedProcess[st
         [sys.executable, "-m", "gateway.cli", "top", *arguments],
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=HANG_S,
         env={**ours, **environ},
     )
 
@@ -110,14 +110,14 @@ async def test_the_home_that_a_gateway_tells_of_is_asked_too_unless_that_is_not_
     async with (
         published(b, "gamma"),
         session(a, "gamma", ""),  # which has it open there
-        httpx.AsyncClient(base_url=a.base_url, timeout=PATIENCE_S) as client,
+        httpx.AsyncClient(base_url=a.base_url, timeout=HANG_S) as client,
     ):
 
         async def tells_of_b() -> bool:
             listed = (await client.get("/v1/worlds")).json()["worlds"]
             return any(one.get("home") == home for one in listed)
 
-        await until(tells_of_b, PATIENCE_S)
+        await until(tells_of_b, HANG_S)
         shown = await told(a.base_url, "--ca", ca_of(b))
         alone = await told(a.base_url, "--no-discover")
     assert [row["url"] for row in alone["gateways"]] == [a.base_url]
@@ -159,7 +159,7 @@ async def test_it_goes_on_until_it_is_ended_and_prints_a_look_each_time(
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(HANG_S):
             for _ in range(3):
                 assert json.loads(await process.stdout.readline())["gateways"][0]["store"] == "ok"
     finally:

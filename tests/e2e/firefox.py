@@ -112,7 +112,7 @@ class Firefox:
         if self._process.returncode is None:
             self._process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), 10)
+            await asyncio.wait_for(self._process.wait(), 10)  # then it is killed (its own time)
         except TimeoutError:
             self._process.kill()
             await self._process.wait()

@@ -368,7 +368,7 @@ async def test_a_gateway_stops_in_time_while_watchers_are_there(start_gateway: S
         await http.put("/v1/worlds/town")
         async with http.stream("GET", f"{TOWN}/live", params={"since": "0"}) as answer:
             await anext(answer.aiter_bytes())
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(HANG_S):
                 await gateway.drain(2.0)
 
 

@@ -412,15 +412,17 @@ async def test_a_silent_session_is_pinged_and_ends_if_nobody_answers(
     serve: Serve, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "WEBSOCKET_PING_S", 0.2)
-    monkeypatch.setattr(limits, "WEBSOCKET_PONG_S", 0.2)
+    monkeypatch.setattr(limits, "WEBSOCKET_PONG_S", HANG_S)
     monkeypatch.setattr(limits, "TCP_LOOK_S", 0.05)
     monkeypatch.setattr(limits, "H2_LOOK_S", 0.05)
     doors = EchoDoors()
     served = await serve(app_of(doors), tls=False)
     peer = await peer_at(served, "/echo", version)
-    for _ in range(3):
+    for n in range(3):
         assert await asyncio.wait_for(peer.next_frame(), HANG_S) == (9, b"")
         assert not doors.sessions[0].closed.is_set()
+        if n == 2:
+            monkeypatch.setattr(limits, "WEBSOCKET_PONG_S", 0.2)
         await peer.send(ws_frame(10, b""))
     await asyncio.wait_for(doors.sessions[0].closed.wait(), HANG_S)
     peer.close()

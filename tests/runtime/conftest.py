@@ -17,7 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.client import Publisher, Subscriber
+from gateway.client.connect import Unanswered
 from gateway.config import Settings
+from gateway.errors import GatewayError
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, Record, encode_frame, prefix
 from tests.patience import HANG_S
@@ -152,3 +155,13 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: floa
             if answer if isinstance(answer, bool) else await answer:
                 return
             await asyncio.sleep(0.01)
+
+
+async def what_is_told(end: Publisher | Subscriber, kind: type[GatewayError]) -> GatewayError:
+    """The error of a start whose time is over as soon as the gateway has refused it for such a reason."""
+    starting = asyncio.ensure_future(end.start())
+    await until(lambda: isinstance(end.refusal, kind) and not isinstance(end.refusal, Unanswered), HANG_S)
+    end._over.set()
+    with pytest.raises(kind) as told:
+        await starting
+    return told.value

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.client import Publisher, Subscriber
-from gateway.client.connect import Unanswered
-from gateway.errors import GatewayError, Overloaded, StoreUnavailable
+from gateway.errors import Overloaded, StoreUnavailable
 from gateway.limits import HEALTH_LATE_S, HEALTH_NAMED_MAX
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.health import Health
@@ -23,7 +22,7 @@ from gateway.store.base import Namespace
 from gateway.wire import Record
 from tests.patience import HANG_S
 from tests.ports import free_port
-from tests.runtime.conftest import StartGateway, body, client_of, frame, until
+from tests.runtime.conftest import StartGateway, body, client_of, frame, until, what_is_told
 
 
 @pytest.fixture
@@ -32,16 +31,6 @@ def free_ports() -> tuple[int, int]:
     one, other = free_port(), free_port()
     assert one != other
     return one, other
-
-
-async def what_is_told(end: Publisher | Subscriber, kind: type[GatewayError]) -> GatewayError:
-    """The error of a start whose time is over as soon as the gateway has refused it for such a reason."""
-    starting = asyncio.ensure_future(end.start())
-    await until(lambda: isinstance(end.refusal, kind) and not isinstance(end.refusal, Unanswered), HANG_S)
-    end._over.set()
-    with pytest.raises(kind) as told:
-        await starting
-    return told.value
 
 
 def journal(waiting_s: float, newest_commit: float, failure: str = "") -> Any:

@@ -17,6 +17,7 @@ from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, Record
 from gateway.wire.layouts import DOCUMENTS, parse
 from gateway.wire.xrgrid import EntityPacket
+from tests.patience import HANG_S
 from tests.runtime.conftest import StartGateway, body, client_of, frame
 from tests.runtime.conftest import frame as live_frame
 
@@ -129,7 +130,7 @@ async def frames_of(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 
 async def values_when(frames: AsyncIterator[dict[str, Any]], key: str, value: object) -> dict[str, Any]:
     """The first frame in which ``key`` has that value."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_S):
         async for frame in frames:
             if frame["values"].get(key, "absent") == value:
                 return frame
@@ -205,7 +206,7 @@ async def test_events_without_a_layout_are_refused(
     answer = await client.get(f"/v1/worlds/w/live?{query}", headers=headers)
     assert answer.status_code == 400
     assert says in answer.json()["detail"]
-    async with asyncio.timeout(30):  # and the reader that was let in for a moment is gone
+    async with asyncio.timeout(HANG_S):  # and the reader that was let in for a moment is gone
         while (await client.get("/v1/worlds/w")).json()["readers"]:
             pass
 

@@ -15,6 +15,7 @@ from gateway.store.database import Database
 from gateway.store.hardening import Deadline, harden
 from gateway.store.world import Retention, WorldDatabase
 from gateway.store.world.files import import_file
+from tests.patience import HANG_S
 from tests.store.memory_store import MemoryStore
 from tests.store.recording import START_US, Recorder
 
@@ -137,6 +138,7 @@ def test_a_statement_that_does_not_end_is_broken_off_and_the_next_one_works(
     monkeypatch.setattr(database._deadline, "seconds", 0.1)
     with pytest.raises(Unprocessable, match="kept SQLite at work for over"):
         database.read(lambda c: c.execute(ENDLESS).get)
+    monkeypatch.setattr(database._deadline, "seconds", HANG_S)
     assert database.read(lambda c: c.execute("SELECT count(*) FROM epochs").get) == 1
 
 

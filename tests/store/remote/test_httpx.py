@@ -12,6 +12,7 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.store.base import Namespace
 from gateway.store.remote import Ask, HttpxTransport, RemoteOptions, RemoteStore
+from tests.patience import HANG_S
 from tests.store.remote.test_conformance import served
 
 NS = Namespace("world")
@@ -60,7 +61,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_told_within_the_deadlin
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     store = RemoteStore([HttpxTransport(url)], options=RemoteOptions(deadline_s=0.4))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         with pytest.raises(StoreUnavailable, match=url):
             await store.stat(NS)
     await store.aclose()

@@ -73,7 +73,7 @@ def app(serve: Serve, *, words: bool) -> Any:
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
         answer = await _guarded(serve, Asked(scope["path"], query, headers, pieces), words)
         with contextlib.suppress(Failed, TimeoutError):
-            async with asyncio.timeout(1.0):  # else a refusal may be lost to a reset
+            async with asyncio.timeout(1.0):  # (its own time) else a refusal may be lost to a reset
                 async for _ in pieces():
                     pass
         await _send(answer, send)
