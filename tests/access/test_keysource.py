@@ -156,7 +156,7 @@ async def test_a_set_that_is_down_lets_nobody_in_until_it_is_there(
 async def test_a_token_of_an_unknown_key_has_the_set_asked_for_again_but_not_each_time(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "AUTH_FETCH_AGAIN_S", 0.5)
+    monkeypatch.setattr(limits, "AUTH_FETCH_AGAIN_S", HANG_S)
     issuer.keys = [KEY.public_jwk()]
     source = source_of(await issuer.begin(), issuer, [])
     await source.begin()
@@ -164,7 +164,7 @@ async def test_a_token_of_an_unknown_key_has_the_set_asked_for_again_but_not_eac
     for _ in range(100):
         source.miss()
     assert not source._wanted.is_set()
-    source._asked_at -= 1
+    source._asked_at -= HANG_S + 1
     second = SigningKey.generate("EdDSA", "two")
     issuer.keys.append(second.public_jwk())
     changed = asyncio.Event()

@@ -37,6 +37,18 @@ def certs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+async def serve_at(
+    certs_folder: Path, app: ASGIApp, *, tls: bool, sock: socket.socket | None = None, **more: Any
+) -> Served:
+    """A server on the loop that runs; whoever asked for it ends it."""
+    context = certs.tls_context(certs_folder / certs.LEAF_CERT, certs_folder / certs.LEAF_KEY)
+    options = TcpOptions(**{"alt_svc": 'h3=":4433"; ma=86400', **more})
+    server = TcpServer(app, options, (lambda: context) if tls else None)
+    await server.listen(sock or bind_tcp("127.0.0.1", 0))
+    ca = certs_folder / certs.CA_CERT
+    return Served(server, server.port, tls, ca, ssl.create_default_context(cafile=str(ca)))
+
+
 @pytest.fixture
 async def serve(certs_folder: Path) -> AsyncIterator[Serve]:
     servers: list[TcpServer] = []
@@ -44,13 +56,9 @@ async def serve(certs_folder: Path) -> AsyncIterator[Serve]:
     async def start(
         app: ASGIApp, *, tls: bool = True, sock: socket.socket | None = None, **more: Any
     ) -> Served:
-        context = certs.tls_context(certs_folder / certs.LEAF_CERT, certs_folder / certs.LEAF_KEY)
-        options = TcpOptions(**{"alt_svc": 'h3=":4433"; ma=86400', **more})
-        server = TcpServer(app, options, (lambda: context) if tls else None)
-        await server.listen(sock or bind_tcp("127.0.0.1", 0))
-        servers.append(server)
-        ca = certs_folder / certs.CA_CERT
-        return Served(server, server.port, tls, ca, ssl.create_default_context(cafile=str(ca)))
+        served = await serve_at(certs_folder, app, tls=tls, sock=sock, **more)
+        servers.append(served.server)
+        return served
 
     yield start
     for server in servers:

@@ -60,19 +60,28 @@ def link_to(sink: FakeWire) -> TcpLink:
 
 
 async def test_a_blocked_link_admits_a_window_that_shrinks_and_then_nothing() -> None:
-    sink = FakeWire()
-    link = link_to(sink)
-    admitted = 0
-    while link.send(b"x" * 1_000, 1):
-        admitted += 1
-    assert admitted * 1_000 < limits.LINK_WINDOW_BYTES_MAX + 1_000
-    assert (link.room_bytes(), len(sink.written)) == (0, admitted)
-    for _ in range(12):
-        await asyncio.sleep(0)
-        sink.take_all()
+    sink, now = FakeWire(), 0.0
+    link = TcpLink("websocket", limits.WEBSOCKET_MESSAGE_BYTES_MAX, sink, clock=lambda: now)
+    link._watch = lambda: None  # type: ignore[method-assign]  # it looks when it is told to: what goes by is this clock
+
+    def admitted() -> int:
+        before = len(sink.written)
         while link.send(b"x" * 1_000, 1):
             pass
-    assert sink.pending_bytes() <= limits.LINK_WINDOW_BYTES_MIN + 1_000
+        return (len(sink.written) - before) * 1_000
+
+    assert 0 < admitted() < limits.LINK_WINDOW_BYTES_MAX + 1_000
+    assert link.room_bytes() == 0
+    for _ in range(12):
+        await asyncio.sleep(0)
+        now += limits.LINK_MEASURE_S
+        link._look()
+        assert admitted() == 0, "nothing has gone"
+    now += 2 * limits.LINK_WINDOW_S
+    sink.take_all()
+    link._look()
+    assert 0 < admitted() <= limits.LINK_WINDOW_BYTES_MIN + 1_000
+    assert admitted() == 0
     link.gone()
 
 

@@ -28,11 +28,12 @@ from gateway.http.streaming import StreamingDoor
 from gateway.http.websocket import WebSocketDoor
 from gateway.wire import decode_control
 from tests.abuse.attackers import connected, dial, h2_frame, ws_close_code, ws_frame, ws_next, ws_open
-from tests.http.conftest import Serve, Served
+from tests.http.conftest import Serve, Served, serve_at
 from tests.http.test_server import EchoDoors, app_of
 from tests.http.test_websocket_h2 import Tunnel
 from tests.patience import HANG_S
 from tests.runtime.conftest import until
+from tests.runtime.simulated import jumping
 
 SOMAXCONN = int(Path("/proc/sys/net/core/somaxconn").read_text())
 GET = b"GET /empty HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -408,25 +409,25 @@ async def test_an_upgrade_to_something_else_is_passed_over(serve: Serve) -> None
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
-async def test_a_silent_session_is_pinged_and_ends_if_nobody_answers(
-    serve: Serve, version: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "WEBSOCKET_PING_S", 0.2)
-    monkeypatch.setattr(limits, "WEBSOCKET_PONG_S", HANG_S)
-    monkeypatch.setattr(limits, "TCP_LOOK_S", 0.05)
-    monkeypatch.setattr(limits, "H2_LOOK_S", 0.05)
-    doors = EchoDoors()
-    served = await serve(app_of(doors), tls=False)
-    peer = await peer_at(served, "/echo", version)
-    for n in range(3):
-        assert await asyncio.wait_for(peer.next_frame(), HANG_S) == (9, b"")
-        assert not doors.sessions[0].closed.is_set()
-        if n == 2:
-            monkeypatch.setattr(limits, "WEBSOCKET_PONG_S", 0.2)
-        await peer.send(ws_frame(10, b""))
-    await asyncio.wait_for(doors.sessions[0].closed.wait(), HANG_S)
-    peer.close()
-    assert served.server.refused == {"silent": 1}
+def test_a_silent_session_is_pinged_and_ends_if_nobody_answers(certs_folder: Path, version: str) -> None:
+    async def is_pinged() -> None:
+        doors = EchoDoors()
+        served = await serve_at(certs_folder, app_of(doors), tls=False)
+        began = time.monotonic()
+        peer = await peer_at(served, "/echo", version)
+        for n in range(1, 4):
+            assert await peer.next_frame() == (9, b"")
+            assert time.monotonic() - began >= n * limits.WEBSOCKET_PING_S
+            assert not doors.sessions[0].closed.is_set()
+            await peer.send(ws_frame(10, b""))
+        await doors.sessions[0].closed.wait()
+        assert time.monotonic() - began >= 4 * limits.WEBSOCKET_PING_S + limits.WEBSOCKET_PONG_S
+        peer.close()
+        assert served.server.refused == {"silent": 1}
+        await served.server.aclose(0.2)
+
+    with jumping() as (loop, _):  # a machine that stands still for a second is no silence of twenty
+        loop.run_until_complete(asyncio.wait_for(is_pinged(), 10 * limits.WEBSOCKET_PING_S))
 
 
 async def test_a_quiet_event_stream_says_a_comment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
