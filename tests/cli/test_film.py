@@ -93,7 +93,7 @@ async def test_a_film_that_is_brought_later_opens_beside_the_others(tmp_path: Pa
     goal, other = film(tmp_path / "goal.sqlite", 3), film(tmp_path / "other.sqlite", 5)
     child = await verb()
     assert child.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_S):
         address = (await child.stdout.readline()).decode().strip()
     assert address.endswith("/")
     async with httpx.AsyncClient(base_url=address, timeout=30) as client:

@@ -155,6 +155,7 @@ async def test_who_waits_is_told_where_another_thread_closes(served: Served) -> 
 SCRIPT = """
 import os, signal, sys, threading
 from gateway.client import sync
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else it is ignored by a child of what runs in the background
 url, ca, what = sys.argv[1:]
 publisher = sync.Publisher(url, "w", ca=ca)
 publisher.open()
@@ -204,10 +205,13 @@ async def test_a_program_that_ends_forks_or_is_interrupted_leaves_no_word_and_no
         process = begin(served, what)
         assert process.stdout is not None
         told = ""
-        if what in ("interrupt", "uncaught"):
-            told = process.stdout.readline()
-            process.send_signal(signal.SIGINT)
-        out, complaints = process.communicate(timeout=HANG_S)
+        try:
+            if what in ("interrupt", "uncaught"):
+                told = process.stdout.readline()
+                process.send_signal(signal.SIGINT)
+            out, complaints = process.communicate(timeout=HANG_S / 2)
+        finally:
+            process.kill()
         return process.returncode, told + out, complaints
 
     code, out, complaints = await blocking(body)
