@@ -46,7 +46,7 @@ class Reader:
         """Until it is cancelled."""
         while True:
             with suppress(OSError, websockets.WebSocketException):
-                async with websockets.connect(self._url, max_size=None, open_timeout=10) as link:
+                async with websockets.connect(self._url, max_size=None, ping_interval=None) as link:
                     await self._read(link)
             self.is_open = False
             await asyncio.sleep(0.05)
@@ -92,7 +92,10 @@ class Publisher:
                 )
                 with suppress(OSError, websockets.WebSocketException, TimeoutError):
                     async with websockets.connect(
-                        url_of(gateway, self._world, query), open_timeout=5, close_timeout=0.1
+                        url_of(gateway, self._world, query),
+                        open_timeout=5,
+                        close_timeout=0.1,
+                        ping_interval=None,
                     ) as link:
                         await self._publish(link, gateway)
                 self.home = None
