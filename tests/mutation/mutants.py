@@ -37,33 +37,36 @@ _PASSED_OVER = (ast.JoinedStr, ast.Raise, ast.AnnAssign, ast.Import, ast.ImportF
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change. ``name``: path, line, and what became of what."""
+    """One change: the ``how``-th of the ``at``-th node of the source. ``name``: path, line, and what became of what."""
 
     path: str
     name: str
-    text: str
+    at: int
+    how: int
+
+    def tree(self, source: str) -> ast.Module:
+        """The module with the change, each node at its line."""
+        tree = ast.parse(source)
+        there = next(node for at, node in enumerate(nodes_of(tree)) if at == self.at)
+        list(_changes(there))[self.how]()
+        return ast.fix_missing_locations(tree)
 
 
 def mutants_of(path: str, source: str) -> Iterator[Mutant]:
     """All of a module's, in order."""
-    tree = ast.parse(source)
-    for at, node in enumerate(_nodes(tree)):
+    for at, node in enumerate(nodes_of(ast.parse(source))):
         for how, _ in enumerate(_changes(node)):
-            changed = copy.deepcopy(tree)
-            there = list(_nodes(changed))[at]
-            before = ast.unparse(there)
-            list(_changes(there))[how]()
-            after = ast.unparse(there)
+            after = copy.deepcopy(node)
+            list(_changes(after))[how]()
             line = getattr(node, "lineno", 0)
-            name = f"{path}:{line}: {_short(before)} -> {_short(after)}"
-            yield Mutant(path, name, ast.unparse(ast.fix_missing_locations(changed)))
+            yield Mutant(path, f"{path}:{line}: {_short(node)} -> {_short(after)}", at, how)
 
 
-def _short(text: str) -> str:
-    return " ".join(text.split())[:80]
+def _short(node: ast.AST) -> str:
+    return " ".join(ast.unparse(node).split())[:80]
 
 
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+def nodes_of(tree: ast.AST) -> Iterator[ast.AST]:
     """What may be changed: the bodies of functions, without what is passed over."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name != "__repr__":
@@ -95,11 +98,18 @@ def _changes(node: ast.AST) -> Iterator[Callable[[], None]]:
     elif isinstance(node, ast.Constant) and type(node.value) is int:
         yield lambda: setattr(node, "value", node.value + 1)  # type: ignore[operator]
     elif isinstance(node, ast.Return) and node.value is not None and not _is_none(node.value):
-        yield lambda: setattr(node, "value", ast.Constant(None))
+        yield lambda: setattr(node, "value", ast.Constant(_another(node.value)))
     elif isinstance(node, (ast.Expr, ast.Delete)) or (
         isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Attribute, ast.Subscript))
     ):
         yield lambda: _become(node, ast.Pass())
+
+
+def _another(answer: ast.expr | None) -> bool | None:
+    """What to answer instead: of yes the no, since whoever asks takes no answer for a no."""
+    if isinstance(answer, ast.Constant) and isinstance(answer.value, bool):
+        return not answer.value
+    return None
 
 
 def _is_none(node: ast.AST) -> bool:

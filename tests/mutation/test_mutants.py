@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
+import ast
+import math
+import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.mutation.__main__ import ROOT, Copy, files_of
+from tests.mutation.__main__ import ROOT, files_of
+from tests.mutation.gate import CHANCE, least_noticed, seed_of
 from tests.mutation.mutants import mutants_of
-from tests.mutation.targets import TARGETS
+from tests.mutation.swapping import Functions
+from tests.mutation.targets import ROOMS, TARGETS
 
 SOURCE = '''
 BOUND = 7
@@ -42,10 +49,16 @@ def test_each_kind_of_change_is_made_once_and_words_and_defaults_are_left_alone(
 
 
 def test_a_mutant_differs_from_its_source_in_one_place_and_can_be_run() -> None:
-    texts = [mutant.text for mutant in mutants_of("thing.py", SOURCE)]
+    texts = [ast.unparse(mutant.tree(SOURCE)) for mutant in mutants_of("thing.py", SOURCE)]
     assert len(set(texts)) == len(texts)
     for text in texts:
         compile(text, "thing.py", "exec")
+
+
+def test_of_a_yes_or_no_the_other_is_answered() -> None:
+    source = "def small(size):\n    if size > 4:\n        return False\n    return True\n"
+    names = [mutant.name.partition(": ")[2] for mutant in mutants_of("thing.py", source)]
+    assert {"return False -> return True", "return True -> return False"} < set(names)
 
 
 def test_every_target_names_tests_that_are_there() -> None:
@@ -54,14 +67,58 @@ def test_every_target_names_tests_that_are_there() -> None:
         assert [test for test in tests if not (ROOT / test).exists()] == []
 
 
-def test_what_breaks_a_rule_is_noticed_and_the_copy_is_whole_again() -> None:
-    path = "gateway/core/lease.py"
-    mutant = next(
-        one for one in mutants_of(path, (ROOT / path).read_text()) if "self._alive_at -> mono +" in one.name
+def test_each_room_has_modules_and_every_target_is_of_a_room() -> None:
+    for room in ROOMS:
+        assert files_of([room]), room
+    assert [prefix for prefix, _ in TARGETS if not prefix.startswith(tuple(ROOMS))] == []
+
+
+def test_code_takes_its_functions_place_also_where_the_one_call_of_super_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "thing.py").write_text(
+        "class A:\n    def go(self):\n        self.gone = 1\n\n\n"
+        "class B(A):\n    def go(self):\n        super().go()\n\n    def size(self):\n        return 3\n"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Copy(Path(folder))
-        tests = ("tests/core/test_lease.py",)
-        assert copy.passes(tests, 100.0)
-        (copy.folder / path).write_text(mutant.text)
-        assert not copy.passes(tests, 100.0)
+    space = runpy.run_path(str(tmp_path / "thing.py"))
+    mutants = {
+        m.name.partition(": ")[2]: m for m in mutants_of("thing.py", (tmp_path / "thing.py").read_text())
+    }
+    functions = Functions(tmp_path, {"thing.py"})
+    assert functions.put(*functions.changed(mutants["3 -> 4"]))
+    assert functions.put(*functions.changed(mutants["super().go() -> pass"]))
+    thing = space["B"]()
+    thing.go()
+    assert (thing.size(), vars(thing)) == (4, {})
+
+
+def test_the_gate_passes_over_chance_and_no_more() -> None:
+    assert least_noticed([]) == 0
+    assert least_noticed([1.0] * 5) == 5
+    assert least_noticed([0.5], chance=0.4) == 0
+    assert least_noticed([0.5], chance=0.6) == 1
+    for share, least in ((0.85, 24), (0.92, 29)):
+        assert least_noticed([share] * 40) == least
+        below = sum(math.comb(40, n) * share**n * (1 - share) ** (40 - n) for n in range(least))
+        assert below < CHANCE <= below + math.comb(40, least) * share**least * (1 - share) ** (40 - least)
+    assert 24 < least_noticed([0.85] * 20 + [0.92] * 20) < 29
+
+
+def test_one_tree_has_one_seed_and_a_changed_one_another(tmp_path: Path) -> None:
+    (tmp_path / "gateway").mkdir()
+    (tmp_path / "gateway" / "thing.py").write_text(SOURCE)
+    seed = seed_of(tmp_path)
+    assert seed_of(tmp_path) == seed
+    (tmp_path / "gateway" / "thing.py").write_text(SOURCE + "\n")
+    assert seed_of(tmp_path) != seed
+
+
+def test_what_breaks_a_rule_is_noticed_and_what_no_test_comes_to_is_said() -> None:
+    command = [sys.executable, "-m", "tests.mutation", "gateway/core/lease.py", "--sample", "0"]
+    command += ["--tests", "tests/core/test_lease.py"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110).stdout
+    assert "gateway/core/lease.py: " in told
+    assert "self._alive_at -> mono" not in told
+    survived = re.findall(
+        r"^survived: gateway/core/lease.py:\d+: .* \((?:survived|no test comes there)\)$", told, re.M
+    )
+    noticed, tried = map(int, re.search(r"lease.py: (\d+) of (\d+) mutants", told).groups())  # type: ignore[union-attr]
+    assert noticed + len(survived) == tried > noticed / 2 > 5
