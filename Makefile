@@ -70,12 +70,14 @@ scale: $(STAMP) ## what readers cost by workers and gateways, and what time a se
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.edges
 
-mutate: $(STAMP) ## a sample of small changes to rules, messages and store, and whether a test notices (hours)
-	$(BIN)/python -m tests.mutation gateway/core gateway/wire --sample 400
-	$(BIN)/python -m tests.mutation gateway/store --sample 200
+mutate: $(STAMP) ## small changes to rules, messages, store and QUIC, and whether a test notices: 300 a room (an hour or two)
+	$(BIN)/python -m tests.mutation gateway/core --sample 300
+	$(BIN)/python -m tests.mutation gateway/wire --sample 300
+	$(BIN)/python -m tests.mutation gateway/store --sample 300
+	$(BIN)/python -m tests.mutation gateway/quic/connection --sample 300
 
-mutate-changed: $(STAMP) ## forty of them in what differs from main, as far as three minutes go
-	$(BIN)/python -m tests.mutation --changed main --sample 40 --seconds 120 --floor 50
+mutate-changed: $(STAMP) ## forty of them in what differs from BASE, or else in one room; 85 seconds at most
+	$(BIN)/python -m tests.mutation --changed "$(BASE)" --gate --sample 40 --seconds 85
 
 abuse: $(STAMP) ## attacks on a gateway, long form: for a machine that is idle otherwise
 	MVGATEWAY_ABUSE=long $(BIN)/python -m pytest tests/abuse --timeout 3600

@@ -7,42 +7,13 @@ A page has ``<!-- from SOURCE -->`` and ``<!-- end -->`` around such a section; 
 from __future__ import annotations
 
 import argparse
-import ast
-import itertools
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from gateway import limits
-from gateway.core import states
+from bench.sections import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def bounds() -> str:
-    """Every bound of ``gateway/limits.py``: name, value, reason."""
-    body = ast.parse((ROOT / "gateway" / "limits.py").read_text()).body
-    lines = ["| bound | value | why |", "| --- | --- | --- |"]
-    for node, after in itertools.pairwise(body):
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-            continue
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            name, why = node.target.id, " ".join(str(after.value.value).split()).replace("|", "\\|")
-            lines.append(f"| `{name}` | {_shown(getattr(limits, name))} | {why} |")
-    return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return f"{value:g}" if isinstance(value, float) else f"`{value}`".replace("|", "\\|")
-
-
-SECTIONS: dict[str, Callable[[], str]] = {
-    "gateway/core/states.py": states.drawn,
-    "gateway/limits.py": bounds,
-}
 
 
 def current(text: str) -> str:

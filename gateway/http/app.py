@@ -66,6 +66,8 @@ class Application:
         around: Callable[[ASGIApp], ASGIApp] | None = None,
     ) -> None:
         self.refusals = Refusals() if refusals is None else refusals
+        self.routes = tuple(routes)
+        """What is answered here; docs/API.md lists it."""
         self.answers: dict[int, int] = {}
         self.unfinished = ByteBudget()
         """What all bodies that are not whole yet may hold together."""

@@ -88,7 +88,11 @@ def report(found: list[Outcome], took_s: float) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("names", nargs="*", default=list(ROOMS), help="folders or modules")
-    parser.add_argument("--changed", metavar="BASE", help="only modules that differ from this revision")
+    parser.add_argument(
+        "--changed",
+        metavar="BASE",
+        help="only modules that differ from this revision; where it is not known here, those of one room",
+    )
     parser.add_argument("--sample", type=int, default=100, help="how many mutants (default 100; 0: all)")
     parser.add_argument("--seed", type=int, default=1, help="which sample (default 1)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin none after so long")
@@ -112,10 +116,13 @@ def main() -> int:
     os.nice(max(0, 10 - os.nice(0)))
     found = outcomes(wanted, asked.jobs, began + asked.seconds, tuple(asked.tests or ()))
     report(found, time.monotonic() - began)
-    least = least_noticed([ROOMS[room_of(mutant.path)] for mutant, _ in found])
+    least = least_noticed([ROOMS[room_of(mutant.path)].held for mutant, _ in found])
     noticed = sum(end == NOTICED for _, end in found)
+    if wanted and not found and time.monotonic() - began < asked.seconds:
+        print("nothing could be tried: do the tests of these modules run?")
+        return 2
     if asked.gate:
-        print(f"{noticed} noticed; of {len(found)} at least {least} are at the bounds of their rooms")
+        print(f"{noticed} noticed; of {len(found)} at least {least} have to be")
     return int(asked.gate and noticed < least)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import select
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ from tests.mutation.swapping import Functions
 ROOT = Path(__file__).parents[2]
 CPU_SLACK_S, WALL_SLACK_S = 10, 60.0
 """Beyond some times what the tests usually take. Of processor time a machine that stands still uses none."""
+BASELINE_S_MAX = 3_600.0
 MEMORY_BYTES_MAX = 6 * 1024**3
 NOTICED, SURVIVED, UNREACHED = "noticed", "survived", "no test comes there"
 
@@ -58,7 +60,7 @@ class Forks:
         for number in range(len(self._mutants)):
             while len(self._under_way) >= self._jobs:
                 self._reap()
-            if time.monotonic() > self._ends_at:
+            if known is None or time.monotonic() > self._ends_at:
                 break
             self._begin(session, known, functions, number)
         while self._under_way:
@@ -93,8 +95,11 @@ class Forks:
         """Wait for one to end, and for none longer than its time."""
         while True:
             for child, (mutant, until) in list(self._under_way.items()):
-                if time.monotonic() > until:
-                    os.killpg(child, signal.SIGKILL)
+                if (now := time.monotonic()) > self._ends_at:
+                    self._give_up(child)
+                    return
+                if now > until:
+                    _end_group(child)
                 ended, status = os.waitpid(child, os.WNOHANG)
                 if ended:
                     del self._under_way[child]
@@ -104,8 +109,14 @@ class Forks:
                     return
             time.sleep(0.005)
 
-    def _known(self, session: pytest.Session, functions: Functions) -> Known:
-        """Run every test once as it is, in a fork."""
+    def _give_up(self, child: int) -> None:
+        """Time is over: nothing is said of what is under way."""
+        _end_group(child)
+        os.waitpid(child, 0)
+        del self._under_way[child]
+
+    def _known(self, session: pytest.Session, functions: Functions) -> Known | None:
+        """Run every test once as it is, in a fork. None where there was no time for that."""
         reading, writing = os.pipe()
 
         def told() -> int:
@@ -128,10 +139,12 @@ class Forks:
         child = _forked(told)
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
-            known: Known = pickle.load(pipe)
-        os.waitpid(child, 0)
+            left_s = min(max(0.0, self._ends_at - time.monotonic()), BASELINE_S_MAX)
+            whole = select.select([pipe], [], [], left_s)[0]
+            known: Known | None = pickle.load(pipe) if whole else None
         _end_group(child)
-        for name in sorted(known.failed):
+        os.waitpid(child, 0)
+        for name in sorted(known.failed if known else ()):
             print(f"fails without any change, and is left out: {name}", flush=True)
         return known
 

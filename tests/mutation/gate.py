@@ -39,8 +39,9 @@ def seed_of(root: Path) -> int:
 
 def base_known(base: str) -> bool:
     """Whether git knows of this revision here, and it is not what is judged."""
-    told = _git("rev-parse", "--verify", "--quiet", f"{base}^{{commit}}")
-    return bool(told) and bool(changed_since(base))
+    return bool(base and _git("rev-parse", "--verify", "--quiet", f"{base}^{{commit}}")) and bool(
+        changed_since(base)
+    )
 
 
 def changed_since(base: str) -> list[str]:

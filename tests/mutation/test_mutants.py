@@ -68,8 +68,9 @@ def test_every_target_names_tests_that_are_there() -> None:
 
 
 def test_each_room_has_modules_and_every_target_is_of_a_room() -> None:
-    for room in ROOMS:
+    for room, share in ROOMS.items():
         assert files_of([room]), room
+        assert 0.5 < share.held <= 1 > share.aim > 0.8
     assert [prefix for prefix, _ in TARGETS if not prefix.startswith(tuple(ROOMS))] == []
 
 
