@@ -1,0 +1,386 @@
+"""Every bound that refuses: at it all is well, one over is refused with the bound in the words; and none is without a test."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway import limits
+from gateway.cli.replay import _speed
+from gateway.client.token import _checked
+from gateway.config import _check_node
+from gateway.core.grants import Scope
+from gateway.core.options import parse_live_query, parse_weights
+from gateway.errors import GatewayError
+from gateway.http.dataplane import _owner, _page, _written
+from gateway.http.dataplane_call import Call
+from gateway.http.dataplane_commit import CommitReader
+from gateway.http.tcp.frameguard import Flood, FrameGuard
+from gateway.http.tcp.wire import session_on
+from gateway.quic.h3 import codes
+from gateway.quic.h3.codes import H3Error
+from gateway.quic.h3.control import Control
+from gateway.runtime.access.jwks import by_kid
+from gateway.runtime.recordings import _mark_data, _mark_name
+from gateway.runtime.stores.opening import _urls
+from gateway.store.embedded.admin import check_key
+from gateway.store.embedded.jobs import Job
+from gateway.store.embedded.queue import Queue
+from gateway.store.world.schema import Retention
+from gateway.wire import mvstore, strictjson
+from gateway.wire.entities.checks import check_name, check_tags
+from gateway.wire.entities.messages import decode_entity
+from gateway.wire.entities.trades import parse_trade
+from gateway.wire.entities.transfers import parse_offer
+from gateway.wire.layouts import parse
+from gateway.wire.variant import decode
+
+ROOT = Path(__file__).resolve().parents[1]
+Take = Callable[[int], object]
+"""Does what the bound is on, so large, or so often."""
+
+
+def commit_head(namespaces: int) -> bytes:
+    head = mvstore.CommitHead(bytes(16), False, namespaces, None)
+    return mvstore.encode_commit_head(head)[4:]
+
+
+def commit_of(pages: int) -> CommitReader:
+    commit = CommitReader()
+    commit.take(commit_head(1))
+    commit.take(mvstore.encode_commit_namespace(namespace(pages))[4:])
+    return commit
+
+
+def namespace(pages: int) -> mvstore.CommitNamespace:
+    return mvstore.CommitNamespace("0" * 20, "w", None, None, pages, None)
+
+
+def inline_pages(count: int) -> None:
+    commit = commit_of(limits.STORE_COMMIT_PAGES_MAX)
+    for number in range(count):
+        commit.take(mvstore.encode_commit_page(number, bytes(32), b"x")[4:])
+
+
+def inline_page(size: int) -> None:
+    commit_of(1).take(mvstore.encode_commit_page(1, bytes(32), bytes(size))[4:])
+
+
+def trade(moves: int) -> object:
+    move = {"from": "ann", "to": "bob", "item": "e", "quantity": 1}
+    return parse_trade({"moves": [move] * moves})
+
+
+def offer(**members: object) -> object:
+    return parse_offer({"from": "a", "to": "b", "entity": "e", **members})
+
+
+def entity_message(head_bytes: int) -> object:
+    head = b'{"id":"' + b"e" * (head_bytes - 9) + b'"}'
+    return decode_entity(b"\x20\0\0\0" + len(head).to_bytes(4, "little") + head)
+
+
+def variant_nested(depth: int) -> object:
+    """Arrays of one array each, and a nil in the innermost."""
+    return decode(b"\x1c\0\0\0\x01\0\0\0" * depth + bytes(4))
+
+
+def queue_of(jobs: int, size: int) -> None:
+    queue = Queue()
+    for _ in range(jobs):
+        queue.put(Job(lambda txn: None, size=size))
+
+
+def settings_frame(count: int) -> None:
+    guard = FrameGuard()
+    size = 6 * count
+    guard.feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + size.to_bytes(3, "big") + b"\x04\0" + bytes(4 + size))
+    while guard.pull(0.0):
+        pass
+
+
+def control_frame(size: int) -> None:
+    Control(is_client=False).take(bytes([codes.SETTINGS]) + (0x80000000 | size).to_bytes(4, "big"))
+
+
+def header_frames(count: int) -> None:
+    """A header block that comes in so many frames of a byte each."""
+    guard = FrameGuard()
+    frames = [b"\0\0\x01" + bytes([1 if n == 0 else 9, 0]) + b"\0\0\0\x01" + b"x" for n in range(count)]
+    guard.feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(frames))
+    while guard.pull(0.0):
+        pass
+
+
+def header_bytes(size: int) -> None:
+    """A header block of so many bytes, in frames of 16 KiB."""
+    guard = FrameGuard()
+    guard.feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    for at in range(0, size, 16_384):
+        length = min(16_384, size - at)
+        guard.feed(length.to_bytes(3, "big") + bytes([9 if at else 1, 0]) + b"\0\0\0\x01" + bytes(length))
+    while guard.pull(0.0):
+        pass
+
+
+def sessions(count: int) -> None:
+    wire: Any = SimpleNamespace(sessions=0)
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(session_on(wire))
+    assert wire.sessions == 0
+
+
+def json_body(size: int) -> object:
+    return asyncio.run(call_with(b'{"a":"' + b"x" * (size - 8) + b'"}').json())
+
+
+def pages_written(count: int) -> object:
+    frames = [mvstore.encode_write(b"x"), *[mvstore.encode_write(b"x")] * (count - 1), mvstore.COMPLETE]
+    return asyncio.run(_written(call_with(b"".join(frames))))
+
+
+def call_with(body: bytes) -> Call:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        raise AssertionError("nothing is answered")
+
+    return Call({"type": "http", "headers": []}, receive, send)
+
+
+def keys(count: int) -> object:
+    made: list[Any] = [SimpleNamespace(kid=f"k{n}", thumbprint=f"t{n}") for n in range(count)]
+    return by_kid(made, "keys")
+
+
+def layout(**more: object) -> object:
+    return parse({"fields": [{"name": "a", "type": "u8", "offset": 0}], **more})
+
+
+def layout_of(size: int) -> object:
+    """A document of so many bytes of JSON, by a list of labels that is long enough."""
+    fields = [{"name": f"f{n}", "type": "u8", "offset": n, "unit": "m" * 60} for n in range(120)]
+    document: dict[str, Any] = {"fields": fields, "name": ""}
+    while len(json.dumps(document)) > size:
+        fields.pop()
+    missing = size - len(json.dumps(document))
+    for field in fields:
+        field["name"] = str(field["name"]) + "x" * min(missing, 50)
+        missing -= min(missing, 50)
+    assert len(json.dumps(document)) == size
+    return parse(document)
+
+
+ROWS: dict[str, Take] = {
+    "FOLLOW_CHARS_MAX": lambda n: parse_live_query("follow=" + "e" * n),
+    "FOCUS_KEYS_MAX": lambda n: parse_weights([(key, 1.0) for key in range(n)]),
+    "WEIGHT_MAX": lambda n: parse_weights([(1, float(n))]),
+    "GRANT_PATTERNS_MAX": lambda n: Scope.of({"sub": ["w"] * n}),
+    "PATTERN_CHARS_MAX": lambda n: Scope.of({"sub": ["w" * n]}),
+    "GRANT_RPS_MAX": lambda n: Scope.of({"rps": n}),
+    "GRANT_SESSIONS_MAX": lambda n: Scope.of({"sessions": n}),
+    "ENTITY_ID_BYTES_MAX": lambda n: check_name("e" * n, "entity id"),
+    "ENTITY_TAGS_MAX": lambda n: check_tags(f"t{k}" for k in range(n)),
+    "ENTITY_HEAD_BYTES_MAX": entity_message,
+    "TRADE_MOVES_MAX": trade,
+    "TRANSFER_ENTITIES_MAX": lambda n: offer(entities=[f"e{k}" for k in range(n)]),
+    "TRANSFER_EXPIRES_MS_MAX": lambda n: offer(expires_ms=n),
+    "VARIANT_DEPTH_MAX": variant_nested,
+    "MARK_NAME_CHARS_MAX": lambda n: _mark_name("m" * n),
+    "MARK_DATA_BYTES_MAX": lambda n: _mark_data({"name": "m", "data": "x" * (n - 2)}),
+    "NODE_CHARS_MAX": lambda n: _check_node("https://" + "h" * (n - 8)),
+    "CLIENT_TOKEN_CHARS_MAX": lambda n: _checked("t" * n),
+    "REPLAY_SPEED_MAX": lambda n: _speed(str(n)),
+    "RING_S_MAX": lambda n: Retention("ring", n),
+    "STORE_ADDRESSES_MAX": lambda n: _urls(",".join(f"http://s{k}:1" for k in range(n))),
+    "STORE_NAMESPACE_KEY_BYTES_MAX": lambda n: check_key("k" * n),
+    "STORE_LOCK_OWNER_BYTES_MAX": lambda n: _owner({"owner": "o" * n}),
+    "STORE_PAGE_BYTES_MAX": lambda n: (_page(bytes(n)), inline_page(n)),
+    "STORE_COMMIT_NAMESPACES_MAX": lambda n: CommitReader().take(commit_head(n)),
+    "STORE_COMMIT_PAGES_MAX": commit_of,
+    "STORE_COMMIT_INLINE_PAGES_MAX": inline_pages,
+    "STORE_QUEUE_JOBS_MAX": lambda n: queue_of(n, 1),
+    "STORE_QUEUE_BYTES_MAX": lambda n: queue_of(1, n),
+    "STORE_JSON_BYTES_MAX": json_body,
+    "STORE_WRITE_PAGES_MAX": pages_written,
+    "AUTH_KEYS_MAX": keys,
+    "LAYOUT_BYTES_MAX": layout_of,
+    "LAYOUT_NAME_CHARS_MAX": lambda n: layout(name="n" * n),
+    "JSON_DIGITS_MAX": lambda n: strictjson.loads("1" * n),
+    "SESSIONS_PER_CONNECTION_MAX": sessions,
+    "HTTP_HEADER_BYTES_MAX": header_bytes,
+    "H2_BLOCK_FRAMES_MAX": header_frames,
+    "H2_SETTINGS_MAX": settings_frame,
+    "H3_CONTROL_FRAME_BYTES_MAX": control_frame,
+}
+"""Of bounds that are asked of one call: the call."""
+CODES = {
+    "H2_SETTINGS_MAX": "settings",
+    "H2_BLOCK_FRAMES_MAX": "header_block",
+    "HTTP_HEADER_BYTES_MAX": "header_block",
+    "H3_CONTROL_FRAME_BYTES_MAX": "a control frame",
+}
+"""What a protocol's own error says, which has no room for numbers that a player could read."""
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "AUTH_JWKS_BYTES_MAX": (
+        "tests/access/test_keysource.py::test_a_set_that_cannot_be_had_changes_nothing_and_is_told",
+    ),
+    "CONTROL_MESSAGE_BYTES_MAX": (
+        "tests/wire/test_controls.py::test_a_control_message_of_exactly_the_bound_is_taken_and_one_byte_more_is_not",
+        "tests/wire/test_frames_streams.py::test_a_control_message_of_exactly_the_bound_is_taken_and_one_byte_more_is_refused",
+    ),
+    "DELAY_S_MAX": (
+        "tests/core/test_delay.py::test_a_visitor_sees_the_older_of_what_is_asked_and_allowed",
+        "tests/core/test_delay.py::test_whatever_the_query_says_what_is_read_from_it_is_never_sooner",
+    ),
+    "DELAY_S_MIN": ("tests/core/test_delay.py::test_a_visitor_sees_the_older_of_what_is_asked_and_allowed",),
+    "FRAME_BODY_BYTES_MAX": (
+        "tests/wire/test_framecodec.py::test_a_row_that_claims_more_than_the_bound_is_refused_by_its_claim",
+        "tests/wire/test_framecodec.py::test_a_row_of_exactly_the_bound_unpacks",
+    ),
+    "GLTF_RECORDS_MAX": ("tests/recordings/test_exports.py::test_a_scene_of_too_many_records_is_refused",),
+    "H3_HEADER_BYTES_MAX": (
+        "tests/quic/test_h3_messages.py::test_broken_bytes_break_a_rule_and_nothing_else_and_what_is_held_is_bounded",
+        "tests/quic/test_h3_messages.py::test_a_field_section_beyond_the_bound_is_refused_before_it_has_come",
+    ),
+    "LATE_RUN_MAX": ("tests/core/test_world.py::test_a_publisher_whose_every_message_is_late_is_told_so",),
+    "LAYOUT_FIELDS_MAX": ("tests/wire/test_layouts.py::test_bounds_are_taken_to_the_last",),
+    "MARKS_BYTES_MAX": (
+        "tests/runtime/test_bounds.py::test_the_data_of_all_marks_of_a_world_is_bounded_and_a_mark_may_be_moved",
+    ),
+    "QUIC_CONNECTION_IDS_MAX": (
+        "tests/quic/test_parts_fuzz.py::test_a_peers_connection_ids_stay_few_and_each_is_given_back_once",
+    ),
+    "QUIC_IDS_RETIRING_MAX": (
+        "tests/quic/test_parts_fuzz.py::test_a_peers_connection_ids_stay_few_and_each_is_given_back_once",
+    ),
+    "RECORDS_PER_FRAME_MAX": ("tests/wire/test_frames.py::test_too_many_records_are_refused",),
+    "REPLAY_COMMANDS_WAITING_MAX": (
+        "tests/client/test_hostile_viewer.py::test_nothing_that_a_viewer_sends_raises_or_grows",
+    ),
+    "REVOKED_MAX": ("tests/access/test_revoked.py::test_at_the_bound_nothing_is_forgotten",),
+    "SESSION_STREAMS_MAX": (
+        "tests/core/test_inbox.py::test_so_many_streams_may_be_inside_a_message_and_one_more_is_refused_by_name",
+        "tests/core/test_session_fuzz.py::test_unfinished_streams_are_bounded_in_number_and_bytes",
+    ),
+    "SESSION_STREAM_BYTES_MAX": (
+        "tests/core/test_inbox.py::test_so_many_bytes_may_wait_in_unfinished_messages_and_one_more_is_refused_by_name",
+        "tests/core/test_session_fuzz.py::test_unfinished_streams_are_bounded_in_number_and_bytes",
+    ),
+    "TOKEN_CHARS_MAX": ("tests/access/test_tokens.py::test_a_token_at_the_bound_of_its_length_counts",),
+    "TOKEN_LIFETIME_S_MAX": (
+        "tests/access/test_revoked.py::test_a_name_stays_revoked_for_as_long_as_any_token_lives",
+    ),
+    "WT_SESSIONS_PER_CONNECTION_MAX": (
+        "tests/quic/test_webtransport.py::test_sessions_beyond_the_bound_are_refused",
+    ),
+}
+"""Bounds on what takes more than one call: the tests that have them."""
+OWED = frozenset(
+    {
+        "ANSWERS_WAITING_MAX",
+        "ANSWERS_WAITING_PER_PEER_MAX",
+        "ANSWER_PIECE_BYTES",
+        "ARCHIVE_MANIFEST_BYTES_MAX",
+        "AUTH_FAILURES_PER_ADDRESS_PER_S",
+        "CLIENT_HTTP_BODY_BYTES_MAX",
+        "ENTITY_WRITES_WAITING_BYTES_MAX",
+        "ENTITY_WRITES_WAITING_MAX",
+        "FOREIGN_NAMED_MAX",
+        "FRAME_CHAIN_KEYS_MAX",
+        "GLTF_SAMPLES_MAX",
+        "H3_UNSENT_ALL_BYTES_MAX",
+        "H3_UNSENT_BYTES_MAX",
+        "LAYOUT_ANSWER_BYTES_MAX",
+        "SALVAGE_PAYLOAD_BYTES_MAX",
+        "SESSION_OPEN_S_MAX",
+        "STORE_FRAME_BYTES_MAX",
+        "STORE_OVERLAY_DEPTH_MAX",
+        "TOKEN_NAME_CHARS_MAX",
+        "TOP_GATEWAYS_MAX",
+        "UDP_TOKENS_MAX",
+        "VFS_ATTEMPTS_MAX",
+        "WEBSOCKET_FRAGMENTS_MAX",
+    }
+)
+"""Bounds that refuse, and of which no test knows. Only ever fewer."""
+
+
+@pytest.mark.parametrize("bound", ROWS)
+def test_at_the_bound_it_passes_and_one_over_is_refused_by_the_bound_s_value(bound: str) -> None:
+    value, take = int(getattr(limits, bound)), ROWS[bound]
+    take(value)
+    with pytest.raises((GatewayError, Flood, H3Error, ValueError)) as refused:
+        take(value + 1)
+    said = str(refused.value)
+    shown = {str(value), f"{value:,}", f"{value:g}", CODES.get(bound, str(value))}
+    assert any(re.search(rf"(?<![\d,.]){re.escape(one)}(?!\d|,\d)", said) for one in shown), said
+
+
+@cache
+def refusing() -> dict[str, str]:
+    """The bounds of ``limits.py`` by which the source refuses: an *if* that names one raises. And where."""
+    names = set(re.findall(r"^([A-Z][A-Z0-9_]+): Final", (ROOT / "gateway/limits.py").read_text(), re.M))
+    found = dict[str, str]()
+    for path in sorted((ROOT / "gateway").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.If) and any(isinstance(one, ast.Raise) for one in node.body):
+                parts = [node.test, *(one for one in node.body if isinstance(one, ast.Raise))]
+                for name in {word for part in parts for word in words(part)} & names:
+                    found.setdefault(name, f"{path.relative_to(ROOT)}:{node.lineno}")
+    return found
+
+
+def words(node: ast.AST) -> Iterator[str]:
+    for one in ast.walk(node):
+        if isinstance(one, ast.Name):
+            yield one.id
+        elif isinstance(one, ast.Attribute):
+            yield one.attr
+
+
+def test_no_bound_refuses_without_a_test_of_its_own() -> None:
+    found = refusing()
+    assert len(found) > 70, "none was found: does the pattern still match the code?"
+    untested = {
+        name: where for name, where in found.items() if not {name} & (ROWS.keys() | ELSEWHERE.keys() | OWED)
+    }
+    assert not untested, "give each a row in ROWS, or name its test in ELSEWHERE"
+
+
+def test_each_bound_that_is_owed_a_test_still_has_none_and_still_refuses() -> None:
+    assert refusing().keys() >= OWED
+    assert not OWED & (ROWS.keys() | ELSEWHERE.keys()), "it has a test now"
+
+
+@pytest.mark.parametrize("bound", ELSEWHERE)
+def test_the_test_that_is_named_for_a_bound_is_there_and_speaks_of_it(bound: str) -> None:
+    assert hasattr(limits, bound)
+    for named in ELSEWHERE[bound]:
+        path, _, test = named.partition("::")
+        found = [
+            node
+            for node in ast.parse((ROOT / path).read_text()).body
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == test
+        ]
+        assert found, f"{path} has no {test}"
+        assert bound in set(words(found[0])) | {text(one) for one in ast.walk(found[0])}, (
+            f"{test} is not of it"
+        )
+
+
+def text(node: ast.AST) -> str:
+    """A name in quotes, as a test sets it for itself."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
