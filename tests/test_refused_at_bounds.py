@@ -18,9 +18,10 @@ import pytest
 from gateway import limits
 from gateway.cli.replay import _speed
 from gateway.client.token import _checked
-from gateway.config import _check_node
+from gateway.config import Settings, _check_node, _check_peers
 from gateway.core.grants import Scope
 from gateway.core.options import parse_live_query, parse_weights
+from gateway.core.source import read_source
 from gateway.errors import GatewayError
 from gateway.http.dataplane import _owner, _page, _written
 from gateway.http.dataplane_call import Call
@@ -37,7 +38,7 @@ from gateway.store.embedded.admin import check_key
 from gateway.store.embedded.jobs import Job
 from gateway.store.embedded.queue import Queue
 from gateway.store.world.schema import Retention
-from gateway.wire import mvstore, strictjson
+from gateway.wire import decode_control, encode_control, mvstore, strictjson
 from gateway.wire.entities.checks import check_name, check_tags
 from gateway.wire.entities.messages import decode_entity
 from gateway.wire.entities.trades import parse_trade
@@ -165,6 +166,11 @@ def keys(count: int) -> object:
     return by_kid(made, "keys")
 
 
+def source_of_hops(hops: int) -> object:
+    told = {"home": True, "via": [], "epoch": 1, "durable": None, "records": 0, "stale_ms": 0}
+    return read_source(decode_control(encode_control("source", hops=hops, **told)))
+
+
 def layout(**more: object) -> object:
     return parse({"fields": [{"name": "a", "type": "u8", "offset": 0}], **more})
 
@@ -200,6 +206,8 @@ ROWS: dict[str, Take] = {
     "VARIANT_DEPTH_MAX": variant_nested,
     "MARK_NAME_CHARS_MAX": lambda n: _mark_name("m" * n),
     "MARK_DATA_BYTES_MAX": lambda n: _mark_data({"name": "m", "data": "x" * (n - 2)}),
+    "EDGE_PEERS_MAX": lambda n: _check_peers(Settings(peers=tuple(f"https://g{k}:1" for k in range(n)))),
+    "EDGE_HOPS_MAX": source_of_hops,
     "NODE_CHARS_MAX": lambda n: _check_node("https://" + "h" * (n - 8)),
     "CLIENT_TOKEN_CHARS_MAX": lambda n: _checked("t" * n),
     "REPLAY_SPEED_MAX": lambda n: _speed(str(n)),
@@ -296,6 +304,8 @@ OWED = frozenset(
         "ARCHIVE_MANIFEST_BYTES_MAX",
         "AUTH_FAILURES_PER_ADDRESS_PER_S",
         "CLIENT_HTTP_BODY_BYTES_MAX",
+        "CLIP_BYTES_MAX",
+        "CLIP_ROWS_MAX",
         "ENTITY_WRITES_WAITING_BYTES_MAX",
         "ENTITY_WRITES_WAITING_MAX",
         "FOREIGN_NAMED_MAX",
@@ -333,6 +343,7 @@ def test_at_the_bound_it_passes_and_one_over_is_refused_by_the_bound_s_value(bou
 def refusing() -> dict[str, str]:
     """The bounds of ``limits.py`` by which the source refuses: an *if* that names one raises. And where."""
     names = set(re.findall(r"^([A-Z][A-Z0-9_]+): Final", (ROOT / "gateway/limits.py").read_text(), re.M))
+    names -= {"KIB", "MIB", "GIB"}
     found = dict[str, str]()
     for path in sorted((ROOT / "gateway").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

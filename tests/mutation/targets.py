@@ -33,7 +33,9 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "gateway/wire/",
         (
-            *_named("wire", "controls", "framecodec", "frames", "frames_inflate", "frames_streams"),
+            *_named(
+                "wire", "controls", "framechain", "framecodec", "frames", "frames_inflate", "frames_streams"
+            ),
             *_named("wire", "layouts", "mvstore", "parity", "strictjson"),
             *_named("core", "journal", "reader_parts"),
             *_named("store", "world_history"),

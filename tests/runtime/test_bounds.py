@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import base64
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -326,16 +328,33 @@ async def test_worlds_held_by_one_address_leave_room_for_another(start_gateway: 
 
 
 def test_every_bound_has_a_range_and_a_test() -> None:
+    at_the_bound = "test_at_the_bound_connects_and_one_over_is_refused_by_name_until_one_leaves"
+    so_many = "test_as_many_datagrams_as_a_readers_queue_holds_go_in_a_row_and_the_bound_can_be_set"
+    delays = "test_the_number_of_delays_is_bounded_and_the_refusal_names_the_bound"
     elsewhere = {
-        "quic_connections_max": "tests/quic/test_admission.py",
-        "connections_per_address_max": "tests/quic/test_admission.py",
-        "handshakes_per_address_per_s": "tests/quic/test_admission.py",
-        "tcp_connections_max": "tests/abuse/test_tcp.py",
-        "reader_datagrams_max": "tests/core/test_reader.py",
-        "delayed_feeds_max": "tests/runtime/test_delayed.py",
-        "delayed_feeds_per_world_max": "tests/runtime/test_delayed.py",
+        "quic_connections_max": ("tests/quic/test_admission.py", at_the_bound),
+        "connections_per_address_max": ("tests/quic/test_admission.py", at_the_bound),
+        "handshakes_per_address_per_s": (
+            "tests/quic/test_admission.py",
+            "test_one_address_opens_so_many_connections_a_second_and_no_more",
+        ),
+        "tcp_connections_max": ("tests/abuse/test_tcp.py", "test_one_address_cannot_hold_all_connections"),
+        "reader_datagrams_max": ("tests/core/test_reader.py", so_many),
+        "delayed_feeds_max": ("tests/runtime/test_delayed.py", delays),
+        "delayed_feeds_per_world_max": ("tests/runtime/test_delayed.py", delays),
     }
     bounds = {s.name for s in SETTINGS if s.name.endswith(("_max", "_per_s", "_per_min")) or "max_" in s.name}
     assert bounds == {row[0] for row in BOUNDS} | set(elsewhere)
-    assert all((ROOT / path).exists() for path in elsewhere.values())
+    for bound, (path, test) in elsewhere.items():
+        words = of_test(path, test)
+        assert {bound, bound.removeprefix("reader_"), "--" + bound.replace("_", "-")} & words, (
+            f"{test}: {bound}"
+        )
     assert all(s.metadata["low"] and s.metadata["high"] for s in SETTINGS if s.name in bounds)
+
+
+def of_test(path: str, name: str) -> set[str]:
+    """Every word of a test, its parameters' among them."""
+    tree = ast.parse((ROOT / path).read_text())
+    test = next(node for node in tree.body if getattr(node, "name", "") == name)
+    return set(re.findall(r"[-\w]+", ast.unparse(test)))

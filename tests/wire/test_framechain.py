@@ -1,0 +1,306 @@
+"""What a recorded frame leans on, part by part: bodies taken apart, lists of keys, arithmetic on lanes, what a chain remembers."""
+
+from __future__ import annotations
+
+import random
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.wire import Frame, Record, encode_frame, framechain, split
+from gateway.wire.framechain import (
+    Chain,
+    FrameHead,
+    KeyLists,
+    Lanes,
+    Layout,
+    Values,
+    join,
+    messages_of,
+    put_together,
+    take_apart,
+)
+from gateway.wire.framecodec import Unpacked
+
+STRIDE = 8
+SENT_AT = 1_700_000_000_000_000
+
+
+def records(count: int, *, first: int = 1) -> list[Record]:
+    return [Record(first + n, struct.pack("<II", first + n, 7 * n)) for n in range(count)]
+
+
+def message(count: int = 3, *, tick: int = 5, first: int = 1, **more: Any) -> bytes:
+    more = {"stride": STRIDE, "sent_at": SENT_AT, **more}
+    return encode_frame(Frame(2, tick, records(count, first=first), **more))
+
+
+def layout_of(*messages: bytes) -> Layout | None:
+    return take_apart(join(messages), KeyLists())
+
+
+def laid_out(*messages: bytes) -> Layout:
+    layout = layout_of(*messages)
+    assert layout is not None
+    return layout
+
+
+# --- bodies ---------------------------------------------------------------------------------
+
+
+def test_a_body_is_taken_apart_and_put_together_again() -> None:
+    parts = split(Frame(2, 5, records(40), stride=STRIDE, sent_at=SENT_AT), 100)
+    layout = laid_out(*parts)
+    assert len(parts) > 3
+    assert put_together(layout.heads, layout.records.bytes) == join(parts)
+    assert layout.keys.keys == tuple(range(1, 41))
+    assert layout.columns() == (layout.keys.keys, [record.data for record in records(40)], None)
+
+
+def test_what_is_not_whole_records_of_one_stride_is_not_taken_apart() -> None:
+    whole = message()
+    assert layout_of(whole) is not None
+    assert layout_of() is None
+    for place, byte in ((0, 2), (1, 2), (1, 16)):
+        assert layout_of(whole[:place] + bytes([byte]) + whole[place + 1 :]) is None
+    assert layout_of(whole[:23]) is None
+    assert layout_of(whole + b"x") is None
+    assert (
+        layout_of(message(), encode_frame(Frame(2, 5, [Record(1, b"\1".ljust(12, b"\0"))], stride=12)))
+        is None
+    )
+    assert layout_of(encode_frame(Frame(2, 5, [Record(1, b"abc")]))) is None
+
+
+def test_a_stride_of_four_bytes_is_the_key_alone_and_a_message_may_be_without_records() -> None:
+    keys = [Record(n, struct.pack("<I", n)) for n in (1, 2)]
+    assert laid_out(encode_frame(Frame(2, 5, keys, stride=4))).keys.keys == (1, 2)
+    empty = message(0)
+    assert len(empty) == 24
+    assert laid_out(empty, message()).keys.keys == (1, 2, 3)
+
+
+def test_ticks_of_records_are_left_out_and_their_rows_are_not_plain() -> None:
+    own = [Record(record.key, record.data, 4) for record in records(3)]
+    layout = laid_out(encode_frame(Frame(2, 5, own, ticks=True, stride=STRIDE)))
+    assert layout.records.bytes == b"".join(record.data or b"" for record in own)
+    assert layout.keys.keys == (1, 2, 3)
+    assert not layout.plain
+    assert layout.one_frame() is None
+    assert laid_out(message()).plain
+
+
+def test_records_that_make_no_whole_lanes_are_not_plain() -> None:
+    odd = [Record(1, struct.pack("<IB", 1, 9))]
+    assert not laid_out(encode_frame(Frame(2, 5, odd, stride=5))).plain
+
+
+def test_heads_that_do_not_share_out_the_records_are_an_error() -> None:
+    layout = laid_out(message(0), message())
+    layout.check()
+    short = struct.pack("<I", 23) + layout.heads[4:28]
+    more = struct.pack("<I", 24 + 3 * STRIDE + 1) + layout.heads[4:28]
+    for heads in (b"", short + more, layout.heads[:28], layout.heads * 2):
+        with pytest.raises(ValueError, match="do not share out 24 bytes"):
+            layout._replace(heads=heads).check()
+
+
+# --- one frame ------------------------------------------------------------------------------
+
+
+def test_a_row_that_is_one_frame_says_which_whole_or_in_parts() -> None:
+    head = FrameHead(2, 5, SENT_AT)
+    parts = split(Frame(2, 5, records(40), stride=STRIDE, sent_at=SENT_AT), 100)
+    for row in ([message()], parts, parts[:2]):
+        assert laid_out(*row).one_frame() == head
+        assert Unpacked(join(row), laid_out(*row)).one_frame() == head
+    assert Unpacked(join([message()]), None).one_frame() is None
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [message(keyframe=True)],
+        [message(repair=True)],
+        [message(), message(first=1)],
+        [message(), message(first=9, tick=6)],
+        [message(), message(first=9, sent_at=SENT_AT + 1)],
+        [message(), message(first=9, repair=True)],
+    ],
+    ids=["a keyframe", "a repair", "a key twice", "two ticks", "two times", "a frame and a repair"],
+)
+def test_a_row_that_is_anything_else_is_no_one_frame(row: list[bytes]) -> None:
+    assert laid_out(*row).one_frame() is None
+
+
+def test_a_part_beyond_the_parts_and_a_torn_record_make_no_frame() -> None:
+    whole = message()
+    for part, parts, is_one in ((0, 0, True), (0, 1, True), (1, 2, True), (1, 1, False), (2, 1, False)):
+        changed = whole[:2] + struct.pack("<HH", part, parts) + whole[6:]
+        assert (laid_out(changed).one_frame() is not None) is is_one, (part, parts)
+    layout = laid_out(message(2), message(2, first=9))
+    torn = struct.pack("<I", 24 + 12) + layout.heads[4:28] + struct.pack("<I", 24 + 20) + layout.heads[32:]
+    assert layout.one_frame() is not None
+    assert layout._replace(heads=torn).one_frame() is None
+
+
+# --- lists of keys --------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 0xFFFF_FFFF), min_size=1, max_size=20), st.sampled_from([4, 5, 8, 100]))
+def test_a_list_of_keys_is_one_object_however_it_comes(keys: list[int], stride: int) -> None:
+    lists = KeyLists()
+    data = b"".join(struct.pack("<I", key).ljust(stride, b"x") for key in keys)
+    found = lists.of_records(data, stride)
+    assert found.keys == tuple(keys)
+    assert lists.of_records(data, stride) is found
+    assert lists.of_steps(found.steps) is found
+    steps = struct.unpack(f"<{len(keys)}I", found.steps)
+    assert [sum(steps[: n + 1]) % 2**32 for n in range(len(keys))] == keys
+    other = KeyLists()
+    assert other.of_steps(found.steps).keys == tuple(keys)
+    assert other.of_records(data, stride) is other.of_steps(found.steps)
+
+
+def list_of(lists: KeyLists, *keys: int) -> framechain.KeyList:
+    return lists.of_records(struct.pack(f"<{len(keys)}I", *keys), 4)
+
+
+def test_so_many_lists_are_known_again_and_with_one_more_all_begin_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(framechain, "FRAME_CHAIN_RUNS_MAX", 2)
+    lists = KeyLists()
+    known = [list_of(lists, n) for n in range(8)]
+    assert [list_of(lists, n) for n in range(8)] == known
+    newest = list_of(lists, 8)
+    assert list_of(lists, 8) is newest
+    assert list_of(lists, 0) is not known[0]
+    assert lists.of_steps(known[1].steps) is not known[1]
+
+
+def test_so_many_keys_are_kept_in_lists_and_one_more_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framechain, "FRAME_CHAIN_LISTED_KEYS_MAX", 4)
+    lists = KeyLists()
+    first, second = list_of(lists, 1, 2), list_of(lists, 3, 4)
+    assert (list_of(lists, 1, 2), list_of(lists, 3, 4)) == (first, second)
+    third = list_of(lists, 5, 6, 7)
+    assert list_of(lists, 5, 6, 7) is third
+    assert list_of(lists, 1, 2) is not first, "and the new one was counted: two more are one too many"
+    assert list_of(lists, 1, 2, 3, 4) is list_of(lists, 1, 2, 3, 4), "the bound itself is kept"
+    large = list_of(lists, 1, 2, 3, 4, 5)
+    assert large.keys == (1, 2, 3, 4, 5)
+    assert list_of(lists, 1, 2, 3, 4, 5) is not large
+
+
+# --- arithmetic -----------------------------------------------------------------------------
+
+rows = st.integers(1, 9).flatmap(
+    lambda lanes: st.tuples(*[st.lists(st.integers(0, 0xFFFF), min_size=lanes, max_size=lanes)] * 3)
+)
+
+
+def packed(lanes: list[int]) -> bytes:
+    return struct.pack(f"<{len(lanes)}H", *lanes)
+
+
+def number(lanes: list[int]) -> int:
+    return int.from_bytes(packed(lanes), "little")
+
+
+@given(rows)
+def test_each_lane_is_added_and_taken_away_by_itself(given_rows: tuple[list[int], ...]) -> None:
+    a, b, _ = given_rows
+    lanes = Lanes(2 * len(a))
+    assert lanes.plus(number(a), number(b)) == number([(x + y) % 65_536 for x, y in zip(a, b, strict=True)])
+    assert lanes.minus(number(a), number(b)) == number([(x - y) % 65_536 for x, y in zip(a, b, strict=True)])
+
+
+@given(rows)
+def test_what_a_prediction_missed_is_small_both_ways_and_gives_the_records_back(
+    given_rows: tuple[list[int], ...],
+) -> None:
+    new, last, before = given_rows
+    lanes = Lanes(2 * len(new))
+    records_, last_, before_ = Values(packed(new)), Values(packed(last)), Values(packed(before))
+    residue = lanes.residue(records_, last_, before_)
+    missed = [(n - 2 * b + c) % 65_536 for n, b, c in zip(new, last, before, strict=True)]
+    signed = [m - 65_536 if m >= 32_768 else m for m in missed]
+    assert residue == packed([2 * m if m >= 0 else -2 * m - 1 for m in signed])
+    restored = lanes.restored(residue, Values(packed(last)), Values(packed(before)))
+    assert restored.bytes == packed(new)
+    assert restored.size_bytes == len(packed(new))
+    speed = number([(n - b) % 65_536 for n, b in zip(new, last, strict=True)])
+    assert restored.speed == records_.speed == speed, "the next prediction need not count it again"
+
+
+# --- what a chain remembers -----------------------------------------------------------------
+
+
+def follow(chain: Chain, *messages: bytes, alone: bool = False) -> None:
+    body = join(messages)
+    chain.follow(body, take_apart(body, chain.lists), alone=alone)
+
+
+def test_a_chain_counts_the_keys_that_it_remembers_in_runs_and_by_themselves() -> None:
+    chain = Chain()
+    follow(chain, message(3), alone=True)
+    assert chain.known_keys == 3
+    follow(chain, message(2, first=10))
+    assert chain.known_keys == 5
+    follow(chain, message(1, first=3), message(1, first=3))
+    assert chain.known_keys == 5, "a list with a key twice dissolves what it shares, and is kept by key"
+    chain.restart()
+    assert (chain.known_keys, chain.begun, chain.body) == (0, False, b"")
+
+
+def test_another_stride_forgets_the_values() -> None:
+    chain = Chain()
+    follow(chain, message(3), alone=True)
+    follow(chain, encode_frame(Frame(2, 6, [Record(1, struct.pack("<III", 1, 2, 3))], stride=12)))
+    assert chain.known_keys == 1
+    assert chain.guesses(chain.lists.of_steps(struct.pack("<I", 1)), STRIDE)[0].bytes == bytes(STRIDE)
+
+
+def test_a_chain_is_heavy_from_one_key_or_one_byte_beyond_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain()
+    follow(chain, message(4), alone=True)
+    size = len(join([message(4)]))
+    for bound, at in (("FRAME_CHAIN_KEYS_KEPT_MAX", 4), ("FRAME_CHAIN_BYTES_MAX", size)):
+        monkeypatch.setattr(framechain, bound, at)
+        assert chain.is_heavy is False, bound
+        monkeypatch.setattr(framechain, bound, at - 1)
+        assert chain.is_heavy is True, bound
+        monkeypatch.setattr(framechain, bound, 1 << 20)
+    apart = Chain()
+    apart.follow(None, laid_out(message(4)), alone=False)
+    for at, heavy in ((4 * STRIDE, False), (4 * STRIDE - 1, True)):
+        monkeypatch.setattr(framechain, "FRAME_CHAIN_BYTES_MAX", at)
+        assert apart.is_heavy is heavy
+    assert apart.body == join([message(4)])
+
+
+def test_more_runs_than_the_bound_are_kept_by_key_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framechain, "FRAME_CHAIN_RUNS_MAX", 2)
+    chain, dice = Chain(), random.Random(1)
+    values = {first: dice.randbytes(4) for first in (1, 2, 3)}
+    for first, value in values.items():
+        follow(
+            chain, encode_frame(Frame(2, 5, [Record(first, struct.pack("<I", first) + value)], stride=STRIDE))
+        )
+    assert chain.known_keys == 3
+    for first, value in values.items():
+        last, before = chain.guesses(list_of(chain.lists, first), STRIDE)
+        assert last.bytes == before.bytes == struct.pack("<I", first) + value
+
+
+def test_a_body_ends_with_its_last_message_or_is_an_error() -> None:
+    body = join([b"abc", b"", b"de"])
+    assert messages_of(body) == [b"abc", b"", b"de"]
+    assert messages_of(b"") == []
+    for cut in (1, 3, 5, 8, len(body) - 1):
+        with pytest.raises(Exception, match="ends inside a message"):
+            messages_of(body[:cut])
