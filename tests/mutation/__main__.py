@@ -14,7 +14,7 @@ import time
 from tests.mutation.forks import NOTICED, ROOT, Forks
 from tests.mutation.gate import base_known, changed_since, least_noticed, seed_of
 from tests.mutation.mutants import Mutant, mutants_of
-from tests.mutation.targets import ROOMS, is_equivalent, room_of, tests_of
+from tests.mutation.targets import EQUIVALENT, ROOMS, room_of, tests_of
 
 Outcome = tuple[Mutant, str]
 USUAL = ("-q", "-s", "-p", "no:cacheprovider", "-p", "tests.mutation.quick", "--timeout", "60")
@@ -33,7 +33,7 @@ def files_of(names: list[str]) -> list[str]:
 def counted(files: list[str], only: str = "") -> list[Mutant]:
     """The mutants of these modules, without those that nobody could tell from the source."""
     every = (mutant for path in files for mutant in mutants_of(path, (ROOT / path).read_text()))
-    return [mutant for mutant in every if not is_equivalent(mutant.name) and only in mutant.name]
+    return [mutant for mutant in every if mutant.told not in EQUIVALENT and only in mutant.name]
 
 
 def outcomes(mutants: list[Mutant], jobs: int, ends_at: float, tests: tuple[str, ...] = ()) -> list[Outcome]:
@@ -69,7 +69,9 @@ def _tried(tests: tuple[str, ...], group: list[Mutant], jobs: int, ends_at: floa
             number, _, end = line.strip().partition(" ")
             found.append((group[int(number)], end))
             if end != NOTICED:
-                print(f"survived: {group[int(number)].name} ({end})", flush=True)
+                print(
+                    f"survived: {group[int(number)].name}, in {group[int(number)].within} ({end})", flush=True
+                )
     os.waitpid(child, 0)
     return found
 

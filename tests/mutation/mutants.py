@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -37,12 +38,19 @@ _PASSED_OVER = (ast.JoinedStr, ast.Raise, ast.AnnAssign, ast.Import, ast.ImportF
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the ``how``-th of the ``at``-th node of the source. ``name``: path, line, and what became of what."""
+    """One change: the ``how``-th of the ``at``-th node of the source. ``name``: path, line, and what became of what;
+    ``within``: the expression around it, or the name of its function."""
 
     path: str
     name: str
+    within: str
     at: int
     how: int
+
+    @property
+    def told(self) -> str:
+        """What it is, wherever its line is."""
+        return f"{re.sub(r':[0-9]+: ', ': ', self.name, count=1)}, in {self.within}"
 
     def tree(self, source: str) -> ast.Module:
         """The module with the change, each node at its line."""
@@ -54,12 +62,23 @@ class Mutant:
 
 def mutants_of(path: str, source: str) -> Iterator[Mutant]:
     """All of a module's, in order."""
-    for at, node in enumerate(nodes_of(ast.parse(source))):
+    tree = ast.parse(source)
+    around = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for at, node in enumerate(nodes_of(tree)):
         for how, _ in enumerate(_changes(node)):
             after = copy.deepcopy(node)
             list(_changes(after))[how]()
             line = getattr(node, "lineno", 0)
-            yield Mutant(path, f"{path}:{line}: {_short(node)} -> {_short(after)}", at, how)
+            name = f"{path}:{line}: {_short(node)} -> {_short(after)}"
+            yield Mutant(path, name, _within_what(around[node], around), at, how)
+
+
+def _within_what(node: ast.AST, around: dict[ast.AST, ast.AST]) -> str:
+    if isinstance(node, ast.expr):
+        return _short(node)
+    while not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        node = around[node]
+    return f"{node.name}()"
 
 
 def _short(node: ast.AST) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tests.mutation.__main__ import ROOT, files_of
 from tests.mutation.gate import CHANCE, least_noticed, seed_of
-from tests.mutation.mutants import mutants_of
+from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.swapping import Functions
-from tests.mutation.targets import ROOMS, TARGETS
+from tests.mutation.targets import EQUIVALENT, ROOMS, TARGETS
 
 SOURCE = '''
 BOUND = 7
@@ -65,6 +65,15 @@ def test_every_target_names_tests_that_are_there() -> None:
     for prefix, tests in TARGETS:
         assert files_of([prefix.rstrip("/")]) or not tests or not (ROOT / prefix).exists()
         assert [test for test in tests if not (ROOT / test).exists()] == []
+
+
+def test_what_nobody_could_tell_is_there_and_each_is_one_mutant() -> None:
+    every = [m.told for path in {told.partition(":")[0] for told in EQUIVALENT} for m in counted_all(path)]
+    assert {told: every.count(told) for told in EQUIVALENT} == dict.fromkeys(EQUIVALENT, 1)
+
+
+def counted_all(path: str) -> list[Mutant]:
+    return list(mutants_of(path, (ROOT / path).read_text()))
 
 
 def test_each_room_has_modules_and_every_target_is_of_a_room() -> None:
