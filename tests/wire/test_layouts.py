@@ -178,3 +178,38 @@ def test_no_record_fails(record: bytes, name: str) -> None:
     found = resolve(name)
     json.dumps(found.read(record), allow_nan=False)
     found.place(record)
+
+
+@pytest.mark.parametrize(
+    ("bits", "is_taken"),
+    [
+        ([0, 1], True),
+        ([7, 1], True),
+        ([0, 8], True),
+        ([8, 1], False),
+        ([0, 9], False),
+        ([0, 0], False),
+        ([-1, 2], False),
+    ],
+)
+def test_bits_are_taken_to_the_last_of_their_number_and_no_further(bits: list[int], is_taken: bool) -> None:
+    document = layout({"name": "f", "type": "u8", "offset": 0, "bits": bits})
+    if is_taken:
+        assert parse(document).read(b"\xff") == {"f": (1 << bits[1]) - 1}
+    else:
+        with pytest.raises(Unprocessable, match="are not all in its 8"):
+            parse(document)
+
+
+def test_a_document_of_just_the_bound_is_taken_and_one_byte_more_is_not() -> None:
+    fields = [{"name": f"f{n}", "type": "u8", "offset": n, "unit": "m" * 60} for n in range(120)]
+    while len(json.dumps(layout(*fields))) > limits.LAYOUT_BYTES_MAX:
+        fields.pop()
+    missing = limits.LAYOUT_BYTES_MAX - len(json.dumps(layout(*fields)))
+    for field in fields:
+        more = min(missing, 50)
+        field["name"], missing = f"{field['name']}{'x' * more}", missing - more
+    assert len(parse(layout(*fields)).fields) == len(fields)
+    fields[-1]["name"] = f"{fields[-1]['name']}y"
+    with pytest.raises(Unprocessable, match=f"{limits.LAYOUT_BYTES_MAX + 1} bytes; at most"):
+        parse(layout(*fields))

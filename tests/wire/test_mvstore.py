@@ -351,3 +351,66 @@ def test_usual_pages_are_read_at_one_go() -> None:
     found = mvstore.usual_pages(body)
     assert found is not None
     assert [(page.version, page.data) for page in found] == PAGES[2:]
+
+
+# --- at the edges of the short ways --------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 0xFF, 0x100, 0xFFFF, 0x1_0000])
+@pytest.mark.parametrize("version", [VERSION, "v" * 31, "v" * 32, ""])
+def test_a_page_in_pieces_is_the_page_that_is_encoded_whole(size: int, version: str) -> None:
+    data = bytes(size)
+    pieces = mvstore.page_pieces(version, data, True)
+    assert b"".join(pieces) == mvstore.encode_page(version, data, True)
+    assert (pieces[1] is data) is (size <= 0xFFFF and len(version) <= 31), "copied only where it has to be"
+    assert mvstore.decode_page(b"".join(pieces)[4:]) == (version, data, True)
+
+
+@pytest.mark.parametrize("size", [0x100, 0x101, 4_096, 0xFFFF])
+@pytest.mark.parametrize("zstd", [False, True])
+def test_a_usual_page_is_read_by_the_short_way_as_by_the_long_one(size: int, zstd: bool) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    framed = mvstore.encode_page(VERSION, data[:size], zstd)
+    assert mvstore.decode_page(framed[4:]) == (VERSION, data[:size], zstd)
+    assert mvstore.usual_pages(framed * 3) == [(VERSION, data[:size], zstd)] * 3
+    assert mvstore.usual_pages(b"") == []
+    for torn in (framed[:-1], framed + b"\0", framed + framed[:-1], framed[:40], b"\0\0\0\0" + framed):
+        assert mvstore.usual_pages(torn) is None, "not whole pages alone"
+
+
+def test_what_is_no_usual_page_is_read_by_the_long_way_alone() -> None:
+    for framed in (
+        mvstore.encode_page(VERSION, bytes(255)),
+        mvstore.encode_page("é" * 10, bytes(300)),
+        mvstore.COMPLETE,
+    ):
+        assert mvstore.usual_pages(framed) is None
+    assert mvstore.decode_page(contents(mvstore.encode_page("é" * 10, bytes(300)))).version == "é" * 10
+
+
+@pytest.mark.parametrize("page", [0, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x1_0000, 2**32 - 1])
+def test_a_page_number_of_any_width_is_read_back(page: int) -> None:
+    asked = mvstore.decode_read(contents(mvstore.encode_read(page, VERSION, None, True)))
+    assert (asked.page, asked.version, asked.accept_zstd) == (page, VERSION, True)
+    sent = mvstore.decode_commit_page(contents(mvstore.encode_commit_page(page, HASH, None)))
+    assert (sent.page, sent[1], sent.data) == (page, HASH, None)
+
+
+def test_a_reader_says_whether_anything_waits_in_it() -> None:
+    reader = FrameReader()
+    assert reader.is_empty is True
+    reader.feed(mvstore.frame(b"ab") + b"\0")
+    assert reader.is_empty is False
+    assert reader.pull() == b"ab"
+    assert reader.is_empty is False
+    reader.feed(b"\0\0\0")
+    assert reader.pull() == b""
+    assert reader.is_empty is True
+
+
+def test_a_hash_is_32_bytes_or_none() -> None:
+    assert mvstore.decode_hash(contents(mvstore.encode_hash(HASH))) == HASH
+    assert mvstore.decode_hash(contents(mvstore.encode_hash(b""))) == b""
+    for size in (1, 31, 33):
+        with pytest.raises(MalformedMessage, match=f"{size} bytes, not 32"):
+            mvstore.decode_hash(packed({"hash": bytes(size)}))
