@@ -30,7 +30,7 @@ from gateway.http.tcp.frameguard import Flood, FrameGuard
 from gateway.http.tcp.wire import session_on
 from gateway.quic.h3 import codes
 from gateway.quic.h3.codes import H3Error
-from gateway.quic.h3.control import Control
+from gateway.quic.h3.control import ControlStream
 from gateway.runtime.access.jwks import by_kid
 from gateway.runtime.recordings import _mark_data, _mark_name
 from gateway.runtime.stores.opening import _urls
@@ -111,7 +111,7 @@ def settings_frame(count: int) -> None:
 
 
 def control_frame(size: int) -> None:
-    Control(is_client=False).take(bytes([codes.SETTINGS]) + (0x80000000 | size).to_bytes(4, "big"))
+    ControlStream(is_client=False).take(bytes([codes.SETTINGS]) + (0x80000000 | size).to_bytes(4, "big"))
 
 
 def header_frames(count: int) -> None:
@@ -305,6 +305,9 @@ OWED = frozenset(
         "AUTH_FAILURES_PER_ADDRESS_PER_S",
         "CLIENT_HTTP_BODY_BYTES_MAX",
         "CLIP_BYTES_MAX",
+        "DEMO_GATEWAYS_MAX",
+        "EDGE_ANSWER_BYTES_MAX",
+        "FILMS_MAX",
         "CLIP_ROWS_MAX",
         "ENTITY_WRITES_WAITING_BYTES_MAX",
         "ENTITY_WRITES_WAITING_MAX",
