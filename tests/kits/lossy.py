@@ -14,14 +14,14 @@ import pytest
 
 from bench.link import Direction, Host, Network, unavailable_because
 from bench.link import LinkPath as LinkPath
-from bench.processes import free_port
 from gateway.client import fetch_last
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import settings_in
+from tests.ports import free_port
 
-LINK = LinkPath.symmetric(Direction(delay_ms=10.0, loss=0.02))
+LINK = LinkPath.symmetric(Direction(delay_ms=10.0, loss=0.04))
 LOST_MIN = 10
-"""Packets that the link must have dropped, or nothing was shown."""
+"""Packets that the link must have dropped, or nothing was shown: a third of what it drops, for a busy machine sends fewer."""
 
 
 def need_link() -> pytest.MarkDecorator:

@@ -138,7 +138,7 @@ async def test_a_large_state_comes_over_and_a_publisher_that_is_cut_off_goes_on_
     async with page_at(pages, tmp_path, kind) as page:
         epochs = await page.evaluate(
             f"""(async () => {{
-              window.pub = new kit.Publisher("{served.url}", "large", {served.pinned});
+              window.pub = new kit.Publisher("{served.url}", "large", {{ ...{served.pinned}, watchdogMs: 0 }});
               const epochs = [];
               pub.on("open", welcome => epochs.push(welcome.epoch));
               await pub.open();
@@ -171,7 +171,7 @@ async def test_a_publishers_last_word_comes_over_though_its_datagram_was_lost(
     ):
         await page.evaluate(
             f"""(async () => {{
-              window.pub = new kit.Publisher("https://127.0.0.1:{path.port}", "quiet", {{ ...{served.pinned}, transport: "webtransport" }});
+              window.pub = new kit.Publisher("https://127.0.0.1:{path.port}", "quiet", {{ ...{served.pinned}, transport: "webtransport", watchdogMs: 0 }});
               window.opens = 0;
               pub.on("open", () => opens++);
               await pub.open();
