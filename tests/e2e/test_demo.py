@@ -107,11 +107,19 @@ async def test_where_no_namespace_can_be_made_a_relay_stands_in(tmp_path: Path) 
     assert all(results["delivered"].values())
 
 
+def heeds_ctrl_c() -> None:
+    """Also where the tests run behind a shell, which then ignores it for all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.timeout(PATIENCE_S + 60)
 async def test_ended_half_way_it_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     process = await asyncio.create_subprocess_exec(
-        *DEMO, stderr=asyncio.subprocess.PIPE, env=environment(tmp_path, TMPDIR=str(tmp_path / "tmp"))
+        *DEMO,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(tmp_path, TMPDIR=str(tmp_path / "tmp")),
+        preexec_fn=heeds_ctrl_c,
     )
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE_S):
