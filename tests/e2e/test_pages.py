@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -19,12 +20,16 @@ from gateway.cli._motion import Avatars
 from gateway.client import Publisher
 from gateway.config import Settings
 from gateway.recordings.films import FilmWriter
+from gateway.recordings.recording import MAKE_STATE
 from gateway.runtime.access.signing import SigningKey
 from gateway.runtime.gateway import Gateway
+from gateway.store.embedded import EmbeddedStore
+from gateway.store.world import WorldDatabase
 from gateway.wire import Frame, Record, encode_frame
 from gateway.wire.layouts import resolve
 from tests.e2e.browser import Browser, Page
 from tests.e2e.firefox import Firefox
+from tests.patience import FOREIGN_TEST_S
 
 BROWSERS = [Browser, Firefox]
 Kind = type[Browser] | type[Firefox]
@@ -356,3 +361,78 @@ async def test_pages_ask_for_a_token_where_one_is_wanted_and_keep_it_to_themselv
                 )
     finally:
         await gateway.drain(2.0)
+
+
+# -- the list of worlds -----------------------------------------------------------------------
+
+WORLDS = int(os.environ.get("MVGATEWAY_PAGES_WORLDS", "210"))
+"""More than one page of the list has; the long form has 3,600."""
+
+
+def _filled(folder: Path, count: int) -> None:
+    """A store with so many worlds, each made as any is."""
+    store = EmbeddedStore.open(folder, auto_create=True)
+    for number in range(count):
+        world, _ = WorldDatabase.create(
+            store.blocking(), f"zone-{number:04}", make_state=MAKE_STATE, now_us=1_700_000_000_000_000
+        )
+        world.close()
+    store.close()
+
+
+@pytest.mark.timeout(FOREIGN_TEST_S + WORLDS / 4)
+async def test_many_worlds_are_listed_by_pages_and_found_by_their_beginning(tmp_path: Path) -> None:
+    await asyncio.to_thread(_filled, tmp_path / "store", WORLDS)
+    gateway = await Gateway.start(settings(tmp_path))
+    try:
+        assert gateway.plain_server is not None
+        async with Browser(tmp_path / "profile") as browser:
+            page = await browser.open(f"http://127.0.0.1:{gateway.plain_server.port}/")
+            listed, names = (
+                "[...document.querySelectorAll('#worlds tr td:first-child')].map(cell => cell.innerText)",
+                [],
+            )
+            while True:
+                first = f"zone-{len(names):04}"
+                await page.until(f"{listed}[0] === '{first}'")
+                names += await page.evaluate(listed)
+                if await page.evaluate("document.getElementById('on').disabled"):
+                    break
+                await page.evaluate("document.getElementById('on').click()")
+            assert names == [f"zone-{number:04}" for number in range(WORLDS)]
+            await page.evaluate(
+                "document.getElementById('prefix').value = 'zone-020', document.getElementById('prefix').dispatchEvent(new Event('input'))"
+            )
+            await page.until(f"{listed}.join() === '{','.join(f'zone-020{digit}' for digit in range(10))}'")
+            assert await page.evaluate("document.getElementById('pages').hidden")
+    finally:
+        await gateway.drain(2.0)
+
+
+async def test_an_empty_gateway_says_what_to_do_and_shows_a_world_that_comes(
+    site: Site, tmp_path: Path
+) -> None:
+    async with Browser(tmp_path / "profile") as browser:
+        page = await browser.open(f"{site.url}/")
+        await page.until("document.getElementById('none') && !document.getElementById('none').hidden")
+        assert "mvgateway publish WORLD" in await page.evaluate("document.getElementById('none').innerText")
+        await site.made("arena")
+        await page.until("document.querySelector('#worlds a')?.innerText === 'arena'")
+        await page.until("document.getElementById('none').hidden")
+
+
+async def test_a_gateway_that_stops_is_told_on_the_map_and_on_the_list(tmp_path: Path) -> None:
+    gateway = await Gateway.start(settings(tmp_path))
+    site = Site(gateway, tmp_path)
+    await site.made("arena", layout="avatars")
+    async with site.publisher("arena") as publisher, Browser(tmp_path / "profile") as browser:
+        publisher.send(Avatars(3).frame(1))
+        front = await browser.open(f"{site.url}/")
+        await front.until("document.querySelector('#worlds a')?.innerText === 'arena'")
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until("window.reader?.()?.state.size === 3")
+        await gateway.drain(2.0)
+        await page.until("document.getElementById('events').innerText.includes('the gateway says bye')")
+        await page.until("document.getElementById('trouble').innerText.includes('not reachable')")
+        assert await page.evaluate("reader().state.size") == 3  # what it had stays in sight
+        await front.until("document.getElementById('status').innerText.includes('not reachable')")
