@@ -182,6 +182,13 @@ async def falls(target: Target, name: str, most: float) -> None:
             await asyncio.sleep(SAMPLE_S)
 
 
+async def rises(target: Target, name: str, **labels: str) -> None:
+    """Wait until a metric counts something."""
+    async with asyncio.timeout(HANG_S):
+        while not await target.metric(name, **labels):  # noqa: ASYNC110 (a metric is no event)
+            await asyncio.sleep(SAMPLE_S)
+
+
 StartTarget = Callable[..., Target]
 
 
