@@ -60,8 +60,12 @@ def leave_the_network() -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process told to end (SIGTERM) when the one that made it ends, however that comes about."""
-    _call("prctl", PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have this process told to end (SIGTERM) when the one that made it ends, however that comes about.
+    Raises :class:`LinkRefused` where no system call does that (elsewhere than on Linux)."""
+    try:
+        _call("prctl", PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (OSError, AttributeError) as error:
+        raise LinkRefused(str(error)) from error
 
 
 class TwoNamespaces:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from typing import NoReturn
 
 from gateway.limits import DEMO_GATEWAYS_MAX
@@ -95,14 +96,16 @@ def _be_the_child(args: argparse.Namespace) -> NoReturn:
     code = EXIT_FAILED
     try:
         os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which hands it on
-        end_with_parent()
         try:
+            end_with_parent()
             link = TwoNamespaces()
         except LinkRefused:
             os._exit(REFUSED)
         code = _guarded(lambda given: _play(given, link), args)
         sys.stdout.flush()
         sys.stderr.flush()
+    except BaseException:  # nobody is above us who would show it
+        traceback.print_exc()
     finally:
         os._exit(code)
 
