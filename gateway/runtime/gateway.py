@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import secrets
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from gateway.core.admission import PeerRates, Refusals
 from gateway.core.entities import EntityPort
 from gateway.core.gate import Standing
 from gateway.core.origins import Origins
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import GatewayError
 from gateway.http import admin, dataplane
 from gateway.http.access import AccessLog
 from gateway.http.answers import ANSWERS, AnswerBudget, works_of
@@ -59,13 +58,13 @@ from gateway.runtime.doors import HostedDoors
 from gateway.runtime.edges.forward import PeerForward
 from gateway.runtime.entities import EntityService
 from gateway.runtime.events import EventLog
-from gateway.runtime.folderlock import locked, write_whole
 from gateway.runtime.garbage import Collecting
 from gateway.runtime.health import Health
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.looplag import LoopLag
 from gateway.runtime.metrics import Metrics
 from gateway.runtime.recordings import HostedRecordings
+from gateway.runtime.resetkey import reset_key
 from gateway.runtime.sockets import Sockets, bind_all
 from gateway.runtime.storelook import StoreLook
 from gateway.runtime.udp import UdpDoor
@@ -81,8 +80,6 @@ from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
 
 log = logging.getLogger("mvgateway")
-
-RESET_KEY_FILE = "reset.key"
 
 
 class _Shown(NamedTuple):
@@ -587,38 +584,3 @@ async def open_the_store(settings: Settings, worker: Worker | None = None) -> St
         cache_bytes=settings.store_cache_mib * limits.MIB,
         token=from_file(settings.store_token_file) if settings.store_token_file else None,
     )
-
-
-def reset_key(folder: Path) -> bytes:
-    """32 bytes kept beside the certificates, so that clients of a killed run learn at once that it is gone.
-    Neither read nor written through a link; gateways that share the folder share them. Raises :class:`ConfigError`."""
-    key = _kept_reset_key(folder)
-    if key is not None:
-        return key
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
-            key = _kept_reset_key(folder)  # another may have made it meanwhile
-            if key is None:
-                key = os.urandom(32)
-                write_whole(folder / RESET_KEY_FILE, key, 0o600)
-        return key
-    except OSError:
-        log.warning("--certs %s cannot be written: clients notice a crash later than they could", folder)
-    return key or os.urandom(32)
-
-
-def _kept_reset_key(folder: Path) -> bytes | None:
-    path = folder / RESET_KEY_FILE
-    try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            key = file.read(33)
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                log.warning("%s is open to other users of this machine: chmod 600 it", path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(
-            f"--certs {folder}: {path}: {error.strerror}; remove it, or name another folder"
-        ) from None
-    return key if len(key) == 32 else None

@@ -20,7 +20,8 @@ from gateway.config import Settings
 from gateway.errors import GatewayError
 from gateway.limits import DESCRIPTORS_OWN, WORKERS_MAX
 from gateway.runtime import logs, memory, process
-from gateway.runtime.gateway import Gateway, reset_key
+from gateway.runtime.gateway import Gateway
+from gateway.runtime.resetkey import reset_key
 from gateway.runtime.workers.children import Ready
 from gateway.runtime.workers.group import Group, Worker
 from gateway.runtime.workers.heeding import heed

@@ -18,7 +18,7 @@ import pytest
 from gateway.errors import ConfigError
 from gateway.runtime import certs
 from gateway.runtime.folderlock import LOCK
-from gateway.runtime.gateway import reset_key
+from gateway.runtime.resetkey import reset_key
 from tests.patience import HANG_S
 from tests.runtime.conftest import settings_in
 from tests.runtime.test_certs import NOW, Clock
@@ -31,7 +31,7 @@ from pathlib import Path
 from cryptography import x509
 from gateway.config import Settings
 from gateway.runtime import certs
-from gateway.runtime.gateway import reset_key
+from gateway.runtime.resetkey import reset_key
 
 way, now = sys.argv[1], datetime(2026, 11, 21, tzinfo=UTC)
 print("up", flush=True)

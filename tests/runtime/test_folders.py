@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.runtime.gateway import reset_key
+from gateway.runtime.resetkey import reset_key
 from gateway.store.embedded import EmbeddedStore
 from tests.runtime.conftest import StartProcess, body, frame
 
