@@ -14,8 +14,8 @@ from tests.runtime.conftest import StartGateway, body, client_of, frame, until
 DOCS = Path(__file__).parents[2] / "docs" / "METRICS.md"
 
 
-OF_WORKERS = {"mvgateway_worker_process"}
-"""Told with ``--workers`` alone (``test_workers.py`` reads it there)."""
+OF_MORE_THAN_ONE = {"mvgateway_worker_process", "mvgateway_edges"}
+"""Told with ``--workers`` alone (``test_workers.py`` reads it there), and with ``--peers`` or ``--upstream``."""
 
 
 async def test_the_metrics_and_their_page_agree(start_gateway: StartGateway) -> None:
@@ -26,7 +26,7 @@ async def test_the_metrics_and_their_page_agree(start_gateway: StartGateway) -> 
     rows = re.findall(r"^\| (`[^|]+)\|", DOCS.read_text(), re.MULTILINE)
     described = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert told - described == set()
-    assert described - told == OF_WORKERS
+    assert described - told == OF_MORE_THAN_ONE
 
 
 def names_in(text: str) -> set[str]:
