@@ -46,6 +46,7 @@ town = entities("town")
 say("put", true)
 told("walk-followed")
 walk(server, 60)
+Session.wait_durable(server, nil, 60_000) # or the request overtakes the last steps, by a connection of its own
 Case.until(fn -> match?({:ok, _}, Entities.hibernate(town, "player", 10)) end)
 Case.until(fn -> not is_map_key(Session.records(server), 10) end)
 {:ok, %{"ticket" => ticket}} = Entities.transfer(town, ["player"], "forest")

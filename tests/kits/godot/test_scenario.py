@@ -59,6 +59,7 @@ func run() -> void:
 	say("put", (await town.put("player", {"name": "ann"}, {"key": 10})).ok)
 	await told("walk-followed")
 	await walk(60)
+	await server.wait_durable()  # or the request overtakes the last steps, by a connection of its own
 	var slept: MVGatewayAnswer = await town.hibernate("player", 10)
 	await until(func() -> bool: return not server.records.has(10))
 	var offered: MVGatewayAnswer = await town.transfer(["player"], "forest")
