@@ -70,7 +70,9 @@ class Forks:
 
     def _begin(self, session: pytest.Session, known: Known, functions: Functions, number: int) -> None:
         mutant = self._mutants[number]
-        place, code = functions.changed(mutant)
+        changed = functions.changed(mutant)
+        if changed is None:
+            return
         items = sorted(
             (item for item in session.items if number in known.reached.get(item.nodeid, ())),
             key=lambda item: known.cpu_s[item.nodeid],
@@ -84,7 +86,10 @@ class Forks:
             cpu_s = int(5 * usual_s) + CPU_SLACK_S
             resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
-            if not functions.put(place, code):
+            try:
+                if not functions.put(*changed):
+                    return 3
+            except ValueError:  # the function has other cells than its new code wants
                 return 3
             return 1 if any(_fails(session, *pair) for pair in pairwise([*items, None])) else 0
 

@@ -49,12 +49,14 @@ class Functions:
         code = compile(tree, str(self._root / path), "exec", dont_inherit=True)
         return {place_of(part): part for part in outermost(code)}
 
-    def changed(self, mutant: Mutant) -> tuple[Place, CodeType]:
-        """Which function is another one with it, and its new code."""
+    def changed(self, mutant: Mutant) -> tuple[Place, CodeType] | None:
+        """Which function is another one with it, and its new code; None where the compiler makes the same of both."""
         whole = self._whole[mutant.path]
         tree = mutant.tree(self._sources[mutant.path])
         codes = self._codes(mutant.path, tree)
-        place = next(place for place, code in codes.items() if code != whole[place])
+        place = next((place for place, code in codes.items() if code != whole[place]), None)
+        if place is None:
+            return None
         if codes[place].co_freevars != whole[place].co_freevars:
             _name_class(tree, place)
             codes = self._codes(mutant.path, tree)

@@ -93,8 +93,10 @@ def test_code_takes_its_functions_place_also_where_the_one_call_of_super_is_left
         m.name.partition(": ")[2]: m for m in mutants_of("thing.py", (tmp_path / "thing.py").read_text())
     }
     functions = Functions(tmp_path, {"thing.py"})
-    assert functions.put(*functions.changed(mutants["3 -> 4"]))
-    assert functions.put(*functions.changed(mutants["super().go() -> pass"]))
+    for name in ("3 -> 4", "super().go() -> pass"):
+        changed = functions.changed(mutants[name])
+        assert changed is not None
+        assert functions.put(*changed)
     thing = space["B"]()
     thing.go()
     assert (thing.size(), vars(thing)) == (4, {})

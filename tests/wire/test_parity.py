@@ -139,3 +139,13 @@ def test_a_rebuilt_message_reads_as_the_one_that_was_lost(bytes_max: int) -> Non
         r.key for r in decode_frame(messages[0]).records
     ]
     assert encode_frame(decode_frame(made[0])) == messages[0]
+
+
+def test_two_messages_are_enough_for_a_parity_and_one_is_its_own() -> None:
+    frame = Frame(1, 5, [Record(key, bytes([key]) * 40) for key in range(2)])
+    two = split(frame, 80)
+    assert len(two) == 2
+    parity = encode_parity(two)
+    assert parity is not None
+    assert parity[0] == TYPE_PARITY
+    assert encode_parity(two[:1]) is None
