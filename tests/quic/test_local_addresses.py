@@ -118,9 +118,9 @@ async def test_a_client_reaches_a_server_by_any_of_its_addresses(
 
 ASK = """
 import asyncio, json, sys
-from gateway.quic import Trust, h3_request
+from gateway.quic import QuicTrust, h3_request
 async def main():
-    asked = [h3_request(host, int(sys.argv[1]), "GET", "/healthz", trust=Trust(insecure=True), timeout_s=10)
+    asked = [h3_request(host, int(sys.argv[1]), "GET", "/healthz", trust=QuicTrust(insecure=True), timeout_s=10)
              for host in sys.argv[2:]]
     print(json.dumps([status for status, _, _ in await asyncio.gather(*asked)]))
 asyncio.run(main())
