@@ -106,7 +106,7 @@ class TestOverTheStandIn(StoreConformance):
         async with serving(tmp_path_factory.mktemp("store")) as served:
             admin = AdminApi(HttpxTransport(served.admin_url))
             options = RemoteOptions(
-                deadline_s=1.0, check_assumed=True
+                deadline_s=20.0, check_assumed=True
             )  # a body that ends early is asked for until then
             store = RemoteStore([HttpxTransport(served.url)], admin=admin, options=options)
             yield store
