@@ -128,7 +128,7 @@ class World:
         self.is_fed = False
         """What is ingested comes from the world's home, which alone keeps a journal."""
         self._forgone: Batch | None = None
-        """What was in flight when another gateway took the world: its end matters to nobody."""
+        """What was in flight when the journal became another one: its end matters to nobody, and it is not to be tried again."""
         self._begin_with(WorldState() if state is None else state, next_seq, durable, tail)
         self.mono = mono
 
@@ -288,6 +288,7 @@ class World:
     ) -> None:
         """Go on from what another gateway has recorded meanwhile. What waits for the store here is forgotten. Readers start
         afresh only where that is news: of a world that was fed they have it all."""
+        self._forgo()
         self.last_epoch, self.is_fed = last_epoch, False
         if not self.subscribers:
             mono = max(mono, self.mono)
@@ -305,6 +306,7 @@ class World:
 
     def begin_fed(self, mono: float) -> None:
         """From here on what is ingested comes from the world's home, until :meth:`adopt`. Readers go on from what there is."""
+        self._forgo()
         self.is_fed = True
         self._journal_from(self.journal.next_seq, self.journal.durable)
         self.mono = max(mono, self.mono)
@@ -314,7 +316,7 @@ class World:
         waits for the store is forgotten, since it takes nothing from here any more. ``readers_stay``: the home is
         followed from here."""
         self._linger_until = None
-        self._forgone = self.journal.in_flight
+        self._forgo()
         self._journal_from(self.journal.next_seq, self.journal.durable)
         if self.publisher is not None:
             publisher, self.publisher = self.publisher, None
@@ -531,9 +533,17 @@ class World:
         self.rates.sample(mono)
         return self.journal.take(mono, self.wall_us(mono))
 
+    def is_forgone(self, batch: Batch) -> bool:
+        """Whether it was taken from a journal that is none any more: its rows have numbers that another's may have."""
+        return batch is self._forgone
+
+    def _forgo(self) -> None:
+        """The journal is to be another one: whoever commits what was taken from it must not."""
+        self._forgone = self.journal.in_flight or self._forgone
+
     def committed(self, batch: Batch, mono: float) -> None:
         """The store answered: it is down."""
-        if batch is self._forgone:
+        if self.is_forgone(batch):
             return
         before = self.journal.durable
         self.journal.committed(batch)
@@ -545,7 +555,7 @@ class World:
 
     def failed(self, batch: Batch, mono: float) -> None:
         """The store did not answer, or said no: the same batch is given again by :meth:`take_batch`."""
-        if batch is not self._forgone:
+        if not self.is_forgone(batch):
             self.journal.failed(batch)
 
     # --- time ------------------------------------------------------------------------------

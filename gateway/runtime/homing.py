@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from gateway.core.ports import Mark
 from gateway.core.state import WorldState
 from gateway.core.world import World
-from gateway.errors import GatewayError, WorldDeleted, WorldHeld
+from gateway.errors import GatewayError, StoreUnavailable, WorldDeleted, WorldHeld
 from gateway.limits import HOME_BEAT_S
 from gateway.runtime.homes import Home
 from gateway.runtime.recording import WorldRecording
@@ -224,12 +224,18 @@ class Homing:
             return True
         return time.monotonic() - self._used_at < self._linger_s
 
-    async def give_up(self, *, closing: bool = False) -> None:
-        """Let others be the home at once, unless this one is wanted. Raises as :meth:`Home.give_up`."""
+    async def give_up(self, *, closing: bool = False, whole: bool = False) -> None:
+        """Let others be the home at once, unless this one is wanted. ``whole``: only with everything written, else raise
+        ``StoreUnavailable``: what is written under a later home of this process would take numbers of rows that another's
+        have by then. Raises as :meth:`Home.give_up`."""
         async with self._changing:
             if not self.held or (self._is_wanted() and not closing):
                 return
             await self.before_given_up()
+            if whole and not self._world.journal.empty:
+                raise StoreUnavailable(
+                    f"world {self.home.name}: the store has not taken its last frames yet; ask again"
+                )
             self._known = (self._world.journal.next_seq - 1, self._world.last_epoch)
             await self.home.give_up()
             self.on_home_over(self._known)

@@ -194,7 +194,7 @@ class WorldHost:
 
     async def make_way(self, options: LiveOptions, url: str) -> None:
         """Be the home no more, for a publisher that has come to the gateway at ``url``; readers stay, and follow. Raises
-        ``PublisherPresent``, :class:`WorldHeld`, and what the store raises."""
+        ``PublisherPresent``, :class:`WorldHeld`, and as :meth:`let_go`."""
         self.homing.check()
         async with self._attaching:
             if self._poster is not None and self._poster.is_idle:
@@ -203,10 +203,15 @@ class WorldHost:
             if not self.world.may_go(options):
                 raise PublisherPresent(f"world {self.name} has a publisher here; wait until it has left")
             self.world.publisher_goes("taken_over" if options.takeover else "reconnected", url)
-            await self.pump.flush(limits.EDGE_FLUSH_S)
-            await self.homing.give_up(closing=True)
+            await self.let_go()
         if self.edge is not None and self.world.subscribers:
             self.edge.seek()
+
+    async def let_go(self) -> None:
+        """Be the home no more, with everything written. Raises ``StoreUnavailable`` where the store does not take it in time:
+        then this is the home still, and gives up by itself once it has."""
+        await self.pump.flush(limits.EDGE_FLUSH_S)
+        await self.homing.give_up(closing=True, whole=True)
 
     def _end_followers(self, known: tuple[int, int] | None) -> None:
         if self.sources is not None:

@@ -298,6 +298,8 @@ class JournalPump:
         return True
 
     async def _commit(self, batch: Batch) -> bool:
+        if self._world.is_forgone(batch):
+            return True
         began = time.monotonic()
         try:
             due = self._companions_of(batch)

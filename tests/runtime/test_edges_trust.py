@@ -288,3 +288,31 @@ def test_the_settings_of_peers_are_taken_together() -> None:
         {},
     )
     assert settings.peers == ("https://a.example:4433", "store")
+
+
+async def test_a_home_lets_go_only_with_everything_written(
+    start: StartOne, world: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = await start(), await start()
+    publisher = await publisher_at(a, world)
+    host = a.worlds.hosts[world]
+    written, append = asyncio.Event(), host.database.append
+
+    async def late(*given: Any) -> Any:
+        await written.wait()
+        return await append(*given)
+
+    monkeypatch.setattr(host.database, "append", late)
+    monkeypatch.setattr(host.database, "hold", lambda: None)  # no round: what is written is written alone
+    monkeypatch.setattr("gateway.limits.EDGE_FLUSH_S", 0.05)
+    for tick in range(1, 11):
+        publisher.on_message(message(tick, 1), 0.0)
+    publisher.on_closed(0.0)
+    with pytest.raises(StoreUnavailable, match="last frames"):
+        await a.worlds.give_up(world, LiveOptions(role="publish", epoch=1), "")
+    assert host.homing.held
+    written.set()
+    again = await publisher_at(b, world, epoch=1)
+    assert again.epoch == 1  # type: ignore[attr-defined]
+    assert b.worlds.hosts[world].world.state.tick == 10
+    again.on_closed(0.0)

@@ -202,7 +202,7 @@ class Service:
         host = self._home(told["world"])
         if host.world.publisher is not None:
             raise PublisherPresent(f"world {host.name} has a publisher; wait until it has left")
-        await host.homing.give_up(closing=True)
+        await host.let_go()
         return {}
 
 

@@ -169,7 +169,7 @@ class Pool:
     def _start(self) -> GatewayProcess:
         self._started += 1
         log = self._folder / f"{self._started}.log"
-        return GatewayProcess(self._folder, *self.store.flags, *PEERS, log=log)
+        return GatewayProcess(self._folder, *self.store.flags, *PEERS, "--retention", "record", log=log)
 
     async def three(self, rng: random.Random) -> list[GatewayProcess]:
         """In random order."""
