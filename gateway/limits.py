@@ -1220,6 +1220,8 @@ WORLD_OPEN_S_MAX: Final = 8.0
 """The same for a request, whose clients wait longer: longer than one request to a store elsewhere is tried."""
 OPERATOR_LOOK_S: Final = 1.0
 """How often a running gateway is looked at for what its operator should be told."""
+ACTIVATED_SOCKETS_MAX: Final = 16
+"""Sockets that systemd may hand on: a gateway has five doors, and what is more is a mistake in the unit."""
 DESCRIPTORS_SHORT_SHARE: Final = 0.9
 """Of the descriptors that are allowed: above it there is a warning, while some are still left to act with."""
 DRAIN_SPREAD_MS: Final = 1_000
@@ -1262,6 +1264,12 @@ WORKER_END_S: Final = 3.0
 """How much longer than the drain allows a worker may take before it is killed."""
 WORKER_LOOK_S: Final = 0.1
 """How often the store's owner looks whether anybody needs it still, where the supervisor is gone."""
+WORKER_SETTLE_S: Final = 1.0
+"""Between one worker's replacement and the next one's: those who were told to move have their first frame by then."""
+RENEWED_RECONNECT_AFTER_MS: Final = 50
+"""What `bye` says where the other workers are there: in so long the world is given up, and readers come within three times that."""
+RENEWAL_SAID_BYTES_MAX: Final = 4 * KIB
+"""What the log repeats of why a new version does not start: the end of a traceback."""
 WORKER_FOLDER_TRIES: Final = 8
 """Folders that a start makes, where another start clears away what is not locked yet: each try is lost within a microsecond."""
 WORKER_FOLDERS_LOOKED_AT_MAX: Final = 1_000

@@ -119,6 +119,25 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_systemd_takes_the_socket_unit_and_its_addresses_are_those_of_the_sample_configuration(
+    tmp_path: Path,
+) -> None:
+    text = (PAGES / "mvgateway.socket").read_text()
+    (tmp_path / "mvgateway.socket").write_text(text)
+    service = (PAGES / "mvgateway.service").read_text()
+    (tmp_path / "mvgateway.service").write_text(service.replace("/opt/mvgateway/bin/mvgateway", "/bin/true"))
+    done = subprocess.run(
+        [tool("systemd-analyze"), "verify", str(tmp_path / "mvgateway.socket")],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    settings = config.load(argparse.Namespace(config=str(PAGES / "mvgateway.toml")), {})
+    both = f"{settings.host}:{settings.port}"
+    assert set(re.findall(r"^ListenStream=(.+)", text, re.MULTILINE)) == {both, settings.plain}
+    assert re.findall(r"^ListenDatagram=(.+)", text, re.MULTILINE) == [both]
+
+
 def test_the_gateway_takes_the_sample_configuration() -> None:
     settings = config.load(argparse.Namespace(config=str(PAGES / "mvgateway.toml")), {})
     unit = (PAGES / "mvgateway.service").read_text()

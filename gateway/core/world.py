@@ -266,8 +266,8 @@ class World:
 
     def shutdown(self, reason: str, reconnect_after_ms: int) -> None:
         """``bye`` to everybody: the gateway is going, or the world is. Readers are told to come back
-        at times that are spread over ``DRAIN_SPREAD_MS``; the publisher comes first."""
-        spread = DRAIN_SPREAD_MS if reconnect_after_ms else 0
+        at times that are spread over twice that, ``DRAIN_SPREAD_MS`` at most; the publisher comes first."""
+        spread = min(DRAIN_SPREAD_MS, 2 * reconnect_after_ms)
         readers = list(self.subscribers)
         for at, session in enumerate(readers):
             after_ms = reconnect_after_ms + spread * at // len(readers)

@@ -21,6 +21,7 @@ from gateway.core.admission import peer_of
 from gateway.errors import TooMany
 from gateway.http.tcp.acceptor import Acceptor
 from gateway.http.tcp.acceptor import bind_tcp as bind_tcp
+from gateway.http.tcp.acceptor import tune as tune
 from gateway.http.tcp.opening import Opening
 from gateway.http.tcp.service import TcpOptions as TcpOptions
 from gateway.http.tcp.service import TcpService

@@ -523,7 +523,11 @@ class Gateway:
         self.events.note("draining", sessions=self.worlds.sessions, seconds_at_most=timeout_s)
         for server in self._tcp_servers():
             server.stop_accepting()
-        self.worlds.shut_down("the gateway is stopping", limits.RECONNECT_AFTER_MS)
+        others_are_there = self._worker is not None and self._worker.is_leaving
+        self.worlds.shut_down(
+            "the gateway is stopping",
+            limits.RENEWED_RECONNECT_AFTER_MS if others_are_there else limits.RECONNECT_AFTER_MS,
+        )
         if self.worlds.udp is not None:
             self.worlds.udp.close()
         await asyncio.wait([asyncio.ensure_future(self.entities.aclose())], timeout=timeout_s * 0.4)

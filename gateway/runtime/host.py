@@ -255,18 +255,32 @@ class WorldHost:
 
     async def _publisher(self, options: LiveOptions, link: Link, wanted: Callable[[], bool]) -> Hosted:
         """A publisher's session, here or at the worker that is the world's home."""
-        if self.edge is None:
-            return await self.attach_publisher(options, link, wanted)
-        elsewhere = await self.edge.publish(options, link)
-        if elsewhere is not None:
-            return elsewhere
         try:
-            return await self.attach_publisher(options, link, wanted)
-        except WorldHeld:  # another worker was faster
+            if self.edge is None:
+                return await self.attach_publisher(options, link, wanted)
             elsewhere = await self.edge.publish(options, link)
-            if elsewhere is None:
-                raise
-            return elsewhere
+            if elsewhere is not None:
+                return elsewhere
+            try:
+                return await self.attach_publisher(options, link, wanted)
+            except WorldHeld:  # another worker was faster
+                elsewhere = await self.edge.publish(options, link)
+                if elsewhere is None:
+                    raise
+                return elsewhere
+        except WorldHeld as error:
+            raise self._passing(error) from None
+
+    def _passing(self, error: WorldHeld) -> GatewayError:
+        """What to say of a home that is another's: nothing final where it is this gateway's own that passes from one
+        process to the next, for then it is here again soon."""
+        home, url = self.homing.home, str(error.facts.get("url") or "")
+        if (self._closed and not url) or (self.edge is not None and (not url or home.is_of_the_group)):
+            return ShuttingDown(
+                f"world {self.name} passes from one process of the gateway to another; connect again",
+                reconnect_after_ms=limits.RENEWED_RECONNECT_AFTER_MS,
+            )
+        return error
 
     def _check_readers(self) -> None:
         if len(self.world.subscribers) + self.feeds.readers >= self._readers_max:
@@ -334,7 +348,10 @@ class WorldHost:
             if elsewhere is not None:
                 return elsewhere
         if self._poster is None or self._poster.ended:
-            self._poster = await LocalPublisher.attach(self, "http", by)
+            try:
+                self._poster = await LocalPublisher.attach(self, "http", by)
+            except WorldHeld as error:
+                raise self._passing(error) from None
         upload = Upload(self, self._poster, durable=durable, patience_s=DURABLE_S_MAX)
         refused = self.world.counters.records_refused
         answer = await upload.take(messages)

@@ -25,6 +25,7 @@ from gateway.runtime.resetkey import reset_key
 from gateway.runtime.workers.children import Ready
 from gateway.runtime.workers.group import Group, Worker
 from gateway.runtime.workers.heeding import heed
+from gateway.runtime.workers.renewal import handed, is_renewed, is_trial, kept_settings
 
 log = logging.getLogger("mvgateway")
 
@@ -43,9 +44,12 @@ def run(settings: Settings, out: TextIO = sys.stdout, load: Callable[[], Setting
     memory.tune_allocator()
     raise_descriptors(settings)
     load = load or (lambda: settings)
+    if is_trial():
+        return 0
     count = workers_of(settings)
-    if count > 1:
+    if count > 1 or is_renewed():
         return _by_workers(settings, count, out, load)
+    signal.signal(signal.SIGUSR2, _say_that_one_is_alone)
     return _run(_serve(settings, out, load))
 
 
@@ -63,7 +67,11 @@ def workers_of(settings: Settings) -> int:
 
 def _by_workers(settings: Settings, count: int, out: TextIO, load: Callable[[], Settings]) -> int:
     from gateway.runtime.workers.owner import own
-    from gateway.runtime.workers.supervisor import supervise
+    from gateway.runtime.workers.starting import go_on, supervise
+
+    before = handed(reset_key(Path(settings.certs)))
+    if before is not None:
+        settings = kept_settings(settings, before.settings)
 
     def serve(worker: Worker, ready: Ready) -> int:
         return _run(_serve(settings, out, load, worker, ready))
@@ -72,7 +80,15 @@ def _by_workers(settings: Settings, count: int, out: TextIO, load: Callable[[], 
         control.setblocking(False)
         return _run(own(settings, sock, group.secret, control, lambda: ready({"owner": True})))
 
+    if before is not None:
+        return go_on(settings, before, serve, keep, out)
     return supervise(settings, count, reset_key(Path(settings.certs)), serve, keep, out)
+
+
+def _say_that_one_is_alone(number: int, frame: object) -> None:
+    log.warning(
+        "SIGUSR2: one process cannot be replaced while it serves; use --workers 2 or more, or stop and start it"
+    )
 
 
 async def _serve(
@@ -95,7 +111,7 @@ async def _serve(
     hangups: list[None] = []
     loop.add_signal_handler(signal.SIGHUP, lambda: hangups.append(None))  # one that comes early does not kill
     if worker is not None:
-        heeding = loop.create_task(heed(worker, on_orphaned=stop.set))
+        heeding = loop.create_task(heed(worker, stop=stop.set))
         stop_heeding = heeding.cancel
     gateway = await Gateway.start(settings, worker)
     if settings.quic_path != "fast":
@@ -115,7 +131,8 @@ async def _serve(
         ready(dict(gateway.facts()))
     await stop.wait()
     stop_heeding()
-    await _be_lame_duck(gateway, hurry)
+    if worker is None or not worker.is_leaving:
+        await _be_lame_duck(gateway, hurry)
     draining = asyncio.ensure_future(gateway.drain(gateway.settings.drain_ms / 1_000))
     hurried = asyncio.ensure_future(hurry.wait())
     await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)

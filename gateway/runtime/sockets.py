@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from gateway.config import Settings, split_address
 from gateway.errors import ConfigError
-from gateway.http.server import bind_tcp
+from gateway.http.server import bind_tcp, tune
 from gateway.limits import PORT_TRIES_MAX
+from gateway.runtime.activation import Activated, is_shared
 
 
 def bind_udp(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -45,26 +46,64 @@ class Sockets(NamedTuple):
 
 
 def bind_all(settings: Settings, *, shared: bool = False) -> Sockets:
-    """Bind what the settings ask for; ``shared``: the sockets of QUIC, TLS and ``--plain`` so that others can be bound with
-    them; those of TCP keep their ports only. Raises :class:`ConfigError` naming the flag."""
+    """Bind what the settings ask for, but for what was handed to this process; ``shared``: the sockets of QUIC, TLS and
+    ``--plain`` so that others can be bound with them; those of TCP keep their ports only, unless they were handed on. Raises
+    :class:`ConfigError` naming the flag."""
+    activated = Activated.of()
     bound: list[socket.socket | None] = []
     try:
-        bound += bind_both(settings.host, settings.port, shared=shared)
-        for bind, address, flag in (
-            (keep_tcp if shared else bind_tcp, settings.plain, "--plain"),
-            (bind_udp, settings.udp, "--udp"),
-            (bind_tcp, settings.admin_api, "--admin-api"),
+        bound += _both(settings, activated, shared=shared)
+        for kind, bind, address, flag in (
+            ("tcp", keep_tcp if shared else bind_tcp, settings.plain, "--plain"),
+            ("udp", bind_udp, settings.udp, "--udp"),
+            ("tcp", bind_tcp, settings.admin_api, "--admin-api"),
         ):
-            bound.append(named(bind, *split_address(address, flag), flag) if address else None)
+            bound.append(_one(activated, kind, bind, address, flag) if address else None)
+        activated.done(settings)
     except ConfigError:
         for sock in bound:
             if sock is not None:
                 sock.close()
+        activated.done(settings)  # what was handed on for another address explains why this one is taken
         raise
     quic, tls, plain, udp, admin_api = bound
     assert quic is not None
     assert tls is not None
     return Sockets(quic, tls, plain, udp, admin_api)
+
+
+def _one(
+    activated: Activated, kind: str, bind: Callable[[str, int], socket.socket], address: str, flag: str
+) -> socket.socket:
+    host, port = split_address(address, flag)
+    return _handed(activated, kind, host, port) or named(bind, host, port, flag)
+
+
+def _handed(activated: Activated, kind: str, host: str, port: int) -> socket.socket | None:
+    sock = activated.take(kind, host, port)
+    if sock is not None and kind == "tcp":
+        tune(sock)
+    return sock
+
+
+def _both(settings: Settings, activated: Activated, *, shared: bool) -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP on ``--port``: each of them handed on, or bound beside the other."""
+    host = settings.host
+    tls = _handed(activated, "tcp", host, settings.port)
+    port = settings.port if tls is None else int(tls.getsockname()[1])
+    quic = _handed(activated, "udp", host, port)
+    if quic is not None and shared and not is_shared(quic):
+        raise ConfigError(
+            f"the UDP socket at {host} port {quic.getsockname()[1]} was handed on (LISTEN_FDS) without SO_REUSEPORT, and "
+            "--workers needs several there; write ReusePort=yes into the socket unit"
+        )
+    if tls is None and quic is None:
+        return bind_both(host, settings.port, shared=shared)
+    if quic is None:
+        quic = named(partial(bind_udp, shared=shared), host, port, "--port")
+    if tls is None:
+        tls = named(keep_tcp if shared else bind_tcp, host, int(quic.getsockname()[1]), "--port")
+    return quic, tls
 
 
 def keep_tcp(host: str, port: int) -> socket.socket:

@@ -75,6 +75,33 @@ def test_a_dead_workers_packets_go_to_one_that_lives() -> None:
     assert to == {0: 1, 1: 1, 2: 3, 3: 3}
 
 
+def test_a_worker_that_leaves_keeps_its_connections_and_gets_no_new_ones(group: list[socket.socket]) -> None:
+    steps = program(3, (0, 1, 2), taking=(0, 2))
+    assert attach(group[0], steps)
+    ours, handshake, initial, zero_rtt = (
+        b"\x40",
+        b"\xe0\0\0\0\1\x08",
+        b"\xc0\0\0\0\1\x08",
+        b"\xd0\0\0\0\1\x08",
+    )
+    for number in range(3):
+        cid = Mint(number, 3)()
+        for head in (ours, handshake):
+            assert got(group, head + cid + bytes(30)) == number
+        for head in (initial, zero_rtt):
+            assert got(group, head + cid + bytes(30)) == (number if number != 1 else 0)
+
+
+def test_the_kernel_runs_the_program_as_it_is_meant_while_a_worker_leaves(group: list[socket.socket]) -> None:
+    for alive, taking in (((0, 1, 2), (1,)), ((0, 2), (2,)), ((0, 1), (1,))):
+        steps = program(3, alive, taking)
+        assert attach(group[1], steps)
+        for size in (1, 2, 3, 6, 7, 8, 1_200):
+            for first in (0x40, 0xC3, 0xD0, 0xE1):
+                packet = bytes([first]) + os.urandom(size - 1)
+                assert got(group, packet) == run(steps, packet)
+
+
 @dataclass
 class Worker:
     endpoint: ServerEndpoint

@@ -36,13 +36,7 @@ def bind_tcp(host: str, port: int, *, shared: bool = False, listens: bool = True
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _TCP_OPTIONS.items():
-            try:
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-            except (OSError, AttributeError):
-                pass  # not on this system: it works without, only later or with longer queues
+        tune(sock)
         sock.bind((host, port))
         if listens:
             sock.listen(limits.TCP_BACKLOG)
@@ -51,6 +45,17 @@ def bind_tcp(host: str, port: int, *, shared: bool = False, listens: bool = True
         sock.close()
         raise
     return sock
+
+
+def tune(sock: socket.socket) -> None:
+    """Set what connections inherit on a socket that listens, or will."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _TCP_OPTIONS.items():
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        except (OSError, AttributeError):
+            pass  # not on this system: it works without, only later or with longer queues
 
 
 class Acceptor:

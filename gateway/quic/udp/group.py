@@ -21,6 +21,9 @@ LOAD_BYTE, JUMP_IF_SET, JUMP_IF_EQUAL = 0x30, 0x45, 0x15
 MODULO, RETURN, RETURN_A = 0x94, 0x06, 0x16
 """Operations of classic BPF: ``A = packet[k]``, ``if A & k``, ``if A == k``, ``A %= k``, ``return k``, ``return A``."""
 LONG_HEADER: Final = 0x80
+HAS_OUR_ID: Final = 0x20
+"""Of a long header: Handshake, in versions 1 and 2 (RFC 9000 section 17.2, RFC 9369 section 3.2). Without it: Initial, whose ID is
+the client's own at first; one that has ours needs Initials no more."""
 SHORT_CID_AT, LONG_CID_AT = 1, 6
 """Where the destination connection ID begins; a long header's length of it stands before."""
 
@@ -34,21 +37,40 @@ class FilterStep(NamedTuple):
     if_false: int = 0
 
 
-def program(count: int, alive: Collection[int]) -> list[FilterStep]:
+_LOAD_LONG: Final = FilterStep(LOAD_BYTE, LONG_CID_AT + WORKER_AT)
+_LOAD_SHORT: Final = FilterStep(LOAD_BYTE, SHORT_CID_AT + WORKER_AT)
+
+
+def program(count: int, alive: Collection[int], taking: Collection[int] | None = None) -> list[FilterStep]:
     """Which of ``count`` sockets gets a packet. Those of a worker that is not among ``alive`` go to one that is: it tells the
-    peers that their connections are gone. A packet that is too short for an ID goes to the first socket."""
-    steps = [
+    peers that their connections are gone. ``taking``: who takes new connections, None: all that live; the others keep those
+    that they have. A packet that is too short for an ID goes to the first socket."""
+    known = _by_worker(count, alive)
+    if taking is None or set(taking) >= set(alive):
+        return [FilterStep(LOAD_BYTE, 0), FilterStep(JUMP_IF_SET, LONG_HEADER, 0, 2), *_load_long(1), _LOAD_SHORT, *known]
+    new = [_LOAD_LONG, *_by_worker(count, taking)]
+    return [
         FilterStep(LOAD_BYTE, 0),
-        FilterStep(JUMP_IF_SET, LONG_HEADER, 0, 2),
-        FilterStep(LOAD_BYTE, LONG_CID_AT + WORKER_AT),
-        FilterStep(JUMP_IF_EQUAL, 0, 1, 1),
-        FilterStep(LOAD_BYTE, SHORT_CID_AT + WORKER_AT),
-        FilterStep(MODULO, count),
+        FilterStep(JUMP_IF_SET, LONG_HEADER, 0, 1 + len(new) + 2),
+        FilterStep(JUMP_IF_SET, HAS_OUR_ID, len(new), 0),
+        *new,
+        *_load_long(1),
+        _LOAD_SHORT,
+        *known,
     ]
-    living = sorted(alive)
+
+
+def _load_long(skip: int) -> list[FilterStep]:
+    """The byte of a long header's ID, and past so many steps."""
+    return [_LOAD_LONG, FilterStep(JUMP_IF_EQUAL, 0, skip, skip)]
+
+
+def _by_worker(count: int, living: Collection[int]) -> list[FilterStep]:
+    """Answer by the byte: the worker's own socket, or for one that is not among ``living`` that of one who is."""
+    steps, stand_ins = [FilterStep(MODULO, count)], sorted(living)
     for at, dead in enumerate(sorted(set(range(count)) - set(living))):
-        if living:
-            steps += (FilterStep(JUMP_IF_EQUAL, dead, 0, 1), FilterStep(RETURN, living[at % len(living)]))
+        if stand_ins:
+            steps += (FilterStep(JUMP_IF_EQUAL, dead, 0, 1), FilterStep(RETURN, stand_ins[at % len(stand_ins)]))
     return [*steps, FilterStep(RETURN_A, 0)]
 
 

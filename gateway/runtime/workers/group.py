@@ -12,6 +12,7 @@ from gateway.http.server import bind_tcp
 from gateway.quic.connection.minting import Mint
 from gateway.quic.udp.handing import Pair
 from gateway.runtime import places
+from gateway.runtime.activation import is_listening
 from gateway.runtime.sockets import Sockets
 from gateway.store.world.home import Holder
 
@@ -42,6 +43,8 @@ class Worker:
     control: socket.socket
     alive: frozenset[int] = frozenset()
     """The workers that take connections, as the supervisor told last."""
+    is_leaving: bool = False
+    """Whether another takes its place: sessions go to the other workers, which are there."""
     is_orphaned: bool = False
     """Whether the supervisor is gone: then nobody else clears the folder away."""
     life: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -91,7 +94,10 @@ class Worker:
 
 
 def _beside(kept: socket.socket) -> socket.socket:
-    """A listening socket of this process's own on a port that is kept: the kernel sends nobody there once it has died."""
+    """A listening socket of this process's own on a port that is kept: the kernel sends nobody there once it has died. Where
+    the one that is kept listens itself, as systemd's does, connections wait there, and all accept from it."""
+    if is_listening(kept):
+        return kept
     host, port = kept.getsockname()[:2]
     return bind_tcp(host, port, shared=True)
 

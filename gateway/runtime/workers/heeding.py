@@ -12,8 +12,9 @@ from gateway.runtime.workers.group import Worker
 log = logging.getLogger("mvgateway.workers")
 
 
-async def heed(worker: Worker, on_orphaned: Callable[[], None]) -> None:
-    """Until the supervisor is gone: then this worker is to stop, for nobody would start it again, or end it."""
+async def heed(worker: Worker, stop: Callable[[], None]) -> None:
+    """Until the supervisor is gone: then this worker is to stop, for nobody would start it again, or end it. It is to stop
+    too where another takes its place."""
     loop, heard = asyncio.get_running_loop(), b""
     while True:
         try:
@@ -23,9 +24,13 @@ async def heed(worker: Worker, on_orphaned: Callable[[], None]) -> None:
         if not news:
             log.error("the supervisor is gone: worker %d stops", worker.number)
             worker.is_orphaned = True
-            on_orphaned()
+            stop()
             return
         heard += news
         *lines, heard = heard.split(b"\n")
         for line in lines:
-            worker.alive = frozenset(json.loads(line)["alive"])
+            told = json.loads(line)
+            worker.alive = frozenset(told.get("alive", worker.alive))
+            if "leave" in told:
+                worker.is_leaving = True
+                stop()

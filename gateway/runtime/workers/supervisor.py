@@ -1,4 +1,4 @@
-"""The first process of ``serve --workers``: binds the ports, starts the others, and starts again who ends. Room: runtime.
+"""The first process of ``serve --workers``: starts the others, and starts again who ends. Room: runtime.
 
 It serves nothing and has no event loop, so that it may fork whenever one is to be started again: what it has imported they
 share. It holds the UDP sockets for as long as it lives, so that they keep their numbers in the kernel's group, and the TCP
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import selectors
 import signal
 import socket
@@ -18,15 +19,14 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from gateway.config import Settings
-from gateway.http.server import bind_tcp
 from gateway.limits import WORKER_END_S, WORKER_START_S_MAX
-from gateway.quic.udp.group import attach, bind_group, program
-from gateway.quic.udp.handing import pairs
+from gateway.quic.udp.group import attach, program
 from gateway.runtime import logs
-from gateway.runtime.sockets import bind_all
 from gateway.runtime.workers.children import STORE, Child, Children, Place, Ready, note
 from gateway.runtime.workers.folder import GroupFolder
 from gateway.runtime.workers.group import Group, Worker
+from gateway.runtime.workers.renewal import Handed, Trial, renew
+from gateway.runtime.workers.rolling import Rolling
 from gateway.runtime.workers.waking import Waking
 
 log = logging.getLogger("mvgateway.workers")
@@ -43,6 +43,7 @@ class Supervisor:
 
     settings: Settings
     group: Group
+    folder: GroupFolder
     owned: socket.socket | None
     serve: Serve
     own: Own
@@ -55,25 +56,34 @@ class Supervisor:
     looks: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     waking: Waking = field(init=False)
     children: Children = field(init=False)
+    rolling: Rolling = field(init=False)
+    trial: Trial | None = None
 
     def __post_init__(self) -> None:
         numbers = ([] if self.owned is None else [STORE]) + list(range(self.group.count))
         self.children = Children(self.looks, {number: Place() for number in numbers})
         self.waking = Waking(self.looks)
+        patience_s = self.settings.drain_ms / 1_000 + WORKER_END_S
+        self.rolling = Rolling(self.children, patience_s, self._tell_alive)
 
     # -- the whole life -------------------------------------------------------------------
 
-    def run(self) -> int:
-        """Until told to stop; the exit code."""
+    def run(self, before: Handed | None = None) -> int:
+        """Until told to stop; the exit code. ``before``: what the image before has handed on."""
         self.waking.take()
         gc.collect()
         gc.freeze()  # what is here now is shared by all, for as long as nobody looks through it
         try:
             self._attach_program()
-            self._start_first()
+            if before is None:
+                self._start_first()
+            else:
+                self._go_on(before)
             while not self._is_over():
                 self._turn()
         finally:
+            if self.trial is not None:
+                self.trial.end()
             self.children.kill_all()
             self.waking.give_back()
             self.looks.close()
@@ -101,6 +111,18 @@ class Supervisor:
             if self.stopping:
                 return
 
+    def _go_on(self, before: Handed) -> None:
+        """With the processes of the image before, which are replaced one after the other."""
+        self.is_told = True
+        for number, place in self.children.places.items():
+            place.restarts = before.places[number]["restarts"]
+            child = before.child(number)
+            if child is None:
+                place.again_at = time.monotonic()
+            else:
+                self.children.take(number, child)
+        self.rolling.begin()
+
     def _is_over(self) -> bool:
         return bool(self.stopping) and all(place.child is None for place in self.children.places.values())
 
@@ -121,6 +143,8 @@ class Supervisor:
         for number in list(self.children.due(now)):
             self.children.places[number].restarts += 1
             self._start(number)
+        self.rolling.turn(now)
+        self._look_at_trial()
 
     def _patience_s(self) -> float:
         due = self.stop_at if self.stopping else self.children.next_due()
@@ -133,6 +157,29 @@ class Supervisor:
             self._stop()
         elif number == signal.SIGHUP:
             self._send_all(signal.SIGHUP)
+        elif number == signal.SIGUSR2:
+            self._try_anew()
+
+    def _try_anew(self) -> None:
+        """See whether what is installed now would start."""
+        if self.trial is not None or self.rolling.is_under_way or not self.is_told or self.stopping:
+            log.warning("SIGUSR2: not now; the workers are being started, replaced or stopped already")
+            return
+        note(logging.INFO, "renewing", process=os.getpid())
+        self.trial = Trial()
+
+    def _look_at_trial(self) -> None:
+        why = None if self.trial is None else self.trial.look()
+        if self.trial is None or why is None:
+            return
+        self.trial.end()
+        self.trial = None
+        if not why:
+            try:
+                renew(self.settings, self.group, self.folder, self.owned, self.children)
+            except OSError as error:
+                why = str(error)
+        note(logging.ERROR, "not renewed", why=why)
 
     def _stop(self) -> None:
         """Drain all; a second time in a hurry, as one process would."""
@@ -186,6 +233,7 @@ class Supervisor:
                 process=place.child.pid,
                 restarts=place.restarts,
             )
+        self.rolling.is_back(number, time.monotonic())
         if number != STORE:
             self._tell_alive()
         if not self.is_told and all(place.is_ready for place in self.children.places.values()):
@@ -197,9 +245,10 @@ class Supervisor:
 
     def _tell_alive(self) -> None:
         """Who takes connections, to the kernel and to all who do."""
-        alive = self.children.alive
+        alive, count = self.children.alive, self.group.count
         if self.has_program:
-            attach(self.group.quic[0], program(self.group.count, alive or range(self.group.count)))
+            taking = [number for number in alive if number != self.rolling.leaving]
+            attach(self.group.quic[0], program(count, alive or range(count), taking or None))
         for number, child in self.children.workers():
             if number in alive:
                 child.tell({"alive": alive})
@@ -213,6 +262,9 @@ class Supervisor:
             self._stop()
             return
         now = time.monotonic()
+        if self.rolling.has_left(number, child):
+            self._start(number)
+            return
         lived_s = now - child.began
         again_in_s = self.children.places[number].put_off(lived_s, now)
         facts: dict[str, object] = {} if number == STORE else {"worker": number}
@@ -229,19 +281,4 @@ class Supervisor:
             self._tell_alive()
 
 
-def supervise(settings: Settings, count: int, reset_key: bytes, serve: Serve, own: Own, out: TextIO) -> int:
-    """Serve by ``count`` workers until told to stop; the exit code. Raises :class:`ConfigError` naming the flag that mends it."""
-    sockets = bind_all(settings, shared=True)
-    owned = bind_tcp("127.0.0.1", 0) if "://" not in settings.store else None
-    folder = GroupFolder.make()
-    try:
-        quic = bind_group(sockets.quic, count)
-        group = Group(count, folder.path, reset_key, sockets, quic, pairs(count))
-        if owned is not None:
-            group.store_url = f"http://127.0.0.1:{owned.getsockname()[1]}"
-        return Supervisor(settings, group, owned, serve, own, out).run()
-    finally:
-        folder.remove()
-        sockets.close()
-        if owned is not None:
-            owned.close()
+__all__ = ["Own", "Serve", "Supervisor"]

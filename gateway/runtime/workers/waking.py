@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
 
 
 @dataclass(slots=True)
@@ -28,6 +28,9 @@ class Waking:
         self.looks.register(self.ends[0], selectors.EVENT_READ, None)
         signal.set_wakeup_fd(self.ends[1].fileno(), warn_on_full_buffer=False)
         self.before = {number: signal.signal(number, _nothing) for number in SIGNALS}
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, SIGNALS
+        )  # of an image before this one: what came meanwhile comes now
 
     def come(self) -> bytes:
         """The numbers of those that came since."""
