@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -93,6 +94,16 @@ class Settings:
         "processes that serve together on the same ports: a number, or auto for one a core",
         word="auto",
         most=limits.WORKERS_MAX,
+    )
+    server_id: str = _setting(
+        "",
+        "which gateway this is, in its QUIC connection IDs, for a UDP balancer in front of several: 2 or 4 hexadecimal digits",
+    )
+    server_id_rotation: int = _setting(
+        0,
+        "the balancer's configuration that --server-id is of (three bits of each connection ID)",
+        low=0,
+        high=6,
     )
     store_cache_mib: int = _setting(64, "page cache in front of a remote store", low=1, high=65_536)
     certs: str = _setting("certs", "folder for the certificates that the gateway makes for itself")
@@ -477,6 +488,11 @@ def _check_together(settings: Settings) -> None:
             )
     _check_node(settings.node)
     _check_peers(settings)
+    if settings.server_id and not re.fullmatch(r"(?:[0-9a-fA-F]{2}){1,2}", settings.server_id):
+        raise ConfigError(
+            f"--server-id {settings.server_id[:20]}: 2 or 4 hexadecimal digits name a gateway (00 to ffff); every gateway behind "
+            "the same balancer has another, and all have as many digits"
+        )
     for name in ("auth_audience", "auth_ca"):
         if getattr(settings, name) and not settings.auth_keys:
             raise ConfigError(f"{flag_of(name)} is of use with --auth-keys only; give that, too, or neither")

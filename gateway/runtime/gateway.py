@@ -41,7 +41,7 @@ from gateway.http.recordings import RecordingService, recording_routes
 from gateway.http.server import TcpOptions, TcpServer
 from gateway.limits import UDP_LINGER_S
 from gateway.quic import QuicOptions, ServerTls, listen
-from gateway.quic.connection.minting import ALONE
+from gateway.quic.connection.minting import ALONE, IdLayout, Mint
 from gateway.quic.server import ServerEndpoint
 from gateway.quic.udp.handing import Handing
 from gateway.runtime import logs
@@ -378,11 +378,17 @@ class Gateway:
             reset_key=(
                 reset_key(Path(self.settings.certs)) if self._worker is None else self._worker.group.reset_key
             ),
-            mint=ALONE if self._worker is None else self._worker.mint,
+            mint=self._mint(),
             connections_max=self.settings.quic_connections_max,
             connections_per_address_max=self.settings.connections_per_address_max,
             handshakes_per_address_per_s=self.settings.handshakes_per_address_per_s,
         )
+
+    def _mint(self) -> Mint:
+        if self._worker is not None:
+            return self._worker.mint
+        layout = IdLayout.of(self.settings.server_id, self.settings.server_id_rotation)
+        return Mint(layout=layout) if layout.server_id else ALONE
 
     def _tcp_servers(self) -> list[TcpServer]:
         """Those that are open."""

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.quic import Client, QuicOptions, ServerEndpoint, connect, listen
 from gateway.quic.connection.ids import CID_BYTES
-from gateway.quic.connection.minting import ALONE, Mint
+from gateway.quic.connection.minting import ALONE, IdLayout, Mint
 from gateway.quic.udp.group import attach, bind_group, program, run
 from gateway.quic.udp.handing import Handing, pairs
 from tests.patience import HANG_S
@@ -49,6 +49,34 @@ def test_an_id_names_its_worker_and_nothing_else(count: int) -> None:
         assert {len(cid) for cid in made} == {CID_BYTES}
         assert {mint.worker_of(cid) for cid in made} == {number}
     assert len({ALONE()[1] for _ in range(600)}) > 128
+
+
+@pytest.mark.parametrize("count", [1, 3, 64])
+@pytest.mark.parametrize("server_id", [b"\x00", b"\x7f\xff"])
+def test_an_id_tells_a_balancer_its_configuration_and_server_and_its_worker_besides(
+    count: int, server_id: bytes
+) -> None:
+    for rotation in (0, 6):
+        mint = Mint(count - 1, count, IdLayout(server_id, rotation))
+        made = {mint() for _ in range(1_000)}
+        assert len(made) == 1_000
+        assert {len(cid) for cid in made} == {CID_BYTES}
+        assert {cid[0] >> 5 for cid in made} == {rotation}
+        assert len({cid[0] & 0x1F for cid in made}) > 16
+        assert {cid[1 : 1 + len(server_id)] for cid in made} == {server_id}
+        assert {mint.worker_of(cid) for cid in made} == {count - 1}
+
+
+def test_the_kernel_finds_the_worker_behind_a_server_id_also_while_one_leaves(
+    group: list[socket.socket],
+) -> None:
+    layout = IdLayout(b"\x12\x34", 2)
+    for taking in (None, (0, 2)):
+        assert attach(group[0], program(3, range(3), taking, layout))
+        for number in range(3):
+            cid = Mint(number, 3, layout)()
+            assert got(group, b"\x40" + cid + bytes(30)) == number
+            assert got(group, b"\xe0\0\0\0\1\x08" + cid + bytes(30)) == number
 
 
 def test_a_packet_goes_to_the_socket_of_the_worker_that_its_id_names(group: list[socket.socket]) -> None:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from gateway.quic.connection.minting import WORKER_AT
+from gateway.quic.connection.minting import IdLayout
 
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
 LOAD_BYTE, JUMP_IF_SET, JUMP_IF_EQUAL = 0x30, 0x45, 0x15
@@ -37,32 +37,29 @@ class FilterStep(NamedTuple):
     if_false: int = 0
 
 
-_LOAD_LONG: Final = FilterStep(LOAD_BYTE, LONG_CID_AT + WORKER_AT)
-_LOAD_SHORT: Final = FilterStep(LOAD_BYTE, SHORT_CID_AT + WORKER_AT)
-
-
-def program(count: int, alive: Collection[int], taking: Collection[int] | None = None) -> list[FilterStep]:
+def program(
+    count: int,
+    alive: Collection[int],
+    taking: Collection[int] | None = None,
+    layout: IdLayout = IdLayout(),  # noqa: B008
+) -> list[FilterStep]:
     """Which of ``count`` sockets gets a packet. Those of a worker that is not among ``alive`` go to one that is: it tells the
     peers that their connections are gone. ``taking``: who takes new connections, None: all that live; the others keep those
     that they have. A packet that is too short for an ID goes to the first socket."""
-    known = _by_worker(count, alive)
-    if taking is None or set(taking) >= set(alive):
-        return [FilterStep(LOAD_BYTE, 0), FilterStep(JUMP_IF_SET, LONG_HEADER, 0, 2), *_load_long(1), _LOAD_SHORT, *known]
-    new = [_LOAD_LONG, *_by_worker(count, taking)]
+    load_long = FilterStep(LOAD_BYTE, LONG_CID_AT + layout.worker_at)
+    load_short = FilterStep(LOAD_BYTE, SHORT_CID_AT + layout.worker_at)
+    new: list[FilterStep] = []
+    if taking is not None and not set(taking) >= set(alive):
+        new = [load_long, *_by_worker(count, taking)]
     return [
         FilterStep(LOAD_BYTE, 0),
-        FilterStep(JUMP_IF_SET, LONG_HEADER, 0, 1 + len(new) + 2),
-        FilterStep(JUMP_IF_SET, HAS_OUR_ID, len(new), 0),
-        *new,
-        *_load_long(1),
-        _LOAD_SHORT,
-        *known,
+        FilterStep(JUMP_IF_SET, LONG_HEADER, 0, 2 + len(new) + bool(new)),
+        *([FilterStep(JUMP_IF_SET, HAS_OUR_ID, len(new), 0), *new] if new else ()),
+        load_long,
+        FilterStep(JUMP_IF_EQUAL, 0, 1, 1),
+        load_short,
+        *_by_worker(count, alive),
     ]
-
-
-def _load_long(skip: int) -> list[FilterStep]:
-    """The byte of a long header's ID, and past so many steps."""
-    return [_LOAD_LONG, FilterStep(JUMP_IF_EQUAL, 0, skip, skip)]
 
 
 def _by_worker(count: int, living: Collection[int]) -> list[FilterStep]:
@@ -70,7 +67,10 @@ def _by_worker(count: int, living: Collection[int]) -> list[FilterStep]:
     steps, stand_ins = [FilterStep(MODULO, count)], sorted(living)
     for at, dead in enumerate(sorted(set(range(count)) - set(living))):
         if stand_ins:
-            steps += (FilterStep(JUMP_IF_EQUAL, dead, 0, 1), FilterStep(RETURN, stand_ins[at % len(stand_ins)]))
+            steps += (
+                FilterStep(JUMP_IF_EQUAL, dead, 0, 1),
+                FilterStep(RETURN, stand_ins[at % len(stand_ins)]),
+            )
     return [*steps, FilterStep(RETURN_A, 0)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.http.server import bind_tcp
-from gateway.quic.connection.minting import Mint
+from gateway.quic.connection.minting import ALONE, IdLayout, Mint
 from gateway.quic.udp.handing import Pair
 from gateway.runtime import places
 from gateway.runtime.activation import is_listening
@@ -32,6 +32,8 @@ class Group:
     """Where the owner of the embedded store answers; None where the store is elsewhere."""
     secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     run: str = field(default_factory=lambda: secrets.token_hex(6))
+    layout: IdLayout = ALONE.layout
+    """Of connection IDs."""
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class Worker:
     @property
     def mint(self) -> Mint:
         """Of its connection IDs."""
-        return Mint(self.number, self.group.count)
+        return Mint(self.number, self.group.count, self.group.layout)
 
     @property
     def is_first(self) -> bool:

@@ -23,6 +23,7 @@ from typing import IO, Any, Final
 
 from gateway.config import Settings
 from gateway.limits import RENEWAL_SAID_BYTES_MAX, WORKER_START_S_MAX
+from gateway.quic.connection.minting import IdLayout
 from gateway.quic.udp.handing import Pair
 from gateway.runtime.sockets import Sockets
 from gateway.runtime.workers.children import Child, Children, note
@@ -35,7 +36,18 @@ STATE: Final = "_MVGATEWAY_RENEWAL"
 """In the environment of an image that follows another: the descriptor of what it has to know."""
 TRIAL: Final = "_MVGATEWAY_TRIAL"
 """In that of a process that is only to say whether it would start."""
-KEPT: Final = ("host", "port", "plain", "udp", "admin_api", "workers", "store", "certs")
+KEPT: Final = (
+    "host",
+    "port",
+    "plain",
+    "udp",
+    "admin_api",
+    "workers",
+    "store",
+    "certs",
+    "server_id",
+    "server_id_rotation",
+)
 """Settings that stay as they were: sockets, folders and the number of workers are handed on."""
 WAITING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
@@ -203,6 +215,7 @@ def handed(reset_key: bytes) -> Handed | None:
         state["group"]["store_url"],
         state["group"]["secret"],
         state["group"]["run"],
+        IdLayout.of(state["settings"]["server_id"], state["settings"]["server_id_rotation"]),
     )
     owned = None if state["owned"] is None else socket.socket(fileno=state["owned"])
     places = {int(number): place for number, place in state["places"].items()}

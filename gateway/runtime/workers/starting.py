@@ -7,6 +7,7 @@ from typing import TextIO
 
 from gateway.config import Settings
 from gateway.http.server import bind_tcp
+from gateway.quic.connection.minting import IdLayout
 from gateway.quic.udp.group import bind_group
 from gateway.quic.udp.handing import pairs
 from gateway.runtime.sockets import Sockets, bind_all
@@ -24,6 +25,7 @@ def supervise(settings: Settings, count: int, reset_key: bytes, serve: Serve, ow
     try:
         quic = bind_group(sockets.quic, count)
         group = Group(count, folder.path, reset_key, sockets, quic, pairs(count))
+        group.layout = IdLayout.of(settings.server_id, settings.server_id_rotation)
         if owned is not None:
             group.store_url = f"http://127.0.0.1:{owned.getsockname()[1]}"
         return Supervisor(settings, group, folder, owned, serve, own, out).run()

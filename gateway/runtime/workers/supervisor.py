@@ -90,7 +90,10 @@ class Supervisor:
         return 1 if self.failed else 0
 
     def _attach_program(self) -> None:
-        self.has_program = attach(self.group.quic[0], program(self.group.count, range(self.group.count)))
+        self.has_program = attach(
+            self.group.quic[0],
+            program(self.group.count, range(self.group.count), layout=self.group.layout),
+        )
         if not self.has_program:
             log.warning(
                 "the kernel takes no program for the UDP port's sockets: packets of clients whose address changes are "
@@ -248,7 +251,9 @@ class Supervisor:
         alive, count = self.children.alive, self.group.count
         if self.has_program:
             taking = [number for number in alive if number != self.rolling.leaving]
-            attach(self.group.quic[0], program(count, alive or range(count), taking or None))
+            attach(
+                self.group.quic[0], program(count, alive or range(count), taking or None, self.group.layout)
+            )
         for number, child in self.children.workers():
             if number in alive:
                 child.tell({"alive": alive})
