@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypedDict
 
 from gateway.config import Settings
 from gateway.limits import RENEWAL_SAID_BYTES_MAX, WORKER_START_S_MAX
@@ -105,6 +105,45 @@ def command() -> list[str]:
     return [sys.executable, *sys.orig_argv[1:]]
 
 
+class ChildTold(TypedDict):
+    """A process that runs, as the next image is told. ``control``: a descriptor."""
+
+    pid: int
+    control: int
+    began: float
+    facts: dict[str, object] | None
+    heard: str
+
+
+class PlaceTold(TypedDict):
+    """A worker's number, or the owner's."""
+
+    restarts: int
+    child: ChildTold | None
+
+
+class GroupTold(TypedDict):
+    """What all workers have in common, descriptors apart."""
+
+    count: int
+    store_url: str | None
+    secret: str
+    run: str
+
+
+class HandedTold(TypedDict):
+    """All that the next image is told: descriptors by their numbers."""
+
+    settings: dict[str, object]
+    group: GroupTold
+    folder: tuple[str, int]
+    owned: int | None
+    sockets: list[int | None]
+    quic: list[int]
+    hands: list[tuple[int, int]]
+    places: dict[str, PlaceTold]
+
+
 @dataclass(slots=True)
 class Handed:
     """What the image before has handed on."""
@@ -112,8 +151,8 @@ class Handed:
     group: Group
     folder: GroupFolder
     owned: socket.socket | None
-    settings: dict[str, Any]
-    places: dict[int, dict[str, Any]]
+    settings: dict[str, object]
+    places: dict[int, PlaceTold]
 
     def child(self, number: int) -> Child | None:
         """The process that runs under that number, if one does."""
@@ -133,7 +172,7 @@ def renew(
     children: Children,
 ) -> None:
     """Be the new image. Returns only where the system refuses, with nothing changed; raises ``OSError`` then."""
-    state = {
+    state: HandedTold = {
         "settings": {name: getattr(settings, name) for name in KEPT},
         "group": {
             "count": group.count,
@@ -141,13 +180,13 @@ def renew(
             "secret": group.secret,
             "run": group.run,
         },
-        "folder": [str(folder.path), folder.held],
+        "folder": (str(folder.path), folder.held),
         "owned": _number(owned),
         "sockets": [_number(sock) for sock in group.sockets],
         "quic": [sock.fileno() for sock in group.quic],
-        "hands": [[reads.fileno(), writes.fileno()] for reads, writes in group.hands],
+        "hands": [(reads.fileno(), writes.fileno()) for reads, writes in group.hands],
         "places": {
-            number: {
+            str(number): {
                 "restarts": place.restarts,
                 "child": None if place.child is None else _child_told(place.child),
             }
@@ -169,7 +208,7 @@ def renew(
                 os.set_inheritable(number, False)
 
 
-def _child_told(child: Child) -> dict[str, Any]:
+def _child_told(child: Child) -> ChildTold:
     return {
         "pid": child.pid,
         "control": child.control.fileno(),
@@ -179,7 +218,7 @@ def _child_told(child: Child) -> dict[str, Any]:
     }
 
 
-def _numbers(state: dict[str, Any]) -> list[int]:
+def _numbers(state: HandedTold) -> list[int]:
     """Every descriptor that a state names."""
     hands = [number for pair in state["hands"] for number in pair]
     controls = [place["child"]["control"] for place in state["places"].values() if place["child"]]
@@ -200,7 +239,7 @@ def handed(reset_key: bytes) -> Handed | None:
         return None
     with open(int(told), "rb") as file:
         file.seek(0)
-        state = json.loads(file.read())
+        state: HandedTold = json.loads(file.read())
     for number in _numbers(state):
         os.set_inheritable(number, False)
     path, held = state["folder"]
@@ -215,7 +254,7 @@ def handed(reset_key: bytes) -> Handed | None:
         state["group"]["store_url"],
         state["group"]["secret"],
         state["group"]["run"],
-        IdLayout.of(state["settings"]["server_id"], state["settings"]["server_id_rotation"]),
+        IdLayout.of(str(state["settings"]["server_id"]), int(str(state["settings"]["server_id_rotation"]))),
     )
     owned = None if state["owned"] is None else socket.socket(fileno=state["owned"])
     places = {int(number): place for number, place in state["places"].items()}
