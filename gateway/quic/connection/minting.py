@@ -14,10 +14,7 @@ from typing import Final
 from gateway.quic.connection.ids import CID_BYTES
 
 ROTATION_BITS: Final = 3
-ROTATION_MAX: Final = 6
-"""The highest codepoint of a configuration: 7 says that there is none."""
-SERVER_ID_BYTES_MAX: Final = 2
-"""Of ours: the nonce is to have 4 bytes besides the worker's, for IDs are told apart by it."""
+"""Of the first byte: the configuration of the balancer, of which 7 says that there is none."""
 
 
 @dataclass(frozen=True, slots=True)
