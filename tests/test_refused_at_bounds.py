@@ -242,6 +242,9 @@ CODES = {
 }
 """What a protocol's own error says, which has no room for numbers that a player could read."""
 ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "ACTIVATED_SOCKETS_MAX": (
+        "tests/runtime/test_activation.py::test_more_sockets_than_a_gateway_has_doors_are_refused_with_the_bound",
+    ),
     "AUTH_JWKS_BYTES_MAX": (
         "tests/access/test_keysource.py::test_a_set_that_cannot_be_had_changes_nothing_and_is_told",
     ),

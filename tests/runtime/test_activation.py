@@ -17,6 +17,9 @@ import httpx
 import pytest
 
 from gateway.client import Publisher, Subscriber
+from gateway.errors import ConfigError
+from gateway.limits import ACTIVATED_SOCKETS_MAX
+from gateway.runtime.activation import Activated
 from tests.runtime.conftest import until
 
 PATIENCE_S = 90.0
@@ -186,3 +189,8 @@ def test_sockets_that_were_handed_to_another_process_are_left_alone(tmp_path: Pa
         timeout=PATIENCE_S,
     )
     assert ended.stdout.strip() == "None", ended.stderr
+
+
+def test_more_sockets_than_a_gateway_has_doors_are_refused_with_the_bound() -> None:
+    with pytest.raises(ConfigError, match=f"0 to {ACTIVATED_SOCKETS_MAX}"):
+        Activated.of({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(ACTIVATED_SOCKETS_MAX + 1)})
