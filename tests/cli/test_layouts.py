@@ -35,6 +35,23 @@ class Verbs:
         assert child.returncode == code, (out, err)
         return (out if code == 0 else err).decode()
 
+    async def values_told(self, world: str, keys: str) -> dict[str, dict[str, object]]:
+        """What ``watch --values --json`` tells of these records, once it tells all of them."""
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.cli", "watch", world, "--values", keys, "--json"),
+            *("--url", self.url, "--ca", self.ca),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        try:
+            async with asyncio.timeout(60):
+                while len(told := json.loads(await child.stdout.readline())["values"]) < len(keys.split(",")):
+                    pass
+        finally:
+            child.terminate()
+            await child.wait()
+        return dict(told)
+
     async def has_layout(self, world: str) -> bool:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway.cli", "worlds", "show", world, "--json"),
@@ -107,10 +124,7 @@ async def test_watch_shows_values_of_a_world_with_a_layout(verbs: Verbs) -> None
         async with asyncio.timeout(HANG_S):
             while not await verbs.has_layout("arena"):
                 pass
-        lines = (
-            await verbs.run("watch", "arena", "--values", "2,7", "--seconds", "3", "--json")
-        ).splitlines()
-        told = json.loads(lines[-1])["values"]
+        told = await verbs.values_told("arena", "2,7")
         assert {key: values["player"] for key, values in told.items()} == {"2": "avatar-1", "7": "avatar-6"}
         shown = await verbs.run("watch", "arena", "--values", "--seconds", "3")
         assert "player avatar-19" in shown
