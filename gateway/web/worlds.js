@@ -51,11 +51,14 @@ async function health() {
   box("status").className = found.store === "ok" && found.status === "ok" ? "on" : "late";
 }
 
+let asked = 0; // an answer that comes after a later question is no answer to it
 async function refresh() {
+  const mine = ++asked;
   try {
     await health();
     const query = new URLSearchParams({ limit: PAGE, ...(prefix ? { prefix } : {}), ...(pages.at(-1) ? { after: pages.at(-1) } : {}) });
     const { worlds, next } = await told(`/v1/worlds?${query}`);
+    if (mine !== asked) return;
     box("worlds").replaceChildren(...worlds.map(show));
     box("none").hidden = worlds.length > 0 || pages.length > 1;
     for (const name of seen.keys()) if (seen.size > 2 * PAGE) seen.delete(name); else break;

@@ -162,6 +162,8 @@ class FirefoxPage(Page):
         told = await self._browser.command(
             "WebDriver:ExecuteAsyncScript", {"script": script, "args": [source], "newSandbox": False}
         )
+        if told["value"] is None:
+            return None  # the page went elsewhere meanwhile
         if "error" in told["value"]:
             raise AssertionError(told["value"]["error"])
         return json.loads(told["value"]["made"])

@@ -404,7 +404,7 @@ async def test_many_worlds_are_listed_by_pages_and_found_by_their_beginning(tmp_
                 "document.getElementById('prefix').value = 'zone-020', document.getElementById('prefix').dispatchEvent(new Event('input'))"
             )
             await page.until(f"{listed}.join() === '{','.join(f'zone-020{digit}' for digit in range(10))}'")
-            assert await page.evaluate("document.getElementById('pages').hidden")
+            await page.until("document.getElementById('pages').hidden")
     finally:
         await gateway.drain(2.0)
 
