@@ -44,7 +44,7 @@ class Verbs:
         )
         assert child.stdout is not None
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(HANG_S):
                 while len(told := json.loads(await child.stdout.readline())["values"]) < len(keys.split(",")):
                     pass
         finally:
