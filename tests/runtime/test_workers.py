@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -460,6 +461,15 @@ async def reconnected(gateway: GatewayProcess, world: str, query: str) -> AsyncI
 
 
 @pytest.fixture
+def folders_apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A temporary folder that no other start on this machine clears. Its path is short: sockets stand there."""
+    with tempfile.TemporaryDirectory(prefix="mvg-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
+
+
+@pytest.fixture
 def mortal(start_process: StartProcess, tmp_path: Path) -> GatewayProcess:
     return start_process("--workers", "2", log=tmp_path / "log").wait_ready()
 
@@ -566,6 +576,7 @@ async def test_workers_whose_supervisor_is_killed_stop_and_leave_no_folder_behin
     assert not is_there(folder)
 
 
+@pytest.mark.usefixtures("folders_apart")
 async def test_a_start_clears_away_what_a_start_that_was_killed_whole_has_left_and_nothing_that_lives(
     mortal: GatewayProcess, start_process: StartProcess, tmp_path: Path
 ) -> None:
