@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from gateway.wire import Frame, Record, encode_frame, framechain, split
 from gateway.wire.framechain import (
+    BodyLayout,
     Chain,
     FrameHead,
     KeyLists,
     Lanes,
-    Layout,
-    Values,
+    RowValues,
     join,
     messages_of,
     put_together,
@@ -38,11 +38,11 @@ def message(count: int = 3, *, tick: int = 5, first: int = 1, **more: Any) -> by
     return encode_frame(Frame(2, tick, records(count, first=first), **more))
 
 
-def layout_of(*messages: bytes) -> Layout | None:
+def layout_of(*messages: bytes) -> BodyLayout | None:
     return take_apart(join(messages), KeyLists())
 
 
-def laid_out(*messages: bytes) -> Layout:
+def laid_out(*messages: bytes) -> BodyLayout:
     layout = layout_of(*messages)
     assert layout is not None
     return layout
@@ -225,12 +225,12 @@ def test_what_a_prediction_missed_is_small_both_ways_and_gives_the_records_back(
 ) -> None:
     new, last, before = given_rows
     lanes = Lanes(2 * len(new))
-    records_, last_, before_ = Values(packed(new)), Values(packed(last)), Values(packed(before))
+    records_, last_, before_ = RowValues(packed(new)), RowValues(packed(last)), RowValues(packed(before))
     residue = lanes.residue(records_, last_, before_)
     missed = [(n - 2 * b + c) % 65_536 for n, b, c in zip(new, last, before, strict=True)]
     signed = [m - 65_536 if m >= 32_768 else m for m in missed]
     assert residue == packed([2 * m if m >= 0 else -2 * m - 1 for m in signed])
-    restored = lanes.restored(residue, Values(packed(last)), Values(packed(before)))
+    restored = lanes.restored(residue, RowValues(packed(last)), RowValues(packed(before)))
     assert restored.bytes == packed(new)
     assert restored.size_bytes == len(packed(new))
     speed = number([(n - b) % 65_536 for n, b in zip(new, last, strict=True)])
