@@ -1,5 +1,7 @@
 """For every test: how long clients wait, over which stores modules that say ``OVER = EACH_STORE`` run, what tests of kits show."""
 
+import signal
+
 from hypothesis import settings
 
 from tests.kits.abilities import pytest_configure, pytest_runtest_logreport, pytest_sessionfinish
@@ -22,3 +24,8 @@ if settings.get_current_profile_name() == "default":
     settings.load_profile(
         "patient"
     )  # a machine that stands still for a moment fails no example: speed is for benchmarks
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell's background job; children would inherit it, deaf to Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -107,7 +107,39 @@ def test_a_home_that_was_taken_over_commits_nothing_more(
     with pytest.raises(WorldHeld):  # nor does it when it tries again, having seen what there is
         how(engine, a, make(recorder))
     assert ticks(engine) == before
-    how(engine, b, make(Recorder()))
+    newer = Recorder()
+    newer.seq = 3
+    how(engine, b, make(newer))
+
+
+@pytest.mark.parametrize("how", [append, append_in_a_round])
+@pytest.mark.parametrize("make", [one_row, a_keyframe, over_a_thousand_pages])
+def test_a_row_whose_number_another_home_has_used_is_refused_and_never_passed_over(
+    engine: Engine,
+    how: Callable[[Engine, WorldDatabase, Batch], None],
+    make: Callable[[Recorder], Batch],
+) -> None:
+    """A home that comes back with a batch of before has the right fence: its rows' numbers are another's by then. To pass
+    them over as written already would be to call durable what is not there."""
+    a, b, recorder = connect(engine), connect(engine), Recorder()
+    a.take_home(A, LEASE_MS, seen(a))
+    how(engine, a, one_row(recorder))
+    stale = make(recorder)
+    b.take_home(B, LEASE_MS, None)
+    newer = Recorder()
+    newer.seq, newer.now_us = 1, START_US + 60_000_000
+    for _ in range(3):
+        how(engine, b, one_row(newer))
+    a.take_home(A, LEASE_MS, None)
+    before = ticks(engine)
+    for _ in range(2):
+        with pytest.raises(WorldHeld):
+            how(engine, a, stale)
+    assert ticks(engine) == before
+    again = one_row(newer)
+    for _ in range(2):  # its own rows it may give twice
+        how(engine, a, again)
+    assert len(ticks(engine)) == 5
 
 
 def test_what_was_in_flight_when_another_took_over_is_refused_by_the_store(engine: Engine) -> None:

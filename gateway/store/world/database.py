@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from gateway.errors import Conflict, NotFound, WorldDeleted
+from gateway.errors import Conflict, NotFound, WorldDeleted, WorldHeld
 from gateway.limits import NAME_ATTEMPTS_MAX, RING_PRUNE_EVERY_S, RING_PRUNE_ROWS_MAX, RING_QUICK_BYTES_MAX
 from gateway.store.base import BlockingStore, Committed, Namespace, NamespaceCommit, Version
 from gateway.store.database import Database
@@ -242,7 +242,12 @@ class WorldDatabase(History):
         before_us = None
         if packed.keyframes and frames[-1].received_at_us >= self._prune_at_us:
             before_us = self._ring_start_us(frames[-1].received_at_us)
-        return PackedWrite(packed, also, None if before_us is None else lambda c: self._prune(c, before_us))
+        return PackedWrite(
+            packed, self._taken, also, None if before_us is None else lambda c: self._prune(c, before_us)
+        )
+
+    def _taken(self) -> WorldHeld:
+        return WorldHeld.at(self.identity.name, "", self.fence.number or 0)
 
     def _prune(self, connection: apsw.Connection, before_us: int, rows_max: int = RING_PRUNE_ROWS_MAX) -> int:
         """Delete what is out of the ring. A time without any, unless more is waiting: many rows at once
@@ -406,6 +411,8 @@ class PackedWrite:
     """A packed batch, and what goes with it: called with the connection, within a transaction."""
 
     packed: writing.PackedBatch
+    taken: Callable[[], WorldHeld]
+    """What to raise where another writer's rows have the numbers of these."""
     also: Callable[[apsw.Connection], object] | None
     prune: Callable[[apsw.Connection], object] | None
 
@@ -415,7 +422,8 @@ class PackedWrite:
         return self.also is None and self.prune is None and writing.is_one_statement(self.packed)
 
     def __call__(self, connection: apsw.Connection) -> None:
-        writing.write(connection, self.packed)
+        if not writing.write(connection, self.packed):
+            raise self.taken()
         if self.also is not None:
             self.also(connection)
         if self.prune is not None:

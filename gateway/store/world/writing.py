@@ -71,9 +71,11 @@ def is_one_statement(batch: PackedBatch) -> bool:
     return not batch.keyframes and not batch.gaps and 0 < len(batch.frames) <= len(_APPEND)
 
 
-def write(connection: apsw.Connection, batch: PackedBatch) -> None:
-    """Write a batch. Rows that are there already stay as they are."""
+def write(connection: apsw.Connection, batch: PackedBatch) -> bool:
+    """Write a batch. Rows that are there already stay as they are: its own, from a try whose end nobody learned. False: another
+    writer's rows have these numbers, and nothing of the batch may be kept."""
     many, frames = connection.executemany, batch.frames
+    before = connection.total_changes()
     small = (
         sum([len(row[7]) for row in frames]) <= CACHED_STATEMENT_BYTES_MAX
     )  # a kept statement keeps its values
@@ -81,10 +83,20 @@ def write(connection: apsw.Connection, batch: PackedBatch) -> None:
         connection.execute(_APPEND[len(frames) - 1], tuple(chain.from_iterable(frames)), can_cache=small)
     else:
         many(_APPEND[0], frames, can_cache=small)
+    if connection.total_changes() - before < len(frames) and not _are_there(connection, frames):
+        return False
     if batch.keyframes:
         many("INSERT OR IGNORE INTO keyframes VALUES(?, ?, ?, ?, ?, ?)", batch.keyframes)
     if batch.gaps:
         many("INSERT OR IGNORE INTO gaps VALUES(?, ?, ?, ?)", batch.gaps)
+    return True
+
+
+def _are_there(connection: apsw.Connection, frames: Sequence[Sequence[Any]]) -> bool:
+    """Whether each of these rows is in the recording: the same frame, come at the same time."""
+    query = "SELECT seq, epoch, tick, received_at FROM frames WHERE seq BETWEEN ? AND ?"
+    there = set(connection.execute(query, (frames[0][0], frames[-1][0])))
+    return there.issuperset(tuple(row[:4]) for row in frames)
 
 
 def begin_epoch(connection: apsw.Connection, requested: int | None, now_us: int) -> int:

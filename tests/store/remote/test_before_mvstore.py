@@ -21,7 +21,6 @@ from gateway.store.overlays import lay_over
 from gateway.store.remote import AdminApi, HttpxTransport, RemoteOptions, RemoteStore
 from gateway.store.world.maintenance import Upkeep, Written
 from gateway.store.world.schema import Retention
-from tests.patience import HANG_S
 from tests.store.conformance.kit import A, B, digest, get, head, new_namespace, part, put, request
 from tests.store.standin import Knobs, Served, serving
 
@@ -243,7 +242,7 @@ async def test_many_readers_lift_a_head_once(store: Store, served: Served) -> No
 async def test_a_head_is_lifted_without_an_admin_api_too(served: Served) -> None:
     ns, version = await sunk(served)
     bare = RemoteStore(
-        [HttpxTransport(served.url)], options=RemoteOptions(deadline_s=HANG_S, check_assumed=True)
+        [HttpxTransport(served.url)], options=RemoteOptions(deadline_s=2.0, check_assumed=True)
     )
     assert (await bare.read(ns, [PageRead(0, version)]))[0].data == A
     await bare.aclose()
