@@ -124,6 +124,16 @@ class FanOut:
         for reader in self._readers:
             reader.want_keyframe(reason, mono)
 
+    def lacks(self, keys: Keys, mono: float) -> None:
+        """The state has newer values of these keys than came by messages: nobody was sent them. Who wants every message starts
+        afresh, for the messages are not there."""
+        self.keyframes.forget()
+        for reader in self._readers:
+            if reader.ordered:
+                reader.want_keyframe("new_epoch", mono)
+            else:
+                reader.mark(keys)
+
     def losing(self, reader: Reader) -> None:
         """The reader has begun to lose: what it is sent may have to be said again."""
         self.again.readers[reader] = None

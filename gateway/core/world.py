@@ -286,8 +286,8 @@ class World:
         mono: float,
         tail: Tail | None = None,
     ) -> None:
-        """Go on from what another gateway has recorded meanwhile. What waits for the store here is forgotten. Readers start
-        afresh only where that is news: of a world that was fed they have it all."""
+        """Go on from what another gateway has recorded meanwhile. What waits for the store here is forgotten. Readers get what
+        is news to them: of a world that was fed they have nearly all. In another epoch they start afresh."""
         self._forgo()
         self.last_epoch, self.is_fed = last_epoch, False
         if not self.subscribers:
@@ -295,13 +295,15 @@ class World:
             self._begin_with(WorldState() if state is None else state, next_seq, durable, tail)
             self.mono = mono
             return
-        before, is_news = self.state.order, False
+        before, epoch, news = self.state.order, self.state.epoch, dict[int, None]()
         for message in () if state is None else state.keyframe_messages(STREAM_MESSAGE_BYTES_MAX):
             applied = self.state.apply(decode_frame(message))
-            is_news = is_news or bool(applied.changed or applied.dropped)
+            news |= dict.fromkeys([*applied.changed, *applied.dropped])
         self._journal_from(next_seq, durable, tail)
-        if is_news or self.state.order != before:
+        if self.state.epoch != epoch:
             self._fanout.want_keyframe("new_epoch", mono)
+        elif news or self.state.order != before:
+            self._fanout.lacks(tuple(news), mono)
         self._wake()
 
     def begin_fed(self, mono: float) -> None:

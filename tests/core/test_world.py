@@ -386,11 +386,31 @@ def test_who_becomes_the_home_of_what_it_was_fed_lets_its_readers_go_on_without_
     assert reader.control_types() == ["welcome", "resync"]
 
 
-def test_who_becomes_the_home_and_finds_more_in_the_store_than_it_was_fed_starts_its_readers_afresh() -> None:
+def test_who_becomes_the_home_and_finds_more_in_the_store_than_it_was_fed_gives_its_readers_what_they_lack() -> (
+    None
+):
     world, reader = fed_world(tick=5)
+    sent = len(reader.frames())
     world.adopt(recorded_state(tick=7), next_seq=8, last_epoch=3, durable=None, mono=101.0)
     world.poll(101.5, NOW_US)
+    given = [record for frame in reader.frames()[sent:] for record in frame.records]
+    assert {record.key: record.data for record in given} == {6: b"6", 7: b"7"}
+    assert reader.control_types() == ["welcome", "resync"]
+
+
+def test_who_finds_another_epoch_in_the_store_starts_its_readers_afresh() -> None:
+    world, reader = fed_world(tick=5)
+    state = recorded_state(tick=4)
+    state.apply(decode_frame(message(1, {9: b"9"}, epoch=4)))
+    world.adopt(state, next_seq=8, last_epoch=4, durable=None, mono=101.0)
+    world.poll(101.5, NOW_US)
     assert reader.control_types() == ["welcome", "resync", "resync"]
-    assert {record.key for record in decode_frame(reader.streams[max(reader.streams)][0]).records} == set(
-        range(1, 8)
-    )
+
+
+def test_who_wants_every_message_starts_afresh_where_some_are_in_the_store_alone() -> None:
+    world, _ = fed_world(tick=5)
+    ordered = RecordingLink(lossy=False)
+    world.attach_subscriber(ordered, LiveOptions(conflate=False), 100.0)
+    world.adopt(recorded_state(tick=7), next_seq=8, last_epoch=3, durable=None, mono=101.0)
+    world.poll(101.5, NOW_US)
+    assert ordered.control_types() == ["welcome", "resync", "resync"]
