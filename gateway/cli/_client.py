@@ -19,6 +19,16 @@ URL = "https://127.0.0.1:4433"
 LOCAL_CA = Path("certs/ca.pem")
 
 
+def add_transport_flag(parser: argparse.ArgumentParser) -> None:
+    """``--transport``: QUIC, or TCP."""
+    parser.add_argument(
+        "--transport",
+        choices=("auto", "webtransport", "websocket"),
+        default="auto",
+        help="auto: QUIC, or TCP when UDP is silent (default)",
+    )
+
+
 def add_client_flags(parser: argparse.ArgumentParser) -> None:
     """``--url``, whom to trust, and which transport."""
     parser.add_argument(
@@ -27,12 +37,7 @@ def add_client_flags(parser: argparse.ArgumentParser) -> None:
         help=f"the gateway (default {URL}, or MVGATEWAY_URL)",
     )
     add_trust_flags(parser)
-    parser.add_argument(
-        "--transport",
-        choices=("auto", "webtransport", "websocket"),
-        default="auto",
-        help="auto: QUIC, or TCP when UDP is silent (default)",
-    )
+    add_transport_flag(parser)
 
 
 def add_trust_flags(parser: argparse.ArgumentParser) -> None:

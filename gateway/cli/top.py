@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from gateway.cli._client import URL, add_trust_flags
+from gateway.cli._client import URL, add_transport_flag, add_trust_flags
 
 NAME = "top"
 HELP = "a live table over gateways: worlds, homes, readers, lag, loss, CPU"
@@ -30,12 +30,7 @@ Show = Callable[[Mapping[str, object]], None]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("urls", nargs="*", metavar="URL", help=f"gateways (default {URL}, or MVGATEWAY_URL)")
     add_trust_flags(parser)
-    parser.add_argument(
-        "--transport",
-        choices=("auto", "webtransport", "websocket"),
-        default="auto",
-        help="auto: QUIC, or TCP when UDP is silent (default)",
-    )
+    add_transport_flag(parser)
     parser.add_argument(
         "--interval",
         type=float,

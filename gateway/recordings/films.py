@@ -20,7 +20,7 @@ from gateway.core.state import WorldState
 from gateway.errors import ConfigError
 from gateway.recordings.exports.steps import Step, Steps
 from gateway.recordings.exports.table import RecordTable
-from gateway.recordings.exports.whole import FilmFailed
+from gateway.recordings.exports.whole import FilmFailed, not_written, to_disk
 from gateway.store.world import schema, writing
 from gateway.store.world.schema import Retention, WorldInfo
 from gateway.wire import decode_frame, split
@@ -86,7 +86,7 @@ class FilmWriter:
                         self._table.index()
                     connection.execute("COMMIT")
                     connection.close()
-                    _to_disk(self._partial)
+                    to_disk(self._partial)
                     os.replace(self._partial, self.path)
         finally:
             connection.close(True)
@@ -161,21 +161,14 @@ class FilmWriter:
     def _write(self, frames: list[JournalFrame], gaps: list[Gap]) -> None:
         assert self._connection is not None
         with self._told():
-            writing.write(self._connection, writing.pack(self._encoder, frames, gaps))
+            if not writing.write(self._connection, writing.pack(self._encoder, frames, gaps)):
+                raise FilmFailed(
+                    f"{self.path} was not written: the recording gives two frames the number of one row"
+                )
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, OSError) as error:
-            raise FilmFailed(
-                f"{self.path} was not written ({error}); free some space or choose another place with --out"
-            ) from error
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            raise not_written(self.path, error) from error

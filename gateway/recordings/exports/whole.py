@@ -74,19 +74,23 @@ class Export:
         raise NotImplementedError
 
     def _named(self) -> None:
-        _to_disk(self.partial)
+        to_disk(self.partial)
         os.replace(self.partial, self.path)
 
     def _discard(self) -> None:
         self.partial.unlink(missing_ok=True)
 
     def _failed(self, error: OSError) -> FilmFailed:
-        return FilmFailed(
-            f"{self.path} was not written ({error.strerror or error}); free some space or choose another place with --out"
-        )
+        return not_written(self.path, error.strerror or error)
 
 
-def _to_disk(path: Path) -> None:
+def not_written(path: Path, why: object) -> FilmFailed:
+    """What to raise where the disk did not take it."""
+    return FilmFailed(f"{path} was not written ({why}); free some space or choose another place with --out")
+
+
+def to_disk(path: Path) -> None:
+    """A file that was written and closed outlasts a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
