@@ -160,6 +160,11 @@ Above it one stream costs less than the packets' bookkeeping."""
 READER_DATAGRAMS_MAX: Final = 64
 """Datagrams that a reader is sent in a row; more at once go by a stream. What its QUIC acknowledged its application may
 not have taken: quic-go keeps 128 and drops the rest without a word, Chromium as many as a page's high water mark says."""
+REST_S: Final = 1.0
+"""A world of which nothing came for so long rests. Between two frames at a game's rate it never does."""
+REST_DATAGRAMS_MIN: Final = 16
+"""A reader that was sent so many datagrams since the world last rested is sent their newest values again, by a stream: its
+application may have slept through any of them. Fewer fill no queue, so what moves seldom isn't said twice."""
 READER_ROW_S: Final = 0.01
 """Datagrams so soon after another are in a row with it: a reader's application sleeps as long, and two frames at 100 Hz are not."""
 ROW_DATAGRAM_BYTES: Final = 1_200

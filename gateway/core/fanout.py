@@ -14,14 +14,14 @@ from gateway.core.bundle import newest_of
 from gateway.core.counters import Counters
 from gateway.core.keyframes import KeyframeCache
 from gateway.core.late import LateLog
-from gateway.core.newest import SharedRepairs
+from gateway.core.newest import SharedRepairs, encode_since
 from gateway.core.outgoing import Outgoing
 from gateway.core.reader import Reader
 from gateway.core.row import Row
 from gateway.core.slots import Slots
 from gateway.core.state import WorldState
 from gateway.core.window import Keys
-from gateway.limits import FANOUT_SERVE_S, READER_DATAGRAMS_MAX, READER_FLUSH_S
+from gateway.limits import FANOUT_SERVE_S, READER_DATAGRAMS_MAX, READER_FLUSH_S, REST_S
 
 _NEVER: Final = float("inf")
 
@@ -33,9 +33,13 @@ class FanOut:
         "_collected",
         "_counters",
         "_is_ordered",
+        "_moved_at",
         "_readers",
+        "_rest_at",
+        "_rested",
         "_row",
         "_served_at",
+        "_state",
         "_turn_at",
         "_unmetered",
         "_wake",
@@ -58,6 +62,10 @@ class FanOut:
         self.repairs = SharedRepairs(state)
         self.again = Again()
         self._turn_at: float | None = None
+        self._state = state
+        self._rested = state.order
+        self._moved_at = float("-inf")
+        self._rest_at = _NEVER
         self.mono = float("-inf")
         """The newest time that was told."""
         self._counters = counters
@@ -73,7 +81,12 @@ class FanOut:
     def due(self) -> float | None:
         """When :meth:`poll` is wanted next (``mono``), or None."""
         turn_at, again_at = self._turn_at, self.again.due
-        return turn_at if again_at is None or (turn_at is not None and turn_at < again_at) else again_at
+        soonest = self._rest_at
+        if turn_at is not None and turn_at < soonest:
+            soonest = turn_at
+        if again_at is not None and again_at < soonest:
+            soonest = again_at
+        return soonest if soonest < _NEVER else None
 
     def set_readers(self, readers: Iterable[Reader]) -> None:
         """These are the readers from now on."""
@@ -96,6 +109,10 @@ class FanOut:
         readers = self._readers
         if not readers or not outs:
             return 0
+        self._moved_at = mono
+        if self._rest_at == _NEVER:
+            self._rest_at = mono + REST_S
+            self._wake()
         bundle = self._row.bundle(outs if self._is_ordered else newest_of(outs), mono)
         count = len(bundle.outs)
         delivered = held = 0
@@ -148,10 +165,25 @@ class FanOut:
         self._look_at(self.mono + READER_FLUSH_S)
 
     def poll(self, mono: float) -> None:
-        """What is due: to say again what was said, and turns."""
+        """What is due: to say again what was said, turns, and a rest."""
         self.again.poll(mono)
+        if mono >= self._rest_at:
+            self._rest(mono)
         if self._turn_at is not None and mono >= self._turn_at:
             self._turns(mono)
+
+    def _rest(self, mono: float) -> None:
+        """If nothing came for a while: who may have slept through what came before gets the newest of it once more."""
+        self._rest_at = self._moved_at + REST_S
+        if mono < self._rest_at:
+            return
+        self._rest_at = _NEVER
+        since, self._rested = self._rested, self._state.order
+        owed = [reader for reader in self._readers if reader.rests()]
+        if owed:
+            keys, messages = encode_since(self._state, since)
+            for reader in owed:
+                reader.renew(keys, messages, mono)
 
     def _turns(self, mono: float) -> None:
         """A turn for every reader that has one now. It is never taken in the middle of what comes in: where

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.core.stale import StaleSet
 from gateway.core.state import RECORD_HEAD_BYTES, WorldState
 from gateway.core.window import Keys
-from gateway.limits import REPAIRS_SHARED_MAX
+from gateway.limits import REPAIR_STREAM_MESSAGE_BYTES, REPAIRS_SHARED_MAX
 from gateway.wire.frames import HEADER_BYTES, Frame, encode_frame, encode_repair
 from gateway.wire.records import RecordColumns, fits_stride
 
@@ -78,6 +78,20 @@ def encode_strided(state: WorldState, keys: Keys) -> bytes | None:
         chunks.append(pack(order - base if order > base else 0))
         chunks.append(data)
     return encode_repair(state.epoch, state.tick, state.sent_at, stride, chunks)
+
+
+def encode_since(state: WorldState, order: int) -> tuple[Keys, list[bytes]]:
+    """The keys whose newest values, or whose removal, is younger than ``order``, and the repair messages that say so."""
+    keys = [key for key, (since, _) in state.records.items() if since > order]
+    keys += [key for key, since in state.tombstones.items() if since > order]
+    messages, left = list[bytes](), keys
+    while left:
+        some = pick(
+            state, left[: REPAIR_STREAM_MESSAGE_BYTES // RECORD_BYTES_LEAST], REPAIR_STREAM_MESSAGE_BYTES
+        )
+        messages.append(encode_newest(state, some))
+        left = left[len(some) :]
+    return tuple(keys), messages
 
 
 def pick(state: WorldState, urgent: Iterable[int], message_bytes_max: int) -> tuple[int, ...]:

@@ -5,6 +5,9 @@ not go out at once (no room, no budget, lost on the way) leaves its *keys* in th
 there is room again the newest values of the most urgent keys go out as repair messages. So
 nothing ever waits in a queue, and a slow reader costs a set of keys at most.
 
+An acknowledged datagram is not a delivered one: the next frame renews what an application slept through, and where none
+comes, because the world rests, its newest values go once more by a stream.
+
 Large frames: up to ``PIECES_MAX`` datagrams they are cut into datagrams, which lose little when
 one is lost; above that, and for a record that no datagram holds, they go by a stream of their own
 (:mod:`gateway.core.streams`). So does whatever else would be more datagrams in a row than a reader's queue may hold,
@@ -46,6 +49,7 @@ from gateway.limits import (
     REPAIR_MESSAGES_MAX,
     REPAIR_STREAM_BYTES_MAX,
     REPAIR_STREAM_MESSAGE_BYTES,
+    REST_DATAGRAMS_MIN,
     STREAM_PATIENCE_S,
     TCP_REPAIR_BYTES_MAX,
 )
@@ -72,6 +76,7 @@ class Reader:
         "_repairs",
         "_row_at",
         "_row_left",
+        "_since_rest",
         "_state",
         "_twice",
         "_wanted",
@@ -136,6 +141,7 @@ class Reader:
             self._twice = Twice(state, self._outlet, self._counters, mono, losing, said)
             self._twice.zstd, self._twice.datagrams_max = zstd, datagrams_max
             self.set_redundancy(is_on=redundancy, parity=parity)
+        self._since_rest = 0
         self._wanted: str | None = None
         self._plain = budget_kbps is None
 
@@ -225,6 +231,19 @@ class Reader:
         before."""
         if self._twice is not None:
             self._twice.set(is_on, parity)
+
+    def rests(self) -> bool:
+        """The world rests. True where an application that slept may lack some of so many datagrams since the last rest, though
+        they were acknowledged for it: :meth:`renew` is wanted."""
+        token = self._outlet.window.next_token
+        before, self._since_rest = self._since_rest, token
+        return token - before >= REST_DATAGRAMS_MIN and self._outlet.lossy and not (self.over or self.ordered)
+
+    def renew(self, keys: Keys, messages: list[bytes], mono: float) -> None:
+        """The world rests: these are the newest values of what moved since it last did, as repair messages. By a stream, which is
+        delivered or known to be lost; where that can't be now they wait their turn as any other."""
+        if not self._plain or not self._by_stream(messages, keys, mono):
+            self.mark(keys)
 
     def let_go(self) -> None:
         """Its session is over: it is freed with the last that holds it, not with the next collection of cycles."""
