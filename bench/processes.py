@@ -84,6 +84,11 @@ class Server:
 
         return psutil.Process(self._process.pid)
 
+    @property
+    def pid(self) -> int:
+        """Of the process itself."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """CPU seconds that its threads have used, its children's included."""
         return sum(cpu_s_of(p.pid) for p in [self._worker(), *self._worker().children(recursive=True)])
