@@ -323,7 +323,7 @@ class Pages:
     def accept(self, committed: Committed) -> None:
         """The commit is down: the written pages are the head's now."""
         count = len(self._dirty) + len(self._ahead) + (self._anchor is not None)
-        size = self.size_pages if 0 in self._dirty or self._first is not None else 0
+        size = 0 if 0 in self._ahead else self.size_pages
         for page in self._ahead:
             self._cache.pop(page, None)
         if 0 in self._ahead:

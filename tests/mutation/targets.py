@@ -61,7 +61,11 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/store/salvage/", ()),
     ("gateway/store/entities/", ()),
     ("gateway/store/cache", _named("store", "cache")),
+    ("gateway/store/embedded/snapshot.py", _named("store", "folder_reader")),
+    ("gateway/store/embedded/reader.py", _named("store", "folder_reader")),
+    ("gateway/store/embedded/inspection.py", _named("store", "embedded_faults", "embedded_inspection")),
     ("gateway/store/embedded/", _named("store", "embedded", "embedded_upkeep", "model_store")),
+    ("gateway/store/world/maintenance.py", _named("store", "world_upkeep")),
     (
         "gateway/store/world/",
         (
@@ -71,6 +75,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_named("store", "world_store", "world_tail", "world_together"),
         ),
     ),
+    ("gateway/store/pages.py", (*_named("store", "pages"), *_VFS)),
     ("gateway/store/", _VFS),
     (
         "gateway/quic/connection/",

@@ -202,6 +202,7 @@ class FileSnapshot:
         self._files = _Files(path)
         self._vfs = _Vfs(f"mvsnapshot-{id(self):x}", self._files)
         self._connection: apsw.Connection | None = None
+        self._is_closed = False
         try:
             self._connection = self._connect(str(path))
         except BaseException:
@@ -227,7 +228,10 @@ class FileSnapshot:
         self._files.check()
 
     def close(self) -> None:
-        """Idempotent."""
+        """Idempotent: a descriptor's number is another file's as soon as it was given back."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(apsw.Error):
