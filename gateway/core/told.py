@@ -81,6 +81,9 @@ class RecordedState:
     records: Mapping[int, bytes]
     messages: Sequence[bytes]
     layout: Layout | None = None
+    hops: int | None = None
+    """Of the gateway that tells it, as :class:`Overview` has them; both None: it is the home, or follows none."""
+    stale_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,11 @@ def _nobody(session: SubscriberSession) -> None:
     """Other gateways are told nothing here."""
 
 
+def _not_stale() -> int:
+    """It is the home."""
+    return 0
+
+
 def at_once(call: Callable[[], None]) -> None:
     """Nothing else came with it."""
     call()
@@ -117,6 +122,8 @@ class World:
         """Told of a reader that is another gateway, and asks whose frames it gets."""
         self.hops = 0
         """Gateways between the world's home and this one, which is fed by them; 0: it is fed by none."""
+        self.stale_ms: Callable[[], int] = _not_stale
+        """For how long nothing was heard of the home, where :attr:`hops` is not 0."""
         self.rates = Rates(mono, self.counters)
         self._wall_offset_us = now_us - int(mono * 1e6)
         self._linger_until: float | None = None
@@ -244,7 +251,8 @@ class World:
         self.counters.subscribers += 1
         epoch = self.state.epoch or self.last_epoch
         self.on_event(SessionOpened(self.name, "subscribe", link.transport, link.address, epoch))
-        more = {"delay_s": self.delay_s} if self.delay_s else {"hops": self.hops} if self.hops else {}
+        far = {"hops": self.hops, "stale_ms": self.stale_ms()} if self.hops else {}
+        more = {"delay_s": self.delay_s} if self.delay_s else far
         link.control(self._welcome("subscribe", epoch, link, mono, **more))
         if self._settled:
             reader.want_keyframe("joined", mono)

@@ -19,7 +19,7 @@ from gateway import limits
 from gateway.core.delay import KEY as DELAY
 from gateway.core.delay import delay_of
 from gateway.core.ports import Worlds
-from gateway.core.told import RecordedState
+from gateway.core.told import Overview, RecordedState
 from gateway.errors import BadInput, StoreUnavailable, Unsupported
 from gateway.http.answers import ANSWERS, AnswerBudget, Costly, peer_of_scope
 from gateway.http.bodies import discard_upload, messages, read_json
@@ -95,8 +95,7 @@ class WorldRoutes:
             await self._worlds.delete(name)
             return JSONResponse({"world": name, "deleted": True})
         info = await self._worlds.info(name, delay_s=delay_of(query))
-        far = {} if info.hops is None else {"x-hops": str(info.hops), "x-stale-ms": str(info.stale_ms)}
-        return JSONResponse(overview_json(info), headers={**NO_STORE, **far})
+        return JSONResponse(overview_json(info), headers={**NO_STORE, **_far(info)})
 
     async def layouts(self, request: Request) -> Response:
         check_keys(request.query_params, ())
@@ -155,6 +154,11 @@ class WorldRoutes:
         return JSONResponse(udp_json(token), 201, headers=NO_STORE)
 
 
+def _far(told: Overview | RecordedState) -> dict[str, str]:
+    """How far the home is, and for how long it was not heard; nothing at the home itself."""
+    return {} if told.hops is None else {"x-hops": str(told.hops), "x-stale-ms": str(told.stale_ms)}
+
+
 async def state_response(request: Request, state: RecordedState) -> Response:
     """A recorded state: length-prefixed keyframe messages, or JSON where Accept asks for it. A large one is put
     together in a thread."""
@@ -175,7 +179,9 @@ async def state_response(request: Request, state: RecordedState) -> Response:
     make = partial(state_json, values=values) if as_json else _state_messages
     body = make(state) if size <= limits.ANSWER_PIECE_BYTES else await asyncio.to_thread(make, state)
     return Response(
-        body, headers={**facts, **NO_STORE}, media_type="application/json" if as_json else FRAMES_TYPE
+        body,
+        headers={**facts, **_far(state), **NO_STORE},
+        media_type="application/json" if as_json else FRAMES_TYPE,
     )
 
 

@@ -228,7 +228,13 @@ class WorldHost:
         received_us, state = self.pump.newest_received_us, self.world.state
         if received_us is not None and self.world.journal.empty and not self.world.is_fed:
             return await self.database.shaped(state, state.epoch, state.tick, received_us)
-        return await self.database.last()
+        hops, stale_ms = self._far()
+        return replace(await self.database.last(), hops=hops, stale_ms=stale_ms)
+
+    def _far(self) -> tuple[int, int] | tuple[None, None]:
+        """Gateways between the home and this one, and how many ms nothing was heard of it; None: none is followed."""
+        source = None if self.homing.held or self.edge is None else self.edge.source
+        return (None, None) if source is None or source.is_home else (source.hops, source.stale_ms)
 
     async def open_session(
         self, options: LiveOptions, link: Link, wanted: Callable[[], bool] = lambda: True
@@ -372,8 +378,7 @@ class WorldHost:
         """What ``GET /v1/worlds/{world}`` tells."""
         await self.homing.refresh()
         kept = self.database.world.info.retention
-        source = None if self.homing.held or self.edge is None else self.edge.source
-        hops, stale_ms = (None, None) if source is None or source.is_home else (source.hops, source.stale_ms)
+        hops, stale_ms = self._far()
         return Overview(
             *(self.facts(), self.homing.home.url, kept.mode, kept.ring_s),
             layout=self.database.layout,

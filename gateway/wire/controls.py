@@ -27,7 +27,7 @@ SESSION: Final[dict[str, ControlType]] = {
         "gateway",
         "both",
         ("world", "role", "epoch", "tick", "durable", "max_datagram", "server_time"),
-        ("resume", "delay_s", "hops"),
+        ("resume", "delay_s", "hops", "stale_ms"),
     ),
     "durable": ControlType("gateway", "publisher", ("epoch", "tick"), ("dropped", "commits")),
     "lags": ControlType("publisher", "gateway"),

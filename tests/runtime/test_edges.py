@@ -121,9 +121,15 @@ async def test_how_far_and_how_old_a_world_is_told_where_it_is_followed(three: T
     a, b, _, world = three
     async with served(a, world, "role=publish") as (publisher, _):
         await publish(publisher, range(1, 4))
-        async with served(b, world) as (reader, _):
+        await durable(publisher, 3)
+        async with served(b, world) as (reader, welcome):
+            assert (welcome["hops"], welcome["stale_ms"] < 5_000) == (1, True)
             await values_until(reader, {1: b"3"})
             async with httpx.AsyncClient(timeout=HANG_S) as client:
+                for gateway, hops in ((b, "1"), (a, None)):
+                    last = await client.get(f"{gateway.base_url}/v1/worlds/{world}/frames/last")
+                    assert (last.headers["x-tick"], last.headers.get("x-hops")) == ("3", hops)
+                    assert ("x-stale-ms" in last.headers) is (hops is not None)
                 answer = await client.get(f"{b.base_url}/v1/worlds/{world}")
                 assert answer.headers["x-hops"] == "1"
                 assert answer.json()["hops"] == 1

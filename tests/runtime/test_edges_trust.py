@@ -219,9 +219,31 @@ async def test_a_region_follows_its_upstream_and_says_how_far_the_home_is(
     again.on_closed(0.0)
 
 
-async def test_gateways_that_follow_each_other_in_a_ring_serve_what_the_store_has(
-    start: StartOne, world: str
+async def test_a_gateway_that_still_takes_another_for_the_home_speaks_of_no_ring(
+    start: StartOne, world: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr("gateway.limits.EDGE_FORSAKE_S", 0.0)
+    home, b = await start(), await start()
+    a = await start(peers=(), upstream=url(b))
+    publisher = await publisher_at(home, world)
+    await reader_at(b, world)
+    await reader_at(a, world)
+    assert edge_of(a, world).is_following, "by way of b"
+    for _ in range(3):
+        assert await edge_of(b, world)._try(Address.parse(url(a)), HANG_S) is None, "it looks again"
+    edge_of(a, world).leave()
+    assert await edge_of(b, world)._try(Address.parse(url(a)), HANG_S) is None, "they waited for each other"
+    assert b.worlds.peers is not None
+    assert b.worlds.peers.counts["failed"] == 0
+    assert "--upstream" not in caplog.text
+    await arrives(publisher, a, world)
+    publisher.on_closed(0.0)
+
+
+async def test_gateways_that_follow_each_other_in_a_ring_say_so_and_serve_what_the_store_has(
+    start: StartOne, world: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gateway.limits.EDGE_FORSAKE_S", 0.1)
     a, b = await start(), await start()
     for one, other in ((a, b), (b, a)):
         assert one.worlds.peers is not None
@@ -231,6 +253,7 @@ async def test_gateways_that_follow_each_other_in_a_ring_serve_what_the_store_ha
         for gateway in (a, b, a):
             link = await reader_at(gateway, world)
             assert link.control_types()[0] == "welcome"
+    await until(lambda: "--upstream" in caplog.text, HANG_S)
     publisher = await publisher_at(a, world)
     await arrives(publisher, b, world)
     await until(lambda: edge_of(b, world).is_following, HANG_S)

@@ -20,7 +20,7 @@ from gateway.core.source import SourceNews
 from gateway.core.told import Posted
 from gateway.errors import GatewayError, WorldHeld
 from gateway.runtime.edges.feed import Feed, FeedOver
-from gateway.runtime.edges.peers import RESUME, EdgeLoop, Peers, asked_via
+from gateway.runtime.edges.peers import RESUME, EdgeLoop, Peers, asked_via, is_ring
 from gateway.runtime.edges.several import Source
 from gateway.store.world import home
 from gateway.wire import Frame
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gateway.runtime.host import WorldHost
 
 log = logging.getLogger("mvgateway.edge")
+
+FED_BY_THIS = "it is fed by this gateway; look at the --upstream of both"
 
 
 class PeerEdge:
@@ -50,6 +52,7 @@ class PeerEdge:
         self._stale_ms = 0
         self._heard_at: float | None = None
         """When the home was heard last, once the feed is over; None: what is here is not what it left."""
+        host.world.stale_ms = lambda: 0 if self.source is None else self.source.stale_ms
 
     # -- what there is to say --------------------------------------------------------------
 
@@ -110,8 +113,8 @@ class PeerEdge:
             log.debug("world %s: %s is not followed: %s", self._host.name, target.base_url, error.message)
             followed = None
         except GatewayError as error:
-            self._peers.is_unwell(target, error.message)
-            followed = False
+            followed = None if is_ring(error) and self._peers.upstream is None else False
+            self._unwell(target, error)
         except TimeoutError:
             self._peers.is_unwell(target, f"it said nothing within {timeout_s:g} s")
             followed = False
@@ -122,6 +125,17 @@ class PeerEdge:
         if self._failing_since is None:
             self._failing_since = time.monotonic()
         return followed
+
+    def _unwell(self, target: Address, error: GatewayError) -> None:
+        """It is not followed. A world whose home has just moved is asked for in a ring until all have looked again: that is said
+        only where it lasts, and where no gateway has an ``--upstream`` it cannot."""
+        since, now = self._failing_since, time.monotonic()
+        lasts = since is not None and now - since > limits.EDGE_FORSAKE_S and self._peers.upstream is not None
+        if is_ring(error) and not lasts:
+            log.debug("world %s: %s waits for this one: %s", self._host.name, target.base_url, error.message)
+            self._failing_since = now if since is None else since
+        else:
+            self._peers.is_unwell(target, error.message)
 
     async def _follow(self, target: Address, timeout_s: float) -> None:
         """The world's state is the home's on return. Raises :class:`GatewayError` and ``TimeoutError``."""
@@ -143,7 +157,7 @@ class PeerEdge:
         if turn != self._turn or self._stopped or self._host.homing.home.held:
             raise FeedOver("it is not wanted any more")
         if self._peers.id in told.via:
-            raise EdgeLoop("it is fed by this gateway; look at the --upstream of both")
+            raise EdgeLoop(FED_BY_THIS)
         if told.hops >= limits.EDGE_HOPS_MAX:
             raise EdgeLoop(
                 f"it is {told.hops} gateways from the home, and {limits.EDGE_HOPS_MAX} are the bound"
@@ -181,7 +195,7 @@ class PeerEdge:
         if not told.is_home and self._peers.upstream is None:
             self._over(feed, told.known)
         elif self._peers.id in told.via:
-            self._peers.is_unwell(feed.address, "it is fed by this gateway; look at the --upstream of both")
+            self._unwell(feed.address, EdgeLoop(FED_BY_THIS))
             self._over(feed)
         else:
             self._news(told)

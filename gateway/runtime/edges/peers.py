@@ -22,7 +22,7 @@ from gateway.client.trust import Trust
 from gateway.config import PEERS_OF_THE_STORE, Settings
 from gateway.core.ports import Session
 from gateway.errors import ConfigError, GatewayError
-from gateway.quic import Client, WebTransportLink, connect
+from gateway.quic import Client, SessionRefused, WebTransportLink, connect
 
 log = logging.getLogger("mvgateway.edge")
 
@@ -43,6 +43,12 @@ class EdgeLoop(GatewayError):
     status = 508
     title = "Loop between gateways"
     retry = False
+
+
+def is_ring(error: GatewayError) -> bool:
+    """Whether this gateway, or the one that it asked, found itself among those that wait for it."""
+    document = error.document if isinstance(error, SessionRefused) else {}
+    return isinstance(error, EdgeLoop) or document.get("code") == EdgeLoop.code
 
 
 class Peers:

@@ -25,7 +25,7 @@ CHECKED_AT_ONCE = 8
 GAPS_SHOWN = 10
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """One session: what it sent, up to where it was told durable, and what it was told not to find there."""
 
@@ -41,7 +41,7 @@ class Run:
         """What it sends at a tick: no two runs send the same."""
         return f"run {self.number} epoch {self.epoch} tick {tick}".encode()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return (
             f"run {self.number} at gateway {self.gateway}: epoch {self.epoch}, welcome at {self.first}, "
             f"sent {self.sent[:1]} to {self.sent[-1:]}, durable {self.durable}"
@@ -237,6 +237,19 @@ async def playing(movers: Sequence[Mover]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def settled(movers: Sequence[Mover]) -> None:
+    """Until all have something durable where they are. As long as more and more have, a busy machine may take its time."""
+    waiting = [mover for mover in movers if not mover.settled]
+    while waiting:
+        before = len(waiting)
+        try:
+            await until(lambda: sum(not mover.settled for mover in movers) < before)  # noqa: B023
+        except TimeoutError:
+            told = [f"{mover.world}: {mover.runs[-1:]}, refused {mover.refusals}" for mover in waiting]
+            raise AssertionError(f"{before} do not get on: {told[:GAPS_SHOWN]}") from None
+        waiting = [mover for mover in movers if not mover.settled]
+
+
 async def move_about(
     gateways: Sequence[GatewayProcess],
     dice: random.Random,
@@ -250,13 +263,13 @@ async def move_about(
     movers = [Mover(f"mover-{at}", gateways, dice, hz) for at in range(worlds)]
     moves = 0
     async with playing(movers):
-        await until(lambda: all(mover.settled for mover in movers))
+        await settled(movers)
         for _ in range(seconds):
             for mover in dice.sample(movers, moves_a_second):
                 mover.move()
                 moves += 1
                 await asyncio.sleep(1 / moves_a_second)
-        await until(lambda: all(mover.settled for mover in movers))
+        await settled(movers)
     turn = asyncio.Semaphore(CHECKED_AT_ONCE)
 
     async def judged(mover: Mover) -> list[str]:
