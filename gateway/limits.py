@@ -212,6 +212,8 @@ REDUNDANCY_PROVEN_S: Final = 10.0
 """Saying things twice for so long without heavy loss shows that the path can take it: pauses begin small again."""
 REDUNDANCY_PAUSE_S_MAX: Final = 60.0
 """The longest pause after which a path that lost more when everything was said twice is tried again."""
+FRAME_STREAMS_MAX: Final = 16
+"""Streams of one frame that are under way to a reader together: its messages of 64 KB are 1 MB. What is beyond waits as newest values."""
 REPAIR_STREAM_BYTES_MAX: Final = 1 * MIB
 """Newest values that go by one stream when they are too many for datagrams: a large world's; the rest goes with the next."""
 REPAIR_STREAM_MESSAGE_BYTES: Final = 60 * KIB

@@ -68,10 +68,18 @@ class Outlet:
         return self.send_stream([message], keys, len(message), mono) or Refusal.BLOCKED
 
     def send_stream(
-        self, messages: list[bytes], keys: Keys, size_bytes: int, mono: float, *, keyframe: bool = False
+        self,
+        messages: list[bytes],
+        keys: Keys,
+        size_bytes: int,
+        mono: float,
+        *,
+        keyframe: bool = False,
+        is_of_frame: bool = False,
     ) -> bool:
-        """Messages by a stream, one stream at a time. False: another one is on its way."""
-        if self.streams:
+        """Messages by a stream. False: another one is on its way, and these are not further ones of the same frame
+        (``is_of_frame``)."""
+        if self.streams and not (is_of_frame and self.streams.is_of_frame):
             return False
         self.streams.start(messages, keys, mono, keyframe=keyframe)
         self._sent(keys, size_bytes)

@@ -76,6 +76,7 @@ class Reader:
         "_repairs",
         "_row_at",
         "_row_left",
+        "_rows_since",
         "_since_rest",
         "_state",
         "_twice",
@@ -134,6 +135,7 @@ class Reader:
         self._only_streams = False
         self._datagrams_max = datagrams_max if link.lossy else _UNLIMITED
         self._row_at, self._row_left = mono, self._datagrams_max
+        self._rows_since: float | None = None
         self._behind = behind or _nothing
         self._twice: Twice | None = None
         if again is not None and link.lossy:
@@ -342,11 +344,11 @@ class Reader:
             if self._better_all_at_once():
                 self._wanted = "lagging"
                 self._send_keyframe(mono)
-            elif self._too_many_wait():
+            elif self._too_many_wait(mono):
                 self._send_waiting(mono)
             self._flush_datagrams(mono)
         if self._wanted is None and not self.stale:
-            self.held = False
+            self.held, self._rows_since = False, None
             self._plain = not self.metered
         else:
             self._plain = False
@@ -355,6 +357,8 @@ class Reader:
         """Messages of newest values, so many in a turn and in a row."""
         if mono - self._row_at >= READER_FLUSH_S:
             self._row_at = mono
+            if self._rows_since is None:
+                self._rows_since = mono
             self._row_left = REPAIR_MESSAGES_MAX if self._only_streams else self._datagrams_max
         for _ in range(min(REPAIR_MESSAGES_MAX, self._row_left)):
             if not self.stale or not self._flush_one(mono):
@@ -363,21 +367,30 @@ class Reader:
         if self.stale and not self._row_left:
             self.held = True
 
-    def _too_many_wait(self) -> bool:
-        """More newest values wait than should go as datagrams in a row, and the link takes a stream of them at once."""
+    def _too_many_wait(self, mono: float) -> bool:
+        """More newest values wait than should go as datagrams in a row, and a stream is the better way: the link takes all of them
+        at once, or rows have not brought them and it takes more than a turn's. Rows alone would never fill such a window, and a
+        window that is not filled does not grow (RFC 9002 section 7.8): a world whose frames it nearly holds would stay there."""
         if self._datagrams_max == _UNLIMITED or self.metered or self._outlet.streams:
             return False
         waiting_bytes = len(self.stale) * self._state.record_bytes
-        in_a_row = self._datagrams_max * self._link.message_bytes_max()
-        return in_a_row < waiting_bytes <= self._link.room_bytes()
+        message_bytes = self._link.message_bytes_max()
+        if waiting_bytes <= self._datagrams_max * message_bytes:
+            return False
+        room = self._link.room_bytes()
+        if waiting_bytes <= room:
+            return True
+        tried = self._rows_since is not None and mono - self._rows_since >= READER_FLUSH_S
+        return tried and room > REPAIR_MESSAGES_MAX * message_bytes
 
     def _send_waiting(self, mono: float) -> None:
-        """Newest values of what waits by one stream, the most urgent first."""
+        """Newest values of what waits by one stream, the most urgent first, as far as the link takes them at once."""
         messages: list[bytes] = []
         keys: list[int] = []
-        size_bytes = 0
-        while self.stale and size_bytes < REPAIR_STREAM_BYTES_MAX:
-            some, message = self._repairs.next(self.stale, REPAIR_STREAM_MESSAGE_BYTES)
+        size_bytes, bytes_max = 0, min(REPAIR_STREAM_BYTES_MAX, self._link.room_bytes())
+        while self.stale and size_bytes < bytes_max:
+            limit = min(REPAIR_STREAM_MESSAGE_BYTES, bytes_max - size_bytes)
+            some, message = self._repairs.next(self.stale, limit)
             self.stale.served(some)
             keys += some
             messages.append(message)
@@ -469,7 +482,9 @@ class Reader:
         if self._outlet.streams:
             self._settle_streams(mono)
         size_bytes = sum(map(len, messages))
-        if self._link.room_bytes() > 0 and self._outlet.send_stream(messages, keys, size_bytes, mono):
+        if self._link.room_bytes() > 0 and self._outlet.send_stream(
+            messages, keys, size_bytes, mono, is_of_frame=True
+        ):
             self._counters.streamed += 1
             return True
         return self._missed(mono)

@@ -1,4 +1,5 @@
-"""The streams on their way to one reader: at most one large frame or keyframe at a time. Room: core. Pure.
+"""The streams on their way to one reader: at most one large frame, whose messages may come one by one, or one keyframe at a
+time. Room: core. Pure.
 
 A stream that newer state has overtaken is reset once it has had :data:`STREAM_PATIENCE_S` to get
 through; the patience doubles with every reset, so that a link on which every large frame takes
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from gateway.core.ports import Link
 from gateway.core.state import WorldState
 from gateway.core.window import Keys, SentWindow
-from gateway.limits import STREAM_PATIENCE_S, STREAM_PATIENCE_S_MAX
+from gateway.limits import FRAME_STREAMS_MAX, STREAM_PATIENCE_S, STREAM_PATIENCE_S_MAX
 
 
 @dataclass(slots=True)
@@ -41,6 +42,13 @@ class OpenStreams:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def is_of_frame(self) -> bool:
+        """Whether a further message of the newest frame may go beside them, which are its others: had it come as one message, it would
+        be under way as a whole too."""
+        some, order = self._open, self._state.order
+        return len(some) < FRAME_STREAMS_MAX and all(one.order == order and not one.keyframe for one in some)
 
     def start(self, messages: list[bytes], keys: Keys, mono: float, *, keyframe: bool) -> None:
         """Send messages by a stream of their own; enter it into the window next."""

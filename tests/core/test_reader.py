@@ -10,7 +10,13 @@ from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
 from gateway.core.reader import Reader
 from gateway.core.state import WorldState
-from gateway.limits import OUTSTANDING_MAX, PIECES_MAX, READER_DATAGRAMS_MAX, STREAM_PATIENCE_S
+from gateway.limits import (
+    OUTSTANDING_MAX,
+    PIECES_MAX,
+    READER_DATAGRAMS_MAX,
+    READER_FLUSH_S,
+    STREAM_PATIENCE_S,
+)
 from gateway.wire import Frame, Record, decode_frame, encode_frame
 from tests.core.links import RecordingLink
 
@@ -152,6 +158,54 @@ def test_newest_values_beyond_the_bound_go_by_a_stream_or_in_rows() -> None:
             rig.reader.on_writable(0.1)
         assert len(rig.link.streams) == streams
         assert len(rig.link.sent) <= READER_DATAGRAMS_MAX
+
+
+def test_what_rows_have_not_brought_goes_by_streams_that_fill_the_window() -> None:
+    rig = Rig(RecordingLink(room=0))
+    rig.publish({key: bytes(1_000) for key in range(300)})
+    rig.link.room = 150_000
+    rig.reader.on_writable(0.1)
+    assert not rig.link.streams
+    rig.reader.on_writable(0.1 + READER_FLUSH_S)
+    assert 100_000 < sum(map(len, rig.link.streams[0])) <= 150_000
+    for turn in range(2, 6):
+        rig.link.done.update(rig.link.streams)
+        rig.reader.on_writable(0.1 + turn * READER_FLUSH_S)
+    assert not rig.reader.waiting
+    messages = [*(m for stream in rig.link.streams.values() for m in stream), *(m for _, m in rig.link.sent)]
+    assert sorted(r.key for message in messages for r in decode_frame(message).records) == list(range(300))
+
+
+@pytest.mark.parametrize("room", [12_000, 30_000])
+def test_a_narrow_link_gets_newest_values_as_datagrams_alone(room: int) -> None:
+    rig = Rig(RecordingLink(room=0))
+    rig.publish({key: bytes(1_000) for key in range(300)})
+    for turn in range(1, 50):
+        rig.link.room = room
+        rig.reader.mark(tuple(range(300)))
+        rig.reader.on_writable(turn * READER_FLUSH_S)
+    assert not rig.link.streams
+    assert len(rig.link.sent) > 40 * room // 1_200
+
+
+def test_the_messages_of_one_large_frame_go_by_a_stream_each_at_once_and_those_of_the_next_wait() -> None:
+    rig = Rig()
+
+    def part(tick: int, number: int) -> None:
+        rows = [Record(key, bytes(1_000)) for key in range(60 * number, 60 * number + 60)]
+        frame = Frame(1, tick, rows)
+        bundle = Bundle([Outgoing(frame, encode_frame(frame), rig.state.apply(frame).changed)])
+        rig.reader.send(bundle, 0.001 * tick)
+
+    for number in range(3):
+        part(1, number)
+    assert len(rig.link.streams) == 3
+    assert not rig.link.sent
+    part(2, 0)
+    assert len(rig.link.streams) == 3
+    rig.link.done.update(rig.link.streams)
+    rig.reader.poll(0.1)
+    assert not rig.reader.waiting
 
 
 def test_a_stream_that_is_done_makes_way_for_the_next_large_frame_at_once() -> None:
