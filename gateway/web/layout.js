@@ -44,8 +44,10 @@ class Field {
     return new DataView(record.buffer, record.byteOffset + Math.min(this.offset, record.byteLength), size);
   }
 
-  number(view, index) {
-    let value = this.read === "half" ? half(view.getUint16(index * 2, true)) : view[this.read](index * this.each, true);
+  /** The `index`-th number of a view in which the field begins at `from`. */
+  number(view, index, from = 0) {
+    const at = from + index * this.each;
+    let value = this.read === "half" ? half(view.getUint16(at, true)) : view[this.read](at, true);
     if (this.bits) {
       const [low, many] = this.bits;
       value = Number((BigInt(value) >> BigInt(low)) & ((1n << BigInt(many)) - 1n));
@@ -95,10 +97,14 @@ export class Layout {
     return listed.map(one => { const [name, index = "0"] = one.split("."); return { field: this.byName.get(name), index: Number(index) }; });
   }
 
+  #viewed = null; // the record that was looked at last, and its view
+  #view = null;
+
   #of({ field, index }, record) {
-    if (field.read && index < field.count) { // the usual case without a list for every number
-      const view = field.piece(record);
-      return view ? Number(field.number(view, index)) : NaN;
+    if (field.read && index < field.count) { // the usual case, without a list and a view for every number
+      if (record.byteLength < field.offset + field.size) return NaN;
+      if (this.#viewed !== record) { this.#viewed = record; this.#view = new DataView(record.buffer, record.byteOffset, record.byteLength); }
+      return Number(field.number(this.#view, index, field.offset));
     }
     const numbers = field.numbers(record);
     return index < numbers.length ? Number(numbers[index]) : NaN;
@@ -120,6 +126,9 @@ export class Layout {
     if (!Number.isFinite(turned)) return null;
     return this.up === "y" ? turned : Math.PI / 2 - turned;
   }
+
+  /** Its class as text; "" where the layout tells none. */
+  kindOf(record) { return this.kind ? String(this.kind.count === 1 && this.kind.read ? this.#of({ field: this.kind, index: 0 }, record) : this.kind.value(record)) : ""; }
 
   values(record) { return this.fields.map(field => [field, field.value(record)]); }
 }

@@ -13,7 +13,11 @@ const world = decodeURIComponent(location.hash.slice(1).split("/")[0]);
 const PLOTTED_S = 60;
 const stage = new Stage(box("stage"));
 const plot = new Plot(box("plot"), { span: PLOTTED_S, named: seconds => new Date(performance.timeOrigin + seconds * 1000).toLocaleTimeString() });
+const still = matchMedia("(prefers-reduced-motion: reduce)");
 let reader = null, tables = false;
+
+stage.glides = !still.matches;
+still.onchange = () => { stage.glides = !still.matches; };
 
 function happened(what, late = false) {
   const item = document.createElement("li");

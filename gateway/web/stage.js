@@ -1,22 +1,30 @@
 // A canvas that shows a world's records from above: where each is, which way it looks, what it is called.
 
-const MARGIN = 28, LABELS_MAX = 120, TRAIL_POINTS = 90, TRAILED_MAX = 2_000, PICK_PX = 16;
-const SHAPES = 3; // beside its colour each class has a shape: circle, square, triangle
+import { Cells } from "./cells.js";
+import { Labels } from "./labels.js";
+import { Marks } from "./marks.js";
+import { Motion } from "./motion.js";
+
+const MARGIN = 28, TRAILED_MAX = 2_000, PICK_PX = 16, BEYOND = 20;
 
 /** Draws whatever `source` answers: {keys(): Iterable<number>, get(key): Uint8Array}. */
 export class Stage {
   layout = null;
   source = null;
   ghost = null;         // another moment, drawn hollow
-  trails = false;
+  glides = false;       // whether what moved goes to where it is, in the pictures between
   selected = null;
+  hovered = null;
   onselect = () => {};
   drawn = 0;            // frames drawn, and how long the last one took
   tookMs = 0;
   #view = null;         // {x, y, scale}: what lies in the middle, and pixels a unit; null: all of it
-  #trail = new Map();
-  #places = new Map();  // key -> [pixels right, pixels down], of the last picture
-  #kinds = new Map();
+  #motion = new Motion();
+  #other = new Motion();  // the ghost's
+  #marks = new Marks();
+  #labels = new Labels();
+  #cells = new Cells();
+  #visible = [];
   #due = false;
 
   constructor(canvas) {
@@ -25,6 +33,8 @@ export class Stage {
     new ResizeObserver(() => this.refresh()).observe(canvas);
     canvas.addEventListener("wheel", event => { event.preventDefault(); this.zoom(Math.exp(-event.deltaY / 400), event.offsetX, event.offsetY); }, { passive: false });
     canvas.addEventListener("pointerdown", event => this.#drag(event));
+    canvas.addEventListener("pointermove", event => this.#hover(event.buttons ? null : this.#near(event.offsetX, event.offsetY)));
+    canvas.addEventListener("pointerleave", () => this.#hover(null));
     canvas.addEventListener("keydown", event => this.#key(event));
   }
 
@@ -32,26 +42,40 @@ export class Stage {
   refresh() {
     if (this.#due) return;
     this.#due = true;
-    requestAnimationFrame(() => { this.#due = false; this.draw(); });
+    requestAnimationFrame(() => { this.#due = false; this.draw(performance.now()); });
   }
 
-  forgetTrails() { this.#trail.clear(); }
-  fit() { this.#view = null; this.refresh(); }
+  get trails() { return this.#motion.trails; }
+  set trails(on) { this.#motion.trails = on; }
+
+  forgetTrails() { this.#motion.forgetTrails(); }
+  fit() { this.#look(null); }
+
+  #look(view) {
+    this.#view = view;
+    this.#labels.forget();
+    this.refresh();
+  }
 
   /** Where a record was drawn, in CSS pixels of the canvas; null where it was not. */
-  placeOf(key) { return this.#places.get(key) ?? null; }
+  placeOf(key) {
+    if (!this.layout?.position.length) return this.#cells.places.get(key) ?? null;
+    const row = this.#motion.rows.get(key);
+    return row?.isPlaced ? [row.right, row.down] : null;
+  }
+
+  /** The records whose names are in the picture: key -> name. */
+  get labels() { return this.#labels.shown; }
 
   zoom(by, x = this.#width / 2, y = this.#height / 2) {
     const view = this.#now(), scale = Math.min(1e6, Math.max(1e-6, view.scale * by));
     const right = view.x + (x - this.#width / 2) / view.scale, up = view.y - (y - this.#height / 2) / view.scale;
-    this.#view = { x: right - (x - this.#width / 2) / scale, y: up + (y - this.#height / 2) / scale, scale };
-    this.refresh();
+    this.#look({ x: right - (x - this.#width / 2) / scale, y: up + (y - this.#height / 2) / scale, scale });
   }
 
   pan(dx, dy) {
     const view = this.#now();
-    this.#view = { ...view, x: view.x - dx / view.scale, y: view.y + dy / view.scale };
-    this.refresh();
+    this.#look({ ...view, x: view.x - dx / view.scale, y: view.y + dy / view.scale });
   }
 
   get #width() { return this.canvas.clientWidth; }
@@ -90,13 +114,25 @@ export class Stage {
     this.canvas.addEventListener("pointercancel", up);
   }
 
-  #pick(x, y) {
+  #pick(x, y) { this.select(this.#near(x, y)); }
+
+  /** The record that is next to a place of the picture; null where none is near. */
+  #near(x, y) {
     let best = null, least = PICK_PX;
-    for (const [key, [right, down]] of this.#places) {
+    const consider = (key, right, down) => {
       const distance = Math.hypot(right - x, down - y);
       if (distance < least) [best, least] = [key, distance];
-    }
-    this.select(best);
+    };
+    if (this.layout?.position.length) for (const row of this.#visible) consider(row.key, row.right, row.down);
+    else for (const [key, [right, down]] of this.#cells.places) consider(key, right, down);
+    return best;
+  }
+
+  #hover(key) {
+    if (key === this.hovered) return;
+    this.hovered = key;
+    this.canvas.style.cursor = key === null ? "" : "pointer";
+    this.refresh();
   }
 
   select(key) {
@@ -105,19 +141,21 @@ export class Stage {
     this.refresh();
   }
 
-  draw() {
+  /** The picture of a moment (`performance.now()`); without one, that of where everything is told to be. */
+  draw(now = Infinity) {
     const began = performance.now(), pen = this.pen, ratio = devicePixelRatio || 1, width = this.#width, height = this.#height;
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
       this.canvas.width = Math.round(width * ratio);
       this.canvas.height = Math.round(height * ratio);
+      this.#labels.forget();
     }
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
     this.#ink = getComputedStyle(this.canvas).color;
-    this.#places.clear();
     if (this.source) {
-      if (this.layout?.position.length) this.#map(width, height);
-      else this.#cells(width, height);
+      if (this.layout?.position.length) this.#map(width, height, ratio, began, now);
+      else if (this.#cells.draw(pen, this.source, width, height, this.#ink, began)) this.refresh();
+      this.#ring();
     }
     this.drawn++;
     this.tookMs = performance.now() - began;
@@ -125,41 +163,44 @@ export class Stage {
 
   #ink = "#888";
 
-  /** [key, right, up, record] of every record that says where it is. */
-  #placed(source) {
-    const found = [];
-    for (const key of source.keys()) {
-      const record = source.get(key), at = record && this.layout.place(record);
-      if (at) found.push([key, at[0], at[1], record]);
-    }
-    return found;
+  #map(width, height, ratio, began, now) {
+    const motion = this.#motion, other = this.#other, { pen } = this;
+    motion.take(this.source, this.layout, began, this.glides);
+    if (this.ghost) other.take(this.ghost, this.layout, began, false);
+    else other.rows.clear();
+    this.#fit([...motion.rows.values(), ...other.rows.values()].filter(row => row.isPlaced), width, height);
+    const view = this.#now(), across = x => width / 2 + (x - view.x) * view.scale, along = y => height / 2 - (y - view.y) * view.scale;
+    this.#grid(view, width, height);
+    if (this.trails) this.#drawTrails(across, along);
+    pen.lineWidth = 1.5;
+    for (const row of other.rows.values()) if (row.isPlaced) this.#marks.hollow(pen, this.#styled(row), across(row.x), along(row.y));
+    this.#visible = this.#seen(width, height, view, now);
+    this.#marks.draw(pen, this.#visible, now, ratio);
+    this.#labels.draw(pen, this.#visible, row => this.#named(row), new Set([this.selected, this.hovered]), this.#ink, now);
+    if (this.glides && motion.until > began) this.refresh();
   }
 
-  #map(width, height) {
-    const found = this.#placed(this.source), ghosts = this.ghost ? this.#placed(this.ghost) : [];
-    this.#fit([...found, ...ghosts], width, height);
-    const view = this.#now(), at = (x, y) => [width / 2 + (x - view.x) * view.scale, height / 2 - (y - view.y) * view.scale];
-    this.#grid(view, width, height);
-    if (this.trails) this.#drawTrails(found, at);
-    this.pen.lineWidth = 1.5;
-    for (const [, x, y, record] of ghosts) this.#mark(...at(x, y), record, true);
-    let visible = 0;
-    for (const [key, x, y, record] of found) {
-      const place = at(x, y);
-      this.#places.set(key, place);
-      if (place[0] < -20 || place[1] < -20 || place[0] > width + 20 || place[1] > height + 20) continue;
-      visible++;
-      this.#mark(...place, record, false);
+  /** The rows in the picture, each told where in it. */
+  #seen(width, height, view, now) {
+    const visible = [];
+    for (const row of this.#motion.rows.values()) {
+      if (!row.isPlaced) continue;
+      const right = row.right = width / 2 + (row.xAt(now) - view.x) * view.scale, down = row.down = height / 2 - (row.yAt(now) - view.y) * view.scale;
+      if (right < -BEYOND || down < -BEYOND || right > width + BEYOND || down > height + BEYOND) continue;
+      this.#styled(row);
+      visible.push(row);
     }
-    if (visible <= LABELS_MAX) this.#labels(found, width, height);
-    this.#ring();
+    return visible;
   }
+
+  #styled(row) { return row.style ??= this.#marks.style(this.layout.kindOf(row.record)); }
+  #named(row) { return String((this.layout.label ? this.layout.label.value(row.record) : null) ?? row.key); }
 
   /** All of it in sight; what is in sight already stays where it is. */
   #fit(found, width, height) {
     if (!found.length) return;
     let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (const [, x, y] of found) { left = Math.min(left, x); right = Math.max(right, x); low = Math.min(low, y); high = Math.max(high, y); }
+    for (const { x, y } of found) { left = Math.min(left, x); right = Math.max(right, x); low = Math.min(low, y); high = Math.max(high, y); }
     const old = this.#fitted;
     const fits = old && left >= old.left && right <= old.right && low >= old.low && high <= old.high && (right - left) * 3 > old.right - old.left && old.width === width && old.height === height;
     if (fits) return;
@@ -187,50 +228,8 @@ export class Stage {
     pen.globalAlpha = 1;
   }
 
-  #kindOf(record) {
-    const kind = this.layout.kind ? String(this.layout.kind.value(record)) : "";
-    let known = this.#kinds.get(kind);
-    if (!known) {
-      if (this.#kinds.size > 500) this.#kinds.clear();
-      const n = this.#kinds.size;
-      known = { colour: `hsl(${(n * 137.5 + 205) % 360} 70% 52%)`, shape: n % SHAPES };
-      this.#kinds.set(kind, known);
-    }
-    return known;
-  }
-
-  #mark(x, y, record, hollow) {
-    const pen = this.pen, { colour, shape } = this.#kindOf(record), angle = this.layout.angle(record);
-    pen.beginPath();
-    if (shape === 0) pen.arc(x, y, 5, 0, 7);
-    else if (shape === 1) pen.rect(x - 4.5, y - 4.5, 9, 9);
-    else { pen.moveTo(x, y - 6); pen.lineTo(x + 5.5, y + 4); pen.lineTo(x - 5.5, y + 4); pen.closePath(); }
-    if (hollow) { pen.globalAlpha = 0.7; pen.strokeStyle = colour; pen.stroke(); pen.globalAlpha = 1; return; }
-    pen.fillStyle = colour;
-    pen.fill();
-    if (angle === null) return;
-    pen.strokeStyle = colour;
-    pen.beginPath();
-    pen.moveTo(x, y);
-    pen.lineTo(x + 11 * Math.sin(angle), y - 11 * Math.cos(angle));
-    pen.stroke();
-  }
-
-  #labels(found) {
-    const pen = this.pen, done = new Set();
-    pen.fillStyle = this.#ink;
-    pen.font = "12px system-ui, sans-serif";
-    for (const [key, , , record] of found) {
-      const label = this.layout.label ? String(this.layout.label.value(record) ?? key) : String(key);
-      const [x, y] = this.#places.get(key), spot = `${label} ${Math.round(x / 24)} ${Math.round(y / 24)}`;
-      if (done.has(spot)) continue; // the bones of one avatar
-      done.add(spot);
-      pen.fillText(label.slice(0, 40), x + 8, y - 6);
-    }
-  }
-
   #ring() {
-    const at = this.#places.get(this.selected);
+    const at = this.selected === null ? null : this.placeOf(this.selected);
     if (!at) return;
     this.pen.strokeStyle = this.#ink;
     this.pen.lineWidth = 2;
@@ -239,48 +238,18 @@ export class Stage {
     this.pen.stroke();
   }
 
-  #drawTrails(found, at) {
-    if (found.length > TRAILED_MAX) return;
-    const pen = this.pen, here = new Set();
+  #drawTrails(across, along) {
+    const { pen } = this, { rows } = this.#motion;
+    if (rows.size > TRAILED_MAX) return;
     pen.lineWidth = 1;
-    for (const [key, x, y, record] of found) {
-      here.add(key);
-      const trail = this.#trail.get(key) ?? [], last = trail.at(-1);
-      if (!last || last[0] !== x || last[1] !== y) trail.push([x, y]);
-      if (trail.length > TRAIL_POINTS) trail.shift();
-      this.#trail.set(key, trail);
-      pen.strokeStyle = this.#kindOf(record).colour;
-      pen.globalAlpha = 0.45;
+    pen.globalAlpha = 0.45;
+    for (const row of rows.values()) {
+      if (!row.trail) continue;
+      pen.strokeStyle = this.#styled(row).colour;
       pen.beginPath();
-      trail.forEach((point, i) => { const [right, down] = at(...point); if (i) pen.lineTo(right, down); else pen.moveTo(right, down); });
+      row.trail.forEach(([x, y], i) => { if (i) pen.lineTo(across(x), along(y)); else pen.moveTo(across(x), along(y)); });
       pen.stroke();
     }
     pen.globalAlpha = 1;
-    for (const key of this.#trail.keys()) if (!here.has(key)) this.#trail.delete(key);
-  }
-
-  #bytes = new Map(); // key -> the bytes that a cell showed last, and when they changed
-
-  /** Without a layout: a cell a record, bright where it changed lately. */
-  #cells(width, height) {
-    const keys = [...this.source.keys()].sort((a, b) => a - b), pen = this.pen, now = performance.now();
-    const size = Math.max(2, Math.min(40, Math.floor(Math.sqrt(width * height / Math.max(1, keys.length)) - 1)));
-    const across = Math.max(1, Math.floor(width / (size + 1)));
-    let busy = false;
-    keys.forEach((key, i) => {
-      const record = this.source.get(key), x = i % across * (size + 1), y = Math.floor(i / across) * (size + 1);
-      if (y > height) return;
-      let cell = this.#bytes.get(key);
-      if (!cell || cell.record !== record) this.#bytes.set(key, cell = { record, at: now });
-      const glow = Math.max(0, 1 - (now - cell.at) / 600);
-      busy ||= glow > 0;
-      pen.fillStyle = `hsl(${key * 137.5 % 360} 60% 50% / ${0.2 + 0.8 * glow})`;
-      pen.fillRect(x, y, size, size);
-      this.#places.set(key, [x + size / 2, y + size / 2]);
-      if (size >= 28) { pen.fillStyle = this.#ink; pen.font = "10px system-ui, sans-serif"; pen.fillText(String(key), x + 2, y + size - 3); }
-    });
-    for (const key of this.#bytes.keys()) if (this.#bytes.size > keys.length + 100) this.#bytes.delete(key); else break;
-    this.#ring();
-    if (busy) this.refresh();
   }
 }

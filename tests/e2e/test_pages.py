@@ -142,6 +142,66 @@ async def test_the_map_draws_records_where_they_are(kind: Kind, site: Site, tmp_
         await _stays_here(page)
 
 
+OVERLAPS = """(() => {
+  stage.draw();
+  const boxes = [...stage.labels].map(([key, text]) => {
+    const [right, down] = stage.placeOf(key);
+    return [right + 8, down - 16, right + 8 + stage.pen.measureText(text).width, down - 6];
+  });
+  return boxes.filter((a, i) => boxes.some((b, n) => n > i && a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3])).length;
+})()"""
+
+
+async def test_names_in_a_crowd_stand_where_there_is_room_and_the_chosen_one_always(
+    site: Site, tmp_path: Path
+) -> None:
+    await site.made("arena", layout="avatars")
+    async with site.publisher("arena") as publisher, Browser(tmp_path / "profile") as browser:
+        publisher.send(Avatars(400).frame(1))
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until("window.stage?.layout && window.reader?.()?.state.size === 400")
+        assert await page.evaluate(OVERLAPS) == 0
+        names = await page.evaluate("[...stage.labels.values()]")
+        assert 10 < len(names) < 400
+        assert len(set(names)) == len(names)
+        hidden = await page.evaluate("[...reader().state.keys()].find(key => !stage.labels.has(key))")
+        await page.evaluate(f"stage.select({hidden})")
+        assert await page.evaluate(OVERLAPS) >= 0
+        assert await page.evaluate(f"stage.labels.get({hidden})") == f"avatar-{hidden - 1}"
+        await page.evaluate("stage.select(null)")
+        crowded = await page.evaluate("stage.draw(), stage.labels.size")
+        await page.evaluate(f"stage.zoom(12, ...stage.placeOf({hidden}))")
+        assert await page.evaluate(OVERLAPS) == 0
+        assert f"avatar-{hidden - 1}" in await page.evaluate("[...stage.labels.values()]"), crowded
+
+
+async def test_what_moved_goes_there_in_the_pictures_between_two_ticks(site: Site, tmp_path: Path) -> None:
+    """A picture of a moment between them shows it on its way; one without a moment, where it is."""
+    avatars = Avatars(1)
+    await site.made("arena", layout="avatars")
+    async with site.publisher("arena") as publisher, Browser(tmp_path / "profile") as browser:
+        publisher.send(avatars.frame(1))
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until("window.stage?.layout && window.reader?.()?.state.size === 1")
+        here, there = ([*avatars.frame(tick)[1]] for tick in (1, 90))
+        began, between, told, after = await page.evaluate(
+            f"""(async () => {{
+              const records = new Map([[1, Uint8Array.from({here})]]), place = now => {{ stage.draw(now); return stage.placeOf(1); }};
+              stage.glides = true;
+              stage.source = records;
+              stage.zoom(1);
+              stage.draw();
+              for (let n = 0; n < 3; n++) await new Promise(done => requestAnimationFrame(done));
+              records.set(1, Uint8Array.from({there}));
+              const now = performance.now(), first = place(now), second = place(now + 5);
+              return [first, second, place(), place(now + 1000)];
+            }})()"""
+        )
+        assert told == after
+        assert began[0] != told[0]
+        assert min(began[0], told[0]) < between[0] < max(began[0], told[0])
+
+
 def _right(layout: Any, records: Any) -> Any:
     return lambda key: layout.place(records[key])[0]
 
