@@ -1,32 +1,27 @@
 """How smoothly the map shows a large world: pictures a second in a real Chromium, and what its page holds. Room: bench.
 
 ``python -m bench.pictures [--seconds 300] [--records 1800] [--hz 60] [--json]``: a gateway, a publisher and Chromium, each a
-process of its own. The publisher has made its frames before it begins, so that it keeps its rate. Told are the pictures a second,
-the time between two of them and that of drawing one, frames that came, and the page's heap after a collection in the first
-tenth and at the end. Asked: 60 pictures a second, and a heap that grows by less than 1 MiB. Exit 1: missed.
+process of its own. The publisher has made its frames before it begins, so that it keeps its rate. Told are the pictures a second
+beside those that the browser could have shown (its animation frames), the time between two of them and that of drawing one,
+ticks and bytes that came, the CPU of each process, and the page's heap after a collection in the first tenth and at the end.
+Asked: 60 pictures a second, and a heap that grows by less than 1 MiB. Exit 1: missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
-import shutil
 import ssl
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import websockets
 
+from bench.devtools import Browser, PageError
 from bench.gateway import Gateway
 from bench.jobs import main as jobs
 from bench.jobs import wait_for_go
@@ -41,67 +36,21 @@ SHARE_OF_ASKED = 0.99
 LOOP = 120
 """Frames made beforehand, played there and back."""
 STARTED_S, WARM_SHARE = 60.0, 0.1
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--remote-debugging-port=0",
-    "--window-size=1600,1000",
-    "--ignore-certificate-errors",
-)
+FLAGS = ("--window-size=1600,1000", "--ignore-certificate-errors")
 WATCHING = """(() => {
-  const draw = stage.draw.bind(stage), seen = window.seen = { between: [], took: [], last: 0 };
-  stage.draw = () => { const now = performance.now(); if (seen.last) seen.between.push(now - seen.last); seen.last = now; draw(); seen.took.push(stage.tookMs); };
-  window.came = 0;
-  reader().on("frame", () => { window.came++; });
+  const draw = stage.draw.bind(stage), seen = window.seen = { between: [], took: [], last: 0, possible: 0, ticks: 0, tick: -1, began: reader().counts.messages };
+  stage.draw = now => { const at = performance.now(); if (seen.last) seen.between.push(at - seen.last); seen.last = at; draw(now); seen.took.push(stage.tookMs); };
+  const animate = () => { seen.possible++; requestAnimationFrame(animate); };
+  requestAnimationFrame(animate);
+  reader().on("frame", frame => { if (frame.tick > seen.tick) { seen.tick = frame.tick; seen.ticks++; } });
 })()"""
 TOLD = """(() => {
   const at = (list, share) => [...list].sort((a, b) => a - b)[Math.min(list.length - 1, Math.floor(share * list.length))] ?? 0;
-  const { between, took } = seen, told = { pictures: took.length, messages: came, between_ms: [0.5, 0.99, 1].map(s => at(between, s)), took_ms: [0.5, 0.99, 1].map(s => at(took, s)) };
-  seen.between.length = seen.took.length = 0;
-  window.came = 0;
+  const { between, took, possible, ticks, began } = seen, { messages, bytes } = reader().counts;
+  const told = { pictures: took.length, possible, ticks, messages: messages - began, bytes: bytes - (seen.bytes ?? 0), between_ms: [0.5, 0.99, 1].map(s => at(between, s)), took_ms: [0.5, 0.99, 1].map(s => at(took, s)) };
+  Object.assign(seen, { between: [], took: [], possible: 0, ticks: 0, began: messages, bytes });
   return told;
 })()"""
-
-
-class Page:
-    """A page of a browser, by the DevTools protocol."""
-
-    def __init__(self, socket: websockets.ClientConnection) -> None:
-        self._socket = socket
-        self._ids = itertools.count(1)
-
-    async def command(self, method: str, **params: Any) -> dict[str, Any]:
-        wanted = next(self._ids)
-        await self._socket.send(json.dumps({"id": wanted, "method": method, "params": params}))
-        while True:
-            answer = json.loads(await self._socket.recv())
-            if answer.get("id") == wanted:
-                found: dict[str, Any] = answer["result"]
-                return found
-
-    async def evaluate(self, expression: str) -> Any:
-        result = await self.command(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
-        )
-        if "exceptionDetails" in result:
-            raise BenchError(str(result["exceptionDetails"]))
-        return result["result"].get("value")
-
-    async def until(self, expression: str) -> None:
-        end = time.monotonic() + STARTED_S
-        while not await self.evaluate(expression):
-            if time.monotonic() > end:
-                raise BenchError(f"{expression} did not come true within {STARTED_S:g} s")
-            await asyncio.sleep(0.1)
-
-    async def heap_bytes(self) -> int:
-        """What scripts hold once what nobody holds is gone."""
-        await self.command("HeapProfiler.collectGarbage")
-        used = await self.command("Runtime.getHeapUsage")
-        return int(used["usedSize"] + used.get("backingStorageSize", 0))
 
 
 async def publish(settings: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +62,7 @@ async def publish(settings: dict[str, Any]) -> dict[str, Any]:
     async with Publisher(settings["url"], WORLD, stride=100, ca=settings["ca"]) as publisher:
         publisher.send(made[0], keyframe=True)
         await wait_for_go()
-        began, number, late_s = time.perf_counter(), 0, 0.0
+        began, number, late_s, cpu_s = time.perf_counter(), 0, 0.0, time.process_time()
         while (now := time.perf_counter()) < began + seconds:
             number += 1
             wait_s = began + number / hz - now
@@ -121,55 +70,45 @@ async def publish(settings: dict[str, Any]) -> dict[str, Any]:
             await asyncio.sleep(max(0.0, wait_s))
             publisher.send(made[number % len(made)])
         took_s = time.perf_counter() - began
-    return {"frames_per_s": number / took_s, "late_ms_max": late_s * 1000}
+        cpu_share = (time.process_time() - cpu_s) / took_s
+    return {"frames_per_s": number / took_s, "late_ms_max": late_s * 1000, "cpu_share": cpu_share}
 
 
-@contextmanager
-def chromium(profile: Path) -> Iterator[int]:
-    """A browser; the port at which it is asked. Raises :class:`BenchError` where none is installed."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        raise BenchError("there is no Chromium here; tests/system-deps.sh installs one")
-    process = subprocess.Popen(
-        [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        told, end = profile / "DevToolsActivePort", time.monotonic() + STARTED_S
-        while not (told.exists() and told.read_text().strip()):
-            if process.poll() is not None or time.monotonic() > end:
-                raise BenchError("Chromium did not start")
-            time.sleep(0.05)
-        yield int(told.read_text().split()[0])
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-async def watched(port: int, address: str, publisher: Worker, args: argparse.Namespace) -> dict[str, Any]:
+async def watched(
+    browser: Browser, address: str, publisher: Worker, gateway: Gateway, args: argparse.Namespace
+) -> dict[str, Any]:
     """The page from its first picture to the end."""
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
-    with urllib.request.urlopen(request) as answer:  # noqa: ASYNC210
-        target = json.load(answer)["webSocketDebuggerUrl"]
-    async with websockets.connect(target, max_size=None, proxy=None) as socket:
-        page = Page(socket)
-        await page.command("Page.navigate", url=address)
-        await page.until(f"window.stage?.layout && window.reader?.()?.state.size === {args.records}")
-        await page.evaluate(WATCHING)
-        publisher.go()
-        warm_s = args.seconds * WARM_SHARE
-        await asyncio.sleep(warm_s)
-        first_bytes = await page.heap_bytes()
-        await page.evaluate(TOLD)
-        began = time.perf_counter()
-        await asyncio.sleep(args.seconds - warm_s - 1.0)
-        told: dict[str, Any] = await page.evaluate(TOLD)
-        told["seconds"] = time.perf_counter() - began
-        told["pictures_per_s"] = told["pictures"] / told["seconds"]
-        told["heap_bytes"], told["grown_bytes"] = first_bytes, await page.heap_bytes() - first_bytes
-        told["by"] = await page.evaluate("reader().link?.kind ?? ''")
-        return told
+
+    def cpu_s() -> dict[str, float]:
+        return {"browser": browser.cpu_s(), "gateway": gateway.server.cpu_s()}
+
+    page = await browser.open(address)
+    await page.until(f"window.stage?.layout && window.reader?.()?.state.size === {args.records}")
+    await page.evaluate(WATCHING)
+    publisher.go()
+    warm_s = args.seconds * WARM_SHARE
+    await asyncio.sleep(warm_s)
+    first_bytes = await page.heap_bytes()
+    await page.evaluate(TOLD)
+    began, cpu_before = time.perf_counter(), cpu_s()
+    await asyncio.sleep(args.seconds - warm_s - 1.0)
+    told: dict[str, Any] = await page.evaluate(TOLD)
+    cpu_after = cpu_s()
+    seconds = told["seconds"] = time.perf_counter() - began
+    for name in ("pictures", "possible", "ticks"):
+        told[f"{name}_per_s"] = told[name] / seconds
+    told["cpu_share"] = {name: (cpu_after[name] - before) / seconds for name, before in cpu_before.items()}
+    told["heap_bytes"], told["grown_bytes"] = first_bytes, await page.heap_bytes() - first_bytes
+    told["by"] = await page.evaluate("reader().link?.kind ?? ''")
+    return told
+
+
+async def browsed(
+    profile: Path, publisher: Worker, gateway: Gateway, args: argparse.Namespace
+) -> dict[str, Any]:
+    """The same in a browser of its own."""
+    async with Browser(profile, *FLAGS) as browser:
+        return await watched(browser, f"{gateway.url}/map#{WORLD}", publisher, gateway, args)
 
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
@@ -183,9 +122,9 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         publisher = Worker("publish", settings, module="bench.pictures")
         try:
             publisher.wait_ready()
-            with chromium(Path(folder, "profile")) as port:
-                told = asyncio.run(watched(port, f"{gateway.url}/map#{WORLD}", publisher, args))
+            told = asyncio.run(browsed(Path(folder, "profile"), publisher, gateway, args))
             told["publisher"] = publisher.result(STARTED_S)
+            told["cpu_share"]["publisher"] = told["publisher"]["cpu_share"]
         finally:
             publisher.kill()
     return told
@@ -199,11 +138,13 @@ def shown(told: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"pictures       {told['pictures_per_s']:.1f} a second over {told['seconds']:.0f} s, asked {ASKED_PER_S:g}",
+            f"possible       {told['possible_per_s']:.1f} animation frames a second; {told['ticks_per_s']:.1f} ticks a second came",
+            f"CPU            {', '.join(f'{name} {share:.0%}' for name, share in told['cpu_share'].items())} of a core",
             f"between two    {middle:.1f} ms, p99 {p99:.1f}, most {most:.1f}",
             f"drawing one    {took:.1f} ms, p99 {took99:.1f}, most {took_most:.1f}",
             f"heap           {told['grown_bytes']:+,} bytes over {told['heap_bytes']:,}, asked less than {GROWTH_BYTES_MAX:,} more",
             f"published      {publisher['frames_per_s']:.1f} frames a second, at worst {publisher['late_ms_max']:.0f} ms late; "
-            f"{told['messages']:,} messages came by {told['by']}",
+            f"{told['messages']:,} messages of {told['bytes'] / 1e6:,.0f} MB came by {told['by']}",
         ]
     )
 
@@ -222,7 +163,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         told = measured(args)
-    except BenchError as error:
+    except (BenchError, FileNotFoundError, PageError) as error:
         print(error, file=sys.stderr)
         return 1
     print(json.dumps(told) if args.json else shown(told))
