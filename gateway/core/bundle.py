@@ -92,7 +92,7 @@ class Bundle:
 
 def newest_of(outs: Sequence[Outgoing]) -> Sequence[Outgoing]:
     """Without those that a newer one replaces key for key: where several ticks came together, because
-    whoever reads them was late, nobody needs the earlier ones."""
-    if len(outs) < 2 or outs[0].tick == outs[-1].tick:
+    whoever reads them was late, nobody needs the earlier ones. ``outs``: at least one, oldest first."""
+    if outs[0].tick == outs[-1].tick:
         return outs
     return list({out.keys: out for out in outs}.values())

@@ -34,21 +34,13 @@ class Capacity:
         """The places of those records of a message that find no room beside ``records``; None
         (nearly always): all do. Call it once for each message, before it is taken."""
         more = sum([RECORD_HELD_BYTES + len(value) for value in values if value is not None])
-        if len(records) + len(keys) <= self.records_max:
-            if self._has_room(records, more):
-                self._bytes += more
-                return None
-        elif not self._is_near:
+        is_far = not self._is_near
+        if is_far and len(records) + len(keys) <= self.records_max and self._bytes + more <= self.bytes_max:
+            self._bytes += more
+            return None
+        if is_far:
             self._recount(records)
         return self._weighed(records, keys, values)
-
-    def _has_room(self, records: Records, more: int) -> bool:
-        if self._is_near:
-            return False
-        if self._bytes + more <= self.bytes_max:
-            return True
-        self._recount(records)
-        return not self._is_near and self._bytes + more <= self.bytes_max
 
     def _recount(self, records: Records) -> None:
         self._bytes = held_bytes(records)

@@ -191,7 +191,7 @@ class BodyLayout(NamedTuple):
 
 def take_apart(body: bytes, lists: KeyLists) -> BodyLayout | None:
     """None where the body is not whole records of one stride."""
-    heads, chunks, stride, flags = [], [], 0, 0
+    heads, chunks, stride, has_ticks = [], [], 0, False
     for start, end in _spans(body):
         if end - start < HEADER_BYTES or body[start] != TYPE_FRAME or body[start + 1] & ~_FLAGS:
             return None
@@ -199,14 +199,14 @@ def take_apart(body: bytes, lists: KeyLists) -> BodyLayout | None:
         ticks_bytes = 4 if body[start + 1] & FLAG_TICKS else 0
         if own < 4 or (stride and own != stride) or (end - start - HEADER_BYTES) % (own + ticks_bytes):
             return None
-        stride, flags = own, flags | body[start + 1]
+        stride, has_ticks = own, has_ticks or ticks_bytes > 0
         heads.append(body[start - 4 : start + HEADER_BYTES])
         records = body[start + HEADER_BYTES : end]
         chunks.append(_without_ticks(records, own) if ticks_bytes else records)
     if not stride:
         return None
     records = b"".join(chunks)
-    plain = not flags & FLAG_TICKS and len(records) % 2 == 0
+    plain = not has_ticks and len(records) % 2 == 0
     return BodyLayout(b"".join(heads), stride, lists.of_records(records, stride), RowValues(records), plain)
 
 

@@ -71,6 +71,9 @@ class Frame:
         "ticks",
         "zstd",
     )
+    _bytes: bytes
+    _start: int
+    """Of a decoded frame with a stride: what its records are read from, and from where on."""
 
     def __init__(
         self,
@@ -97,8 +100,6 @@ class Frame:
         self.stride = stride
         self.sent_at = sent_at
         self.zstd = zstd
-        self._bytes = b""
-        self._start = 0
         self._keys: tuple[int, ...] | None = None
         rows = tuple(records)
         own = [tick if row.tick is None else row.tick for row in rows]
@@ -196,13 +197,13 @@ def encode_records(
 def decode_message(message: bytes, *, proportionate: bool = False) -> Frame | Control:
     """The frame or control message in ``message``; raises :class:`MalformedMessage` for anything else.
     ``proportionate``: of a peer who must not cause more work than it has sent bytes for."""
-    kind = message[0] if message else -1
+    if not message:
+        raise MalformedMessage("an empty message; the shortest has 1 byte, its type")
+    kind = message[0]
     if kind == TYPE_FRAME:
         return decode_frame(message, proportionate=proportionate)
     if kind == TYPE_CONTROL:
         return decode_control(message)
-    if kind < 0:
-        raise MalformedMessage("an empty message; the shortest has 1 byte, its type")
     raise MalformedMessage(
         f"message type {kind} is unknown; version 1 has {TYPE_FRAME} (frame) and {TYPE_CONTROL} (control)"
     )
@@ -248,7 +249,7 @@ def decode_frame(message: bytes, *, proportionate: bool = False) -> Frame:
             check_stride(records_bytes, unit, records_max)
     else:
         frame._columns = read_records(frame._bytes, frame.ticks, records_max, frame._start)
-        frame._bytes, frame._start = b"", 0
+        frame._bytes = b""
     return frame
 
 

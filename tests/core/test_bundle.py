@@ -15,6 +15,7 @@ from gateway.core.window import SentWindow
 from gateway.core.world import World
 from gateway.limits import BURST_SIZES_CACHED_MAX, OUTSTANDING_MAX, PIECES_MAX
 from gateway.wire import Frame, Record, decode_frame, encode_frame
+from gateway.wire.parity import encode_parity
 from tests.core.links import RecordingLink
 
 
@@ -239,3 +240,104 @@ def test_runs_of_fates_settle_a_window_as_single_ones_do() -> None:
         assert one.oldest == single.oldest
         assert one.next_token == single.next_token
     assert len(one) < OUTSTANDING_MAX
+
+
+def out_of(
+    tick: int, *, part: int = 0, parts: int = 1, keys: tuple[int, ...] = (1,), size: int = 8
+) -> Outgoing:
+    rows = [Record(key, bytes(size)) for key in keys]
+    message = encode_frame(Frame(1, tick, rows, part=part, parts=parts))
+    return Outgoing(decode_frame(message), message, keys)
+
+
+MANY = PIECES_MAX + 1
+
+
+@pytest.mark.parametrize(
+    ("ticks", "parts", "is_large"),
+    [
+        ([1] * PIECES_MAX, [1] * PIECES_MAX, False),
+        ([1] * MANY, [1] * MANY, True),
+        ([1] * (MANY - 1) + [2], [1] * MANY, False),
+        ([1] + [2] * (MANY - 1), [1] * MANY, False),
+        (list(range(MANY)), [PIECES_MAX] * MANY, False),
+        (list(range(MANY)), [PIECES_MAX] * (MANY - 1) + [MANY], True),
+        ([1], [PIECES_MAX], False),
+        ([1], [MANY], True),
+        ([1, 2], [1, MANY], False),
+    ],
+)
+def test_a_bundle_is_large_where_it_belongs_to_a_frame_of_more_datagrams_than_one_goes_out_as(
+    ticks: list[int], parts: list[int], is_large: bool
+) -> None:
+    outs = [out_of(tick, parts=of) for tick, of in zip(ticks, parts, strict=True)]
+    assert Bundle(outs).is_large is is_large
+    assert Bundle(outs, is_large=True).is_large
+
+
+def test_of_several_ticks_what_a_newer_one_replaces_key_for_key_is_left_out() -> None:
+    first, second, third = out_of(1, keys=(1, 2)), out_of(2, keys=(3,)), out_of(3, keys=(1, 2))
+    assert list(newest_of([first, second, third])) == [third, second]
+    assert list(newest_of([first, third])) == [third]
+    assert list(newest_of([first, second])) == [first, second]
+    assert list(newest_of([first, first, third])) == [third]
+    assert list(newest_of([first, third, third])) == [third]
+    same = [out_of(1, keys=(1,)), out_of(1, keys=(1,))]
+    assert newest_of(same) is same, "the parts of one frame are all wanted"
+
+
+def test_a_burst_says_how_many_messages_it_has_and_how_long_they_are() -> None:
+    burst = Burst([(b"a" * 30, (1,)), (b"b" * 50, (2, 3)), (b"c" * 40, ())])
+    assert (burst.count, burst.largest, burst.size_bytes) == (3, 50, 120)
+    assert burst.keys == ((1,), (2, 3), ())
+
+
+def test_the_parity_of_a_bursts_messages_is_one_more_message_and_made_once() -> None:
+    parts = [out_of(1, part=part, parts=2, keys=(part,)) for part in range(2)]
+    burst = Bundle(parts).whole(False)
+    parity = burst.parity()
+    assert parity is not None
+    assert parity is burst.parity()
+    assert parity.messages == (encode_parity(burst.messages),)
+    assert parity.keys == ((),)
+
+
+def test_what_is_not_one_whole_frame_has_no_parity_however_often_it_is_asked() -> None:
+    burst = Bundle([out_of(1, keys=(1,)), out_of(2, keys=(2,))]).whole(False)
+    assert [burst.parity(), burst.parity()] == [None, None]
+
+
+def test_a_message_that_fits_stays_whole_and_one_that_does_not_is_cut_in_its_place() -> None:
+    small, large = out_of(1, keys=(1,)), out_of(1, keys=(2, 3), size=40)
+    bundle = Bundle([small, large, small])
+    fits = len(large.message)
+    burst = bundle.cut(False, fits)
+    assert burst is not None
+    assert burst.messages == bundle.whole(False).messages
+    burst = bundle.cut(False, fits - 1)
+    assert burst is not None
+    assert burst.keys == ((1,), (2,), (3,), (1,))
+    assert burst.messages[0] is burst.messages[3] is small.message
+    assert bundle.cut(False, 60) is None, "a record that no datagram holds goes by a stream"
+
+
+def test_so_many_sizes_of_bursts_are_kept_and_one_more_begins_anew() -> None:
+    bundle = Bundle([out_of(1, keys=tuple(range(20)), size=100)])
+    first = bundle.cut(False, 500)
+    for size in range(501, 500 + BURST_SIZES_CACHED_MAX):
+        bundle.cut(False, size)
+    assert bundle.cut(False, 500) is first
+    bundle.cut(False, 499)
+    assert bundle.cut(False, 500) is not first
+
+
+def test_a_reader_that_takes_zstd_gets_it_whole_where_it_fits() -> None:
+    frame = Frame(1, 1, [Record(n, bytes(100)) for n in range(20)], zstd=True)
+    out = Outgoing(decode_frame(encode_frame(frame)), encode_frame(frame), frame.keys)
+    bundle = Bundle([out])
+    assert bundle.whole(True).messages == (out.packed,)
+    assert bundle.whole(False).messages == (out.message,)
+    packed, plain = bundle.cut(True, 500), bundle.cut(False, 500)
+    assert packed is not None
+    assert plain is not None
+    assert (packed.count, plain.count > 1) == (1, True)

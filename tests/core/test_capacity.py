@@ -9,7 +9,7 @@ import pytest
 from gateway.core.capacity import Capacity, held_bytes
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.limits import RECORD_HELD_BYTES
+from gateway.limits import CAPACITY_RECOUNT_MESSAGES, RECORD_HELD_BYTES
 from gateway.wire import Frame, Record, decode_frame, encode_frame
 from tests.core.links import RecordingLink
 
@@ -101,3 +101,98 @@ def test_removals_of_keys_that_never_were_grow_nothing_in_a_keyframe_without_end
         rows = [Record(part * 50 + n, None) for n in range(50)]
         state.apply(decode_frame(encode_frame(Frame(1, 1, rows, keyframe=True, part=part, parts=60_000))))
         assert sum(len(k.keys) for k in state._keyframes.values()) <= 2 * capacity.records_max + 50
+
+
+SIZE = RECORD_HELD_BYTES + 100
+
+
+def of_records(**counts: int) -> tuple[Capacity, dict[int, tuple[int, bytes]]]:
+    """A capacity for ten records of 100 bytes, and a state that took so many of them."""
+    capacity, held = Capacity(counts.get("records_max", 1_000), 10 * SIZE), counts["held"]
+    assert capacity.misfits({}, range(held), [bytes(100)] * held) is None
+    return capacity, {key: (1, bytes(100)) for key in range(held)}
+
+
+def test_what_records_count_for_is_their_bytes_and_so_many_for_each() -> None:
+    assert held_bytes({}) == 0
+    assert held_bytes({1: (5, b"abc"), 2: (6, b"")}) == 3 + 2 * RECORD_HELD_BYTES
+
+
+@pytest.mark.parametrize(("held", "fits"), [(8, 2), (9, 1), (10, 0)])
+def test_of_new_records_those_that_fit_are_taken_and_the_rest_is_named_by_its_place(
+    held: int, fits: int
+) -> None:
+    capacity, records = of_records(held=held)
+    misfits = capacity.misfits(records, (50, 51, 52), [bytes(100)] * 3)
+    assert misfits == frozenset(range(fits, 3))
+    assert (capacity.refused, capacity.is_short_of_bytes) == (3 - fits, True)
+
+
+def test_a_record_twice_in_one_message_counts_by_how_much_it_grows() -> None:
+    capacity, records = of_records(held=9)
+    keys, values = (50, 50, 50, 50), [bytes(60), bytes(100), bytes(101), bytes(90)]
+    assert capacity.misfits(records, keys, values) == {2}
+
+
+def test_a_removal_has_always_room() -> None:
+    capacity, records = of_records(held=10)
+    assert capacity.misfits(records, (1, 50, 2), [None, bytes(100), None]) == {1}
+
+
+def test_at_the_bound_of_records_only_new_ones_are_too_many() -> None:
+    capacity, records = of_records(held=4, records_max=5)
+    assert capacity.misfits(records, (0, 50, 51, 1), [bytes(100)] * 4) == {2}
+    assert (capacity.refused, capacity.is_short_of_bytes) == (1, False)
+    assert capacity.misfits(records, (0, 1, 2, 3, 50), [b"a"] * 5) is None
+
+
+def test_what_only_renews_the_state_is_never_refused_however_often_it_comes() -> None:
+    capacity, records = of_records(held=8)
+    for _ in range(1_000):
+        assert capacity.misfits(records, tuple(range(8)), [bytes(100)] * 8) is None
+    assert capacity.refused == 0
+
+
+def test_a_state_that_became_smaller_has_room_after_some_messages_and_not_before() -> None:
+    capacity, records = of_records(held=10)
+    assert capacity.misfits(records, (50,), [bytes(100)]) == {0}
+    del records[0]
+    tries = 0
+    while capacity.misfits(records, (50,), [bytes(100)]) is not None:
+        tries += 1
+    assert tries == CAPACITY_RECOUNT_MESSAGES - 1
+    assert capacity.refused == tries + 1
+
+
+def test_a_message_of_exactly_the_room_that_is_left_is_taken_and_one_byte_more_is_not() -> None:
+    for more, misfits in ((0, None), (1, {0})):
+        capacity, records = of_records(held=0)
+        assert capacity.misfits(records, (1,), [bytes(10 * SIZE - RECORD_HELD_BYTES + more)]) == misfits
+
+
+def test_before_anything_is_refused_nothing_was_for_its_bytes() -> None:
+    assert (Capacity(1, 1).refused, Capacity(1, 1).is_short_of_bytes) == (0, False)
+
+
+def test_what_was_only_renewed_takes_no_room_from_what_is_new() -> None:
+    """The count of bytes rises with every message; where a record too many comes it is made anew first."""
+    capacity, records = of_records(held=2, records_max=4)
+    for _ in range(4):
+        assert capacity.misfits(records, (0, 1), [bytes(100)] * 2) is None
+    assert capacity.misfits(records, (50, 51, 52), [bytes(100)] * 3) == {2}
+
+
+@pytest.mark.parametrize(("more", "is_near"), [(0, False), (1, True)])
+def test_a_state_that_is_an_eighth_from_its_bound_has_room_again_at_once_and_a_fuller_one_later(
+    more: int, is_near: bool
+) -> None:
+    """Near the bound what became smaller gives room once the state is counted anew."""
+    capacity = Capacity(1_000, 8 * SIZE)
+    records = {key: (1, bytes(100)) for key in range(7)}
+    records[0] = (1, bytes(100 + more))
+    keys, values = tuple(records), [data for _, data in records.values()]
+    assert capacity.misfits({}, keys, values) is None
+    assert capacity.misfits(records, (50,), [bytes(200)]) == {0}
+    for key in range(5):
+        del records[key]
+    assert (capacity.misfits(records, (51, 52), [bytes(100)] * 2) is not None) is is_near

@@ -26,6 +26,11 @@ def _named(folder: str, *names: str) -> tuple[str, ...]:
 
 
 _VFS = _named("store", "vfs", "vfs_embedded", "foreign_schema")
+_PARTS = _named(
+    *("core", "admission", "bundle", "capacity", "delay", "grants", "inbox", "newest", "notices"),
+    *("options", "origins", "outlet", "reader_parts", "rows", "seat", "source"),
+)
+"""What is a part by itself has its own fast tests, which need no world around it."""
 TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/wire/entities/", ()),
     ("gateway/wire/layouts/poses.py", _named("recordings", "exports")),
@@ -45,6 +50,13 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/core/rates.py", _named("core", "rates")),
     ("gateway/core/redundancy.py", _named("core", "redundancy")),
     ("gateway/core/twice.py", _named("core", "redundancy", "reader", "reader_parts")),
+    *(
+        (f"gateway/core/{name}.py", _PARTS)
+        for name in (
+            *("admission", "budget", "bundle", "capacity", "delay", "inbox", "needs", "newest", "notices"),
+            *("options", "origins", "outgoing", "outlet", "row", "seat", "source", "streams", "window"),
+        )
+    ),
     ("gateway/core/ports.py", ()),
     ("gateway/core/replay.py", ()),
     (
@@ -97,6 +109,12 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/core/again.py: frames < values -> frames <= values, in frames is not None and frames < values": (
         "where both are due at once it is the same time"
+    ),
+    "gateway/core/budget.py: -self._bytes_per_s * BUDGET_DEBT_S_MAX -> -self._bytes_per_s // BUDGET_DEBT_S_MAX, in max(self.level - size_bytes, -self._bytes_per_s * BUDGET_DEBT_S_MAX)": (
+        "the debt is one second's, and a second's bytes are whole"
+    ),
+    "gateway/core/capacity.py: self._since = CAPACITY_RECOUNT_MESSAGES -> pass, in __init__()": (
+        "nothing is weighed before the state was counted, which sets it"
     ),
     "gateway/core/rates.py: 1 -> 2, in len(samples) > 1": (
         "the newest sample is never older than a step, so of two the first stays either way"

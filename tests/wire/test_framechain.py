@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import struct
+from itertools import pairwise
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +25,7 @@ from gateway.wire.framechain import (
     put_together,
     take_apart,
 )
-from gateway.wire.framecodec import Unpacked
+from gateway.wire.framecodec import ALONE, COLUMNS, PLAIN, FrameDecoder, FrameEncoder, Unpacked
 
 STRIDE = 8
 SENT_AT = 1_700_000_000_000_000
@@ -161,8 +163,9 @@ def test_a_list_of_keys_is_one_object_however_it_comes(keys: list[int], stride: 
     steps = struct.unpack(f"<{len(keys)}I", found.steps)
     assert [sum(steps[: n + 1]) % 2**32 for n in range(len(keys))] == keys
     other = KeyLists()
-    assert other.of_steps(found.steps).keys == tuple(keys)
-    assert other.of_records(data, stride) is other.of_steps(found.steps)
+    by_steps = other.of_steps(found.steps)
+    assert by_steps.keys == tuple(keys)
+    assert other.of_records(data, stride) is by_steps
 
 
 def list_of(lists: KeyLists, *keys: int) -> framechain.KeyList:
@@ -304,3 +307,111 @@ def test_a_body_ends_with_its_last_message_or_is_an_error() -> None:
     for cut in (1, 3, 5, 8, len(body) - 1):
         with pytest.raises(Exception, match="ends inside a message"):
             messages_of(body[:cut])
+
+
+# --- by the layout of a row (docs/SCHEMA.md), whatever the code that reads and writes it --------------------------------
+
+
+def test_a_short_message_is_refused_wherever_in_the_row_it_is() -> None:
+    for size in (16, 23):
+        assert layout_of(message(), message()[:size]) is None
+    assert layout_of(message(), message(0)) is not None
+
+
+def test_heads_that_differ_in_type_or_stride_are_not_one_frames() -> None:
+    layout = laid_out(message(2), message(2, first=9))
+    assert layout.one_frame() is not None
+    for place in (4, 5, 10, 11, 12, 16, 20, 27):
+        heads = bytearray(layout.heads)
+        heads[28 + place] ^= 1
+        assert layout._replace(heads=bytes(heads)).one_frame() is None, place
+
+
+def test_a_torn_record_makes_no_frame_whatever_the_stride() -> None:
+    rows = [Record(n, struct.pack("<I", n).ljust(20, b"x")) for n in (1, 2)]
+    layout = laid_out(encode_frame(Frame(2, 5, rows, stride=20)))
+    assert layout.one_frame() is not None
+    for length in (24 + 30, 24 + 39, 24 + 16):
+        heads = struct.pack("<I", length) + layout.heads[4:]
+        assert layout._replace(heads=heads).one_frame() is None
+
+
+def test_after_lists_began_anew_as_many_keys_are_kept_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framechain, "FRAME_CHAIN_LISTED_KEYS_MAX", 4)
+    lists = KeyLists()
+    for first in (1, 3, 5):  # the third is one too many
+        list_of(lists, first, first + 1)
+    newest = list_of(lists, 7, 8)
+    assert list_of(lists, 7, 8) is newest
+    assert list_of(lists, 5, 6) is list_of(lists, 5, 6)
+    assert list_of(lists, 7, 8) is newest
+
+
+class Model:
+    """A chain told key by key: the last two values of each, as the layout of a row says. No runs, no lanes, nothing joined."""
+
+    def __init__(self) -> None:
+        self.stride = 0
+        self.last: dict[int, bytes] = {}
+        self.before: dict[int, bytes] = {}
+
+    def row(self, values: list[tuple[int, bytes]], stride: int) -> bytes:
+        """The residue by columns that a row of these records has."""
+        if stride != self.stride:
+            self.last, self.before, self.stride = {}, {}, stride
+        rows = [self._missed(key, value) for key, value in values]
+        self.before.update({key: self.last[key] for key, _ in values if key in self.last})
+        self.last.update(values)
+        return b"".join(bytes(row[column] for row in rows) for column in range(stride))
+
+    def _missed(self, key: int, value: bytes) -> bytes:
+        last = self.last.get(key, bytes(self.stride))
+        before = self.before.get(key, last)
+        lanes = []
+        lists = [struct.unpack(f"<{self.stride // 2}H", data) for data in (value, last, before)]
+        for new, one, two in zip(*lists, strict=True):
+            missed = (new - 2 * one + two) % 65_536
+            lanes.append(2 * missed if missed < 32_768 else 2 * (65_536 - missed) - 1)
+        return struct.pack(f"<{len(lanes)}H", *lanes)
+
+
+LISTS = ([1, 2, 3], [1, 2, 3, 4], [7, 8], [3, 7], [9], [2**32 - 1, 5], [3, 2, 1], [1, 1, 2])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_row_by_columns_holds_what_the_last_two_values_of_each_key_did_not_foretell(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(framechain, "FRAME_CHAIN_RUNS_MAX", 2 + seed)
+    dice, model, encoder, decoder = random.Random(seed), Model(), FrameEncoder(), FrameDecoder()
+    stride, by_columns = 32, 0
+    for tick in range(60):
+        stride = dice.choice((32, 64)) if dice.random() < 0.05 else stride
+        values = [
+            (key, struct.pack("<IH", key, (dice.randrange(9) * key) % 65_536) + bytes(stride - 6))
+            for key in dice.choice(LISTS)
+        ]
+        rows = [Record(*value) for value in values]
+        cut = dice.randrange(len(rows))
+        row = [encode_frame(Frame(2, tick, some, stride=stride)) for some in (rows[:cut], rows[cut:]) if some]
+        codec, data = encoder.encode(row)
+        residue = model.row(values, stride)
+        assert decoder.decode(codec, data) == row
+        if codec in (ALONE, PLAIN):
+            model.last = {}
+            model.row(values, stride)
+            continue
+        assert codec == COLUMNS
+        by_columns += 1
+        heads = b"".join(struct.pack("<I", len(one)) + one[:24] for one in row)
+        steps = [(key - before) % 2**32 for (before, _), (key, _) in pairwise([(0, b""), *values])]
+        assert zstandard.decompress(data) == b"".join(
+            (
+                struct.pack("<I", len(heads)),
+                heads,
+                struct.pack("<I", stride),
+                struct.pack(f"<{len(steps)}I", *steps),
+                residue,
+            )
+        )
+    assert by_columns > 5
