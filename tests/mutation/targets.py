@@ -41,6 +41,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_named(
                 "wire", "controls", "framechain", "framecodec", "frames", "frames_inflate", "frames_streams"
             ),
+            *_named("wire", "frame_bounds"),
             *_named("wire", "layouts", "mvstore", "parity", "records_at_once", "strictjson"),
             *_named("core", "journal", "reader_parts"),
             *_named("store", "world_history"),
@@ -65,7 +66,8 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_named(
                 "core", "admission", "bundle", "capacity", "delay", "grants", "inbox", "journal", "keyframes"
             ),
-            *_named("core", "lease", "options", "origins", "pings", "queueing", "reader", "reader_parts"),
+            *_named("core", "journal_bounds", "lease", "options", "origins", "pings", "queueing", "reader"),
+            *_named("core", "reader_parts"),
             *_named("core", "refusals", "rows", "seat", "slots", "state", "states", "steady", "world"),
         ),
     ),
@@ -115,6 +117,9 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/core/capacity.py: self._since = CAPACITY_RECOUNT_MESSAGES -> pass, in __init__()": (
         "nothing is weighed before the state was counted, which sets it"
+    ),
+    "gateway/core/journal.py: order > newest -> order >= newest, in add()": (
+        "the newest is written over with the same number"
     ),
     "gateway/core/rates.py: 1 -> 2, in len(samples) > 1": (
         "the newest sample is never older than a step, so of two the first stays either way"
