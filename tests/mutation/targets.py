@@ -78,7 +78,10 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/store/embedded/snapshot.py", _named("store", "folder_reader")),
     ("gateway/store/embedded/reader.py", _named("store", "folder_reader")),
     ("gateway/store/embedded/inspection.py", _named("store", "embedded_faults", "embedded_inspection")),
-    ("gateway/store/embedded/", _named("store", "embedded", "embedded_upkeep", "model_store")),
+    (
+        "gateway/store/embedded/",
+        _named("store", "embedded", "embedded_parts", "embedded_upkeep", "model_store"),
+    ),
     ("gateway/store/world/maintenance.py", _named("store", "world_upkeep")),
     (
         "gateway/store/world/",
@@ -86,9 +89,11 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_named(
                 "store", "home", "naming", "world_files", "world_history", "world_past", "world_replayed"
             ),
-            *_named("store", "world_store", "world_tail", "world_together"),
+            *_named("store", "world_store", "world_tables", "world_tail", "world_together"),
         ),
     ),
+    ("gateway/store/database.py", (*_named("store", "database"), *_VFS)),
+    ("gateway/store/hardening.py", _named("store", "database", "foreign_schema")),
     ("gateway/store/pages.py", (*_named("store", "pages"), *_VFS)),
     ("gateway/store/", _VFS),
     (
