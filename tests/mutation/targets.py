@@ -74,7 +74,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/store/remote/", ()),
     ("gateway/store/salvage/", ()),
     ("gateway/store/entities/", ()),
-    ("gateway/store/cache", _named("store", "cache")),
+    ("gateway/store/cache", _named("store", "cache", "cache_pages")),
     ("gateway/store/embedded/snapshot.py", _named("store", "folder_reader")),
     ("gateway/store/embedded/reader.py", _named("store", "folder_reader")),
     ("gateway/store/embedded/inspection.py", _named("store", "embedded_faults", "embedded_inspection")),
@@ -89,7 +89,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_named(
                 "store", "home", "naming", "world_files", "world_history", "world_past", "world_replayed"
             ),
-            *_named("store", "world_store", "world_tables", "world_tail", "world_together"),
+            *_named("store", "world_lanes", "world_store", "world_tables", "world_tail", "world_together"),
         ),
     ),
     ("gateway/store/database.py", (*_named("store", "database"), *_VFS)),
