@@ -43,8 +43,7 @@ class SharedRepairs:
         than ``message_bytes_max`` where not even the first fits."""
         state = self._state
         if state.stride:
-            count = (message_bytes_max - HEADER_BYTES) // (state.stride + _TICK_BYTES)
-            count = count if count > 0 else 1
+            count = max(1, (message_bytes_max - HEADER_BYTES) // (state.stride + _TICK_BYTES))
             keys = tuple(islice(stale.urgent(count), count))
             message = self._shared(keys) or encode_strided(state, keys)
             if message is not None and (len(message) <= message_bytes_max or count == 1):

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -86,13 +87,10 @@ def _redundancy(name: str, text: str) -> bool:
     return text == "auto"
 
 
-def _number(low: int, high: int) -> Callable[[str, str], int]:
-    def parse(name: str, text: str) -> int:
-        if text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high:
-            return int(text)
-        raise BadInput(f"{name}={_shown(text)} is not a whole number from {low} to {high}")
-
-    return parse
+def _number(low: int, high: int, name: str, text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high:
+        return int(text)
+    raise BadInput(f"{name}={_shown(text)} is not a whole number from {low} to {high}")
 
 
 def _keys(name: str, text: str) -> dict[int, float]:
@@ -122,14 +120,14 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
-_key: Final = _number(0, U32_MAX)
+_key: Final = partial(_number, 0, U32_MAX)
 _PARSERS: Final[dict[str, Callable[[str, str], object]]] = {
     "role": _role,
-    "epoch": _number(0, U32_MAX),
+    "epoch": _key,
     "takeover": _flag,
     "resume": _resume,
     "zstd": _flag,
-    "budget_kbps": _number(1, BUDGET_KBPS_MAX),
+    "budget_kbps": partial(_number, 1, BUDGET_KBPS_MAX),
     "keys": _keys,
     "follow": _follow,
     "conflate": _flag,

@@ -61,7 +61,7 @@ def test_a_record_that_is_not_of_the_stride_or_gone_makes_a_repair_without_one()
         assert encode_strided(state, keys) is None
     keys, message = SharedRepairs(state).next(stale_of(state, 1, 2, 3), 1_000)
     frame = decode_frame(message)
-    assert (keys, frame.stride) == ((1, 2, 3), 0)
+    assert (keys, frame.stride, frame.parts) == ((1, 2, 3), 0, 0)
     assert frame.records == [Record(1, value(1), 5), Record(2, b"short", 6), Record(3, None, 7)]
 
 

@@ -27,13 +27,13 @@ def _named(folder: str, *names: str) -> tuple[str, ...]:
 
 _VFS = _named("store", "vfs", "vfs_embedded", "foreign_schema")
 _PARTS = _named(
-    *("core", "admission", "bundle", "capacity", "delay", "grants", "inbox", "newest", "notices"),
-    *("options", "origins", "outlet", "reader_parts", "rows", "seat", "source"),
+    *("core", "admission", "asked", "bundle", "capacity", "delay", "grants", "inbox", "newest", "notices"),
+    *("options", "origins", "outlet", "pieces", "reader_parts", "rows", "seat", "source"),
 )
 """What is a part by itself has its own fast tests, which need no world around it."""
 TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/wire/entities/", ()),
-    ("gateway/wire/layouts/poses.py", _named("recordings", "exports")),
+    ("gateway/wire/layouts/poses.py", _named("wire", "layout_bounds")),
     ("gateway/wire/variant/", _named("wire", "variant_golden", "variant_properties", "variant_godot3")),
     (
         "gateway/wire/",
@@ -41,7 +41,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_named(
                 "wire", "controls", "framechain", "framecodec", "frames", "frames_inflate", "frames_streams"
             ),
-            *_named("wire", "frame_bounds"),
+            *_named("wire", "frame_bounds", "layout_bounds"),
             *_named("wire", "layouts", "mvstore", "parity", "records_at_once", "strictjson"),
             *_named("core", "journal", "reader_parts"),
             *_named("store", "world_history"),
@@ -67,7 +67,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 "core", "admission", "bundle", "capacity", "delay", "grants", "inbox", "journal", "keyframes"
             ),
             *_named("core", "journal_bounds", "lease", "options", "origins", "pings", "queueing", "reader"),
-            *_named("core", "reader_parts"),
+            *_named("core", "asked", "reader_parts"),
             *_named("core", "refusals", "rows", "seat", "slots", "state", "states", "steady", "world"),
         ),
     ),
@@ -122,6 +122,12 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/core/capacity.py: self._since = CAPACITY_RECOUNT_MESSAGES -> pass, in __init__()": (
         "nothing is weighed before the state was counted, which sets it"
+    ),
+    "gateway/core/capacity.py: growth <= 0 -> growth < 0, in _weighed()": (
+        "what grows by nothing fits, and adds nothing to what is counted"
+    ),
+    "gateway/core/delay.py: by_us > 0 -> by_us >= 0, in by_us > 0 and self._steps": (
+        "a step that is set back by nothing is put back as it was"
     ),
     "gateway/core/journal.py: order > newest -> order >= newest, in add()": (
         "the newest is written over with the same number"
