@@ -25,11 +25,11 @@ class _Partial:
     """A tick of which some parts have come, the last one at ``since``."""
 
     __slots__ = ("parts", "seen", "since")
+    since: float
 
-    def __init__(self, parts: int, mono: float) -> None:
+    def __init__(self, parts: int) -> None:
         self.parts = parts
         self.seen: set[int] = set()
-        self.since = mono
 
 
 Coming = Callable[[float, bool], bool]
@@ -88,7 +88,6 @@ class GapTracker:
                 del self.partial[tick]
                 self._settle(tick)
             self.holes = _without(self.holes, gap)
-            self._undecided = _without(self._undecided, gap)
             self._found = [found for found in self._found if found != gap]
 
     def saw(self, tick: int, part: int, parts: int, mono: float) -> bool:
@@ -97,8 +96,7 @@ class GapTracker:
         if newest is None:
             self._newest = tick
         elif tick > newest:
-            if tick - newest != self._step:
-                self._jumped(newest, tick, mono)
+            self._went_on(tick - newest, tick, mono)
             self._newest = tick
         else:
             is_first = bool(self.holes) and self._fill(tick)
@@ -111,7 +109,7 @@ class GapTracker:
         if partial is None:
             if tick in self._settled:
                 return
-            partial = self.partial[tick] = _Partial(parts, mono)
+            partial = self.partial[tick] = _Partial(parts)
             if len(self.partial) > GAPS_PENDING_MAX:
                 self._give_up(next(iter(self.partial)))
         if part not in partial.seen:
@@ -127,9 +125,8 @@ class GapTracker:
         if len(self._settled) > GAPS_PENDING_MAX:
             del self._settled[next(iter(self._settled))]
 
-    def _jumped(self, newest: int, tick: int, mono: float) -> None:
-        """Forward by more than one step, or by less: learn the step, and remember what is missing."""
-        jump = tick - newest
+    def _went_on(self, jump: int, tick: int, mono: float) -> None:
+        """Forward by ``jump`` to ``tick``: learn the step, and remember what is missing."""
         if self._follows_on:
             self._follows_on = False
         elif not self._step:
@@ -137,7 +134,7 @@ class GapTracker:
         if self._step and jump <= self._step:
             self._step = jump
         elif jump > 1:
-            self.holes.append((newest + 1, tick - 1, mono))
+            self.holes.append((tick - jump + 1, tick - 1, mono))
             self._bound_holes()
 
     def _learn(self, jump: int) -> None:
@@ -185,8 +182,6 @@ class GapTracker:
 
     def finish(self) -> list[Gap]:
         """The epoch has ended: what is missing will not come."""
-        if not self._step:
-            self._decide()
         return self.take(float("inf"))
 
     @property
@@ -209,9 +204,7 @@ class GapTracker:
     def _close_hole(self, hole: tuple[int, int, float]) -> None:
         first, last, _ = hole
         if not self._step:
-            self._undecided.append(hole)
-            if len(self._undecided) > GAPS_PENDING_MAX:
-                self._decide()
+            self._undecided.append(hole)  # one at most for each of the frames that the step is learnt from
         elif last - first + 1 >= self._step:
             self._found.append(Gap(self.epoch, first, last, "unseen"))
 

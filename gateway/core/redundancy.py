@@ -78,8 +78,7 @@ class _Least:
         if mono >= self._ends_at:
             self._before = self._now if mono < self._ends_at + self._span_s else math.inf
             self._now, self._ends_at = math.inf, mono + self._span_s
-        if value < self._now:
-            self._now = value
+        self._now = min(self._now, value)
         return min(self._now, self._before)
 
 
@@ -127,7 +126,7 @@ class LossWatch:
         self._sent_before = sent
         self._lost = 0.0
         self._lost_new = 0
-        self._last = -2
+        self._last: float = math.nan
         self._beside = 0.0
         self._beside_new = 0
         self._is_seen = False

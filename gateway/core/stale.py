@@ -97,7 +97,6 @@ class StaleSet:
 
     def set_weights(self, weights: Mapping[int, float]) -> None:
         """Replace the weights; what waits goes on waiting."""
-        self._renumber()
         waiting = [number for queue in self._queues for number in queue.first(len(queue))]
         self._place(weights)
         self._enter(waiting)
@@ -188,9 +187,10 @@ class StaleSet:
         placed, common, gone = self._placed, self._common, array("I")
         for key in keys:
             queue = placed.get(key, common)
-            queue.served += 1.0 / (queue.weight * max(1, len(queue)))
+            queue.served += 1.0 / (queue.weight * len(queue))
             gone.extend(queue.drop(1))
-        least = min((queue.served for queue in self._queues if len(queue)), default=0.0)
+        # Where nothing waits any more nobody is owed anything: else who came often would later wait for who came rarely.
+        least = min((queue.served for queue in self._queues if len(queue)), default=math.inf)
         for queue in self._queues:
             queue.served = max(0.0, queue.served - least)
         return gone

@@ -59,13 +59,16 @@ class SentWindow:
             for one in range(token, token + count):
                 self.acked(one)
             return
-        if token == self._first and self._entries:
-            self._entries.popleft()
-            self._first += 1
-            if self._acked or (self._entries and not self._entries[0]):
-                self._advance()
-        elif self._first < token < self.next_token:
+        at = token - self._first
+        if not 0 <= at < len(self._entries):
+            return
+        if at:
             self._acked.add(token)
+            return
+        self._entries.popleft()
+        self._first += 1
+        if self._acked or (self._entries and not self._entries[0]):
+            self._advance()
 
     def lost(self, token: int) -> Keys:
         """It is lost. Answers the keys of which nothing newer is on its way or arrived."""

@@ -20,6 +20,14 @@ from gateway.core.grants import (
     matches,
 )
 from gateway.core.needs import need_of
+from gateway.limits import (
+    BUDGET_KBPS_MAX,
+    DELAY_S_MAX,
+    GRANT_PATTERNS_MAX,
+    GRANT_RPS_MAX,
+    GRANT_SESSIONS_MAX,
+    PATTERN_CHARS_MAX,
+)
 
 NAMES = st.text("abz-1.", min_size=1, max_size=6)
 PATTERNS = st.one_of(NAMES, st.text("abz-1.", max_size=6).map(lambda text: text + "*"))
@@ -221,3 +229,125 @@ def test_each_path_says_what_it_needs(method: str, path: str, query: str, need: 
 )
 def test_a_path_that_no_rule_knows_has_no_need_that_could_be_met(method: str, path: str) -> None:
     assert need_of(method, path) is None
+
+
+# --- each member, at its bound and beside it -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("member", "taken", "refused"),
+    [
+        ("delay_s", [0, 0.5, 1, DELAY_S_MAX], [-0.5, DELAY_S_MAX + 0.5, False, "1", [1]]),
+        ("kbps", [1, BUDGET_KBPS_MAX], [0, BUDGET_KBPS_MAX + 1, True, 1.0, "1"]),
+        ("rps", [1, GRANT_RPS_MAX], [0, GRANT_RPS_MAX + 1, True, 1.0, "1"]),
+        ("sessions", [1, GRANT_SESSIONS_MAX], [0, GRANT_SESSIONS_MAX + 1, True, 1.0, "1"]),
+        ("takeover", [True, False], [0, 1, "true", []]),
+        ("owner", ["a", "a*", "*", "x" * PATTERN_CHARS_MAX], ["", "x" * (PATTERN_CHARS_MAX + 1), 7, ["a"]]),
+        (
+            "sub",
+            [[], ["x" * PATTERN_CHARS_MAX], ["a"] * GRANT_PATTERNS_MAX, ["é*"]],
+            [["x" * (PATTERN_CHARS_MAX + 1)], ["a"] * (GRANT_PATTERNS_MAX + 1), "a", [""], 7, {}],
+        ),
+    ],
+)
+def test_each_member_of_a_claim_is_taken_up_to_its_bound(
+    member: str, taken: list[Any], refused: list[Any]
+) -> None:
+    for value in taken:
+        scope, grant = Scope.of({member: value}), grant_of({member: value})
+        expected = tuple(value) if isinstance(value, list) else value
+        assert (scope.patterns[member] if member in VERBS else getattr(scope, member)) == expected
+        assert getattr(grant, member) == expected
+    for value in refused:
+        with pytest.raises(BadGrant):
+            Scope.of({member: value})
+
+
+def test_a_claim_that_says_nothing_allows_nothing_and_bounds_nothing() -> None:
+    for claim in ({}, dict.fromkeys((*VERBS, "owner", "takeover", "delay_s", "kbps", "rps", "sessions"))):
+        grant = Scope.of(claim).grant(None, subject="ann", jti="j", kid="k", expires_s=9.0, issued_s=3.0)
+        assert grant == Grant(subject="ann", jti="j", kid="k", expires_s=9.0, issued_s=3.0)
+        assert grant.delay_s == 0.0
+        assert [grant.patterns(verb) for verb in (*VERBS, "owner", "subject")] == [()] * (len(VERBS) + 2)
+
+
+@pytest.mark.parametrize(
+    ("claim", "key", "expected"),
+    [
+        ({"delay_s": 60, "kbps": 8, "rps": 1, "sessions": 1}, {}, (60.0, 8, 1, 1)),
+        ({"delay_s": 60, "kbps": 8, "rps": 1, "sessions": 1}, None, (60.0, 8, 1, 1)),
+        (
+            {"delay_s": 60, "kbps": 8, "rps": 1, "sessions": 1},
+            {"delay_s": 30, "kbps": 8, "rps": 2, "sessions": 3},
+            (60.0, 8, 1, 1),
+        ),
+        ({"delay_s": 30}, {"delay_s": 30}, (30.0, None, None, None)),
+        ({}, {}, (0.0, None, None, None)),
+        ({}, None, (0.0, None, None, None)),
+    ],
+)
+def test_what_a_token_says_itself_counts_within_its_key(
+    claim: Any, key: Any, expected: tuple[float, int | None, int | None, int | None]
+) -> None:
+    grant = grant_of(claim, key)
+    assert (grant.delay_s, grant.kbps, grant.rps, grant.sessions) == expected
+
+
+@pytest.mark.parametrize(
+    ("claim", "key", "over"),
+    [
+        ({"sub": ["a"], "pub": ["b"]}, {"sub": ["a"]}, "pub"),
+        ({"owner": "a"}, {}, "owner"),
+        ({"owner": "a"}, {"owner": "b"}, "owner"),
+        ({"owner": "a"}, {"owner": "*"}, None),
+        ({"takeover": True}, {}, "takeover"),
+        ({"takeover": True}, {"takeover": True}, None),
+        ({"takeover": False}, {"takeover": True}, None),
+        ({"delay_s": 29}, {"delay_s": 30}, "delay_s"),
+        ({"delay_s": 30}, {"delay_s": 30}, None),
+        ({"delay_s": 0}, {}, None),
+        ({}, {"delay_s": 30}, None),
+        ({"kbps": 9}, {"kbps": 8}, "kbps"),
+        ({"rps": 9}, {"rps": 8}, "rps"),
+        ({"sessions": 9}, {"sessions": 8}, "sessions"),
+        ({"kbps": 8, "rps": 8, "sessions": 8}, {"kbps": 8, "rps": 8, "sessions": 8}, None),
+        ({"kbps": 8}, {}, None),
+        ({}, {"kbps": 8, "rps": 8, "sessions": 8}, None),
+    ],
+)
+def test_the_member_in_which_a_token_asks_for_more_is_named(claim: Any, key: Any, over: str | None) -> None:
+    assert Scope.of(claim).excess(Scope.of(key)) == over
+
+
+def test_the_leases_of_others_are_refused_by_their_rule() -> None:
+    grant = grant_of({"owner": "server-*"})
+    grant.check_owner("server-1")
+    assert grant.may_own("server-2")
+    for one, owner in ((grant, "client-1"), (grant_of({}), "server-1")):
+        assert not one.may_own(owner)
+        with pytest.raises(GrantRefused) as caught:
+            one.check_owner(owner)
+        assert caught.value.facts == {"rule": "owner", "verb": "ent"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "need", "rule"),
+    [
+        ({}, Need("open", takeover=True), None),
+        ({}, Need("any"), None),
+        ({}, Need("any", takeover=True), "takeover"),
+        ({"takeover": True}, Need("any", takeover=True), None),
+        ({}, Need("sub"), "verb"),
+        ({"sub": ["a"]}, Need("sub"), None),
+        ({"sub": ["a"]}, Need("sub", ("a", "b")), "name"),
+        ({"sub": ["a", "b"]}, Need("sub", ("a", "b")), None),
+        ({}, Need("see", ("a",)), "verb"),
+        ({"inv": ["*"]}, Need("see", ("a",)), "verb"),
+        ({"admin": ["a"]}, Need("see", ("a",)), None),
+        ({"ent": ["b"]}, Need("see", ("a",)), "name"),
+        ({"sub": ["*"]}, Need("owner", ("*",)), "verb"),
+    ],
+)
+def test_by_which_rule_a_need_is_refused(claim: Any, need: Need, rule: str | None) -> None:
+    assert grant_of(claim).refused_rule(need) == rule
+    assert grant_of(claim).allows(need) is (rule is None)

@@ -91,3 +91,22 @@ def test_what_nobody_may_share_any_more_is_not_held_until_somebody_asks(late_s: 
     held = sys.getrefcount(keyframe)
     rig.publish(2, 8, KEYFRAME_SHARE_S + late_s)
     assert sys.getrefcount(keyframe) == (held - 1 if late_s else held)
+
+
+@pytest.mark.parametrize(
+    ("late_s", "is_shared"), [(KEYFRAME_SHARE_S, True), (KEYFRAME_SHARE_S + 0.01, False)]
+)
+def test_what_a_keyframe_is_of_and_until_when_it_is_shared(late_s: float, is_shared: bool) -> None:
+    rig = Rig()
+    rig.publish(3, 7, 8.0, epoch=6)
+    made = rig.cache.get(8.0)
+    assert (made.order, made.size_bytes, made.made_at) == (6 << 32 | 3, len(made.messages[0]), 8.0)
+    assert (rig.cache.get(8.0 + late_s) is made) is is_shared
+
+
+def test_the_keys_of_a_keyframe_are_those_that_live_and_those_that_are_gone() -> None:
+    rig = Rig()
+    rig.publish(1, 7, 0.0)
+    rig.publish(1, 8, 0.0)
+    rig.state.apply(Frame(1, 2, [Record(7, None)]))
+    assert rig.cache.get(0.0).keys == (8, 7)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.lease import HomeVerdict, HomeWatch
-from gateway.limits import HOME_ALIVE_S
+from gateway.limits import HOME_ALIVE_S, HOME_UNSEEN_S
 
 LEASE_S = 3.0
 
@@ -63,3 +63,42 @@ def test_one_that_was_forgotten_is_seen_for_the_first_time_again() -> None:
     watch.look("a", LEASE_S, 100.0)
     watch.forget()
     assert watch.look("a", LEASE_S, 110.0) is HomeVerdict.SILENT
+
+
+@pytest.mark.parametrize(
+    ("looks", "verdict"),
+    [
+        ((("a", 0.0), ("b", HOME_ALIVE_S)), HomeVerdict.ALIVE),
+        ((("a", 0.0), ("b", HOME_ALIVE_S + 0.125)), HomeVerdict.SILENT),
+        ((("a", 0.0), ("b", HOME_ALIVE_S), ("b", 2 * HOME_ALIVE_S)), HomeVerdict.ALIVE),
+        ((("a", 0.0), ("b", HOME_ALIVE_S), ("b", 2 * HOME_ALIVE_S + 0.125)), HomeVerdict.SILENT),
+        ((("a", 0.0), ("a", HOME_UNSEEN_S), ("a", 3.0)), HomeVerdict.DEAD),
+        ((("a", 0.0), ("a", HOME_UNSEEN_S), ("a", 2.875)), HomeVerdict.SILENT),
+        ((("a", 0.0), ("a", HOME_UNSEEN_S + 0.125), ("a", 3.0)), HomeVerdict.SILENT),
+        ((("a", 0.0), ("a", 1.0), ("b", 2.0), ("b", 3.0), ("b", 4.0), ("b", 4.875)), HomeVerdict.SILENT),
+        ((("a", 0.0), ("a", 1.0), ("b", 2.0), ("b", 3.0), ("b", 4.0), ("b", 5.0)), HomeVerdict.DEAD),
+    ],
+)
+def test_what_is_said_on_each_bound_and_beside_it(
+    looks: tuple[tuple[str, float], ...], verdict: HomeVerdict
+) -> None:
+    watch = HomeWatch()
+    assert [watch.look(trace, LEASE_S, 64.0 + mono) for trace, mono in looks][-1] is verdict
+
+
+def test_who_waited_for_a_first_sight_has_seen_no_change() -> None:
+    assert HomeWatch().look("a", LEASE_S, 64.0, attended=True) is HomeVerdict.SILENT
+
+
+def test_how_lately_the_trace_changed_or_was_first_seen() -> None:
+    watch = HomeWatch()
+    assert not watch.stirred_within(1e9, 64.0)
+    watch.look("a", LEASE_S, 64.0)
+    watch.look("a", LEASE_S, 65.0)
+    assert watch.stirred_within(2.0, 65.875)
+    assert not watch.stirred_within(2.0, 66.0)
+    watch.look("b", LEASE_S, 66.0)
+    assert watch.stirred_within(2.0, 67.875)
+    watch.forget()
+    assert not watch.stirred_within(2.0, 67.875)
+    assert not watch.is_alive(67.875)

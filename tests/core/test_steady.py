@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.steady import SteadyTime
-from gateway.limits import REPLAY_WAIT_US_MAX
+from gateway.limits import REPLAY_WAIT_US_MAX, STEADY_US
 
 TICK_US = 16_667
 HOUR_US = 3_600_000_000
@@ -61,3 +61,55 @@ def test_time_never_runs_back_and_no_wait_is_longer_than_what_was_recorded(
 ) -> None:
     for (_, _, before), (_, _, after), wait in zip(rows, rows[1:], waits(rows), strict=False):
         assert 0 <= wait <= abs(after - before)
+
+
+LONG_US = REPLAY_WAIT_US_MAX + 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "waited_us"),
+    [
+        ([(1, REPLAY_WAIT_US_MAX)], REPLAY_WAIT_US_MAX),
+        ([(1, 16_000), (1, REPLAY_WAIT_US_MAX)], REPLAY_WAIT_US_MAX),
+        ([(1, 16_000), (1, LONG_US)], 16_000),
+        ([(1, 16_000), (3, LONG_US)], 48_000),
+        ([(2, 32_000), (1, LONG_US)], 16_000),
+        ([(1, 16_000), (1, 32_000), (1, LONG_US)], 17_000),
+        ([(1, 16_000), (1, 0), (1, LONG_US)], 15_000),
+        ([(1, 16_000), (0, 9_000), (1, LONG_US)], 16_000),
+        ([(1, 16_000), (-1, 9_000), (1, LONG_US)], 16_000),
+        ([(1, 16_000), (0, LONG_US)], 0),
+        ([(1, 16_000), (-5, LONG_US)], 0),
+        ([(1, 16_000), (1_000, LONG_US)], LONG_US),
+        ([(1, 16_000), (1, -1)], 1),
+        ([(1, 16_000), (1, -20_000)], 16_000),
+        ([(1, 16_000), (0, -20_000)], 0),
+        ([(1, STEADY_US), (1, LONG_US)], STEADY_US),
+        ([(1, STEADY_US + 1), (1, LONG_US)], REPLAY_WAIT_US_MAX),
+        ([(1, -5)], 0),
+        ([(0, LONG_US)], REPLAY_WAIT_US_MAX),
+    ],
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_how_long_a_row_is_waited_for(steps: list[tuple[int, int]], waited_us: int, backwards: bool) -> None:
+    """``steps``: ticks and microseconds by which each row follows."""
+    steady, place, sign = SteadyTime(), (5, 1_000), -1 if backwards else 1
+    raw_us = 9_000_000
+    assert steady.now_us == steady.shift_us == 0
+    before = steady.follow(place, raw_us, backwards=backwards)
+    assert (before, steady.shift_us) == (raw_us, 0)
+    for ticks, passed_us in steps:
+        before = steady.now_us
+        place = (5, place[1] + sign * ticks)
+        raw_us += sign * passed_us
+        assert steady.follow(place, raw_us, backwards=backwards) == steady.now_us
+        assert steady.shift_us == raw_us - steady.now_us
+    assert sign * (steady.now_us - before) == waited_us
+
+
+def test_another_epoch_teaches_no_rate() -> None:
+    steady = SteadyTime()
+    for place, raw_us in (((1, 1), 0), ((1, 2), 16_000), ((2, 7), 1_916_000)):
+        steady.follow(place, raw_us)
+    before = steady.now_us
+    assert steady.follow((2, 8), 1_916_000 + LONG_US) - before == 16_000

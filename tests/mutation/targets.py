@@ -49,7 +49,17 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("gateway/core/again.py", _named("core", "again")),
     ("gateway/core/rates.py", _named("core", "rates")),
-    ("gateway/core/redundancy.py", _named("core", "redundancy")),
+    ("gateway/core/gaps.py", _named("core", "gaps")),
+    ("gateway/core/gate.py", _named("core", "gate")),
+    ("gateway/core/grants.py", _named("core", "grants")),
+    ("gateway/core/keyframes.py", _named("core", "keyframes")),
+    ("gateway/core/late.py", _named("core", "stale", "slots")),
+    ("gateway/core/lease.py", _named("core", "lease")),
+    ("gateway/core/redundancy.py", _named("core", "loss_watch")),
+    ("gateway/core/slots.py", _named("core", "stale", "slots")),
+    ("gateway/core/stale.py", _named("core", "stale", "slots")),
+    ("gateway/core/steady.py", _named("core", "steady")),
+    ("gateway/core/window.py", _named("core", "window", "reader_parts")),
     ("gateway/core/twice.py", _named("core", "redundancy", "reader", "reader_parts")),
     *(
         (f"gateway/core/{name}.py", _PARTS)
@@ -134,6 +144,32 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/core/rates.py: 1 -> 2, in len(samples) > 1": (
         "the newest sample is never older than a step, so of two the first stays either way"
+    ),
+    "gateway/core/redundancy.py: self._lost < REDUNDANCY_FORGOTTEN_LOSSES -> self._lost <= REDUNDANCY_FORGOTTEN_LOSSES, in at is not None and self._lost < REDUNDANCY_FORGOTTEN_LOSSES and (not self._lost_": (
+        "what decays by powers of e comes past the bound, and never stands on it"
+    ),
+    "gateway/core/slots.py: 1 -> 2, in max(numbers) + 1": "one more zero in front of a number's digits",
+    "gateway/core/slots.py: len(numbers) > _SOME -> len(numbers) >= _SOME, in bits_of()": (
+        "both ways make the same set: which is quicker is all that the bound says"
+    ),
+    "gateway/core/slots.py: bits.bit_count() <= _FEW -> bits.bit_count() < _FEW, in numbers_of()": (
+        "both ways find the same slots: which is quicker is all that the bound says"
+    ),
+    "gateway/core/slots.py: 7 -> 8, in bits.bit_length() + 7": "an empty byte after the last slot at most",
+    "gateway/core/stale.py: self.head >= STALE_DROPPED_MIN and self.head * 2 >= len(self.slots) -> self.head >= STALE_DROPPED_MIN or self.head * 2 >= len(self.slots), in drop()": (
+        "what was served is given back sooner, and what waits is the same"
+    ),
+    "gateway/core/stale.py: self.head >= STALE_DROPPED_MIN -> self.head > STALE_DROPPED_MIN, in self.head >= STALE_DROPPED_MIN and self.head * 2 >= len(self.slots)": (
+        "what was served is given back one key later, and what waits is the same"
+    ),
+    "gateway/core/stale.py: self.head * 2 >= len(self.slots) -> self.head * 2 > len(self.slots), in self.head >= STALE_DROPPED_MIN and self.head * 2 >= len(self.slots)": (
+        "what was served is given back one key later, and what waits is the same"
+    ),
+    "gateway/core/stale.py: 2 -> 3, in self.head * 2": (
+        "what was served is given back sooner, and what waits is the same"
+    ),
+    "gateway/core/window.py: count <= len(entries) -> count < len(entries), in token == self._first and count <= len(entries) and (not self._acked)": (
+        "each one by itself comes to the same"
     ),
     "gateway/store/pages.py: self._forget(None) -> pass, in forget()": (
         "the head is asked for anew, which forgets everything again"
