@@ -1543,6 +1543,16 @@ TOP_ASK_S: Final = 5.0
 """How long `mvgateway top` waits for one gateway: longer than a busy one takes, shorter than people look at an old table."""
 TOP_GATEWAYS_MAX: Final = 64
 """How many gateways one table is over: those that others tell of would have it grow without end."""
+PUBLISH_HZ_MIN: Final = 0.001
+"""Of `publish --hz`: a tick in a quarter of an hour; slower ones are for scripts of one's own."""
+PUBLISH_HZ_MAX: Final = 1_000
+"""Of `publish --hz`: no display shows more, and a thread that sleeps wakes up no oftener."""
+PUBLISH_RECORDS_MAX: Final = 1_000_000
+"""Avatars times bones of `publish`: a tenth of what a gateway may be set to take, and 100 MB of packets a frame."""
+CLI_SECONDS_MAX: Final = 31_536_000
+"""Of `--seconds`: a year; without it a verb goes on for ever."""
+CLI_WAITING_S: Final = 1.5
+"""So long `publish` and `watch` wait for a gateway without a word: nobody waits for one that is there."""
 CLI_USAGE_LINES_MAX: Final = 12
 """Of a verb with more flags than that, the usage would push the error out of sight."""
 CLI_CHILD_READY_S_MAX: Final = 20.0

@@ -90,6 +90,9 @@ def _add_verb(add_parser: Callable[..., argparse.ArgumentParser], verb: Verb) ->
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and answer its exit code. Never raises but for ``SystemExit`` of argparse."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:  # without a look at the verbs, of which some twenty would be loaded
+        print(f"mvgateway {__version__}")
+        return 0
     only = arguments[0] if arguments and arguments[0] in verb_names() else None
     parser = build_parser(only)
     args = parser.parse_args(arguments)

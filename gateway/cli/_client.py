@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, TypeVar
+
+from gateway.errors import GatewayError
+from gateway.limits import CLI_WAITING_S
 
 if TYPE_CHECKING:
     from gateway.client import HttpClient, Trust
     from gateway.client.connect import TransportChoice
+    from gateway.client.http import Answer
+    from gateway.client.live import Live
     from gateway.client.token import TokenSource
 
+End = TypeVar("End", bound="Live")
 URL = "https://127.0.0.1:4433"
 LOCAL_CA = Path("certs/ca.pem")
 
@@ -105,6 +111,45 @@ def http_client(args: argparse.Namespace, url: str | None = None) -> HttpClient:
 
     asked = args.url if url is None else url
     return HttpClient(asked, trust=trust(args, url), transport=args.transport, token=token(args))
+
+
+def object_of(answer: Answer, url: str) -> Mapping[str, object]:
+    """The JSON object that was answered. Raises :class:`GatewayError` where it is none: that is no gateway."""
+    try:
+        told = answer.json()
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise GatewayError(
+            f"what answers at {url} is no gateway: {answer.body[:40]!r} is no JSON object; name one by --url"
+        )
+    return told
+
+
+@asynccontextmanager
+async def opened(live: End) -> AsyncIterator[End]:
+    """The session, open; whoever waits for that is told why, long before the client gives up."""
+    import asyncio
+
+    telling = asyncio.create_task(_tell_waiting(live))
+    try:
+        await live.start()
+    finally:
+        telling.cancel()
+    try:
+        yield live
+    finally:
+        await live.aclose()
+
+
+async def _tell_waiting(live: Live) -> None:
+    import asyncio
+
+    await asyncio.sleep(CLI_WAITING_S)
+    why = "" if live.refusal is None else f" ({live.refusal.message})"
+    print(
+        f"waiting for a gateway at {live.address.base_url}{why}; Ctrl-C ends it", file=sys.stderr, flush=True
+    )
 
 
 @contextmanager

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
 from gateway.errors import ConfigError
 
 
+def add_file(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
+    """The file to write: behind the world, or as other verbs take it, by ``--out``. :func:`file_of` answers which."""
+    parser.add_argument("file", nargs="?", metavar=metavar, type=Path, help=help)
+    parser.add_argument("--out", metavar=metavar, type=Path, help="the same, as other verbs take it")
+
+
+def file_of(args: argparse.Namespace, metavar: str) -> Path:
+    """What :func:`add_file` was given. Raises :class:`ConfigError` where that is nothing, or two."""
+    if (args.file is None) == (args.out is None):
+        given = "none was given" if args.file is None else f"{args.file} and --out {args.out} are two"
+        raise ConfigError(f"name one file to write, and {given}: mvgateway {args.verb} WORLD {metavar}")
+    file: Path = args.file or args.out
+    return file
+
+
 def write_whole(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, bring it to disk, then rename. Raises :class:`ConfigError`."""
+    """Write ``data`` beside ``path``, bring it to disk, then rename; what is no ordinary file (a pipe, ``/dev/null``) is
+    written to as it is. Raises :class:`ConfigError`."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(data)
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from gateway.cli._client import URL, add_trust_flags, token, trust
+from gateway.cli._source import is_film
 from gateway.errors import ConfigError, NothingRecorded
 from gateway.wallclock import now_us
 
@@ -31,11 +32,16 @@ class Named(NamedTuple):
 
 def add_store_flags(parser: argparse.ArgumentParser) -> None:
     """Where the pages are: a gateway, an mvstore, or a folder (to write to it, one that nobody has open)."""
-    parser.add_argument(
+    default = os.environ.get("MVGATEWAY_URL", URL)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--store",
         metavar="URL|DIR",
-        default=os.environ.get("MVGATEWAY_URL", URL),
+        default=default,
         help=f"a gateway or mvstore, or a store's folder; to write, one not in use (default {URL}, or MVGATEWAY_URL)",
+    )
+    where.add_argument(
+        "--url", metavar="URL", dest="store", default=default, help="the gateway, as other verbs take it"
     )
     parser.add_argument(
         "--store-admin", metavar="URL", help="the admin API of an mvstore, where namespaces are made by it"
@@ -52,6 +58,11 @@ def named(text: str) -> Named:
         raise ConfigError(f"{version!r} behind @ is not a version: 20 hex digits; for a time use --at")
     name, colon, lock = rest.partition(":")
     digest, _, proof = lock.partition(".")
+    if is_film(name):
+        raise ConfigError(
+            f"{text} is a file's name, and a world's is asked for; a film is read by sqlite3, and `mvgateway import WORLD "
+            f"{text}` makes a world of any SQLite file"
+        )
     if not name:
         raise ConfigError(f"{text!r} names no database; write WORLD, WORLD@VERSION or NAME:HASH.PROOF")
     return Named(f"{name}:{digest}" if colon else name, proof or None, version.lower() or None)
@@ -82,6 +93,18 @@ def namespace_meant(store: BlockingStore, name: Named, *, create: bool = False) 
     identity = naming.claim(store, name.key, now_us())
     naming.confirm(store, identity, now_us())
     return Namespace(identity.key, name.proof)
+
+
+def need_database(store: BlockingStore, ns: Namespace, version: Version | None) -> None:
+    """Raises :class:`NotFound` where nothing was ever written by that name: a store that makes namespaces by use does not
+    say so, and the name may be misspelled."""
+    from gateway.errors import NotFound
+    from gateway.store.base import PageRead
+
+    if not store.read(ns, [PageRead(0, version or store.stat(ns).version)])[0].data:
+        raise NotFound(
+            f"nothing is stored by the name {ns.key!r}; `mvgateway worlds` lists the worlds there are"
+        )
 
 
 def with_store(args: argparse.Namespace, work: Callable[[BlockingStore], T], *, read_only: bool = False) -> T:

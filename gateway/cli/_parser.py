@@ -53,6 +53,12 @@ class Parser(argparse.ArgumentParser):
             verb.error(f"unrecognized arguments: {' '.join(left)}")
         return known
 
+    def _where_flags_stand(self) -> str:
+        """For whoever gives the program a flag that is one verb's."""
+        if any(isinstance(action, argparse._SubParsersAction) for action in self._actions):
+            return f"; a verb's flags stand behind it: {self.prog} VERB --help shows them"
+        return f"; {self.prog} --help shows its flags"
+
     def _verb(self, name: str | None) -> argparse.ArgumentParser | None:
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction) and name in action.choices:
@@ -63,7 +69,7 @@ class Parser(argparse.ArgumentParser):
     def _meant(self, message: str) -> str:
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         if unknown:
-            return _nearest(unknown[1], self._option_string_actions)
+            return _nearest(unknown[1], self._option_string_actions) or self._where_flags_stand()
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice:
             return _nearest(choice[1], re.findall(r"[\w-]+", choice[2]))
@@ -71,5 +77,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=NEAR)
-    return f"; did you mean {near[0]}?" if near else ""
+    """Without the dashes that all flags have: they alone make any two short ones alike."""
+    bare = {one.lstrip("-"): one for one in known if one.startswith("--") or not one.startswith("-")}
+    near = difflib.get_close_matches(word.lstrip("-"), bare, n=1, cutoff=NEAR)
+    return f"; did you mean {bare[near[0]]}?" if near else ""

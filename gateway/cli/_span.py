@@ -35,6 +35,10 @@ async def find_span(recording: Recording, begin: str | None, end: str | None, no
     marks = {mark["name"]: (mark["epoch"], mark["tick"]) for mark in await recording.marks()}
     begin_moment = _moment(begin, first, last, marks, now_us)
     end_moment = _moment(end, last, last, marks, now_us)
+    if begin_moment.tick is not None and (begin_moment.epoch or 0, begin_moment.tick) > last:
+        raise NothingRecorded(
+            f"--from {begin_moment.epoch}:{begin_moment.tick} lies after the end of {recording.name}, {last[0]}:{last[1]}"
+        )
     start = await _state_from(recording, begin_moment)
     ends = end_moment.tick is not None and end_moment.epoch is not None
     stop = (end_moment.epoch or 0, end_moment.tick or 0) if ends else await _place(recording, end_moment)

@@ -75,9 +75,11 @@ async def archive(args: argparse.Namespace) -> int:
     from gateway.recordings.archives import ArchivePlace, Manifest
 
     place = ArchivePlace(args.place, **storage_options(args.storage))
+    manifest = await asyncio.to_thread(
+        place.manifest
+    )  # first: whoever cannot reach the place learns it at once
     async with open_recording(args) as recording:
         summary = await recording.summary()
-        manifest = await asyncio.to_thread(place.manifest)
         manifest = manifest or Manifest(summary["world"], summary["stride"])
         if manifest.world != summary["world"]:
             raise Conflict(f"{args.place} holds the archive of {manifest.world}; give another place")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli import _pages
+from gateway.cli._files import add_file, file_of
 
 if TYPE_CHECKING:
     from gateway.store.base import BlockingStore
@@ -23,14 +23,14 @@ mvgateway export zone-1 zone-1.sqlite --store ./store
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags."""
     parser.add_argument("world", metavar="WORLD[@VERSION]", help="the world, or any namespace")
-    parser.add_argument("file", metavar="FILE", type=Path, help="the file; must not exist")
+    add_file(parser, "FILE", "the file; must not exist")
     parser.add_argument("--at", metavar="VERSION|TIME", help="as it was then: 20 hex digits, a time, 90s-ago")
     _pages.add_store_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Copy it at one version, check it, and only then give the file its name."""
-    name = _pages.named(args.world)
+    name, args.file = _pages.named(args.world), file_of(args, "FILE")
     size = _pages.with_store(args, lambda store: _export(store, args, name), read_only=True)
     print(f"{args.file}: {size:,} bytes, passes PRAGMA integrity_check")
     return 0
@@ -42,6 +42,7 @@ def _export(store: BlockingStore, args: argparse.Namespace, name: _pages.Named) 
 
     ns = _pages.namespace_meant(store, name)
     version = _pages.version_at(store, name, args.at) or store.stat(ns).version
+    _pages.need_database(store, ns, version)
     database = Database.open(store, ns, version=version)
     try:
         return export(database, args.file, _pages.progress(name.key))

@@ -64,6 +64,8 @@ def _copied(files: list[Path], folder: Path) -> list[str]:
     store = EmbeddedStore.open(folder).blocking()
     try:
         for file in files:
+            if file.is_dir():
+                raise ConfigError(f"{file} is a folder; name the films in it: mvgateway film {file}/*.sqlite")
             if not file.is_file():
                 raise ConfigError(f"no film {file}; mvgateway clip WORLD --out FILE makes one")
             name = free_name(file.stem, names)

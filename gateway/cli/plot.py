@@ -9,9 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.cli._files import write_whole
+from gateway.cli._files import add_file, file_of, write_whole
 from gateway.cli._source import add_source_flags, open_recording
 from gateway.cli._times import show_time
+from gateway.errors import ConfigError
 from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ mvgateway plot film.sqlite film.svg --from goal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", help="a world, or a film's file name")
-    parser.add_argument("out", metavar="FILE.svg")
+    add_file(parser, "FILE.svg", "the picture")
     add_source_flags(parser)
     parser.add_argument("--from", dest="begin", metavar="WHEN", help="a tick, EPOCH:TICK, a time, or a mark")
     parser.add_argument("--to", dest="end", metavar="WHEN", help="the last one, likewise")
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
+    args.out = file_of(args, "FILE.svg")
+    if args.out.suffix.lower() in (".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf"):
+        raise ConfigError(f"{args.out}: what is drawn is SVG; name a FILE.svg")
     return asyncio.run(plot(args))
 
 

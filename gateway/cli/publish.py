@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, BinaryIO
 
 from gateway import limits
-from gateway.cli._client import add_client_flags, connection, http_client, say_what_walkers_are
+from gateway.cli._bounds import check
+from gateway.cli._client import add_client_flags, connection, http_client, opened, say_what_walkers_are
 from gateway.errors import ConfigError, MalformedMessage, PublisherPresent
 
 if TYPE_CHECKING:
@@ -47,11 +48,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
-    from gateway.errors import ConfigError
-
-    if not 0 < args.hz <= 1000 or args.players < 1 or args.bones < 1:
-        raise ConfigError("--hz is above 0 and at most 1000; --players and --bones are at least 1")
+    check("--hz", args.hz, limits.PUBLISH_HZ_MIN, limits.PUBLISH_HZ_MAX, "ticks a second")
+    check("--seconds", args.seconds, 0, limits.CLI_SECONDS_MAX)
+    check("--players", args.players, 1, limits.PUBLISH_RECORDS_MAX)
+    check("--bones", args.bones, 1, limits.PUBLISH_RECORDS_MAX)
+    check("--players times --bones", args.players * args.bones, 1, limits.PUBLISH_RECORDS_MAX, "records")
+    check("--epoch", args.epoch, 1, 0xFFFF_FFFF)
+    if args.source and args.source != "-":
+        _check_readable(args.source)
     return asyncio.run(publish(args))
+
+
+def _check_readable(source: str) -> None:
+    """Before a gateway is asked. Raises :class:`ConfigError`."""
+    try:
+        with open(source, "rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--from {source}: {error.strerror}; a file of messages, or - for standard input"
+        ) from error
 
 
 Records = Mapping[int, bytes | None]
@@ -74,9 +90,10 @@ async def _publish(args: argparse.Namespace) -> None:
 
     stride = 0 if args.source else PACKET_BYTES
     frames = frames_of(args.source) if args.source else _avatars(args)
-    async with Publisher(
+    asked = Publisher(
         args.url, args.world, stride=stride, epoch=args.epoch, takeover=args.takeover, **connection(args)
-    ) as publisher:
+    )
+    async with opened(asked) as publisher:
         try:
             _announce(args, publisher)
             if not args.source:

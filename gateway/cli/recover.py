@@ -44,6 +44,7 @@ mvgateway recover arena --at 90s-ago --decode xrgrid
 mvgateway recover arena --tick 51230 --epoch 3 --out state.json
 mvgateway recover arena --to-world arena2
 mvgateway recover --list
+mvgateway recover arena --list
 """
 
 
@@ -51,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", nargs="?", help="a world, or a film's file name")
     add_source_flags(parser)
     add_moment_flags(parser)
-    parser.add_argument("--list", action="store_true", help="all worlds, with what can be got back")
+    parser.add_argument(
+        "--list", action="store_true", help="all worlds, or the one named, with what can be got back"
+    )
     parser.add_argument(
         "--out", metavar="FILE", help=".frames, .json or .sqlite; - is standard output (.frames)"
     )
@@ -81,8 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
     from gateway.errors import ConfigError
 
-    if args.list == bool(args.world):
-        raise ConfigError("name a world, or give --list for all of them")
+    if not args.list and not args.world:
+        raise ConfigError("name a world (mvgateway recover WORLD); --list shows which there are")
     return asyncio.run(list_worlds(args) if args.list else recover(args))
 
 
@@ -247,8 +250,12 @@ async def _publish(args: argparse.Namespace, found: Snapshot) -> str:
 
 
 async def list_worlds(args: argparse.Namespace) -> int:
-    """Every world with the span that can be got back."""
-    rows = await (_worlds_of_store(args) if args.store else _worlds_of_gateway(args))
+    """Every world, or the one that is named, with the span that can be got back."""
+    if args.world:
+        async with open_recording(args) as recording:
+            rows: list[ToldSummary | Unread] = [await recording.summary()]
+    else:
+        rows = await (_worlds_of_store(args) if args.store else _worlds_of_gateway(args))
     if args.json:
         print(json.dumps({"worlds": rows}))
         return 0

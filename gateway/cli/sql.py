@@ -69,9 +69,10 @@ def _run(store: BlockingStore, args: argparse.Namespace, name: _pages.Named, sql
     from gateway.store.database import Database
 
     version = _pages.version_at(store, name, args.at)
+    ns = _pages.namespace_meant(store, name, create=args.write)
     database = Database.open(
         store,
-        _pages.namespace_meant(store, name, create=args.write),
+        ns,
         version=version,
         read_only=not args.write,
         create=args.write,
@@ -84,6 +85,8 @@ def _run(store: BlockingStore, args: argparse.Namespace, name: _pages.Named, sql
     except apsw.ReadOnlyError as error:
         raise BadInput(f"{error}; give --write to change the database") from None
     except apsw.Error as error:
+        if str(error).startswith("no such table"):
+            _pages.need_database(store, ns, version)
         raise BadInput(f"SQL: {error}") from None
     finally:
         database.close()

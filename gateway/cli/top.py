@@ -19,7 +19,7 @@ HELP = "a live table over gateways: worlds, homes, readers, lag, loss, CPU"
 EXAMPLE = """
 mvgateway top
 mvgateway top https://a.example:4433 https://b.example:4433 --token-file admin.jwt
-mvgateway top --once
+mvgateway top --url https://a.example:4433 --once
 mvgateway top --json --interval 10
 """
 WIDTH = 80
@@ -29,6 +29,14 @@ Show = Callable[[Mapping[str, object]], None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("urls", nargs="*", metavar="URL", help=f"gateways (default {URL}, or MVGATEWAY_URL)")
+    parser.add_argument(
+        "--url",
+        action="append",
+        default=[],
+        metavar="URL",
+        dest="more_urls",
+        help="another gateway, as other verbs take it (repeatable; or with commas)",
+    )
     add_trust_flags(parser)
     add_transport_flag(parser)
     parser.add_argument(
@@ -53,10 +61,15 @@ def run(args: argparse.Namespace) -> int:
 
     if not 0.1 <= args.interval <= 3_600:
         raise ConfigError(f"--interval {args.interval:g}: seconds between looks are 0.1 to 3600")
-    args.urls = args.urls or os.environ.get("MVGATEWAY_URL", URL).split(",")
+    args.urls = _named(args.urls + args.more_urls) or _named([os.environ.get("MVGATEWAY_URL") or URL])
     if len(args.urls) > TOP_GATEWAYS_MAX:
         raise ConfigError(f"{len(args.urls)} gateways, and {TOP_GATEWAYS_MAX} at most; run top for each part")
     return asyncio.run(top(args))
+
+
+def _named(urls: list[str]) -> list[str]:
+    """One by one, where some were written with commas between."""
+    return [url.strip() for several in urls for url in several.split(",") if url.strip()]
 
 
 async def top(args: argparse.Namespace) -> int:

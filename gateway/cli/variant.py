@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from gateway.cli._files import write_whole
 from gateway.errors import ConfigError, Unprocessable
 
 NAME = "variant"
@@ -31,14 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=4,
         help="decode: which Godot wrote it (4); the bytes don't tell",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write there instead of standard output")
+    parser.add_argument(
+        "-o", "--output", "--out", metavar="FILE", help="write there instead of standard output"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     data = _read(args.file)
     out = _decode(data, args) if args.action == "decode" else _encode(data, args)
     if args.output:
-        Path(args.output).write_bytes(out)
+        write_whole(Path(args.output), out)
     else:
         sys.stdout.buffer.write(out)
         sys.stdout.buffer.flush()

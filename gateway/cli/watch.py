@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.cli._client import add_client_flags, connection, http_client
+from gateway import limits
+from gateway.cli._bounds import check
+from gateway.cli._client import add_client_flags, connection, http_client, opened
 from gateway.cli._values import Values, parse_keys
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
+    check("--seconds", args.seconds, 0, limits.CLI_SECONDS_MAX)
+    check("--budget-kbps", args.budget_kbps, 1, 0xFFFF_FFFF, "kbit/s")
+    if args.delay_s:
+        check("--delay-s", args.delay_s, 1, limits.DELAY_S_MAX, "seconds; 0 is live")
     return asyncio.run(watch(args))
 
 
@@ -70,7 +76,7 @@ async def watch(args: argparse.Namespace) -> int:
         on_message=_nothing,
         **connection(args),
     )
-    async with subscriber:
+    async with opened(subscriber):
         meter = Meter(subscriber, values)
         try:
             with _live(args, meter):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import ssl
 from collections.abc import Mapping
 from typing import Any
+
+from gateway.cli._client import add_client_flags, http_client, object_of
+from gateway.errors import ConfigError
 
 NAME = "worlds"
 HELP = "list, show, make, change or delete worlds of a running gateway"
@@ -41,30 +42,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="create, set: what records mean: a built-in layout, or a JSON file; none takes it away",
     )
     parser.add_argument("--json", action="store_true", help="JSON on stdout")
-    parser.add_argument(
-        "--url", default=os.environ.get("MVGATEWAY_URL"), help="the gateway (default https://127.0.0.1:4433)"
-    )
-    parser.add_argument("--ca", help="the CA to trust, a PEM file (default: certs/ca.pem if it is there)")
-    parser.add_argument("--certificate-sha256", help="trust just the certificate of this hash")
-    parser.add_argument("--insecure", action="store_true", help="trust anybody")
-    parser.add_argument(
-        "--token-file",
-        metavar="FILE",
-        help="the token by which the gateway lets us in (default: MVGATEWAY_TOKEN)",
-    )
+    add_client_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from gateway.client.address import DEFAULT_URL, Address, world_path
-    from gateway.errors import ConfigError
+    import asyncio
 
     if args.action != "list" and not args.world:
         raise ConfigError(f"{args.action} needs the world's name: mvgateway worlds {args.action} WORLD")
-    address = Address.parse(args.url or DEFAULT_URL)
-    method, body = _request(args)
+    return asyncio.run(_work(args))
+
+
+async def _work(args: argparse.Namespace) -> int:
+    from gateway.client.address import world_path
+
+    method, members = _request(args)
     path = "/v1/worlds" if args.action == "list" else world_path(args.world)
-    answer = _ask(args, address.base_url, method, path, body)
-    _show(args, answer)
+    headers = {"accept": "application/json", "content-type": "application/json"}
+    body = b"" if members is None else json.dumps(members).encode()
+    async with http_client(args) as client:
+        answer = await client.request(method, path, headers=headers, body=body)
+    _show(args, object_of(answer, args.url))
     return 0
 
 
@@ -83,7 +81,7 @@ def _layout(text: str) -> object:
         return None
     from pathlib import Path
 
-    from gateway.errors import ConfigError, Unprocessable
+    from gateway.errors import Unprocessable
     from gateway.wire.layouts import DOCUMENTS, parse
     from gateway.wire.strictjson import loads
 
@@ -97,58 +95,9 @@ def _layout(text: str) -> object:
             f"--layout {text}: no built-in layout ({known}), and no file: {error.strerror}"
         ) from None
     except (ValueError, Unprocessable) as error:
-        raise ConfigError(f"--layout {text}: {error}") from None
-
-
-def _ask(
-    args: argparse.Namespace, base_url: str, method: str, path: str, body: Mapping[str, object] | None
-) -> Mapping[str, object]:
-    import httpx
-
-    from gateway.errors import GatewayError, StoreUnavailable
-
-    try:
-        with httpx.Client(
-            base_url=base_url, verify=_trusted(args), timeout=15.0, headers=_credentials(args, base_url)
-        ) as client:
-            answer = client.request(method, path, json=body)
-    except httpx.HTTPError as error:
-        raise StoreUnavailable(
-            f"the gateway at {base_url} does not answer: {error}; is it running (mvgateway serve), "
-            "and does --ca or --insecure say whom to trust?"
+        raise ConfigError(
+            f"--layout {text}: it is no layout's JSON: {error}; docs/LAYOUTS.md has examples"
         ) from None
-    document: Mapping[str, object] = answer.json()
-    if answer.is_error:
-        raise GatewayError(str(document.get("detail", f"status {answer.status_code}")))
-    return document
-
-
-def _credentials(args: argparse.Namespace, base_url: str) -> dict[str, str]:
-    import asyncio
-
-    from gateway.cli._client import token
-    from gateway.client.address import Address
-    from gateway.client.token import Chances, Token, check_secret
-
-    found = Token.of(token(args))
-    check_secret(Address.parse(base_url), found)
-    return asyncio.run(Chances(found).headers())
-
-
-def _trusted(args: argparse.Namespace) -> ssl.SSLContext:
-    from pathlib import Path
-
-    from gateway.client.trust import Trust
-
-    ca = args.ca
-    if (
-        not ca
-        and not args.certificate_sha256
-        and not os.environ.get("MVGATEWAY_CA")
-        and Path("certs/ca.pem").is_file()
-    ):
-        ca = "certs/ca.pem"
-    return Trust.of(ca=ca, certificate_sha256=args.certificate_sha256, insecure=args.insecure).ssl_context()
 
 
 def _show(args: argparse.Namespace, answer: Mapping[str, Any]) -> None:

@@ -186,13 +186,16 @@ class HttpClient:
                     if len(content) > limits.CLIENT_HTTP_BODY_BYTES_MAX:
                         raise TooLarge(f"the answer is over {limits.CLIENT_HTTP_BODY_BYTES_MAX} bytes")
                 return Answer(response.status_code, dict(response.headers), bytes(content))
-        except CertificateRefused as error:
-            raise ConfigError(str(error)) from error
         except httpx.HTTPError as error:
             raise _unreachable(self.address, error) from error
 
 
 def _unreachable(address: Address, error: httpx.HTTPError) -> ConfigError | StoreUnavailable:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, CertificateRefused):
+            return ConfigError(f"{address.authority}: {cause.args[0]}")
+        cause = cause.__cause__ or cause.__context__
     if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in str(error).lower():
         return ConfigError(
             f"the certificate of {address.authority} is not trusted ({error}); "

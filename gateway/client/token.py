@@ -177,13 +177,20 @@ def from_file(path: str | Path) -> Callable[[], str]:
                 text = file.read(limits.CLIENT_TOKEN_CHARS_MAX + 2)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it is no text of ASCII"
-            raise ConfigError(f"--token-file {path}: {why}") from None
+            raise ConfigError(
+                f"--token-file {_shown(path)}: {why}; it takes a file that holds the token, {ENV_TOKEN} the token itself"
+            ) from None
         if mode & 0o044 and str(path) not in _told:
             _told.add(str(path))
             log.warning("%s can be read by other users of this machine: chmod 600 it", path)
         return text
 
     return read
+
+
+def _shown(path: str | Path) -> str:
+    """A file's name, but no token that was given in its place."""
+    return "(a token)" if str(path).count(".") == 2 and str(path).startswith("ey") else str(path)
 
 
 _told: set[str] = set()

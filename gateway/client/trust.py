@@ -47,7 +47,7 @@ class Trust:
         environ: Mapping[str, str] | None = None,
     ) -> Trust:
         """Build it from arguments, or else from ``environ`` (default: the process's).
-        Raises :class:`ConfigError` for a missing file or a hash that is not 64 hex digits."""
+        Raises :class:`ConfigError` for a file that is missing or holds no certificate, or a hash that is not 64 hex digits."""
         if insecure:
             return cls(insecure=True)
         env = os.environ if environ is None else environ
@@ -59,6 +59,7 @@ class Trust:
             return cls()
         if not Path(ca).is_file():
             raise ConfigError(f"no CA file at {ca}; --ca names the gateway's ca.pem (in its --certs folder)")
+        _check_ca(Path(ca))
         return cls(ca=Path(ca))
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -87,6 +88,18 @@ class Trust:
                 f"the certificate's SHA-256 is {seen.hex()}, expected {self.certificate_sha256.hex()}; "
                 "the gateway renews it every few days: read /certificate.sha256 again, or trust its CA with --ca"
             )
+
+
+def _check_ca(ca: Path) -> None:
+    """Whether TLS will take it: said before a gateway is asked, and not once for each attempt to connect."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=str(ca))
+    except ssl.SSLError:
+        raise ConfigError(
+            f"the CA file {ca} holds no certificate in PEM; --ca names the gateway's ca.pem"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"the CA file {ca} cannot be read: {error.strerror}") from None
 
 
 def _hash(value: str | bytes) -> bytes:

@@ -7,6 +7,7 @@ part, so that a transfer that breaks off goes on where it was. Blocks: call it o
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import time
@@ -23,7 +24,7 @@ from gateway.errors import ConfigError, GatewayError, NotFound, TooLarge, Unproc
 T = TypeVar("T")
 FORMAT = 1
 MANIFEST = "manifest.json"
-S3_PATIENCE = {"connect_timeout": 2, "read_timeout": 60, "retries": {"max_attempts": 0}}
+S3_PATIENCE = {"connect_timeout": 1.5, "read_timeout": 60, "retries": {"max_attempts": 0}}
 """For botocore, whose own retries take half a minute before they say that nobody is there; :meth:`ArchivePlace._tried` tries again."""
 
 
@@ -102,6 +103,8 @@ class ArchivePlace:
 
     def __init__(self, url: str, *, sleep: Callable[[float], None] = time.sleep, **options: object) -> None:
         if url.startswith(("s3://", "s3a://")):
+            if not url.partition("://")[2].strip("/"):
+                raise ConfigError(f"{url} names no bucket; write s3://BUCKET/PREFIX")
             options = {"config_kwargs": S3_PATIENCE, **options}
         try:
             self._fs, self._root = importlib.import_module("fsspec.core").url_to_fs(url, **options)
@@ -222,12 +225,17 @@ class ArchivePlace:
         )
 
 
+_DISK_SAYS_NO = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG})
+
+
 def _wrong_for_good(error: Exception) -> str:
     """What no further try would mend, in plain words; "" for what may pass. The S3 client's errors are told by their
     names: it is there only where it was asked for."""
     kind = type(error).__name__
     if isinstance(error, PermissionError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK_SAYS_NO:
+        return f"{error.strerror}; make room there or give another place, then run the same command again to resume"
     if kind in ("NoCredentialsError", "PartialCredentialsError"):
         return "no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --storage key=… --storage secret=…"
     if isinstance(error, (TypeError, ValueError)) or kind == "ParamValidationError":

@@ -17,10 +17,9 @@ import apsw
 
 from gateway import limits
 from gateway.core.state import WorldState
-from gateway.errors import ConfigError
 from gateway.recordings.exports.steps import Step, Steps
 from gateway.recordings.exports.table import RecordTable
-from gateway.recordings.exports.whole import FilmFailed, not_written, to_disk
+from gateway.recordings.exports.whole import FilmFailed, check_place, not_written, to_disk
 from gateway.store.world import schema, writing
 from gateway.store.world.schema import Retention, WorldInfo
 from gateway.wire import decode_frame, split
@@ -46,8 +45,7 @@ class FilmWriter:
         values: bool = False,
     ) -> None:
         """``values``: with the table ``records`` of values by field."""
-        if not path.parent.is_dir():
-            raise ConfigError(f"no folder {path.parent} for the film {path.name}")
+        check_place(path)
         self.path = path
         self.rows = 0
         self._partial = path.with_name(f".{path.name}.partial")

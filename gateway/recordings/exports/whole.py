@@ -22,8 +22,7 @@ class Export:
     """Writes steps to a file beside ``path``; leaving the context normally gives it that name, an exception leaves nothing."""
 
     def __init__(self, path: Path) -> None:
-        if not path.parent.is_dir():
-            raise ConfigError(f"no folder {path.parent} for {path.name}")
+        check_place(path)
         self.path = path
         self.partial = path.with_name(f".{path.name}.partial")
 
@@ -82,6 +81,15 @@ class Export:
 
     def _failed(self, error: OSError) -> FilmFailed:
         return not_written(self.path, error.strerror or error)
+
+
+def check_place(path: Path) -> None:
+    """Raises :class:`ConfigError` where no file of that name can come to be: it is given when all is written, so what
+    stands there is replaced, and a folder or a device must not be."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"no folder {path.parent} for {path.name}")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is no file that could be replaced; name another by --out")
 
 
 def not_written(path: Path, why: object) -> FilmFailed:

@@ -6,6 +6,7 @@ A file appears under its final name only when it is whole: it is written beside 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,12 +68,24 @@ def appearing_whole(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     except (OSError, apsw.FullError, apsw.IOError, apsw.CantOpenError) as error:
         raise StoreUnavailable(
-            f"{path} could not be written: {error}; nothing is left under that name"
+            f"{path} could not be written: {_why(path, error)}; nothing is left under that name; make room there, or name "
+            "another place"
         ) from error
     finally:
         for leftover in (part, part.with_name(part.name + "-journal")):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
+
+
+def _why(path: Path, error: Exception) -> str:
+    """In words that the error itself does not always have: SQLite's open file says nothing of its folder."""
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, apsw.FullError) or not shutil.disk_usage(path.parent).free:
+        return "the disk is full"
+    return "the disk failed" if str(error) == "not an error" else str(error)
 
 
 def _sync(path: Path) -> None:
