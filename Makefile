@@ -24,13 +24,13 @@ $(BIN)/python:
 
 $(RUNTIME_STAMP): $(RUNTIME_LOCK) pyproject.toml | $(BIN)/python
 	@echo "installing what a gateway needs: $$(grep -c == $(RUNTIME_LOCK)) packages, once"
-	@$(PIP) --require-hashes -r $(RUNTIME_LOCK)
+	@sh .ci/install.sh $(BIN)/python $(RUNTIME_LOCK)
 	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing what tests and benchmarks need: $$(grep -c == requirements.lock) packages, some minutes, once"
-	@$(PIP) --require-hashes -r requirements.lock
+	@sh .ci/install.sh $(BIN)/python requirements.lock
 	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $(RUNTIME_STAMP) $@
 
