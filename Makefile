@@ -69,6 +69,7 @@ bench-check: $(STAMP) ## which of the pages' ratios hold on this machine (under 
 scale: $(STAMP) ## what readers cost by workers and gateways, and what time a second one adds (some minutes)
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.edges
+	$(BIN)/python -m bench.crowd
 
 mutate: $(STAMP) ## small changes to rules, messages, store and QUIC, and whether a test notices: 300 a room (an hour or two)
 	$(BIN)/python -m tests.mutation gateway/core --sample 300

@@ -65,19 +65,19 @@ class Site(NamedTuple):
 
 
 @contextlib.contextmanager
-def site() -> Iterator[Site]:
-    """On loopback."""
+def site(*more: str) -> Iterator[Site]:
+    """On loopback. ``more``: further flags of both gateways."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = free_port()
         stack.enter_context(start_store(folder, "127.0.0.1", port, ()))
-        flags = ("--store", f"http://127.0.0.1:{port}", "--peers", "store")
+        flags = ("--store", f"http://127.0.0.1:{port}", "--peers", "store", *more)
         home, edge = [stack.enter_context(Gateway(folder, extra=flags)) for _ in range(2)]
         yield Site(home, edge)
 
 
 @contextlib.contextmanager
-def published(gateway: Gateway, frame_bytes: int, seconds: float) -> Iterator[None]:
+def published(gateway: Gateway, frame_bytes: int, seconds: float, hz: int = HZ) -> Iterator[None]:
     """A world under way, for so long."""
     with Station() as publisher:
         publisher.begin(
@@ -87,7 +87,7 @@ def published(gateway: Gateway, frame_bytes: int, seconds: float) -> Iterator[No
                 "warmup_s": WARMUP_S,
                 "records": records_for(frame_bytes),
                 "target": gateway.target(WORLD),
-                "hz": HZ,
+                "hz": hz,
                 "door": "webtransport",
                 "steady": True,
             },
