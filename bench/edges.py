@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ from bench.edge_delays import added
 from bench.gateway import Gateway
 from bench.link import Direction, LinkPath, open_network, unavailable_because
 from bench.payload import messages, records_for
-from bench.processes import Station, free_port
+from bench.processes import BenchError, Station, free_port
 from bench.scale import HZ, WARMUP_S, WORLD, Window, cost, counters
 from bench.scenarios._store import start_store
 from gateway.client.address import Address, world_path
@@ -48,7 +48,12 @@ from gateway.wire import Control, Frame
 READERS = (20, 80)
 SESSIONS = (10, 40)
 TICKS = 600
+LAST_S = 0.2
+"""For the word that a session is over to leave."""
 ADDED_WORLD = "added"
+LEAVE_S = 60.0
+READERS_LEFT_MAX = 1
+"""An edge lets the home go five seconds after its last reader."""
 DELIVERED_MIN = 0.95
 """Less, and the machine had no time for the load: the window says little."""
 PUBLISHED_S = 600.0
@@ -117,22 +122,41 @@ def _a_tick(frame_bytes: int) -> int:
     return len(messages(1, records_for(frame_bytes), 0))
 
 
-def of_readers(gateways: Site, frame_bytes: int, seconds: float, readers: int) -> list[Window]:
-    """One window of both gateways, each with so many readers."""
-    with Station() as near, Station() as far:
-        for station, gateway in ((near, gateways.home), (far, gateways.edge)):
-            told = {
-                "seconds": seconds + 4 * WARMUP_S,
-                "warmup_s": WARMUP_S,
-                "records": records_for(frame_bytes),
-            }
-            more = {"readers": readers, "door": "webtransport", "lean": True, "windows": 1}
-            station.begin("read", {**told, **more, "target": gateway.target(WORLD)})
-        for station in (near, far):
+def of_readers(gateways: Site, frame_bytes: int, seconds: float, readers: Sequence[int]) -> list[Window]:
+    """One window of all gateways, each with so many readers. They take their leave before this returns: who only vanishes is sent to
+    until it has been silent for long, and would be in the next window."""
+    with contextlib.ExitStack() as stack:
+        stations = []
+        for gateway, count in zip(gateways, readers, strict=True):
+            if count:
+                told = {
+                    "seconds": seconds + WARMUP_S,
+                    "warmup_s": WARMUP_S,
+                    "records": records_for(frame_bytes),
+                }
+                more = {"readers": count, "door": "webtransport", "lean": True, "windows": 1}
+                stations.append(stack.enter_context(Station()))
+                stations[-1].begin("read", {**told, **more, "target": gateway.target(WORLD)})
+        for station in stations:
             station.wait_ready()
+        for station in stations:
             station.go()
         time.sleep(WARMUP_S)
-        return windows(gateways, frame_bytes, seconds)
+        found = windows(gateways, frame_bytes, seconds)
+        for station in stations:
+            station.result(LEAVE_S)
+        _wait_until_left(gateways)
+    return found
+
+
+def _wait_until_left(gateways: Iterable[Gateway]) -> None:
+    """Until no gateway has readers. Raises BenchError where some stay."""
+    until = time.monotonic() + LEAVE_S
+    for gateway in gateways:
+        while counters(gateway)[""].get("readers", 0.0) > READERS_LEFT_MAX:
+            if time.monotonic() > until:
+                raise BenchError(f"readers of the last window are still at {gateway.url}")
+            time.sleep(0.1)
 
 
 def of_sessions(gateways: Site, frame_bytes: int, seconds: float, sessions: int, *, as_edges: bool) -> Window:
@@ -149,7 +173,10 @@ def of_sessions(gateways: Site, frame_bytes: int, seconds: float, sessions: int,
         assert client.stdout is not None
         assert client.stdout.readline() == "ready\n"
         time.sleep(WARMUP_S)
-        return windows([gateways.home], frame_bytes, seconds)[0]
+        found = windows([gateways.home], frame_bytes, seconds)[0]
+        client.communicate("end\n", timeout=LEAVE_S)
+        _wait_until_left([gateways.home])
+        return found
     finally:
         client.kill()
         client.communicate()
@@ -164,7 +191,8 @@ class _Reader(Feed):
 
 
 async def _follow(told: dict[str, Any]) -> None:
-    """``sessions`` sessions that read and keep nothing, until the process is ended."""
+    """``sessions`` sessions that read and keep nothing, until a line comes."""
+    feeds = []
     peers = Peers(Settings(peers=("store",)), "", Path(told["ca"]))
     kind = Feed if told["as_edges"] else _Reader
     for _ in range(told["sessions"]):
@@ -172,8 +200,12 @@ async def _follow(told: dict[str, Any]) -> None:
         await feed.open(peers, world_path(WORLD, "live", zstd=True), 20.0)
         await asyncio.wait([feed.begun], timeout=20.0)
         feed.release(_nothing)
+        feeds.append(feed)
     print("ready", flush=True)
-    await asyncio.sleep(3_600)
+    await asyncio.to_thread(sys.stdin.readline)
+    for feed in feeds:
+        feed.close()
+    await asyncio.sleep(LAST_S)
 
 
 def _nothing(frame: Frame, data: bytes) -> None:
@@ -231,7 +263,7 @@ def measured(gateways: Site, frame_bytes: int, rounds: int, seconds: float) -> d
     least = 1.0
     with published(gateways.home, frame_bytes, PUBLISHED_S):
         for at in (0, 1) * rounds:
-            both = of_readers(gateways, frame_bytes, seconds, READERS[at])
+            both = of_readers(gateways, frame_bytes, seconds, 2 * [READERS[at]])
             for name, one in zip(("home", "edge"), both, strict=True):
                 found[name].append(one)
                 least = min(least, one.delivered / one.seconds / (HZ * READERS[at]))

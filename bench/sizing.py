@@ -6,6 +6,7 @@ publisher's frame with the journal, which is cheaper the more worlds share a wor
 worker of any gateway, or at any worker of the machine that is their world's home. A worker that has readers of a world whose
 home is another follows it there as one reader does: the home pays a reader's frame, and the follower is taken to pay as
 much to take it. What is not in the model: the store (it is told how many commits come to it), loss, repair, handshakes.
+``python -m bench.sizing_check`` holds the model against one gateway and two that are measured.
 """
 
 from __future__ import annotations
@@ -102,6 +103,13 @@ class Load:
     full_first: str
 
 
+def share(costs: Costs, frame_bytes: int, frames: int, worlds: int) -> float:
+    """Of a core that a worker uses: so many frames a tick to readers and followers, and taken from homes; and so many worlds
+    whose home it is."""
+    ingest_us = worlds * costs.ingest_at(max(1, worlds))
+    return HZ * (costs.reader_us[frame_bytes] * frames + ingest_us) / 1e6
+
+
 def simulate(plan: Plan, costs: Costs, seed: int = SEED) -> Load:
     """Place everybody, and add up."""
     chance, workers = random.Random(seed), plan.machines * plan.cores
@@ -120,12 +128,8 @@ def simulate(plan: Plan, costs: Costs, seed: int = SEED) -> Load:
                 follows += 1
                 frames_out[home] += 1
                 frames_in[at] += 1
-    reader_us = costs.reader_us[plan.frame_bytes]
     used = [
-        HZ
-        * (reader_us * (frames_out[at] + frames_in[at]) + worlds[at] * costs.ingest_at(max(1, worlds[at])))
-        / 1e6
-        for at in range(workers)
+        share(costs, plan.frame_bytes, frames_out[at] + frames_in[at], worlds[at]) for at in range(workers)
     ]
     by_machine = [
         HZ
