@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -206,6 +207,8 @@ class Moved:
     durable: int
     refusals: Counter[str]
     lost: list[str]
+    restless: str
+    """Who found no gateway to stay at when nobody moved any more; "": nobody."""
 
 
 @contextmanager
@@ -245,8 +248,9 @@ async def settled(movers: Sequence[Mover]) -> None:
         try:
             await until(lambda: sum(not mover.settled for mover in movers) < before)  # noqa: B023
         except TimeoutError:
+            waiting = [mover for mover in movers if not mover.settled]
             told = [f"{mover.world}: {mover.runs[-1:]}, refused {mover.refusals}" for mover in waiting]
-            raise AssertionError(f"{before} do not get on: {told[:GAPS_SHOWN]}") from None
+            raise AssertionError(f"{len(waiting)} do not get on: {told[:GAPS_SHOWN]}") from None
         waiting = [mover for mover in movers if not mover.settled]
 
 
@@ -264,12 +268,17 @@ async def move_about(
     moves = 0
     async with playing(movers):
         await settled(movers)
-        for _ in range(seconds):
+        over = time.monotonic() + seconds
+        while time.monotonic() < over:
             for mover in dice.sample(movers, moves_a_second):
                 mover.move()
                 moves += 1
                 await asyncio.sleep(1 / moves_a_second)
-        await settled(movers)
+        restless = ""
+        try:
+            await settled(movers)
+        except AssertionError as error:
+            restless = str(error)
     turn = asyncio.Semaphore(CHECKED_AT_ONCE)
 
     async def judged(mover: Mover) -> list[str]:
@@ -284,4 +293,5 @@ async def move_about(
         sum(sum(run.first < tick <= run.durable for tick in run.sent) for m in movers for run in m.runs),
         sum((mover.refusals for mover in movers), Counter[str]()),
         [line for lines in lost for line in lines],
+        restless,
     )

@@ -35,3 +35,4 @@ async def test_no_frame_that_was_told_durable_is_lost_while_publishers_move(tmp_
     assert told.runs > WORLDS
     assert told.durable > 0
     assert not told.lost, "\n".join(told.lost)
+    assert not told.restless, told.restless
