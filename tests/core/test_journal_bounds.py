@@ -103,6 +103,15 @@ def test_a_drop_forgets_the_rows_that_wait_and_not_those_in_flight() -> None:
     assert batch.gaps == (Gap(1, 2, 4, "dropped"),)
 
 
+def test_a_row_of_several_messages_that_is_dropped_leaves_nothing_behind() -> None:
+    rig = Rig(bytes_max=1_000)
+    assert rig.journal.dropped_upto == -1
+    for part in range(3):
+        rig.add(1, part=part, parts=3, size=10)
+    rig.add(2, size=1_000)
+    assert rig.journal.size_bytes == 0
+
+
 def test_dropped_ticks_are_told_for_so_many_epochs_and_the_oldest_give_way() -> None:
     rig = Rig(bytes_max=500)
     rig.add(1, size=10)
@@ -315,5 +324,6 @@ def test_a_world_whose_frames_come_from_the_store_keeps_nothing_and_knows_what_i
     )
     assert not journal.add(1, 1, 0, 2, 0, bytes(600), 1.0, 0)
     assert not journal.add(2, 1, 0, 1, 0, bytes(600), 1.0, 0)
+    assert not journal.ready, "the gaps of the epoch that is over are not told either"
     journal.note_gaps(100.0)
     assert (journal.size_bytes, journal.ready, counters.frames) == (0, False, 2)

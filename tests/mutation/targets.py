@@ -77,7 +77,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 "core", "admission", "bundle", "capacity", "delay", "grants", "inbox", "journal", "keyframes"
             ),
             *_named("core", "journal_bounds", "lease", "options", "origins", "pings", "queueing", "reader"),
-            *_named("core", "asked", "reader_parts"),
+            *_named("core", "asked", "reader_parts", "sessions"),
             *_named("core", "refusals", "rows", "seat", "slots", "state", "states", "steady", "world"),
         ),
     ),
@@ -141,6 +141,9 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/core/journal.py: order > newest -> order >= newest, in add()": (
         "the newest is written over with the same number"
+    ),
+    "gateway/core/journal.py: (mark.epoch, mark.tick) > (self.durable.epoch, self.durable.tick) -> (mark.epoch, mark.tick) >= (self.durable.epoch, self.durable.tick), in self.durable is None or (mark.epoch, mark.tick) > (self.durable.epoch, self.dura": (
+        "where both are the same the mark is written over with itself"
     ),
     "gateway/core/rates.py: 1 -> 2, in len(samples) > 1": (
         "the newest sample is never older than a step, so of two the first stays either way"
