@@ -76,7 +76,7 @@ def test_there_is_room_for_a_message_that_just_fits_and_not_for_one_byte_more() 
 def test_one_byte_over_the_bound_drops_what_waits_and_then_there_is_no_room_until_that_is_told() -> None:
     rig = Rig(bytes_max=1_000)
     rig.add(1)
-    rig.add(2, size=1_000 - 100 - 2 * OVERHEAD + 1)
+    assert rig.add(2, size=1_000 - 100 - 2 * OVERHEAD + 1), "whoever takes the batches is told of it"
     assert (rig.journal.size_bytes, rig.counters.journal_dropped) == (0, 2)
     assert not rig.journal.has_room(1)
     rig.add(3, size=1)
@@ -247,6 +247,7 @@ def test_a_batch_marks_the_newest_tick_up_to_which_all_is_whole(epoch: int) -> N
     batch = rig.commit()
     assert (batch.epoch, batch.tick) == (epoch, 0)
     assert rig.journal.durable == Mark(epoch, 0)
+    assert rig.made == [1.0]
     rig.add(1, epoch=epoch, parts=2)
     assert rig.commit().tick == 0
     assert not rig.journal.mark_is_behind
@@ -327,3 +328,26 @@ def test_a_world_whose_frames_come_from_the_store_keeps_nothing_and_knows_what_i
     assert not journal.ready, "the gaps of the epoch that is over are not told either"
     journal.note_gaps(100.0)
     assert (journal.size_bytes, journal.ready, counters.frames) == (0, False, 2)
+
+
+def test_gaps_that_are_in_the_store_already_are_counted() -> None:
+    counters = Counters()
+    journal = Unjournalled(
+        Rig()._keyframe, counters, next_seq=1, durable=None, keyframe_interval_s=1.0, bytes_max=500
+    )
+    journal.add(1, 1, 0, 2, 0, b"", 1.0, 0)
+    journal.note_gaps(100.0)
+    assert (counters.gaps, journal.ready) == (1, False)
+
+
+@pytest.mark.parametrize(("at_most", "is_told_apart"), [(3, True), (2, False)])
+def test_so_many_gaps_are_told_apart_and_with_one_more_all_as_one(
+    at_most: int, is_told_apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.core.journal.JOURNAL_GAPS_MAX", at_most)
+    rig = Rig()
+    for tick in (1, 2, 3):
+        rig.add(tick, parts=2)
+    rig.journal.note_gaps(100.0)
+    apart = tuple(Gap(1, tick, tick, "partial") for tick in (1, 2, 3))
+    assert rig.take(100.0).gaps == (apart if is_told_apart else (Gap(1, 1, 3, "dropped"),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import sys
 import threading
 
@@ -17,13 +18,17 @@ from gateway.limits import (
     INFLATED_RECORDS_RATIO_MAX,
     RECORDS_AT_ONCE_MAX,
     RECORDS_PER_FRAME_MAX,
+    STREAM_COMPACT_BYTES,
     STREAM_MESSAGE_BYTES_MAX,
 )
 from gateway.wire import Frame, Record, decode_frame, decode_message, encode_frame, split
 from gateway.wire.compress import compress, decompress, inflated_bytes_max, inflated_records_max
 from gateway.wire.control import decode_control, encode_error
+from gateway.wire.framecodec import ALONE, COLUMNS, FrameDecoder, FrameEncoder
 from gateway.wire.frames import encode_repair
+from gateway.wire.parity import Rebuilder, encode_parity
 from gateway.wire.records import RecordColumns, check_stride, fits_stride, read_keys, read_records
+from gateway.wire.streams import MessageStream, prefix
 
 HEADER = 24
 
@@ -238,3 +243,93 @@ def test_an_error_of_a_world_held_elsewhere_says_where_and_others_say_nothing_of
     assert decode_control(encode_error(WorldHeld("it is somewhere", world="arena"))).get("url") is None
     other = decode_control(encode_error(ShuttingDown("going", world="arena", url="x")))
     assert (other.type, other.get("message"), other.get("world")) == ("error", "going", None)
+
+
+# --- parity and streams ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [8, 300])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_part_without_records_and_its_sibling_are_made_again_from_each_other_once(
+    stride: int, lost: int
+) -> None:
+    parts = [
+        encode_frame(Frame(1, 5, rows, stride=stride, part=part, parts=2, sent_at=9))
+        for part, rows in enumerate(([], [Record(1, value(1, stride))]))
+    ]
+    parity = encode_parity(parts)
+    assert parity is not None
+    rebuilder = Rebuilder()
+    assert rebuilder.take(parts[1 - lost]) is None
+    assert rebuilder.take(parity) == parts[lost]
+    assert rebuilder.take(parity) is None, "nothing is missing any more"
+
+
+def test_a_stream_that_lets_go_of_what_was_read_reads_on_where_it_was() -> None:
+    one, stream, found = bytes([7]) * (STREAM_COMPACT_BYTES // 3), MessageStream(), []
+    data = prefix(one) * 7
+    for at in range(0, len(data), STREAM_COMPACT_BYTES):
+        stream.feed(data[at : at + STREAM_COMPACT_BYTES])
+        found += list(stream)
+    stream.feed(prefix(one) * 4 + prefix(b"last")[:-1])
+    found += list(stream)
+    assert stream.buffered_bytes == 7
+    stream.feed(b"t")
+    assert [*found, *stream] == [one] * 11 + [b"last"]
+    stream.finish()
+
+
+# --- rows by columns ------------------------------------------------------------------------
+
+
+def test_records_of_the_shortest_stride_are_packed_by_columns() -> None:
+    encoder, decoder = FrameEncoder(), FrameDecoder()
+    rows = [
+        [encode_frame(Frame(1, tick, [Record(n, value(n, 4)) for n in range(100)], stride=4))]
+        for tick in range(3)
+    ]
+    packed = [encoder.encode(row) for row in rows]
+    assert [codec for codec, _ in packed] == [ALONE, COLUMNS, COLUMNS]
+    assert [decoder.decode(*row) for row in packed] == rows
+
+
+def columns(heads: bytes, stride: int, rest: bytes) -> bytes:
+    u32 = struct.Struct("<I").pack
+    return zstandard.compress(u32(len(heads)) + heads + u32(stride) + rest)
+
+
+HEADS = struct.pack("<I", HEADER + 8) + encode_frame(Frame(1, 2, stride=8))
+
+
+@pytest.mark.parametrize(
+    ("heads", "stride", "rest"),
+    [
+        (HEADS, 8, bytes(13)),
+        (HEADS, 3, bytes(7)),
+        (HEADS, 0x10000, bytes(0x10004)),
+        (HEADS[:-1], 8, bytes(12)),
+        (HEADS, 5, bytes(9)),
+    ],
+    ids=["a torn record", "no room for a key", "too long a stride", "half a head", "half a lane"],
+)
+def test_columns_that_are_not_whole_records_are_refused(heads: bytes, stride: int, rest: bytes) -> None:
+    first = FrameEncoder().encode([encode_frame(Frame(1, 1, [Record(0, value(0, 8))], stride=8))])
+    decoder = FrameDecoder()
+    decoder.decode(*first)
+    assert len(decoder.decode(COLUMNS, columns(HEADS, 8, bytes(12)))) == 1
+    with pytest.raises(MalformedMessage, match="are not whole records"):
+        decoder.decode(COLUMNS, columns(heads, stride, rest))
+
+
+def test_rows_lean_on_so_many_keys_and_on_one_more_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.wire.framecodec.FRAME_CHAIN_KEYS_MAX", 1)
+    for keys, is_sound in ((2, True), (3, False)):
+        encoder, decoder = FrameEncoder(), FrameDecoder()
+        rows = [Record(n, value(n, 100)) for n in range(keys)]
+        packed = [encoder.encode([encode_frame(Frame(1, tick, rows, stride=100))]) for tick in (1, 2)]
+        decoder.decode(*packed[0])
+        if is_sound:
+            decoder.decode(*packed[1])
+        else:
+            with pytest.raises(MalformedMessage, match="more than 2 keys"):
+                decoder.decode(*packed[1])

@@ -271,3 +271,9 @@ def test_a_basis_is_the_turn_that_takes_the_axes_to_it(turn: Any, scale: float) 
     assert found.place == (1, 2, 3)
     sign = 1 if sum(a * b for a, b in zip(found.rotation or (), turn, strict=True)) > 0 else -1
     assert found.rotation == pytest.approx([sign * one for one in turn], abs=1e-5)
+
+
+def test_only_one_quaternion_is_how_a_record_is_turned() -> None:
+    numbers = struct.pack("<3f8f", 1, 2, 3, *QUARTER_TURNS[0], *QUARTER_TURNS[1])
+    for field in ({"type": "vec4"}, {"type": "quat", "count": 2}):
+        assert posed(numbers, {"name": "q", "offset": 12, **field}).rotation is None
