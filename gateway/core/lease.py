@@ -23,10 +23,10 @@ class HomeWatch:
     """Looks at one thing's ``trace`` (any value that changes with each sign of life). ``mono``: seconds."""
 
     __slots__ = ("_alive_at", "_changed_at", "_looked_at", "_since", "_trace")
+    _since: float
 
     def __init__(self) -> None:
         self._trace: object = None
-        self._since = float("-inf")
         self._looked_at = float("-inf")
         self._changed_at = float("-inf")
         self._alive_at = float("-inf")

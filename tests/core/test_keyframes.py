@@ -101,6 +101,8 @@ def test_what_a_keyframe_is_of_and_until_when_it_is_shared(late_s: float, is_sha
     rig.publish(3, 7, 8.0, epoch=6)
     made = rig.cache.get(8.0)
     assert (made.order, made.size_bytes, made.made_at) == (6 << 32 | 3, len(made.messages[0]), 8.0)
+    rig.publish(4, 9, 8.125, epoch=6)
+    assert list(made.changed) == [9]
     assert (rig.cache.get(8.0 + late_s) is made) is is_shared
 
 

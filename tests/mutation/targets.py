@@ -58,6 +58,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/core/redundancy.py", _named("core", "loss_watch")),
     ("gateway/core/slots.py", _named("core", "stale", "slots")),
     ("gateway/core/stale.py", _named("core", "stale", "slots")),
+    ("gateway/core/state.py", _named("core", "state_bounds", "state", "keyframes")),
     ("gateway/core/steady.py", _named("core", "steady")),
     ("gateway/core/window.py", _named("core", "window", "reader_parts")),
     ("gateway/core/twice.py", _named("core", "redundancy", "reader", "reader_parts")),
