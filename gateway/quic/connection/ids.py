@@ -41,9 +41,7 @@ class ConnectionId:
 
     def on_fate(self, acked: bool) -> None:
         """What issued it was acknowledged, or lost."""
-        self.is_said = self.is_said or acked
-        if not acked:
-            self.is_said = False
+        self.is_said = acked
 
 
 def random_cid() -> bytes:
@@ -164,7 +162,6 @@ class PeerIds:
             retire.insert(0, self.current)
         if retire:
             self.spare = [one for one in self.spare if one.number >= below]
-            self._numbers = {known for known in self._numbers if known >= below}
         if number >= below and number not in self._numbers:
             self.spare.append(ConnectionId(cid, number, token))
             self._numbers.add(number)

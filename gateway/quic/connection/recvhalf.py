@@ -22,7 +22,6 @@ class RecvHalf:
 
     __slots__ = (
         "_pieces",
-        "_ranges",
         "final_size",
         "highest",
         "is_over",
@@ -34,6 +33,7 @@ class RecvHalf:
         "stop_due",
         "taken",
     )
+    reliable_bytes: int
 
     def __init__(self, limit: int) -> None:
         self.limit = self.limit_said = limit
@@ -43,10 +43,9 @@ class RecvHalf:
         self.stop_code: int | None = None
         self.stop_due = False
         self.reset_code: int | None = None
-        """Of a reset that waits for what was promised."""
-        self.reliable_bytes = 0
-        self._pieces: bytearray | None = None
-        self._ranges: Ranges | None = None
+        """Of a reset that waits for what was promised: ``reliable_bytes``."""
+        self._pieces: tuple[bytearray, Ranges] | None = None
+        """What came behind a gap, from ``taken`` on, and where: None while there is none."""
 
     def take(self, offset: int, data: bytes, *, is_end: bool) -> Piece | None:
         """A frame's data. Answers what is in order now. Raises :class:`PeerFault` where it contradicts what came."""
@@ -54,8 +53,7 @@ class RecvHalf:
         self._check_size(stop, is_end)
         if is_end and self.reset_code is None:
             self.final_size = stop
-        if stop > self.highest:
-            self.highest = stop
+        self.highest = max(self.highest, stop)
         if self.is_over:
             return None
         if self.reset_code is not None:
@@ -79,50 +77,45 @@ class RecvHalf:
 
     def _take(self, offset: int, data: bytes) -> Piece | None:
         at = offset - self.taken
-        if at <= 0 and not self._pieces:
-            fresh = data[-at:] if at else data
-            if -at > len(data):
-                fresh = b""
+        if at <= 0 and self._pieces is None:
+            fresh = data[-at:]
             self.taken += len(fresh)
         else:
             fresh = self._assemble(at, data)
         ends = self.taken == self.final_size
         if ends:
-            self.is_over = True
-            self._pieces = self._ranges = None
+            self._finish()
         return (fresh, ends) if fresh or ends else None
 
     def _assemble(self, at: int, data: bytes) -> bytes:
         """Keep a piece, and answer what it completes."""
-        if at < 0:
-            data, at = data[-at:], 0
-        pieces, ranges = self._pieces, self._ranges
-        if pieces is None or ranges is None:
-            pieces = self._pieces = bytearray()
-            ranges = self._ranges = Ranges(limits.QUIC_RECEIVED_PIECES_MAX)
+        data, at = data[max(0, -at) :], max(0, at)
+        pieces, ranges = self._pieces or (bytearray(), Ranges(limits.QUIC_RECEIVED_PIECES_MAX))
         if data:
             ranges.add(self.taken + at, self.taken + at + len(data))
             if at > len(pieces):
                 pieces += bytes(at - len(pieces))
             pieces[at : at + len(data)] = data
-        if not ranges.parts or ranges.parts[0].start != self.taken:
-            return b""
-        first = ranges.parts.pop(0)
-        size = first.stop - first.start
-        fresh = bytes(pieces[:size])
-        del pieces[:size]
-        self.taken = first.stop
+        fresh = b""
+        if ranges.parts and ranges.parts[0].start == self.taken:
+            size = len(ranges.parts.pop(0))
+            fresh = bytes(pieces[:size])
+            del pieces[:size]
+            self.taken += size
+        self._pieces = (pieces, ranges) if ranges.parts else None
         return fresh
+
+    def _finish(self) -> None:
+        """Nothing more is taken, and nothing kept."""
+        self.is_over = True
+        self._pieces = None
 
     # -- resets ---------------------------------------------------------------------------
 
     def _take_promised(self, offset: int, data: bytes) -> Piece | None:
         """Of what was given up nothing is handed on."""
-        kept = self.reliable_bytes - offset
-        if kept <= 0:
-            return None
         final, self.final_size = self.final_size, None
-        piece = self._take(offset, data[:kept])
+        piece = self._take(offset, data[: max(0, self.reliable_bytes - offset)])
         self.final_size = final
         return piece
 
@@ -135,8 +128,8 @@ class RecvHalf:
         self.highest = max(self.highest, final_size)
         if self.is_over:
             return False
-        self.final_size, self.is_over = final_size, True
-        self._pieces = self._ranges = None
+        self.final_size = final_size
+        self._finish()
         return True
 
     def take_partial_reset(self, code: int, final_size: int, reliable_bytes: int, frame_type: int) -> None:
@@ -161,8 +154,7 @@ class RecvHalf:
         """Whether a reset that waited counts from now on."""
         if self.reset_code is None or self.is_over or self.taken < self.reliable_bytes:
             return False
-        self.is_over = True
-        self._pieces = self._ranges = None
+        self._finish()
         return True
 
     # -- stopping -------------------------------------------------------------------------

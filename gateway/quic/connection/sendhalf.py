@@ -73,7 +73,6 @@ class SendHalf:
         if self.reset_code is None and not self.is_over:
             self.reset_code = code
             self.reset_due = True
-            self.end_due = False
             self._buffer, self._lost = bytearray(), None
 
     # -- what is to be sent ---------------------------------------------------------------

@@ -135,8 +135,8 @@ class StreamsIn:
     def take_stream_limit(self, frame_type: int, number: int, limit: int) -> None:
         """MAX_STREAM_DATA. Raises :class:`PeerFault`."""
         stream = self._to_send(frame_type, number)
-        if stream is not None and limit > stream.send.limit:
-            stream.send.limit = limit
+        if stream is not None:
+            stream.send.limit = max(stream.send.limit, limit)
 
     def _to_send(self, frame_type: int, number: int) -> Stream | None:
         if not self._table.can_send(number):

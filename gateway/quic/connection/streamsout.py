@@ -67,12 +67,7 @@ class StreamsOut:
         data = self._data
         if data.value != data.said or data.value - data.used < self._data_window // 2:
             return True
-        for allowance in (self._table.theirs_bidi, self._table.theirs_uni):
-            if allowance.value != allowance.said and (
-                not allowance.said or allowance.said - allowance.used < allowance.value - allowance.said
-            ):
-                return True
-        return False
+        return _is_worth_saying(self._table.theirs_bidi) or _is_worth_saying(self._table.theirs_uni)
 
     def control_frames(self, room: int, handlers: list[Handler]) -> bytes:
         """Frames that raise limits, stop or reset streams, or say that we are blocked, in at most ``room`` bytes."""
@@ -103,12 +98,8 @@ class StreamsOut:
         frames = b""
         bidi, uni = self._table.theirs_bidi, self._table.theirs_uni
         for kind, allowance in ((0x10, data), (0x12, bidi), (0x13, uni)):
-            if allowance.value == allowance.said:
-                continue
-            if (
-                allowance is not data
-                and allowance.said
-                and allowance.said - allowance.used >= allowance.value - allowance.said
+            if allowance.value == allowance.said or (
+                allowance is not data and not _is_worth_saying(allowance)
             ):
                 continue
             frames += encode_uint_var(kind) + encode_uint_var(allowance.value)
@@ -221,3 +212,8 @@ class StreamsOut:
     def _on_reset_fate(self, acked: bool, stream: Stream) -> None:
         stream.send.on_reset_fate(acked)
         self._table.touch(stream)
+
+
+def _is_worth_saying(streams: Allowance) -> bool:
+    """Whether the peer is to be told of more streams: what it may still open is less than what is to be added."""
+    return streams.said - streams.used < streams.value - streams.said
