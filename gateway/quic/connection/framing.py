@@ -76,7 +76,7 @@ class Framing:
         self.payload_bytes = sum(map(len, burst.messages)) + len(prefix) * burst.count
         self.is_run = (
             sizes[-1] <= sizes[0]
-            and sizes.count(sizes[0]) >= len(sizes) - 1
+            and sizes[:-1].count(sizes[0]) == len(sizes) - 1
             and len(sizes) <= limits.QUIC_SEGMENTS_MAX
             and self.wire_bytes_max <= limits.QUIC_SEGMENT_BYTES_MAX
         )
