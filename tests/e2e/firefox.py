@@ -143,6 +143,7 @@ class FirefoxPage(Page):
 
     def __init__(self, browser: Firefox) -> None:
         self._browser = browser
+        self._patience_s = FOREIGN_S
 
     async def evaluate(self, expression: str) -> Any:
         """As Chromium's, in the page's own scope: Marionette's has no modules. A page whose policy forbids ``eval`` is asked in
