@@ -1027,6 +1027,8 @@ SSE_EVENT_BYTES_MAX: Final = 4 * MIB
 """One server-sent event: base64 in JSON is for curl and scripts, not for large worlds."""
 SSE_VALUES_BYTES_MAX: Final = 4 * MIB
 """Values by field in one event: fields may overlap, so that a small message could become any size."""
+SSE_SHARED_BYTES_MAX: Final = 16 * MIB
+"""Events with values that are kept for further readers of the same message, which come within a tick or two; the oldest go first."""
 SSE_LAYOUT_LOOK_S: Final = 2.0
 """Between two looks at what a stream's records mean: who changes a layout sees it taken up soon."""
 

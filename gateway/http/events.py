@@ -9,6 +9,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from starlette.datastructures import QueryParams
 
@@ -67,18 +68,54 @@ def taken_from(query: QueryParams) -> tuple[bool, str]:
     return flag(query, _KEY), rest
 
 
+class SharedEvents:
+    """Events with values, each made once for all who read one message by one layout: most of a world's readers at once."""
+
+    def __init__(self, bytes_max: int = limits.SSE_SHARED_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._made: dict[tuple[bytes, str], asyncio.Task[bytes]] = {}
+
+    async def event(self, message: bytes, layout: Layout | None, named: str) -> bytes:
+        """As :func:`as_event`; on another thread, for it takes far longer than a frame may on this one. ``named``: the layout, as text."""
+        key = (message, named)
+        task = self._made.get(key)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(asyncio.to_thread(as_event, message, layout))
+            self._made[key] = task
+            task.add_done_callback(partial(self._is_made, key))
+        return await asyncio.shield(task)  # who leaves does not take it from the others
+
+    @property
+    def held_bytes(self) -> int:
+        """Events that are made, and the messages by which they are known."""
+        return self._bytes
+
+    def _is_made(self, key: tuple[bytes, str], task: asyncio.Task[bytes]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            del self._made[key]
+            return
+        self._bytes += len(key[0]) + len(task.result())
+        for oldest in [key for key, made in self._made.items() if made.done()]:
+            if self._bytes <= self._bytes_max:
+                return
+            self._bytes -= len(oldest[0]) + len(self._made.pop(oldest).result())
+
+
 class Reading:
     """What a stream's records mean, looked up again every few seconds: a layout may be changed while it is on."""
 
-    def __init__(self, world: str, layout_of: LayoutOf) -> None:
+    def __init__(self, world: str, layout_of: LayoutOf, shared: SharedEvents | None = None) -> None:
         self._world = world
+        self._shared = shared or SharedEvents()
+        self._named = ""
         self._layout_of = layout_of
         self._layout: Layout | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
         """Raises :class:`BadInput` for a world that has no layout."""
-        self._layout = await self._layout_of(self._world)
+        await self._learn()
         if self._layout is None:
             raise BadInput(
                 f"world {self._world} has no layout, by which its values could be told; give it one: PATCH /v1/worlds/"
@@ -87,8 +124,8 @@ class Reading:
         self._task = asyncio.get_running_loop().create_task(self._look())
 
     async def event(self, message: bytes) -> bytes:
-        """As :func:`as_event`; on another thread, for it takes far longer than a frame may on this one."""
-        return await asyncio.to_thread(as_event, message, self._layout)
+        """As :func:`as_event`, of what is known of the layout now."""
+        return await self._shared.event(message, self._layout, self._named)
 
     def end(self) -> None:
         if self._task is not None:
@@ -98,6 +135,10 @@ class Reading:
         while True:
             await asyncio.sleep(limits.SSE_LAYOUT_LOOK_S)
             try:
-                self._layout = await self._layout_of(self._world)
+                await self._learn()
             except GatewayError:
                 continue  # a store that is away: what was known holds
+
+    async def _learn(self) -> None:
+        layout = self._layout = await self._layout_of(self._world)
+        self._named = "" if layout is None else json.dumps(layout.document, sort_keys=True)

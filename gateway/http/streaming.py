@@ -16,7 +16,7 @@ from gateway.core.events import address_text
 from gateway.core.ports import Doors
 from gateway.errors import BadInput
 from gateway.http.asgi_sink import AsgiSink
-from gateway.http.events import LayoutOf, Reading, as_event, taken_from
+from gateway.http.events import LayoutOf, Reading, SharedEvents, as_event, taken_from
 from gateway.http.links import TcpLink
 from gateway.http.problems import FRAMES_TYPE
 from gateway.http.tcp.wire import Wire, session_on
@@ -34,6 +34,7 @@ class StreamingDoor:
     def __init__(self, doors: Doors, layout_of: LayoutOf | None = None) -> None:
         self._doors = doors
         self._layout_of = layout_of
+        self._events = SharedEvents()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wire = scope.get("state", {}).get("wire")
@@ -86,7 +87,7 @@ class StreamingDoor:
             return None, query
         if not events:
             raise BadInput("values=1 is told in server-sent events; say Accept: text/event-stream")
-        return Reading(world_name(request.path_params["world"]), self._layout_of), query
+        return Reading(world_name(request.path_params["world"]), self._layout_of, self._events), query
 
 
 def _message_bytes_max(events: bool) -> int:
