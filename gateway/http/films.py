@@ -1,4 +1,4 @@
-"""``/v1/films``: films that a page brings to the film room of ``mvgateway film``, which alone has these routes. Room: http."""
+"""``/v1/films``: films that a page brings to the film room of ``mvgateway film``, and how its pages know that they take any. Room: http."""
 
 from __future__ import annotations
 
@@ -34,7 +34,18 @@ def film_routes(service: FilmService) -> list[Route]:
             world = await service.take(request.query_params.get("name", ""), _pieces(request))
         return JSONResponse({"world": world}, 201)
 
-    return [Route("/v1/films", films, methods=["GET", "POST"])]
+    async def told(request: Request) -> Response:
+        """What the pages' own ``films.js`` says, but the other way round."""
+        return Response(
+            "export const takesThem = true;\n",
+            headers={"cache-control": "no-cache"},
+            media_type="text/javascript",
+        )
+
+    return [
+        Route("/v1/films", films, methods=["GET", "POST"]),
+        Route("/web/films.js", told, methods=["GET"]),
+    ]
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

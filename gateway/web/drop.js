@@ -1,12 +1,12 @@
 // Films that are dropped on the page of `mvgateway film`, or chosen there, open in its film room.
 
-import { ask, told } from "./ask.js";
+import { told } from "./ask.js";
+import { takesThem } from "./films.js";
 
 /** `say(text)`: what goes wrong, or is under way. */
-export async function takesFilms(say) {
-  const box = document.getElementById("take"), found = await ask("/v1/films", { quiet: true }).catch(() => null);
-  if (!found?.ok) return; // a gateway: its worlds are its own
-  box.hidden = false;
+export function takesFilms(say) {
+  if (!takesThem) return; // a gateway: its worlds are its own
+  document.getElementById("take").hidden = false;
   const take = async file => {
     if (!file) return;
     say(`${file.name} is on its way`);

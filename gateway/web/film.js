@@ -169,7 +169,7 @@ async function open() {
   film.onframe = () => { stage.refresh(); different(); plotted(); };
   film.on("frame", () => { if (!seeking) place({ epoch: film.place.epoch, tick: film.place.tick }); });
   film.on("position", now => { if (now.ended) { plays(false); place(now); } });
-  film.on("gap", gap => say(`nothing is recorded of ticks ${gap.from} to ${gap.to} of epoch ${gap.epoch} (${gap.reason})`));
+  film.on("gap", gap => say(`nothing is recorded of ${gap.from === gap.to ? `tick ${gap.from}` : `ticks ${gap.from} to ${gap.to}`} of epoch ${gap.epoch} (${gap.reason})`));
   film.on("refused", (code, detail) => say(detail));
   film.on("command-refused", error => say(error.message));
   await film.open();

@@ -18,9 +18,10 @@ export class Labels {
     pen.font = "12px system-ui, sans-serif";
     if (!(Math.abs(now - this.#chosenAt) < CHOSEN_MS)) this.#choose(pen, rows, named, first, now);
     pen.fillStyle = ink;
-    for (const row of rows) {
-      const text = first.has(row.key) ? named(row) : this.shown.get(row.key);
-      if (text !== undefined) pen.fillText(text.slice(0, LETTERS), row.right + RIGHT, row.down - UP);
+    const here = rows.filter(row => first.has(row.key) || this.shown.has(row.key)).sort((a, b) => first.has(b.key) - first.has(a.key)), taken = new Map();
+    for (const row of here) { // what was apart when it was chosen may have met since
+      const text = named(row).slice(0, LETTERS);
+      if (this.#place(taken, this.box(pen, row, text)) || first.has(row.key)) pen.fillText(text, row.right + RIGHT, row.down - UP);
     }
   }
 

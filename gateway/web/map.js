@@ -8,7 +8,7 @@ import { Plot } from "./plot.js";
 import { showRecord, showTable } from "./record.js";
 import { Stage } from "./stage.js";
 
-const box = id => document.getElementById(id), EVENTS_MAX = 50, LATE_TICKS = 30;
+const box = id => document.getElementById(id), EVENTS_MAX = 50, LATE_TICKS = 30, LEAVING = /stopping/;
 const world = decodeURIComponent(location.hash.slice(1).split("/")[0]);
 const PLOTTED_S = 60;
 const stage = new Stage(box("stage"));
@@ -27,12 +27,20 @@ function happened(what, late = false) {
   while (box("events").children.length > EVENTS_MAX) box("events").lastChild.remove();
 }
 
+function sign(text) {
+  box("sign").textContent = text;
+  box("sign").hidden = !text;
+}
+
 async function follow() {
   reader = new Subscriber(location.origin, world, { token: heldToken() && heldToken, certificateHash: "/certificate.sha256" });
   stage.source = { keys: () => reader.state.keys(), get: key => reader.state.get(key) };
-  reader.on("open", (welcome, transport) => happened(`follows by ${transport}, epoch ${welcome.epoch}`));
+  reader.on("open", (welcome, transport) => { sign(""); happened(`follows by ${transport}, epoch ${welcome.epoch}`); });
   reader.on("close", reason => happened(`connection ended: ${reason}`, true));
-  reader.on("bye", said => happened(`the gateway says bye: ${said.reason}`, true));
+  reader.on("bye", said => {
+    happened(`the gateway says bye: ${said.reason}`, true);
+    if (LEAVING.test(said.reason)) sign("the gateway is draining: what is shown stands still until another one, or this one again, has the world");
+  });
   reader.on("refused", (code, detail) => happened(detail, true));
   reader.onframe = () => { stage.refresh(); plotted(); };
   try { await reader.open(); } catch (error) {

@@ -2,11 +2,13 @@
 
 import { ask, told } from "./ask.js";
 import { takesFilms } from "./drop.js";
+import { Measures, bytes } from "./measures.js";
 import { cell, spark, text } from "./parts.js";
 
-const PAGE = 200, KEPT = 60, LATE_TICKS = 30;
+const PAGE = 200, KEPT = 60, LATE_TICKS = 30, LOST_PER_S = 5, FULL_SHARE = 0.05;
 const seen = new Map();          // world -> its rates of the last minute, frames a second
 const box = id => document.getElementById(id);
+const measures = new Measures();
 let pages = [""], prefix = "";
 
 function show(world) {
@@ -16,17 +18,20 @@ function show(world) {
   link.href = `/map#${encodeURIComponent(world.world)}`;
   name.append(link);
   row.append(name);
-  if (world.error) { cell(row, world.error, "late").colSpan = 8; return row; }
-  if (!world.open) { cell(row, "not open", "off").colSpan = 8; return withFilm(row, world.world); }
+  if (world.error) { cell(row, world.error, "late").colSpan = 9; return row; }
+  if (!world.open) { cell(row, "not open", "off").colSpan = 9; return withFilm(row, world.world); }
   const rates = [...(seen.get(world.world) ?? []), world.rates?.frames_per_s ?? 0].slice(-KEPT);
   seen.set(world.world, rates);
   cell(row, world.publisher ?? "none", world.publisher ? "on" : "off");
-  cell(row, world.readers); cell(row, world.records); cell(row, world.epoch); cell(row, world.tick);
+  const by = measures.readers(world.world), lost = measures.lost(world.world);
+  cell(row, by ? `${world.readers} (${by})` : world.readers); cell(row, world.records); cell(row, world.epoch); cell(row, world.tick);
   cell(row, rates.at(-1).toFixed(1));
   row.insertCell().append(spark(rates));
   const durable = world.durable;
   const lag = durable && durable.epoch === world.epoch ? world.tick - durable.tick : null;
   cell(row, lag === null ? null : `${lag} ticks`, lag > LATE_TICKS ? "late" : "");
+  const failed = measures.failed(world.world);
+  cell(row, lost === null ? null : `${lost.toFixed(1)}/s${failed ? `, ${failed} commits failed` : ""}`, lost > LOST_PER_S || failed ? "late" : "");
   return withFilm(row, world.world);
 }
 
@@ -47,8 +52,18 @@ function trouble(health) {
 async function health() {
   const found = await (await ask("/healthz", { quiet: true })).json();
   box("version").textContent = found.version ?? "";
-  box("status").textContent = found.store === "ok" ? found.status : `${found.status}; ${trouble(found)}`;
+  const said = found.status === "draining" ? "draining: it stops, takes nobody new, and those who are here are told where to go" : found.status;
+  box("status").textContent = found.store === "ok" ? said : `${said}; ${trouble(found)}`;
   box("status").className = found.store === "ok" && found.status === "ok" ? "on" : "late";
+}
+
+/** What /metrics tells beside the worlds; nothing where a token does not allow it. */
+async function measure() {
+  const answer = await ask("/metrics", { quiet: true });
+  if (answer.ok) measures.take(await answer.text(), performance.now());
+  const { used, free } = measures.store, isFull = free !== null && free < FULL_SHARE * (free + (used ?? 0));
+  box("disk").textContent = free === null ? "" : `store ${bytes(used)}, ${bytes(free)} free on its disk`;
+  box("disk").className = isFull ? "late" : "soft";
 }
 
 let asked = 0; // an answer that comes after a later question is no answer to it
@@ -56,6 +71,7 @@ async function refresh() {
   const mine = ++asked;
   try {
     await health();
+    await measure().catch(() => {});
     const query = new URLSearchParams({ limit: PAGE, ...(prefix ? { prefix } : {}), ...(pages.at(-1) ? { after: pages.at(-1) } : {}) });
     const { worlds, next } = await told(`/v1/worlds?${query}`);
     if (mine !== asked) return;

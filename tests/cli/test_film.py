@@ -109,6 +109,7 @@ async def test_a_film_that_is_brought_later_opens_beside_the_others(tmp_path: Pa
             )
             assert len(state.json()["records"]) == count
             assert (await client.get(f"/v1/worlds/{world}")).json()["retention"] == "record"
+        assert (await client.get("/web/films.js")).text == "export const takesThem = true;\n"
         for content, says in [(b"", "empty"), (b"not SQLite" * 100, "no film")]:
             refused = await client.post("/v1/films", content=content)
             assert refused.status_code == 422

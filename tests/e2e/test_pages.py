@@ -469,6 +469,42 @@ async def test_many_worlds_are_listed_by_pages_and_found_by_their_beginning(tmp_
         await gateway.drain(2.0)
 
 
+async def test_the_list_tells_readers_by_transport_what_is_lost_and_the_room_of_the_store(
+    site: Site, tmp_path: Path
+) -> None:
+    await site.made("arena", layout="avatars")
+    async with site.publisher("arena") as publisher, Browser(tmp_path / "profile") as browser:
+        publisher.send(Avatars(3).frame(1))
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until("window.reader?.()?.state.size === 3")
+        front = await browser.open(f"{site.url}/")
+        row = "document.querySelector('#worlds tr').innerText"
+        await front.until(
+            f"document.querySelector('#worlds a') && /1 .1 (webtransport|websocket)/.test({row})"
+        )
+        await front.until(f"{row}.includes('0.0/s')")
+        await front.until("document.getElementById('disk').innerText.includes('free on its disk')")
+        for shown in (front, page):
+            await _stays_here(shown)
+
+
+async def test_the_pages_of_a_gateway_ask_for_nothing_that_is_not_there(site: Site, tmp_path: Path) -> None:
+    await _film(site, "arena", Avatars(3))
+    async with Browser(tmp_path / "profile") as browser:
+        for address, is_there in (
+            ("/", "document.querySelector('#worlds a')"),
+            ("/map#arena", "window.reader?.()?.state.size === 3"),
+            ("/film#arena", "window.film?.()?.place"),
+        ):
+            page = await browser.open(site.url + address)
+            await page.until(f"Boolean({is_there})")
+            missing = await page.evaluate(
+                "performance.getEntriesByType('resource').filter(e => e.responseStatus >= 400).map(e => e.name)"
+            )
+            assert missing == []
+            assert await page.evaluate("document.getElementById('take')?.hidden ?? true")
+
+
 async def test_an_empty_gateway_says_what_to_do_and_shows_a_world_that_comes(
     site: Site, tmp_path: Path
 ) -> None:
@@ -493,6 +529,7 @@ async def test_a_gateway_that_stops_is_told_on_the_map_and_on_the_list(tmp_path:
         await page.until("window.reader?.()?.state.size === 3")
         await gateway.drain(2.0)
         await page.until("document.getElementById('events').innerText.includes('the gateway says bye')")
+        await page.until("document.getElementById('sign').innerText.includes('draining')")
         await page.until("document.getElementById('trouble').innerText.includes('not reachable')")
         assert await page.evaluate("reader().state.size") == 3  # what it had stays in sight
         await front.until("document.getElementById('status').innerText.includes('not reachable')")
