@@ -192,6 +192,9 @@ EQUIVALENT: dict[str, str] = {
     "gateway/wire/streams.py: end >= STREAM_COMPACT_BYTES -> end > STREAM_COMPACT_BYTES, in _advance()": (
         "when what was read is let go of changes nothing of what is read"
     ),
+    "gateway/store/world/maintenance.py: self._failures = 0 -> pass, in __init__()": (
+        "the first run has nothing old enough to truncate, so it cannot fail, and sets it"
+    ),
     "gateway/store/pages.py: self._forget(None) -> pass, in forget()": (
         "the head is asked for anew, which forgets everything again"
     ),

@@ -50,7 +50,7 @@ class _Files:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._wal_path, self._shm_path = f"{path}-wal", f"{path}-shm"
-        self.database = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.database = os.open(path, os.O_RDONLY)
         self.wal: int | None = None
         self._shm: int | None = None
         try:
@@ -106,7 +106,7 @@ class _Files:
 
 def _opened(path: str) -> int | None:
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
 
