@@ -208,7 +208,7 @@ async def _asked_of(
 SECTIONS: dict[str, Callable[[], str]] = {
     "gateway/core/states.py": states.drawn,
     "gateway/limits.py": bounds,
-    "gateway/config.py": settings,
+    "gateway/config/settings.py": settings,
     "gateway/errors.py": refusals,
     "gateway/wire/controls.py": control_messages,
     "gateway/http": paths,

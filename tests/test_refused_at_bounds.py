@@ -18,7 +18,8 @@ import pytest
 from gateway import limits
 from gateway.cli.replay import _speed
 from gateway.client.token import _checked
-from gateway.config import Settings, _check_node, _check_peers
+from gateway.config import Settings
+from gateway.config.agreeing import check_node, check_peers
 from gateway.core.grants import Scope
 from gateway.core.options import parse_live_query, parse_weights
 from gateway.core.source import read_source
@@ -206,9 +207,9 @@ ROWS: dict[str, Take] = {
     "VARIANT_DEPTH_MAX": variant_nested,
     "MARK_NAME_CHARS_MAX": lambda n: _mark_name("m" * n),
     "MARK_DATA_BYTES_MAX": lambda n: _mark_data({"name": "m", "data": "x" * (n - 2)}),
-    "EDGE_PEERS_MAX": lambda n: _check_peers(Settings(peers=tuple(f"https://g{k}:1" for k in range(n)))),
+    "EDGE_PEERS_MAX": lambda n: check_peers(Settings(peers=tuple(f"https://g{k}:1" for k in range(n)))),
     "EDGE_HOPS_MAX": source_of_hops,
-    "NODE_CHARS_MAX": lambda n: _check_node("https://" + "h" * (n - 8)),
+    "NODE_CHARS_MAX": lambda n: check_node("https://" + "h" * (n - 8)),
     "CLIENT_TOKEN_CHARS_MAX": lambda n: _checked("t" * n),
     "REPLAY_SPEED_MAX": lambda n: _speed(str(n)),
     "RING_S_MAX": lambda n: Retention("ring", n),

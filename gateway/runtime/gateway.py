@@ -56,7 +56,7 @@ from gateway.runtime.access.opening import gate_of
 from gateway.runtime.certs import Certificate, Certificates
 from gateway.runtime.doors import HostedDoors
 from gateway.runtime.edges.forward import PeerForward
-from gateway.runtime.entities import EntityService
+from gateway.runtime.entities.service import EntityService
 from gateway.runtime.events import EventLog
 from gateway.runtime.garbage import Collecting
 from gateway.runtime.health import Health

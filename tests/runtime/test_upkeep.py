@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import limits
-from gateway.runtime import entities_registry
+from gateway.runtime.entities import registry
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.host import WorldHost
 from gateway.store.world import maintenance
@@ -109,7 +109,7 @@ async def test_old_versions_of_an_inventory_go_also_once_it_is_closed(
     due_at_once: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(entities_registry, "ENTITY_DATABASES_MAX", 1)
+    monkeypatch.setattr(registry, "ENTITY_DATABASES_MAX", 1)
     gateway, counts = await start("a"), served.standin.counts
     for owner in ("ann", "ben", "cid"):
         await write_items(gateway, range(5), owner)

@@ -21,9 +21,9 @@ from gateway.limits import (
     ENTITY_WRITES_WAITING_BYTES_MAX,
     ENTITY_WRITES_WAITING_MAX,
 )
-from gateway.runtime.entities_feed import ChangeFeed
-from gateway.runtime.entities_scan import Scans
-from gateway.runtime.entities_writer import EntityWriter, Snapshots, together
+from gateway.runtime.entities.feed import ChangeFeed
+from gateway.runtime.entities.scan import Scans
+from gateway.runtime.entities.writer import EntityWriter, Snapshots, together
 from gateway.store.base import BlockingStore
 from gateway.store.entities import queries, schema, transfers
 from gateway.store.world.identity import Identity

@@ -19,7 +19,7 @@ from gateway.limits import (
     ENTITY_SCAN_ROWS,
     ENTITY_SCANS_KEPT_MAX,
 )
-from gateway.runtime.entities_writer import ReadAt, Snapshots
+from gateway.runtime.entities.writer import ReadAt, Snapshots
 from gateway.store.base import Version
 from gateway.store.entities import queries
 from gateway.wire import encode_control, prefix

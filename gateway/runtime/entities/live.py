@@ -32,7 +32,7 @@ from gateway.wire.entities.messages import encode_entity
 from gateway.wire.entities.values import Change, Filter, Removal, change_head
 
 if TYPE_CHECKING:
-    from gateway.runtime.entities import EntityService
+    from gateway.runtime.entities.service import EntityService
 
 
 @dataclass(frozen=True, slots=True)

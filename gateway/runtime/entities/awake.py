@@ -10,7 +10,7 @@ import apsw
 
 from gateway.core.entities import EntityPlace
 from gateway.errors import BadInput, GatewayError
-from gateway.runtime.entities_registry import EntityRegistry
+from gateway.runtime.entities.registry import EntityRegistry
 from gateway.runtime.host import WorldHost
 from gateway.runtime.worlds import HostedWorlds
 from gateway.store.entities import rows, schema

@@ -23,7 +23,7 @@ from gateway.limits import (
     ENTITY_PAGE_MAX,
     ENTITY_WATCHERS_MAX,
 )
-from gateway.runtime.entities_writer import Snapshots
+from gateway.runtime.entities.writer import Snapshots
 from gateway.store.entities import queries
 from gateway.wire.entities.values import Change, Entity
 

@@ -12,9 +12,9 @@ from functools import partial
 from gateway.core.entities import EntityPlace
 from gateway.errors import WorldDeleted
 from gateway.limits import ENTITY_DATABASES_MAX, ENTITY_THREADS
-from gateway.runtime.entities_database import EntityDatabase
-from gateway.runtime.entities_upkeep import InventoryUpkeep
-from gateway.runtime.entities_writer import EntityWriter, OwnWriter, in_thread
+from gateway.runtime.entities.database import EntityDatabase
+from gateway.runtime.entities.upkeep import InventoryUpkeep
+from gateway.runtime.entities.writer import EntityWriter, OwnWriter, in_thread
 from gateway.runtime.host import WorldHost
 from gateway.runtime.worlds import HostedWorlds
 from gateway.store.base import Store

@@ -21,13 +21,13 @@ from gateway.core.gate import check_current_owner
 from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.errors import BadInput, GatewayError, NothingRecorded, TooLarge, WorldDeleted
 from gateway.limits import ENTITY_RETRY_S, LEASE_TTL_MS
-from gateway.runtime.entities_awake import Awake
-from gateway.runtime.entities_database import EntityDatabase
-from gateway.runtime.entities_live import FollowSession, LiveQuery, WatchSession
-from gateway.runtime.entities_registry import EntityRegistry
-from gateway.runtime.entities_times import version_at
-from gateway.runtime.entities_transfers import Transfers
-from gateway.runtime.entities_writer import together
+from gateway.runtime.entities.awake import Awake
+from gateway.runtime.entities.database import EntityDatabase
+from gateway.runtime.entities.live import FollowSession, LiveQuery, WatchSession
+from gateway.runtime.entities.registry import EntityRegistry
+from gateway.runtime.entities.times import version_at
+from gateway.runtime.entities.transfers import Transfers
+from gateway.runtime.entities.writer import together
 from gateway.runtime.worlds import HostedWorlds
 from gateway.store.base import Store
 from gateway.store.entities import leases, queries, rows, trades

@@ -11,9 +11,9 @@ import apsw
 from gateway.core.entities import EntityPlace
 from gateway.errors import UnknownWorld
 from gateway.limits import ENTITY_RETRY_S
-from gateway.runtime.entities_database import EntityDatabase
-from gateway.runtime.entities_registry import EntityRegistry
-from gateway.runtime.entities_writer import together
+from gateway.runtime.entities.database import EntityDatabase
+from gateway.runtime.entities.registry import EntityRegistry
+from gateway.runtime.entities.writer import together
 from gateway.store.entities import leases, transfers
 from gateway.wire.entities.transfers import CANCELLED, Offer, Transfer, make_ticket, source_of
 from gateway.wire.entities.values import Actor, Entity
