@@ -8,54 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from gateway import __version__, limits
-from gateway.config import SETTINGS, Settings, in_brackets, is_loopback, reloadable, split_address
-from gateway.core import ports
-from gateway.core.admission import PeerRates, Refusals
-from gateway.core.entities import EntityPort
-from gateway.core.gate import Standing
+from gateway.config import SETTINGS, Settings, is_loopback, reloadable
+from gateway.core.admission import Refusals
 from gateway.core.origins import Origins
 from gateway.errors import GatewayError
-from gateway.http import admin, dataplane
+from gateway.http import admin
 from gateway.http.access import AccessLog
-from gateway.http.answers import ANSWERS, AnswerBudget, works_of
-from gateway.http.app import Application, build_app
-from gateway.http.bodies import BodyBounds
-from gateway.http.entities import entity_routes
-from gateway.http.grants import grant_routes
-from gateway.http.homes import home_routes
-from gateway.http.metrics import Metric, Sample
+from gateway.http.answers import AnswerBudget, works_of
+from gateway.http.app import Application
 from gateway.http.planes import WithoutPagePlane
-from gateway.http.recordings import RecordingService, recording_routes
-from gateway.http.server import TcpOptions, TcpServer
+from gateway.http.server import TcpServer
 from gateway.limits import UDP_LINGER_S
-from gateway.quic import QuicOptions, ServerTls, listen
-from gateway.quic.connection.minting import ALONE, IdLayout, Mint
+from gateway.quic import ServerTls, listen
 from gateway.quic.server import ServerEndpoint
 from gateway.quic.udp.handing import Handing
 from gateway.runtime import logs
-from gateway.runtime.access.clientcerts import grant_of
-from gateway.runtime.access.granted import (
-    GrantedEntities,
-    GrantedRecordings,
-    GrantedWorlds,
-    granted_store,
-)
 from gateway.runtime.access.opening import gate_of
 from gateway.runtime.certs import Certificate, Certificates
+from gateway.runtime.dooroptions import origins_of, quic_options, tcp_options
 from gateway.runtime.doors import HostedDoors
-from gateway.runtime.edges.forward import PeerForward
 from gateway.runtime.entities.service import EntityService
 from gateway.runtime.events import EventLog
 from gateway.runtime.garbage import Collecting
@@ -64,31 +45,22 @@ from gateway.runtime.journal import JournalPump
 from gateway.runtime.looplag import LoopLag
 from gateway.runtime.metrics import Metrics
 from gateway.runtime.recordings import HostedRecordings
-from gateway.runtime.resetkey import reset_key
+from gateway.runtime.routes import Parts, Told, application
 from gateway.runtime.sockets import Sockets, bind_all
+from gateway.runtime.startfacts import start_facts
 from gateway.runtime.storelook import StoreLook
 from gateway.runtime.udp import UdpDoor
 from gateway.runtime.watch import OperatorWatch
-from gateway.runtime.workers.forward import Forward
+from gateway.runtime.workers.asone import AsOne
 from gateway.runtime.workers.group import Worker
 from gateway.runtime.workers.owner import open_owned
 from gateway.runtime.workers.service import Service
 from gateway.runtime.workers.siblings import Siblings
-from gateway.runtime.workers.together import joined_health, joined_metrics, joined_ready, told_metrics
 from gateway.runtime.worlds import HostedWorlds
 from gateway.store.base import Store
 from gateway.store.embedded import EmbeddedStore
 
 log = logging.getLogger("mvgateway")
-
-
-class _Shown(NamedTuple):
-    """What the routes are made over."""
-
-    worlds: ports.Worlds
-    entities: EntityPort
-    recordings: RecordingService
-    store: Store
 
 
 More = Callable[["Gateway"], Sequence[BaseRoute]]
@@ -138,6 +110,17 @@ class Gateway:
         self.works = AnswerBudget(works_of(settings.works_at_once_max))
         """Turns of who has a recording verified or a world branched."""
         self.metrics.gate = self.gate
+        self._as_one = (
+            None
+            if self._siblings is None
+            else AsOne(
+                self._siblings,
+                metrics=self.metrics.gather,
+                health=self.told_health,
+                ready=self.ready,
+                gate=self.gate,
+            )
+        )
         self.app = self._build_app()
         self._served: ASGIApp = AccessLog(self.app) if settings.access_log else self.app
         self.endpoint: ServerEndpoint | None = None
@@ -197,69 +180,37 @@ class Gateway:
             self.metrics.store_folder = Path(self.settings.store)
 
     def _build_app(self) -> Application:
-        answers, settings = AnswerBudget(ANSWERS), self.settings
-        shown = self._shown()
-        app = build_app(
-            shown.worlds,
-            self.doors,
-            extra_routes=[
-                *entity_routes(shown.entities, answers),
-                *recording_routes(shown.recordings, self.doors, answers, self.works),
-                *home_routes(self.worlds.give_up),
-                *dataplane.routes(shown.store, auto_create=True, wire_zstd=True, near_zstd=False),
-                *([] if self.gate is None else grant_routes(self._revoke)),
-                *([] if self._more is None else self._more(self)),
-            ],
-            metrics=self.metrics.gather if self._siblings is None else self._all_metrics,
-            health=self.told_health if self._siblings is None else self._all_health,
-            ready=self.ready if self._siblings is None else self._all_ready,
-            certificate_sha256=lambda: self.certificates.current.sha256,
-            message_bytes_max=settings.max_message_bytes,
-            bodies=BodyBounds(
-                settings.json_body_bytes_max,
-                settings.entity_bytes_max,
-                settings.batch_bytes_max,
-                settings.batch_operations_max,
-            ),
-            unfinished_bytes_max=settings.unfinished_bytes_max,
+        one = self._as_one
+        told = Told(
+            self.metrics.gather if one is None else one.metrics,
+            self.told_health if one is None else one.health,
+            self.ready if one is None else one.ready,
+            self._revoke,
+        )
+        parts = Parts(
+            settings=self.settings,
+            store=self.store,
+            worlds=self.worlds,
+            entities=self.entities,
+            recordings=self.recordings,
+            doors=self.doors,
+            certificates=self.certificates,
             origins=self.origins,
             refusals=self.refusals,
-            answers=answers,
+            works=self.works,
             gate=self.gate,
-            around=self._forwarding,
+            siblings=self._siblings,
         )
-        per_s = float(settings.requests_per_address_per_s)
-        app.rates = PeerRates(per_s, "requests", "--requests-per-address-per-s")
+        app = application(parts, told, () if self._more is None else self._more(self))
         self.metrics.app = app
         return app
-
-    def _forwarding(self, app: ASGIApp) -> ASGIApp:
-        """What is another worker's, or another gateway's, goes there, once the gate here has let it pass."""
-        if self.worlds.peers is not None:
-            app = PeerForward(app, self.worlds.peers, self.worlds.peer_of_home)
-        return app if self._siblings is None else Forward(app, self._siblings, self.worlds.home_of)
-
-    def _shown(self) -> _Shown:
-        """What the routes see: with a gate, only what the grant of whoever asks has names for."""
-        if self.gate is None:
-            return _Shown(self.worlds, self.entities, self.recordings, self.store)
-        return _Shown(
-            GrantedWorlds(self.worlds, self.gate.another, self._tie),
-            GrantedEntities(self.entities),
-            GrantedRecordings(self.recordings),
-            granted_store(self.store),
-        )
-
-    def _tie(self, token: str, standing: Standing) -> None:
-        if self.worlds.udp is not None:
-            self.worlds.udp.tie(token, standing)
 
     async def _open_doors(self, sockets: Sockets) -> None:
         settings = self.settings
         if self.gate is not None:
             await self.gate.begin()
         port = sockets.tls.getsockname()[1]
-        options = self._tcp_options(port)
+        options = tcp_options(settings, self.app, port)
         outside = self._served
         if settings.page_plane == "loopback" and not is_loopback(settings.host):
             outside = WithoutPagePlane(outside)
@@ -276,7 +227,7 @@ class Gateway:
             asgi_app=outside,
             doors=self.doors,
             sock=sockets.quic,
-            options=self._quic_options(),
+            options=quic_options(settings, self._worker),
         )
         servers = {"tls": self.tls_server}
         if sockets.plain is not None:
@@ -301,94 +252,17 @@ class Gateway:
         """Take what came for this worker to another one, and answer the others."""
         assert self.endpoint is not None
         self.endpoint.share(Handing(worker.mint, worker.group.hands, worker.is_alive))
-        self._service = Service(
-            worker,
-            self.worlds,
-            self.app,
-            {
-                "metrics": self._tell_metrics,
-                "health": self._tell_health,
-                "ready": self._tell_ready,
-                "revoke": self._tell_revoked,
-            },
-        )
+        assert self._as_one is not None
+        self._service = Service(worker, self.worlds, self.app, self._as_one.tellers())
         await self._service.begin()
-
-    async def _tell_metrics(self, told: Mapping[str, object]) -> object:
-        return told_metrics(self._own_metrics())
-
-    def _own_metrics(self) -> Iterator[Metric]:
-        yield from self.metrics.gather()
-        sample = Sample(os.getpid())
-        yield Metric("mvgateway_worker_process", "gauge", "The worker's process number", (sample,))
-
-    async def _tell_health(self, told: Mapping[str, object]) -> object:
-        return dict(self.told_health())
-
-    async def _tell_ready(self, told: Mapping[str, object]) -> object:
-        return dict(self.ready())
-
-    async def _tell_revoked(self, told: Mapping[str, object]) -> object:
-        return None if self.gate is None else dict(await self.gate.revoke(str(told["name"])))
-
-    async def _all_metrics(self) -> list[Metric]:
-        assert self._siblings is not None
-        told = {str(self._siblings.worker.number): told_metrics(self._own_metrics())}
-        others = await self._siblings.ask_all("metrics")
-        told |= {str(number): metrics for number, metrics in others.items()}
-        return joined_metrics(dict(sorted(told.items())))
-
-    async def _all_health(self) -> Mapping[str, object]:
-        assert self._siblings is not None
-        others = await self._siblings.ask_all("health")
-        return joined_health(self.told_health(), others.values(), self._siblings.worker.group.count)
-
-    async def _all_ready(self) -> Mapping[str, object]:
-        assert self._siblings is not None
-        others = await self._siblings.ask_all("ready")
-        return joined_ready(self.ready(), others.values())
 
     async def _revoke(self, name: str) -> Mapping[str, object]:
         """At every worker, before it is told that it is done."""
         assert self.gate is not None
         told = dict(await self.gate.revoke(name))
-        if self._siblings is not None:
-            for other in (await self._siblings.ask_all("revoke", name=name)).values():
-                told["ended"] = int(str(told["ended"])) + int(other["ended"])
+        if self._as_one is not None:
+            told["ended"] = int(str(told["ended"])) + await self._as_one.ended_elsewhere(name)
         return told
-
-    def _tcp_options(self, port: int) -> TcpOptions:
-        return TcpOptions(
-            alt_svc=f'h3=":{port}"; ma=86400',
-            message_bytes_max=self.settings.max_message_bytes,
-            connections_max=self.settings.tcp_connections_max,
-            connections_per_address_max=self.settings.connections_per_address_max,
-            handshakes_per_address_per_s=self.settings.handshakes_per_address_per_s,
-            unfinished=self.app.unfinished,
-            grant_of=grant_of if self.settings.client_ca else None,
-        )
-
-    def _quic_options(self) -> QuicOptions:
-        retry = self.settings.retry == "on" or (
-            self.settings.retry == "auto" and not is_loopback(self.settings.host)
-        )
-        return QuicOptions(
-            idle_timeout_s=float(self.settings.idle_timeout_s),
-            retry=retry,
-            reset_key=(
-                reset_key(Path(self.settings.certs)) if self._worker is None else self._worker.group.reset_key
-            ),
-            mint=self._mint(),
-            connections_max=self.settings.quic_connections_max,
-            connections_per_address_max=self.settings.connections_per_address_max,
-            handshakes_per_address_per_s=self.settings.handshakes_per_address_per_s,
-        )
-
-    def _mint(self) -> Mint:
-        if self._worker is not None:
-            return self._worker.mint
-        layout = IdLayout.of(self.settings.server_id, self.settings.server_id_rotation)
-        return Mint(layout=layout) if layout.server_id else ALONE
 
     def _tcp_servers(self) -> list[TcpServer]:
         """Those that are open."""
@@ -410,38 +284,9 @@ class Gateway:
 
     def facts(self) -> Mapping[str, object]:
         """What is printed at start."""
-        host, dashboard = in_brackets(self.settings.host), ""
-        current = self.certificates.current
-        facts: dict[str, object] = {
-            "version": __version__,
-            "store": self._store_told(),
-            "https": f"https://{host}:{self.port} (HTTP/3 on UDP; HTTP/2, HTTP/1.1, WebSocket on TCP)",
-        }
-        if self.plain_server is not None:
-            plain_host = in_brackets(split_address(self.settings.plain, "--plain")[0])
-            dashboard = f"http://{plain_host}:{self.plain_server.port}"
-            facts["plain"] = f"{dashboard} (HTTP/1.1 and h2c, this machine only)"
-        if self.admin_server is not None:
-            admin_host = in_brackets(split_address(self.settings.admin_api, "--admin-api")[0])
-            facts["admin"] = (
-                f"http://{admin_host}:{self.admin_server.port} (the store's admin API, this machine only)"
-            )
-        if self.worlds.udp is not None:
-            facts["udp"] = (
-                f"{in_brackets(self.worlds.udp.address[0])}:{self.worlds.udp.address[1]} (plain UDP publishers)"
-            )
-        if self.settings.node:
-            facts["node"] = self.worlds.holder.node
-        facts["dashboard"] = f"{dashboard or f'https://{host}:{self.port}'}/"
-        facts["certificate_sha256"] = current.sha256
-        facts["certificate_expires"] = f"{current.not_after:%Y-%m-%d %H:%M} UTC"
-        if self.certificates.ca_path is not None:
-            facts["certificate_authority"] = str(self.certificates.ca_path)
-        return facts
-
-    def _store_told(self) -> str:
         failure = self._store_failure()
-        return self.settings.store if failure is None else f"{failure}; it is tried again"
+        store = self.settings.store if failure is None else f"{failure}; it is tried again"
+        return start_facts(self, store)
 
     def told_health(self) -> Mapping[str, object]:
         """What ``/healthz`` tells whoever asks: where there is access control, no names."""
@@ -565,15 +410,6 @@ class Gateway:
 async def _close(endpoint: ServerEndpoint, timeout_s: float) -> None:
     await endpoint.drain(timeout_s)
     endpoint.close()
-
-
-def origins_of(settings: Settings, certificates: Certificates) -> Origins:
-    """Which web pages are served, and by which names. Raises :class:`ConfigError`."""
-    return Origins(
-        settings.allow_origins,
-        loopback=is_loopback(settings.host),
-        names=lambda: (settings.host, *certificates.current.names),
-    )
 
 
 async def open_the_store(settings: Settings, worker: Worker | None = None) -> Store:

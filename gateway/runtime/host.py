@@ -7,10 +7,9 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import apsw
 
@@ -18,15 +17,12 @@ from gateway import limits
 from gateway.config import Settings
 from gateway.core.admission import Refusals
 from gateway.core.delay import Behind
-from gateway.core.events import address_text
 from gateway.core.options import RESUME_HEX_DIGITS
-from gateway.core.ports import Hosted, Link, LiveOptions, Mark, Transport
+from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.core.sessions import PublisherSession
-from gateway.core.state import WorldState
 from gateway.core.told import Facts, Overview, Posted, RecordedState
-from gateway.core.world import World, WorldSettings
+from gateway.core.world import World
 from gateway.errors import (
-    Conflict,
     GatewayError,
     Overloaded,
     PublisherPresent,
@@ -46,8 +42,10 @@ from gateway.runtime.epochs import EpochEnds
 from gateway.runtime.homes import Home, HomeCounts
 from gateway.runtime.homing import Homing
 from gateway.runtime.journal import JournalPump
-from gateway.runtime.local import LocalLink
+from gateway.runtime.local import LocalPublisher
+from gateway.runtime.overviews import far, overview, past_overview
 from gateway.runtime.recording import WorldRecording
+from gateway.runtime.reopening import world_of
 from gateway.runtime.rounds import Rounds
 from gateway.runtime.uploads import Upload
 from gateway.runtime.workers.edge import WorkerEdge as WorkerEdge
@@ -152,26 +150,7 @@ class WorldHost:
         except BaseException:
             await database.close()
             raise
-        world = World(
-            name,
-            WorldSettings(
-                linger_s=settings.linger_ms / 1_000,
-                keyframe_interval_s=settings.keyframe_interval_ms / 1_000,
-                stride=database.world.info.stride,
-                message_bytes_max=settings.max_message_bytes,
-                records_max=settings.records_per_world_max,
-                bytes_max=settings.world_bytes_max,
-                reader_datagrams_max=settings.reader_datagrams_max,
-            ),
-            mono=time.monotonic(),
-            now_us=now_us(),
-            state=None if recovered is None else cast(WorldState, recovered.state),
-            next_seq=database.opened.last_seq + 1,
-            last_epoch=database.opened.epoch,
-            durable=None if recovered is None else Mark(recovered.epoch, recovered.tick),
-            tail=None if recovered is None else recovered.tail,
-            refusals=refusals,
-        )
+        world = world_of(name, settings, database, recovered, refusals)
         host = cls(
             name, database, world, settings, Home(name, database.world, holder, counts), rounds, delayed
         )
@@ -228,13 +207,8 @@ class WorldHost:
         received_us, state = self.pump.newest_received_us, self.world.state
         if received_us is not None and self.world.journal.empty and not self.world.is_fed:
             return await self.database.shaped(state, state.epoch, state.tick, received_us)
-        hops, stale_ms = self._far()
+        hops, stale_ms = far(self)
         return replace(await self.database.last(), hops=hops, stale_ms=stale_ms)
-
-    def _far(self) -> tuple[int, int] | tuple[None, None]:
-        """Gateways between the home and this one, and how many ms nothing was heard of it; None: none is followed."""
-        source = None if self.homing.held or self.edge is None else self.edge.source
-        return (None, None) if source is None or source.is_home else (source.hops, source.stale_ms)
 
     async def open_session(
         self, options: LiveOptions, link: Link, wanted: Callable[[], bool] = lambda: True
@@ -377,30 +351,11 @@ class WorldHost:
     async def info(self) -> Overview:
         """What ``GET /v1/worlds/{world}`` tells."""
         await self.homing.refresh()
-        kept = self.database.world.info.retention
-        hops, stale_ms = self._far()
-        return Overview(
-            *(self.facts(), self.homing.home.url, kept.mode, kept.ring_s),
-            layout=self.database.layout,
-            hops=hops,
-            stale_ms=stale_ms,
-        )
+        return overview(self)
 
     async def info_of_past(self, delay_s: float) -> Overview:
         """What :meth:`info` told so long ago, as far as it was recorded: nothing of who is there now."""
-        until_us = self.until_us(delay_s)
-        found = await self.database.world.history(lambda history: history.last(), until_us=until_us)
-        state = None if found is None else cast(WorldState, found.state)
-        facts = Facts(
-            self.name,
-            self.world.settings.stride or (state.stride if state else 0),
-            found.epoch if found else 0,
-            found.tick if found else 0,
-            Mark(found.epoch, found.tick) if found else None,
-            records=len(state) if state else 0,
-        )
-        kept = self.database.world.info.retention
-        return Overview(facts, self.homing.home.url, kept.mode, kept.ring_s, delay_s, self.database.layout)
+        return await past_overview(self, delay_s, self.until_us(delay_s))
 
     def facts(self) -> Facts:
         """What the rules tell of the world now."""
@@ -460,73 +415,3 @@ class WorldHost:
         await self.pump.stop()
         await self.database.close()
         return flushed
-
-
-class LocalPublisher:
-    """A publisher without a connection: POST and plain UDP."""
-
-    def __init__(self, host: WorldHost, session: PublisherSession, link: LocalLink) -> None:
-        self._host = host
-        self._session = session
-        self._link = link
-        self._used = time.monotonic()
-        self._users = 0
-        self._detached = False
-
-    @classmethod
-    async def attach(cls, host: WorldHost, transport: Transport, by: str = "") -> LocalPublisher:
-        """``by``: the peer for whom it publishes. Raises ``PublisherPresent`` where another publishes."""
-        link = LocalLink(transport, address_text(by, 0) if by else "")
-        try:
-            if host.edge is not None:
-                await host.edge.have_it_given_up()
-            session = await host.attach_publisher(LiveOptions(role="publish"), link)
-        except PublisherPresent:
-            raise PublisherPresent(
-                f"world {host.name} has a publisher; wait until it has left, or take the world over by a session: "
-                f"/v1/worlds/{host.name}/live?role=publish&takeover=1"
-            ) from None
-        return cls(host, session, link)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of its frames."""
-        return self._session.epoch
-
-    @property
-    def ended(self) -> bool:
-        """True once it was taken over, shut down or detached."""
-        return self._detached or self._link.closed is not None
-
-    @property
-    def is_idle(self) -> bool:
-        """True while no request sends by it."""
-        return self._users == 0
-
-    def idle_s(self) -> float:
-        """Seconds since the last message; 0 while a request is under way."""
-        return 0.0 if self._users else time.monotonic() - self._used
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """While a request sends by it, its silence does not count."""
-        self._users += 1
-        try:
-            yield
-        finally:
-            self._users -= 1
-            self._used = time.monotonic()
-
-    def take(self, message: bytes) -> None:
-        """One message. Raises of :mod:`gateway.errors`."""
-        if self.ended:
-            self._host.homing.check()
-            raise Conflict("another publisher has taken the world over, or the gateway is stopping")
-        self._used = time.monotonic()
-        self._session.take(message, self._used)
-
-    def detach(self) -> None:
-        """Go away; the world lingers as for any publisher."""
-        if not self._detached:
-            self._detached = True
-            self._session.on_closed(time.monotonic())

@@ -1,14 +1,23 @@
-"""A link to nobody: for publishers that come by POST or by plain UDP. Room: runtime.
+"""A publisher without a connection, and its link to nobody: for POST and plain UDP. Room: runtime.
 
-They get no answers from the rules (``welcome``, ``durable``); what ends them is kept here.
+Such publishers get no answers from the rules (``welcome``, ``durable``); what ends them is kept here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from gateway import limits
-from gateway.core.ports import CloseCode, OneByOne, Sent, Transport
+from gateway.core.events import address_text
+from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Sent, Transport
+from gateway.core.sessions import PublisherSession
+from gateway.errors import Conflict, PublisherPresent
+
+if TYPE_CHECKING:
+    from gateway.runtime.host import WorldHost
 
 
 class LocalLink(OneByOne):
@@ -45,3 +54,73 @@ class LocalLink(OneByOne):
     def close(self, code: CloseCode, reason: str) -> None:
         if self.closed is None:
             self.closed = (code, reason)
+
+
+class LocalPublisher:
+    """A publisher without a connection: POST and plain UDP."""
+
+    def __init__(self, host: WorldHost, session: PublisherSession, link: LocalLink) -> None:
+        self._host = host
+        self._session = session
+        self._link = link
+        self._used = time.monotonic()
+        self._users = 0
+        self._detached = False
+
+    @classmethod
+    async def attach(cls, host: WorldHost, transport: Transport, by: str = "") -> LocalPublisher:
+        """``by``: the peer for whom it publishes. Raises ``PublisherPresent`` where another publishes."""
+        link = LocalLink(transport, address_text(by, 0) if by else "")
+        try:
+            if host.edge is not None:
+                await host.edge.have_it_given_up()
+            session = await host.attach_publisher(LiveOptions(role="publish"), link)
+        except PublisherPresent:
+            raise PublisherPresent(
+                f"world {host.name} has a publisher; wait until it has left, or take the world over by a session: "
+                f"/v1/worlds/{host.name}/live?role=publish&takeover=1"
+            ) from None
+        return cls(host, session, link)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of its frames."""
+        return self._session.epoch
+
+    @property
+    def ended(self) -> bool:
+        """True once it was taken over, shut down or detached."""
+        return self._detached or self._link.closed is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """True while no request sends by it."""
+        return self._users == 0
+
+    def idle_s(self) -> float:
+        """Seconds since the last message; 0 while a request is under way."""
+        return 0.0 if self._users else time.monotonic() - self._used
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a request sends by it, its silence does not count."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._used = time.monotonic()
+
+    def take(self, message: bytes) -> None:
+        """One message. Raises of :mod:`gateway.errors`."""
+        if self.ended:
+            self._host.homing.check()
+            raise Conflict("another publisher has taken the world over, or the gateway is stopping")
+        self._used = time.monotonic()
+        self._session.take(message, self._used)
+
+    def detach(self) -> None:
+        """Go away; the world lingers as for any publisher."""
+        if not self._detached:
+            self._detached = True
+            self._session.on_closed(time.monotonic())

@@ -14,7 +14,8 @@ from gateway import limits
 from gateway.core.gate import Standing
 from gateway.core.told import UdpPlace
 from gateway.errors import GatewayError, Overloaded
-from gateway.runtime.host import LocalPublisher, WorldHost
+from gateway.runtime.host import WorldHost
+from gateway.runtime.local import LocalPublisher
 
 TOKEN_BYTES = 8
 

@@ -17,7 +17,8 @@ from gateway.wire import TYPE_FRAME, Frame, decode_message
 from gateway.wire.journal import order_of
 
 if TYPE_CHECKING:
-    from gateway.runtime.host import LocalPublisher, WorldHost
+    from gateway.runtime.host import WorldHost
+    from gateway.runtime.local import LocalPublisher
 
 _TICK = slice(12, 16)
 """Of a frame message's header (``docs/FRAMES.md``): little-endian."""

@@ -30,6 +30,7 @@ from gateway.runtime.worlds import HostedWorlds
 log = logging.getLogger("mvgateway.workers")
 
 Told = dict[str, Any]
+"""A question: ``what``, and its facts."""
 Answer = Callable[[Told], Awaitable[object]]
 
 
