@@ -14,7 +14,8 @@ import time
 from collections.abc import Sequence
 
 from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Refusal, Sent, Transport
-from gateway.core.world import World, WorldSettings
+from gateway.core.world import World
+from gateway.core.worldsettings import WorldSettings
 from gateway.limits import DATAGRAM_SAFE_BYTES
 from gateway.wire import Frame, Record, decode_frame, split
 

@@ -29,7 +29,8 @@ from typing import cast
 
 from bench.world_life import Kind, TickLink
 from gateway.core.state import WorldState
-from gateway.core.world import World, WorldSettings
+from gateway.core.world import World
+from gateway.core.worldsettings import WorldSettings
 from gateway.limits import DATAGRAM_SAFE_BYTES, MAINTAIN_S, STORE_MOMENT_S, STORE_SWEEP_S, STORE_WAL_PAGES
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.world import Retention

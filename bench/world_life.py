@@ -19,7 +19,8 @@ from gateway.client.sender import FrameSender
 from gateway.core.ports import CloseCode, LiveOptions, OneByOne, Refusal, Sent, Session, Transport
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
-from gateway.core.world import World, WorldSettings
+from gateway.core.world import World
+from gateway.core.worldsettings import WorldSettings
 from gateway.limits import KIB
 from gateway.wire import Frame, decode_message, encode_control
 from gateway.wire.journal import Batch

@@ -9,43 +9,36 @@ batches to the store: ``take_batch``, then ``committed`` or ``failed``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gateway.core.admission import Refusals
 from gateway.core.capacity import Capacity
 from gateway.core.counters import Counters
 from gateway.core.events import Event, PublisherReplaced, SessionOpened, ignored
 from gateway.core.fanout import FanOut
+from gateway.core.farewells import come_back_later, go_elsewhere
+from gateway.core.fullness import Fullness
 from gateway.core.journal import JournalBuffer, Unjournalled
 from gateway.core.keyframes import SharedKeyframe
 from gateway.core.notices import DurableNotices
 from gateway.core.outgoing import Outgoing, only
+from gateway.core.place import Place
 from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Role
 from gateway.core.queueing import QueueingReader
 from gateway.core.rates import Rates
 from gateway.core.reader import Reader
-from gateway.core.seat import Seat
 from gateway.core.sessions import PublisherSession, SubscriberSession
 from gateway.core.state import WorldState
 from gateway.core.told import Facts
-from gateway.errors import MalformedMessage, PublisherPresent
+from gateway.core.worldsettings import WorldSettings
+from gateway.errors import MalformedMessage
 from gateway.limits import (
-    DRAIN_SPREAD_MS,
     GAP_POLL_S,
-    JOURNAL_BYTES_MAX,
-    NOTICE_S,
-    READER_DATAGRAMS_MAX,
-    RECORD_HELD_BYTES,
-    RECORDS_PER_WORLD_MAX,
     STREAM_MESSAGE_BYTES_MAX,
-    WORLD_BYTES_MAX,
 )
 from gateway.wire.control import encode_control
 from gateway.wire.frames import Frame, Record, decode_frame, encode_frame, with_epoch
 from gateway.wire.journal import Batch, Tail
 
-RECORDS_BOUND = "records_per_world_max"
-BYTES_BOUND = "world_bytes_max"
 Later = Callable[[Callable[[], None]], None]
 
 
@@ -61,21 +54,6 @@ def _not_stale() -> int:
 def at_once(call: Callable[[], None]) -> None:
     """Nothing else came with it."""
     call()
-
-
-@dataclass(frozen=True, slots=True)
-class WorldSettings:
-    """What may differ from world to world."""
-
-    stride: int = 0
-    linger_s: float = 5.0
-    keyframe_interval_s: float = 1.0
-    lag_s: float = 2.0
-    reader_datagrams_max: int = READER_DATAGRAMS_MAX
-    journal_bytes_max: int = JOURNAL_BYTES_MAX
-    message_bytes_max: int = STREAM_MESSAGE_BYTES_MAX
-    records_max: int = RECORDS_PER_WORLD_MAX
-    bytes_max: int = WORLD_BYTES_MAX
 
 
 class World:
@@ -106,13 +84,9 @@ class World:
         self._stride = self.settings.stride
         self._capacity = Capacity(self.settings.records_max, self.settings.bytes_max)
         self.refusals = Refusals() if refusals is None else refusals
-        self._refused = 0
-        self._notice_refused_at = mono
         self.counters = Counters()
-        self.last_epoch = last_epoch
-        """The epoch handed out last: the only one that can be asked back."""
-        self.publisher: PublisherSession | None = None
-        self._seat = Seat()
+        self._full = Fullness(name, self._capacity, self.counters, self.refusals, mono)
+        self._place = Place(name, self.settings.linger_s, last_epoch)
         self.subscribers: dict[SubscriberSession, Reader] = {}
         self.on_work: Callable[[], None] | None = None
         """Called when :attr:`next_poll` has moved forward, or a batch can be taken."""
@@ -126,9 +100,6 @@ class World:
         """For how long nothing was heard of the home, where :attr:`hops` is not 0."""
         self.rates = Rates(mono, self.counters)
         self._wall_offset_us = now_us - int(mono * 1e6)
-        self._linger_until: float | None = None
-        self.publisher_left_us: int | None = None
-        """When the last publisher's link went (µs, Unix); None while there is one."""
         self._lingered_out = False
         self._notices = DurableNotices()
         self._last_keys: tuple[int, ...] = ()
@@ -178,16 +149,28 @@ class World:
 
     # --- sessions --------------------------------------------------------------------------
 
+    @property
+    def publisher(self) -> PublisherSession | None:
+        """Who publishes now."""
+        return self._place.publisher
+
+    @property
+    def publisher_left_us(self) -> int | None:
+        """When the last publisher's link went (µs, Unix); None while there is one."""
+        return self._place.left_us
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch handed out last: the only one that can be asked back."""
+        return self._place.last_epoch
+
+    @last_epoch.setter
+    def last_epoch(self, epoch: int) -> None:
+        self._place.last_epoch = epoch
+
     def reclaim_epoch(self, options: LiveOptions) -> int | None:
-        """The epoch that this publisher gets back, or None: allocate the next one. Raises
-        :class:`PublisherPresent` where one publishes and this one neither is it (:mod:`gateway.core.seat`) nor asks
-        for ``takeover``."""
-        wanted = options.epoch if options.epoch == self.last_epoch else None
-        if self.publisher is None or self._seat.is_proven(wanted, options.resume):
-            return wanted if wanted else None
-        if not options.takeover:
-            raise self._present()
-        return None
+        """:meth:`Place.reclaim_epoch`."""
+        return self._place.reclaim_epoch(options)
 
     def attach_publisher(
         self,
@@ -202,22 +185,17 @@ class World:
         """A publisher with the epoch it was given. One that is still there gets ``bye``: it was taken
         over, or it is the same one, come back on another connection with its secret, ``resume``. ``fresh``: 32 hex
         digits that nobody can guess, the secret of an epoch that has none."""
-        present = self.publisher
+        present = self._place.vacate(epoch, takeover=takeover, resume=resume)
         if present is not None:
-            if not takeover and not self._seat.is_proven(epoch, resume):
-                raise self._present()
-            self.publisher = None
             taken = epoch != present.epoch
             self.on_event(PublisherReplaced(self.name, present.epoch, epoch, link.address))
             present.bye("taken_over" if taken else "reconnected", CloseCode.TAKEN_OVER)
         self.mono = mono
-        session = self.publisher = PublisherSession(self, link, epoch)
-        self.last_epoch = max(self.last_epoch, epoch)
-        self._linger_until = self.publisher_left_us = None
+        session = PublisherSession(self, link, epoch)
+        told = self._place.take(session, resume, fresh)
         self._notices.again()
         self.counters.publishers += 1
         self.on_event(SessionOpened(self.name, "publish", link.transport, link.address, epoch))
-        told = self._seat.taken(epoch, resume, fresh)
         link.control(self._welcome("publish", epoch, link, mono, **({"resume": told} if told else {})))
         return session
 
@@ -262,10 +240,7 @@ class World:
 
     def publisher_left(self, session: PublisherSession, mono: float) -> None:
         """Its link is gone: readers notice nothing until the linger time is over."""
-        if self.publisher is session:
-            self.publisher = None
-            self._linger_until = mono + self.settings.linger_s
-            self.publisher_left_us = self.wall_us(mono)
+        if self._place.left(session, mono, self.wall_us(mono)):
             self._wake()
 
     def subscriber_left(self, session: SubscriberSession) -> None:
@@ -275,14 +250,8 @@ class World:
     def shutdown(self, reason: str, reconnect_after_ms: int) -> None:
         """``bye`` to everybody: the gateway is going, or the world is. Readers are told to come back
         at times that are spread over twice that, ``DRAIN_SPREAD_MS`` at most; the publisher comes first."""
-        spread = min(DRAIN_SPREAD_MS, 2 * reconnect_after_ms)
-        readers = list(self.subscribers)
-        for at, session in enumerate(readers):
-            after_ms = reconnect_after_ms + spread * at // len(readers)
-            session.bye(reason, CloseCode.SHUTTING_DOWN, after_ms)
-        if self.publisher is not None:
-            publisher, self.publisher = self.publisher, None
-            publisher.bye(reason, CloseCode.SHUTTING_DOWN, reconnect_after_ms)
+        come_back_later(list(self.subscribers), reason, reconnect_after_ms)
+        self._place.bye(reason, CloseCode.SHUTTING_DOWN, reconnect_after_ms)
 
     def adopt(
         self,
@@ -325,49 +294,33 @@ class World:
         """Another gateway is the world's home now, reached at ``url`` ("": not known): everybody is told, and what
         waits for the store is forgotten, since it takes nothing from here any more. ``readers_stay``: the home is
         followed from here."""
-        self._linger_until = None
         self._forgo()
         self._journal_from(self.journal.next_seq, self.journal.durable)
-        if self.publisher is not None:
-            publisher, self.publisher = self.publisher, None
-            publisher.bye("taken_over", CloseCode.TAKEN_OVER, url=url)
+        self.publisher_goes("taken_over", url)
         if not readers_stay:
             self.readers_to(url)
 
     def publisher_goes(self, reason: str, url: str) -> None:
         """The publisher is at another gateway now, at ``url`` ("": not known), or another one is there; nobody lingers."""
-        self._linger_until = None
-        if self.publisher is not None:
-            publisher, self.publisher = self.publisher, None
-            publisher.bye(reason, CloseCode.TAKEN_OVER, url=url)
+        self._place.linger_until = None
+        self._place.bye(reason, CloseCode.TAKEN_OVER, url=url)
 
     def may_go(self, options: LiveOptions) -> bool:
-        """Whether whoever comes with these to another gateway may publish instead of whoever publishes here."""
-        wanted = options.epoch if options.epoch == self.last_epoch else None
-        return self.publisher is None or options.takeover or self._seat.is_proven(wanted, options.resume)
+        """:meth:`Place.may_go`."""
+        return self._place.may_go(options)
 
     def readers_to(self, url: str) -> None:
         """Readers find the world at another gateway now."""
-        for session in list(self.subscribers):
-            if url:
-                path = f"{url}/v1/worlds/{self.name}/live"
-                session.link.control(encode_control("moved", world=self.name, url=path))
-            session.bye("moved", CloseCode.HELD_ELSEWHERE, url=url)
+        go_elsewhere(list(self.subscribers), self.name, url)
 
     @property
     def is_lingering(self) -> bool:
         """True while a publisher that went away may come back unnoticed."""
-        return self._linger_until is not None
+        return self._place.linger_until is not None
 
     def is_publishers(self, resume: str | None) -> bool:
-        """Whether ``resume`` is the secret of the publisher that is attached."""
-        return self.publisher is not None and self._seat.knows(resume)
-
-    def _present(self) -> PublisherPresent:
-        return PublisherPresent(
-            f"world {self.name} has a publisher; say takeover=1 to replace it, or epoch= and resume= "
-            "as its welcome told them if you are the same one"
-        )
+        """:meth:`Place.is_publishers`."""
+        return self._place.is_publishers(resume)
 
     def _welcome(self, role: Role, epoch: int, link: Link, mono: float, **more: object) -> bytes:
         durable = self.journal.durable
@@ -408,8 +361,8 @@ class World:
         before = state.order
         applied = state.apply(frame)
         changed = applied.changed
-        if self._capacity.refused != self._refused:
-            self._tell_refused(mono)
+        if self._capacity.refused != self._full.noted:
+            self._full.note(self._place.publisher, mono)
         if not changed and not applied.dropped and state.order == before:
             counters.late += 1
             self.journal.saw(epoch, frame.tick, frame.part, frame.parts, mono)
@@ -440,40 +393,9 @@ class World:
             publisher.link.send_stream([told])
         return frame
 
-    def _tell_refused(self, mono: float) -> None:
-        """Records found no room: counted, and the publisher is told now and then."""
-        capacity = self._capacity
-        refused, self._refused = capacity.refused - self._refused, capacity.refused
-        self.counters.records_refused += refused
-        bound = BYTES_BOUND if capacity.is_short_of_bytes else RECORDS_BOUND
-        self.refusals.count(bound)
-        if self.publisher is not None and mono >= self._notice_refused_at:
-            self._notice_refused_at = mono + NOTICE_S
-            limit = capacity.bytes_max if capacity.is_short_of_bytes else capacity.records_max
-            self.publisher.link.control(
-                encode_control(
-                    "notice",
-                    code="world_full",
-                    bound=bound,
-                    limit=limit,
-                    refused=capacity.refused,
-                    message=self.full_message(),
-                )
-            )
-
     def full_message(self) -> str:
         """What a publisher is told whose records find no room."""
-        capacity = self._capacity
-        held = (
-            f"{capacity.bytes_max} bytes of records ({RECORD_HELD_BYTES} more than its own each)"
-            if capacity.is_short_of_bytes
-            else f"{capacity.records_max} records"
-        )
-        flag = BYTES_BOUND if capacity.is_short_of_bytes else RECORDS_BOUND
-        return (
-            f"world {self.name} holds {held} at most, and {capacity.refused} records found no room so far; what is "
-            f"there goes on: remove keys, or start the gateway with a higher --{flag.replace('_', '-')}"
-        )
+        return self._full.message()
 
     def _spread(self, frame: Frame, message: bytes, keys: tuple[int, ...], mono: float, later: Later) -> None:
         if self.subscribers:
@@ -574,7 +496,7 @@ class World:
     def next_poll(self) -> float | None:
         """When :meth:`poll` is wanted next (``mono``), or None."""
         soonest = self._fanout.due
-        for at in (self._linger_until, self._gaps_at, self._notice_due()):
+        for at in (self._place.linger_until, self._gaps_at, self._notice_due()):
             if at is not None and (soonest is None or at < soonest):
                 soonest = at
         return soonest
@@ -589,8 +511,8 @@ class World:
             self._gaps_at = mono + GAP_POLL_S if self.journal.is_unsure else None
             if self._announce_due:
                 self._announce_epoch(mono)
-        if self._linger_until is not None and mono >= self._linger_until:
-            self._linger_until, self._lingered_out = None, True
+        if self._place.linger_until is not None and mono >= self._place.linger_until:
+            self._place.linger_until, self._lingered_out = None, True
         self._notice(mono)
 
     def wall_us(self, mono: float) -> int:

@@ -18,7 +18,8 @@ from gateway import limits
 from gateway.core.events import Event, SessionClosed
 from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.core.state import WorldState
-from gateway.core.world import World, WorldSettings
+from gateway.core.world import World
+from gateway.core.worldsettings import WorldSettings
 from gateway.errors import GatewayError, Overloaded, ShuttingDown, StoreUnavailable, WorldDeleted
 from gateway.store.world import History
 from gateway.store.world.lanes import WorldLanes as Recorded

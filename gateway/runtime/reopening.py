@@ -9,7 +9,8 @@ from gateway.config import Settings
 from gateway.core.admission import Refusals
 from gateway.core.ports import Mark
 from gateway.core.state import WorldState
-from gateway.core.world import World, WorldSettings
+from gateway.core.world import World
+from gateway.core.worldsettings import WorldSettings
 from gateway.runtime.recording import WorldRecording
 from gateway.store.world import Recovered
 from gateway.wallclock import now_us
