@@ -121,8 +121,10 @@ class FanOut:
                 held += 1
             elif reader.offer(bundle, mono):
                 delivered += 1
+        # Keys are written down once for all who are behind; where everybody took the bundle, as nearly always, only counted.
         if delivered < len(readers):
             for out in bundle.outs:
+                # Also for readers that had it: each remembers up to which number it has taken.
                 self.late.passed(out.keys)
             self._counters.withheld += held * count
             self._look_at(max(mono, self._served_at + FANOUT_SERVE_S))

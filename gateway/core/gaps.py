@@ -110,6 +110,7 @@ class GapTracker:
             if tick in self._settled:
                 return
             partial = self.partial[tick] = _Partial(parts)
+            # The oldest is given up, and so becomes a gap that is told: bounded memory must not be silent loss.
             if len(self.partial) > GAPS_PENDING_MAX:
                 self._give_up(next(iter(self.partial)))
         if part not in partial.seen:

@@ -189,6 +189,7 @@ class LossWatch:
         return LossVerdict.AGAIN
 
     def _count(self, sent: int, mono: float, since_s: float) -> None:
+        # The first look: of what was sent since the reader came only as much counts as would be left of it by now.
         if self._at is None:
             kept = REDUNDANCY_MEMORY_S / max(REDUNDANCY_MEMORY_S, since_s)
         else:
@@ -210,5 +211,6 @@ class LossWatch:
             return False
         if self._began_at is not None:
             self._paused_until = mono + self._pause_s
+            # Doubled, as any retry against a full path: what was wrong about it once may be so again.
             self._pause_s = min(2 * self._pause_s, REDUNDANCY_PAUSE_S_MAX)
         return True

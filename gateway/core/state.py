@@ -242,6 +242,7 @@ class WorldState:
         horizon = self.order - TOMBSTONE_TICKS
         while self.tombstones:
             oldest = next(iter(self.tombstones))
+            # In the order of removal, so that nothing but the oldest is looked at.
             if self.tombstones[oldest] >= horizon and len(self.tombstones) <= TOMBSTONES_MAX:
                 return
             del self.tombstones[oldest]

@@ -172,6 +172,8 @@ class Database:
             harden(connection, own_code=self._own_code)
             if not self._own_code:
                 self._deadline.watch(connection)
+            # Nothing of a transaction is anywhere before the store's one commit, so there is no journal for a crash to need and
+            # nothing to sync; the journal in memory is for ROLLBACK alone.
             wanted = ["journal_mode=MEMORY", "temp_store=MEMORY", "synchronous=OFF"]
             wanted.append("secure_delete=FAST")  # free space as zeros, which pack to nothing
             if self._exclusive:
@@ -360,6 +362,7 @@ def transact_together(
             if attempt == VFS_ATTEMPTS_MAX or monotonic() >= deadline:
                 raise
             databases[0].conflicts += 1
+        # Full jitter: two writers that collided would else come back together and collide again.
         sleep(jitter() * min(DATABASE_PAUSE_S_MAX, DATABASE_PAUSE_S * 2**attempt))
 
 

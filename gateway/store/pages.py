@@ -143,6 +143,8 @@ class Pages:
         if stat.version != known:
             self._forget(None if known is None else stat.interval)
         if not self.read_only or stat.version != known:
+            # Whatever else changes, a new number: SQLite drops its own page cache where the header's change counter is not the one it
+            # knows (the SQLite file format, "File change counter"). In the store it is zero, or page 0 would change with each commit.
             self._counter += 1
         self.head = stat.version
         return stat.version
@@ -185,6 +187,7 @@ class Pages:
             return with_counter(data, self._counter) if page == 0 else data
         if self._read_set is not None:
             self._note_read(page)
+        # Apart from the cache: page 0 is read at each transaction's start, and must not be what the cache lets go.
         if page == 0 and 0 not in self._ahead:
             return with_counter(self._first_page(), self._counter)
         if self._ahead and (content := self._ahead.get(page)) is not None:
@@ -233,6 +236,8 @@ class Pages:
 
     def _read_ahead(self, page: int) -> list[int]:
         """The page, and more after it when misses follow each other in order."""
+        # Doubles while misses follow each other and falls back to one page: a scan soon costs a round trip for many pages,
+        # a lookup by an index never pays for neighbours.
         self._run = min(self._run * 2, VFS_READ_AHEAD_PAGES_MAX) if page == self._next_page else 1
         end = min(page + self._run, max(self.size_pages, page + 1))
         wanted = [page, *(each for each in range(page + 1, end) if each not in self._cache)]
@@ -294,6 +299,8 @@ class Pages:
         writes = [PageWrite(page, blake3(data).digest(), data) for page, data in self._dirty.items()]
         writes += [PageWrite(page, content) for page, content in self._ahead.items()]
         read_set = None if self._read_set is None else frozenset(self._read_set)
+        # Page 0 is read by each transaction and written by each that makes the database larger: with it in the read set all
+        # would conflict with all.
         if read_set is not None and self.beside_others and not any(write.page == 0 for write in writes):
             read_set -= {0}
         anchored = self._weigh_anchor(writes)
@@ -324,6 +331,7 @@ class Pages:
         """The commit is down: the written pages are the head's now."""
         count = len(self._dirty) + len(self._ahead) + (self._anchor is not None)
         size = 0 if 0 in self._ahead else self.size_pages
+        # Their content went ahead and only hashes are here, so what the cache has is from before the commit.
         for page in self._ahead:
             self._cache.pop(page, None)
         if 0 in self._ahead:
@@ -361,6 +369,7 @@ def commit_together(store: BlockingStore, parts: Sequence[Pages], key: bytes) ->
             pages.discard()
             continue
         inline_pages -= sum(write.data is not None for write in part.pages)
+        # The room for inline pages is one for the whole commit: the later ones get what the earlier leave.
         prepared.append((pages, part))
     if not prepared:
         return

@@ -17,6 +17,8 @@ from gateway.store.pages import Pages
 _SHARED: Final = apsw.SQLITE_LOCK_SHARED
 _NONE: Final = apsw.SQLITE_LOCK_NONE
 _COMMITTED: Final = apsw.SQLITE_FCNTL_COMMIT_PHASETWO
+# Writes only buffer, so no crash tears them or reorders them: SQLite need not guard a page's neighbours
+# (https://www.sqlite.org/c3ref/c_iocap_atomic.html).
 _CHARACTERISTICS: Final = (
     apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE | apsw.SQLITE_IOCAP_SAFE_APPEND | apsw.SQLITE_IOCAP_SEQUENTIAL
 )
@@ -61,6 +63,7 @@ class PagesFile:
             raise
 
     def xLock(self, level: int) -> None:
+        # A read transaction begins with the shared lock, so that is the moment of its snapshot.
         if self._level == _NONE and level >= _SHARED:
             try:
                 self._pages.begin()
@@ -78,6 +81,8 @@ class PagesFile:
         return False
 
     def xFileControl(self, op: int, pointer: int) -> bool:
+        # SQLite asks this after the last write of a transaction and before it lets the lock go, and an error here fails its COMMIT
+        # (https://www.sqlite.org/c3ref/c_fcntl_begin_atomic_write.html): the one place where a commit of ours can be one of its own.
         if op != _COMMITTED:
             return False
         if not self._pages.hold:

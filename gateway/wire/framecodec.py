@@ -82,6 +82,7 @@ class FrameEncoder:
             self._chain.restart()
         layout = take_apart(body, self._chain.lists)
         codec, packed = self._pack(body, layout)
+        # What does not shrink is kept as it is: it opens without zstd, and stands alone.
         if len(packed) >= len(body):
             codec, packed = PLAIN, body
         self._chain.follow(body, layout, alone=codec in (PLAIN, ALONE))
@@ -101,6 +102,8 @@ class FrameEncoder:
         stride, keys = layout.stride, layout.keys
         last, before = self._chain.guesses(keys, stride)
         residue = self._chain.lanes(layout.records.size_bytes).residue(layout.records, last, before)
+        # Like bytes side by side, as in columnar files: high bytes of small differences are runs of zeros, which zstd packs to
+        # nearly nothing.
         columns = [residue[at::stride] for at in range(stride)]
         head = _U32.pack(len(layout.heads)) + layout.heads + _U32.pack(stride)
         return b"".join([head, keys.steps, *columns])
@@ -208,6 +211,7 @@ class FrameDecoder:
 
 
 def _with_prefix(body: bytes, level: int) -> zstandard.ZstdCompressor:
+    # Raw content, no trained dictionary: the body before is the best sample there is, and needs no tables.
     raw = zstandard.ZstdCompressionDict(body, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     return zstandard.ZstdCompressor(level=level, dict_data=raw)
 
@@ -218,6 +222,7 @@ def _without_prefix(body: bytes) -> zstandard.ZstdDecompressor:
 
 
 def _check_claim(packed: bytes) -> None:
+    # Before a byte is made: a frame of some bytes may say that it holds gigabytes (RFC 8878 section 3.1.1.1, Frame_Content_Size).
     claimed = zstandard.get_frame_parameters(packed).content_size
     if claimed == zstandard.CONTENTSIZE_UNKNOWN or claimed > FRAME_BODY_BYTES_MAX:
         raise ValueError(f"it claims {claimed} bytes and the bound is {FRAME_BODY_BYTES_MAX}")

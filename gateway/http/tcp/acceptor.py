@@ -49,6 +49,7 @@ def bind_tcp(host: str, port: int, *, shared: bool = False, listens: bool = True
 
 def tune(sock: socket.socket) -> None:
     """Set what connections inherit on a socket that listens, or will."""
+    # Nagle's algorithm (RFC 896) would keep a frame back until the last one is acknowledged: a round trip a tick.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _TCP_OPTIONS.items():

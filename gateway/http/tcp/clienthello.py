@@ -43,6 +43,7 @@ def judge(data: bytes | bytearray, served: tuple[bytes, ...]) -> HelloVerdict:
         size = int.from_bytes(head[3:5], "big")
         if not 0 < size <= _RECORD_BYTES_MAX:
             return HelloVerdict.FOREIGN
+        # A ClientHello may be cut into several records, even into single bytes (RFC 8446 section 5.1).
         hello += data[at + 5 : at + 5 + size]
         if hello and hello[0] != _CLIENT_HELLO:
             return HelloVerdict.FOREIGN
@@ -60,6 +61,7 @@ def judge(data: bytes | bytearray, served: tuple[bytes, ...]) -> HelloVerdict:
 def _protocols(body: memoryview) -> list[bytes] | None:
     """The client's list; None where it sent none, or where OpenSSL had better say what is wrong."""
     try:
+        # Behind version and random; then session ID, cipher suites and compression methods, each after its length.
         at = 34
         at += 1 + body[at]
         at += 2 + int.from_bytes(body[at : at + 2], "big")

@@ -152,6 +152,7 @@ class FrameGuard:
 
     def _block(self, flags: int, length: int) -> None:
         """One more frame of a header block: as a whole it is bounded, too."""
+        # CONTINUATION has no bound of its own in RFC 9113: the block is counted as one (CVE-2024-27316).
         self._block_bytes = self._block_bytes + length if self.in_block else length
         self._block_frames = self._block_frames + 1 if self.in_block else 1
         self.in_block = not flags & _END_HEADERS

@@ -89,12 +89,14 @@ def read_head(data: bytes) -> Head | None:
         if name == b"host":
             hosts += 1
         elif name == b"content-length":
+            # A second one is left to h11, even if it is equal (RFC 9110 section 8.6).
             if length is not None or _LENGTH.fullmatch(value) is None:
                 return None
             length = int(value)
         elif name in _NOT_ORDINARY or (name == b"connection" and value.lower() != b"keep-alive"):
             return None
         headers.append((name, value))
+    # None or several are to be refused (RFC 9112 section 3.2), which h11 does.
     if hosts != 1:
         return None
     path, query, _ = split_target(asked[2], asked[1])

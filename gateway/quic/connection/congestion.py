@@ -136,6 +136,8 @@ class RealtimeCongestion:
         self.in_flight = in_flight
         if self.ssthresh is None or window < self.ssthresh:
             in_flight *= 2
+        # Within two packets of the window counts as limited, and in slow start half of it: a tick's burst seldom ends exactly
+        # at the window, and a flow that is not limited must not grow (RFC 9002 section 7.8).
         if in_flight + 2 * self.packet_bytes > window:
             self._limited_at = now
 
@@ -154,6 +156,8 @@ class RealtimeCongestion:
             self.window = window + grown
             size -= grown
         if size and not self._queue_grows:
+            # What is acknowledged adds its share of the round's growth; the stash keeps the fraction, or windows of small packets
+            # would never grow by integer division.
             self._stash += self._growth_bytes() * size
             grown = self._stash // self.window
             self._stash -= grown * self.window
@@ -168,6 +172,7 @@ class RealtimeCongestion:
     def on_lost(self, size: int, last_sent_at: float, now: float, *, persistent: bool = False) -> None:
         self.in_flight -= size
         self._lost += size
+        # Only for what was sent after the last cut: one cut a round trip (RFC 9002 section 7.3.2).
         if last_sent_at > self._recovery_since and self._is_loss_heavy(last_sent_at):
             self._shrink(now, BACK_OFF, self._least)
             self._acked = self._lost = 0.0
@@ -230,10 +235,12 @@ class RealtimeCongestion:
             return False
         is_bulk = not self._is_slow_start and self._is_limited(last_sent) and self._fills_window()
         allowed = BULK_LOSS if is_bulk else HEAVY_LOSS
+        # Losses are counted in bytes: n packets scatter by √n of them, so by √(lost · packet) bytes.
         chance = math.sqrt(self._lost * self.packet_bytes)
         return self._lost - chance > allowed * (self._lost + self._acked)
 
     def _fills_window(self) -> bool:
+        # At the initial window, or below it, nobody is bulk.
         return 2 * self.in_flight > self.window > self._floor
 
     def _regainable(self) -> int:
@@ -243,6 +250,7 @@ class RealtimeCongestion:
         return window if window >= self._held else int((window + self._held * REGAIN_KEPT) / 2)
 
     def _shrink(self, now: float, factor: float, least: int) -> None:
+        # Just after now: packets of this very moment went out under the larger window, and belong to the time before.
         self._recovery_since = now + 1e-9
         self._stash = self._quiet_rounds = 0
         self.window = max(int(self.window * factor), least)

@@ -86,6 +86,8 @@ class Intake:
             return self._receive_any(data, address, now)
         mask = mask_of(data[SAMPLE_AT:SAMPLE_STOP])
         first = data[0] ^ (mask[0] & 0x1F)
+        # Form, fixed bit, reserved bits and key phase at once; spin (0x20) and the number's length (0x03) may be anything.
+        # What differs is read the long way, which says what is wrong with it.
         if first & 0xDC != bits:
             return self._receive_any(data, address, now)
         received = self._received
@@ -94,6 +96,7 @@ class Intake:
         if size == 2:
             truncated = (data[9] ^ mask[1]) << 8 | (data[10] ^ mask[2])
             number = (expected & ~0xFFFF) | truncated
+            # The number nearest to the expected one (RFC 9000 appendix A.3); in line, two bytes being what nearly all peers send.
             if not -0x8000 < number - expected <= 0x8000:
                 number = full_number(truncated, 16, expected)
         else:
@@ -107,6 +110,7 @@ class Intake:
             )
         except InvalidTag:
             return TAKEN
+        # Duplicates are dropped only once the packet has opened: before that its number is anybody's claim (RFC 9000 section 12.3).
         behind = expected - 1 - number
         if behind >= 0 and (behind >= SPAN or received.bits >> behind & 1):
             return TAKEN
@@ -119,6 +123,7 @@ class Intake:
 
         # _note, in line
         if behind < 0:
+            # Servers reflect the bit and clients invert it: it turns once a round trip (RFC 9000 section 17.4).
             received.spin = (first & 0x20 != 0) ^ self._is_client
         state.close_at = now + state.idle_s
         state.eliciting_sent = False
@@ -211,6 +216,7 @@ class Intake:
         self._state.doubt = True
         paths, keys = self._paths, self._sending.keys
         if data[:1] >= b"\x80":
+            # Long headers may stand before ours in one UDP datagram (RFC 9000 section 12.2); their keys are gone by now.
             data = data[short_part(data) :]
         if not data or not data[0] & 0x40:
             return TAKEN
@@ -224,6 +230,7 @@ class Intake:
                 )
             return TAKEN
         path = paths.find(address)
+        # Servers don't move: packets from an unknown address of theirs are to be discarded (RFC 9000 section 9).
         if self._is_client and path is not paths.active and path not in paths.others:
             return TAKEN
         if not path.is_proved:
@@ -240,6 +247,8 @@ class Intake:
             return TAKEN
         if self._received.is_known(number):
             return TAKEN
+        # Only now that it is authentic: an answer to bits that anybody may have set would tell him of the protection
+        # (RFC 9000 section 17.3.1, RFC 9001 section 9.5).
         if first & 0x18:
             self._parts.close(
                 QuicErrorCode.PROTOCOL_VIOLATION, QuicFrameType.PADDING, "Reserved bits must be zero"
@@ -288,6 +297,7 @@ class Intake:
             not self._is_client
             and path is not paths.active
             and not probing
+            # Of the newest only: a reordered packet from before the move must not have us send to the old address (RFC 9000 section 9.3).
             and number > self._received.largest
         ):
             paths.promote(path)
@@ -306,6 +316,7 @@ class Intake:
         if any(data.startswith(one.cid, 1) for one in self._our_ids.known):
             return False
         token = self._peer_ids.current.token
+        # In constant time: how far a guess was right must not show (RFC 9000 section 10.3.1).
         return bool(token) and hmac.compare_digest(data[-TOKEN_BYTES:], token)
 
     def let_go(self) -> None:

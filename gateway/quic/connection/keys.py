@@ -125,6 +125,8 @@ class Keys:
             if self.old is not None:
                 self._note_current(number, now, pto_s)
             return plain
+        # The phase is one bit: an unlike one means the last keys or the next. Packets numbered below the first under the keys
+        # of now are old ones that were late (RFC 9001 section 6.5).
         if self.old is not None and (self._first_number is None or number < self._first_number):
             decrypt, iv, _ = self.old
             return decrypt((iv ^ nonce_of).to_bytes(12, "big"), sealed, header)
@@ -144,6 +146,7 @@ class Keys:
     def _following(self) -> Sealing:
         if self._next is None:
             fresh, _, _ = sealing(updated(self._receiving), opens=True), None, None
+            # Header protection stays as it was: the phase bit must be readable before one knows which keys to use (RFC 9001 section 6.1).
             self._next = (fresh[0], fresh[1], self.opening[2])
         return self._next
 

@@ -57,6 +57,8 @@ class Mint:
         cid, at = os.urandom(CID_BYTES), self.layout.worker_at
         named = cid[at]
         if self.workers > 1:
+            # Any of the bytes that leave the worker's number as the rest of the division, by chance: IDs must not be told apart
+            # more than routing needs (RFC 9000 section 5.1).
             named = named % (256 // self.workers) * self.workers + self.number
         return b"%b%c%b" % (self.layout.begin(cid[0]), named, cid[at + 1 :])
 

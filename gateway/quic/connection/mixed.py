@@ -19,9 +19,11 @@ from gateway.quic.connection.state import CLOSING
 from gateway.quic.connection.streamsout import FRAME_BYTES_MIN
 from gateway.quic.connection.tlsrest import TlsRest
 
+# Packet number and content are four bytes at least, or the tag alone is no whole sample (RFC 9001 section 5.4.2).
 CONTENT_BYTES_MIN: Final = 2
 """For the sample of header protection, with the tag."""
 CLOSE_REASON_BYTES_MAX: Final = 1_000
+# As RFC 9000 section 8.2.4 recommends: several probes may be lost before a path is given up.
 VALIDATION_PTOS: Final = 3
 INITIAL_PTO_S: Final = 0.2
 
@@ -74,6 +76,7 @@ class Mixed:
             or path.challenges_due
             or (self.tls is not None and self.tls.is_due)
         )
+        # A client takes a fresh one for each path (RFC 9000 section 9.5): a server's are to be there before it moves.
         if our_ids.is_due and (state.control_due or state.stream_due or not self._parts.is_client):
             state.control_due = True  # a client has the time: its IDs go with the first that it has to say
 
@@ -89,10 +92,12 @@ class Mixed:
             full = self._full_bytes() - overhead
         ack_at = received.ack_at
         ack = b""
+        # An ACK that is not due yet rides along where something goes anyway: that saves its own packet (RFC 9000 section 13.2.1).
         if ack_at is not None and (ack_at <= now or datagrams.queue or state.stream_due or state.control_due):
             ack = received.ack_frame(now)
         packets: list[bytes] = []
         while True:
+            # Three times what came from an address that is not proved, or we would flood whoever it belongs to (RFC 9000 section 8).
             allowed = path.allowed_bytes()
             if allowed is not None and allowed < overhead + FRAME_BYTES_MIN:
                 ack = b""
@@ -148,6 +153,7 @@ class Mixed:
         if not size or not self._streams.has_bulk():
             return b""
         number = sending.number
+        # PADDING is a zero byte: a PING and zeros up to the size.
         packet = sending.seal(b"\x01".ljust(size - HEAD_BYTES - len(cid), b"\0"), cid)
         mtu.on_probe_sent(number, now)
         recovery.add(in_flight(number, size, now, ((mtu.on_probe_fate, ()),)))
@@ -162,6 +168,7 @@ class Mixed:
         content = b""
         fates: Fates = ()
         if state.control_due:
+            # A probe goes whatever the window says (RFC 9002 section 7.5): else a full window of lost packets would never be answered.
             least = self._sending.bytes_max - overhead if state.probe_due else 0
             content = self._control_frames(min(space, max(room, least)), handlers, now)
         if not content and not datagrams.queue and not state.stream_due:

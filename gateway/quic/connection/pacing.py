@@ -45,6 +45,8 @@ class Pacer:
             self.rate_due = False
             window, size = self.window, self._packet_bytes
             rate = window / max(self.rtt_s, PACKET_S_MIN)
+            # N of 1 in the formula of RFC 9002 section 7.7, where 1.25 is the example: what the slack would give is in the bucket,
+            # which holds a whole burst.
             self.packet_s = max(PACKET_S_MIN, min(size / rate, PACKET_S_MAX))
             turn = int(rate * TURN_S)
             burst = max(BURST_PACKETS * size, min(window // 4, max(16 * size, turn)))
@@ -69,6 +71,8 @@ class Pacer:
 
     def admit_burst(self, packets: int, now: float) -> bool:
         """Whether so many packets may go now, all of them; then they are counted."""
+        # A round trip without sending: whatever the rate, that fills the bucket. So the rate need not be worked out, which for a
+        # reader of one burst a tick is never.
         if now - self.seen_at >= self.rtt_s:
             allowed = min(BURST_PACKETS, self.window // self._packet_bytes or 1)
             if packets > allowed:

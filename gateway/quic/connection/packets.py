@@ -50,6 +50,8 @@ def sealed(contents: Sequence[bytes], number: int, first: int, cid: bytes, keys:
         return b"".join(
             (BYTES[first ^ (mask[0] & 0x1F)], cid, BYTES[low[0] ^ mask[1]], BYTES[low[1] ^ mask[2]], one)
         )
+    # Header protection of the whole burst by one call of the cipher: ECB takes the samples one after the other, and the call
+    # costs more than the five bytes that each needs.
     low_bits = number & 0xFFFF
     sealed = []
     for content in contents:

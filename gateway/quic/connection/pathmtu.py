@@ -121,8 +121,10 @@ class PathMtu:
         than chance: the path no longer carries that size."""
         if number <= self._carried or self.confirmed == self.base:
             return
+        # A lost packet alone says nothing of its size; a run without one that arrived does (RFC 8899 section 4.3, black holes).
         self._suspects += 1
         if self._suspects >= limits.QUIC_MTU_HOLE_PACKETS:
+            # Each hole doubles the pause: a path that loses in bursts would else be probed, trusted and cut off again for ever.
             pause = limits.QUIC_MTU_HOLE_S * (1 << min(self.holes, 16))
             self.holes += 1
             self._begin()

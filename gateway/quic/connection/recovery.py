@@ -24,11 +24,14 @@ from gateway.quic.connection.flight import (
 from gateway.quic.connection.pacing import Pacer
 from gateway.quic.connection.pathmtu import PathMtu
 
+# TCP's reordering tolerance; a smaller one is advised against (RFC 9002 section 6.1.1).
 PACKET_THRESHOLD: Final = 3
+# Catches the tail of a burst, after which no three more packets come (RFC 9002 section 6.1.2).
 TIME_THRESHOLD: Final = 9 / 8
 GRANULARITY_S: Final = 0.001
 INITIAL_RTT_S: Final = 0.1
 """Until one was measured. RFC 9002 section 6.2.2 recommends 333 ms; who plays is nearer, and a handshake came before."""
+# kPersistentCongestionThreshold (RFC 9002 section 7.6.1): as a TCP sender that gives up after two tail loss probes.
 PERSISTENT_PTOS: Final = 3
 NONE_LARGER: Final = 1 << 16
 """Bytes: no packet is above it, so that none says anything of the path."""
@@ -134,6 +137,7 @@ class Recovery:
         largest = stop - 1
         if largest < self.largest_acked or not sent:
             return False
+        # Numbers were given in order and dicts keep it, so the oldest packet in flight is the first entry: no search.
         packet = next(iter(sent.values()))
         if packet.__class__ is SentBurst and packet.last >= largest:
             number = packet.number
@@ -175,6 +179,7 @@ class Recovery:
         every second packet (RFC 9000 section 13.2.2), in the middle of a burst."""
         sent = self.sent
         front, behind = burst.split(last)
+        # A dict has no way to put one entry before the others, so it is filled anew; what is in flight are a few bursts.
         later = dict(sent)
         del later[burst.number]
         sent.clear()
@@ -229,10 +234,14 @@ class Recovery:
         rtt_min = self.rtt_min
         if adjusted < rtt_min:
             rtt_min = self.rtt_min = adjusted
+        # Only so far as it stays above the smallest: a peer that exaggerates its delay must not make the path look
+        # shorter than it ever was (RFC 9002 section 5.3).
         if adjusted > rtt_min + delay_s:
             adjusted -= delay_s
         self.rtt_latest = adjusted
         if self.has_rtt:
+            # As aioquic has it, against the smallest; RFC 9002 section 5.3 takes the smoothed one. Where a queue stands this
+            # is larger, so a probe is sent later, not earlier, than by the RFC.
             self.rtt_variance = 0.75 * self.rtt_variance + 0.25 * abs(rtt_min - adjusted)
             smoothed = self.rtt_smoothed = 0.875 * self.rtt_smoothed + 0.125 * adjusted
         else:
@@ -258,6 +267,7 @@ class Recovery:
             return self.loss_at
         if not self.packets:
             return None
+        # Twice as long each time without an answer (RFC 9002 section 6.2.1); the idle timeout ends it before the shift is large.
         return self.last_sent_at + self.probe_timeout() * (1 << self.probes)
 
     def on_deadline(self, now: float) -> bool:
@@ -303,6 +313,8 @@ class Recovery:
                 self.mtu.on_lost(packet.number, packet.sent_at)
             self._forget(packet)
         control = self.control
+        # One call for all: packets of one flight that are lost together are one sign of congestion, and the window shrinks
+        # once for them (RFC 9002 section 7.3.2).
         control.on_lost(sum([packet.size for packet in lost]), lost[-1].sent_at, now, persistent=persistent)
         self.pacer.rtt_s, self.pacer.window, self.pacer.rate_due = self.rtt_smoothed, control.window, True
         return True
@@ -341,6 +353,7 @@ class Recovery:
             if before is not None and packet.number != before + 1:
                 began = None
             before = packet.number
+            # Before the first sample the PTO was a guess, and what it measured is none (RFC 9002 section 7.6.2).
             if packet.sent_at > self._first_rtt_at:
                 if began is None:
                     began = packet.sent_at

@@ -102,6 +102,7 @@ class Sending:
         keys, number = self.keys, self.number
         self.number = number + count
         first = 0x40 | (self._received.spin << 5) | keys.bits | (PACKET_NUMBER_BYTES - 1)
+        # Contents are shared by all readers; only nonce, header and so the ciphertext are this connection's own.
         data = sealed(framing.contents, number, first, cid, keys.sealing)
         recovery.add_burst(
             sent_burst((number, total, now, sink, token, framing.shape, framing.count, number + count - 1))
@@ -177,6 +178,7 @@ class Sending:
             or received.acks_alone + 1 >= ACKS_BETWEEN_PINGS
         ):
             return None
+        # An ACK alone asks for no answer and is not congestion controlled (RFC 9002 section 7), so neither window nor pacer is asked.
         if received.ack_at is None or received.ack_at > now:
             return b""
         packet = self.seal(received.ack_frame(now), self._peer_ids.cid)

@@ -46,6 +46,7 @@ NAME_BYTES_MAX = 32
 NAME_BYTES = {int(socket.AF_INET): 16, int(socket.AF_INET6): 28, int(socket.AF_UNIX): 2}
 LENGTH_AT = 56 // 4
 CONTROL_LENGTH_AT = 40 // 8
+# EIO: the route's device does no checksums; EINVAL: what is asked does not fit the route (Linux, udp_send_skb in net/ipv4/udp.c).
 NOT_SEGMENTED = frozenset((errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP))
 """Errors of a route or device that takes no ``UDP_SEGMENT``."""
 
@@ -124,10 +125,12 @@ class SendBatch:
             where = self._headers_at + at * HEADER_BYTES
             sent = self._send(fd, where, self.count - at, socket.MSG_DONTWAIT)
             calls += 1
+            # Fewer than asked: the next one failed, and says why only when it is tried as the first (sendmmsg(2), "BUGS").
             if sent > 0:
                 at += sent
                 continue
             code = ctypes.get_errno()
+            # Dropped, not kept: a tick later there is newer state, and recovery finds the loss as any other.
             if code in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS):
                 dropped += sum(self._segments(n) for n in range(at, self.count))
                 break
@@ -224,6 +227,8 @@ class ReceiveBatch:
         if self._local_bytes:
             batch = [(data, name + self._local(n), waited) for n, (data, name, waited) in enumerate(batch)]
         used = count * HEADER_BYTES
+        # The kernel has written how long names and control data were into the headers; the next call would take that for
+        # the room there is (recvmsg(2)).
         self._headers[:used] = self._fresh[:used]
         return batch
 

@@ -80,6 +80,7 @@ def run(steps: list[FilterStep], packet: bytes) -> int:
     while True:
         step, at = steps[at], at + 1
         if step.code == LOAD_BYTE:
+            # As the kernel: a load beyond the packet ends the program, and its answer is 0.
             if step.k >= len(packet):
                 return 0
             a = packet[step.k]
@@ -96,6 +97,7 @@ def attach(sock: socket.socket, steps: list[FilterStep]) -> bool:
     """Have the group of ``sock`` go by this program from now on, instead of any before. False: the kernel takes none."""
     code = b"".join(struct.pack("=HBBI", step.code, step.if_true, step.if_false, step.k) for step in steps)
     held = ctypes.create_string_buffer(code, len(code))
+    # ``struct sock_fprog``; the kernel copies the program, so ``held`` need not outlive the call.
     told = struct.pack("@HP", len(steps), ctypes.addressof(held))
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, told)

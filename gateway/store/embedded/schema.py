@@ -89,9 +89,13 @@ def open_writer(path: Path) -> apsw.Connection:
     """The one connection that writes: WAL, every commit synced, checkpoints left to the background."""
     con = apsw.Connection(str(path))
     con.set_busy_timeout(STORE_BUSY_TIMEOUT_MS)
+    # Before journal_mode: in WAL mode the size can no longer be changed.
     con.execute("PRAGMA page_size=4096")
     con.execute("PRAGMA journal_mode=WAL")
+    # FULL syncs the log at each commit; NORMAL would sync it at checkpoints only, and lose answered commits with the power
+    # (https://www.sqlite.org/pragma.html#pragma_synchronous).
     con.execute("PRAGMA synchronous=FULL")
+    # Or every thousandth page makes some commit copy the log into the file before it is answered.
     con.execute("PRAGMA wal_autocheckpoint=0")
     con.execute(f"PRAGMA journal_size_limit={STORE_WAL_KEEP_BYTES}")
     con.execute(f"PRAGMA cache_size=-{STORE_WRITER_CACHE_KIB}")
