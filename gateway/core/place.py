@@ -8,7 +8,7 @@ from gateway.core.sessions import PublisherSession
 from gateway.errors import PublisherPresent
 
 
-class Place:
+class PublisherPlace:
     """One publisher at most. ``linger_s``: how long its link may be gone before readers notice."""
 
     __slots__ = ("_linger_s", "_name", "_seat", "last_epoch", "left_us", "linger_until", "publisher")

@@ -21,7 +21,7 @@ from gateway.core.journal import JournalBuffer, Unjournalled
 from gateway.core.keyframes import SharedKeyframe
 from gateway.core.notices import DurableNotices
 from gateway.core.outgoing import Outgoing, only
-from gateway.core.place import Place
+from gateway.core.place import PublisherPlace
 from gateway.core.ports import CloseCode, Link, LiveOptions, Mark, Role
 from gateway.core.queueing import QueueingReader
 from gateway.core.rates import Rates
@@ -86,7 +86,7 @@ class World:
         self.refusals = Refusals() if refusals is None else refusals
         self.counters = Counters()
         self._full = Fullness(name, self._capacity, self.counters, self.refusals, mono)
-        self._place = Place(name, self.settings.linger_s, last_epoch)
+        self._place = PublisherPlace(name, self.settings.linger_s, last_epoch)
         self.subscribers: dict[SubscriberSession, Reader] = {}
         self.on_work: Callable[[], None] | None = None
         """Called when :attr:`next_poll` has moved forward, or a batch can be taken."""
@@ -169,7 +169,7 @@ class World:
         self._place.last_epoch = epoch
 
     def reclaim_epoch(self, options: LiveOptions) -> int | None:
-        """:meth:`Place.reclaim_epoch`."""
+        """:meth:`PublisherPlace.reclaim_epoch`."""
         return self._place.reclaim_epoch(options)
 
     def attach_publisher(
@@ -306,7 +306,7 @@ class World:
         self._place.bye(reason, CloseCode.TAKEN_OVER, url=url)
 
     def may_go(self, options: LiveOptions) -> bool:
-        """:meth:`Place.may_go`."""
+        """:meth:`PublisherPlace.may_go`."""
         return self._place.may_go(options)
 
     def readers_to(self, url: str) -> None:
@@ -319,7 +319,7 @@ class World:
         return self._place.linger_until is not None
 
     def is_publishers(self, resume: str | None) -> bool:
-        """:meth:`Place.is_publishers`."""
+        """:meth:`PublisherPlace.is_publishers`."""
         return self._place.is_publishers(resume)
 
     def _welcome(self, role: Role, epoch: int, link: Link, mono: float, **more: object) -> bytes:

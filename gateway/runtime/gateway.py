@@ -45,7 +45,7 @@ from gateway.runtime.journal import JournalPump
 from gateway.runtime.looplag import LoopLag
 from gateway.runtime.metrics import Metrics
 from gateway.runtime.recordings import HostedRecordings
-from gateway.runtime.routes import Parts, Told, application
+from gateway.runtime.routes import Answered, RoutedParts, application
 from gateway.runtime.sockets import Sockets, bind_all
 from gateway.runtime.startfacts import start_facts
 from gateway.runtime.storelook import StoreLook
@@ -181,13 +181,13 @@ class Gateway:
 
     def _build_app(self) -> Application:
         one = self._as_one
-        told = Told(
+        told = Answered(
             self.metrics.gather if one is None else one.metrics,
             self.told_health if one is None else one.health,
             self.ready if one is None else one.ready,
             self._revoke,
         )
-        parts = Parts(
+        parts = RoutedParts(
             settings=self.settings,
             store=self.store,
             worlds=self.worlds,

@@ -45,7 +45,7 @@ Facts = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Answered:
     """What ``/metrics``, ``/healthz`` and ``/readyz`` answer: this process's own, or that of all workers."""
 
     metrics: Callable[[], Iterable[Metric] | Awaitable[Iterable[Metric]]]
@@ -55,7 +55,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class RoutedParts:
     """What the routes are made over. ``works``: turns of who has a recording verified or a world branched;
     ``siblings``: the other workers, where there are some."""
 
@@ -80,7 +80,7 @@ class _Shown(NamedTuple):
     store: Store
 
 
-def application(parts: Parts, told: Told, more: Sequence[BaseRoute] = ()) -> Application:
+def application(parts: RoutedParts, told: Answered, more: Sequence[BaseRoute] = ()) -> Application:
     """Everything that a gateway answers over HTTP, and ``more``."""
     answers, settings, shown = AnswerBudget(ANSWERS), parts.settings, _shown(parts)
     app = build_app(
@@ -117,7 +117,7 @@ def application(parts: Parts, told: Told, more: Sequence[BaseRoute] = ()) -> App
     return app
 
 
-def _forwarding(parts: Parts, app: ASGIApp) -> ASGIApp:
+def _forwarding(parts: RoutedParts, app: ASGIApp) -> ASGIApp:
     """What is another worker's, or another gateway's, goes there, once the gate here has let it pass."""
     worlds = parts.worlds
     if worlds.peers is not None:
@@ -125,7 +125,7 @@ def _forwarding(parts: Parts, app: ASGIApp) -> ASGIApp:
     return app if parts.siblings is None else Forward(app, parts.siblings, worlds.home_of)
 
 
-def _shown(parts: Parts) -> _Shown:
+def _shown(parts: RoutedParts) -> _Shown:
     """What the routes see: with a gate, only what the grant of whoever asks has names for."""
     worlds = parts.worlds
     if parts.gate is None:
