@@ -57,19 +57,27 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from gateway.errors import ConfigError
-    from gateway.limits import TOP_GATEWAYS_MAX
 
     if not 0.1 <= args.interval <= 3_600:
         raise ConfigError(f"--interval {args.interval:g}: seconds between looks are 0.1 to 3600")
-    args.urls = _named(args.urls + args.more_urls) or _named([os.environ.get("MVGATEWAY_URL") or URL])
-    if len(args.urls) > TOP_GATEWAYS_MAX:
-        raise ConfigError(f"{len(args.urls)} gateways, and {TOP_GATEWAYS_MAX} at most; run top for each part")
+    named = _named(args.urls + args.more_urls) or _named([os.environ.get("MVGATEWAY_URL") or URL])
+    args.urls = checked_urls(named)
     return asyncio.run(top(args))
 
 
 def _named(urls: list[str]) -> list[str]:
     """One by one, where some were written with commas between."""
     return [url.strip() for several in urls for url in several.split(",") if url.strip()]
+
+
+def checked_urls(urls: list[str]) -> list[str]:
+    """Of gateways to look at, as they came. Raises :class:`ConfigError` for too many."""
+    from gateway.errors import ConfigError
+    from gateway.limits import TOP_GATEWAYS_MAX
+
+    if len(urls) > TOP_GATEWAYS_MAX:
+        raise ConfigError(f"{len(urls)} gateways, and {TOP_GATEWAYS_MAX} at most; run top for each part")
+    return urls
 
 
 async def top(args: argparse.Namespace) -> int:

@@ -56,7 +56,7 @@ class Unsent:
             if self._at_most > limits.H3_UNSENT_ALL_BYTES_MAX and held > limits.ANSWER_PIECE_BYTES:
                 raise Overloaded(
                     f"{self._at_most} bytes of answers are not acknowledged by those who asked for them, {held} of them on "
-                    "this connection; take those first",
+                    f"this connection, and the bound for all together is {limits.H3_UNSENT_ALL_BYTES_MAX}; take those first",
                     bound="answers_unsent",
                     limit=limits.H3_UNSENT_ALL_BYTES_MAX,
                 )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from starlette.responses import JSONResponse
 
+from gateway import limits
 from gateway.core.ports import Mark
 from gateway.core.told import Facts, Listed, Overview, Posted, RecordedState, UdpPlace
+from gateway.errors import TooLarge
 from gateway.http.worldjson import listed_json, overview_json, posted_json, state_json, udp_json
+from gateway.wire.layouts import parse
 
 FACTS = Facts("arena", 100, 2, 7, Mark(2, 6), "udp", 3, {"frames_per_s": 60.0}, 9)
 FACTS_TEXT = (
@@ -65,3 +69,18 @@ def test_a_recorded_state() -> None:
     )
     empty = state_json(RecordedState(1, 5, 1_700, 0, {}, []))
     assert json.loads(empty)["records"] == {}
+
+
+def test_values_of_exactly_the_bound_are_told_and_a_byte_more_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = parse({"fields": [{"name": "a", "type": "u8", "offset": 0}]})
+    state = RecordedState(1, 1, 0, 0, {1: b"\x01", 2: b"\x02"}, (), layout)
+    told = json.loads(state_json(state, values=True))["values"]
+    size = len(b'"1": {"a": 1}, "2": {"a": 2}')
+    assert told == {"1": {"a": 1}, "2": {"a": 2}}
+    monkeypatch.setattr(limits, "LAYOUT_ANSWER_BYTES_MAX", size)
+    state_json(state, values=True)
+    monkeypatch.setattr(limits, "LAYOUT_ANSWER_BYTES_MAX", size - 1)
+    with pytest.raises(TooLarge, match=f"more than {size - 1:,} bytes"):
+        state_json(state, values=True)

@@ -14,7 +14,7 @@ from moto import server as moto_server
 
 from gateway import limits
 from gateway.cli import main
-from gateway.errors import ConfigError, Unprocessable
+from gateway.errors import ConfigError, TooLarge, Unprocessable
 from gateway.recordings.archives import ArchivePlace, Damaged, Manifest, TransferFailed
 from gateway.recordings.recording import LocalRecording, Moment, open_film, open_world
 from gateway.store.embedded import EmbeddedStore
@@ -221,3 +221,15 @@ def test_a_manifest_of_a_newer_format_is_not_guessed_at() -> None:
         Manifest.decode(b'{"format": 99}', "x")
     with pytest.raises(Unprocessable):
         Manifest.decode(b"[]", "x")
+
+
+def test_a_manifest_of_exactly_the_bound_is_read_and_a_larger_one_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Manifest("w", 0).encode()
+    (tmp_path / "manifest.json").write_bytes(data)
+    monkeypatch.setattr(limits, "ARCHIVE_MANIFEST_BYTES_MAX", len(data))
+    assert ArchivePlace(str(tmp_path)).manifest() == Manifest("w", 0)
+    monkeypatch.setattr(limits, "ARCHIVE_MANIFEST_BYTES_MAX", len(data) - 1)
+    with pytest.raises(TooLarge, match=f"over {len(data) - 1} bytes"):
+        ArchivePlace(str(tmp_path)).manifest()

@@ -19,6 +19,7 @@ import websockets
 
 from gateway import limits
 from gateway.config import SETTINGS
+from gateway.errors import Overloaded
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Control, decode_message
 from tests.abuse.attackers import dial
@@ -358,3 +359,14 @@ def of_test(path: str, name: str) -> set[str]:
     tree = ast.parse((ROOT / path).read_text())
     test = next(node for node in tree.body if getattr(node, "name", "") == name)
     return set(re.findall(r"[-\w]+", ast.unparse(test)))
+
+
+async def test_so_many_publishers_register_by_udp_and_one_more_is_refused(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "UDP_TOKENS_MAX", 2)
+    gateway = await start_gateway(udp="127.0.0.1:0")
+    for world in ("a", "b"):
+        assert (await gateway.worlds.udp_token(world)).token
+    with pytest.raises(Overloaded, match="2 publishers are registered by UDP"):
+        await gateway.worlds.udp_token("c")

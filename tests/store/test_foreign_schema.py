@@ -10,11 +10,13 @@ import pytest
 
 from gateway.core.state import WorldState
 from gateway.errors import ForeignSchema, Unprocessable
+from gateway.limits import FOREIGN_NAMED_MAX
 from gateway.store.base import Namespace
 from gateway.store.database import Database
 from gateway.store.hardening import Deadline, harden
 from gateway.store.world import Retention, WorldDatabase
 from gateway.store.world.files import import_file
+from gateway.store.world.soundness import check_writable
 from tests.patience import HANG_S
 from tests.store.memory_store import MemoryStore
 from tests.store.recording import START_US, Recorder
@@ -167,3 +169,16 @@ def test_the_schema_cannot_be_written_and_runs_nothing_unsafe() -> None:
 
     with pytest.raises(apsw.SQLError):
         database.transact(attempt)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_so_many_of_what_runs_by_itself_are_named_and_the_rest_counted(more: int) -> None:
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE frames(seq INTEGER)")
+    for n in range(FOREIGN_NAMED_MAX + more):
+        connection.execute(f"CREATE TRIGGER t{n} AFTER INSERT ON frames BEGIN SELECT 1; END")
+    with pytest.raises(ForeignSchema) as refused:
+        check_writable(connection)
+    said = refused.value.message
+    assert [f"t{n}" in said for n in range(FOREIGN_NAMED_MAX + 1)] == [True] * FOREIGN_NAMED_MAX + [False]
+    assert ("and 1 more" in said) == bool(more)

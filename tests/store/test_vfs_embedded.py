@@ -10,7 +10,8 @@ from typing import Any
 import apsw
 import pytest
 
-from gateway.errors import Gone
+from gateway.errors import Conflict, Gone
+from gateway.limits import VFS_ATTEMPTS_MAX
 from gateway.store.base import Namespace
 from gateway.store.database import Database, transact_together
 from gateway.store.embedded import EmbeddedStore, Engine
@@ -189,3 +190,31 @@ def test_in_this_process_a_hundred_pages_go_inside_the_commit_and_cost_no_sync_o
     database.transact(lambda c: c.execute("INSERT INTO t VALUES(2, 0, randomblob(1000000))"))
     assert sum(ahead) > 100
     assert database.read(lambda c: c.execute("PRAGMA integrity_check").get) == "ok"
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_a_transaction_that_loses_each_time_is_given_up_at_the_bound(engine: Any, spare: int) -> None:
+    """Another writer is first each time; with ``spare`` it lets the last try through."""
+    ours, theirs = Database.open(engine, NS, create=True), Database.open(engine, NS)
+    ours.transact(lambda c: c.execute("CREATE TABLE t(n)"))
+    tries = 0
+
+    def work(connections: Sequence[apsw.Connection]) -> None:
+        nonlocal tries
+        tries += 1
+        assert connections[0].execute("SELECT count(*) FROM t").get is not None
+        if tries <= VFS_ATTEMPTS_MAX - spare:
+            theirs.transact(lambda c: c.execute("INSERT INTO t VALUES (1)"))
+        connections[0].execute("INSERT INTO t VALUES (2)")
+
+    def run() -> None:
+        transact_together([ours], work, monotonic=lambda: 0.0, sleep=lambda s: None)
+
+    if spare:
+        run()
+    else:
+        with pytest.raises(Conflict):
+            run()
+    assert tries == VFS_ATTEMPTS_MAX
+    ours.close()
+    theirs.close()

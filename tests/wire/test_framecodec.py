@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import MalformedMessage
 from gateway.limits import FRAME_BODY_BYTES_MAX
-from gateway.wire import Frame, Record, encode_frame, split
+from gateway.wire import Frame, Record, encode_frame, framecodec, split
 from gateway.wire.framechain import join, messages_of
 from gateway.wire.framecodec import (
     ALONE,
@@ -281,3 +281,19 @@ def test_rows_that_were_recorded_once_unpack_for_ever() -> None:
         ]
         frame = Frame(1, tick, records, stride=24, sent_at=1_000 * tick)
         assert decoder.decode(codec, bytes.fromhex(row)) == [encode_frame(frame)]
+
+
+def test_a_row_that_leans_on_too_many_keys_is_refused_with_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = FrameEncoder()
+    records = [Record(key, key.to_bytes(4, "little") + bytes(12)) for key in range(4)]
+    rows = [encoder.encode([encode_frame(Frame(1, tick, records, stride=16))]) for tick in range(3)]
+    assert rows[-1][0] not in (PLAIN, ALONE), "it leans on nothing"
+    for bound, keys in (("FRAME_CHAIN_KEYS_MAX", 2), ("FRAME_CHAIN_KEYS_MAX", 1)):
+        monkeypatch.setattr(framecodec, bound, keys)
+        decoder = FrameDecoder()
+        decoder.decode(*rows[0])
+        if keys * 2 >= len(records):
+            decoder.decode(*rows[1])
+            continue
+        with pytest.raises(MalformedMessage, match=f"more than {2 * keys} keys"):
+            decoder.decode(*rows[1])

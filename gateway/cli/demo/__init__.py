@@ -52,9 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not 2 <= args.seconds <= 3600:
         raise ConfigError(f"--seconds {args.seconds:g} is outside 2 to 3600")
-    if not 1 <= args.gateways <= DEMO_GATEWAYS_MAX:
-        raise ConfigError(f"--gateways {args.gateways} is outside 1 to {DEMO_GATEWAYS_MAX}")
-    if args.gateways > 1:
+    if checked_gateways(args.gateways) > 1:
         from gateway.cli.demo import several
 
         return several.run(args.gateways, args.seconds, as_json=args.json)
@@ -123,3 +121,12 @@ def _play(args: argparse.Namespace, link: object) -> int:
     )  # what was started ends, too
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Demo(args.seconds, way_over(link), as_json=args.json).run())
+
+
+def checked_gateways(count: int) -> int:
+    """How many gateways to play with, as it came. Raises :class:`ConfigError` for what there cannot be."""
+    from gateway.errors import ConfigError
+
+    if not 1 <= count <= DEMO_GATEWAYS_MAX:
+        raise ConfigError(f"--gateways {count} is outside 1 to {DEMO_GATEWAYS_MAX}")
+    return count
