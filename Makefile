@@ -45,10 +45,11 @@ system-deps: ## what tests want from the system (Chromium, Firefox, iproute2, cu
 test: $(STAMP) system-deps ## every test, in two lanes side by side
 	$(BIN)/python -m tests.lanes
 
-check: $(STAMP) ## ruff, ruff format, mypy --strict
+check: $(STAMP) ## ruff, ruff format, mypy --strict, and whether what tests ask for by name is there
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 
 format: $(STAMP) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -143,8 +143,9 @@ def is_number(node: ast.expr | None) -> bool:
 def bare_bounds(path: Path) -> Iterator[str]:
     """Names of the module that are bounds by their names, whose value stands there."""
     for node in ast.parse(path.read_text()).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        for target in targets if isinstance(node, ast.Assign | ast.AnnAssign) else []:
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Name) and BOUND_NAME.fullmatch(target.id) and is_number(node.value):
                 yield target.id
 

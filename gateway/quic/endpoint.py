@@ -305,7 +305,7 @@ class Endpoint:
                 peer.fault("sending")
                 continue
             if quic.events or quic.recovery.fates:
-                peer.after_input(now)
+                peer.hand_on(now)
             if deadline is not None:
                 wheel.add(peer, deadline)
 

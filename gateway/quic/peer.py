@@ -92,7 +92,7 @@ class Peer:
         except Exception:
             self.fault("receiving a packet")
         if quic.events or quic.recovery.fates or self.waiting or self._draining:
-            self.after_input(now)
+            self.hand_on(now)
             return
         if quic.recovery.acked:
             self._tell_acked()
@@ -105,10 +105,10 @@ class Peer:
             self.quic.on_deadline(now)
         except Exception:
             self.fault("a timer")
-        self.after_input(now)
+        self.hand_on(now)
         self.hub.mark(self)
 
-    def after_input(self, now: float) -> None:
+    def hand_on(self, now: float) -> None:
         """Hand on what the input caused, then ask to be flushed."""
         quic = self.quic
         while quic.events:

@@ -209,8 +209,10 @@ class Metrics:
     def refusals(self) -> Mapping[str, int]:
         """How often each bound has refused so far, at all doors."""
         counts = Counter(self._refusals.counts)
-        for door in (*self.tcp.values(), self.quic):
-            counts.update(getattr(door, "refused", {}))
+        for door in self.tcp.values():
+            counts.update(door.refused)
+        if self.quic is not None:
+            counts.update(self.quic.refused)
         return counts
 
     def _quic_metrics(self) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 import h2.config
 import h2.connection
@@ -15,6 +16,8 @@ from tests.abuse.attackers import dial
 from tests.http.conftest import Serve
 from tests.http.test_server import EchoDoors, app_of
 from tests.patience import HANG_S
+
+T = TypeVar("T", bound=h2.events.Event)
 
 
 class Tunnel:
@@ -48,7 +51,7 @@ class Tunnel:
             self._h2.acknowledge_received_data(event.flow_controlled_length, 1)
             self._frames.receive_bytes(event.data)
 
-    async def _next(self, kind: type[h2.events.Event]) -> h2.events.Event:
+    async def _next(self, kind: type[T]) -> T:
         while True:
             while self._events:
                 event = self._events.pop(0)

@@ -67,7 +67,8 @@ def identity() -> Identity:
 class RecordingSession:
     """Keeps what it is told; ``on_change`` is called after each call."""
 
-    link: Link
+    link: Any
+    """The link that the doors were given, with what only that kind of link has."""
     messages: list[bytes] = field(default_factory=list)
     streams: dict[int, bytes] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)

@@ -16,6 +16,7 @@ from typing import Any
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import ConnectionTerminated, QuicEvent
 
 from gateway.quic.connection import Connection, FateSink
 from gateway.quic.connection.framing import Run
@@ -40,14 +41,14 @@ class Sink(FateSink):
 class End:
     quic: Any
     addr: tuple[str, int]
-    events: list[events.QuicEvent] = field(default_factory=list)
-    on_event: Callable[[events.QuicEvent], None] | None = None
+    events: list[QuicEvent] = field(default_factory=list)
+    on_event: Callable[[QuicEvent], None] | None = None
     packets: list[bytes] = field(default_factory=list)
 
     def datagrams(self) -> list[bytes]:
         return [e.data for e in self.events if isinstance(e, events.DatagramFrameReceived)]
 
-    def terminated(self) -> events.ConnectionTerminated | None:
+    def terminated(self) -> ConnectionTerminated | None:
         return next((e for e in self.events if isinstance(e, events.ConnectionTerminated)), None)
 
     def is_up(self) -> bool:

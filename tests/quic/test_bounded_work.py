@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from aioquic.buffer import encode_uint_var
+from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicErrorCode
 from hypothesis import given
 from hypothesis import strategies as st
@@ -400,7 +401,7 @@ def test_a_stream_may_wait_with_as_many_pieces_as_the_bound_says(identity: Ident
         inject_one = _frame(0x0E, 2, at, 1, tail=data[at : at + 1])
         pair.give(pair.server.quic, packet_of(pair.client.quic, inject_one), pair.client.addr)
     pair.pump()
-    came = b"".join(e.data for e in pair.server.events if type(e).__name__ == "StreamDataReceived")
+    came = b"".join(e.data for e in pair.server.events if isinstance(e, StreamDataReceived))
     assert came == data
     assert pair.server.quic.close_event is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aioquic.quic.events import StreamDataReceived
 
 from gateway.quic.connection import Connection
 from tests.quic.conftest import Identity
@@ -45,7 +46,7 @@ def _assert_all_came(pair: Pair) -> None:
     for end in (pair.client, pair.server):
         came = sorted(int(data.split(b"-")[0]) for data in end.datagrams())
         assert came == list(range(COUNT))
-        text = b"".join(e.data for e in end.events if type(e).__name__ == "StreamDataReceived")
+        text = b"".join(e.data for e in end.events if isinstance(e, StreamDataReceived))
         assert text == b"".join(b"%d." % n for n in range(COUNT))
         assert end.terminated() is None
         assert not end.quic.has_unsent()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
+from aioquic.quic.events import StreamDataReceived
 
 from gateway import limits
-from gateway.quic.connection.congestion import congestion
+from gateway.quic.connection.congestion import RealtimeCongestion, congestion
 from gateway.quic.connection.mixed import in_flight
 from gateway.quic.connection.pacing import Pacer
 from gateway.quic.connection.pathmtu import PathMtu
@@ -42,7 +43,11 @@ def _send(pair: Pair, end: End, size: int = BULK_BYTES) -> list[int]:
     end.quic.send_stream_data(stream, data, end_stream=True)
     pair.run(lambda: not end.quic.has_unsent(), within_s=120)
     far = pair.client if end is pair.server else pair.server
-    got = b"".join(event.data for event in far.events if getattr(event, "stream_id", None) == stream)
+    got = b"".join(
+        event.data
+        for event in far.events
+        if isinstance(event, StreamDataReceived) and event.stream_id == stream
+    )
     assert got == data
     return [len(packet) for packet in end.packets[before:]]
 
@@ -231,6 +236,7 @@ def test_a_lost_probe_is_no_congestion() -> None:
     assert mtu.probe_number == -1
     assert control.in_flight == 0
     assert control.window >= window
+    assert isinstance(control, RealtimeCongestion)
     assert control._lost == 0
 
 

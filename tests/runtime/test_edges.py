@@ -60,14 +60,16 @@ def world(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def three(living: list[GatewayProcess], world: str) -> Three:
-    return Three(*living, world)
+    a, b, c = living
+    return Three(a, b, c, world)
 
 
 @pytest.fixture
 def mortal(flags: tuple[str, ...], start_process: StartProcess, world: str, tmp_path: Path) -> Three:
     """Three of this test's own, to be killed."""
     found = [start_process(*flags, *PEERS, log=tmp_path / f"{name}.log") for name in "abc"]
-    return Three(*(gateway.wait_ready() for gateway in found), world)
+    a, b, c = (gateway.wait_ready() for gateway in found)
+    return Three(a, b, c, world)
 
 
 @asynccontextmanager

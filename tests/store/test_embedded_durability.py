@@ -76,9 +76,9 @@ def test_every_answered_commit_survives_kill_9(tmp_path: Path) -> None:
                 answered[int(n)] = version
         child.wait()
         with_newest = Engine(tmp_path)
-        for n, version in answered.items():
-            assert read(with_newest, 0, version) == n.to_bytes(8, "big") * 512
-            assert read(with_newest, n % 64 + 1, version) == n.to_bytes(8, "big") * 512
+        for number, version in answered.items():
+            assert read(with_newest, 0, version) == number.to_bytes(8, "big") * 512
+            assert read(with_newest, number % 64 + 1, version) == number.to_bytes(8, "big") * 512
         head = with_newest.stat(NS).version
         newest = int.from_bytes(read(with_newest, 0, head)[:8], "big")
         assert newest - max(answered) in (0, 1)
