@@ -173,7 +173,8 @@ class WorldHost:
 
     async def make_way(self, options: LiveOptions, url: str) -> None:
         """Be the home no more, for a publisher that has come to the gateway at ``url``; readers stay, and follow. Raises
-        ``PublisherPresent``, :class:`WorldHeld`, and as :meth:`let_go`."""
+        ``PublisherPresent``, :class:`WorldHeld`, and as :meth:`let_go`: where that is to be seen before, the publisher that
+        is here stays, or it would come back to the same home, and be sent away by whoever asks next."""
         self.homing.check()
         async with self._attaching:
             if self._poster is not None and self._poster.is_idle:
@@ -181,6 +182,10 @@ class WorldHost:
                 self._poster = None
             if not self.world.may_go(options):
                 raise PublisherPresent(f"world {self.name} has a publisher here; wait until it has left")
+            if self.pump.is_failing:
+                raise StoreUnavailable(
+                    f"world {self.name}: the store has not taken its last frames for a while; ask again"
+                )
             self.world.publisher_goes("taken_over" if options.takeover else "reconnected", url)
             await self.let_go()
         if self.edge is not None and self.world.subscribers:

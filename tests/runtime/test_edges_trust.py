@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -259,6 +261,36 @@ async def test_gateways_that_follow_each_other_in_a_ring_say_so_and_serve_what_t
     await until(lambda: edge_of(b, world).is_following, HANG_S)
     assert not a.worlds.hosts[world].world.is_fed
     publisher.on_closed(0.0)
+
+
+async def test_a_home_whose_store_is_slow_keeps_its_publisher_instead_of_ending_it_and_staying_the_home(
+    start: StartOne, store: StoreProcess, world: str
+) -> None:
+    a = await start()
+    link = RecordingLink()
+    publisher = await a.worlds.open_session(world, LiveOptions(role="publish"), link)
+    same = LiveOptions(role="publish", epoch=1, resume=link.controls[0]["resume"])
+    host, tick = a.worlds.hosts[world], 0
+    store.process.send_signal(signal.SIGSTOP)
+    try:
+
+        def fails() -> bool:
+            nonlocal tick
+            tick += 1
+            publisher.on_message(message(tick, 1), time.monotonic())
+            return host.pump.is_failing
+
+        await until(fails, HANG_S)
+        with pytest.raises(StoreUnavailable):
+            await a.worlds.give_up(world, same, "")
+        assert link.closed is None
+        assert host.homing.held
+    finally:
+        store.process.send_signal(signal.SIGCONT)
+    await until(lambda: not host.pump.is_failing, HANG_S)
+    await a.worlds.give_up(world, same, "")
+    assert not host.homing.held
+    assert link.closed == CloseCode.TAKEN_OVER
 
 
 async def test_a_gateway_that_was_told_of_no_others_follows_none(start: StartOne, world: str) -> None:
