@@ -1551,6 +1551,10 @@ PUBLISH_HZ_MAX: Final = 1_000
 """Of `publish --hz`: no display shows more, and a thread that sleeps wakes up no oftener."""
 PUBLISH_RECORDS_MAX: Final = 1_000_000
 """Avatars times bones of `publish`: a tenth of what a gateway may be set to take, and 100 MB of packets a frame."""
+GIVEN_FILE_BYTES_MAX: Final = 4 * MIB
+"""Of a certificate, a key, a configuration, a layout, a query that somebody names: a thousand times what any has."""
+GIVEN_VALUE_BYTES_MAX: Final = 64 * MIB
+"""Of a value for `variant`: eight times what a request may bring, and some 2 GB once it is taken apart."""
 CLI_SECONDS_MAX: Final = 31_536_000
 """Of `--seconds`: a year; without it a verb goes on for ever."""
 CLI_WAITING_S: Final = 1.5

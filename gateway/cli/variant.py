@@ -6,8 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from gateway import limits
 from gateway.cli._files import write_whole
 from gateway.errors import ConfigError, Unprocessable
+from gateway.givenfiles import read_given
 
 NAME = "variant"
 HELP = "show a Godot Variant as JSON, or make one from JSON"
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(name: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return read_given(name, limits.GIVEN_VALUE_BYTES_MAX)
     except OSError as error:
         raise ConfigError(
             f"cannot read {name}: {error.strerror}; FILE is a path, or - for standard input"

@@ -79,20 +79,19 @@ def _layout(text: str) -> object:
     """What is sent of ``--layout``: a name, or a file's document, which is checked here for the file's name to be told."""
     if text == "none":
         return None
-    from pathlib import Path
-
     from gateway.errors import Unprocessable
+    from gateway.givenfiles import read_given
     from gateway.wire.layouts import DOCUMENTS, parse
     from gateway.wire.strictjson import loads
 
     if text in DOCUMENTS:
         return text
     try:
-        return dict(parse(loads(Path(text).read_bytes())).document)
+        return dict(parse(loads(read_given(text))).document)
     except OSError as error:
         known = ", ".join(DOCUMENTS)
         raise ConfigError(
-            f"--layout {text}: no built-in layout ({known}), and no file: {error.strerror}"
+            f"--layout {text}: no built-in layout ({known}), and no file with one: {error.strerror}"
         ) from None
     except (ValueError, Unprocessable) as error:
         raise ConfigError(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gateway import quic
 from gateway.errors import ConfigError
+from gateway.givenfiles import read_given
 
 ENV_CA = "MVGATEWAY_CA"
 ENV_CERTIFICATE_SHA256 = "MVGATEWAY_CERTIFICATE_SHA256"
@@ -75,7 +76,7 @@ class Trust:
     def for_quic(self) -> quic.QuicTrust:
         """The same decision in the form that QUIC connections take."""
         pins = frozenset({self.certificate_sha256} if self.certificate_sha256 else ())
-        ca_pem = self.ca.read_bytes() if self.ca else None
+        ca_pem = read_given(self.ca) if self.ca else None
         return quic.QuicTrust(ca_pem=ca_pem, certificate_hashes=pins, insecure=self.insecure)
 
     def check(self, certificate_der: bytes | None) -> None:
@@ -93,6 +94,7 @@ class Trust:
 def _check_ca(ca: Path) -> None:
     """Whether TLS will take it: said before a gateway is asked, and not once for each attempt to connect."""
     try:
+        read_given(ca)
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=str(ca))
     except ssl.SSLError:
         raise ConfigError(

@@ -15,6 +15,7 @@ from gateway.config.flags import flag_of
 from gateway.config.settings import SETTINGS, Settings
 from gateway.config.values import parsed
 from gateway.errors import ConfigError
+from gateway.givenfiles import read_given
 
 ENVIRONMENT_PREFIX = "MVGATEWAY_"
 ENVIRONMENT_OTHERS = frozenset(
@@ -54,7 +55,7 @@ def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | No
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(read_given(path).decode())
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from None
     except RecursionError:

@@ -20,6 +20,7 @@ from cryptography.x509 import Certificate
 
 from gateway import limits
 from gateway.errors import ConfigError
+from gateway.givenfiles import read_given
 from gateway.quic.connection.seam import prepare
 from gateway.quic.h3.codes import ALPN
 from gateway.quic.options import QuicOptions
@@ -60,7 +61,7 @@ class ServerTls:
     def from_files(cls, cert: Path | str, key: Path | str) -> ServerTls:
         """Read both files once; call :meth:`replace` when they change."""
         try:
-            return cls(Path(cert).read_bytes(), Path(key).read_bytes())
+            return cls(read_given(cert), read_given(key))
         except OSError as exc:
             raise ConfigError(f"cannot read {exc.filename}: {exc.strerror}; give --cert and --key") from exc
 

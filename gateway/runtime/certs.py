@@ -27,6 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from gateway import limits
 from gateway.config import Settings
 from gateway.errors import ConfigError
+from gateway.givenfiles import read_given
 from gateway.runtime.access.clientcerts import ask_clients
 from gateway.runtime.folderlock import locked, write_whole
 
@@ -60,7 +61,7 @@ def names_for(host: str) -> tuple[str, ...]:
 def read_pair(cert_path: Path, key_path: Path, now: datetime, flags: str = "--cert/--key") -> Certificate:
     """Read and check a certificate and its key. Raises :class:`ConfigError` naming ``flags``."""
     try:
-        cert_pem, key_pem = cert_path.read_bytes(), key_path.read_bytes()
+        cert_pem, key_pem = read_given(cert_path), read_given(key_path)
     except OSError as error:
         raise ConfigError(f"{flags}: {error.filename}: {error.strerror}") from None
     try:
@@ -130,7 +131,7 @@ def _ensure(folder: Path, host: str, now: datetime, *, renew: bool = False) -> C
 
 def _bytes_of(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_given(path)
     except OSError:
         return None
 
@@ -169,8 +170,8 @@ def _make_leaf(folder: Path, host: str, now: datetime) -> Certificate:
 
 def _ensure_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     try:
-        ca = x509.load_pem_x509_certificate((folder / CA_CERT).read_bytes())
-        ca_key = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
+        ca = x509.load_pem_x509_certificate(read_given(folder / CA_CERT))
+        ca_key = serialization.load_pem_private_key(read_given(folder / CA_KEY), None)
         lasts = (
             ca.not_valid_before_utc <= now < ca.not_valid_after_utc - timedelta(days=limits.CERTIFICATE_DAYS)
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gateway import cli
+from gateway.givenfiles import read_given
 from gateway.recordings.films import FilmWriter
 from gateway.store.embedded import EmbeddedStore
 from gateway.wire import Frame, Record, encode_frame
@@ -246,3 +247,33 @@ def test_the_version_is_told_without_a_look_at_any_verb() -> None:
     version, modules = shown.stdout.splitlines()
     assert version.startswith("mvgateway ")
     assert modules == "1"  # the parser
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("worlds", "set", "plaza", "--layout", "/dev/zero", "--url", NOBODY),
+        ("watch", "plaza", "--ca", "large", "--url", NOBODY),
+        ("serve", "--config", "/dev/zero"),
+        ("serve", "--port", "0", "--cert", "/dev/zero", "--key", "/dev/zero"),
+        ("token", "sign", "--key", "/dev/zero", "--subject", "me"),
+        ("variant", "decode", "/dev/zero"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_a_file_without_an_end_is_not_read_to_its_end(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("large", "wb") as large:
+        large.truncate(1 << 30)
+    code, told = said(capsys, *words)
+    assert code
+    assert "/dev/zero" in told or "large" in told
+    assert "it holds more than the" in told
+
+
+def test_a_file_of_just_as_many_bytes_as_are_read_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1234")
+    assert read_given(tmp_path / "file", 4) == b"1234"
+    with pytest.raises(OSError, match="more than the 3 bytes"):
+        read_given(tmp_path / "file", 3)

@@ -23,6 +23,7 @@ from joserfc.jwk import ECKey, OKPKey
 from gateway import limits
 from gateway.core.grants import BadGrant, Scope
 from gateway.errors import BadInput
+from gateway.givenfiles import read_given
 from gateway.runtime.access.jwks import ALGORITHMS, PRIVATE_SUFFIX, BadKey
 from gateway.runtime.access.tokens import _REGISTRIES
 
@@ -52,7 +53,7 @@ class SigningKey:
     def read(cls, file: Path) -> SigningKey:
         """The key in ``file``. Raises :class:`BadKey`."""
         try:
-            text = file.read_bytes()
+            text = read_given(file)
             mode = stat.S_IMODE(file.stat().st_mode)
         except OSError as error:
             raise BadKey(f"--key {file}: {error.strerror}") from None
