@@ -55,7 +55,7 @@ def _each_mask(key: bytes, samples: bytes) -> bytes:
     masks = []
     for at in range(0, len(samples), 16):
         encryptor = Cipher(algorithms.ChaCha20(key, samples[at : at + 16]), None).encryptor()
-        masks.append(encryptor.update(bytes(5)).ljust(16))
+        masks.append(encryptor.update(bytes(16)))
     return b"".join(masks)
 
 
