@@ -46,7 +46,8 @@ class SharedRepairs:
             count = max(1, (message_bytes_max - HEADER_BYTES) // (state.stride + _TICK_BYTES))
             keys = tuple(islice(stale.urgent(count), count))
             message = self._shared(keys) or encode_strided(state, keys)
-            if message is not None and (len(message) <= message_bytes_max or count == 1):
+            # What is shared may have been made without the stride, for a larger message.
+            if message is not None and len(message) <= message_bytes_max:
                 self._share(keys, message)
                 return keys, message
         keys = pick(state, stale.urgent(message_bytes_max // RECORD_BYTES_LEAST + 1), message_bytes_max)

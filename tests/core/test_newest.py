@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.newest import SharedRepairs, encode_newest, encode_strided, pick
+from gateway.core.newest import SharedRepairs, encode_newest, encode_since, encode_strided, pick
 from gateway.core.slots import Slots
 from gateway.core.stale import StaleSet
 from gateway.core.state import WorldState
-from gateway.limits import REPAIRS_SHARED_MAX
+from gateway.limits import REPAIR_STREAM_MESSAGE_BYTES, REPAIRS_SHARED_MAX
 from gateway.wire import Frame, Record, decode_frame
 
 STRIDE = 16
@@ -158,3 +158,45 @@ def test_many_small_records_fill_a_repair_to_its_end() -> None:
     keys, message = SharedRepairs(state).next(stale_of(state, *range(200)), 1_200)
     assert len(keys) == (1_200 - HEADER) // 16
     assert 1_200 - 16 < len(message) <= 1_200
+
+
+@pytest.mark.parametrize("size", [HEADER + 12, HEADER, 15, 0])
+def test_without_a_stride_too_one_comes_alone_where_not_even_that_fits(size: int) -> None:
+    state = WorldState()
+    state.apply(Frame(2, 5, [Record(1, b"abcd"), Record(2, b"abcd")]))
+    keys, message = SharedRepairs(state).next(stale_of(state, 1, 2), size)
+    assert (keys, decode_frame(message).records) == ((1,), [Record(1, b"abcd", 5)])
+
+
+def test_what_is_shared_for_a_large_message_is_not_taken_for_a_small_one() -> None:
+    state = strided(1)
+    state.apply(Frame(2, 6, [Record(key, bytes(100)) for key in (7, 8)]))
+    repairs = SharedRepairs(state)
+    repairs.begin()
+    assert repairs.next(stale_of(state, 7, 8), 1_000)[0] == (7, 8)
+    keys, message = repairs.next(stale_of(state, 7, 8), HEADER + 150)
+    assert (keys, len(message) <= HEADER + 150) == ((7,), True)
+
+
+def test_what_is_younger_is_said_with_its_removals_and_what_is_as_old_is_not() -> None:
+    state = WorldState()
+    state.apply(Frame(2, 5, [Record(key, b"old") for key in (1, 2, 3, 4)]))
+    state.apply(Frame(2, 6, [Record(3, None)]))
+    since = state.order
+    state.apply(Frame(2, 7, [Record(1, b"new"), Record(4, None)]))
+    keys, messages = encode_since(state, since)
+    assert keys == (1, 4)
+    assert [decode_frame(message).records for message in messages] == [
+        [Record(1, b"new", 7), Record(4, None, 7)]
+    ]
+    assert encode_since(state, state.order) == ((), [])
+
+
+def test_what_is_younger_is_said_once_in_messages_within_their_bound() -> None:
+    state = WorldState()
+    state.apply(Frame(2, 5, [Record(key, bytes(1_000)) for key in range(150)]))
+    keys, messages = encode_since(state, 0)
+    assert keys == tuple(range(150))
+    assert [key for message in messages for key in decode_frame(message).keys] == list(keys)
+    full = (REPAIR_STREAM_MESSAGE_BYTES - HEADER) // 1_012
+    assert [len(decode_frame(message).keys) for message in messages] == [full, full, 150 - 2 * full]

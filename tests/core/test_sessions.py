@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -13,7 +15,7 @@ from gateway.core.states import PublisherState
 from gateway.core.world import World, WorldSettings
 from gateway.errors import Overloaded, TooMany
 from gateway.limits import LATE_RUN_MAX, SESSION_STREAMS_MAX
-from gateway.wire import Frame, Record, encode_control, encode_frame, prefix
+from gateway.wire import Control, Frame, Record, encode_control, encode_frame, prefix
 from tests.core.links import RecordingLink
 
 
@@ -228,3 +230,99 @@ def test_a_subscribers_requests_reach_its_reader_and_an_unknown_word_nothing() -
     assert "pong" in rig.link.control_types()
     rig.subscriber.on_message(frame(1), 9.0)
     assert rig.link.closed is CloseCode.MALFORMED
+
+
+def test_what_is_malformed_on_a_stream_ends_the_session_at_its_time() -> None:
+    rig = Rig()
+    rig.publisher.on_stream_data(3, prefix(b"\xff"), False, 10.0)
+    assert rig.closed[0].seconds == 2.0
+
+
+def test_as_many_late_messages_in_a_row_as_the_bound_end_the_session() -> None:
+    rig = Rig()
+    assert rig.publisher.state is PublisherState.IN_ORDER
+    rig.publisher.on_message(frame(9), 8.0)
+    for _ in range(LATE_RUN_MAX):
+        assert rig.source.closed is None
+        rig.publisher.on_message(encode_frame(Frame(0, 8, [Record(9, b"older")])), 8.0)
+    assert rig.source.closed is CloseCode.MALFORMED
+
+
+def test_the_first_tick_said_again_by_one_that_came_back_is_not_late() -> None:
+    rig = Rig()
+    first = encode_frame(Frame(0, 0, [Record(1, b"value")]))
+    rig.publisher.on_message(first, 8.0)
+    rig.publisher.on_closed(9.0)
+    link = RecordingLink(lossy=False)
+    back = rig.world.attach_publisher(link, 1, 9.0)
+    back.on_message(first, 9.0)
+    assert (link.closed, back.state) == (None, PublisherState.IN_ORDER)
+
+
+def test_a_stream_that_ended_brings_nothing_more() -> None:
+    rig = Rig()
+    message = prefix(frame(1))
+    rig.publisher.on_stream_data(3, message[:5], False, 10.0)
+    rig.publisher.on_stream_data(3, message[5:], True, 11.0)
+    assert not rig.publisher.may_bring(99.0, True)
+
+
+@pytest.mark.parametrize("publishes", [True, False])
+def test_either_is_answered_its_ping_and_its_token_is_handed_on(publishes: bool) -> None:
+    rig = Rig()
+    session, link = (rig.publisher, rig.source) if publishes else (rig.subscriber, rig.link)
+    tokens: list[Control] = []
+    link.on_token = tokens.append
+    session.on_message(encode_control("ping"), 9.0)
+    session.on_message(encode_control("token", token="fresh"), 9.0)
+    assert "pong" in link.control_types()
+    assert [token["token"] for token in tokens] == ["fresh"]
+
+
+def test_what_a_subscriber_asks_for_is_what_its_reader_does() -> None:
+    rig = Rig()
+    edges: list[SubscriberSession] = []
+    rig.world.on_edge = edges.append
+    rig.subscriber.on_message(encode_control("focus", keys=[7], weights=[8]), 9.0)
+    assert rig.subscriber.reader.weights == {7: 8.0}
+    rig.publisher.on_message(frame(1), 9.0)
+    rig.subscriber.on_lost(0)
+    assert rig.subscriber.reader.say_again(None, 9.0)
+    assert edges == []
+    rig.subscriber.on_message(encode_control("redundancy", mode="off"), 9.0)
+    assert not rig.subscriber.reader.say_again(None, 9.0)
+    rig.subscriber.on_message(encode_control("edge"), 9.0)
+    assert edges == [rig.subscriber]
+
+
+def test_a_subscriber_is_sent_again_what_was_lost_and_not_what_arrived() -> None:
+    rig = Rig()
+    for tick in (1, 2):
+        rig.publisher.on_message(frame(tick), 9.0)
+    rig.subscriber.on_acked(0)
+    for token in (0, 1):
+        rig.subscriber.on_lost(token)
+    rig.link.frames()
+    rig.subscriber.on_writable(9.5)
+    assert [again.keys for again in rig.link.frames()] == [(2,)]
+
+
+def test_a_subscriber_says_whom_it_follows() -> None:
+    rig = Rig()
+    follower = rig.world.attach_subscriber(RecordingLink(), LiveOptions(follow="ada"), 9.0)
+    assert (follower.follow, rig.subscriber.follow) == ("ada", None)
+
+
+def test_who_left_is_freed_with_the_last_that_holds_it() -> None:
+    rig = Rig()
+    rig.publisher.on_message(frame(1), 8.0)
+    link = RecordingLink()
+    session = rig.world.attach_subscriber(link, LiveOptions(), 8.0)
+    gone = weakref.ref(link)
+    gc.disable()
+    try:
+        session.on_closed(9.0)
+        del session, link
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+
 from gateway.core.bundle import Bundle
 from gateway.core.outgoing import Outgoing
 from gateway.core.ports import Refusal, Sent
 from gateway.core.reader import Reader
 from gateway.core.state import WorldState
-from gateway.core.states import LINK, PUBLISHER, PUMP, READER, ReaderState, Table
+from gateway.core.states import LINK, PUBLISHER, PUMP, READER, LinkState, ReaderState, Table, drawn
 from gateway.core.world import World, WorldSettings
 from gateway.limits import LATE_RUN_MAX
 from gateway.wire import Frame, Record, encode_frame
@@ -127,3 +129,37 @@ def test_every_state_is_reached_has_its_row_and_an_end() -> None:
         assert set(table.rows) == set(type(table.first)), table.name
         assert table is PUMP or not unreached(table), table.name
         assert any(all(then == (state,) for then in events.values()) for state, events in table.rows.items())
+
+
+def test_a_table_answers_where_an_event_leads_and_refuses_what_it_does_not_have() -> None:
+    assert LINK.after(LinkState.OPENING, "attach") is LinkState.OPEN
+    assert LINK.after(LinkState.OPEN, "end") is LinkState.CLOSED
+    with pytest.raises(KeyError):
+        LINK.after(LinkState.OPEN, "attach")
+    with pytest.raises(ValueError, match="unpack"):
+        READER.after(ReaderState.CURRENT, "offer")
+
+
+def test_a_table_allows_its_own_steps_alone() -> None:
+    for table in (LINK, READER, PUBLISHER, PUMP):
+        steps = set(table.steps())
+        events = {event for _, event, _ in steps} | {"unheard of"}
+        for before in table.rows:
+            for event in events:
+                for after in table.rows:
+                    assert table.allows(before, event, after) is ((before, event, after) in steps)
+
+
+def test_each_table_is_drawn_with_a_line_for_each_of_its_states() -> None:
+    assert [part.splitlines()[0] for part in drawn().split("\n\n**")] == [
+        "**`WebTransportLink`**, first OPENING",
+        "`Reader`**, first CURRENT",
+        "`PublisherSession`**, first IN_ORDER",
+        "`JournalPump`**, first IDLE",
+    ]
+    lines = drawn().splitlines()
+    closed = "`attach` → CLOSED; `close` → CLOSED; `end` → CLOSED"
+    assert f"| CLOSED | the end is known, with its code | {closed} |" in lines
+    assert len([line for line in lines if line.startswith("| ")]) == 2 * 4 + sum(
+        len(table.rows) for table in (LINK, READER, PUBLISHER, PUMP)
+    )
