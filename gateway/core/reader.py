@@ -347,11 +347,9 @@ class Reader:
             elif self._too_many_wait(mono):
                 self._send_waiting(mono)
             self._flush_datagrams(mono)
-        if self._wanted is None and not self.stale:
+        if not (self.waiting or self.over):
             self.held, self._rows_since = False, None
             self._plain = not self.metered
-        else:
-            self._plain = False
 
     def _flush_datagrams(self, mono: float) -> None:
         """Messages of newest values, so many in a turn and in a row."""

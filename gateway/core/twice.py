@@ -107,7 +107,7 @@ class Twice:
         if not self.parity or not self._parity_mends:
             return False
         burst = self._burst_of(bundle)
-        parity = burst.parity() if burst is not None and burst.count > 1 else None
+        parity = burst.parity() if burst is not None else None
         if burst is None or parity is None:
             return False
         if self._is_asked(mono, True):
@@ -116,7 +116,7 @@ class Twice:
 
     def _say_burst(self, burst: Burst, mono: float) -> None:
         """By parity where that can be and is enough, or nothing else has room; else as it was."""
-        parity = burst.parity() if self.parity and burst.count > 1 else None
+        parity = burst.parity() if self.parity else None
         frame_bytes = burst.size_bytes
         if (parity is None or not self._parity_mends) and self._has_room(burst, frame_bytes, mono):
             self._send(burst)
@@ -153,8 +153,9 @@ class Twice:
 
     def _burst_of(self, bundle: Bundle) -> Burst | None:
         """What went out of it as datagrams; None: it went by a stream."""
-        burst: Burst | None = bundle.whole(self.zstd)
-        if burst is not None and burst.largest > self._outlet.link.message_bytes_max():
+        whole = bundle.whole(self.zstd)
+        burst: Burst | None = whole
+        if whole.largest > self._outlet.link.message_bytes_max():
             burst = bundle.cut(self.zstd, self._outlet.link.message_bytes_max())
         return None if burst is None or burst.count > self.datagrams_max else burst
 

@@ -61,7 +61,13 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/core/state.py", _named("core", "state_bounds", "state", "keyframes")),
     ("gateway/core/steady.py", _named("core", "steady")),
     ("gateway/core/window.py", _named("core", "window", "reader_parts")),
-    ("gateway/core/twice.py", _named("core", "redundancy", "reader", "reader_parts")),
+    ("gateway/core/twice.py", _named("core", "twice")),
+    ("gateway/core/fanout.py", _named("core", "fanout", "rest")),
+    (
+        "gateway/core/reader.py",
+        _named("core", "fanout", "reader", "reader_offers", "reader_turns", "rest", "sessions"),
+    ),
+    ("gateway/core/queueing.py", _named("core", "queueing")),
     *(
         (f"gateway/core/{name}.py", _PARTS)
         for name in (
@@ -78,7 +84,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 "core", "admission", "bundle", "capacity", "delay", "grants", "inbox", "journal", "keyframes"
             ),
             *_named("core", "journal_bounds", "lease", "options", "origins", "pings", "queueing", "reader"),
-            *_named("core", "asked", "reader_parts", "sessions"),
+            *_named("core", "asked", "fanout", "reader_parts", "sessions"),
             *_named("core", "refusals", "rows", "seat", "slots", "state", "states", "steady", "world"),
         ),
     ),
@@ -143,6 +149,24 @@ EQUIVALENT: dict[str, str] = {
     "gateway/core/delay.py: by_us > 0 -> by_us >= 0, in by_us > 0 and self._steps": (
         "a step that is set back by nothing is put back as it was"
     ),
+    "gateway/core/fanout.py: self._moved_at = float('-inf') -> pass, in __init__()": (
+        "nothing rests before something moved, which sets it"
+    ),
+    "gateway/core/fanout.py: self._is_ordered = False -> pass, in __init__()": (
+        "without readers nothing is offered, and whoever brings them sets it"
+    ),
+    "gateway/core/fanout.py: turn_at < soonest -> turn_at <= soonest, in turn_at is not None and turn_at < soonest": (
+        "where both are due at once it is the same time"
+    ),
+    "gateway/core/fanout.py: again_at < soonest -> again_at <= soonest, in again_at is not None and again_at < soonest": (
+        "where both are due at once it is the same time"
+    ),
+    "gateway/core/fanout.py: at < soonest -> at <= soonest, in at is not None and at < soonest": (
+        "where both are due at once it is the same time"
+    ),
+    "gateway/core/fanout.py: up_to < taken -> up_to <= taken, in up_to is not None and up_to < taken": (
+        "where both are the same it is the same number"
+    ),
     "gateway/core/journal.py: self._in_flight.epoch is not None and self._in_flight.tick is not None -> self._in_flight.epoch is not None or self._in_flight.tick is not None, in take()": (
         "a batch has both or neither"
     ),
@@ -155,11 +179,31 @@ EQUIVALENT: dict[str, str] = {
     "gateway/core/journal.py: (mark.epoch, mark.tick) > (self.durable.epoch, self.durable.tick) -> (mark.epoch, mark.tick) >= (self.durable.epoch, self.durable.tick), in self.durable is None or (mark.epoch, mark.tick) > (self.durable.epoch, self.dura": (
         "where both are the same the mark is written over with itself"
     ),
+    "gateway/core/newest.py: left < 0 -> left <= 0, in pick()": (
+        "where nothing is left the next one finds no room either"
+    ),
+    "gateway/core/newest.py: 1 -> 2, in max(1, (message_bytes_max - HEADER_BYTES) // (state.stride + _TICK_BYTES))": (
+        "what is too long by the stride is picked record by record, and is the same message"
+    ),
+    "gateway/core/newest.py: message_bytes_max // RECORD_BYTES_LEAST -> message_bytes_max * RECORD_BYTES_LEAST, in message_bytes_max // RECORD_BYTES_LEAST + 1": (
+        "it bounds how many are looked at; those that fit are the same"
+    ),
+    "gateway/core/newest.py: REPAIR_STREAM_MESSAGE_BYTES // RECORD_BYTES_LEAST -> REPAIR_STREAM_MESSAGE_BYTES * RECORD_BYTES_LEAST, in :REPAIR_STREAM_MESSAGE_BYTES // RECORD_BYTES_LEAST": (
+        "it bounds how many are looked at; those that fit are the same"
+    ),
     "gateway/core/rates.py: 1 -> 2, in len(samples) > 1": (
         "the newest sample is never older than a step, so of two the first stays either way"
     ),
+    "gateway/core/reader.py: 0 -> 1, in allowed <= 0": "a budget never allows a single byte: a record is more",
+    "gateway/core/reader.py: 0 -> 1, in room > 0": "a single byte is room for nothing, and blocked all the same",
+    "gateway/core/reader.py: len(message) <= limit -> len(message) < limit, in _flush_one()": (
+        "what just fits goes by the way for large ones, which sends it as it is"
+    ),
     "gateway/core/redundancy.py: self._lost < REDUNDANCY_FORGOTTEN_LOSSES -> self._lost <= REDUNDANCY_FORGOTTEN_LOSSES, in at is not None and self._lost < REDUNDANCY_FORGOTTEN_LOSSES and (not self._lost_": (
         "what decays by powers of e comes past the bound, and never stands on it"
+    ),
+    "gateway/core/sessions.py: what.tick > self._newest_tick -> what.tick >= self._newest_tick, in take()": (
+        "the newest is written over with the same number"
     ),
     "gateway/core/slots.py: 1 -> 2, in max(numbers) + 1": "one more zero in front of a number's digits",
     "gateway/core/slots.py: len(numbers) > _SOME -> len(numbers) >= _SOME, in bits_of()": (
@@ -180,6 +224,12 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/core/stale.py: 2 -> 3, in self.head * 2": (
         "what was served is given back sooner, and what waits is the same"
+    ),
+    "gateway/core/twice.py: trips.given_up > self._given_up -> trips.given_up >= self._given_up, in trips is not None and trips.given_up > self._given_up": (
+        "where none were given up since, none are taken back"
+    ),
+    "gateway/core/twice.py: whole.largest > self._outlet.link.message_bytes_max() -> whole.largest >= self._outlet.link.message_bytes_max(), in _burst_of()": (
+        "what just fits is cut into itself"
     ),
     "gateway/core/window.py: count <= len(entries) -> count < len(entries), in token == self._first and count <= len(entries) and (not self._acked)": (
         "each one by itself comes to the same"
