@@ -19,7 +19,7 @@ import pytest
 from starlette.requests import Request
 
 from gateway import limits
-from gateway.cli.demo import checked_gateways
+from gateway.cli._bounds import check
 from gateway.cli.replay import _speed
 from gateway.cli.top import checked_urls
 from gateway.client.token import _checked
@@ -345,7 +345,7 @@ ROWS: dict[str, Take] = {
     "ANSWERS_WAITING_PER_PEER_MAX": lambda n: in_line(n, lambda k: "peer"),
     "CLIP_ROWS_MAX": lambda n: written(n, 0),
     "CLIP_BYTES_MAX": lambda n: written(0, n),
-    "DEMO_GATEWAYS_MAX": lambda n: checked_gateways(n),
+    "DEMO_GATEWAYS_MAX": lambda n: check("--gateways", n, 1, limits.DEMO_GATEWAYS_MAX),
     "EDGE_ANSWER_BYTES_MAX": edge_body,
     "GLTF_SAMPLES_MAX": samples,
     "H3_UNSENT_BYTES_MAX": lambda n: unsent(n, n),

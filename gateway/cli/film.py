@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.cli._bounds import check
+
 if TYPE_CHECKING:
     from gateway.config import Settings
 
@@ -38,10 +40,8 @@ def run(args: argparse.Namespace) -> int:
     import uvloop
 
     from gateway.config import Settings
-    from gateway.errors import ConfigError
 
-    if not 0 <= args.port <= 65_535:
-        raise ConfigError(f"--port {args.port} is outside 0 to 65535")
+    check("--port", args.port, 0, 65_535)
     with tempfile.TemporaryDirectory(prefix="mvgateway-film-") as folder:
         names = _copied(args.files, Path(folder, "store"))
         settings = Settings(

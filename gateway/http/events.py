@@ -75,6 +75,8 @@ class SharedEvents:
         self._bytes_max = bytes_max
         self._bytes = 0
         self._made: dict[tuple[bytes, str], asyncio.Task[bytes]] = {}
+        self._sizes: dict[tuple[bytes, str], int] = {}
+        """Of those that are made, in bytes, the first that was first."""
 
     async def event(self, message: bytes, layout: Layout | None, named: str) -> bytes:
         """As :func:`as_event`; on another thread, for it takes far longer than a frame may on this one. ``named``: the layout, as text."""
@@ -95,11 +97,12 @@ class SharedEvents:
         if task.cancelled() or task.exception() is not None:
             del self._made[key]
             return
-        self._bytes += len(key[0]) + len(task.result())
-        for oldest in [key for key, made in self._made.items() if made.done()]:
-            if self._bytes <= self._bytes_max:
-                return
-            self._bytes -= len(oldest[0]) + len(self._made.pop(oldest).result())
+        size = self._sizes[key] = len(key[0]) + len(task.result())
+        self._bytes += size
+        while self._bytes > self._bytes_max:
+            oldest = next(iter(self._sizes))
+            self._bytes -= self._sizes.pop(oldest)
+            del self._made[oldest]
 
 
 class Reading:

@@ -14,6 +14,7 @@ import threading
 import traceback
 from typing import NoReturn
 
+from gateway.cli._bounds import check
 from gateway.limits import DEMO_GATEWAYS_MAX
 
 NAME = "demo"
@@ -48,11 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import uvloop  # noqa: F401  a package that is missing is told before a process is made
 
-    from gateway.errors import ConfigError
-
-    if not 2 <= args.seconds <= 3600:
-        raise ConfigError(f"--seconds {args.seconds:g} is outside 2 to 3600")
-    if checked_gateways(args.gateways) > 1:
+    check("--seconds", args.seconds, 2, 3600)
+    check("--gateways", args.gateways, 1, DEMO_GATEWAYS_MAX)
+    if args.gateways > 1:
         from gateway.cli.demo import several
 
         return several.run(args.gateways, args.seconds, as_json=args.json)
@@ -61,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         if code != REFUSED:
             return code
         if args.link == "namespace":
+            from gateway.errors import ConfigError
+
             raise ConfigError(
                 "--link namespace: this system lets us make no network namespaces; run as root, or take --link relay"
             )
@@ -121,12 +122,3 @@ def _play(args: argparse.Namespace, link: object) -> int:
     )  # what was started ends, too
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Demo(args.seconds, way_over(link), as_json=args.json).run())
-
-
-def checked_gateways(count: int) -> int:
-    """How many gateways to play with, as it came. Raises :class:`ConfigError` for what there cannot be."""
-    from gateway.errors import ConfigError
-
-    if not 1 <= count <= DEMO_GATEWAYS_MAX:
-        raise ConfigError(f"--gateways {count} is outside 1 to {DEMO_GATEWAYS_MAX}")
-    return count
