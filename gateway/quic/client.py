@@ -167,6 +167,7 @@ class Client:
         async with asyncio.timeout(timeout_s):
             await asyncio.shield(peer.connected)
         head = self._head("CONNECT", path, headers)
+        # Among the pseudo-header fields, which stand before all others (RFC 9114 section 4.3).
         head[1:1] = [(b":protocol", b"webtransport")]
         head.append((b"sec-webtransport-http3-draft02", b"1"))
         stream_id = peer.open_request(head, ended=False)
@@ -267,12 +268,15 @@ async def connect(
     """
     options = options or QuicOptions()
     if ticket is not None and not early_data:
+        # aioquic offers early data whenever the ticket says how much may come; without the size it resumes, and
+        # sends nothing that could be replayed.
         ticket = replace(ticket, max_early_data_size=None)
     try:
         addresses = await resolve(host, port, socket.SOCK_DGRAM)
     except OSError as exc:
         raise ConnectFailed(f"cannot reach {host}:{port}: {exc}") from exc
     if sock is not None:
+        # A socket has one family and serves one attempt, so there is one address to try.
         addresses = [one for one in addresses if one[0] == sock.family][:1] or addresses[:1]
 
     def begin(family: int, address: Address) -> Client:
@@ -282,6 +286,8 @@ async def connect(
             raise ConnectFailed(f"cannot reach {host}:{port}: {exc}") from exc
         return _begin(udp, address, server_name or host, port, trust, ticket, options)
 
+    # Not raced, for what goes in 0-RTT must go to one address only; and not waited for: that is what early data is
+    # for.
     if early_data and ticket is not None:
         return begin(*addresses[0])
 

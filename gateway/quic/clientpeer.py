@@ -44,6 +44,8 @@ class ClientPeer(Peer):
     def _fail_connecting(self, why: str) -> None:
         if not self.connected.done():
             self.connected.set_exception(ConnectFailed(why))
+            # Asked for: a connection that fails while nobody waits for it (early data) would be reported by asyncio
+            # as forgotten.
             self.connected.exception()
 
     def on_headers(self, stream_id: int, headers: list[tuple[bytes, bytes]], ended: bool) -> None:

@@ -83,6 +83,8 @@ class Peer:
         """Take one UDP datagram. Never raises: a fault of ours ends this connection only."""
         quic = self.quic
         try:
+            # Nearly every packet of a reader is this: an ACK of datagrams and nothing else. It tells the rules so
+            # and goes no further: no events, no fates, nothing to flush.
             if quic.receive(data, addr, now) == QUIET and not self.waiting and not self._draining:
                 recovery = quic.recovery
                 acked, recovery.acked = recovery.acked, []
@@ -211,6 +213,8 @@ class Peer:
 
     def on_datagram(self, data: bytes) -> None:
         """A DATAGRAM frame: a session's quarter stream ID, then the payload (RFC 9297 section 2.1)."""
+        # A quarter stream ID below 64 is one byte (RFC 9000 section 16), so the sessions of a connection's first 64
+        # requests are found without reading a number.
         link = self._by_quarter.get(data[:1])
         if link is not None:
             link.on_datagram(data[1:])
@@ -224,8 +228,11 @@ class Peer:
         link = self.sessions.get(session_id)
         if session_id >= 1 << 62:
             self.quic.close(error_code=ErrorCode.H3_DATAGRAM_ERROR, reason_phrase="no stream has this number")
+        # Of a stream that the client may not open yet: H3_ID_ERROR (RFC 9297 section 2.1).
         elif not self.quic.streams.is_within_limit(session_id):
             self.quic.close(error_code=ErrorCode.H3_ID_ERROR, reason_phrase="a stream beyond the limit")
+        # UDP reorders: a datagram may overtake the CONNECT of its session, or come behind its end. It is dropped,
+        # not an error (RFC 9297 section 2.1).
         elif link is None:
             self.hub.counters["datagrams_unknown_session"] += 1
         else:
@@ -235,6 +242,9 @@ class Peer:
         link = self.sessions.get(event.session_id)
         if link is None:
             self.hub.counters["streams_unknown_session"] += 1
+            # A stream may overtake its session's CONNECT, too. It is given up, not kept
+            # (draft-ietf-webtrans-http3-16 section 4.6 lets either): our clients and browsers open none before the
+            # session is there.
             self.give_up_stream(event.stream_id, WtError.BUFFERED_STREAM_REJECTED)
             return
         if event.stream_ended:
@@ -242,6 +252,8 @@ class Peer:
         else:
             self._session_streams[event.stream_id] = link
         link.on_stream(event.stream_id, event.data, event.stream_ended)
+        # A two-way stream of the peer's: nothing is ever said on it, and until our side has ended it counts against
+        # the streams that it may open.
         if event.stream_ended and not event.stream_id & 2:
             self.finish_stream(event.stream_id)
 
@@ -361,12 +373,14 @@ class Peer:
             waiter = self._draining.get(stream_id)
             if waiter is None:
                 waiter = self._draining[stream_id] = asyncio.get_running_loop().create_future()
+            # Several writers may wait on one future: one that is cancelled must not cancel it for the others.
             await asyncio.shield(waiter)
 
     def _buffer_bytes(self) -> int:
         return send_buffer_bytes(self.quic.recovery.control.window, len(self._draining))
 
     def _wake_writers(self) -> None:
+        # A quarter below what they wait for, or each ACK would wake a writer for a packet's worth.
         low = self._buffer_bytes() * 3 // 4
         for stream_id, waiter in list(self._draining.items()):
             if self.ended or self.quic.streams.unsent_bytes(stream_id) <= low:

@@ -17,6 +17,8 @@ def encode_refusal(header: QuicHeader, error_code: QuicErrorCode, reason: str = 
     phrase = reason.encode()[:QUIC_REFUSAL_REASON_BYTES_MAX]
     version = header.version or 0
     crypto = CryptoPair()
+    # Initial keys come of the connection ID that the client chose (RFC 9001 section 5.2), so no state is needed to
+    # seal this.
     crypto.setup_initial(cid=header.destination_cid, is_client=False, version=version)
     builder = QuicPacketBuilder(
         host_cid=header.destination_cid,

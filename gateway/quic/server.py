@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# A reset is to look like any packet, and packets are at least 22 bytes longer than the shortest connection ID that
+# is asked for (RFC 9000 section 10.3).
 RESET_BYTES = 22 + CID_BYTES
 RESET_BYTES_MIN = 21
 """The shortest that a peer takes for one; each is shorter than what it answers, so that two ends never loop."""
@@ -131,12 +133,17 @@ class ServerEndpoint(Endpoint):
     # -- packets of no connection ---------------------------------------------------------
 
     def on_first_packet(self, header: QuicHeader, data: bytes, addr: Address, now: float) -> None:
+        # Never answered, or two servers would answer each other for ever (RFC 9000 section 6.1).
         if header.packet_type == QuicPacketType.VERSION_NEGOTIATION:
             return
         if header.version is not None and header.version not in VERSIONS:
+            # Only a full datagram is answered, so that no forged sender address is sent more than it cost (RFC 9000
+            # sections 6.1 and 14.1).
             if len(data) >= SMALLEST_MAX_DATAGRAM_SIZE:
                 self.udp.send([(_version_negotiation(header), addr)])
             return
+        # An Initial in less than 1,200 bytes must be dropped (RFC 9000 section 14.1): the answer, with
+        # certificates, may be three times as long.
         if header.packet_type != QuicPacketType.INITIAL or len(data) < SMALLEST_MAX_DATAGRAM_SIZE:
             if not self._is_handed_over(header.destination_cid, data, addr):
                 self.counters["packets_unknown"] += 1
@@ -219,6 +226,8 @@ class ServerEndpoint(Endpoint):
         self.counters["packets_unknown"] += 1
         if not data or data[0] & 0x80:
             return
+        # One byte shorter than what it answers, each time: a reset that another server answers with a reset ends
+        # soon (section 10.3.3).
         size = min(RESET_BYTES, len(data) - 1)
         if size < RESET_BYTES_MIN:
             return
@@ -228,6 +237,8 @@ class ServerEndpoint(Endpoint):
             return
         self._resets_left -= 1
         noise = bytearray(os.urandom(size - 16))
+        # Short header and fixed bit; all else is random, so that nobody on the path tells it from a packet (RFC
+        # 9000 section 10.3).
         noise[0] = 0x40 | (noise[0] & 0x3F)
         token = reset_token(self.context.reset_key, data[1 : 1 + CID_BYTES])
         self.counters["stateless_resets"] += 1
@@ -239,10 +250,14 @@ class ServerEndpoint(Endpoint):
         """Take nothing new, let what is under way finish, then close. False: something was cut off."""
         self.is_draining = True
         if self._handing is not None:
+            # What is handed in belongs to connections that are ended in a moment; whoever hands it over drops it
+            # when this queue is full.
             self.loop.remove_reader(self._handing.fileno())
         for peer in list(self.peers):
             peer.go_away()
         deadline = self.time() + timeout_s
+        # No event tells of it: busy is what sessions, requests and unacknowledged bytes of hundreds of peers are
+        # together.
         while any(peer.is_busy for peer in self.peers) and self.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(limits.QUIC_DRAIN_LOOK_S)
         finished = not any(peer.is_busy for peer in self.peers)

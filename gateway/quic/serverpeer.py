@@ -91,6 +91,8 @@ class ServerPeer(Peer):
             return
         if stream_id in self.sessions:
             return
+        # A client's two-way streams are numbered by fours (RFC 9000 section 2.1); GOAWAY names the first that is
+        # not served.
         self._next_request = max(self._next_request, stream_id + 4)
         self.hub.counters["requests"] += 1
         try:
@@ -107,6 +109,8 @@ class ServerPeer(Peer):
             raise Misdirected("Host differs from :authority; send one of them, or both alike")
         scope = request_scope(headers, self._client_address(), self._server.address)
         if not self.handshake_done and not self._is_replayable(scope):
+            # 0-RTT may be replayed by whoever saw it: what changes something waits for the handshake (RFC 8470
+            # section 5.2).
             raise TooEarly(f"{scope['method']} is not served before the handshake is complete; send it again")
         if scope["method"] == "CONNECT":
             protocol = next((value for name, value in headers if name == b":protocol"), None)
@@ -135,6 +139,8 @@ class ServerPeer(Peer):
             self.h3.send_data(stream_id, body, end_stream=True)
         else:
             self.h3.forget(stream_id)
+        # The answer does not need the rest of the request: STOP_SENDING with H3_NO_ERROR says so without taking the
+        # answer back (RFC 9114 section 4.1).
         self.quic.abandon_receiving(stream_id, ErrorCode.H3_NO_ERROR)
         self.hub.mark(self)
 
@@ -203,6 +209,8 @@ class ServerPeer(Peer):
     def accept_session(self, link: WebTransportLink) -> None:
         if self.h3 is None or not self.quic.streams.can_send_on(link.session_id):
             return
+        # Clients of draft 02, Chromium and Firefox among them, are told by this header which draft they speak with
+        # (section 6 there); others pass over it.
         headers = [(b":status", b"200"), (b"sec-webtransport-http3-draft", b"draft02")]
         self.h3.send_headers(link.session_id, headers)
         self.hub.mark(self)

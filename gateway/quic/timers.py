@@ -47,6 +47,8 @@ class TimerWheel(Generic[T]):
         item.wheel_slot = slot
         bucket = self._slots.get(slot)
         if bucket is not None:
+            # Where it stood before it is left standing: taking it out would be a search, and wheel_slot tells that
+            # the old entry is void.
             bucket.append(item.wheel_entry)
             return False
         self._slots[slot] = [item.wheel_entry]

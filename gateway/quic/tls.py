@@ -68,6 +68,7 @@ class ServerTls:
     def replace(self, cert_pem: bytes, key_pem: bytes) -> None:
         """Serve this certificate to connections made from now on; the old one stays on failure."""
         self._chain, self._key = _load(cert_pem, key_pem)
+        # Made anew with the next connection; those that are being made hold the one that they began with.
         self._made.clear()
 
     def configuration(self, options: QuicOptions) -> QuicConfiguration:
@@ -100,6 +101,8 @@ class QuicTrust:
         if self.ca_pem is not None:
             configuration.load_verify_locations(cadata=self.ca_pem)
         if self.insecure or self.certificate_hashes:
+            # A pinned certificate need not have an authority: in place of the chain its hash is looked at, when the
+            # handshake is done (accepts).
             configuration.verify_mode = ssl.CERT_NONE
         return configuration
 

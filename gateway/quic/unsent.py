@@ -50,6 +50,8 @@ class Unsent:
                 bound="answers_unsent",
                 limit=limits.H3_UNSENT_BYTES_MAX,
             )
+        # The rough count only grows, so it is too large rather than too small; walking all peers for each request
+        # would be a step a peer.
         if self._at_most > limits.H3_UNSENT_ALL_BYTES_MAX:
             self._at_most = self._recount(peers, now)
             held = quic.streams.unsent_total()

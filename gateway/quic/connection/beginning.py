@@ -81,14 +81,20 @@ class Beginning:
             handshake.receive_datagram(data, address, now)
         else:
             short_at = short_part(data)
+            # A short header first, before there is a connection: nothing can open it yet, and the peer sends it
+            # again.
             if short_at == 0:
                 return None
+            # aioquic would open a coalesced 1-RTT packet, and its number would count as seen; zeros in its place
+            # keep the size, by which the padding of an Initial is judged (RFC 9000 section 14.1).
             data, rest = data[:short_at] + bytes(len(data) - short_at), data[short_at:]
             handshake.receive_datagram(data, address, now)
             parts.paths.begin_at(address if handshake.has_begun else NOWHERE)
         self.pump()
         parts.state.doubt = True
         state = parts.state
+        # For a server the handshake is confirmed when it is complete, a client waits for HANDSHAKE_DONE (RFC 9001
+        # section 4.1.2).
         is_over = handshake.confirmed if parts.is_client else state.is_complete
         if is_over and state.phase == HANDSHAKE and state.close_event is None and handshake.has_keys:
             return rest
@@ -181,12 +187,15 @@ class Beginning:
         if said.max_ack_delay is not None:
             parts.recovery.max_ack_delay_s = said.max_ack_delay / 1_000
         if said.ack_delay_exponent is not None:
+            # More than 20 is invalid (RFC 9000 section 18.2) and is aioquic's to refuse: here only the shift is
+            # kept small.
             parts.recovery.ack_exponent = min(said.ack_delay_exponent, 20)
         if said.active_connection_id_limit is not None:
             self._our_ids.count_max = said.active_connection_id_limit
         sending = parts.sending
         taken = PACKET_BYTES_MOST
         if said.max_udp_payload_size is not None:
+            # Below 1,200 is invalid (RFC 9000 section 18.2).
             taken = max(said.max_udp_payload_size, PACKET_BYTES_LEAST)
             sending.bytes_max = min(sending.bytes_max, taken)
         parts.mtu.learn(taken)
@@ -199,6 +208,8 @@ class Beginning:
     def _learn_limits(self, said: QuicTransportParameters) -> None:
         table = self._parts.streams.table
         peer = table.peer
+        # The larger of both: what a ticket remembered may be used already, and a server must not take it back (RFC
+        # 9000 section 7.4.1).
         peer.data = max(peer.data, said.initial_max_data or 0)
         peer.streams_bidi = max(peer.streams_bidi, said.initial_max_streams_bidi or 0)
         peer.streams_uni = max(peer.streams_uni, said.initial_max_streams_uni or 0)
@@ -224,9 +235,12 @@ class Beginning:
         tls = handshake.tls if parts.is_client else None
         rest = TlsRest(tls, over.heard, over.crypto, self._ticket_handler)
         handshake.let_go()
+        # From here on no event of aioquic's has to come before ours.
         parts.streams.incoming.emit = parts.events.append
         state.handshake_done_due = not parts.is_client
         state.pings = self._pings_out + state.pings
+        # Not during the handshake: until it is confirmed a client must not move (RFC 9000 section 9), so that
+        # nobody would use them.
         self._our_ids.replenish()
         datagrams.content_bytes_max = datagrams.payload_bytes_max and (
             datagrams.payload_bytes_max + FRAME_HEAD_BYTES

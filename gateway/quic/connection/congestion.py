@@ -54,7 +54,7 @@ GROWTH_PACKETS = 2
 """Packets by which the window grows a round after slow start."""
 REGAIN_ROUNDS = 4
 """Of what a queue made it give up, a flow takes back this fraction a round while no queue stands: a receiver
-that its scheduler kept waiting is no narrower path (the concave half of CUBIC, RFC 9438 section 4.2)."""
+that its scheduler kept waiting is no narrower path (the concave half of CUBIC, RFC 9438 section 4.4)."""
 REGAIN_KEPT = 0.7
 QUIET_ROUNDS = 8
 """After so many rounds without a queue or heavy loss growth doubles: the path has more to give."""
@@ -145,12 +145,15 @@ class RealtimeCongestion:
         self.in_flight -= size
         self._acked += size
         limited_at = self._limited_at
+        # Sent long after the flow was last limited, or before the last cut: neither says that the window is too
+        # small (RFC 9002 sections 7.8 and 7.3.2).
         if limited_at <= 0 or sent_at > limited_at + self._rtt or sent_at <= self._recovery_since:
             return
         ssthresh, window = self.ssthresh, self.window
         if ssthresh is None:
             self.window = window + size
             return
+        # Slow start ends exactly at the threshold: what goes beyond it counts for the slow growth below.
         if window < ssthresh:
             grown = size if size < ssthresh - window else ssthresh - window
             self.window = window + grown
@@ -178,12 +181,15 @@ class RealtimeCongestion:
             self._acked = self._lost = 0.0
         if persistent:
             self.window = self._least
+            # Slow start from two packets doubles up to the initial window and goes on slowly: RFC 9002 section
+            # 7.6.2 asks for the minimum window, and leaves the threshold as it was.
             self.ssthresh = self._floor
             self._held = 0
             self._recovery_since = 0.0
 
     def on_fade_over(self, window_before: int) -> None:
         """The path answers again after it answered nothing for a while, at a window of ``window_before`` bytes."""
+        # A queue that had grown before the path went away may be why it went: then the loss stands.
         if self._queue_grows or self.window >= window_before:
             return
         self.window = max(self.window, min(self._floor, window_before))
@@ -192,6 +198,8 @@ class RealtimeCongestion:
 
     def on_rtt(self, adjusted: float, latest: float, now: float) -> None:
         self._rtt = adjusted
+        # A path that has become longer would look like a queue for ever: after ten seconds the smallest is what
+        # there is now.
         if self._min_rtt == 0.0 or adjusted <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
             self._min_rtt, self._min_rtt_at = adjusted, now
         if adjusted < self._round_min_rtt:
@@ -205,15 +213,19 @@ class RealtimeCongestion:
         """A round lasts one RTT, but long enough for an ACK that the peer delayed. The round after
         a back-off still measures what was sent before it, so it decides nothing."""
         allowed = self._min_rtt + max(QUEUE_S_MIN, QUEUE_SHARE * self._min_rtt)
+        # The round that was running at the cut still measures packets of the larger window.
         if self._round_began >= self._recovery_since:
             stood, self._queue_grows = self._queue_grows, self._round_min_rtt > allowed
             self._quiet_rounds = 0 if self._queue_grows else self._quiet_rounds + 1
+            # Two rounds in a row, for one late round is a busy peer (docs/PERFORMANCE.md); in slow start one, since
+            # by the second round the queue has doubled.
             if self._queue_grows and (stood or self._is_slow_start):
                 self._held = self._regainable()
                 drained = QUEUE_BACK_OFF * self._min_rtt / self._round_min_rtt
                 long = self._round_min_rtt - self._min_rtt > QUEUE_S_LONG
                 least = self._least if long else min(self._floor, self.window)
                 self._shrink(now, max(drained, QUEUE_BACK_OFF_LEAST), least)
+        # Old losses fade by a quarter a round, so that a burst of the radio's is forgotten in some four.
         self._acked *= MEMORY
         self._lost *= MEMORY
         self._round_min_rtt = math.inf

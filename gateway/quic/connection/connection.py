@@ -101,6 +101,8 @@ class Connection:
             session_ticket_fetcher=session_ticket_fetcher,
             session_ticket_handler=session_ticket_handler,
         )
+        # Only where an ID has to say something: naming itself touches two of aioquic's private names
+        # (seam.PRIVATE).
         if mint is not ALONE:
             handshake.name_itself(mint())
         ours = self.our_ids = OurIds(handshake.host_cid, reset_key, mint)
@@ -159,6 +161,7 @@ class Connection:
     @property
     def keys(self) -> Keys | None:
         """Of 1-RTT packets, once the handshake is confirmed."""
+        # A slot that is not filled raises: before the hand-over there are none.
         return getattr(self.sending, "keys", None)
 
     @property
@@ -350,11 +353,15 @@ class Connection:
         state, datagrams = self.state, self.datagrams
         if self.state.phase != OPEN:
             return self._last_packets(now)
+        # Long before the 2^23 packets after which AES-GCM's guarantee ends (RFC 9001 section 6.6).
         if self.sending.number >= self.sending.renew_at:
             self.sending.renew_keys()
             self._intake.find_route()
+        # Whatever happened since may have left something due; asking all parts for each packet would cost as much
+        # as sealing it.
         if state.doubt:
             self._mixed.look_over()
+        # Before packets are made: what they cause may set it again.
         state.flush_due = False
         state.pacing_at = None
         if state.control_due or state.stream_due or self.received.ack_at is not None:
@@ -362,6 +369,7 @@ class Connection:
             return self._mixed.packets(now)
         recovery = self.recovery
         if datagrams.burst is not None:
+            # First, for it may wait only where the queue was empty.
             run = self.sending.burst(now)
             if run is not None:
                 self.calm = recovery.loss_at is None and not recovery.probes
@@ -403,6 +411,7 @@ class Connection:
         else:
             self._beginning.on_deadline(now)
 
+    # The names that aioquic's connection has for both, so that the pair in tests drives either.
     get_timer = deadline
     handle_timer = on_deadline
 

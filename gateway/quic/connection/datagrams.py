@@ -55,6 +55,8 @@ class Datagrams:
             return None
         if largest:
             return Refusal.TOO_LARGE
+        # Before the handshake is complete nobody knows what the peer takes (max_datagram_frame_size, RFC 9221
+        # section 3): later, perhaps.
         return Refusal.UNSUPPORTED if self._state.is_complete else Refusal.BLOCKED
 
     def offer(self, payload: bytes, sink: FateSink, token: int) -> Refusal | None:
@@ -68,6 +70,7 @@ class Datagrams:
             refusal = self._refusal(size)
             if refusal is not None:
                 return refusal
+        # Refused rather than queued behind a full window: the caller sends newer values when there is room.
         if queued > control.window - control.in_flight or queued > limits.QUIC_DATAGRAM_QUEUE_BYTES_MAX:
             return Refusal.BLOCKED
         self.queue.append((payload, sink, token))
@@ -113,6 +116,7 @@ class Datagrams:
             return
         (framing, sink, token), self.burst = self.burst, None
         waiting = [(payload, sink, token + n) for n, payload in enumerate(framing.payloads())]
+        # extendleft turns the order round.
         self.queue.extendleft(reversed(waiting))
 
     def drop_oldest(self, fates: list[tuple[FateSink, int, bool]]) -> None:
@@ -144,6 +148,8 @@ class Datagrams:
             payload, sink, token = queue.popleft()
             size = len(payload)
             self.size -= size
+            # With its length in any case (type 0x31), though the last frame could do without: last_datagram, and so
+            # the quick way of reading, expects it.
             content = b"".join((content, datagram_head(size), payload))
             fates = (*fates, (sink, token, 1))
         return content, fates

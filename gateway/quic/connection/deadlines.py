@@ -38,6 +38,8 @@ class Deadlines:
         if allowed is not None:
             if path.give_up_at is not None and path.give_up_at < deadline:
                 deadline = path.give_up_at
+            # Nothing may be sent there before something comes: a timer would only find that out again (RFC 9002
+            # section 6.2.2.1).
             if allowed < PROBE_BYTES:
                 return deadline
         ack_at = self._received.ack_at
@@ -47,6 +49,7 @@ class Deadlines:
             if recovery.loss_at < deadline:
                 deadline = recovery.loss_at
         elif recovery.packets:
+            # Recovery.deadline, in line: asked for each packet that goes out or comes in.
             probe_at = recovery.last_sent_at + recovery.probe_timeout() * (1 << recovery.probes)
             if probe_at < deadline:
                 deadline = probe_at
@@ -71,6 +74,7 @@ class Deadlines:
         give_up_at = None if paths.active.is_proved else paths.active.give_up_at
         if give_up_at is not None and now >= give_up_at:
             state.doubt = True
+            # Another path may be narrower.
             self._parts.mtu.begin_anew(self._parts.sending.number)
             if not paths.give_up_active():
                 self._parts.end(_over(QuicErrorCode.NO_VIABLE_PATH, "No validated network path"))

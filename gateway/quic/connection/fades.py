@@ -28,6 +28,7 @@ def excuse_unanswered(quic: Connection, now: float) -> int:
     ``quic.excused_bytes``. Answers what the window admits then, in bytes."""
     recovery, had = quic.recovery, quic.excused_bytes
     control = recovery.control
+    # What was excused the last time counts again first, or it would be taken off twice.
     control.in_flight += had
     found = _unanswered_bytes(recovery, now - recovery.probe_timeout(), now - QUIC_FADE_S_MAX)
     if found and not had:

@@ -88,6 +88,7 @@ class SentBurst(_Burst):
         head = (self.size - sum([size for size, _ in self.shape])) // len(self.shape)
         packets = []
         for size, count in self.shape:
+            # Each has the same head, so what the burst is larger than its contents is shared evenly.
             packets.append(sent_packet((number, size + head, self.sent_at, ((self.sink, token, count),), ())))
             number, token = number + 1, token + count
         return packets
@@ -131,6 +132,7 @@ def among(sent: dict[int, SentPacket], ranges: AckRanges) -> list[int]:
         if stop - start <= QUIC_LOOKED_UP_MAX:
             found += [number for number in range(start, stop) if number in sent]
         else:
+            # Only now, for a long range: a copy of all numbers to bisect, once for all ranges of the ACK.
             numbers = numbers or tuple(sent)
             low = bisect_left(numbers, start)
             found += numbers[low : bisect_left(numbers, stop, low)]
@@ -147,6 +149,7 @@ def oldest_alone(sent: Mapping[int, InFlight], start: int, largest: int) -> list
             break
         if number < start:
             return []
+        # By its class and not by isinstance: no subclasses, and asked for each packet that is acknowledged.
         if packet.__class__ is SentBurst:
             last = packet.last
         elif not packet.handlers:

@@ -15,6 +15,8 @@ class Allowance:
     def on_fate(self, acked: bool) -> None:
         """What told of it was acknowledged, or lost: then it is told again."""
         if not acked:
+            # Less than any limit: it differs from the value, and so is told again with the value of then, not of
+            # the lost frame (RFC 9000 section 13.3).
             self.said = 0
 
 

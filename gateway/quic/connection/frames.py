@@ -57,6 +57,7 @@ that is cut short."""
 def pull(plain: bytes, at: int, size: int) -> tuple[bytes, int]:
     """So many bytes, and where they end. Raises ``IndexError``."""
     if at + size > len(plain):
+        # What a slice beyond the end would hide: Python cuts it short without a word.
         raise IndexError
     return plain[at : at + size], at + size
 
@@ -150,6 +151,7 @@ def _streams_blocked(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
 def _new_id(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     number, at = varint(plain, at)
     below, at = varint(plain, at)
+    # One byte of length, not a variable-length integer (RFC 9000 section 19.15).
     cid, at = pull(plain, at + 1, plain[at])
     token, at = pull(plain, at, TOKEN_BYTES)
     to.on_new_id(number, below, cid, token)
@@ -184,6 +186,8 @@ def _close(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     try:
         text = reason.decode()
     except UnicodeDecodeError:
+        # The phrase is for people and should be UTF-8 (RFC 9000 section 19.19); that it is not is no reason for
+        # another error.
         text = ""
     to.on_close(code, frame_type, text)
     return at
@@ -196,6 +200,7 @@ def _handshake_done(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
 
 def _datagram(to: FrameTaker, kind: int, plain: bytes, at: int) -> int:
     size = len(plain) - at
+    # 0x31 says how long it is, 0x30 goes on to the packet's end (RFC 9221 section 4).
     if kind & 1:
         size, at = varint(plain, at)
     data, at = pull(plain, at, size)

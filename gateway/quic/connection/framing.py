@@ -74,6 +74,7 @@ class Framing:
         self.largest = max(sizes)
         self.wire_bytes_max = self.content_bytes + HEAD_BYTES_MAX * len(sizes)
         self.payload_bytes = sum(map(len, burst.messages)) + len(prefix) * burst.count
+        # The kernel cuts a run by one size, and only its last piece may be shorter (udp(7), UDP_SEGMENT).
         self.is_run = (
             sizes[-1] <= sizes[0]
             and sizes[:-1].count(sizes[0]) == len(sizes) - 1
@@ -92,6 +93,8 @@ def framing_of(burst: Burst, prefix: bytes, content_bytes_max: int) -> Framing:
     framing = framings.get(prefix)
     if not isinstance(framing, Framing):
         if len(framings) >= limits.FRAMINGS_CACHED_MAX:
+            # Sessions of a connection have few prefixes, so it is full only where somebody opens many: what is made
+            # anew is one framing each.
             framings.clear()
         framing = framings[prefix] = Framing(burst, prefix, content_bytes_max)
     return framing

@@ -40,6 +40,7 @@ def replaced(parameters: bytes, ours: dict[int, bytes]) -> bytes:
         number, at = varint(parameters, at)
         size, at = varint(parameters, at)
         at += size
+        # aioquic writes limits of its own, and a parameter that is there twice is an error (RFC 9000 section 7.4).
         if number not in ours:
             parts.append(parameters[start:at])
     for number, value in ours.items():

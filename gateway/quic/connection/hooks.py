@@ -33,6 +33,8 @@ class Hook:
         self._owner.read_frame(self._reader, frame_type, buf)
         if self.stock is not None and frame_type in LIMITS:
             end = buf.tell()
+            # Both read the same bytes: aioquic heeds the limit for what it carries, and our reader has already
+            # moved the buffer on.
             buf.seek(at)
             self.stock(context, frame_type, buf)
             buf.seek(end)

@@ -27,6 +27,7 @@ RETIRE_FRAME_BYTES: Final = 1 + 8
 
 def reset_token(key: bytes, cid: bytes) -> bytes:
     """The stateless reset token of a connection ID: a keyed hash, so that no state is needed."""
+    # What RFC 9000 section 10.3.2 proposes: whoever has the key can answer for connections of an earlier run.
     return hmac.digest(key, b"stateless reset" + cid, "sha256")[:TOKEN_BYTES]
 
 
@@ -89,6 +90,8 @@ class OurIds:
             raise PeerFault(QuicErrorCode.PROTOCOL_VIOLATION, kind, "Cannot retire unknown connection ID")
         for index, one in enumerate(self.known):
             if one.number == number:
+                # RFC 9000 section 19.16 makes that an error: the packet that retires it could not have been
+                # routed by it.
                 if one.cid == in_use:
                     raise PeerFault(
                         QuicErrorCode.PROTOCOL_VIOLATION, kind, "Cannot retire current connection ID"
@@ -159,9 +162,11 @@ class PeerIds:
         retire = [one for one in self.spare if one.number < below] + gone
         changes = self.current.number < below
         if changes:
+            # First: it is on the packets that go out now, and the peer waits for it most.
             retire.insert(0, self.current)
         if retire:
             self.spare = [one for one in self.spare if one.number >= below]
+        # A repeated frame issues nothing new; one below the bound is retired as it comes (RFC 9000 section 19.15).
         if number >= below and number not in self._numbers:
             self.spare.append(ConnectionId(cid, number, token))
             self._numbers.add(number)
@@ -174,6 +179,8 @@ class PeerIds:
 
     def _forget_old(self) -> None:
         if len(self._numbers) > limits.QUIC_SEQUENCE_NUMBERS_MAX:
+            # The older half: a frame that comes again after so many others were issued would have been lost and
+            # repeated for minutes.
             self._numbers = set(sorted(self._numbers)[-limits.QUIC_SEQUENCE_NUMBERS_MAX // 2 :])
 
     def _check(self, reserved: int) -> None:

@@ -46,6 +46,7 @@ def _aead(key: bytes, suite: CipherSuite) -> AESGCM | ChaCha20Poly1305:
 def _masks(key: bytes, suite: CipherSuite) -> Masks:
     if suite == CipherSuite.CHACHA20_POLY1305_SHA256:
         return partial(_each_mask, key)
+    # One encryptor for all packets: ECB has no state between blocks, and making one costs as much as several masks.
     masks: Masks = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
     return masks
 
@@ -62,6 +63,7 @@ def _each_mask(key: bytes, samples: bytes) -> bytes:
 def sealing(one: Secret, *, opens: bool) -> Sealing:
     """What opens or seals the packets of one direction."""
     key, iv, protection = derive_key_iv_hp(cipher_suite=one.suite, secret=one.secret, version=one.version)
+    # After an update: the header's key stays that of the first secret.
     if one.protection != one.secret:
         _, _, protection = derive_key_iv_hp(
             cipher_suite=one.suite, secret=one.protection, version=one.version
@@ -119,6 +121,7 @@ class Keys:
         if self._old_until is not None and now >= self._old_until:
             self.old = self._old_until = None
         nonce_of = number
+        # 0x04 is the key phase (RFC 9000 section 17.3.1).
         if header[0] & 4 == self.bits:
             decrypt, iv, _ = self.opening
             plain = decrypt((iv ^ nonce_of).to_bytes(12, "big"), sealed, header)
@@ -144,6 +147,8 @@ class Keys:
             self._old_until = now + OLD_KEYS_PTOS * pto_s
 
     def _following(self) -> Sealing:
+        # Kept, though the packet may be forged: who sends many with the other phase bit must not have a key derived
+        # for each, nor learn from the time it takes that one was (RFC 9001 section 9.5).
         if self._next is None:
             fresh, _, _ = sealing(updated(self._receiving), opens=True), None, None
             # Header protection stays as it was: the phase bit must be readable before one knows which keys to use (RFC 9001 section 6.1).

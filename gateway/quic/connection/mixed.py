@@ -84,11 +84,15 @@ class Mixed:
         """Packets of whatever is to be sent, as far as window, pacer and the path allow."""
         datagrams, recovery, received, state = self._datagrams, self._recovery, self._received, self._state
         sending, path = self._sending, self._paths.active
+        # Beside other frames the packets' contents are this reader's own, so a burst that is shared cannot go as it
+        # is.
         datagrams.spill()
         cid = self._peer_ids.cid
         overhead = HEAD_BYTES + len(cid)
         limit = full = sending.bytes_max - overhead
         if state.stream_due and not recovery.probes:
+            # Larger packets for streams alone, and not for a probe: what asks whether the path lives must not be
+            # lost for its size.
             full = self._full_bytes() - overhead
         ack_at = received.ack_at
         ack = b""
@@ -105,6 +109,8 @@ class Mixed:
             space = limit if datagrams.queue else full
             if allowed is not None:
                 space = min(limit, allowed - overhead)
+            # A packet of 65,000 bytes that was cut to what the window has left would be sent as a small one, again
+            # and again.
             elif full > limit and space == full and self._waits_for_room(full + overhead):
                 break
             content, handlers, fates = self._content(space - len(ack), overhead, now)
@@ -115,6 +121,7 @@ class Mixed:
                 handlers.append((received.on_ack_fate, (received.acknowledged(),)))
                 ack = b""
             if len(content) < CONTENT_BYTES_MIN:
+                # PADDING, behind the frames (RFC 9000 section 19.1).
                 content += bytes(CONTENT_BYTES_MIN - len(content))
             number = sending.number
             packet = sending.seal(content, cid)
@@ -127,6 +134,7 @@ class Mixed:
             packets.append(probe)
         if packets:
             self._parts.state.on_eliciting_sent(now)
+        # Nothing took it along: one that is due goes by itself, one that is not waits on.
         if ack and ack_at is not None and ack_at <= now:
             packets.append(self._acknowledge(ack, path, cid, now))
         if self._paths.others:
@@ -175,6 +183,7 @@ class Mixed:
             return b"", handlers, ()
         if space > room:
             space = room
+        # The pacer has said no to an earlier packet of this call: control frames still go, data waits.
         if space - len(content) < FRAME_BYTES_MIN or state.pacing_at is not None:
             return content, handlers, ()
         if datagrams.queue or state.stream_due:
@@ -183,6 +192,8 @@ class Mixed:
                 return content, handlers, ()
         if datagrams.queue:
             content, fates = datagrams.fill(content, (), space)
+            # It fits no packet any more (the peer's connection ID grew, the path changed): kept, it would hold up
+            # all behind it for ever.
             if not fates and not content and not datagrams.fits_first(self._sending.bytes_max - overhead):
                 datagrams.drop_oldest(recovery.fates)
                 return self._content(space, overhead, now)
@@ -192,6 +203,8 @@ class Mixed:
                 content += written
                 handlers += told
             else:
+                # Blocked by limits, or all is sent: without this packets would be asked for in vain until the
+                # next look.
                 state.stream_due = False
         return content, handlers, fates
 
@@ -282,6 +295,8 @@ class Mixed:
         largest = received.acknowledged()
         control = recovery.control
         received.acks_alone += 1
+        # 200: about a packet of an ACK with many ranges. A PING asks for an answer and so counts as in flight,
+        # which an ACK alone does not.
         if received.acks_alone < ACKS_BETWEEN_PINGS or control.in_flight + 200 > control.window:
             packet = sending.seal(ack, cid)
         else:
@@ -300,6 +315,7 @@ class Mixed:
         event = parts.state.close_event
         assert event is not None
         reason = event.reason_phrase.encode()[:CLOSE_REASON_BYTES_MAX]
+        # An application's code, or the transport's with the frame that caused it (RFC 9000 section 19.19).
         kind = b"\x1d" if event.frame_type is None else b"\x1c"
         about = b"" if event.frame_type is None else encode_uint_var(event.frame_type)
         content = b"".join(

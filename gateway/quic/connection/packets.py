@@ -30,6 +30,7 @@ SAMPLE_STOP = SAMPLE_AT + 16
 """Where header protection samples a sealed content (RFC 9001 section 5.4.2)."""
 BYTES = [bytes((value,)) for value in range(256)]
 """Every single byte, to be joined without making it anew."""
+# Every head that a packet within an Ethernet frame can have, made once.
 _HEADS = [b"\x31" + encode_uint_var(length) for length in range(1_600)]
 
 Ranges = list[tuple[int, int]]
@@ -44,6 +45,8 @@ def sealed(contents: Sequence[bytes], number: int, first: int, cid: bytes, keys:
     encrypt, iv, masks_of = keys
     prefix = BYTES[first] + cid
     if len(contents) == 1:
+        # Two bytes always: enough for 2^15 packets in flight (RFC 9000 section 17.1), and readers that expect two
+        # take the quick way.
         low = (number & 0xFFFF).to_bytes(2, "big")
         one = encrypt((iv ^ number).to_bytes(12, "big"), contents[0], prefix + low)
         mask = masks_of(one[SAMPLE_AT:SAMPLE_STOP])
@@ -129,6 +132,7 @@ def parse(plain: bytes) -> Frames | None:
             elif kind == 0x02:
                 ranges, delay, at = parse_ack(plain, at)
                 acks.append((ranges, delay))
+            # PADDING: all zeros at once, for a probe has thousands.
             elif kind == 0x00:
                 at = end - len(plain[at:].lstrip(b"\x00"))
             elif kind == 0x30:
@@ -169,6 +173,7 @@ def leading_ack(plain: bytes) -> tuple[int, int, int, int] | None:
             delay, at = int.from_bytes(plain[at : at + 4], "big") & 0x3FFFFFFF, at + 4
         else:
             return None
+        # Further ranges: read the long way.
         if plain[at]:
             return None
         first = plain[at + 1]
@@ -209,8 +214,11 @@ def parse_ack(plain: bytes, at: int) -> tuple[Ranges, int, int]:
         stop = start - gap - 1
         start = stop - 1 - length
         ranges.append((start, stop))
+    # One look behind the loop is enough: each range lies below the one before, so a number below zero leaves the
+    # last start there.
     if start < 0:
         raise ValueError("negative packet number")
+    # The frame goes from the largest down; everything here wants ascending ranges.
     if count:
         ranges.reverse()
     return ranges, delay, at
@@ -223,6 +231,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
         return first, at + 1
     if first < 0x80:
         return (first & 0x3F) << 8 | data[at + 1], at + 2
+    # One and two bytes are read above, for nearly all integers of a packet are that short.
     size = 1 << (first >> 6)
     if at + size > len(data):
         raise IndexError
@@ -236,6 +245,7 @@ def short_part(data: bytes) -> int:
     try:
         while at < len(data) and data[at] & 0x80:
             header = pull_quic_header(buf, host_cid_length=CID_BYTES)
+            # Neither has a length: they are the whole datagram (RFC 9000 section 17.2).
             if header.packet_type in (QuicPacketType.RETRY, QuicPacketType.VERSION_NEGOTIATION):
                 return len(data)
             at += header.packet_length

@@ -46,6 +46,7 @@ class Parts:
         bytes_max = configuration.max_datagram_size
         control = congestion(configuration.congestion_control_algorithm, bytes_max)
         self.state = State(float(configuration.idle_timeout))
+        # Before recovery, which is told by it how large a packet may be and tells it what became of large ones.
         self.mtu = PathMtu(bytes_max)
         self.received, self.recovery = Received(), Recovery(control, Pacer(bytes_max), self.mtu)
         self.peer_ids = PeerIds()

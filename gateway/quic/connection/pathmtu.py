@@ -98,6 +98,7 @@ class PathMtu:
     def on_probe_fate(self, acked: bool) -> None:
         """The probe arrived, or was lost."""
         self.probe_number = -1
+        # It went another way: what became of it says nothing of this one.
         if self._is_void:
             return
         if acked:
@@ -139,6 +140,7 @@ class PathMtu:
     def begin_anew(self, number: int) -> None:
         """Packets from ``number`` on go another way, of which nothing is known."""
         self._begin()
+        # Packets below went the old way; that they are lost must not count as a hole of the new one.
         self._carried = max(self._carried, number - 1)
         self._search_at = -math.inf
 

@@ -107,6 +107,7 @@ class Paths:
             return None
         evicted = None
         if len(self.others) >= limits.QUIC_PATHS_MAX - 1:
+            # An unproved address costs whoever claims it one packet; a proved one is where the peer was.
             evicted = next((one for one in self.others if not one.is_proved), self.others[0])
             self.others.remove(evicted)
         self.others.append(path)
@@ -115,6 +116,7 @@ class Paths:
     def promote(self, path: Path) -> None:
         """Packets go there from now on; it is proved anew where it was not (section 9.3)."""
         self.others.remove(path)
+        # First, so that it is what is gone back to if the new one is not proved (RFC 9000 section 9.3.2).
         self.others.insert(0, self.active)
         self.active, self.address = path, path.address
         if not path.is_proved:

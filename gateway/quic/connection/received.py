@@ -92,6 +92,7 @@ class Received:
         if in_order and self.bits == ALL:
             self.largest, self.largest_at = number, now
         elif ahead > 0:
+            # A jump of 2^30 numbers, which a peer may make, must not make an integer of 2^30 bits.
             self.bits = (self.bits << min(ahead, SPAN) | 1) & ALL
             self.largest, self.largest_at = number, now
         else:
@@ -138,6 +139,8 @@ class Received:
         ranges = self.ranges
         if not ranges:
             return b""
+        # Microseconds, shifted (RFC 9000 section 19.3); since the largest came, for that is what the peer measures
+        # by.
         delay = max(0, int((now - self.largest_at) * 1_000_000)) >> ACK_DELAY_EXPONENT
         if len(ranges) == 1:
             block = ranges[0]
@@ -159,6 +162,7 @@ class Received:
         ranges = self.ranges
         while ranges and ranges[0].start <= largest:
             if ranges[0].stop > largest + 1:
+                # In place: what came since the ACK was sent has yet to be acknowledged.
                 ranges[0] = range(largest + 1, ranges[0].stop)
                 break
             del ranges[0]

@@ -35,6 +35,7 @@ INITIAL_RTT_S: Final = 0.1
 PERSISTENT_PTOS: Final = 3
 NONE_LARGER: Final = 1 << 16
 """Bytes: no packet is above it, so that none says anything of the path."""
+# As aioquic has it: over loopback a sample is less than any timer is fine to.
 RTT_S_MIN: Final = 0.001
 ACK_DELAY_EXPONENT: Final = 3
 """The peer's where it says no other (RFC 9000 section 18.2)."""
@@ -135,6 +136,7 @@ class Recovery:
         nearly every ACK of a reader says. False: nothing was done."""
         sent = self.sent
         largest = stop - 1
+        # Reordered ACKs, and ones that repeat, take the long way.
         if largest < self.largest_acked or not sent:
             return False
         # Numbers were given in order and dicts keep it, so the oldest packet in flight is the first entry: no search.
@@ -219,6 +221,7 @@ class Recovery:
             self.mtu.on_answered(now)
         if newest.number == largest:
             self._measure(now - newest.sent_at, delay_s, now)
+        # Only where something older than what is acknowledged is still out can anything be lost.
         if sent and next(iter(sent)) <= self.largest_acked:
             told = self.detect(now) or told
         else:
@@ -228,6 +231,8 @@ class Recovery:
 
     def _measure(self, latest: float, delay_s: float, now: float) -> None:
         """Take one RTT sample (RFC 9002 section 5)."""
+        # The handshake is confirmed: the peer keeps to what it announced, or its claim is cut (RFC 9002 section
+        # 5.3).
         if delay_s > self.max_ack_delay_s:
             delay_s = self.max_ack_delay_s
         adjusted = latest if latest > RTT_S_MIN else RTT_S_MIN
@@ -258,6 +263,7 @@ class Recovery:
     def probe_timeout(self) -> float:
         """The PTO in seconds, without backing off, with the peer's own delay (section 6.2.1)."""
         if not self.has_rtt:
+            # kInitialRtt is not a sample; without one the PTO is twice it (RFC 9002 section 6.2.2).
             return 2 * INITIAL_RTT_S
         return self.rtt_smoothed + max(4 * self.rtt_variance, GRANULARITY_S) + self.max_ack_delay_s
 

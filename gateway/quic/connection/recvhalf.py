@@ -51,6 +51,7 @@ class RecvHalf:
         """A frame's data. Answers what is in order now. Raises :class:`PeerFault` where it contradicts what came."""
         stop = offset + len(data)
         self._check_size(stop, is_end)
+        # With a partial reset the size is known already, and is only compared.
         if is_end and self.reset_code is None:
             self.final_size = stop
         self.highest = max(self.highest, stop)
@@ -89,6 +90,7 @@ class RecvHalf:
 
     def _assemble(self, at: int, data: bytes) -> bytes:
         """Keep a piece, and answer what it completes."""
+        # What came before is cut off: an overlap is allowed, and its bytes are the same (RFC 9000 section 2.2).
         data, at = data[max(0, -at) :], max(0, at)
         pieces, ranges = self._pieces or (bytearray(), Ranges(limits.QUIC_RECEIVED_PIECES_MAX))
         if data:

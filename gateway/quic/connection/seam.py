@@ -78,8 +78,11 @@ def prepare() -> None:
     connection's own controller is none of its. Idempotent."""
     register_congestion_control("realtime", RenoCongestionControl)
     if not hasattr(connection.EPOCHS, "cache_info"):
+        # A function of a string of letters, called for each of thirty kinds of frame in every constructor.
         connection.EPOCHS = cache(connection.EPOCHS)
     for module in (tls, crypto):
+        # In both modules: aioquic.quic.crypto took the functions of aioquic.tls by name, and has its own
+        # references.
         module.hkdf_extract, module.hkdf_expand_label = hkdf_extract, hkdf_expand_label  # type: ignore[attr-defined]
 
 
@@ -88,6 +91,7 @@ def check() -> None:
     """Look whether the aioquic that is installed has what this takes of it. Raises ``ConfigError`` that names what is not."""
     client = QuicConnection(configuration=QuicConfiguration(is_client=True, server_name="localhost"))
     client.connect(("127.0.0.1", 1), now=0.0)
+    # So that there is a stream to look at.
     client.send_stream_data(0, b"x")
     streams = getattr(client, "_streams", {})
     sender = streams[0].sender if isinstance(streams, dict) and 0 in streams else None
@@ -166,6 +170,8 @@ class Handshake(QuicConnection):
 
     def _hook_frames(self) -> None:
         handlers = self._QuicConnection__frame_handlers
+        # The epochs in which streams' frames are allowed, as aioquic has them: RESET_STREAM_AT, which it does not
+        # know, gets the same.
         epochs = handlers[QuicFrameType.RESET_STREAM][1]
         for kind, reader in (*OF_STREAMS.items(), *OF_IDS.items()):
             stock = handlers[kind][0] if kind in _BOTH else None
@@ -215,6 +221,7 @@ class Handshake(QuicConnection):
             )
         data = buf.pull_bytes(length)
         half = self._in_order[context.epoch]
+        # What came before is passed over: TLS has had it.
         if offset + length > half.taken:
             at = half.taken
             try:
@@ -235,6 +242,7 @@ class Handshake(QuicConnection):
         at = buf.tell()
         largest = buf.pull_uint_var()
         buf.seek(at)
+        # aioquic would take it, and remember a largest that no packet has.
         if largest >= self._packet_number:
             raise _as_theirs(never_sent(largest))
         handler(context, frame_type, buf)
@@ -317,6 +325,7 @@ class Handshake(QuicConnection):
         )
 
     def _flying(self, space: QuicPacketSpace) -> Iterator[Flying]:
+        # A packet knows its frames by bound methods: whose they are tells which stream.
         numbers = {id(stream.sender): number for number, stream in self._streams.items()}
         for packet in space.sent_packets.values():
             pieces = []
@@ -350,7 +359,10 @@ class Handshake(QuicConnection):
         """Hold nothing any more, so that this is freed with its last reference: its parts know it by bound methods, and left
         to the garbage collector, which looks rarely, each would be a cycle of some 100 KiB. TLS itself is left as it is."""
         for space in vars(self).get("_spaces", {}).values():
+            # Handlers in them are bound to streams of this.
             space.sent_packets.clear()
+        # Everything at once: over a hundred attributes, of which others may refer back. What still asks gets an
+        # AttributeError, not old state.
         vars(self).clear()
 
 

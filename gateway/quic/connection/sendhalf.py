@@ -73,6 +73,7 @@ class SendHalf:
         if self.reset_code is None and not self.is_over:
             self.reset_code = code
             self.reset_due = True
+            # Nothing of it is sent again, and what the peer does not get need not be held (RFC 9000 section 3.1).
             self._buffer, self._lost = bytearray(), None
 
     # -- what is to be sent ---------------------------------------------------------------
@@ -111,6 +112,8 @@ class SendHalf:
                 lost.parts[0] = range(stop, part.stop)
         else:
             start = self.highest
+            # Of new bytes alone: what is sent again was within the limits when it went first (RFC 9000 section
+            # 4.1).
             stop = min(self.stop, start + room, start + credit, max(self.limit, start))
             if stop <= start:
                 if not (self.end_due and start == self.ends_at):
@@ -145,6 +148,7 @@ class SendHalf:
 
     def _on_acked(self, start: int, stop: int) -> None:
         acked = self._acked
+        # In order, as nearly all: no ranges are made for it.
         if start == self.start and not acked:
             del self._buffer[: stop - start]
             self.start = stop

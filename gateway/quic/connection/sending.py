@@ -108,6 +108,7 @@ class Sending:
             sent_burst((number, total, now, sink, token, framing.shape, framing.count, number + count - 1))
         )
         state = self._state
+        # State.on_eliciting_sent, in line.
         if not state.eliciting_sent:
             state.close_at = now + state.idle_s
             state.eliciting_sent = True
@@ -130,6 +131,7 @@ class Sending:
         room = control.window - control.in_flight
         add = recovery.add
         packets: list[bytes] = []
+        # Once before the loop: within it every packet may then be one subtraction.
         if pacer.burst_left:
             pacer.forget_old(now)
         while queue:
@@ -137,6 +139,7 @@ class Sending:
             taken = len(payload)
             plain = datagram_head(taken) + payload
             size = len(plain) + overhead
+            # It was queued when packets had more room, before the peer changed its connection ID.
             if size > bytes_max:
                 datagrams.drop_oldest(recovery.fates)
                 continue

@@ -71,6 +71,7 @@ class State:
         idle_s = self._own_idle_s
         if self.peer_idle_s is not None:
             idle_s = min(idle_s, self.peer_idle_s)
+        # Three probe timeouts at least, or a slow path would end between two of them (RFC 9000 section 10.1).
         return max(idle_s, 3 * pto_s)
 
     def silent_s(self, now: float) -> float:

@@ -48,6 +48,8 @@ class StreamsIn:
             recv, data = stream.recv, self._data
             reach = offset + stop - at
             if (
+                # In order, no gap before it, no end known, and within both limits: then nothing of
+                # RecvHalf.take is left to do.
                 offset == recv.taken == recv.highest
                 and recv.final_size is None
                 and offset < reach <= recv.limit
@@ -107,6 +109,7 @@ class StreamsIn:
         if not self._table.can_receive(number):
             raise PeerFault(QuicErrorCode.STREAM_STATE_ERROR, frame_type, "Stream is send-only")
         stream = self._table.of_frame(frame_type, number)
+        # It is over and forgotten: a repeated frame that was late, which is no error (RFC 9000 section 3.2).
         if stream is None:
             return
         recv = stream.recv

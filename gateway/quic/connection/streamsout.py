@@ -34,6 +34,8 @@ class StreamsOut:
         """Look at the streams to which something happened since. Forget those that are over, each of which lets the peer open
         another (section 4.6). Answers whether anything but data is to be sent, and whether data is."""
         table = self._table
+        # Streams that changed are looked at, not all: a connection may have 128 each way, and this runs for most
+        # flushes.
         needs_control, has_data = table.blocked_due, False
         finished, idle = [], []
         for stream in table.queue.values():
@@ -61,6 +63,8 @@ class StreamsOut:
         if recv.limit_said != recv.limit:
             return True
         room = recv.taken + window - recv.limit
+        # Half a window: each raise costs a frame and its fate, and a peer that is told earlier than it has to stop
+        # gains nothing (RFC 9000 section 4.2).
         return room >= window // 2 and room - self._held.of(stream.number) >= window // 2
 
     def _limits_due(self) -> bool:
@@ -171,8 +175,11 @@ class StreamsOut:
             handlers.append((self.on_fate, (stream, offset, offset + size, is_end)))
             peer.data_used += send.highest - highest
             served.append(stream)
+        # One alone stays where it is, and a dict that is popped from and written to is rebuilt now and then.
         if len(queue) > 1:
             for stream in served:
+                # To the end: streams take turns, as RFC 9000 section 2.3 leaves to us, and none is starved by a
+                # large one.
                 queue[stream.number] = queue.pop(stream.number)
         return b"".join(frames), handlers
 

@@ -41,6 +41,8 @@ def _unused_send() -> SendHalf:
     return half
 
 
+# Shared by all one-way streams of the process: halves that are over do nothing, and each would be some hundred
+# bytes.
 NO_RECV, NO_SEND = _unused_recv(), _unused_send()
 
 
@@ -139,6 +141,8 @@ class StreamTable:
         allowance = self._allowance(number)
         if number // 4 >= allowance.value:
             raise PeerFault(QuicErrorCode.STREAM_LIMIT_ERROR, frame_type, "Too many streams open")
+        # All below it, too: a stream opens those of its kind with lower numbers (RFC 9000 section 3.2). The limit
+        # bounds the loop.
         for new in range(allowance.used * 4 + number % 4, number + 4, 4):
             send = NO_SEND if number & 2 else SendHalf(self.peer.stream_bidi_theirs)
             stream = self.by_number[new] = Stream(new, RecvHalf(self.window), send)
@@ -187,6 +191,8 @@ class StreamTable:
             self.gappy.pop(stream.number, None)
             del self.by_number[stream.number]
             if self._is_theirs(stream.number):
+                # One that is over makes room for one: at most QUIC_PEER_STREAMS_MAX are open at a time, however
+                # many there were (RFC 9000 section 4.6).
                 self._allowance(stream.number).value += 1
 
     # -- limits of the peer ---------------------------------------------------------------

@@ -68,6 +68,8 @@ class Taker:
             kind: int = plain[at]
             at += 1
             try:
+                # Frame types are variable-length integers; all that are read here are one byte in their
+                # shortest form, which is the only one that RFC 9000 section 12.4 allows.
                 if kind >= 0x40:
                     kind, at = varint(plain, at - 1)
             except IndexError:
@@ -97,6 +99,7 @@ class Taker:
         except ValueError as exc:
             raise PeerFault(QuicErrorCode.FRAME_ENCODING_ERROR, kind, str(exc)) from exc
         if kind == 0x03:
+            # ECT(0), ECT(1) and CE: read past, for ECT is not set here (docs/ARCHITECTURE.md).
             for _ in range(3):
                 _, at = varint(plain, at)
         self._take_ack(ranges, delay, self._now)
@@ -106,6 +109,7 @@ class Taker:
         recovery = self._recovery
         delay_s = (delay << recovery.ack_exponent) / 1_000_000
         if recovery.take(ranges, delay_s, now, self._sending.number):
+            # What a lost frame said may be due again.
             self._state.doubt = True
 
     def take_ack(self, ranges: list[tuple[int, int]], delay: int, now: float) -> None:
@@ -136,6 +140,7 @@ class Taker:
     def on_retired_id(self, number: int) -> None:
         """The peer no longer uses one of our connection IDs."""
         ours = self._our_ids
+        # During the handshake packets are aioquic's, and which ID they bore is not told.
         gone = ours.retire(number, self._cid or ours.used)
         if gone is not None:
             self.incoming.emit(events.ConnectionIdRetired(connection_id=gone))

@@ -47,7 +47,9 @@ class TlsRest:
             self._send.begin_at(said[0][0])
             self._send.write(b"".join([data for _, data in said]), end=False)
         if context is not None:
+            # Bound methods of aioquic's connection: held, they would keep all of it alive for a ticket.
             context.alpn_cb = context.get_session_ticket_cb = None
+            # TLS calls it without asking whether there is one.
             context.update_traffic_key_cb = lambda *_: None
             context.new_session_ticket_cb = self._on_ticket if ticket_handler is not None else None
 

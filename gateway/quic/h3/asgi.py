@@ -62,6 +62,8 @@ def request_scope(headers: RawHeaders, client: tuple[str, int] | None, server: t
     if isinstance(headers, KnownHeaders):
         if headers.scope is None:
             headers.scope = _scope_of(headers)
+        # Copied as far as applications write into it: Starlette and middleware add to the scope, and some edit
+        # ``headers``.
         scope: Scope = dict(headers.scope)
         scope["headers"] = scope["headers"].copy()
         scope["asgi"] = scope["asgi"].copy()
@@ -87,6 +89,8 @@ def _scope_of(headers: RawHeaders) -> Scope:
         raise Malformed("the :path of a request begins with '/'")
     raw_path, _, query = target.partition(b"?")
     if not any(name == b"host" for name, _ in fields):
+        # ASGI wants :authority as Host, in front (the HTTP specification of ASGI, "HTTP Connection Scope"); that
+        # both say the same was looked at before (names_two_hosts).
         fields.insert(0, (b"host", pseudo.get(b":authority", b"")))
     return {
         "type": "http",
@@ -179,6 +183,7 @@ class Exchange:
         self._gone = True
         self._wake()
         if self._started and self._task is not None:
+            # Before the response began the application is only told: what it does may be half done in the store.
             self._task.cancel()
 
     def _wake(self) -> None:

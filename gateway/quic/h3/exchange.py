@@ -106,6 +106,7 @@ class ClientExchange:
         """The response once its header section is there, which from then on holds this and is not held by it.
         Raises ``TimeoutError``, :class:`RequestFailed`."""
         async with asyncio.timeout(timeout_s):
+            # The time-out is the waiter's: cancelled, the future would refuse the response that may still come.
             response = await asyncio.shield(self.response)
         self.response = asyncio.get_running_loop().create_future()
         return response

@@ -1,6 +1,6 @@
 """Rules for field sections: of requests, of responses, of trailers. Room: quic. Pure.
 
-Sources: RFC 9114 sections 4.1.2, 4.2 and 4.3; RFC 9113 section 8.2.1; RFC 9110 sections 5.4, 8.6 and 15; RFC 9220 section 3;
+Sources: RFC 9114 sections 4.1.2, 4.2 and 4.3; RFC 9113 section 8.2.1; RFC 9110 sections 5.5, 8.6 and 15; RFC 9220 section 3;
 RFC 9204 section 4.5.
 """
 
@@ -19,9 +19,15 @@ CONNECTION_SPECIFIC: Final = frozenset(
 OF_REQUESTS: Final = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 OF_RESPONSES: Final = frozenset((b":status",))
 OF_TRAILERS: Final[frozenset[bytes]] = frozenset()
+# Visible ASCII but for capitals and the colon (RFC 9113 section 8.2.1): a capital would be another field to whoever
+# compares bytes.
 _NAME: Final = re.compile(rb"[!-9;-@\[-~]+")
+# NUL, CR and LF would let a value end the line behind it, where it is handed on as HTTP/1.1 (RFC 9113 section
+# 8.2.1).
 _BAD_VALUE: Final = re.compile(rb"[\0\r\n]|\A[ \t]|[ \t]\Z")
 _STATUS: Final = re.compile(rb"[0-9]{3}")
+# Digits alone: int() takes a sign, blanks and underscores, too, and what two ends read differently smuggles
+# requests.
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
@@ -45,6 +51,7 @@ def check_request(fields: Fields) -> int | None:
     if pseudo.get(b":scheme") in (b"http", b"https") and not (all(named) and pseudo.get(b":path")):
         raise MessageError("neither :authority, or Host, nor :path may be empty")
     for name, value in fields:
+        # The only connection field that may come, with this value alone (RFC 9114 section 4.2).
         if name == b"te" and value.lower() != b"trailers":
             raise MessageError("te says something else than trailers")
     return length
@@ -54,6 +61,7 @@ def check_response(fields: Fields) -> tuple[int, int | None]:
     """A response's field section; answers its status and the content length it names. Raises :class:`MessageError`."""
     pseudo, length = _check(fields, OF_RESPONSES)
     status = pseudo.get(b":status", b"")
+    # 101 has no meaning here, for HTTP/3 has no Upgrade (RFC 9114 section 4.5).
     if not _STATUS.fullmatch(status) or status == b"101":
         raise MessageError(f":status is {status!r}, not one of HTTP/3's")
     if any(name == b"te" for name, _ in fields):
@@ -139,6 +147,7 @@ def _prefixed(data: bytes, at: int, bits: int) -> tuple[int, int]:
     value, at, shift = data[at] & mask, at + 1, 0
     if value < mask:
         return value, at
+    # Four further bytes hold every index and length that a section within its bound can have.
     while shift < 28:
         byte, at = data[at], at + 1
         value += (byte & 0x7F) << shift

@@ -90,4 +90,6 @@ class DateLine:
 
 def _make_room(known: Requests | Sections) -> None:
     if len(known) >= limits.H3_KNOWN_HEADS_MAX:
+        # No order of use is kept, which would cost a step for each request; what is usual is back after one of
+        # each.
         known.clear()

@@ -79,6 +79,8 @@ class Http3:
         self._is_client = quic.is_client
         self._is_over = False
         self._encoder = pylsqpack.Encoder()
+        # Whatever the peer announces: a section coded alike on every connection can be looked up
+        # (gateway.quic.h3.heads).
         self._encoder.apply_settings(max_table_capacity=0, blocked_streams=0)
         self._decoder = pylsqpack.Decoder(0, 0)
         self._messages: dict[int, ExchangeStream] = {}
@@ -144,6 +146,7 @@ class Http3:
 
     def _check_datagrams(self, settings: dict[int, int]) -> None:
         if settings.get(codes.H3_DATAGRAM) and not self._quic.datagram_bytes_max():
+            # RFC 9297 section 2.1.1.
             raise H3Error(ErrorCode.H3_SETTINGS_ERROR, "H3_DATAGRAM without datagrams in QUIC")
 
     def _take_message(self, number: int, data: bytes, ended: bool) -> list[H3Event]:
@@ -175,6 +178,7 @@ class Http3:
         except MessageError as error:
             return [self._refuse(stream, error)]
         if ended:
+            # It ended without a request: nobody would ever answer it, so it is answered here.
             if stream.came == NOTHING and stream.session_id is None:
                 self._abort(stream.number)
                 stream.sending_ended = True
@@ -235,6 +239,8 @@ class Http3:
             raise H3Error(
                 ErrorCode.QPACK_DECOMPRESSION_FAILED, "a field section that cannot be decoded"
             ) from exc
+        # With 32 bytes for each field, as both sides count (RFC 9114 section 4.2.2): many empty fields are bounded,
+        # too.
         size = sum([len(name) + len(value) + 32 for name, value in headers])
         if size > limits.H3_HEADER_BYTES_MAX:
             raise FieldsTooLarge(size, limits.H3_HEADER_BYTES_MAX)
@@ -262,6 +268,7 @@ class Http3:
         stream = self._messages.get(number)
         if stream is None or stream.said != HEAD or stream.sending_ended:
             raise RuntimeError("this stream takes no content")
+        # The type of DATA, 0, as the one byte that it is; the frame and its content are one write.
         self._send(stream, b"\0" + encode_uint_var(len(data)) + data, end_stream)
 
     def respond(self, number: int, headers: Headers, body: bytes, *, end: bool) -> None:
@@ -291,6 +298,7 @@ class Http3:
             self._heads.know_section(key, section)
         if not has_date(headers):
             section += self._heads.date.line()
+        # The date is no part of what is remembered: with it no section would be known for longer than a second.
         return b"\x01" + encode_uint_var(len(section)) + section
 
     def _section(self, number: int, headers: Headers) -> bytes:

@@ -1,7 +1,7 @@
 """A stream of requests and responses, as its frames come: one message each way. Room: quic. Pure.
 
 What is incomplete is bounded: a field section by its own bound, all else is handed on or thrown away as it comes. Sources:
-RFC 9114 sections 4.1, 7.1 and 7.2; draft-ietf-webtrans-http3 sections 4.2 and 4.3.
+RFC 9114 sections 4.1, 7.1 and 7.2; draft-ietf-webtrans-http3-16 section 4.3.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class ExchangeStream:
         if self.session_id is not None:
             return [WebTransportStreamDataReceived(data, self.number, ended, self.session_id)]
         left = self._left
+        # The middle of a large body: handed on as it is, without a copy into the buffer.
         if left is not None and self._kind == codes.DATA and len(data) < left and not ended:
             self._left = left - len(data)
             self._content_bytes += len(data)
@@ -163,6 +164,7 @@ class ExchangeStream:
             self.came = HEAD
         else:
             status, length = check_response(fields)
+            # Interim responses (1xx) may come before, any number of them, and have no body.
             if status >= 200:
                 self.came = HEAD
                 self._promised_bytes = None if self.is_bodiless or status in NO_CONTENT else length

@@ -1,6 +1,6 @@
 """The peer's one-way streams: control, QPACK's, a session's, and those that are not known. Room: quic. Pure.
 
-Sources: RFC 9114 section 6.2; RFC 9204 section 4.2; draft-ietf-webtrans-http3 section 4.1.
+Sources: RFC 9114 section 6.2; RFC 9204 section 4.2; draft-ietf-webtrans-http3-16 section 4.2.
 """
 
 from __future__ import annotations
@@ -107,6 +107,8 @@ class OneWayStreams:
             return
         try:
             if kind == codes.QPACK_ENCODER:
+                # Nothing sound can come: with a capacity of 0 every instruction but "capacity 0" is an error,
+                # which pylsqpack tells.
                 self._decoder.feed_encoder(data)
             else:
                 self._encoder.feed_decoder(data)

@@ -44,7 +44,9 @@ class WtError(IntEnum):
 
 
 def stream_error(code: int) -> int:
-    """An application's error code as HTTP/3 carries it (draft-ietf-webtrans-http3 section 4.4)."""
+    """An application's error code as HTTP/3 carries it (draft-ietf-webtrans-http3-16 section 4.4)."""
+    # Every thirty-first number is left out: those are HTTP/3's reserved codes of the form 0x1f * N + 0x21 (RFC 9114
+    # section 8.1).
     return _APPLICATION_ERROR_FIRST + code + code // 0x1E
 
 
@@ -172,6 +174,7 @@ class WebTransportLink:
             self._forget_done()
             if len(self._streams) + len(self._waiting) <= limits.WT_STREAMS_PER_SESSION_MAX:
                 break
+            # Handles rise: the smallest is the oldest frame, which newer state has overtaken.
             self.reset_stream(min([*self._streams, *self._waiting]))
         self._start_waiting()
         return handle
@@ -252,6 +255,7 @@ class WebTransportLink:
             session.on_closed(mono)
 
     def _keep_early(self, stream_id: int | None, data: bytes, ended: bool) -> None:
+        # 64: about what Python's objects around the bytes take, so that many empty messages are bounded, too.
         self._early_bytes += len(data) + 64
         if self._early_bytes <= limits.WT_EARLY_BYTES_MAX:
             self._early.append((stream_id, data, ended))
@@ -302,6 +306,7 @@ class WebTransportLink:
                 self._wants_room = False
                 self._session.on_writable(now)
         if not self._waiting and not self._wants_room and self._closing is None:
+            # A peer with nobody waiting takes the short way for ACKs (Peer.receive).
             self.peer.waiting.discard(self)
 
     def on_capsules(self, data: bytes, ended: bool) -> None:
@@ -318,6 +323,8 @@ class WebTransportLink:
             self._end(0, "")
 
     def _take_capsule(self) -> bool:
+        # As much as the longest capsule that is read has: of others only the head matters, and the buffer is not
+        # copied for it.
         buf = Buffer(data=bytes(self._capsules[: limits.WT_CLOSE_REASON_BYTES_MAX + 32]))
         try:
             kind, length = buf.pull_uint_var(), buf.pull_uint_var()

@@ -22,6 +22,8 @@ from functools import cache
 from gateway import limits
 from gateway.quic.connection.paths import Address
 
+# Numbers of Linux (include/uapi/linux/udp.h, asm-generic/socket.h, linux/in.h): Python's socket module has no names
+# for them.
 SOL_UDP = 17
 UDP_SEGMENT = 103
 HEADER = struct.Struct("@PIxxxxPPPPixxxxIxxxx")
@@ -101,6 +103,8 @@ class SendBatch:
         stop = at + size
         if n == limits.QUIC_SEND_BATCH_MAX or stop > limits.QUIC_SEND_BATCH_BYTES:
             return False
+        # Copied into memory that stays where it is: the kernel is given addresses, and of ``bytes`` there is none
+        # that ctypes could take without an object for each.
         self._data[at:stop] = data
         if self._local_bytes:
             where = n * CONTROL_BYTES + self._local_at
@@ -111,6 +115,8 @@ class SendBatch:
         self._vectors[2 * n + 1] = size
         if segment_bytes:
             self._runs.append(n)
+            # The control message itself was written once; how long the control data is says whether the kernel
+            # reads it.
             self._headers[n * HEADER_WORDS + CONTROL_LENGTH_AT] = self._plain_bytes + SEGMENT_BYTES
             self._sizes[n * (CONTROL_BYTES // 2) + self._size_at] = segment_bytes
         self.count = n + 1
@@ -242,6 +248,8 @@ class ReceiveBatch:
     def _waited(self, count: int) -> Sequence[float]:
         """How many seconds each of the first ``count`` has waited."""
         now = time.time()
+        # Stamps are of the wall clock (SO_TIMESTAMPNS, socket(7)), which somebody may set: its distance to the
+        # clock that nobody sets tells.
         offset = now - time.monotonic()
         if abs(offset - self._offset) > CLOCK_SET_S:
             self._offset = offset
@@ -364,6 +372,7 @@ def usable() -> bool:
                 outbox.add(data, name)
             outbox.send(here.fileno())
             there.settimeout(limits.UDP_TRIAL_S_MAX)
+            # Waits until the first has come, and leaves it: recvmmsg is called without waiting.
             there.recv(1, socket.MSG_PEEK)
             came = [(data, name) for data, name, _ in inbox.receive(there.fileno())]
             return came == [(data, pack_address(socket.AF_INET, here.getsockname())) for data in sent]
@@ -379,7 +388,9 @@ def _sender() -> socket.socket:
 
 @cache
 def _libc() -> ctypes.CDLL:
+    # Its own copy of errno (ctypes.get_errno): Python's own calls in between would overwrite the thread's.
     libc = ctypes.CDLL(None, use_errno=True)
+    # Stated, or ctypes would pass Python's integers as C's int, and cut an address to 32 bits.
     libc.sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
     libc.recvmmsg.argtypes = (*libc.sendmmsg.argtypes, ctypes.c_void_p)
     return libc
@@ -387,5 +398,7 @@ def _libc() -> ctypes.CDLL:
 
 def _memory(size: int) -> tuple[memoryview, int]:
     """Zeroed memory of the kernel's that stays where it is, and where that is; a page costs when it is touched."""
+    # Not a bytearray: its memory moves when it grows, and is written when it is made; pages of a mapping are there
+    # when they are touched.
     block = mmap.mmap(-1, size)
     return memoryview(block), ctypes.addressof(ctypes.c_char.from_buffer(block))

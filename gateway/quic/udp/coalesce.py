@@ -78,6 +78,8 @@ class Watch:
     def _on_readable(self) -> None:
         packets, answered = self._read()
         self._pace.note(packets, answered, self._loop.time())
+        # Each watch that is put back costs an epoll_ctl, so it is taken off for as long as the socket is busy, not
+        # for each wait.
         if self._pace.by_clock and not self._ended:
             self._loop.remove_reader(self._fd)
             self._handle = self._loop.call_later(QUIC_BY_CLOCK_S, self._on_clock)
@@ -99,4 +101,5 @@ class Watch:
         elif packets < QUIC_RECEIVE_TURN_MAX:
             self._handle = self._loop.call_later(QUIC_BY_CLOCK_S, self._on_clock)
         else:
+            # There was more than one turn takes: a millisecond of waiting would let the kernel's buffer fill.
             self._handle = self._loop.call_soon(self._on_clock)

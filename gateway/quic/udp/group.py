@@ -41,7 +41,7 @@ def program(
     count: int,
     alive: Collection[int],
     taking: Collection[int] | None = None,
-    layout: IdLayout = IdLayout(),  # noqa: B008
+    layout: IdLayout = IdLayout(),  # noqa: B008 (a frozen value)
 ) -> list[FilterStep]:
     """Which of ``count`` sockets gets a packet. Those of a worker that is not among ``alive`` go to one that is: it tells the
     peers that their connections are gone. ``taking``: who takes new connections, None: all that live; the others keep those
@@ -56,6 +56,7 @@ def program(
         FilterStep(JUMP_IF_SET, LONG_HEADER, 0, 2 + len(new) + bool(new)),
         *([FilterStep(JUMP_IF_SET, HAS_OUR_ID, len(new), 0), *new] if new else ()),
         load_long,
+        # Both ways skip one: a long header's byte is loaded, and must not be loaded over.
         FilterStep(JUMP_IF_EQUAL, 0, 1, 1),
         load_short,
         *_by_worker(count, alive),
@@ -64,6 +65,7 @@ def program(
 
 def _by_worker(count: int, living: Collection[int]) -> list[FilterStep]:
     """Answer by the byte: the worker's own socket, or for one that is not among ``living`` that of one who is."""
+    # MODULO as the mint has it: any byte that leaves the worker's number names it (Mint.worker_of).
     steps, stand_ins = [FilterStep(MODULO, count)], sorted(living)
     for at, dead in enumerate(sorted(set(range(count)) - set(living))):
         if stand_ins:
@@ -115,6 +117,8 @@ def bind_group(first: socket.socket, count: int) -> list[socket.socket]:
             more = socket.socket(first.family, socket.SOCK_DGRAM)
             sockets.append(more)
             more.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            # The kernel numbers the sockets of a group in the order in which they were bound, and the program
+            # answers by that number.
             more.bind(first.getsockname())
             more.setblocking(False)
     except OSError:

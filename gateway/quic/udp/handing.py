@@ -22,6 +22,7 @@ def pairs(count: int) -> list[Pair]:
     """For each worker the end that it reads, and the one that the others write."""
     made = []
     for _ in range(count):
+        # A pair without a name: nobody outside can write packets into it, as with a path in the file system.
         reads, writes = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         reads.setblocking(False)
         writes.setblocking(False)

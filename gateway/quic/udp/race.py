@@ -86,6 +86,8 @@ def _let_go(tasks: Iterable[asyncio.Task[T]], discard: Callable[[T], None]) -> N
         if _succeeded(task):
             discard(task.result())
         elif not task.cancelled():
+            # Asked for, so that asyncio does not report an exception that nobody retrieved: the first attempt's is
+            # what is raised.
             task.exception()
 
     for task in tasks:

@@ -48,6 +48,7 @@ def bind(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, kind, proto)
     try:
         if family == socket.AF_INET6:
+            # ``::`` is to take IPv4 as well, whatever net.ipv6.bindv6only says here (ipv6(7)).
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(address)
     except OSError:
@@ -112,6 +113,7 @@ class UdpSocket:
         self.bytes_received += sum([len(data) for data, _, _ in batch])
         addresses = self._addresses
         try:
+            # The usual batch has no stranger in it: one attempt for all is quicker than a look for each.
             return [(data, addresses[name], waited) for data, name, waited in batch]
         except KeyError:
             return [(data, self._address_of(name), waited) for data, name, waited in batch]
@@ -120,6 +122,8 @@ class UdpSocket:
         address = self._addresses.get(name)
         if address is None:
             if len(self._addresses) >= limits.QUIC_ADDRESSES_CACHED_MAX:
+                # Emptied as a whole: whoever is still there is known again by its next packet, and no order of
+                # use need be kept for each.
                 self._addresses.clear()
             address = self._addresses[name] = unpack_address(self.sock.family, name)
         return address
@@ -135,6 +139,8 @@ class UdpSocket:
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as exc:
+                # All else is an ICMP error of an earlier send, which the kernel tells with the next call and
+                # then forgets (udp(7)): the socket is read on.
                 if exc.errno == errno.EBADF:
                     break
         self.bytes_received += sum([len(data) for data, _, _ in batch])
@@ -160,6 +166,7 @@ class UdpSocket:
             self.send_packets(run.split(), address)
             return
         self.datagrams_sent += count
+        # One packet is no run: without the control message the kernel need not look for segments.
         if count == 1:
             segment_bytes = 0
         if not outbox.add(data, name, segment_bytes):
@@ -320,6 +327,8 @@ def _enlarge(sock: socket.socket, forced: int, option: int) -> None:
     size = limits.QUIC_SOCKET_BUFFER_BYTES
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
+            # The kernel doubles what is asked, and cuts it to net.core.rmem_max and wmem_max but for this option
+            # (socket(7)).
             sock.setsockopt(socket.SOL_SOCKET, forced, size)
             return
     with contextlib.suppress(OSError):
@@ -335,6 +344,9 @@ def datagram_bytes_max(sock: socket.socket) -> int:
     try:
         if six:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+        # On an IPv6 socket as well: to mapped addresses it sends by IPv4's options. PROBE rather than DO: a
+        # router's claim in an ICMP message must not shrink packets, for anybody can forge one (RFC 9000 section
+        # 14.2.1).
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
     except OSError:
         return 0
