@@ -17,6 +17,7 @@ from gateway.limits import ADDRESSES_COUNTED_MAX, PEERS_CACHED_MAX, RATE_BURST_S
 def peer_of(host: str) -> str:
     """Whom an address counts for: ``198.51.100.7`` itself, ``2001:db8::7`` as ``2001:db8::/64``, an IPv4
     address in IPv6 clothes (``::ffff:198.51.100.7``) as the IPv4 address. What is no address stands for itself."""
+    # A scope (fe80::1%eth0) is of this machine and no part of the address; IPv6Network would not take it.
     if "%" in host:
         host = host.partition("%")[0]
     try:
@@ -31,6 +32,7 @@ def peer_of(host: str) -> str:
 def _peer_of_v6(address: IPv6Address) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
+    # Not by its /64: ::/64 holds the mapped and the unspecified addresses as well.
     if address.is_loopback:
         return str(address)
     return str(IPv6Network((int(address) >> 64 << 64, 64)))
@@ -101,11 +103,15 @@ class PeerRates:
 
     def admits(self, peer: str, now: float) -> bool:
         """Take one token of ``peer``'s at ``now`` (seconds of a monotonic clock). False: there is none."""
+        # Taken out and put back, so that a dict's order is that of use, and the first entry the one that was idle
+        # for longest.
         left, since = self._buckets.pop(peer, (self.burst, now))
         left = min(self.burst, left + (now - since) * self.per_s)
         admitted = left >= 1.0
         self._buckets[peer] = (left - 1.0 if admitted else left, now)
         if len(self._buckets) > ADDRESSES_COUNTED_MAX:
+            # One in, one out. Whoever comes from more addresses than are counted has a full bucket each time:
+            # bounded memory is worth more here.
             del self._buckets[next(iter(self._buckets))]
         return admitted
 
@@ -144,6 +150,7 @@ class Refusals:
     def note(self, error: GatewayError) -> None:
         """One refusal, if ``error`` is one by a bound (its fact ``bound``), however many hands it goes through."""
         bound = error.facts.get("bound")
+        # One error passes several that count (session, request, worker): it is one refusal.
         if isinstance(bound, str) and not error.is_noted:
             error.is_noted = True
             self.count(bound)

@@ -41,6 +41,8 @@ class _Said:
 
     def leave_out(self, newer: Bundle) -> None:
         """What has newer values on their way need not be said again."""
+        # What is newer goes to the same readers in a few milliseconds anyway, at most AGAIN_WAITING_MAX frames
+        # wait: no index is kept.
         kept = [out for out in self.outs if not any(_replaces(new, out) for new in newer.outs)]
         if len(kept) < len(self.outs):
             self.outs, self._bundle = kept, None
@@ -87,6 +89,7 @@ class Again:
             frames[-1].join(bundle, mono + REDUNDANCY_AGAIN_S)
         else:
             frames.append(_Said(bundle, mono + REDUNDANCY_AGAIN_S))
+            # The oldest is not said again: by now newer frames have replaced most of it.
             if len(frames) > AGAIN_WAITING_MAX:
                 frames.popleft()
         self._say_parity(frames[-1], mono)
@@ -111,6 +114,7 @@ class Again:
         while self._frames and self._frames[0].due <= mono:
             said = self._frames.popleft()
             bundle = said.bundle()
+            # A copy, for readers that lose nothing any more leave the dict.
             for reader in tuple(self.readers):
                 again = None if reader in said.told else bundle
                 if not reader.metered and not reader.say_again(again, mono):
@@ -133,4 +137,5 @@ def _replaces(new: Outgoing, old: Outgoing) -> bool:
     """Whether every value that ``old`` carries has a newer one in ``new``."""
     if new.tick == old.tick:
         return False
+    # Mostly the same tuple (World._shared), which is told without comparing hundreds of keys.
     return new.keys is old.keys or old.marks.keys() <= new.marks.keys()

@@ -12,6 +12,7 @@ class Budget:
 
     def __init__(self, kbps: int, mono: float, message_bytes: int) -> None:
         """``message_bytes``: where more waits than may go, it goes in messages of about this size."""
+        # 1,000 bits a second are 125 bytes.
         self._bytes_per_s = kbps * 125.0
         self.level = self._bytes_per_s * BUDGET_BURST_S
         self._at = mono
@@ -35,4 +36,6 @@ class Budget:
         return self._at + max(0.0, short) / self._bytes_per_s
 
     def spend(self, size_bytes: int) -> None:
+        # The debt is bounded: after a keyframe of megabytes a reader on 100 kbit/s would else hear nothing for
+        # minutes.
         self.level = max(self.level - size_bytes, -self._bytes_per_s * BUDGET_DEBT_S_MAX)

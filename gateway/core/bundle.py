@@ -44,6 +44,8 @@ class Bundle:
         self, outs: Sequence[Outgoing], *, is_large: bool = False, row: tuple[int, int] | None = None
     ) -> None:
         self.outs = outs
+        # Parts are what the publisher says of its frame, whether or not they all came in one turn; several small
+        # frames of different ticks are no large one.
         self.is_large = (
             is_large
             or outs[0].parts > PIECES_MAX
@@ -72,6 +74,8 @@ class Bundle:
         wanted = (zstd, message_bytes_max)
         if wanted not in self._cut:
             if len(self._cut) >= BURST_SIZES_CACHED_MAX:
+                # Readers ask for few sizes: those of their paths' datagrams. Whoever makes up many has them cut
+                # anew.
                 self._cut.clear()
             self._cut[wanted] = self._make(zstd, message_bytes_max)
         return self._cut[wanted]
@@ -95,4 +99,6 @@ def newest_of(outs: Sequence[Outgoing]) -> Sequence[Outgoing]:
     whoever reads them was late, nobody needs the earlier ones. ``outs``: at least one, oldest first."""
     if outs[0].tick == outs[-1].tick:
         return outs
+    # A dict keeps the place of the first of its keys and the value of the last: the newest, in the order in which
+    # keys were first named.
     return list({out.keys: out for out in outs}.values())

@@ -33,6 +33,8 @@ class Capacity:
     ) -> frozenset[int] | None:
         """The places of those records of a message that find no room beside ``records``; None
         (nearly always): all do. Call it once for each message, before it is taken."""
+        # As if none of them replaced another: too high rather than too low, and one addition a message in place of
+        # a look-up a record.
         more = sum([RECORD_HELD_BYTES + len(value) for value in values if value is not None])
         is_far = not self._is_near
         if is_far and len(records) + len(keys) <= self.records_max and self._bytes + more <= self.bytes_max:
@@ -44,6 +46,8 @@ class Capacity:
 
     def _recount(self, records: Records) -> None:
         self._bytes = held_bytes(records)
+        # From seven eighths on each record is weighed: the rough count would reach the bound again within a few
+        # frames.
         self._is_near = self._bytes > self.bytes_max - self.bytes_max // 8
         self._since = 0
 

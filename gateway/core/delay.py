@@ -22,6 +22,8 @@ KEY: Final = "delay_s"
 def parse_delay(text: str) -> float:
     """Seconds, in whole milliseconds rounded up; 0: no delay. Raises :class:`BadInput` naming the bounds."""
     try:
+        # float() takes other scripts' digits and underscores, too; what another reader of the URL would not take is
+        # refused.
         delay_s = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         delay_s = math.nan
@@ -36,6 +38,7 @@ def parse_delay(text: str) -> float:
 
 
 def _whole_ms(delay_s: float) -> float:
+    # Up, never down: a grant of 0.0304 s must not show what is 0.030 s old.
     return math.ceil(delay_s * 1_000) / 1_000
 
 
@@ -60,6 +63,7 @@ def at_least(query: str, delay_s: float) -> str:
     if delay_s <= 0:
         return query
     wanted = max(delay_s, DELAY_S_MIN, asked(query))
+    # By its decoded name: ``%64elay_s`` is the same key to whoever reads the query next.
     rest = [part for part in query.split("&") if part and unquote_plus(part.partition("=")[0]) != KEY]
     return "&".join([*rest, f"{KEY}={_whole_ms(wanted):.3f}"])
 

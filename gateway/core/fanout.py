@@ -116,6 +116,8 @@ class FanOut:
         bundle = self._row.bundle(outs if self._is_ordered else newest_of(outs), mono)
         count = len(bundle.outs)
         delivered = held = 0
+        # Readers on a budget are not asked: they live on turns, and a busy zone would have them refuse thousands of
+        # times a second.
         for reader in self._unmetered:
             if reader.held:
                 held += 1
@@ -127,6 +129,8 @@ class FanOut:
                 # Also for readers that had it: each remembers up to which number it has taken.
                 self.late.passed(out.keys)
             self._counters.withheld += held * count
+            # Not at once: with hundreds behind, turns would be all that the core does, and frames are what keeps
+            # the others from falling behind.
             self._look_at(max(mono, self._served_at + FANOUT_SERVE_S))
         else:
             self.late.passed_all(count)
@@ -202,11 +206,14 @@ class FanOut:
                 if at is not None and at < soonest:
                     soonest = at
                 up_to = reader.taken
+                # What everybody behind has read can go from the log: the slowest decides, and a reader that is
+                # over has no say.
                 if up_to is not None and up_to < taken:
                     taken = up_to
         finally:
             self.repairs.end()
         late.forget(taken)
+        # Only here, between turns: within one the readers' sets are all of one generation.
         late.slots.tidy()
         if soonest < _NEVER:
             self._look_at(max(soonest, mono + FANOUT_SERVE_S))

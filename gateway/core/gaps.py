@@ -124,6 +124,7 @@ class GapTracker:
         """What is still to come of this tick is a duplicate, or too late."""
         self._settled[tick] = None
         if len(self._settled) > GAPS_PENDING_MAX:
+            # A dict as an ordered set: the oldest is the first.
             del self._settled[next(iter(self._settled))]
 
     def _went_on(self, jump: int, tick: int, mono: float) -> None:
@@ -132,6 +133,7 @@ class GapTracker:
             self._follows_on = False
         elif not self._step:
             self._learn(jump)
+        # It counts by less than was thought: from here on that is its step.
         if self._step and jump <= self._step:
             self._step = jump
         elif jump > 1:
@@ -145,6 +147,7 @@ class GapTracker:
             self._decide()
 
     def _decide(self) -> None:
+        # One jump alone says nothing: that it is known to count by one errs on the side of telling a gap.
         self._step = min(self._steps_seen) if len(self._steps_seen) > 1 else 1
         undecided, self._undecided = self._undecided, []
         for hole in undecided:
@@ -183,6 +186,7 @@ class GapTracker:
 
     def finish(self) -> list[Gap]:
         """The epoch has ended: what is missing will not come."""
+        # At the end of time nothing is on its way any more.
         return self.take(float("inf"))
 
     @property

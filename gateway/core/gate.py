@@ -134,6 +134,8 @@ def hand_on(message: Control, link: Link) -> None:
 def credentials_of(headers: Iterable[tuple[str, str]], query: str) -> tuple[str | None, str]:
     """(the token, the query without it). ``headers``: names in lower case. Raises :class:`Unauthorized` for two."""
     given = [value for name, value in headers if name == "authorization"]
+    # Another scheme than Bearer is handed on as it is, to be refused as no token: passing over it would let a
+    # request in without the one that was meant.
     tokens = [_bearer(value) for value in given]
     if query:
         kept = []
@@ -144,6 +146,8 @@ def credentials_of(headers: Iterable[tuple[str, str]], query: str) -> tuple[str 
             else:
                 kept.append(field_text)
         query = "&".join(kept)
+    # RFC 6750 section 2: one way of sending it a request. With two a proxy and the gateway might believe different
+    # ones.
     if len(tokens) > 1:
         raise Unauthorized(
             "there are several tokens in this request, in headers or in the query; send one (two_places)",

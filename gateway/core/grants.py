@@ -62,6 +62,7 @@ class BadGrant(BadInput):
 
 def matches(pattern: str, name: str) -> bool:
     """``plaza-*`` is every name that begins with ``plaza-``; a pattern without ``*`` is that name alone."""
+    # Prefixes alone, no regular expressions: a pattern comes with every token, and none may take long to match.
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
@@ -69,6 +70,7 @@ def covers(outer: str, inner: str) -> bool:
     """Whether every name that ``inner`` matches, ``outer`` does."""
     if not outer.endswith("*"):
         return outer == inner
+    # ``a-*`` covers ``a-b`` and ``a-b*``, but not ``a*``, which also matches ``ab``.
     return inner.removesuffix("*").startswith(outer[:-1])
 
 
@@ -176,6 +178,7 @@ class Scope:
         if not isinstance(claim, Mapping):
             raise BadGrant("the claim mv is missing or no object; docs/ACCESS.md lists its members")
         for name in claim:
+            # Not passed over as elsewhere: a member of a later version may be one that takes rights away.
             if name not in _MEMBERS:
                 raise BadGrant(f"the claim mv has a member {str(name)[:32]!r}, which is unknown here")
         return cls(

@@ -33,6 +33,8 @@ class Inbox:
         yield from stream
         if fin:
             stream.finish()
+        # A stream between two messages holds nothing, and is made anew for the next: only what is inside one
+        # counts.
         elif stream.buffered_bytes:
             self._keep(stream_id, stream)
 

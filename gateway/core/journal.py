@@ -25,6 +25,7 @@ from gateway.limits import (
 from gateway.wire.journal import Batch, Gap, JournalFrame, Tail, order_of
 
 _TICK_MASK: Final = 0xFFFF_FFFF
+# Without the keyword arguments of a NamedTuple's constructor: it is made for every message of every publisher.
 _row: Final[Callable[[tuple[object, ...]], JournalFrame]] = partial(tuple.__new__, JournalFrame)
 """A row of a tuple of its fields, in their order: one is made for every message."""
 
@@ -141,12 +142,15 @@ class JournalBuffer:
         if self._since is None:
             self._since = mono
         size_bytes = self.size_bytes + len(message) + JOURNAL_ROW_OVERHEAD_BYTES
+        # Once anything was dropped all is, until a batch has taken the gap along: frames behind a hole could not be
+        # replayed.
         if (size_bytes > self._bytes_max and self.size_bytes) or self._dropped:
             self._drop(epoch, tick)
             return True
         self.size_bytes = size_bytes
         rows = self._rows
         is_first = not rows
+        # Only the frame that came just before can go on: anything newer has a row of its own, without looking.
         if is_first or order > newest or not self._join(epoch, tick, message, now_us):
             rows.append(_row((self._next_seq, epoch, tick, now_us, sent_at, False, (message,))))
             self._next_seq += 1
@@ -193,6 +197,7 @@ class JournalBuffer:
             self._next_seq = self._rows[0].seq  # they never left: the rows in the store stay without a hole
             self._rows.clear()
         self._span(epoch, tick)
+        # Replay starts from a keyframe: the next row behind the hole must be one.
         self._keyframe_due = True
 
     def _span(self, epoch: int, tick: int) -> None:
@@ -207,6 +212,8 @@ class JournalBuffer:
         or :meth:`failed` with it."""
         if not self.ready:
             return None
+        # The same batch, with the same numbers: if it did get there the store finds its rows already written, and
+        # nothing is there twice.
         if self._retry is not None:
             self._in_flight, self._retry = self._retry, None
             return self._in_flight
@@ -217,6 +224,7 @@ class JournalBuffer:
             self._dropped.clear()
         if self._newest >= 0 and (self._keyframe_due or mono - self._keyframe_at >= self._interval_s):
             self._add_keyframe(mono, now_us)
+        # What waits longest is now in flight; what comes from here on begins to wait anew.
         self._in_flight_since, self._since = self._since, None
         self._in_flight = self._batch(tuple(self._rows), (*self._gaps, *dropped))
         if self._in_flight.epoch is not None and self._in_flight.tick is not None:

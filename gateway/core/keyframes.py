@@ -43,6 +43,8 @@ class KeyframeCache:
         """A message changed the state: later takers of a cached keyframe need its keys besides."""
         if self._cached:
             for zstd, cached in list(self._cached.items()):
+                # Forgotten here, not only when it is asked for: it is as large as the state, and its list of
+                # changes grows with each message.
                 if mono - cached.made_at > KEYFRAME_SHARE_S:
                     del self._cached[zstd]
                 else:

@@ -31,6 +31,8 @@ class LateLog:
     def passed(self, keys: tuple[int, ...]) -> None:
         """One more message has been offered to all, and did not go to everybody."""
         if keys:
+            # Keys of single messages are put off until somebody looks: most often nobody does before they are
+            # replaced.
             if len(self._open) >= LATE_MESSAGES_MAX:
                 self._close()
             self._open.append(keys)
@@ -50,6 +52,7 @@ class LateLog:
         if bits is None:
             bits = 0
             for last, these in reversed(self._entries):
+                # Newest first: a reader that had its turn lately looks at one or two sets of perhaps hundreds.
                 if last <= number:
                     break
                 bits |= these
@@ -77,6 +80,8 @@ class LateLog:
         self._entries.append((self.number, bits))
         if len(self._entries) > LATE_SETS_MAX:
             (_, oldest), (last, next_oldest) = self._entries[:2]
+            # Merged, not dropped: a reader that was far behind waits for a few records more than it has to, and for
+            # none less.
             self._entries[:2] = [(last, oldest | next_oldest)]
 
     def _renumber(self) -> None:

@@ -34,6 +34,8 @@ class HomeWatch:
     def look(self, trace: object, lease_s: float, mono: float, *, attended: bool = False) -> HomeVerdict:
         """What this look says. Only what was looked at all the while is taken for dead. ``attended``: whoever looks has looked before, and waited for a change. A change
         since a look that was long ago proves nothing: it may have been long ago too."""
+        # Its silence is measured while somebody looks: after a pause of ours (a stopped process, a loaded machine)
+        # it begins anew.
         if mono - self._looked_at > HOME_UNSEEN_S:
             self._since = mono
         if trace != self._trace:
@@ -56,4 +58,4 @@ class HomeWatch:
 
     def forget(self) -> None:
         """What was seen was of another."""
-        self.__init__()  # type: ignore[misc]
+        self.__init__()  # type: ignore[misc]  # as it was made; nothing derives from it

@@ -25,6 +25,7 @@ Maker = Callable[["re.Match[str]", Fields], Need]
 
 def need_of(method: str, path: str, query: str = "") -> Need | None:
     """What ``method path?query`` asks for. ``path`` is decoded, as routes see it. None: nothing here says, so refuse."""
+    # HEAD shows what GET does, by its headers.
     method = "GET" if method == "HEAD" else method
     for methods, pattern, make in _RULES:
         if method in methods:
@@ -80,6 +81,7 @@ _GET: Final = ("GET",)
 _POST: Final = ("POST",)
 _ONE: Final = ("GET", "PUT", "PATCH", "DELETE", "POST")
 _TABLE: Final[tuple[tuple[Iterable[str], str, Maker], ...]] = (
+    # The first that matches counts; each path is matched whole (fullmatch), so that none is open by its beginning.
     (_GET, "/(?:map|film)?", _plain(OPEN)),
     (_GET, r"/(?:web|kit)/[a-z_]+\.(?:js|css|svg)", _plain(OPEN)),
     (_GET, "/healthz", _plain(OPEN)),

@@ -43,6 +43,7 @@ class SharedRepairs:
         than ``message_bytes_max`` where not even the first fits."""
         state = self._state
         if state.stride:
+            # Records of one length: how many fit is a division, where others are weighed one by one.
             count = max(1, (message_bytes_max - HEADER_BYTES) // (state.stride + _TICK_BYTES))
             keys = tuple(islice(stale.urgent(count), count))
             message = self._shared(keys) or encode_strided(state, keys)
@@ -85,6 +86,8 @@ def encode_since(state: WorldState, order: int) -> tuple[Keys, list[bytes]]:
     keys = [key for key, (since, _) in state.records.items() if since > order]
     keys += [key for key, since in state.tombstones.items() if since > order]
     messages, left = list[bytes](), keys
+    # Cut by a bound on their number first, for pick() stops at the bytes but would be handed the whole list each
+    # time.
     while left:
         some = pick(
             state, left[: REPAIR_STREAM_MESSAGE_BYTES // RECORD_BYTES_LEAST], REPAIR_STREAM_MESSAGE_BYTES

@@ -60,6 +60,8 @@ class DurableNotices:
         if not link.lossy:
             link.control(message)
         else:
+            # By a datagram: one that is lost is said again with a newer mark, and no stream of them waits behind
+            # it.
             sent = link.send(message, 0)
             if sent is Refusal.TOO_LARGE or sent is Refusal.UNSUPPORTED:
                 link.control(message)

@@ -41,10 +41,11 @@ def parse_live_query(query: str) -> LiveOptions:
     for name, text in pairs:
         if name not in _PARSERS:
             raise BadInput(f"query key {_shown(name)} is unknown; there are {', '.join(_PARSERS)}")
+        # Two of one name are read differently by whoever stands between: the first here, the last there.
         if name in values:
             raise BadInput(f"query key {name!r} is given twice; give it once")
         values[name] = _PARSERS[name](name, text)
-    options = replace(LiveOptions(), **values)  # type: ignore[arg-type]
+    options = replace(LiveOptions(), **values)  # type: ignore[arg-type]  # each parser answers its field's type
     if options.delay_s and options.role == "publish":
         raise BadInput("delay_s goes with role=subscribe: a publisher is taken as it comes")
     return options
@@ -88,6 +89,8 @@ def _redundancy(name: str, text: str) -> bool:
 
 
 def _number(low: int, high: int, name: str, text: str) -> int:
+    # isdigit() holds for other scripts' digits, too, and int() of thousands of digits is refused with another
+    # error: the length is looked at before.
     if text.isascii() and text.isdigit() and len(text) <= len(str(high)) and low <= int(text) <= high:
         return int(text)
     raise BadInput(f"{name}={_shown(text)} is not a whole number from {low} to {high}")

@@ -78,6 +78,8 @@ class Origins:
         """
         scheme = _HTTP.get(scheme, scheme)
         loopback = self._loopback.get(scheme, False)
+        # Only for doors on loopback: elsewhere a name that points here is what the operator set up (DNS rebinding
+        # is about names that anybody can point at 127.0.0.1).
         if loopback and authority and not self._any:
             self._check_name(authority)
         if origin is not None and not self._is_served(scheme, authority, origin, loopback):
@@ -95,6 +97,8 @@ class Origins:
         saying whose page it is: an image, a script, a frame. ``fetch`` are the ``sec-fetch-*`` headers there are;
         ``page``: a page of the gateway's own is asked for, which any other may link to. Call after :meth:`check`.
         """
+        # Clients that send none of this (game servers, curl) are let pass: it is a browser's visitor who is to be
+        # protected.
         if origin is not None or self._any or "cross-site" not in fetch.get("sec-fetch-site", ""):
             return
         follows_link = fetch.get("sec-fetch-mode") == "navigate" and fetch.get("sec-fetch-dest") == "document"
@@ -112,8 +116,10 @@ class Origins:
         page = normal(origin)
         if page is None:
             return False
+        # Its own: the page came from the very host and port that it asks.
         if page in self._allowed or page == normal(f"{scheme}://{authority}"):
             return True
+        # file:// and other schemes have no host that could be of this machine.
         return loopback and page.startswith(("http://", "https://")) and is_loopback(_host_of(page))
 
     def _check_name(self, authority: str) -> None:
@@ -190,6 +196,7 @@ def _names(name: str, host: str) -> bool:
     """Whether a certificate's name covers ``host`` (RFC 6125 section 6.4.3: ``*`` is one whole label)."""
     name = _same(name.lower())
     if name.startswith("*."):
+        # One label: ``*.game.example`` is no ``a.b.game.example``.
         label, dot, rest = host.partition(".")
         return bool(label and dot) and rest == name[2:]
     return name == host

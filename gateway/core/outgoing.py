@@ -37,6 +37,7 @@ class Outgoing:
         """The keys as a dict, for its order and speed."""
         marks = self._marks
         if marks is None:
+            # Made when it is asked for: where everybody takes the frame as it came nobody does.
             marks = self._marks = dict.fromkeys(self.keys)
         return marks
 
@@ -46,6 +47,7 @@ class Outgoing:
         pieces = self._pieces.get(message_bytes_max)
         if pieces is None:
             if len(self._pieces) >= PIECE_SIZES_CACHED_MAX:
+                # By size of datagram, of which readers' paths have few.
                 self._pieces.clear()
             fits = self.size <= message_bytes_max
             pieces = [(self.message, self.keys)] if fits else self._cut(message_bytes_max)

@@ -61,6 +61,7 @@ class Outlet:
     def send_large(self, message: bytes, keys: Keys, mono: float) -> Sent:
         """One record that is larger than what may go now: overdraw the budget, or use a stream."""
         if len(message) <= self.link.message_bytes_max():
+            # The budget may be overdrawn by one message, the congestion window not.
             if len(message) <= self.link.room_bytes():
                 return self.send(message, keys)
             if self.lossy:
@@ -111,6 +112,7 @@ class Outlet:
         is still being delivered, and goes on outside the window."""
         oldest = self.window.oldest
         if self.streams.owns(oldest):
+            # Not lost: its bytes are on their way and will be sent again by the stream itself.
             self.window.acked(oldest)
         else:
             self._given_up(self.window.lost(oldest))

@@ -25,6 +25,8 @@ class Pongs:
 
     def answer(self, message: Control, link: Link, mono: float) -> None:
         """Answer ``message`` if it is a ``ping``; ``mono`` in seconds."""
+        # Answered by time, not by number: pings without end would else have as many answers in the control stream,
+        # which is never dropped.
         if message.type == "ping" and mono >= self._next:
             self._next = mono + PONG_S_MIN
             link.control(_PONG)

@@ -29,6 +29,7 @@ class PublisherPlace:
         :class:`PublisherPresent` where one publishes and this one neither is it (:mod:`gateway.core.seat`) nor asks
         for ``takeover``."""
         wanted = self._wanted(options)
+        # In an empty place the epoch is given back without proof, as anybody might take a new one there.
         if self.publisher is None or self._seat.is_proven(wanted, options.resume):
             return wanted if wanted else None
         if not options.takeover:

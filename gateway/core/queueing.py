@@ -63,6 +63,7 @@ class QueueingReader(Reader):
     def flush(self, mono: float) -> None:
         """The keyframe that is owed; after a drop, once what was queued before it is out."""
         self._settle_backlog()
+        # Behind what was queued before, which is older than the keyframe: in order means that nothing goes back.
         if self._wanted is None or (self._backlog and self._wanted == "lagging"):
             return
         reason, self._wanted = self._wanted, None

@@ -26,6 +26,7 @@ class Rates:
         if mono >= self._due:
             samples.append((mono, now.frames, now.received, now.received_bytes, now.delivered))
             self._due = mono + RATES_STEP_S
+        # The second is looked at: the first stays as what the newest is compared with, until another is old enough.
         while len(samples) > 1 and mono - samples[1][0] > RATES_WINDOW_S:
             samples.popleft()
 

@@ -183,10 +183,13 @@ class Reader:
             return False
         outlet = self._outlet
         burst = bundle.whole(self._zstd)
+        # Many in a row overflow the queue of the peer's application, though they are acknowledged
+        # (READER_DATAGRAMS_MAX): those go by a stream.
         if burst.count > self._datagrams_max or (
             (bundle.is_large or (bundle.row is not None and self._is_row(*bundle.row))) and outlet.lossy
         ):
             return self._offer_in_a_row(burst, mono)
+        # The frequent case ends four lines below: one call, and the tuple of keys that all readers share.
         sent = self._link.send_burst(burst, outlet.window.next_token)
         if sent == burst.count:
             outlet.remember_all(burst.keys)
@@ -349,6 +352,7 @@ class Reader:
             self._flush_datagrams(mono)
         if not (self.waiting or self.over):
             self.held, self._rows_since = False, None
+            # Whoever is on a budget is never plain: it lives on turns.
             self._plain = not self.metered
 
     def _flush_datagrams(self, mono: float) -> None:
@@ -470,6 +474,8 @@ class Reader:
         narrower gets what it has room for, in a row if that is short enough, and the rest as newest values."""
         room = self._link.room_bytes()
         if room < sum(map(len, burst.messages)):
+            # It has room for more than a row, but not for all of it: cut in two it would be half a frame by stream
+            # and the rest as repairs.
             if self._only_streams or room > self._datagrams_max * self._link.message_bytes_max():
                 return self._missed(mono)
             return self._offered(burst, self._link.send_burst(burst, self._outlet.window.next_token), mono)
@@ -497,6 +503,8 @@ class Reader:
             return False
         room = outlet.room(waiting_bytes)
         if room > 0:
+            # The least of four bounds; only with the last a WebSocket's 64 KiB message would hold everything that
+            # waits, and block what is newer.
             limit = int(min(room, allowed, self._link.message_bytes_max(), TCP_REPAIR_BYTES_MAX))
             keys, message = self._repairs.next(stale, limit)
             if self._only_streams:
@@ -534,6 +542,7 @@ class Reader:
         self._link.control(encode_control("resync", reason=reason))
         self._counters.resyncs += 1
         self._outlet.send_stream(keyframe.messages, keyframe.keys, keyframe.size_bytes, mono, keyframe=True)
+        # It may be a shared one, some tenths of a second old: what changed since goes right behind it.
         self.stale.add(tuple(keyframe.changed))
 
     # --- room, lag, streams ----------------------------------------------------------------
@@ -547,6 +556,7 @@ class Reader:
         outlet = self._outlet
         if outlet.blocked_since is None:
             outlet.blocked_since = mono
+        # A stream that is under way counts as progress: a large frame on a narrow link takes longer than the bound.
         elif mono - outlet.blocked_since > self._lag_s and not outlet.streams:
             self._wanted = "lagging"
             self.stale.clear()
@@ -558,6 +568,7 @@ class Reader:
 
     def _lost(self, keys: Keys) -> None:
         """What went out and did not arrive: it has waited longer than all that waits."""
+        # With a keyframe on order nothing is noted: it has everything.
         if self._wanted is None and keys:
             self.stale.add_first(keys)
             self._fall_behind()

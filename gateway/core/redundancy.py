@@ -96,6 +96,8 @@ class _Queue:
         """Take the newest round trip. True: there is no queue, and was none lately."""
         least = self._least.see(latest_s, mono)
         standing = self._standing.see(latest_s, mono)
+        # The smallest of the last while, not the newest: one late round trip is a scheduler, a smallest that rose
+        # is a queue.
         if standing - least > max(REDUNDANCY_QUEUE_S, REDUNDANCY_QUEUE_SHARE * least):
             self._calm_at = mono + REDUNDANCY_CALM_S
         return mono >= self._calm_at
@@ -138,6 +140,8 @@ class LossWatch:
     def lost(self, number: int = -2) -> None:
         """One more message was lost, the one of this number, if that is known. When, the next :meth:`look` says."""
         self._lost_new += 1
+        # Neighbours are lost together where a queue overflows, or by a burst of the radio's: a parity then has two
+        # to make again, and can one.
         self._beside_new += number == self._last + 1
         self._last = number
 
@@ -175,6 +179,7 @@ class LossWatch:
         long all was sent."""
         self._count(sent, mono, since_s)
         is_calm = round_trips is None or self._is_calm(round_trips, mono)
+        # Two thresholds, or a share that stands at one of them would switch with every message.
         self._is_seen = self.share >= (REDUNDANCY_GONE_SHARE if self._is_seen else REDUNDANCY_SEEN_SHARE)
         if not self._is_seen:
             self._began_at = None

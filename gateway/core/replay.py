@@ -69,6 +69,7 @@ def parse_query(query: str) -> tuple[Command, Command | None]:
         )
     for name in ("tick", "epoch"):
         if name in fields:
+            # -1 is refused by the same rule as any number that is too small, with the name of the field.
             fields[name] = int(given[name]) if given[name].isdigit() else -1
     paused = fields.pop("paused", "0") not in ("0", "")
     play = Command("play", speed=_speed(fields.pop("speed", 1.0)))

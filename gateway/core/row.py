@@ -28,6 +28,8 @@ class Row:
         count = of_tick = 0
         for out in outs:
             pieces = -(-len(out.message) // ROW_DATAGRAM_BYTES)
+            # A frame that is one datagram is made up for by the next one: only what belongs together is lost
+            # together.
             count += pieces if pieces > 1 or out.parts != 1 else 0
             if not out.parts:
                 if out.tick != self._tick:

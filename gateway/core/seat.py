@@ -32,6 +32,8 @@ class Seat:
         """Whether ``claim`` is the secret, where there is one."""
         if not self._secret or claim is None:
             return False
+        # In constant time, as any secret; in bytes, for with texts it refuses what is not ASCII, and a claim is
+        # anybody's.
         return hmac.compare_digest(self._secret.encode(), claim.encode())
 
     def taken(self, epoch: int, claim: str | None, fresh: str) -> str | None:

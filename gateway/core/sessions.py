@@ -156,6 +156,8 @@ class PublisherSession(_Session):
     def take(self, message: bytes, mono: float) -> None:
         """One message: fanned out and on its way to the journal on return. Raises
         :class:`MalformedMessage`, also for a foreign epoch, another stride, or ticks that went back."""
+        # A publisher's compressed message may unpack to so many times its size and no more (INFLATED_RATIO_MAX),
+        # and hold as many records as it has bytes for: one of 1 KB must not cost megabytes.
         what = decode_message(message, proportionate=True)
         if isinstance(what, Control):
             self.wants_lags = self.wants_lags or what.type == "lags"
@@ -167,6 +169,7 @@ class PublisherSession(_Session):
             raise MalformedMessage(
                 f"epoch {what.epoch} is not this session's, which is {self.epoch}; write 0, or attach anew"
             )
+        # By after_input: what came to the socket in one read is offered to readers together (World.ingest).
         if self.world.ingest(what, message, self.epoch, mono, self.link.after_input):
             self._late_run = 0
             if what.tick > self._newest_tick:
@@ -179,6 +182,7 @@ class PublisherSession(_Session):
         The newest tick said again (a keyframe on reconnecting) is neither."""
         if frame.tick >= self._newest_tick:
             return
+        # A run, not a count: one newer tick in between and they were reordered datagrams.
         self._late_run += 1
         if self._late_run >= LATE_RUN_MAX or not self.link.lossy:
             raise MalformedMessage(

@@ -54,6 +54,7 @@ class Slots:
             bits = bits_of([self.number(key) for key in keys])
             if len(self._cache) >= SLOT_SETS_CACHED_MAX:
                 self._cache.clear()
+            # Publishers send the same keys frame after frame, as the same tuple: the set is made once.
             self._cache[keys] = bits
         return bits
 
@@ -70,6 +71,7 @@ class Slots:
 def bits_of(numbers: Sequence[int]) -> int:
     """These slots as a set."""
     if len(numbers) > _SOME:
+        # As text in base 2: setting bits one by one makes a new integer of hundreds of bytes for each of them.
         digits = bytearray(b"0") * (max(numbers) + 1)
         for number in numbers:
             digits[~number] = _ONE
@@ -91,6 +93,8 @@ def numbers_of(bits: int) -> list[int]:
         return found
     data = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
     found = []
+    # Bytes that are not zero are found by the regular expression's engine, in C, and looked up as bits eight at a
+    # time.
     for match in _BUSY_BYTES(data):
         at = match.start()
         first = at << 3

@@ -48,6 +48,7 @@ class _Queue:
     def put_first(self, numbers: list[int]) -> None:
         """These go before all others, wherever they were until now."""
         rest = self.slots[self.head :]
+        # Moving means making the queue anew; of a long one the lost keys that wait already stay where they are.
         if len(rest) <= STALE_MOVED_MAX:
             moved = set(numbers)
             rest = array("I", [number for number in rest if number not in moved])
@@ -60,6 +61,8 @@ class _Queue:
         """The oldest ``count`` wait no longer; answers them."""
         dropped = self.first(count)
         self.head += count
+        # The served front is cut off when it is half of all: each slot is moved about once, where cutting each time
+        # would move all that waits.
         if self.head >= STALE_DROPPED_MIN and self.head * 2 >= len(self.slots):
             del self.slots[: self.head]
             self.head = 0
@@ -187,6 +190,8 @@ class StaleSet:
         placed, common, gone = self._placed, self._common, array("I")
         for key in keys:
             queue = placed.get(key, common)
+            # Its share is by weight times keys that wait: each key of a class then waits as long as the class's
+            # weight says, however many there are.
             queue.served += 1.0 / (queue.weight * len(queue))
             gone.extend(queue.drop(1))
         # Where nothing waits any more nobody is owed anything: else who came often would later wait for who came rarely.
@@ -203,7 +208,7 @@ def _interleave(queues: Sequence[tuple[_Queue, Iterator[int]]]) -> Iterator[int]
         step = 1.0 / (queue.weight * len(queue))
         lanes.append([queue.served + step, step, keys])
     while lanes:
-        lane = min(lanes, key=lambda one: one[0])  # type: ignore[arg-type,return-value]
+        lane = min(lanes, key=lambda one: one[0])  # type: ignore[arg-type,return-value]  # a list: changed in place
         key = next(lane[2], None)  # type: ignore[call-overload]
         if key is None:
             lanes.remove(lane)

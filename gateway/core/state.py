@@ -131,6 +131,8 @@ class WorldState:
         )  # `order_of` in line: each message comes here, mostly for nothing else
         stride = frame.stride
         if order > self.order and stride and not frame.ticks and not frame.keyframe:
+            # A frame of the same keys in a newer tick leaves nothing of the last: its records are read when
+            # somebody asks. With 100 publishers a message cost 11.0 µs before, 3.7 since (docs/PERFORMANCE.md).
             keys, same = frame.keys, self._same
             if keys and keys == same.changed and stride * len(keys) <= STATE_UNREAD_BYTES_MAX:
                 self._unread = frame
@@ -147,6 +149,7 @@ class WorldState:
             keys, values, ticks = self._fitting(self.capacity, keys, values, ticks)
         if frame.stride:
             self.stride = frame.stride
+        # All newer, nothing removed, no key twice: then one update of the dict in C takes all of them.
         alike = ticks is None and frame.stride and len(set(keys)) == len(keys)
         if alike and order > self.order:
             self._take_all(keys, values, order)
@@ -225,6 +228,8 @@ class WorldState:
         found = self.records.get(key)
         if found is not None:
             return found[0]
+        # Below the floor by one: a value of the keyframe's own tick may come behind it, in another part of that
+        # frame.
         return max(self.tombstones.get(key, -1), self.floor - 1)
 
     def _set(self, key: int, data: bytes | None, order: int) -> None:
@@ -233,6 +238,7 @@ class WorldState:
             self._records[key] = (order, data)
             return
         self._records.pop(key, None)
+        # A key of the last frame is gone: the next frame of the same keys brings it back, and must be looked at.
         self._same = Applied(())
         self.tombstones[key] = order
         self._prune_tombstones()
@@ -269,6 +275,8 @@ class WorldState:
             self.floor = max(self.floor, order)
         for older in [o for o in self._keyframes if o <= order]:
             del self._keyframes[older]
+        # Only what is older than the keyframe: a newer frame may have overtaken it with a key that it does not
+        # have.
         gone = tuple([key for key in self.records.keys() - keys if self.records[key][0] < order])
         for key in gone:
             self._set(key, None, order)
@@ -285,6 +293,7 @@ class WorldState:
 
     def _fit_stride(self, keys: tuple[int, ...], values: list[bytes]) -> bool:
         """As :func:`gateway.wire.records.fits_stride` for each."""
+        # All heads in one call and one comparison, in place of a slice a record.
         heads = struct.pack(f"<{len(keys)}I", *keys)
         return {*map(len, values)} <= {self.stride} and b"".join([data[:4] for data in values]) == heads
 
@@ -306,6 +315,7 @@ class WorldState:
     @property
     def record_bytes(self) -> int:
         """About how many bytes a record takes in a keyframe, from the first few."""
+        # A few are enough: it decides between a stream and datagrams, and is asked in a reader's turn.
         sample = list(islice(self.records.values(), RECORDS_SAMPLED))
         return RECORD_HEAD_BYTES + sum([len(data) for _, data in sample]) // max(1, len(sample))
 

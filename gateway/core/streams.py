@@ -66,6 +66,7 @@ class OpenStreams:
                 self._window.acked(stream.token)
                 self._patience_s = STREAM_PATIENCE_S
             elif mono - stream.since > self._patience_s and self._overtaken(stream):
+                # Else a link on which a large frame takes longer than the patience would never get a whole one.
                 self._patience_s = min(self._patience_s * 2, STREAM_PATIENCE_S_MAX)
                 self._open.remove(stream)
                 self._link.reset_stream(stream.handle)
@@ -88,4 +89,6 @@ class OpenStreams:
         """True when the state has newer values for everything the stream carries. A keyframe also
         says what is gone, which nothing that is newer says again."""
         order_at, order = self._state.order_at, stream.order
+        # One value that nothing newer replaces keeps the stream: resetting it would cost the whole of it to send
+        # that one.
         return not stream.keyframe and all(order_at(key) > order for key in stream.keys)

@@ -144,6 +144,8 @@ class Twice:
         if trips is not None and trips.given_up > self._given_up:
             watch.doubt(trips.given_up - self._given_up)
             self._given_up = trips.given_up
+        # Looked at even where there is nothing to say: the shares fade with time, and a path that has recovered is
+        # to be noticed.
         verdict = watch.look(outlet.window.next_token, trips, mono, mono - self._since)
         if verdict is LossVerdict.CONGESTED:
             self._counters.redundancy_withheld += there_is_something

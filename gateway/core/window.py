@@ -76,6 +76,7 @@ class SentWindow:
         if not 0 <= at < len(self._entries) or token in self._acked:
             return ()
         keys = self._entries[at]
+        # Empty, not taken out: the places of all behind it are their tokens.
         self._entries[at] = ()
         missing = self._not_carried_after(at, keys) if keys else ()
         self._advance()
@@ -83,6 +84,7 @@ class SentWindow:
 
     def _not_carried_after(self, at: int, keys: Keys) -> Keys:
         later = list(islice(self._entries, at + 1, None))
+        # The same tuple is the same keys: nearly always the next frame's, and found without making a set.
         if any(entry is keys for entry in later):
             return ()
         missing = set(keys).difference(*later)

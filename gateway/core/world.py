@@ -119,6 +119,7 @@ class World:
         self._journal_from(next_seq, durable, tail)
 
     def _journal_from(self, next_seq: int, durable: Mark | None, tail: Tail | None = None) -> None:
+        # Whose frames come from the store, or from the home that records them, must not write them again.
         kind = Unjournalled if self.delay_s or self.is_fed else JournalBuffer
         self.journal = kind(
             self._fresh_keyframe,
@@ -268,6 +269,7 @@ class World:
         self._forgo()
         self.last_epoch, self.is_fed = last_epoch, False
         if not self.subscribers:
+            # The state was read meanwhile: time must not go back for what was told since.
             mono = max(mono, self.mono)
             self._begin_with(WorldState() if state is None else state, next_seq, durable, tail)
             self.mono = mono
@@ -353,9 +355,11 @@ class World:
                 f"stride {stride} is not that of world {self.name}, which is {self._stride}; "
                 "send stride 0, or create another world"
             )
+        # A publisher may write epoch 0 for its own; readers and the journal must have the number.
         if frame.epoch != epoch:
             message = with_epoch(message, epoch)
             frame.epoch = epoch
+        # The first epoch of an empty world is news to nobody: whoever joined before it has nothing to throw away.
         if not self._epoch_announced and not len(state):
             self._epoch_announced = epoch
         before = state.order
@@ -369,6 +373,8 @@ class World:
             if self.journal.mark_is_behind:
                 self._wake()
             return False
+        # What is older than what readers have must not go out: they would refuse it, and it would cost as much as
+        # the rest.
         if len(changed) < len(frame.keys):
             frame = only(frame, changed)
             message = encode_frame(frame)
@@ -401,9 +407,11 @@ class World:
         if self.subscribers:
             self._fanout.mono = mono
             is_first = self._fanout.collect(Outgoing(frame, message, keys), mono)
+            # One call for all that came together: the first message asks for it, the others are in what it offers.
             if is_first or later is at_once:
                 later(self._offer)
         journal, wall_us = self.journal, int(mono * 1e6) + self._wall_offset_us
+        # Rule 1: behind the readers, whose messages are collected by now.
         must_wake = journal.add(
             frame.epoch, frame.tick, frame.part, frame.parts, frame.sent_at, message, mono, wall_us
         )
@@ -439,6 +447,8 @@ class World:
 
     def _shared(self, keys: tuple[int, ...]) -> tuple[int, ...]:
         """The same tuple for the same keys, frame after frame."""
+        # Compared once here, so that everything behind it (window, slots, repairs) may compare by identity, and one
+        # tuple is held for all frames in flight.
         if keys is self._last_keys or keys == self._last_keys:
             return self._last_keys
         self._last_keys = keys
