@@ -33,6 +33,8 @@ def bind_tcp(host: str, port: int, *, shared: bool = False, listens: bool = True
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
+        # A gateway that is started anew finds its port though connections of the last run are in TIME_WAIT
+        # (socket(7)).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -96,6 +98,7 @@ class Acceptor:
         self._sock.close()
 
     def _accept_some(self) -> None:
+        # So many a turn: a flood of connections must not keep the loop from those that are served.
         for _ in range(limits.TCP_ACCEPTS_PER_TURN):
             try:
                 connection, address = self._sock.accept()
@@ -112,6 +115,7 @@ class Acceptor:
     def _rest(self, error: OSError) -> None:
         """Leave the others in the backlog for a moment: they are served as soon as there is room."""
         self._say(error)
+        # Unwatched meanwhile: the socket stays readable, and the loop would come back at once, for ever.
         self._loop.remove_reader(self._sock)
         self._resting = self._loop.call_later(limits.TCP_ACCEPT_REST_S, self._resume)
         if error.errno in _SHORT:

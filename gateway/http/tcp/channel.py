@@ -77,6 +77,7 @@ class OutQueue:
             return
         if not self.size:
             self.moved_at = time.monotonic()
+        # A view, so that taking some of it from the front (took) copies nothing.
         self.pieces.append(memoryview(data))
         self.size += len(data)
         self._given += len(data)
@@ -136,6 +137,7 @@ class OutQueue:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             self._given = 0
+            # Before it the count begins anew: having waited is having given others their turn.
             await waiter
         elif self._given >= limits.HTTP_GIVEN_PER_TURN_BYTES:
             self._given = 0

@@ -41,6 +41,8 @@ def judge(data: bytes | bytearray, served: tuple[bytes, ...]) -> HelloVerdict:
         if len(head) < 5:
             return HelloVerdict.MORE
         size = int.from_bytes(head[3:5], "big")
+        # 2^14 bytes of plain text, and 256 more as a protected record may have (RFC 8446 sections 5.1 and 5.2). One
+        # of a handshake is not empty.
         if not 0 < size <= _RECORD_BYTES_MAX:
             return HelloVerdict.FOREIGN
         # A ClientHello may be cut into several records, even into single bytes (RFC 8446 section 5.1).

@@ -45,6 +45,8 @@ class Collector:
 
     def __init__(self, message_bytes_max: int, budget: ByteBudget) -> None:
         self._message_bytes_max = message_bytes_max
+        # Without permessage-deflate: frames are compressed by the publisher (zstd), and what does not inflate needs
+        # no bound on inflating.
         self._protocol = FrameProtocol(client=False, extensions=[])
         self._frames: Iterator[Frame] | None = None
         self._parts: list[bytes | str] = []
@@ -92,6 +94,7 @@ class Collector:
             )
         if self._fragments > limits.WEBSOCKET_FRAGMENTS_MAX:
             raise Breach(POLICY, f"a message comes in at most {limits.WEBSOCKET_FRAGMENTS_MAX} fragments")
+        # A message in one piece, as nearly all: nothing is held, so nothing is asked of the budget.
         if frame.message_finished and not self._parts:
             self._begin_anew()
             return ReceivedMessage(payload if isinstance(payload, str) else bytes(payload))

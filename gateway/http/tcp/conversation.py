@@ -70,6 +70,7 @@ class Conversation(BoundedProtocol):
     def data_received(self, data: bytes) -> None:
         self.service.carried.received += len(data)
         turns = self.service.turns
+        # In order: what waits unparsed comes first, whatever time is left in this turn.
         if not self._unparsed and turns.admits(self.slot.peer):
             turns.run(self.guarded, self.take, data)
         elif self.is_ending:
@@ -214,6 +215,8 @@ class Conversation(BoundedProtocol):
         if self._dropped > limits.HTTP_LINGER_BYTES_MAX or not turns.may_drop(self.slot.peer, len(data)):
             self.abort()
         elif not self.transport.is_closing():
+            # Each piece gives it another moment, up to a bound for all of them: a peer that trickles must not hold
+            # its place.
             self.deadline = min(self.loop.time() + limits.HTTP_LINGER_S_MAX, self._linger_until)
 
     def abort(self) -> None:
@@ -221,6 +224,7 @@ class Conversation(BoundedProtocol):
         self._forget_unparsed()
         self.deadline = math.inf
         if self.slot.raw is not None:
+            # The socket itself, below TLS: closing TLS politely waits for a peer that may never answer.
             self.slot.raw.abort()
 
 

@@ -130,6 +130,8 @@ class HttpExchange:
             if not self._body_ended:
                 self.is_waiting = True
                 self._channel.wants_body()
+                # Asking may have brought some at once, from what was read already: then there is nothing to
+                # wait for.
                 if self._chunks or self._body_ended or self._gone:
                     continue
             self._wakeup = asyncio.get_running_loop().create_future()

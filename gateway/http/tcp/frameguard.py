@@ -77,6 +77,8 @@ class FrameGuard:
 
     def flowed(self, frames: int = 1) -> None:
         """Data went out, or a body's data was taken."""
+        # Two for each: a peer that takes or sends much answers with a WINDOW_UPDATE for the stream and one for the
+        # connection.
         self._control.earn(2 * frames)
 
     def answered(self) -> None:
@@ -98,6 +100,8 @@ class FrameGuard:
             if size - at < _HEAD_BYTES:
                 break
             length = int.from_bytes(inbox[at : at + 3], "big")
+            # SETTINGS_MAX_FRAME_SIZE is left at its default of 2^14 (RFC 9113 section 4.2): more is refused before
+            # it is collected.
             if length > _FRAME_BYTES_MAX:
                 raise Flood("frame_size", FRAME_SIZE_ERROR)
             if size - at < _HEAD_BYTES + length:
@@ -142,6 +146,7 @@ class FrameGuard:
         elif kind == SETTINGS:
             if length > limits.H2_SETTINGS_MAX * _SETTING_BYTES:
                 raise Flood("settings")
+            # Each costs an acknowledgement (CVE-2019-9515), and h2 looks at all streams for a new window.
             self._spend(4 + length // _SETTING_BYTES, now, "settings")
         else:
             self._spend(1, now, "control_frames")

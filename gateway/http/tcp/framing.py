@@ -81,7 +81,9 @@ class ByH11:
     def __init__(self, head: bytes) -> None:
         """Raises :class:`BadHead` for what is no request."""
         self.has_ended = False
+        # One for each request, and not start_next_cycle(): what comes behind the request is not h11's to buffer.
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.HTTP_HEADER_BYTES_MAX)
+        # A private name of h11 0.16, which has no option for it.
         self._h11._receive_buffer = _StrictLines()
         self._h11.receive_data(head)
         try:
@@ -122,6 +124,7 @@ class ByH11:
         if not isinstance(event, h11.EndOfMessage):
             return None
         self.has_ended = True
+        # What h11 was given beyond the body is the next request's beginning.
         inbox[:0] = self._h11.trailing_data[0]
         return b""
 

@@ -9,6 +9,7 @@ import hashlib
 from gateway.http.tcp.heads import Headers
 
 VERSION = b"13"
+# RFC 6455 section 1.3: the same for everybody.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 Refusal = tuple[int, Headers, str]
@@ -56,6 +57,7 @@ def _key_refusal(headers: Headers) -> Refusal | None:
 
 def accepted(headers: Headers) -> Headers:
     """The headers that prove that the handshake was understood."""
+    # SHA-1 by RFC 6455 section 4.2.2: it proves that the server speaks WebSocket, and protects nothing.
     digest = hashlib.sha1(_value(headers, b"sec-websocket-key") + _GUID, usedforsecurity=False).digest()
     return [
         (b"upgrade", b"websocket"),

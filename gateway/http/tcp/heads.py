@@ -29,6 +29,7 @@ class BadHead(Exception):
 def check_lines(head: bytes | bytearray, start: int = 0) -> None:
     """Raise :class:`BadHead` for line ends and folds that two readers may understand differently. A CR at the
     very end is let pass: its LF may still come. ``start``: what comes before was checked."""
+    # One byte earlier than what is new: a line end may have come in two pieces.
     match = _BAD_LINES.search(head, max(0, start - 1))
     if match is None or (match[0] == b"\r" and match.end() == len(head)):
         return
@@ -42,6 +43,8 @@ def check_framing(headers: Headers, version: bytes) -> None:
     names = {name for name, _ in headers}
     if b"transfer-encoding" not in names:
         return
+    # Both: RFC 9112 section 6.1 lets a server take it by chunks; two servers in a row that do not agree are how
+    # requests are smuggled.
     if b"content-length" in names:
         raise BadHead("a request has Content-Length or Transfer-Encoding, not both")
     if version < b"1.1":
@@ -82,6 +85,7 @@ def http_scope(
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": version,
+        # In capitals, as the ASGI specification asks, though methods are case-sensitive (RFC 9110 section 9.1).
         "method": method.decode("ascii", "replace").upper(),
         "path": unquote_to_bytes(path).decode("utf-8", "replace"),
         "raw_path": path,

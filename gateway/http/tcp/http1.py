@@ -128,7 +128,7 @@ class Http1(Conversation):
 
     def _read_head(self) -> None:
         if self._inbox[:2] == b"\r\n":
-            del self._inbox[: _EMPTY_LINES.match(self._inbox).end()]  # type: ignore[union-attr]
+            del self._inbox[: _EMPTY_LINES.match(self._inbox).end()]  # type: ignore[union-attr]  # also matches none
         if not self._inbox:
             return
         if self._phase is Phase.IDLE:
@@ -152,8 +152,12 @@ class Http1(Conversation):
     def _whole_head(self) -> Head | bytes | None:
         """What has come of a head, if it is whole; checked, but for what h11 looks at."""
         inbox = self._inbox
+        # From where the last search ended, less three bytes: a head that comes byte by byte would else be searched
+        # anew for each.
         end = inbox.find(b"\r\n\r\n", max(0, self._searched - 3))
         size = len(inbox) if end < 0 else end + 4
+        # No method begins so: TLS on the clear-text door (0x16) and other protocols are told at once, not when the
+        # head is whole.
         if inbox[0] < 0x21:
             raise BadHead("this is no HTTP request")
         if size > limits.HTTP_HEADER_BYTES_MAX:
@@ -176,6 +180,8 @@ class Http1(Conversation):
         framing = ByH11(head)
         asked = framing.asked
         self._framing = framing
+        # RFC 6455 section 4.1 asks for both; any other request with Upgrade is served as if it had none (RFC 9110
+        # section 7.8).
         if asked.method == b"GET" and asked.version == b"1.1" and handshake.is_asked(asked.headers):
             self._enter(Phase.EXCHANGE)
             self._shake_hands(asked, framing)
@@ -186,6 +192,8 @@ class Http1(Conversation):
     def _serve(self, scope: Scope) -> None:
         self._enter(Phase.EXCHANGE)
         self._begun += 1
+        # What serving it will cost counts beforehand: else a peer with a thousand small requests in one packet
+        # would begin them all in its turn.
         self.service.turns.charge(limits.TCP_REQUEST_S)
         exchange = self._exchange = HttpExchange(self, scope)
         self._pull()
@@ -211,6 +219,7 @@ class Http1(Conversation):
         full = exchange.buffered >= limits.HTTP_BODY_BUFFER_BYTES_MAX
         ahead = len(self._inbox) >= limits.HTTP_INBOX_BYTES_MAX
         self.read_more(not self._is_pulling and not full and not ahead)
+        # The next requests are here while this one is served: so many are kept, and the rest is left in the kernel.
         if ahead and exchange.body_ended:
             self._bound_wait()
             if len(self._inbox) > 2 * limits.HTTP_INBOX_BYTES_MAX:
@@ -290,6 +299,8 @@ class Http1(Conversation):
 
     def send_body(self, data: bytes, *, end: bool) -> None:
         head, self._head = self._head, b""
+        # The whole answer before the whole request: what still comes of its body could not be told from the next
+        # request.
         if head and end and not self._framed.has_ended:
             head = self._closing(head)
         try:
@@ -313,6 +324,8 @@ class Http1(Conversation):
         """Write as much as the transport takes."""
         out = self._out
         while out.pieces and not self.is_paused:
+            # In one write: head and body of a small answer as one TCP segment (and one TLS record); nine writes
+            # became one for an answer of 82 KB (docs/PERFORMANCE.md).
             self.wire.write_all(out.take(limits.HTTP_WRITE_BYTES_MAX))
         out.settle(not out.size and not self.is_paused)
         if self.is_paused:
@@ -386,6 +399,7 @@ class Http1(Conversation):
     # -- WebSocket ------------------------------------------------------------------------
 
     def _shake_hands(self, asked: RequestHead, framing: RequestFraming) -> None:
+        # By its head alone: with an empty inbox only a request without a body is whole.
         if framing.piece(bytearray()) != b"":
             raise BadHead("a WebSocket handshake has no body")
         refusal = handshake.refusal(asked.headers)

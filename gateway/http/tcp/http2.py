@@ -46,6 +46,7 @@ def new_connection() -> H2Connection:
             SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
         },
     )
+    # The setting is advice to the peer; this is what hpack holds it to while it unpacks.
     connection.decoder.max_header_list_size = limits.HTTP_HEADER_BYTES_MAX
     return connection
 
@@ -105,6 +106,8 @@ class Http2(Conversation):
                     self._handle(event)
                 if self.is_ending:
                     return
+                # Between two pulls, for h2 cannot be stopped inside one: that is why the guard gives a few
+                # frames at a time.
                 if time.perf_counter() > until or self._is_clogged():
                     self._turn_soon()
                     break
@@ -136,6 +139,7 @@ class Http2(Conversation):
             self.in_turn(self._turn)
 
     def _handle(self, event: events.Event) -> None:
+        # By class: what has no handler (PING's answer, PRIORITY) h2 has seen to.
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event)
@@ -157,6 +161,8 @@ class Http2(Conversation):
         if event.data:
             self.guard.flowed()
         if stream is None:
+            # The stream is over, but its bytes count in the connection's window: without this it would shut for all
+            # the others (RFC 9113 section 6.9).
             self.h2.acknowledge_received_data(size, event.stream_id)
         else:
             stream.feed(event.data, size)
@@ -189,10 +195,14 @@ class Http2(Conversation):
         if not self.streams:
             self.deadline = self._heard_at + limits.HTTP_IDLE_S_MAX
         table = self.h2.encoder
+        # The peer says how large our encoder's table may be, up to 4 GiB; it is our memory, and less is always
+        # allowed (RFC 7541 section 4.2).
         if table.header_table_size > limits.H2_HEADER_TABLE_BYTES_MAX:
             table.header_table_size = limits.H2_HEADER_TABLE_BYTES_MAX
         for code in event.changed_settings:
             if not isinstance(code, SettingCodes):
+                # Unknown settings are to be ignored (RFC 9113 section 6.5.2), but h2 keeps each: a peer could
+                # have it keep 65,536.
                 self.h2.remote_settings.pop(code, None)
         self._unpark_all()
         self.pump()
@@ -219,6 +229,7 @@ class Http2(Conversation):
             self._end(ErrorCodes.ENHANCE_YOUR_CALM, "untaken")
 
     def _say_goaway(self, code: int) -> None:
+        # Written by hand: h2's own GOAWAY closes its state, after which it would send no more of what is under way.
         last = self.h2.highest_inbound_stream_id
         self.write(_GOAWAY_HEAD + last.to_bytes(4, "big") + code.to_bytes(4, "big"))
 

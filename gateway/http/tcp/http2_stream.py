@@ -221,6 +221,7 @@ class Http2Stream:
             return 0
         ends = self._ends and size == out.size
         self.is_starved = size < min(len(out.pieces[0]), limits.H2_CRUMB_BYTES)
+        # A frame of a view's bytes: h2 joins it with its head, and a memoryview would be copied there anyway.
         self._h2.send_data(self.stream_id, out.pieces[0][:size].tobytes(), end_stream=ends)
         out.took(size)
         out.moved()
@@ -268,6 +269,7 @@ class Http2Stream:
     def send_body(self, data: bytes, *, end: bool) -> None:
         head, self._head = self._head, None
         if head is not None:
+            # END_STREAM on the HEADERS saves the empty DATA frame behind them.
             self._is_ended = end and not data
             self._send_headers(int(head[0][1]), head[1:], end=self._is_ended)
         self._ends = end

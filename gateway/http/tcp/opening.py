@@ -78,6 +78,7 @@ class Opening(BoundedProtocol):
             self._loop.start_tls(raw, self, context, server_side=True, ssl_handshake_timeout=left_s)
         )
         try:
+            # start_tls() is a task of its own: after one turn of the loop it has put its protocol in our place.
             await asyncio.sleep(0)
             self._loop.call_soon(_feed, raw, hello)  # by then TLS has asked the loop to connect it
             transport = await starting
@@ -104,6 +105,7 @@ class Opening(BoundedProtocol):
         """By the first bytes."""
         if self._early.startswith(PREFACE):
             self._hand_over(Http2(self.service, self._slot))
+        # As long as it may still become the preface nothing is decided; "PRI" is no method that HTTP/1.1 has.
         elif not PREFACE.startswith(self._early):
             self._hand_over(Http1(self.service, self._slot))
 
@@ -138,6 +140,8 @@ class Opening(BoundedProtocol):
 
 def _feed(raw: asyncio.Transport, data: bytes) -> None:
     """Give bytes to the TLS protocol of a transport as if they had just been read."""
+    # Neither asyncio's nor uvloop's start_tls() takes bytes that were read before: they are put into its buffer as
+    # a read would.
     tls = cast(asyncio.BufferedProtocol, raw.get_protocol())
     while data and not raw.is_closing():
         buffer = cast(memoryview, tls.get_buffer(len(data)))

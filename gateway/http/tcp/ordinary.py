@@ -16,6 +16,8 @@ from gateway.http.tcp.framing import BadAnswer, ByH11, RequestFraming, RequestHe
 from gateway.http.tcp.heads import Headers, http_scope, split_target
 
 _REQUEST = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[\x21-\x7e]*) HTTP/1\.1")
+# No wider than h11's pattern of a field line (a token; no white space at a value's ends), so that nothing is taken
+# here that it refuses.
 _FIELD = re.compile(
     rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]+):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
 )
@@ -45,6 +47,7 @@ class Head:
         made["headers"] = self.asked.headers.copy()
         made["extensions"] = {}
         made["asgi"] = made["asgi"].copy()
+        # What applications write into must be each request's own.
         made["state"] = common["state"].copy()
         return made
 
@@ -63,6 +66,7 @@ class KnownHeads:
         head = self._known.get(data)
         if head is None and (head := read_head(data)) is not None and _may_be_kept(head):
             if len(self._known) >= limits.HTTP_HEADS_KEPT_MAX:
+                # The oldest goes; what is usual is known again with the next request.
                 del self._known[next(iter(self._known))]
             self._known[data] = head
         return head
@@ -138,6 +142,8 @@ class Ordinary:
         return b""
 
     def head(self, status: int, headers: Headers) -> bytes:
+        # With the space and no phrase, as h11 writes it (RFC 9112 section 4: the phrase may be empty, the space
+        # not).
         lines = [b"HTTP/1.1 %d \r\n" % status]
         length = None
         for name, value in headers:

@@ -20,6 +20,7 @@ class BoundedProtocol(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where to read to: until :meth:`buffer_updated`, which follows at once."""
+        # One for the whole door: between this and buffer_updated the loop runs nothing else.
         return self.service.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -99,6 +99,7 @@ class TcpService:
     def common_headers(self) -> Headers:
         """What stands in every response: the date (RFC 9110 section 6.6.1), and where HTTP/3 is."""
         now = int(time.time())
+        # The same list for a second of answers: HTTP dates are no finer.
         if now != self._date_at:
             self._date_at = now
             self._common = [(b"date", formatdate(now, usegmt=True).encode())]
