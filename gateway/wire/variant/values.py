@@ -202,8 +202,12 @@ def key_identity(key: Value) -> Hashable:
         return (str, key.text)
     if isinstance(key, float) and key != key:
         return (float, "nan")
-    if isinstance(key, list | tuple | dict):
-        return (Container, hash(Array(key)) if not isinstance(key, dict) else hash(Dictionary(key)))
+    if isinstance(key, list | tuple):
+        key = Array(key)
+    elif isinstance(key, dict):
+        key = Dictionary(key)
+    elif isinstance(key, bytearray):
+        key = bytes(key)
     return (type(key), key)
 
 
