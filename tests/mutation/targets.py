@@ -34,7 +34,10 @@ _PARTS = _named(
 TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/wire/entities/", ()),
     ("gateway/wire/layouts/poses.py", _named("wire", "layout_bounds")),
-    ("gateway/wire/variant/", _named("wire", "variant_golden", "variant_properties", "variant_godot3")),
+    (
+        "gateway/wire/variant/",
+        _named("wire", "variant_bounds", "variant_golden", "variant_properties", "variant_godot3"),
+    ),
     (
         "gateway/wire/",
         (
@@ -74,6 +77,10 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *("admission", "budget", "bundle", "capacity", "delay", "inbox", "needs", "newest", "notices"),
             *("options", "origins", "outgoing", "outlet", "row", "seat", "source", "streams"),
         )
+    ),
+    (
+        "gateway/core/world.py",
+        _named("core", "world", "world_homes", "world_sessions", "sessions", "journal"),
     ),
     ("gateway/core/ports.py", ()),
     ("gateway/core/replay.py", ()),
@@ -233,6 +240,15 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/core/window.py: count <= len(entries) -> count < len(entries), in token == self._first and count <= len(entries) and (not self._acked)": (
         "each one by itself comes to the same"
+    ),
+    "gateway/core/world.py: keys is self._last_keys or keys == self._last_keys -> keys is self._last_keys and keys == self._last_keys, in _shared()": (
+        "the same keys in another tuple: only what is held of them differs"
+    ),
+    "gateway/core/world.py: self._last_keys = keys -> pass, in _shared()": (
+        "the same keys in another tuple: only what is held of them differs"
+    ),
+    "gateway/core/world.py: at < soonest -> at <= soonest, in soonest is None or at < soonest": (
+        "where both are due at once it is the same time"
     ),
     "gateway/wire/framecodec.py: 0 -> 1, in 0 < len(body) <= self.quick_bytes_max": (
         "a body that is not empty has the four bytes of a length at least"
