@@ -84,8 +84,9 @@ mutate-changed: $(STAMP) ## forty of them in what differs from BASE, or else in 
 abuse: $(STAMP) ## attacks on a gateway, long form: for a machine that is idle otherwise
 	MVGATEWAY_ABUSE=long $(BIN)/python -m pytest tests/abuse --timeout 3600
 
-faults: $(STAMP) ## a hundred crashes and every fault, long form
+faults: $(STAMP) ## a hundred crashes and every fault, long form; then a hundred rounds of each on machines of their own (hours; root)
 	MVGATEWAY_FAULTS=long $(BIN)/python -m pytest tests/runtime/faults tests/entities/test_sleep_crash.py --timeout 3600
+	$(BIN)/python -m bench.faults --rounds 100 --long
 
 dist: $(STAMP) ## one archive for this platform, run without Python or network: made in dist/, unpacked and tried
 	@$(BIN)/python .ci/dist.py dist
