@@ -15,7 +15,8 @@ from gateway.wire.frames import HEADER_BYTES, Frame, encode_frame, encode_repair
 from gateway.wire.records import RecordColumns, fits_stride
 
 RECORD_BYTES_LEAST: Final = 16
-"""Fewer bytes than this no record takes in a repair."""
+"""What each record that waits counts for at least where it is asked whether there is room for all of them: its head and a word. A
+removal is its head alone (``RECORD_HEAD_BYTES``), so it is that by which messages are filled."""
 _U32: Final = struct.Struct("<I")
 _TICK_BYTES: Final = 4
 
@@ -51,7 +52,7 @@ class SharedRepairs:
             if message is not None and len(message) <= message_bytes_max:
                 self._share(keys, message)
                 return keys, message
-        keys = pick(state, stale.urgent(message_bytes_max // RECORD_BYTES_LEAST + 1), message_bytes_max)
+        keys = pick(state, stale.urgent(message_bytes_max // RECORD_HEAD_BYTES + 1), message_bytes_max)
         message = self._shared(keys) or encode_newest(state, keys)
         self._share(keys, message)
         return keys, message
@@ -90,7 +91,7 @@ def encode_since(state: WorldState, order: int) -> tuple[Keys, list[bytes]]:
     # time.
     while left:
         some = pick(
-            state, left[: REPAIR_STREAM_MESSAGE_BYTES // RECORD_BYTES_LEAST], REPAIR_STREAM_MESSAGE_BYTES
+            state, left[: REPAIR_STREAM_MESSAGE_BYTES // RECORD_HEAD_BYTES], REPAIR_STREAM_MESSAGE_BYTES
         )
         messages.append(encode_newest(state, some))
         left = left[len(some) :]

@@ -200,3 +200,16 @@ def test_what_is_younger_is_said_once_in_messages_within_their_bound() -> None:
     assert [key for message in messages for key in decode_frame(message).keys] == list(keys)
     full = (REPAIR_STREAM_MESSAGE_BYTES - HEADER) // 1_012
     assert [len(decode_frame(message).keys) for message in messages] == [full, full, 150 - 2 * full]
+
+
+def test_removals_which_are_their_heads_alone_fill_a_repair() -> None:
+    """Twelve bytes each: as many keys are looked at as fit."""
+    state = WorldState()
+    keys = range(5_000)
+    state.apply(Frame(1, 1, [Record(key, b"here") for key in keys]))
+    state.apply(Frame(1, 2, [Record(key, None) for key in keys]))
+    gone, message = SharedRepairs(state).next(stale_of(state, *keys), HEADER + 100 * 12)
+    assert (gone, len(message)) == (tuple(range(100)), HEADER + 100 * 12)
+    gone, messages = encode_since(state, 1)
+    assert (len(gone), len(messages)) == (5_000, 1)
+    assert len(messages[0]) <= REPAIR_STREAM_MESSAGE_BYTES

@@ -192,10 +192,10 @@ EQUIVALENT: dict[str, str] = {
     "gateway/core/newest.py: 1 -> 2, in max(1, (message_bytes_max - HEADER_BYTES) // (state.stride + _TICK_BYTES))": (
         "what is too long by the stride is picked record by record, and is the same message"
     ),
-    "gateway/core/newest.py: message_bytes_max // RECORD_BYTES_LEAST -> message_bytes_max * RECORD_BYTES_LEAST, in message_bytes_max // RECORD_BYTES_LEAST + 1": (
+    "gateway/core/newest.py: message_bytes_max // RECORD_HEAD_BYTES -> message_bytes_max * RECORD_HEAD_BYTES, in message_bytes_max // RECORD_HEAD_BYTES + 1": (
         "it bounds how many are looked at; those that fit are the same"
     ),
-    "gateway/core/newest.py: REPAIR_STREAM_MESSAGE_BYTES // RECORD_BYTES_LEAST -> REPAIR_STREAM_MESSAGE_BYTES * RECORD_BYTES_LEAST, in :REPAIR_STREAM_MESSAGE_BYTES // RECORD_BYTES_LEAST": (
+    "gateway/core/newest.py: REPAIR_STREAM_MESSAGE_BYTES // RECORD_HEAD_BYTES -> REPAIR_STREAM_MESSAGE_BYTES * RECORD_HEAD_BYTES, in :REPAIR_STREAM_MESSAGE_BYTES // RECORD_HEAD_BYTES": (
         "it bounds how many are looked at; those that fit are the same"
     ),
     "gateway/core/rates.py: 1 -> 2, in len(samples) > 1": (
