@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gateway import limits
 from gateway.core.gate import Asked
 from gateway.errors import GatewayError
 from gateway.runtime.access.signing import SigningKey
@@ -313,13 +314,14 @@ async def test_bad_tokens_of_one_address_are_bounded_and_good_ones_known_before_
                 gate.admit(Asked("GET", "/v1/worlds", "", peer, token))
             return caught.value
 
+        at_once = int(limits.AUTH_FAILURES_PER_ADDRESS_PER_S * limits.RATE_BURST_S)
         with pytest.MonkeyPatch.context() as stopped:  # in no time: 200 are looked at
             now = time.monotonic()
             stopped.setattr(time, "monotonic", lambda: now)
-            errors = [refused(n) for n in range(400)]
-            assert [error.status for error in errors[:150]] == [401] * 150
-            assert errors[-1].status == 429
+            errors = [refused(n) for n in range(at_once + 1)]
+            assert [error.status for error in errors] == [401] * at_once + [429]
             assert errors[-1].facts["bound"] == "auth_failures"
+            assert f"{limits.AUTH_FAILURES_PER_ADDRESS_PER_S} bad tokens a second" in errors[-1].message
             assert refused(400, peer="198.51.100.7").status == 401
         assert (await client.get("/v1/worlds", headers=bearer(good))).status_code == 200
 

@@ -166,7 +166,8 @@ class AccessGate:
         now = time.monotonic()
         if not self._failures.has_left(peer, now):
             raise TooMany(
-                "too many bad tokens came from this address (failures); come back later, with a good one",
+                f"more than {limits.AUTH_FAILURES_PER_ADDRESS_PER_S} bad tokens a second came from this address (failures); "
+                "come back later, with a good one",
                 bound="auth_failures",
                 limit=limits.AUTH_FAILURES_PER_ADDRESS_PER_S,
             )

@@ -103,7 +103,9 @@ class Walker:
 
     def _payload(self, data: bytes, at: int, size: int, *, is_table: bool) -> bytes:
         if size > SALVAGE_PAYLOAD_BYTES_MAX:
-            raise BrokenTree(f"its length {size} makes no sense")
+            raise BrokenTree(
+                f"its length {size} makes no sense: none is over {SALVAGE_PAYLOAD_BYTES_MAX} bytes"
+            )
         local = local_bytes(size, self.source.page_size, is_table=is_table)
         if at + local > len(data):
             raise BrokenTree("it reaches over the page's end")
