@@ -136,6 +136,6 @@ def _what_brings(missing: ModuleNotFoundError, verb: str) -> str:
 
 def _way_out(error: GatewayError) -> str:
     """Damage on disk has one way out, whoever meets it."""
-    if not isinstance(error, StoreDamaged) or "salvage" in error.message:
+    if not isinstance(error, StoreDamaged):
         return ""
     return "; `mvgateway store salvage DIR --to NEWDIR` gets out of the store's folder what can be read"

@@ -85,7 +85,9 @@ def _run(store: BlockingStore, args: argparse.Namespace, name: _pages.Named, sql
     except apsw.ReadOnlyError as error:
         raise BadInput(f"{error}; give --write to change the database") from None
     except apsw.Error as error:
-        if str(error).startswith("no such table"):
+        if isinstance(
+            error, apsw.SQLError
+        ):  # a table that is not there, for one: none is where nothing was stored
             _pages.need_database(store, ns, version)
         raise BadInput(f"SQL: {error}") from None
     finally:

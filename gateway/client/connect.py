@@ -133,7 +133,9 @@ async def _open_websocket(
             "give --ca the gateway's ca.pem, or --certificate-sha256"
         ) from error
     except (OSError, TimeoutError) as error:
-        raise Unanswered(f"no gateway answers at {address.base_url}: {error or 'time-out'}") from error
+        raise Unanswered(
+            f"no gateway answers at {address.base_url}: {str(error) or type(error).__name__}"
+        ) from error
     session = link.session
     assert isinstance(session, LiveSession)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -195,10 +196,10 @@ def _unreachable(address: Address, error: httpx.HTTPError) -> ConfigError | Stor
     while cause is not None:
         if isinstance(cause, CertificateRefused):
             return ConfigError(f"{address.authority}: {cause.args[0]}")
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ConfigError(
+                f"the certificate of {address.authority} is not trusted ({cause.verify_message}); "
+                "give --ca the gateway's ca.pem, or --certificate-sha256"
+            )
         cause = cause.__cause__ or cause.__context__
-    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in str(error).lower():
-        return ConfigError(
-            f"the certificate of {address.authority} is not trusted ({error}); "
-            "give --ca the gateway's ca.pem, or --certificate-sha256"
-        )
-    return StoreUnavailable(f"no gateway answers at {address.base_url}: {error or type(error).__name__}")
+    return StoreUnavailable(f"no gateway answers at {address.base_url}: {str(error) or type(error).__name__}")

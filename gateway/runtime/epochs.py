@@ -52,7 +52,7 @@ class EpochEnds:
                 await self._end()
         except (GatewayError, TimeoutError) as error:
             name = self._world.name
-            log.info("world %s: the end of its epoch was not written: %s", name, error or "no answer")
+            log.info("world %s: the end of its epoch was not written: %s", name, str(error) or "no answer")
 
     async def _end(self) -> None:
         epoch = self._open

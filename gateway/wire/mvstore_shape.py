@@ -31,7 +31,7 @@ def fields(contents: bytes, *names: str) -> list[object]:
     try:
         value = msgpack.unpackb(contents, raw=False, strict_map_key=False)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise MalformedMessage(f"not MessagePack: {error or type(error).__name__}") from error
+        raise MalformedMessage(f"not MessagePack: {str(error) or type(error).__name__}") from error
     if isinstance(value, dict):
         return [value.get(name, MISSING) for name in names]
     if isinstance(value, list):

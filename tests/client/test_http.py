@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+
 import pytest
 
 from gateway import limits
 from gateway.client import HttpClient, Trust
 from gateway.client.connect import TransportChoice
-from gateway.errors import TooLarge
+from gateway.errors import ConfigError, StoreUnavailable, TooLarge
 from tests.client.conftest import Served
 
 
@@ -22,3 +25,24 @@ async def test_an_answer_of_exactly_the_bound_is_read_and_a_byte_more_is_refused
         monkeypatch.setattr(limits, "CLIENT_HTTP_BODY_BYTES_MAX", size - 1)
         with pytest.raises(TooLarge, match=f"over {size - 1} bytes"):
             await client.request("GET", "/")
+
+
+async def test_a_certificate_that_is_not_trusted_is_said_to_be_none_and_one_that_is_asked_for_is_something_else(
+    served: Served,
+) -> None:
+    """By TCP: OpenSSL speaks of certificates in both, unless the server's reset is there before its alert; then the refusal says by
+    which error it ended, and is not left empty."""
+    async with HttpClient(served.url, trust=Trust(), transport="websocket") as client:
+        with pytest.raises(ConfigError, match=r"is not trusted .*--ca"):
+            await client.request("GET", "/")
+    wants = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(served.ca))
+    wants.load_cert_chain(served.ca.parent / "leaf.pem", served.ca.parent / "leaf.key")
+    wants.verify_mode = ssl.CERT_REQUIRED
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=wants)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        async with HttpClient(url, trust=Trust(ca=served.ca), transport="websocket") as client:
+            with pytest.raises(StoreUnavailable, match=r"^no gateway answers at \S+: \S"):
+                await client.request("GET", "/")
+    finally:
+        server.close()

@@ -31,10 +31,7 @@ def translate(error: BaseException, path: object) -> GatewayError:
     if isinstance(error, _DISK):
         return StoreUnavailable(f"the store {path} cannot be used now: {error}")
     if isinstance(error, _DAMAGE):
-        return StoreDamaged(
-            f"the store {path} is damaged: {error}; `mvgateway store salvage DIR --to NEWDIR` gets out of its "
-            "folder what can be read"
-        )
+        return StoreDamaged(f"the store {path} is damaged: {error}")
     return StoreError(f"the store {path} failed: {type(error).__name__}: {error}")
 
 
