@@ -93,6 +93,7 @@ class TcpLink(OneByOne):
         return self._message_bytes_max
 
     def room_bytes(self) -> int:
+        # What waits as a stream goes first, and a link that has refused stays shut until it says on_writable.
         if self._closed or self._is_blocked or self._streams:
             return 0
         window = self._window
@@ -213,6 +214,7 @@ class TcpLink(OneByOne):
             self._stream_bytes -= len(message)
             self._write(message)
             self._done_at[handle] = window.written
+        # Handles that nobody asks for any more are looked at now and then, and go.
         if len(self._done_at) > 64:
             for handle in list(self._done_at):
                 self.stream_done(handle)

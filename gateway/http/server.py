@@ -177,6 +177,7 @@ class TcpServer:
 
     def _look(self) -> None:
         now = asyncio.get_running_loop().time()
+        # Twice a second over all: a timer for each connection would be moved with each piece that comes.
         for slot in list(self._service.slots):
             occupant = slot.occupant
             if occupant is not None and occupant.deadline <= now:

@@ -60,6 +60,8 @@ class CachedStore:
         """As the inner store's, asked in such a way that the cache learns what changed."""
         if lock_owner is not None:
             return await self.inner.stat(ns, from_version=from_version, lock_owner=lock_owner)
+        # Asked since the head that the cache knows, though nobody asked so: what changed since is what lets current
+        # pages stay current.
         since = from_version or self.pages.head(ns.key)
         stat = await self.inner.stat(ns, from_version=since)
         self.pages.learn(ns.key, stat.version, since, stat.interval)
@@ -139,6 +141,7 @@ class CachedStore:
         self, key: str, before_version: Version, *, apply: bool = True
     ) -> AsyncIterator[str]:
         """As the inner store's; what was cut off is no longer answered from here."""
+        # Before as well as after: what is read while it runs must not be answered from here later.
         self.pages.forget(key)
         async for line in self.inner.truncate_namespace(key, before_version, apply=apply):
             yield line

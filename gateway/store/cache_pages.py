@@ -138,6 +138,7 @@ class PageCache:
             entry.until, entry.lap = None, space.lap
         elif entry.last() < version:
             entry.until = version
+        # Taken out and put back, so that the order of the dict is that of use.
         self._used.pop(entry, None)
         self._used[entry] = None
         while self._bytes > self._bytes_max and self._used:

@@ -206,6 +206,7 @@ class Database:
             connection.execute("BEGIN")
             self._look(connection)
             result = fn(connection)
+            # Not COMMIT: nothing was written, and no commit of the store is to come of it.
             connection.execute("ROLLBACK")
         except BaseException as error:
             raise self.roll_back(error) or error from None
@@ -231,6 +232,7 @@ class Database:
         connection = self.connection
         self._deadline.begin()
         self.pages.hold = True
+        # Whoever is going to write takes the lock, and so its snapshot, at once (sqlite.org/lang_transaction.html).
         connection.execute("BEGIN IMMEDIATE")
         self._look(connection)
         return connection
@@ -241,6 +243,8 @@ class Database:
         self._refused = True
         self.guard(connection)
         self._refused = False
+        # A single writer's commit conflicts with any other: one look holds until the head is asked for again.
+        # Others look in each transaction.
         self._guarded = self._exclusive
         self._trusted_at_s = self._monotonic()
 
@@ -309,6 +313,8 @@ class Database:
             and not self._refused
             and (not isinstance(error, apsw.Error) or isinstance(error, _HARMLESS))
         )
+        # After an error that was not the statement's alone SQLite's own cache may hold what was never committed:
+        # nothing of it is kept.
         if connection is None or not sound or connection.get_autocommit():
             self.throw_away()
         else:

@@ -18,7 +18,11 @@ from gateway.limits import SQL_LOOK_S_MAX, SQL_STEPS_BETWEEN_LOOKS
 def harden(connection: apsw.Connection, *, own_code: bool = False) -> None:
     """Let the schema run as little as possible. ``own_code``: triggers and views are wanted, because the
     statements are the user's own."""
+    # No statement may write to sqlite_schema or shadow tables, by which a database is corrupted
+    # (sqlite.org/c3ref/c_dbconfig_defensive.html).
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    # Views, triggers and generated columns may call only functions that are known to be harmless
+    # (sqlite.org/pragma.html#pragma_trusted_schema).
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     if not own_code:
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
@@ -46,6 +50,8 @@ class Deadline:
 
     def _look(self) -> bool:
         now_s = self._clock()
+        # Between two looks at most so much counts: a process that was stopped, or starved of its core, did not work
+        # meanwhile.
         self._worked_s += min(now_s - self._looked_s, SQL_LOOK_S_MAX)
         self._looked_s = now_s
         self.is_over = self._worked_s > self.seconds

@@ -202,6 +202,7 @@ class Pages:
         assert self._read_set is not None
         self._read_set.add(page)
         if len(self._read_set) > VFS_READ_SET_PAGES_MAX:
+            # Too many to send: without a read set any commit of others is a conflict, which errs on the safe side.
             self._read_set = None
 
     def _version(self) -> Version:
@@ -255,6 +256,7 @@ class Pages:
     def write(self, page: int, data: bytes) -> None:
         """Buffer one page; beyond the bound, content is written ahead and only its hash kept."""
         if page == 0:
+            # SQLite has counted its own change: the next transaction's number must differ from this one, too.
             self._counter = max(self._counter, _U32.unpack_from(data, _COUNTER_START)[0])
             data = without_counter(data)
         self._ahead.pop(page, None)
@@ -282,6 +284,7 @@ class Pages:
     def prepare(self, inline_pages: int) -> NamespaceCommit | None:
         """This namespace's part of a commit; None where nothing changed. At most ``inline_pages`` inline."""
         self._blank_trunk()
+        # With its counter blanked it is as it was: SQLite writes page 0 with each commit, if only to count.
         if 0 in self._dirty and self._first == self._dirty[0]:
             del self._dirty[0]
         if self.dirty and self._anchors and self._anchor is None and 0 not in self._ahead:
@@ -354,6 +357,7 @@ class Pages:
         if changed is None:
             self._forget(None)
         else:
+            # What this commit wrote stands, though others changed it before: the store has it as the newest.
             self._forget([page for page in changed if page not in self._dirty])
 
 

@@ -40,6 +40,7 @@ class PagesFile:
         except Exception as error:
             self.failure = error
             raise
+        # Of the first page SQLite also reads parts: its header of 100 bytes, and the change counter in it.
         return data if amount == page_size else data[start : start + amount]
 
     def xWrite(self, data: bytes, offset: int) -> None:

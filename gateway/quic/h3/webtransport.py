@@ -225,6 +225,8 @@ class WebTransportLink:
         if self._control_stream is None or self.peer.ended:
             self.peer.hub.later(0, self._finish_closing)
             return
+        # The capsule goes on another stream and would overtake the last control messages, the reason for closing
+        # among them: it waits until they have arrived, or for a moment.
         self.peer.finish_stream(self._control_stream)
         self.peer.waiting.add(self)
         self.peer.hub.later(WT_CLOSE_WAIT_S, self._finish_closing)

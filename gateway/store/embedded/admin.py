@@ -74,6 +74,7 @@ def delete(txn: WriteTxn, key: str) -> None:
     state = _state(txn, key)
     if ask(txn.cursor, "SELECT 1 FROM ns WHERE base = ? LIMIT 1", (state.id,)):
         raise Conflict(f"namespace {key!r:.200} has overlays on it; delete those first")
+    # The row stays until the last of its pages has gone: a crash in between leaves no pages without an owner.
     txn.cursor.execute("UPDATE ns SET key = NULL, base = NULL, lock_owner = NULL WHERE rid = ?", (state.rid,))
     txn.stale.append(key)
 

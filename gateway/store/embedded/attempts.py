@@ -45,6 +45,7 @@ class Attempts:
         """The version that the attempt became, or None."""
         txn.flush()
         key = attempt + rid.to_bytes(8, "big")
+        # The newest first: a retry comes within seconds.
         for bucket, _ in reversed(self._buckets):
             rows = ask(txn.cursor, "SELECT version FROM attempt WHERE bucket = ? AND key = ?", (bucket, key))
             if rows:

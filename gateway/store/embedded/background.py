@@ -76,6 +76,8 @@ class Background:
         writer.copying = True
         try:
             for _ in range(STORE_COPY_PASSES_MAX):
+                # PASSIVE waits for nobody and leaves what a reader still needs
+                # (sqlite.org/c3ref/wal_checkpoint_v2.html); the log grows on meanwhile, hence several passes.
                 pages, copied = self._copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if pages - copied <= STORE_COPY_REST_PAGES:
                     break

@@ -124,10 +124,13 @@ def apply(
 ) -> Committed:
     """Decide and write one commit. ``settles``: what it names needs no grace any more. Raises
     :class:`Conflict`, :class:`Gone`, ``NotFound``."""
+    # Anew, within the transaction: what preparing saw may be over by now.
     states = [registry.require(part.key) for part in prepared.parts]
     again = _same_attempt(txn, prepared, states[0], attempts)
     if again is not None:
         return Committed(versions.text(again))
+    # All that may refuse comes before next_version(), the first change: a refused commit shares its transaction
+    # with others.
     blobs = [_find_blobs(txn, state, part) for state, part in zip(states, prepared.parts, strict=True)]
     for state, part in zip(states, prepared.parts, strict=True):
         _check_lock(state, prepared.lock_owner)
@@ -244,6 +247,7 @@ def _write(
     for page, digest in part.pages.items():
         blob = _blob(txn, state, part, found, digest)
         txn.put_page(state.rid, page, version, digest, blob)
+    # NULL: too many to tell, which makes an interval over it unknown: "/stat" of docs/STORE.md says so with null.
     changed = pack_pages(sorted(part.pages)) if len(part.pages) < STORE_LOG_PAGES_MAX else None
     txn.put_commit(state, version, attempt, changed)
 

@@ -46,6 +46,8 @@ class PackedContent(NamedTuple):
 def _lent() -> Codecs:
     """Codecs that nobody else uses until they are given back to ``_idle``."""
     try:
+        # A deque's pop() and append() are atomic (docs.python.org/3/library/collections.html#deque-objects): no
+        # lock of ours.
         return _idle.pop()
     except IndexError:
         return Codecs(

@@ -39,6 +39,8 @@ class FolderLock:
         self.folder = folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # NOFOLLOW: a link of that name must not have another file written to. NONBLOCK: a FIFO of that name
+            # must not stop the start (open(2)).
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             self._fd = os.open(folder / LOCK_NAME, flags, 0o600)
         except OSError as error:
@@ -52,6 +54,8 @@ class FolderLock:
                 "make it writable or name another with --store"
             ) from error
         try:
+            # flock() and not fcntl(): it belongs to the open file, so that a second store in this process is kept
+            # out, and closing another descriptor of the file does not let go (flock(2), fcntl(2)).
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
@@ -89,6 +93,7 @@ class FolderLock:
     def sync(self) -> None:
         """Make the names in the folder (and the folder's own) durable."""
         for path in (self.folder, self.folder.parent):
+            # A new file's name is durable only once its folder was synced (fsync(2)).
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(fd)

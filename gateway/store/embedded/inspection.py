@@ -72,6 +72,7 @@ def backup(
     try:
         with _opened(folder) as source, translated(part):
             _copy(source, part, on_progress)
+        # Whole or not at all: rename(2) is atomic within a file system.
         os.replace(part, target)
         _sync(target.parent)
     finally:

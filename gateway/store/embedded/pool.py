@@ -64,6 +64,8 @@ class ConnectionPool:
     def take(self) -> apsw.Cursor:
         """An idle cursor or a new one. Raises what apsw raises; give it back, or close its connection."""
         try:
+            # A list's pop() and append() are atomic under the interpreter's lock, so that a read takes none of
+            # ours.
             return self._idle.pop()
         except IndexError:
             pass

@@ -129,6 +129,7 @@ class _File:
     def xRead(self, amount: int, offset: int) -> bytes:
         if self._descriptor is None:
             return b""
+        # Read first, looked at after: a checkpoint that came in between is noticed.
         data = os.pread(self._descriptor, amount, offset)
         self._files.check()
         return data
@@ -211,7 +212,10 @@ class FileSnapshot:
 
     def _connect(self, path: str) -> apsw.Connection:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=self._vfs.name)
+        # The last connection to close would copy the log into the file, and delete it.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        # Before the first read: then the log's index is kept in this process's heap, and no -shm file is made
+        # (sqlite.org/wal.html, "Use of WAL Without Shared-Memory").
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA temp_store=MEMORY; PRAGMA query_only=1")
         connection.execute(f"PRAGMA cache_size=-{STORE_SNAPSHOT_CACHE_KIB}")

@@ -69,6 +69,7 @@ def drop_pages(rid: int, rows: list[Row]) -> Callable[[WriteTxn], int]:
     def step(txn: WriteTxn) -> int:
         end, count = time.monotonic() + STORE_STEP_S, 0
         while rows:
+            # From the end, where a list gives up its last without moving the others.
             some = [(rid, *row) for row in rows[-STORE_SWEEP_ROWS_AT_ONCE:]]
             del rows[-STORE_SWEEP_ROWS_AT_ONCE:]
             digests = txn.cursor.executemany(_DROP_PAGE, some).fetchall()

@@ -106,6 +106,7 @@ class WriteTxn:
 
     def copy_content(self, rid: int, digest: bytes, blob: int, references: int) -> int:
         """Store what another namespace has under ``blob`` for this one too; answers its own blob id."""
+        # What SQLite has not been given yet cannot be read back from it.
         if len(self._blobs) >= STORE_COPIES_HELD_MAX or blob >= self._first_held():
             self.flush()
         rows = ask(self.cursor, "SELECT enc, data FROM blob WHERE id = ?", (blob,))

@@ -79,6 +79,7 @@ class Writer:
 
     def _take_turn(self, last: AnyJob) -> None:
         """Write until ``last`` is done, unless another thread is at it: then that one does it."""
+        # Whoever commits writes, if nobody is at it: a lone writer pays for no thread to be woken.
         if self._turn.acquire(blocking=False):
             try:
                 while self._queue and not last.done:
@@ -98,6 +99,8 @@ class Writer:
         with the next commit, and doing it again after a crash must be harmless."""
         job = Job(work)
         with self._turn, failures.translated(self._path):
+            # For this transaction: no sync of the log, which the next commit brings
+            # (sqlite.org/pragma.html#pragma_synchronous).
             self._begin_cursor().execute("PRAGMA synchronous=NORMAL")
             try:
                 self._write([job])
@@ -126,6 +129,8 @@ class Writer:
                 self._next_batch()
             if self._cursor is not None:
                 with failures.translated(self._path):
+                    # All of the log into the file, and none of it left: a closed folder can be copied as
+                    # one file.
                     self._cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
                 self._cursor.connection.close(True)
                 self._cursor = None
@@ -161,6 +166,8 @@ class Writer:
                 job.error = StoreUnavailable("the commit was interrupted; try again")
                 job.end()
             raise
+        # One of them broke the transaction: each alone, so that the others are not refused with it. Where the disk
+        # fails all would fail alike.
         if error is not None and len(jobs) > 1 and not failures.is_disk(error):
             for job in jobs:
                 self._write([job])
@@ -199,6 +206,7 @@ class Writer:
         txn.trim_logs()
         began = time.perf_counter()
         txn.cursor.execute("COMMIT")
+        # A running mean of some eight commits: a disk's speed changes with what else it does.
         self._sync_s += (time.perf_counter() - began - self._sync_s) / 8
         self._next_blob = txn.next_blob
         self.numbers.last = txn.number

@@ -59,6 +59,7 @@ class Addresses:
         one that comes back first."""
         if self._current.set_aside_until > now:
             at = self._all.index(self._current)
+            # From the next one on: min() takes the first of equals, and that should not be the same one for all.
             order = self._all[at + 1 :] + self._all[: at + 1]
             self._current = min(order, key=lambda address: max(address.set_aside_until, now))
         return self._current.transport

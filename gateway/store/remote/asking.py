@@ -103,6 +103,7 @@ class Asker:
     ) -> T:
         self.counters.requests += 1
         left_s = max(until - self._clock(), 0.001)
+        # Each address gets its share of the deadline: one that is silent must not use up what the others need.
         answer = await transport.request(ask, min(left_s, deadline_s / len(self.addresses)))
         result = take(check(answer, transport.url), transport.url)
         self.addresses.good(transport)

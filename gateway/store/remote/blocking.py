@@ -46,10 +46,13 @@ class BlockingBridge:
             raise StoreUnavailable(f"the store was closed before a request: {error}") from error
         while True:
             try:
+                # In steps: a loop that was closed never resolves it, and this thread would wait for ever.
                 return future.result(timeout=1.0)
             except concurrent.futures.CancelledError as error:
                 raise StoreUnavailable("the store was closed under a request") from error
             except TimeoutError:
+                # The store's own TimeoutError is of the same class as the wait's (since Python 3.11): a future
+                # that is done says whose it is.
                 if future.done():
                     raise
                 if self._loop.is_closed():

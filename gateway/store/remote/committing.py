@@ -44,6 +44,8 @@ class Committing:
         body = await bodies.CommitBody.of(request)
 
         def make(attempt: int) -> Ask:
+            # Only the first sending may say that it is the first: the store then skips the look for an earlier one
+            # under its key.
             ask = ask_for("POST", "/batch/commit", None, body.later() if attempt else body.first())
             return ask._replace(again=body.later)
 

@@ -43,11 +43,14 @@ class HttpxTransport:
     def _new_client(self, *, http2: bool) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             base_url=self._url,
+            # httpx speaks HTTP/2 with prior knowledge only where HTTP/1.1 is off.
             http1=not (http2 and self._url.startswith("http://")),
             http2=http2,
             verify=self._tls or True,
             limits=_POOL,
+            # No proxy of the environment before a store: it would see every page.
             trust_env=False,
+            # Pages are compressed already where that helps (docs/STORE.md).
             headers={"accept-encoding": "identity"},
         )
 

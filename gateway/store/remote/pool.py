@@ -56,6 +56,7 @@ class Pool:
             return None
         now = asyncio.get_running_loop().time()
         while self._idle:
+            # The one used last: the others grow old and are closed, so that the pool shrinks to what is needed.
             wire = self._idle.pop()
             if wire.is_usable and now - wire.idle_since < limits.STORE_POOL_IDLE_S:
                 self._in_use += 1
@@ -118,6 +119,7 @@ class Pool:
 
     async def _attempt(self, address: str) -> StoreWire:
         if self._tls is not None:
+            # The context may be shared with HTTP/2's client, which sets its own: so it is set before each use.
             self._tls.set_alpn_protocols(["http/1.1"])
         _, wire = await asyncio.get_running_loop().create_connection(
             lambda: StoreWire(self._url, self._lost),

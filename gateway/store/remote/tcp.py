@@ -68,6 +68,7 @@ class TcpTransport:
                 return await self._by_http2(ask, max(until - loop.time(), 0.001))
             finally:
                 self._pool.give(wire)
+            # It has spoken HTTP/1.1: from now on something else is a fault, not another protocol.
             self._may_be_http2 = False
             return answer
 

@@ -85,6 +85,7 @@ class StoreWire(asyncio.Protocol):
         self._waiter = waiter
         self._timer = self._loop.call_at(self._deadline, self._look)
         try:
+            # One write for a small request; a large body is not copied for it.
             transport.write(head + body if len(body) < limits.STORE_JOINED_BYTES_MAX else head)
             if len(body) >= limits.STORE_JOINED_BYTES_MAX:
                 transport.write(body)

@@ -96,6 +96,7 @@ class Lane:
         left = self._used_at + self._idle_s - loop.time()
         self._timer = None
         if self._turn.locked() or left > 0:
+            # Never at once: a lane that is in use would be looked at in each turn of the loop.
             self._timer = loop.call_later(max(left, 0.1), self._look_idle)
         else:
             self._end_thread()
@@ -115,6 +116,7 @@ class Lane:
         world, self._world = self._world, None
         if executor is not None:
             if world is not None:
+                # On its own thread, which alone uses the connection.
                 executor.submit(world.close)
             executor.shutdown(wait=False)
 

@@ -61,6 +61,7 @@ class WorldNames:
         async def one(name: str, info: NamespaceInfo) -> None:
             async with turns:
                 try:
+                    # The store is away: the others would wait for the same silence, one after the other.
                     if away:
                         raise away[0]
                     kind = await self._is_world(info.key)

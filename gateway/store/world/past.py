@@ -31,6 +31,8 @@ CREATE TEMP VIEW gaps AS SELECT g.epoch AS epoch, g.from_tick AS from_tick,
 CREATE TEMP VIEW marks AS SELECT m.name AS name, m.epoch AS epoch, m.tick AS tick, m.at AS at, m.data AS data
   FROM main.marks AS m, horizon AS h WHERE m.at <= h.at AND (m.epoch, m.tick) <= (h.epoch, h.tick);
 """
+# The ``+`` keeps SQLite from the index on received_at (sqlite.org/optoverview.html): rows newest first by their
+# number end at the first that fits.
 _KEYFRAME: Final = "SELECT seq FROM main.keyframes WHERE +received_at <= ? ORDER BY seq DESC LIMIT 1"
 _FIRST_LATER: Final = "SELECT seq FROM main.frames WHERE seq >= ? AND received_at > ? ORDER BY seq LIMIT 1"
 _SET: Final = "UPDATE temp.horizon SET at = ?, seq = ?, epoch = ?, tick = ?"
