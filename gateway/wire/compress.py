@@ -44,9 +44,12 @@ def compress(body: bytes) -> bytes:
 def decompress(body: bytes, bytes_max: int = STREAM_MESSAGE_BYTES_MAX) -> bytes:
     """What one zstd frame holds, at most ``bytes_max`` bytes; raises :class:`MalformedMessage`."""
     try:
+        # The bound is looked at twice: zstandard ignores max_output_size where the frame names its size (RFC 8878
+        # section 3.1.1.1.4).
         claimed = zstandard.get_frame_parameters(body).content_size
         if claimed != zstandard.CONTENTSIZE_UNKNOWN and claimed > bytes_max:
             raise _too_long(bytes_max)
+        # No extra data: bytes behind the frame would be carried on unseen.
         return _contexts.decompressor.decompress(body, max_output_size=bytes_max, allow_extra_data=False)
     except (zstandard.ZstdError, MemoryError, OverflowError) as error:
         raise MalformedMessage(

@@ -51,6 +51,7 @@ def encode_durable(epoch: int, tick: int, **more: object) -> bytes:
     :func:`encode_control`. ``more``: further fields, JSON-ready."""
     if more:
         return encode_control("durable", epoch=epoch, tick=tick, **more)
+    # Numbers only: nothing in it could want escaping.
     return b'%c{"type":"durable","epoch":%d,"tick":%d}' % (TYPE_CONTROL, epoch, tick)
 
 

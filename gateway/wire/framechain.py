@@ -31,6 +31,7 @@ _PART: Final = struct.Struct("<I2xHH18x")
 def join(messages: Sequence[bytes]) -> bytes:
     """The body of a row: each message after its u32 length. No message is copied on the way, for a keyframe's are
     as large as the state."""
+    # By slices, not by append: this runs for each frame that is recorded.
     pieces: list[bytes] = [b""] * (2 * len(messages))
     pieces[::2] = [_U32.pack(len(message)) for message in messages]
     pieces[1::2] = messages
@@ -74,10 +75,12 @@ class KeyLists:
 
     def of_records(self, records: bytes, stride: int) -> KeyList:
         """The first four bytes of each record."""
+        # Four strided slices, in C, stand for the list of keys: only a list that is new is taken apart in Python.
         columns = b"".join([records[at::stride] for at in range(4)])
         found = self._by_columns.get(columns)
         if found is None:
             keys = [key for (key,) in struct.iter_unpack(f"<I{stride - 4}x", records)]
+            # ``-`` binds before ``&``: the difference, modulo 2**32.
             steps = [key - before & 0xFFFF_FFFF for key, before in zip(keys, (0, *keys), strict=False)]
             found = self._keep(columns, struct.pack(f"<{len(steps)}I", *steps), keys)
         return found
@@ -96,11 +99,13 @@ class KeyLists:
 
     def _keep(self, columns: bytes, steps: bytes, keys: list[int]) -> KeyList:
         self._keys += len(keys)
+        # Lists that never come again would pile up: all go, and the few in use are back with their next frame.
         if len(self._by_columns) >= 4 * FRAME_CHAIN_RUNS_MAX or self._keys > FRAME_CHAIN_LISTED_KEYS_MAX:
             self._by_columns.clear()
             self._by_steps.clear()
             self._keys = len(keys)
         found = KeyList(tuple(keys), steps)
+        # Never kept, for it alone is over the bound; used once.
         if len(keys) > FRAME_CHAIN_LISTED_KEYS_MAX:
             return found
         self._by_columns[columns] = self._by_steps[steps] = found
@@ -171,12 +176,14 @@ class BodyLayout(NamedTuple):
             return None
         heads, stride = self.heads, self.stride
         starts = range(0, len(heads), MESSAGE_HEAD_BYTES)
+        # All of the heads but the length, the part, and the parts, which differ between the messages of one frame.
         if len({heads[at + 4 : at + 6] + heads[at + 10 : at + 28] for at in starts}) != 1:
             return None
         _, kind, flags, _, _, own, epoch, tick, sent_at = _HEAD.unpack_from(heads)
         if (kind, flags, own) != (TYPE_FRAME, 0, stride):
             return None
         for length, part, parts in _PART.iter_unpack(heads):
+            # parts == 0 means that their number is not known (docs/FRAMES.md).
             if (length - HEADER_BYTES) % stride or 0 < parts <= part:
                 return None
         return FrameHead(epoch, tick, sent_at)
@@ -197,6 +204,7 @@ def take_apart(body: bytes, lists: KeyLists) -> BodyLayout | None:
             return None
         own = int.from_bytes(body[start + 6 : start + 8], "little")
         ticks_bytes = 4 if body[start + 1] & FLAG_TICKS else 0
+        # A stride of 0 (records with their own lengths) has no columns either: such a row is packed by prefix.
         if own < 4 or (stride and own != stride) or (end - start - HEADER_BYTES) % (own + ticks_bytes):
             return None
         stride, has_ticks = own, has_ticks or ticks_bytes > 0
@@ -206,6 +214,7 @@ def take_apart(body: bytes, lists: KeyLists) -> BodyLayout | None:
     if not stride:
         return None
     records = b"".join(chunks)
+    # An odd number of bytes makes no whole 16-bit lanes.
     plain = not has_ticks and len(records) % 2 == 0
     return BodyLayout(b"".join(heads), stride, lists.of_records(records, stride), RowValues(records), plain)
 
@@ -231,6 +240,9 @@ class Lanes:
 
     def __init__(self, size_bytes: int) -> None:
         self.bytes = size_bytes
+        # The masks of "Hacker's Delight", chapter 2, "Multibyte Add, Subtract, Absolute Value": the top bit of each
+        # lane is kept out of the sum, so that nothing is carried into the next. An operation on a number of a
+        # million bits is one loop in C.
         self.ones = int.from_bytes(b"\1\0" * (size_bytes // 2), "little")
         self.high = self.ones << 15
         self.low = self.high - self.ones
@@ -251,6 +263,8 @@ class Lanes:
         speed = self.minus(records.number, last.number)
         missed = self.minus(speed, self.speed(last, before))
         records.speed = speed
+        # Sign to the lowest bit (protobuf.dev/programming-guides/encoding, "Signed Integers"): -1 is 1 and not
+        # 0xFFFF, whose high byte would break the runs of zeros.
         zigzag = ((missed & self.low) << 1) ^ (((missed & self.high) >> 15) * 0xFFFF)
         return zigzag.to_bytes(self.bytes, "little")
 
@@ -327,14 +341,17 @@ class Chain:
             self._body = body or b""
             return
         self._body = layout if body is None else body
+        # Values of another length predict nothing.
         if layout.stride != self._stride:
             self._forget()
             self._stride = layout.stride
         keys, records = layout.keys, layout.records
         run = self._runs.get(keys)
         if run is not None:
+            # The usual frame: the same keys as before. Two references move, whatever the number of keys.
             self._runs[keys] = (records, run[0])
             return
+        # residue() took it from zeros for keys that are new; here those count as having stood still.
         records.speed = None
         if len(keys.members) == len(keys.keys):
             self._dissolve(keys)
@@ -345,6 +362,7 @@ class Chain:
 
     def _last_of(self, keys: KeyList, records: RowValues) -> RowValues:
         """Each key's last value; where there is none, the one that it has in ``records``."""
+        # Runs over the chain's first row are all new: one look, and no join.
         if self._last.keys().isdisjoint(keys.members):
             return records
         get, values = self._last.get, self._values(records)
@@ -364,6 +382,7 @@ class Chain:
         for run in [run for run in self._runs if not run.members.isdisjoint(keys.members)]:
             self._dissolve_run(run)
         if len(self._runs) >= FRAME_CHAIN_RUNS_MAX:
+            # The oldest: dicts keep the order of insertion.
             self._dissolve_run(next(iter(self._runs)))
 
     def _dissolve_run(self, run: KeyList) -> None:
@@ -373,6 +392,7 @@ class Chain:
 
     def guesses(self, keys: KeyList, stride: int) -> tuple[RowValues, RowValues]:
         """Each key's last value and the one before it, joined; zeros where there is none."""
+        # After a change of stride a row predicts from zeros: it is packed by columns all the same.
         if stride != self._stride:
             nothing = RowValues(bytes(len(keys.keys) * stride))
             return nothing, nothing

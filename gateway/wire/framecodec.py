@@ -156,6 +156,8 @@ class FrameDecoder:
         """A row whose messages are made when they are asked for. Raises as :meth:`decode`."""
         chain, layout = self._chain, None
         try:
+            # No encoder of ours goes so far (is_heavy starts its chain again): it is a file that was made to fill
+            # memory.
             if codec in (PREFIXED, COLUMNS) and chain.known_keys > 2 * FRAME_CHAIN_KEYS_MAX:
                 raise ValueError(
                     f"more than {2 * FRAME_CHAIN_KEYS_MAX} keys since the last row that stands alone"
@@ -165,6 +167,8 @@ class FrameDecoder:
                 layout = self._from_columns(self._decompress(packed))
             else:
                 body = self._unpack(codec, packed)
+                # Walked through once here, so that a body which ends inside a message is refused before the
+                # chain leans on it.
                 messages_of(body)
                 layout = take_apart(body, chain.lists)
             chain.follow(body, layout, alone=codec in (PLAIN, ALONE))

@@ -168,6 +168,8 @@ def encode_message(frame: Frame, body: bytes, part: int, parts: int) -> bytes:
     flags = (frame.keyframe and FLAG_KEYFRAME) | (frame.repair and FLAG_REPAIR) | (frame.ticks and FLAG_TICKS)
     if frame.zstd and body:
         packed = compress(body)
+        # zstd makes what does not shrink longer by its header: sent as it is, it spares the reader the unpacking,
+        # too.
         if len(packed) < len(body):
             body, flags = packed, flags | FLAG_ZSTD
     try:
@@ -217,8 +219,11 @@ def decode_frame(message: bytes, *, proportionate: bool = False) -> Frame:
             f"a frame has a header of {HEADER_BYTES} bytes; this message has {len(message)} in all"
         )
     kind, flags, part, parts, stride, epoch, tick, sent_at = _HEADER.unpack_from(message)
+    # One condition for all that can be wrong: which of them it was is found out only where one is.
     if kind != TYPE_FRAME or flags & ~FLAGS_KNOWN or (parts and part >= parts) or 0 < stride < STRIDE_MIN:
         raise _header_error(kind, flags, part, parts, stride)
+    # Past __init__, which makes columns of records: here they are made when somebody asks, and most messages are
+    # only passed on.
     frame = _new_frame(Frame)
     frame.epoch = epoch
     frame.tick = tick
@@ -235,6 +240,7 @@ def decode_frame(message: bytes, *, proportionate: bool = False) -> Frame:
         frame.repair = flags & FLAG_REPAIR != 0
         frame.ticks = flags & FLAG_TICKS != 0
         frame.zstd = flags & FLAG_ZSTD != 0
+        # The bound of a peer rises with what it has sent: a reader that sends 1 KiB must not have us unpack 16 MiB.
         if flags & FLAG_ZSTD:
             packed = message[HEADER_BYTES:]
             bytes_max = STREAM_MESSAGE_BYTES_MAX
@@ -248,6 +254,7 @@ def decode_frame(message: bytes, *, proportionate: bool = False) -> Frame:
         if records_bytes % unit or records_bytes > unit * records_max:
             check_stride(records_bytes, unit, records_max)
     else:
+        # Without a stride only reading tells whether the records are whole: so they are read at once.
         frame._columns = read_records(frame._bytes, frame.ticks, records_max, frame._start)
         frame._bytes = b""
     return frame
@@ -273,4 +280,5 @@ def _header_error(kind: int, flags: int, part: int, parts: int, stride: int) -> 
 
 def with_epoch(message: bytes, epoch: int) -> bytes:
     """The same frame message with this epoch in its header."""
+    # A view of the rest: it is copied once, by join().
     return b"".join((message[:8], _U32.pack(epoch), memoryview(message)[12:]))

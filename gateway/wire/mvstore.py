@@ -100,12 +100,15 @@ class FrameReader:
     __slots__ = ("_buffer", "_frame_bytes_max", "_start")
 
     def __init__(self, frame_bytes_max: int = STORE_FRAME_BYTES_MAX) -> None:
+        # ``bytes`` while each piece ends with a whole frame, which is the usual case: nothing is copied into a
+        # buffer of ours.
         self._buffer: bytes | bytearray = b""
         self._start = 0
         self._frame_bytes_max = frame_bytes_max
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body."""
+        # All of it was taken: the new piece becomes the buffer as it is.
         if self._start == len(self._buffer):
             self._buffer = data
         else:
@@ -132,6 +135,8 @@ class FrameReader:
         length = int.from_bytes(self._buffer[self._start : head_end], "big")
         if head_end > len(self._buffer):
             return None
+        # Looked at before the frame is there: a length is believed only up to the bound, so that no peer makes us
+        # hold more.
         if length > self._frame_bytes_max:
             raise TooLarge(
                 f"a frame of {length} bytes is over the limit of {self._frame_bytes_max}; split the batch",
@@ -141,6 +146,8 @@ class FrameReader:
         if end > len(self._buffer):
             return None
         self._start = end
+        # A copy if the buffer is a bytearray, which later pieces move; of ``bytes`` the slice is a copy already,
+        # and bytes() none more.
         return bytes(self._buffer[head_end:end])
 
     def finish(self) -> None:
@@ -172,6 +179,7 @@ def proof_ok(key: str, proof: str | None) -> bool:
         wanted, given = bytes.fromhex(parts[1]), bytes.fromhex(proof or "")
     except ValueError:
         return False
+    # fromhex() takes a hash of any length: one that is not 32 bytes opens for nobody.
     return len(wanted) == HASH_BYTES and hmac.compare_digest(blake3(given).digest(), wanted)
 
 
@@ -200,6 +208,8 @@ def openable(key: str) -> str:
 # --- requests, as the store reads them ------------------------------------------------------
 
 
+# The marks are MessagePack's (spec.md, "Formats"): 0x84 a map of four, 0xa0 and up a short string, 0xcc to 0xce
+# numbers of 1, 2 and 4 bytes, 0xc4 bytes, 0xc0 nil.
 _USUAL_READ = re.compile(
     rb"\x84\xaapage_index(?:([\x00-\x7f])|\xcc(.)|\xcd(..)|\xce(....))"
     rb"\xa7version\xb4([0-9a-f]{20})\xa4hash\xc0\xabaccept_zstd([\xc2\xc3])",
@@ -213,6 +223,8 @@ def decode_read(contents: bytes) -> ReadMessage:
     usual = _USUAL_READ.fullmatch(contents)
     if usual is not None:
         small, one, two, four, version_text, zstd = usual.groups()
+        # A group that has matched is never empty, so that ``or`` picks the one that did, a page number 0 (b"\0")
+        # included.
         number = int.from_bytes(small or one or two or four, "big")
         return ReadMessage(number, version_text.decode("ascii"), None, zstd == b"\xc3")
     page, version, digest, accept_zstd = fields(contents, "page_index", "version", "hash", "accept_zstd")
@@ -236,10 +248,12 @@ _USUAL_READ_FRAME: Final = 64
 def usual_reads(body: bytes) -> list[ReadMessage] | None:
     """A body of usual reads alone, every frame whole, read at one go; None where anything else is in it."""
     messages: list[ReadMessage] = []
+    # A batch reads at one version, or few: its text is made once.
     versions: dict[bytes, str] = {}
     size = 0
     for small, one, two, four, version_text, zstd in _USUAL_READS.findall(body):
         number = small or one or two or four
+        # A number of more than seven bits has a byte before it that says its width.
         size += _USUAL_READ_FRAME + len(number) + (not small)
         version = versions.get(version_text)
         if version is None:
@@ -321,6 +335,7 @@ _PAGE_TAILS: Final = (b"\xa4zstd\xc2", b"\xa4zstd\xc3")
 def page_pieces(version: str, data: bytes, zstd: bool = False) -> tuple[bytes, bytes, bytes]:
     """:func:`encode_page` in pieces, of which the second is ``data`` itself, so that a page is copied once only."""
     size = len(data)
+    # Beyond these MessagePack writes other marks (str8, bin32), which no page of ours needs.
     if size > 0xFFFF or len(version) > 31:
         return encode_page(version, data, zstd), b"", b""
     return _page_head(version, size), data, _PAGE_TAILS[zstd]
@@ -330,6 +345,7 @@ def page_pieces(version: str, data: bytes, zstd: bool = False) -> tuple[bytes, b
 def _page_head(version: str, size: int) -> bytes:
     """All before a page's data. Pages of one size and version are many, and their versions few."""
     name = version.encode("ascii")
+    # The shortest form that holds the size: what an encoder of MessagePack would choose, byte for byte.
     length = b"\xc4" + size.to_bytes(1, "big") if size < 0x100 else b"\xc5" + size.to_bytes(2, "big")
     head = b"".join((_PAGE_START, (0xA0 | len(name)).to_bytes(1, "big"), name, b"\xa4data", length))
     return (len(head) + size + len(_PAGE_TAILS[0])).to_bytes(PREFIX_BYTES, "big") + head
@@ -350,6 +366,7 @@ def encode_changelog(changelog: Mapping[str, Iterable[int]]) -> bytes:
 
 def encode_read(page: int, version: str, digest: bytes | None, accept_zstd: bool = False) -> bytes:
     """One framed request of ``/batch/read``."""
+    # As the packer would write it, without a dict and four names for each page.
     if digest is None and len(version) == VERSION_DIGITS and version.isascii() and 0x10000 > page >= 0:
         number = _NUMBERS[page] if page < 0x100 else b"\xcd" + page.to_bytes(2, "big")
         head, tail = _READ_HEADS[len(number)], _READ_TAILS[accept_zstd]
@@ -410,6 +427,8 @@ def decode_page(contents: bytes) -> ReadAnswer:
     if contents.startswith(_USUAL_PAGE) and contents.startswith(_USUAL_DATA, 30):
         end = 38 + int.from_bytes(contents[36:38], "big")
         tail = contents[end:]
+        # The tail must be the whole rest: a length that lies leaves something else there, and the general way looks
+        # at it.
         if tail in _PAGE_TAILS and (version := contents[10:30]).isascii():
             return ReadAnswer(version.decode("ascii"), contents[38:end], tail == _PAGE_TAILS[1])
     at, data, zstd = fields(contents, "version", "data", "zstd")
@@ -426,6 +445,8 @@ def usual_pages(body: bytes) -> list[ReadAnswer] | None:
         data_at = at + _PAGE_HEAD.size
         at += PREFIX_BYTES + length
         tail = body[data_at + size : at]
+        # All or nothing: a body with anything else in it is read again from its beginning, frame by frame, with its
+        # errors named.
         if start != _USUAL_PAGE or middle != _USUAL_DATA or tail not in _PAGE_TAILS:
             return None
         if text_here != version_text:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+# Ignored: it comes without types (no py.typed in msgpack 1).
 import msgpack  # type: ignore[import-untyped]
 
 from gateway.errors import MalformedMessage
@@ -29,6 +30,7 @@ def pack(value: object) -> bytes:
 def fields(contents: bytes, *names: str) -> list[object]:
     """The named fields of a map, or of an array in field order; ``MISSING`` where there is none."""
     try:
+        # Keys of any kind: a field that we do not know may have one, and is to be ignored, not refused.
         value = msgpack.unpackb(contents, raw=False, strict_map_key=False)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise MalformedMessage(f"not MessagePack: {str(error) or type(error).__name__}") from error
@@ -46,6 +48,7 @@ def _wrong(name: str, value: object, wanted: str) -> MalformedMessage:
 
 def count(value: object, name: str) -> int:
     """A number from 0, of any size."""
+    # Not isinstance(): True is an int in Python, and none in MessagePack.
     if type(value) is not int or value < 0:
         raise _wrong(name, value, "a number from 0")
     return value

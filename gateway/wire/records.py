@@ -100,6 +100,7 @@ def read_keys(message: bytes, start: int, stride: int) -> tuple[int, ...]:
     """The keys of records of ``stride`` bytes, from ``start`` to the message's end."""
     count = (len(message) - start) // stride
     if count <= RECORDS_AT_ONCE_MAX:
+        # struct caches 100 formats of its own, and only for calls with the format's text; ours are kept as objects.
         return _all_at_once(stride, count, "I")(message, start)
     return tuple([key for (key,) in struct.iter_unpack(f"<I{stride - 4}x", message[start:])])
 
@@ -141,6 +142,7 @@ def read_records(
             tick, key, length = unpack(body, at)
             ticks.append(tick)
         at += head_bytes
+        # Looked at before each, not after all: what is over the bound is never made.
         if len(keys) == records_max:
             _check_count(records_max + 1, records_max)
         keys.append(key)

@@ -72,6 +72,7 @@ class MessageStream:
         end = head_end + length
         if len(self._buffer) < end:
             return None
+        # Through a view one copy is made; slicing the bytearray would make two.
         message = bytes(memoryview(self._buffer)[head_end:end])
         self._advance(end)
         return message
@@ -103,6 +104,7 @@ class MessageStream:
         if end == len(self._buffer):
             self._buffer.clear()
             self._start = 0
+        # Or else a stream that always holds the beginning of a next message would keep all that ever came.
         elif end >= STREAM_COMPACT_BYTES:
             del self._buffer[:end]
             self._start = 0

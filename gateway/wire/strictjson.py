@@ -26,8 +26,10 @@ def loads(body: bytes | bytearray | str, depth_max: int = JSON_DEPTH_MAX) -> obj
         raise ValueError("it is nested too deeply to be read; send it flatter") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is not UTF-8") from None
+    # Cheap and never too low: brackets within strings count too, and only then the value is walked.
     if text.count("[") + text.count("{") > depth_max:
         _check_depth(value, depth_max)
+    # Decoded halves are str without being text: encoding one raises later, in SQLite or in another's answer.
     if _HALVES.search(text):
         _check_text(value)
     return value
@@ -35,6 +37,7 @@ def loads(body: bytes | bytearray | str, depth_max: int = JSON_DEPTH_MAX) -> obj
 
 def _check_depth(value: object, depth_max: int) -> None:
     level = [value]
+    # By levels, not by recursion: this is the place that must not run out of stack.
     for _ in range(depth_max):
         level = [
             inner
@@ -60,6 +63,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _float(digits: str) -> float:
+    # 1e400 is inf in Python, which JSON cannot say (RFC 8259 section 6).
     number = float(digits)
     if math.isinf(number):
         raise ValueError(f"the number {digits[:20]} is larger than a double holds; send a smaller one")
@@ -67,6 +71,8 @@ def _float(digits: str) -> float:
 
 
 def _int(digits: str) -> int:
+    # int() takes time that grows with the square of the digits (Python refuses 4,300 by itself since
+    # CVE-2020-10735).
     if len(digits) > JSON_DIGITS_MAX:
         raise ValueError(
             f"a number has {len(digits)} digits, the bound is {JSON_DIGITS_MAX}; send it as a text"

@@ -224,6 +224,7 @@ def _whole(
     given: Mapping[str, object], name: str, member: str, default: int | None, least: int, most: int
 ) -> int:
     value = given.get(member, default)
+    # Ignored: a whole number, as _is_whole() says, and mypy does not hear.
     if not _is_whole(value) or not least <= value <= most:  # type: ignore[operator]
         raise Unprocessable(
             f"the {member} of field {name} is {_short(value)}; it is a whole number from {least} to {most}"

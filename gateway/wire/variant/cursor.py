@@ -48,6 +48,7 @@ class Cursor:
 
     def signed_count(self, item_bytes_min: int) -> int:
         """A count that Godot reads with a sign and loops up to: a negative one means none."""
+        # The sign bit, without reading the count: a cursor that is short of four bytes faults below.
         if self.left() >= 4 and self.data[self.at + 3] & 0x80:
             self.at += 4
             return 0

@@ -58,6 +58,7 @@ def decode_prefix(data: bytes, offset: int = 0, *, godot: Literal[3, 4] = 4) -> 
     while True:
         begun = begin(cursor)
         if isinstance(begun, _Open):
+            # An empty container is a finished value: it is never on the stack, and costs no depth.
             if begun.wanted:
                 if len(stack) >= VARIANT_DEPTH_MAX:
                     raise cursor.fault(f"nested deeper than {VARIANT_DEPTH_MAX:,}", begun.start)
@@ -145,11 +146,14 @@ class _OpenDictionary(_Open):
     def keep(self, value: Value, cursor: Cursor) -> None:
         if self.wanted % 2 == 0:
             raw = isinstance(value, Container)
+            # A container as a key is compared by its bytes where it stood: encoding it for each look would take
+            # time that grows with the square of the depth.
             identity = _RawKey(cursor.data, self.item_start, cursor.at) if raw else key_identity(value)
             self.key = (identity, value)
             return
         identity, key = self.key
         first = self.pairs.get(identity)
+        # As Godot's HashMap: a key given again keeps its place.
         self.pairs[identity] = (key if first is None else first[0], value)
 
     def build(self) -> Dictionary:
@@ -186,6 +190,8 @@ class _RawKey:
         size = self.end - self.start
         if size <= VARIANT_HASHED_KEY_BYTES_MAX:
             return hash(self.data[self.start : self.end])
+        # Not all of a long key: nested keys overlap, and hashing each in full would be quadratic again. Equal
+        # hashes are compared in full.
         return hash((size, self.data[self.start : self.start + 512], self.data[self.end - 512 : self.end]))
 
     def __eq__(self, other: object) -> bool:
@@ -215,6 +221,7 @@ def _begin_old(cursor: Cursor) -> _Leaf | _Open:
         last = len(GODOT3_TYPES) - 1
         raise cursor.fault(f"there is no Variant type {number} in Godot 3; the last one is {last}", start)
     kind = GODOT3_TYPES[number]
+    # Godot 3's decode_variant makes an empty RID, and reads nothing behind the header.
     if kind == T.RID:
         return _Leaf(RID(0))
     flags = FLAG_64 if kind in (T.INT, T.FLOAT, T.OBJECT) else 0

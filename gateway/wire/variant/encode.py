@@ -80,6 +80,7 @@ def encode(value: Value) -> bytes:
 
 def _write(out: bytearray, value: Value) -> Iterator[Value] | None:
     """Append one value, or a container's head; a container answers what it holds."""
+    # Before str: it is a subclass, and stands without a header.
     if isinstance(value, _Name):
         _text(out, value)
         return None
@@ -148,6 +149,7 @@ def _int(out: bytearray, value: int) -> None:
 def _float(out: bytearray, value: float) -> None:
     try:
         narrow = struct.pack("<f", value)
+        # NaN is equal to nothing, itself included: it goes as a double, with its payload.
         exact = struct.unpack("<f", narrow)[0] == value
     except OverflowError:
         exact = False

@@ -151,6 +151,7 @@ class JsonTextReader:
         if not number:
             raise self.fault("a value is wanted")
         try:
+            # A point or an exponent makes it a FLOAT: 1.0 and 1 are different Variants.
             value = float(number[0]) if number[1] or number[2] else int(number[0])
         except ValueError as error:
             raise self.fault("a number of too many digits") from error

@@ -29,6 +29,7 @@ def read_leaf(cursor: Cursor, kind: T, header: int) -> Value:
     """The value of a Variant whose ``header`` has been read. Raises ``Unprocessable``."""
     fixed = FIXED.get(kind)
     if fixed is not None:
+        # Godot's reader ignores the flag where a type has no second width; so does this.
         wide = bool(header & FLAG_64) and not (fixed.INTEGER or fixed.SINGLE)
         return fixed.from_raw(cursor.take(fixed.size(wide), kind.name), wide)
     packed = PACKED.get(kind)

@@ -200,6 +200,7 @@ def key_identity(key: Value) -> Hashable:
     """A hashable that is equal for two keys exactly when Godot takes them for the same key."""
     if isinstance(key, StringName):
         return (str, key.text)
+    # In Godot's hash_compare all NaNs are one key; in Python each would be its own.
     if isinstance(key, float) and key != key:
         return (float, "nan")
     if isinstance(key, list | tuple):
@@ -208,6 +209,7 @@ def key_identity(key: Value) -> Hashable:
         key = Dictionary(key)
     elif isinstance(key, bytearray):
         key = bytes(key)
+    # With its type: in Python 1, 1.0 and True are one key, in Godot three.
     return (type(key), key)
 
 
