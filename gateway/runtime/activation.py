@@ -34,9 +34,13 @@ class Activated:
     def of(cls, environ: MutableMapping[str, str] | None = None) -> Activated:
         """Those that were handed to this process: children are told of none. Raises :class:`ConfigError`."""
         environ = os.environ if environ is None else environ
+        # Taken out whether they are ours or not, as sd_listen_fds() does when it is told to: a child would take
+        # descriptors that it has not.
         pid, count, _ = (environ.pop(name, "") for name in VARIABLES)
+        # LISTEN_PID of another process: a shell in between has passed on the variables without the sockets.
         if pid != str(os.getpid()) or not count:
             return cls([])
+        # isdigit() alone takes digits of other scripts as well, and superscripts, at which int() fails.
         if not (count.isascii() and count.isdigit()) or int(count) > ACTIVATED_SOCKETS_MAX:
             raise ConfigError(
                 f"LISTEN_FDS={count[:20]}: sockets that are handed on are 0 to {ACTIVATED_SOCKETS_MAX}"
@@ -81,6 +85,7 @@ def is_listening(sock: socket.socket) -> bool:
 
 
 def _taken(number: int) -> socket.socket:
+    # They come without close-on-exec: or else every child would keep the port open.
     os.set_inheritable(number, False)
     try:
         sock = socket.socket(fileno=number)

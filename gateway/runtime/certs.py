@@ -105,6 +105,7 @@ def ensure_own(folder: Path, host: str, now: datetime, *, renew: bool = False) -
     Several processes may do so in one folder at once: one makes what all of them then use. ``renew``: a leaf made after
     this call began. Raises :class:`ConfigError` naming ``--certs`` where the folder cannot be used.
     """
+    # Before the lock: what another makes while this one waits for it is new enough.
     seen = _bytes_of(folder / LEAF_CERT) if renew else None
     with _own_folder(folder):
         renewed = renew and _bytes_of(folder / LEAF_CERT) != seen  # by another, while this one waited
@@ -157,12 +158,17 @@ def _make_leaf(folder: Path, host: str, now: datetime) -> Certificate:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+            # Python 3.13's default context is strict and asks for it (ssl.VERIFY_X509_STRICT; RFC 5280 section
+            # 4.2.1.1).
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
+            critical=False,
         )
         .sign(ca_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
     cert_pem, key_pem = leaf.public_bytes(pem) + ca.public_bytes(pem), _key_pem(key)
+    # The key first: a run that dies in between leaves a pair that does not match, which read_pair() refuses and
+    # _ensure() replaces.
     write_whole(folder / LEAF_KEY, key_pem, 0o600)
     write_whole(folder / LEAF_CERT, cert_pem, 0o644)
     return _described(cert_pem, key_pem, leaf)
@@ -189,11 +195,13 @@ def _ensure_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.Ellipt
 def _make_ca(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = "mvgateway local CA"
+    # keyCertSign and cRLSign, all that a CA is for (RFC 5280 section 4.2.1.3).
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     ca = (
         _builder(
             name, _name(name), key, now, timedelta(days=limits.CERTIFICATE_AUTHORITY_DAYS), begun=CA_BEGUN
         )
+        # No CA below it (RFC 5280 section 4.2.1.9): the key can sign leaves only.
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -247,7 +255,10 @@ def tls_context(cert_path: Path, key_path: Path, flag: str = "--cert", client_ca
     of that CA, and need none. Raises :class:`ConfigError` naming the flag."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Compression gives away secrets by length (CRIME), and renegotiation lets a client have us do the costly half
+    # again.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # Of TLS 1.2 only what HTTP/2 allows (RFC 9113 section 9.2.2); TLS 1.3's are not touched by it.
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.set_alpn_protocols(["h2", "http/1.1"])
     try:
@@ -292,6 +303,7 @@ class Certificates:
             with _own_folder(self._folder, wait_s):
                 own = _ensure(self._folder, self._host, now)
                 return own, self._context("--certs"), self._stamp()
+        # Before they are read: a change in between shows as another stamp at the next look.
         stamp = self._stamp()
         theirs = read_pair(self.cert_path, self.key_path, now)
         return theirs, self._context("--cert"), stamp
@@ -305,6 +317,7 @@ class Certificates:
             stats = [path.stat() for path in (self.cert_path, self.key_path)]
         except OSError:
             return ()
+        # The inode too: a file that was put in its place by rename may bear an old time.
         return tuple((s.st_mtime_ns, s.st_ino) for s in stats)
 
     def refresh(self) -> bool:

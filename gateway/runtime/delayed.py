@@ -193,6 +193,8 @@ class DelayedFeed:
                 more = await self._read()
                 if more != "now":
                     await asyncio.sleep(self._every_s)
+                # Polled: an Event would have to be set at each commit of the world, for a view that looks some
+                # times a second.
                 while more == "none" and not self._source.has_news(began):  # noqa: ASYNC110
                     await asyncio.sleep(self._every_s)
                 while self._bytes >= limits.DELAYED_BYTES_MAX:
@@ -234,6 +236,7 @@ class DelayedFeed:
         """A row that came is due, and so is all before it."""
         came_us, rows = row.received_at_us, self._rows
         at = len(rows) - 1
+        # A clock that was set back makes later rows older: those before it are due no later than it is.
         while at >= 0 and rows[at][0] > came_us:
             rows[at] = (came_us, rows[at][1])
             at -= 1
@@ -263,6 +266,7 @@ class DelayedFeed:
 
     def _take(self, until_us: int) -> None:
         world, rows, mono = self.world, self._rows, time.monotonic()
+        # So many in a turn of the loop: live sessions share it.
         left = limits.DELAYED_ROWS_AT_ONCE_MAX
         while rows and rows[0][0] <= until_us and left:
             _, messages = rows.popleft()

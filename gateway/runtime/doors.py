@@ -132,8 +132,10 @@ class HostedDoors:
         peer: str,
     ) -> Hosted:
         """Open it in the name of that standing, which is over with it."""
+        # A context variable: what is opened below, however deep, asks for the grant without being given it.
         before = current.set(standing)
         try:
+            # Before it opens: a renewal may come with the first message.
             link.on_token = renews(gate, standing, link, peer)
             inner = await self._open(path, standing.seen(query), headers, _paced(link, standing, path))
         except BaseException:

@@ -46,6 +46,7 @@ def _opened(folder: Path) -> int | None:
                 f"--certs {folder}: {path} cannot be opened ({why}); remove it, or name another folder"
             ) from None
     try:
+        # flock() asks for no right to write (flock(2)): a folder that is read-only is locked all the same.
         return os.open(path, os.O_RDONLY | flags)
     except OSError:
         return None
@@ -55,6 +56,7 @@ def _take(descriptor: int, folder: Path, wait_s: float) -> None:
     until = time.monotonic() + wait_s
     while True:
         try:
+            # Tried again and again, not waited for: flock() has no timeout, and a signal would be needed to end it.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
@@ -71,9 +73,11 @@ def _take(descriptor: int, folder: Path, wait_s: float) -> None:
 def write_whole(path: Path, data: bytes, mode: int) -> None:
     """All or nothing, and what is secret never readable by others. Call it under the folder's lock."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
+    # The mode at creation, not by chmod() after: in between others could open it.
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
+    # rename(2): a reader sees the old file or the new one, never a part.
     part.replace(path)
 
 

@@ -145,6 +145,7 @@ class Gateway:
         cls, settings: Settings, worker: Worker | None = None, *, more: More | None = None
     ) -> Gateway:
         """Open everything; of a worker of several what is its own. ``more``: routes beside its own. Raises :class:`ConfigError` naming the flag that mends it."""
+        # First of all: a port that is taken is the most frequent error, and nothing is to be undone then.
         sockets = bind_all(settings) if worker is None else worker.sockets()
         try:
             certificates = Certificates(settings)
@@ -373,6 +374,8 @@ class Gateway:
             await self._service.stop()
         self.events.note("draining", sessions=self.worlds.sessions, seconds_at_most=timeout_s)
         for server in self._tcp_servers():
+            # Before ``bye``: whoever reconnects at once must reach another process, or nobody, but not this one
+            # again.
             server.stop_accepting()
         others_are_there = self._worker is not None and self._worker.is_leaving
         self.worlds.shut_down(
@@ -381,11 +384,14 @@ class Gateway:
         )
         if self.worlds.udp is not None:
             self.worlds.udp.close()
+        # Entities write into worlds, worlds into the store: they end in this order, each with its share of the
+        # time, so that one that hangs does not take the others' share.
         await asyncio.wait([asyncio.ensure_future(self.entities.aclose())], timeout=timeout_s * 0.4)
         flushed = asyncio.ensure_future(self.worlds.aclose(timeout_s * 0.6))
         closing: list[asyncio.Future[bool] | asyncio.Future[None]] = [flushed]
         closing += self._closing_doors(timeout_s * 0.6)
         await asyncio.wait(closing, timeout=timeout_s * 0.8)
+        # asyncio.wait() and not wait_for(): that would cancel, and then wait for a thread that may never come back.
         closed = asyncio.ensure_future(self.store.aclose())
         await asyncio.wait([closed], timeout=timeout_s * 0.2)
         if self._operator_watch is not None:
@@ -418,6 +424,7 @@ async def open_the_store(settings: Settings, worker: Worker | None = None) -> St
         return await open_owned(worker.group.store_url, worker.group.secret, settings)
     if "://" not in settings.store:
         return EmbeddedStore.open(settings.store, auto_create=True)
+    # Here and not above: only a store at a URL needs the client's parts.
     from gateway.client.token import from_file
     from gateway.client.trust import Trust
     from gateway.runtime.stores.opening import open_store

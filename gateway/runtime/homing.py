@@ -90,6 +90,7 @@ class Homing:
         """Be the home on return. Raises as :meth:`using`."""
         if self.held:
             return
+        # Outside of the lock, since another's silence is judged for seconds; take() looks again at what was found.
         judged = None if takeover else await self.home.until_free()
         async with self._changing:
             if self.held:
@@ -146,6 +147,7 @@ class Homing:
         Raises ``WorldDeleted``."""
         asked = time.monotonic()
         async with self._changing:
+            # Whoever had the lock meanwhile has looked later than this one asked.
             if self.held or self.is_fed or self._refreshed_at > asked:
                 return
             began = time.monotonic()
@@ -161,6 +163,7 @@ class Homing:
         """Bring the rules up to what the store holds."""
         if self._known == (sign.last_seq, sign.epoch):
             return
+        # Only the epoch has moved: no row came, and nothing needs to be read.
         if self._known is not None and self._known[0] == sign.last_seq:
             self._world.last_epoch = sign.epoch
         else:
@@ -214,6 +217,8 @@ class Homing:
     async def _keep_home(self) -> None:
         if not self._is_wanted():
             await self.give_up()
+        # A commit is a sign of life as good as any; 0.9, since timers come early or late, and a beat must not be
+        # left out for that.
         elif time.monotonic() - self.wrote_at >= HOME_BEAT_S * 0.9:
             await self.home.beat()
 

@@ -154,6 +154,7 @@ class WorldHost:
         host = cls(
             name, database, world, settings, Home(name, database.world, holder, counts), rounds, delayed
         )
+        # After the constructor, whose pump may have woken: nothing is committed before the loop turns again.
         host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
         return host
 
@@ -176,6 +177,7 @@ class WorldHost:
         ``PublisherPresent``, :class:`WorldHeld`, and as :meth:`let_go`: where that is to be seen before, the publisher that
         is here stays, or it would come back to the same home, and be sent away by whoever asks next."""
         self.homing.check()
+        # One at a time: two that attach at once would both find the world free.
         async with self._attaching:
             if self._poster is not None and self._poster.is_idle:
                 self._poster.detach()
@@ -186,6 +188,8 @@ class WorldHost:
                 raise StoreUnavailable(
                     f"world {self.name}: the store has not taken its last frames for a while; ask again"
                 )
+            # Only now, with nothing left that could refuse: a publisher that was sent away for nothing comes back
+            # here.
             self.world.publisher_goes("taken_over" if options.takeover else "reconnected", url)
             await self.let_go()
         if self.edge is not None and self.world.subscribers:
@@ -228,6 +232,7 @@ class WorldHost:
         if options.delay_s:
             self._check_readers()
             return await self.feeds.open_session(options, link)
+        # Counted before the first await: a world that looks quiet meanwhile would be closed under the reader.
         self._arriving += 1
         try:
             await self.homing.admit_reader()
@@ -314,6 +319,8 @@ class WorldHost:
             reclaimed, resume = self.world.reclaim_epoch(options), options.resume
             epoch = await self._epochs.attached(reclaimed)
             self.homing.check()
+            # Looked at after the store was asked: a request that its client gave up would leave a publisher that
+            # never sends.
             if not wanted():
                 raise StoreUnavailable(f"world {self.name}: whoever wanted to publish has given up meanwhile")
             return self.world.attach_publisher(
@@ -338,6 +345,7 @@ class WorldHost:
             except WorldHeld as error:
                 raise self._passing(error) from None
         upload = Upload(self, self._poster, durable=durable, patience_s=DURABLE_S_MAX)
+        # What others sent meanwhile is in it, too: better told too much than a record lost unseen.
         refused = self.world.counters.records_refused
         answer = await upload.take(messages)
         refused = self.world.counters.records_refused - refused
@@ -391,6 +399,7 @@ class WorldHost:
                 await self.tidy()
             except GatewayError as error:
                 failures += 1
+                # The 1st, 2nd, 4th, 8th…: a store that is away for a night does not fill the log.
                 if failures & (failures - 1) == 0:
                     log.warning("world %s: old history stays for now: %s", self.name, error.message)
 
@@ -416,6 +425,7 @@ class WorldHost:
         flushed = self.is_gone or await self.pump.flush(timeout_s)
         if not flushed:
             log.warning("world %s: the store did not take the last frames in time", self.name)
+        # The home first, then the pump, then the database: each needs the next to write its last.
         await self.homing.stop(timeout_s)
         await self.pump.stop()
         await self.database.close()

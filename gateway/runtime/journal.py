@@ -137,6 +137,7 @@ class JournalPump:
             self._idle.set()
             return
         self._idle.clear()
+        # Somebody who waits should not wait for a round's rest as well.
         if self._rounds is None or self._is_awaited or time.monotonic() < self._alone_until:
             self._go_alone(None)
         else:
@@ -157,6 +158,8 @@ class JournalPump:
             self._timer = None
         self._timer_at = at
         if at is not None and not self._stopped:
+            # Through a difference: uvloop's clock counts whole milliseconds (libuv's uv_now), and need not agree
+            # with time.monotonic().
             self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._poll)
 
     def _poll(self) -> None:
@@ -170,6 +173,7 @@ class JournalPump:
         """The batch for the round that begins, as :class:`~gateway.runtime.rounds.Member` has it."""
         if self._alone is not None or self._stopped or not self._world.journal.ready:
             return None
+        # hold() answers None where somebody reads there: a round has one thread, and waits for nobody.
         database = None if self._is_awaited or not self._is_home else self._database.hold()
         if database is None:
             self._go_alone(None)
@@ -180,6 +184,7 @@ class JournalPump:
         except BaseException:
             self._database.let_go()
             raise
+        # A large batch would hold up the others' rounds: it goes by a task of its own.
         if batch is None or batch.size_bytes > JOURNAL_ROUND_BATCH_BYTES_MAX:
             self._database.let_go()
             self._go_alone(batch)
@@ -199,6 +204,7 @@ class JournalPump:
         elif isinstance(error, WorldHeld) and self._homing is not None:
             self._homing.lost(error)
             self.wake()
+        # The batch is whole, and is tried again on top of what was written in between.
         elif isinstance(error, Conflict):
             self._stay_alone()
             self._go_alone(batch)
@@ -298,6 +304,7 @@ class JournalPump:
         return True
 
     async def _commit(self, batch: Batch) -> bool:
+        # Taken before the home was lost: its rows may be another's by now.
         if self._world.is_forgone(batch):
             return True
         began = time.monotonic()
@@ -311,6 +318,7 @@ class JournalPump:
             return True
         except BaseException as error:
             self._failed(batch, error)
+            # Cancelled: the frames are back in the journal, and the task ends as it was told to.
             if not isinstance(error, Exception):
                 raise
             return False
@@ -324,10 +332,13 @@ class JournalPump:
         if batch.frames:
             self.newest_received_us = batch.frames[-1].received_at_us
             if self._homing is not None:
+                # When it began, not when it was answered: others count a home's silence from its last write on,
+                # and must not be behind it.
                 self._homing.wrote_at = began
             self.lags.note(batch.frames, self._world.wall_us(now))
         self.commits += 1
         self.commit_seconds += now - began
+        # Before the waiters: they look at what is durable.
         self._world.committed(batch, now)
         if self._waiters:
             self._wake_waiters()
@@ -418,6 +429,7 @@ class JournalPump:
         self._waiters.append(entry)
         self.wake()
         try:
+            # Patience is counted from the newest commit on: a store that is slow but goes on is waited for.
             commits = -1
             while commits != self.commits and not waiter.done():
                 commits = self.commits

@@ -80,6 +80,7 @@ class Keeper:
         self._reap_at_s = time.monotonic() + REAP_S
         store, at_us = self._store.blocking(), now_us()
         with suppress(Forbidden):  # without an admin API they stay
+            # Others may still be reading there at an older version: they get this long.
             await asyncio.to_thread(retiring.reap, store, at_us, 0.0 if self._here else RETIRED_S)
             await asyncio.to_thread(retiring.reap_half_made, store, at_us)
 
@@ -97,6 +98,7 @@ class Keeper:
         except NotFound:
             self._has_catalogue = self._looked_for_lost = False
             return
+        # The catalogue's own version stands for all names: one request, however many worlds are open.
         if version == self._version:
             return
         entries = await asyncio.to_thread(catalogue.entries, self._store.blocking())

@@ -32,6 +32,8 @@ class LoopLag:
         late = max(0.0, now - self._due)
         self.counts[bisect_left(BOUNDS_S, late)] += 1
         self.seconds += late
+        # From now, not from when it was due: after a pause it would be called many times at once, and count one
+        # pause many times.
         self._due = now + LOOP_LOOK_S
         self._timer = self._loop.call_at(self._due, self._look)
 

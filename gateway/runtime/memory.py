@@ -30,8 +30,11 @@ def tune_allocator() -> bool:
     libc = _libc()
     if libc is None:
         return False
+    # Setting either one also turns off the dynamic threshold (mallopt(3), "M_MMAP_THRESHOLD").
     libc.mallopt(_M_MMAP_THRESHOLD, limits.MEMORY_MAPPED_BYTES_MIN)
     libc.mallopt(_M_TRIM_THRESHOLD, limits.MEMORY_MAPPED_BYTES_MIN)
+    # By default there may be eight arenas for each core, and each keeps its own freed memory (glibc manual, "Memory
+    # Allocation Tunables", arena_max).
     libc.mallopt(_M_ARENA_MAX, limits.MEMORY_ARENAS_MAX)
     return True
 

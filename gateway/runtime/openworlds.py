@@ -120,6 +120,7 @@ class OpenWorlds:
         if host is None:
             if create is not None:
                 self.shares.check_made(by)
+            # Who may make it and who may not do not share an answer: the one's error is the other's new world.
             key = (world_name(name), create is None)
             host = await self.patiently.shared(
                 key, f"world {name}", lambda: self._open(name, create), patience_s
@@ -139,6 +140,7 @@ class OpenWorlds:
     async def _open(self, name: str, create: Mapping[str, object] | None) -> WorldHost:
         self.keeper.begin()
         if name in self._going:
+            # wait() and not await: its end must not be cancelled with the one who waits for it.
             await asyncio.wait([self._going[name]])
         async with self._alone(name):
             host = self.hosts.get(name)
@@ -188,6 +190,8 @@ class OpenWorlds:
         async with self._room:
             if len(self.hosts) + self._opening >= self.settings.worlds_max:
                 await self._make_room()
+            # Counted from here on, since opening takes a while: or else many that open at once all find the last
+            # place free.
             self._opening += 1
 
     async def _make_room(self) -> None:
@@ -292,6 +296,7 @@ class OpenWorlds:
         """Flush every journal (together within ``timeout_s``) and close every world. False: some
         frames were not taken by the store."""
         await self.keeper.stop()
+        # Taken out first: nothing that closing wakes finds a world that is half closed.
         hosts, self.hosts = list(self.hosts.values()), {}
         await asyncio.gather(*self._going.values(), return_exceptions=True)
         ends = await asyncio.gather(*(host.close(timeout_s) for host in hosts), return_exceptions=True)

@@ -60,6 +60,8 @@ def started_at() -> float:
     """When the process began, Unix seconds."""
     try:
         with open(STAT) as file:
+            # The name in brackets may hold spaces and brackets: only its last one is safe. starttime is field 22
+            # (proc_pid_stat(5)).
             ticks = int(file.read().rpartition(")")[2].split()[19])
         with open("/proc/stat") as file:
             boot = next(int(line.split()[1]) for line in file if line.startswith("btime"))
@@ -79,6 +81,7 @@ def disk(folder: Path) -> Disk | None:
     """A folder's use of its disk; None where it cannot be looked at."""
     try:
         space = os.statvfs(folder)
+        # f_bavail, not f_bfree: what is kept for root is not ours (statvfs(3)).
         return Disk(sum(_sizes(folder)), space.f_bavail * space.f_frsize)
     except OSError:
         return None

@@ -188,6 +188,7 @@ class ReplaySession:
             await self._put([encode_control("refused", command=command.kind, **facts)])
 
     async def _seek(self, command: Command) -> None:
+        # A slider that is dragged sends a command for each step, and each costs the reading of a keyframe.
         await asyncio.sleep(max(0.0, self._seek_at - time.monotonic()))
         self._seek_at = time.monotonic() + limits.REPLAY_SEEK_S_MIN
         at_us = None if command.at is None else time_us(command.at, now_us())
@@ -312,6 +313,7 @@ class ReplaySession:
             return
         self._read.follow(shown.place, shown.media_us, backwards=True)
         self._past.pop()
+        # _show_state() begins anew, which is right for a seek: going backwards what was read ahead stays.
         past, read = self._past, copy(self._read)
         await self._show_state(shown)
         self._past, self._read, self._paced_us = past, read, steady_us
@@ -349,7 +351,10 @@ class ReplaySession:
             return
         self._live = None
         live.on_closed(time.monotonic())
+        # What live sent may be under way: a frame that arrived after the ``resync`` would be taken for the
+        # recording's.
         end = time.monotonic() + limits.REPLAY_SETTLE_S_MAX
+        # Polled: what settles comes through several hands, and this is waited for once in a session.
         while lent.outstanding and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(limits.REPLAY_LOOK_S)
         self._lent = None
@@ -361,6 +366,7 @@ class ReplaySession:
         if not messages:
             return
         handle = self.link.send_stream(messages)
+        # Polled: a link does not tell of the end of a stream; TCP and QUIC are both asked.
         while not self.link.stream_done(handle):  # noqa: ASYNC110
             await asyncio.sleep(limits.REPLAY_LOOK_S)
 

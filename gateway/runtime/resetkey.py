@@ -40,7 +40,9 @@ def reset_key(folder: Path) -> bytes:
 def _kept_reset_key(folder: Path) -> bytes | None:
     path = folder / RESET_KEY_FILE
     try:
+        # A FIFO of that name must not stop the start, nor a link lead elsewhere (open(2)).
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            # One more than there should be: a file of another length is no key of ours.
             key = file.read(33)
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 log.warning("%s is open to other users of this machine: chmod 600 it", path)

@@ -98,10 +98,12 @@ class Rounds:
             if rest_s > 0:
                 self._handle = self._loop.call_later(rest_s, self._begin)
             else:
+                # Not at once: worlds that get frames in the same turn of the loop share the round.
                 self._handle = self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         self._handle = None
+        # In the order in which they came (dicts keep it): what is left over is first in the next round.
         taking = list(self._ready)[:JOURNAL_ROUND_WORLDS_MAX]
         members: list[Member] = []
         writes: list[Write] = []
@@ -133,11 +135,13 @@ class Rounds:
 
     def _work(self, under_way: _UnderWay, turn: int) -> None:
         """On the journal's thread."""
+        # Its own CPU time: waiting for the disk costs nobody a core, and is not to make rounds longer.
         began_s = time.thread_time()
         try:
             under_way.round.work(turn)
         finally:
             worked_s = time.thread_time() - began_s
+            # Everything else is done on the loop, so that no lock is needed here.
             self._loop.call_soon_threadsafe(self._worked, under_way, turn, worked_s)
 
     def _worked(self, under_way: _UnderWay, turn: int, worked_s: float) -> None:
@@ -172,6 +176,8 @@ class Rounds:
             return
         at, under_way.turn = left
         under_way.waited_for.discard(at)
+        # The old thread is stuck in a database and cannot be stopped: it ends when that answers, and a new one goes
+        # on with the rest.
         self._thread.shutdown(wait=False)
         self._thread = ThreadPoolExecutor(1, "journal")
         self._thread.submit(self._work, under_way, under_way.turn)

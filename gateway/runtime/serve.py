@@ -41,14 +41,17 @@ def run(settings: Settings, out: TextIO = sys.stdout, load: Callable[[], Setting
     ``load`` reads the settings again: what SIGHUP does, and it renews certificates.
     """
     logs.set_up(settings.log_level, as_json=settings.json_logs)
+    # Before anything large is allocated: glibc would have raised its thresholds by then.
     memory.tune_allocator()
     raise_descriptors(settings)
     load = load or (lambda: settings)
+    # Everything that may be refused by settings was by now: a trial opens no door and no store.
     if is_trial():
         return 0
     count = workers_of(settings)
     if count > 1 or is_renewed():
         return _by_workers(settings, count, out, load)
+    # Without a handler SIGUSR2 ends a process (signal(7)).
     signal.signal(signal.SIGUSR2, _say_that_one_is_alone)
     return _run(_serve(settings, out, load))
 
@@ -62,10 +65,13 @@ def workers_of(settings: Settings) -> int:
     """How many processes are to serve: ``auto`` is one for each core that this one may use."""
     if settings.workers != "auto":
         return int(settings.workers)
+    # Not os.cpu_count(): a container or taskset gives a process fewer cores than the machine has
+    # (sched_setaffinity(2)).
     return min(len(os.sched_getaffinity(0)), WORKERS_MAX)
 
 
 def _by_workers(settings: Settings, count: int, out: TextIO, load: Callable[[], Settings]) -> int:
+    # Here and not above: a gateway of one process does without, and starts sooner.
     from gateway.runtime.workers.owner import own
     from gateway.runtime.workers.starting import go_on, supervise
 
@@ -103,6 +109,8 @@ async def _serve(
     stop_heeding: Callable[[], object] = stop.is_set
 
     def on_signal() -> None:
+        # asyncio's handlers run between two turns of the loop, so that an Event may be set here; a handler of
+        # signal.signal() may not.
         (hurry if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
@@ -122,6 +130,8 @@ async def _serve(
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(gateway, load))
     if hangups:
         _reload(gateway, load)
+    # Before freeze(), which would keep for good what is garbage already
+    # (docs.python.org/3/library/gc.html#gc.freeze).
     gc.collect()
     gc.set_threshold(*GC_THRESHOLD)
     gc.freeze()  # what is here now stays: later collections need not look at it
@@ -131,6 +141,7 @@ async def _serve(
         ready(dict(gateway.facts()))
     await stop.wait()
     stop_heeding()
+    # A worker that leaves is followed by another at once: no balancer needs to be told.
     if worker is None or not worker.is_leaving:
         await _be_lame_duck(gateway, hurry)
     draining = asyncio.ensure_future(gateway.drain(gateway.settings.drain_ms / 1_000))
@@ -140,6 +151,7 @@ async def _serve(
     if draining.done() and draining.result():
         return 0
     log.error("stopped before the store had taken everything; what was announced as durable is there")
+    # By hand: os._exit() runs no exit handlers and flushes nothing.
     logging.shutdown()
     out.flush()
     os._exit(EXIT_FORCED)  # threads may be waiting for a store that does not answer: nothing joins them

@@ -20,6 +20,7 @@ def bind_udp(host: str, port: int, *, shared: bool = False) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         if shared:
+            # Before bind(), and on the first socket, too, or the others are refused (socket(7)).
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
         sock.setblocking(False)
@@ -108,6 +109,8 @@ def _both(settings: Settings, activated: Activated, *, shared: bool) -> tuple[so
 
 def keep_tcp(host: str, port: int) -> socket.socket:
     """A TCP port for sockets that share it; whoever else has it is found out first. Raises ``OSError``."""
+    # With SO_REUSEPORT a second gateway of the same user could be bound there unnoticed, and take half of the
+    # connections.
     with bind_tcp(host, port) as alone:
         port = alone.getsockname()[1]
     return bind_tcp(host, port, shared=True, listens=False)
@@ -115,6 +118,7 @@ def keep_tcp(host: str, port: int) -> socket.socket:
 
 def bind_both(host: str, port: int, *, shared: bool = False) -> tuple[socket.socket, socket.socket]:
     """(UDP, TCP) on the same port; with port 0 on one that is free for both. Raises :class:`ConfigError`."""
+    # The kernel picks a port that is free for TCP: another process may have it for UDP.
     for _ in range(PORT_TRIES_MAX):
         tcp = named(keep_tcp if shared else bind_tcp, host, port, "--port")
         chosen = tcp.getsockname()[1]
@@ -142,6 +146,7 @@ def _sentence(error: Exception, host: str, port: int, flag: str) -> str:
         return f"port {port} on {host} is in use by another process; give another with {flag}"
     if code == errno.EACCES:
         return f"port {port} on {host} may not be opened by this user; give one above 1023 with {flag}"
+    # gaierror is an OSError with a number of its own (EAI_*), which is none of errno's.
     if code == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
         return f"{host} is no address of this machine; give another with --host"
     return f"cannot listen on {host} port {port}: {error}; give another with {flag}"

@@ -37,6 +37,7 @@ class UdpDoor(asyncio.DatagramProtocol):
 
     async def listen(self, sock: socket.socket) -> None:
         """Take packets from ``sock``, which must be bound to loopback."""
+        # A frame's datagrams come in one burst: what the queue does not hold is lost without a sign (socket(7)).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.UDP_QUEUE_BYTES)
         self.address = sock.getsockname()[:2]
         loop = asyncio.get_running_loop()
@@ -74,6 +75,7 @@ class UdpDoor(asyncio.DatagramProtocol):
             standing.over()
 
     def datagram_received(self, data: bytes, addr: object) -> None:
+        # By a dict and not compared byte by byte in constant time: eight random bytes, and loopback only.
         publisher = self._publishers.get(data[:TOKEN_BYTES])
         if publisher is None:
             self.packets_unknown += 1

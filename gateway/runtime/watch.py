@@ -90,6 +90,7 @@ class OperatorWatch:
     def _look_at_refusals(self) -> None:
         """One line a bound and look, however many it refused."""
         refused = Counter(self._refusals())
+        # Counter's minus drops what has not grown (docs.python.org/3/library/collections.html#collections.Counter).
         for bound, count in sorted((refused - self._refused).items()):
             self._events.note("refused", logging.WARNING, bound=bound, count=count)
         self._refused = refused

@@ -212,6 +212,7 @@ class HostedWorlds(OpenWorlds):
 
 async def _begun(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The same, its first message read already: what is wrong with it shows before anything is answered."""
+    # Once a status was sent nothing can be refused any more.
     first = [message async for message in _at_most_one(messages)]
 
     async def whole() -> AsyncIterator[bytes]:

@@ -214,6 +214,7 @@ class PeerEdge:
         """The home is none any more, or cannot be reached. ``known``: what it left in the store, where it told."""
         if feed is not self._feed:
             return
+        # What a home left in the store is not stale: the store has it.
         self._feed, self._heard_at = None, None if known is not None else feed.heard_at
         self._peers.counts["let_go"] += 1
         feed.close()
@@ -243,6 +244,8 @@ class PeerEdge:
                 target = feed.address  # the store is away: nobody else can have become the home
             target = feed.address if target is None else target
             if (is_silent or target != feed.address) and feed is self._feed:
+                # Slowly longer: one lost packet must not cost seconds, and a gateway that is down is not asked
+                # at the first pace for ever.
                 timeout_s = min(limits.EDGE_AGAIN_S * 1.25**tries, limits.EDGE_AGAIN_S_MAX)
                 tries += 1
                 await self._try(target, timeout_s)
@@ -302,6 +305,7 @@ class PeerEdge:
             return False
         self._peers.counts["asked_to_give_up"] += 1
         path = world_path(self._host.name, "home:give_up", takeover=takeover or None, epoch=epoch)
+        # A colon may stand in a path as it is (RFC 3986 section 3.3), and this one is part of the route.
         path = path.replace("home%3Agive_up", "home:give_up")
         more = {} if resume is None else {RESUME: resume}
         asking = asyncio.ensure_future(self._peers.ask(address, "POST", path, more))

@@ -81,6 +81,7 @@ class Channel(asyncio.Protocol):
         buffer += data
         self._is_reading = True
         try:
+            # on_frame() may end the channel: what follows is nobody's.
             while len(buffer) - at >= head and not self.is_lost:
                 size, kind = HEAD.unpack_from(buffer, at)
                 if size > WORKER_FRAME_BYTES_MAX:
@@ -92,6 +93,7 @@ class Channel(asyncio.Protocol):
                 at += head + size
         finally:
             self._is_reading = False
+            # Once for all that came together, whatever on_frame() raises.
             del buffer[:at]
             after, self._after = self._after, []
             for call in after:
@@ -121,6 +123,8 @@ class Channel(asyncio.Protocol):
     def _hold(self, kind: int, data: bytes) -> None:
         self._held.append((kind, data))
         if self.transport is not None:
+            # Between being asked and being served little can come: a body stays in the kernel, where it holds up
+            # its sender.
             self.transport.pause_reading()
 
     def listen(self, on_frame: Callable[[int, bytes], None]) -> None:
@@ -149,6 +153,7 @@ class Channel(asyncio.Protocol):
             return
         size = sum(map(len, pieces))
         self.transport.write(b"".join((HEAD.pack(size, kind), *pieces)))
+        # Besides this frame: a single one over the bound must be able to pass.
         if self.transport.get_write_buffer_size() > WORKER_BACKLOG_BYTES_MAX + size:
             self.abort()
 
@@ -176,6 +181,7 @@ class Channel(asyncio.Protocol):
         """End it now. Idempotent."""
         if self.transport is not None:
             self.transport.abort()
+            # asyncio calls it in a later turn of the loop: until then nobody should take this for a channel.
             self.connection_lost(None)
 
 
@@ -197,6 +203,8 @@ def failure(error: GatewayError) -> dict[str, object]:
 
 def raised(told: Mapping[str, Any]) -> GatewayError:
     """The error that was told by :func:`failure`."""
+    # By the classes there are: an error that the other end has, and this one (of another release) has not, is one
+    # of the base.
     kind = _by_code(GatewayError, str(told.get("code"))) or GatewayError
     return kind(str(told.get("message")), **dict(told.get("facts") or {}))
 

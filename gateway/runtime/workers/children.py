@@ -108,12 +108,17 @@ class Children:
 
     def start(self, number: int, be: Be, leave: Callable[[], None]) -> None:
         """Fork one. ``leave`` lets go, in the new process, of what is the supervisor's alone."""
+        # A pair, not a pipe: the supervisor also talks, and its end tells the child by its closing that it is gone.
         ours, theirs = socket.socketpair()
+        # No threads and no loop are here yet, so that a child may go on as it likes: after a fork among threads
+        # only async-signal-safe calls are allowed (fork(2)).
         pid = os.fork()
         if pid == 0:
             ours.close()
             self._become(number, theirs, be, leave)
         theirs.close()
+        # Of the supervisor's end alone: O_NONBLOCK belongs to the open file, and each end is one of its own
+        # (socketpair(2)).
         ours.setblocking(False)
         self.take(number, Child(pid, ours, time.monotonic()))
         log.debug("%s started, process %d", name_of(number), pid)
@@ -136,6 +141,7 @@ class Children:
         except OSError:
             news = b""
         child.heard += news
+        # It has closed its end; that it has ended is known by waitpid().
         if not news:
             self.looks.unregister(child.control)
         elif child.facts is None and child.heard.endswith(b"\n"):
@@ -149,6 +155,7 @@ class Children:
             child = place.child
             if child is None:
                 continue
+            # Each by its number, not -1: a trial of ours, which subprocess waits for, is a child too.
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
                 with contextlib.suppress(KeyError, ValueError):
@@ -185,6 +192,7 @@ class Children:
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
+            # Not sys.exit(): what unwinds here is the supervisor's stack, with its handlers and files.
             os._exit(code)
 
 

@@ -119,6 +119,7 @@ class WorkerEdge:
         try:
             async with asyncio.timeout(EDGE_BEGIN_S):
                 await begun
+                # shield(): the timeout cancels what is awaited, and this future is set by others later.
                 await asyncio.shield(synced)
         except BaseException:
             channel.close()
@@ -161,7 +162,9 @@ class WorkerEdge:
         self._host.world.ingest(what, data, what.epoch, time.monotonic(), channel.after_input)
         if what.keyframe and self._synced is not None and not self._synced.done():
             self._keyframe_parts.add(what.part)
+            # A set, since a part may come again.
             if len(self._keyframe_parts) >= what.parts:
+                # After all that came with it, which is offered to readers together.
                 channel.after_input(self._is_synced)
 
     def _mark(self, told: tuple[int, int] | None) -> None:
@@ -177,6 +180,7 @@ class WorkerEdge:
         self._channel, self.home = None, -1
         if self._synced is not None and not self._synced.done():
             self._synced.set_exception(SiblingGone("the world's home has ended"))
+            # Looked at, or asyncio logs an exception that was never retrieved where nobody waits any more.
             self._synced.exception()
         self._host.homing.fed_until(None if known is None else (known[0], known[1]))
         if self._host.world.subscribers and not self._stopped:

@@ -75,8 +75,10 @@ def empty(path: Path) -> None:
     """Remove the sockets in a folder, and the folder unless there is anything else in it."""
     with contextlib.suppress(OSError):
         for one in path.glob(SOCKETS):
+            # Sockets only, whatever stands there: the temporary folder is everybody's.
             if stat.S_ISSOCK(one.lstat().st_mode):
                 one.unlink(missing_ok=True)
+        # Refuses where anything is left in it (rmdir(2)).
         path.rmdir()
 
 
@@ -89,6 +91,8 @@ def _locked(path: Path) -> int | None:
     with contextlib.suppress(OSError):
         if os.fstat(held).st_uid == os.geteuid():
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between open() and flock() it may have been removed and made again: then the lock is on what nobody
+            # sees.
             if path.lstat().st_ino == os.fstat(held).st_ino:
                 return held
     os.close(held)

@@ -45,6 +45,7 @@ class Forward:
             return
         try:
             exchange = await _Near.begin(self._siblings, number, scope, send)
+        # Served here: this worker may become the home itself, or says what is wrong.
         except SiblingGone:
             await self._app(scope, receive, send)
             return
@@ -82,6 +83,8 @@ class _Near:
             headers=[
                 [name.decode("latin-1"), value.decode("latin-1")]
                 for name, value in scope["headers"]
+                # The near gate has looked at it; its grant goes along instead, and the token stays where it
+                # came in.
                 if name != b"authorization"
             ],
             client=scope.get("client"),
@@ -134,6 +137,8 @@ class _Near:
                 if not more:
                     return
             elif begun:
+                # The status is sent: only breaking off tells the client that the body is not whole (RFC 9112
+                # section 8).
                 raise ConnectionResetError("the worker that answered has ended")
             else:
                 response = status_response(503, "the worker that has this world has ended; ask again")
@@ -156,6 +161,8 @@ class Far:
     def _take(self, kind: int, data: bytes) -> None:
         self._body.append({"type": "http.request", "body": data, "more_body": kind != Kind.END})
         self._waiting += len(data)
+        # Not read any more: the socket fills, drain() at the near end waits, and so the client is held up by TCP or
+        # QUIC.
         if self._waiting > FORWARD_QUEUE_BYTES and self._channel.transport is not None:
             self._channel.transport.pause_reading()
         self._news.set()
@@ -168,6 +175,7 @@ class Far:
         while not self._body:
             self._news.clear()
             await self._news.wait()
+        # Looked at, not taken: a disconnect stays, for ASGI answers it as often as it is asked for.
         message = self._body[0]
         if message["type"] == "http.request":
             self._body.popleft()

@@ -77,6 +77,8 @@ class Worker:
         number = rest.partition("-")[0]
         if group != self.group.run or not number.isdecimal() or int(number) == self.number:
             return None
+        # The same number may be a later life: a home that is gone is judged by its process, not by who has its
+        # number now.
         return None if places.is_gone(place, self.place) else int(number)
 
     def others(self) -> list[int]:

@@ -27,6 +27,7 @@ async def heed(worker: Worker, stop: Callable[[], None]) -> None:
             stop()
             return
         heard += news
+        # A stream: lines come in pieces, or several at once.
         *lines, heard = heard.split(b"\n")
         for line in lines:
             told = json.loads(line)

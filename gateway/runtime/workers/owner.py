@@ -32,6 +32,7 @@ async def open_owned(url: str, secret: str, settings: Settings) -> Store:
         url,
         admin_url=url,
         auto_create=True,
+        # HTTP/1.1 on loopback: nothing to multiplex for, and the cheapest for both ends.
         transport="h1",
         cache_bytes=settings.store_cache_mib * limits.MIB,
         options=RemoteOptions(check_assumed=False),
@@ -59,6 +60,7 @@ class SecretOnly:
 async def _until_unused(server: TcpServer, wait_s: float) -> None:
     """The supervisor is gone: the workers stop, and each has a connection until it is done."""
     until = time.monotonic() + wait_s
+    # Polled: once in a process's life, and its end is near.
     while server.connections and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(limits.WORKER_LOOK_S)
 
@@ -70,10 +72,12 @@ async def own(
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # Its default ends the process (signal(7)); settings are the workers' affair.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     store = EmbeddedStore.open(settings.store, auto_create=True)
     try:
         routes = [
+            # On loopback bytes cost less than packing them.
             *dataplane.routes(store, auto_create=True, wire_zstd=False, near_zstd=False),
             *admin.routes(store),
         ]

@@ -66,12 +66,14 @@ class Trial:
     """The command of this process, tried."""
 
     def __init__(self) -> None:
+        # Without ``with``: it is closed by end(), with the process that writes into it.
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._until = time.monotonic() + WORKER_START_S_MAX
         self._process = subprocess.Popen(
             command(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            # A file, not a pipe: nobody reads a pipe meanwhile, and whoever writes much would stop.
             stderr=self._said,
             env={**os.environ, TRIAL: "1"},
         )
@@ -102,6 +104,8 @@ class Trial:
 
 def command() -> list[str]:
     """How this process was started, to be started so again."""
+    # orig_argv has the interpreter's own options as well (-m, -X), which argv has lost
+    # (docs.python.org/3/library/sys.html#sys.orig_argv).
     return [sys.executable, *sys.orig_argv[1:]]
 
 
@@ -193,12 +197,17 @@ def renew(
             for number, place in children.places.items()
         },
     }
+    # Not in the environment, where every process of this user reads it (proc_pid_environ(5)): the group's secret is
+    # in it.
     with tempfile.TemporaryFile() as file:
         file.write(json.dumps(state).encode())
         file.flush()
         numbers = [file.fileno(), *_numbers(state)]
         for number in numbers:
+            # PEP 446: Python's descriptors are closed at exec unless told otherwise.
             os.set_inheritable(number, True)
+        # exec puts handlers back to their defaults, which end a process; the mask and what is pending stay
+        # (execve(2), signal(7)).
         signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)
         try:
             os.execve(sys.executable, command(), {**os.environ, STATE: str(file.fileno())})

@@ -46,6 +46,7 @@ class Rolling:
         """Have the next one leave, once all others are there; end who does not leave in time."""
         if self.leaving is not None:
             child = self.children.places[self.leaving].child
+            # By process, not by number: under it may be the successor already.
             if child is not None and child.pid == self.waiting.get(self.leaving) and now >= self.until:
                 log.error("%s does not leave in time, and is killed", name_of(self.leaving))
                 child.send(signal.SIGKILL)
@@ -56,6 +57,7 @@ class Rolling:
         number = self._next()
         if number is None:
             note(logging.INFO, "workers renewed")
+        # One at a time, and only with all others there: whoever has to move finds somewhere to go.
         elif all(place.is_ready for place in self.children.places.values()):
             self._have_leave(number, now)
 

@@ -79,6 +79,7 @@ class Service:
     # -- the first frame ------------------------------------------------------------------
 
     def _connected(self, channel: Channel) -> None:
+        # The folder is this user's alone; whoever connects all the same and says nothing is not waited for.
         timer = asyncio.get_running_loop().call_later(WORKER_HELLO_S, channel.abort)
         self._channels.add(channel)
 
@@ -91,6 +92,8 @@ class Service:
             channel.hold()
             task = asyncio.get_running_loop().create_task(self._serve(channel, told))
             self._tasks.add(task)
+            # The loop keeps only weak references to tasks
+            # (docs.python.org/3/library/asyncio-task.html#asyncio.create_task).
             task.add_done_callback(self._tasks.discard)
 
         def on_lost() -> None:
@@ -105,6 +108,7 @@ class Service:
         except ValueError:
             return None
         secret = str(told.get("secret", "")) if isinstance(told, dict) else ""
+        # As bytes: compare_digest() refuses text that is not ASCII.
         if not hmac.compare_digest(secret.encode(), self._worker.group.secret.encode()):
             log.warning("somebody who is no worker of this gateway connected to %s", self._worker.number)
             return None
@@ -116,6 +120,7 @@ class Service:
         except GatewayError as error:
             channel.write_json(Kind.FAILED, failure(error))
             channel.finish()
+        # Not finish(): the other end must see that it was broken off.
         except (OSError, asyncio.CancelledError):
             channel.abort()
             raise
@@ -218,7 +223,10 @@ class _Follower:
         link = self._link = TcpLink("local", STREAM_MESSAGE_BYTES_MAX, self)
         link.address = address
         session = self._session = host.world.attach_subscriber(
-            link, LiveOptions(conflate=False), time.monotonic()
+            # Nothing is conflated for a worker: its own readers may have asked for every frame.
+            link,
+            LiveOptions(conflate=False),
+            time.monotonic(),
         )
         link.attach(session)
         host.followers[session] = self.end

@@ -69,6 +69,7 @@ class Siblings:
 
 def settle(answered: asyncio.Future[T], kind: int, data: bytes) -> None:
     """``ANSWER`` or ``FAILED`` into a future."""
+    # Whoever waited has given up, or the channel told its end first.
     if answered.done():
         return
     if kind == Kind.ANSWER:

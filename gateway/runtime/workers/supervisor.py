@@ -71,6 +71,8 @@ class Supervisor:
     def run(self, before: Handed | None = None) -> int:
         """Until told to stop; the exit code. ``before``: what the image before has handed on."""
         self.waking.take()
+        # Before fork: a collection in a child writes to the objects' headers, and so copies pages that all could
+        # share (docs.python.org/3/library/gc.html#gc.freeze).
         gc.collect()
         gc.freeze()  # what is here now is shared by all, for as long as nobody looks through it
         try:
@@ -105,6 +107,8 @@ class Supervisor:
         for number, place in self.children.places.items():
             self._start(number)
             until = time.monotonic() + WORKER_START_S_MAX
+            # The owner (-1) and the first worker (0): certificates and the reset key are made once, before the
+            # others look for them.
             while number <= 0 and not self.stopping and not place.is_ready:
                 self._turn()
                 if place.child is None or time.monotonic() > until:
@@ -137,6 +141,8 @@ class Supervisor:
                     self._on_signal(number)
             elif self.children.hear(key.data):
                 self._on_ready(key.data)
+        # Not only at SIGCHLD: signals of one kind that come together are one (signal(7)), and processes are
+        # several.
         for number, child, code in self.children.reap():
             self._ended(number, child, code)
         now = time.monotonic()
@@ -151,6 +157,7 @@ class Supervisor:
 
     def _patience_s(self) -> float:
         due = self.stop_at if self.stopping else self.children.next_due()
+        # At least once a second, since the trial and the rolling have times of their own.
         return max(0.01, min(1.0, 1e9 if due is None else due - time.monotonic()))
 
     # -- signals --------------------------------------------------------------------------
@@ -212,6 +219,7 @@ class Supervisor:
     # -- processes ------------------------------------------------------------------------
 
     def _start(self, number: int) -> None:
+        # Before fork: what stands in the buffer would be written by both.
         self.out.flush()
         self.children.start(number, self._be, self.waking.forget)
 
@@ -221,6 +229,7 @@ class Supervisor:
             assert self.owned is not None
             return self.own(self.group, self.owned, control, ready)
         if self.owned is not None:
+            # A worker that kept it open would let connections in that nobody accepts, once the owner has died.
             self.owned.close()
         control.setblocking(False)
         return self.serve(Worker(self.group, number, control), ready)
@@ -250,6 +259,7 @@ class Supervisor:
         """Who takes connections, to the kernel and to all who do."""
         alive, count = self.children.alive, self.group.count
         if self.has_program:
+            # New connections only: packets of old ones still go to whoever leaves, to its end.
             taking = [number for number in alive if number != self.rolling.leaving]
             attach(
                 self.group.quic[0], program(count, alive or range(count), taking or None, self.group.layout)

@@ -60,6 +60,7 @@ def joined_facts(own: Facts, is_home: bool, others: Iterable[Mapping[str, Any]])
     told, readers = own, own.readers
     for other in others:
         readers += int(other["readers"])
+        # Between two homes both may say so for a moment: this worker's own word counts.
         if other["is_home"] and not is_home:
             told = _facts(other)
     return replace(told, readers=readers)

@@ -42,6 +42,7 @@ async def open_tunnel(
     channel = tunnel.channel = await siblings.connect(
         *(number, "publish", on_frame),
         world=world,
+        # A publisher has no keys, and JSON would make texts of numbers.
         options={**asdict(options), "keys": {}},
         transport=link.transport,
         address=link.address,
@@ -58,6 +59,7 @@ async def open_tunnel(
             raise SiblingGone(f"worker {number} did not answer in {SESSION_OPEN_S_MAX:g} s") from None
         raise
     channel.on_lost = tunnel.on_gone
+    # It may have been lost in between, while on_lost was still the other one.
     if channel.is_lost:
         tunnel.on_gone()
     return tunnel
@@ -88,6 +90,7 @@ class Tunnel:
         """Nobody waits for it."""
 
     def on_lost(self, token: int) -> None:
+        # Tokens of QUIC count on for ever; 32 bits of them tell those apart that are under way.
         self.channel.write(Kind.LOST, _TOKEN.pack(token & 0xFFFFFFFF))
 
     def on_writable(self, mono: float) -> None:
@@ -211,6 +214,7 @@ class TunnelLink(OneByOne):
 
     def send(self, message: bytes, token: int) -> Sent:
         self._channel.write(Kind.DATAGRAM, _TOKEN.pack(token & 0xFFFFFFFF), message)
+        # On its way for sure: a Unix socket loses nothing, and what the near link cannot send comes back as LOST.
         return True
 
     def send_stream(self, messages: Sequence[bytes]) -> int:

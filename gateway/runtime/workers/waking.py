@@ -26,6 +26,8 @@ class Waking:
         for end in self.ends:
             end.setblocking(False)
         self.looks.register(self.ends[0], selectors.EVENT_READ, None)
+        # The C handler writes the signal's number, so that select() returns, and nothing is missed between a look
+        # and the wait. Full: something is there to wake it already.
         signal.set_wakeup_fd(self.ends[1].fileno(), warn_on_full_buffer=False)
         self.before = {number: signal.signal(number, _nothing) for number in SIGNALS}
         signal.pthread_sigmask(
@@ -45,6 +47,7 @@ class Waking:
 
     def forget(self) -> None:
         """In a forked process: the system's ways, and nothing of the loop's."""
+        # First of all: a signal to the child would be written into the supervisor's socket.
         signal.set_wakeup_fd(-1)
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
