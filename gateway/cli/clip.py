@@ -73,6 +73,7 @@ async def clip(args: argparse.Namespace) -> int:
     async with open_recording(args) as recording:
         span = await find_span(recording, args.begin, args.end, now_us())
         frames, gaps = await write_clip(recording, span, path, form, values=args.values)
+    # Blocks, and harms nobody: nothing else runs on this loop, and the file is written.
     size = path.stat().st_size  # noqa: ASYNC240
     facts = {
         "world": args.world,

@@ -209,6 +209,7 @@ def _interleave(queues: Sequence[tuple[_Queue, Iterator[int]]]) -> Iterator[int]
         lanes.append([queue.served + step, step, keys])
     while lanes:
         lane = min(lanes, key=lambda one: one[0])  # type: ignore[arg-type,return-value]  # a list: changed in place
+        # Ignored: a lane is a list of two numbers and an iterator, told apart by their places.
         key = next(lane[2], None)  # type: ignore[call-overload]
         if key is None:
             lanes.remove(lane)

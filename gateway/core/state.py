@@ -190,10 +190,13 @@ class WorldState:
         frame, self._unread = self._unread, None
         if frame is not None:
             keys, values, _ = frame.columns()
+            # Ignored: ``values`` may hold None in general; a frame that was put off has none. strict=False: keys
+            # bound the endless repeat(), and a check would cost at each frame.
             self._records.update(zip(keys, zip(repeat(self.order), values), strict=False))  # type: ignore[arg-type]
 
     def _take_all(self, keys: tuple[int, ...], values: Iterable[bytes | None], order: int) -> None:
         """The frequent case: newer than everything, and nothing removed."""
+        # Ignored: as in _read(): nothing is removed, so no value is None.
         self._records.update(zip(keys, zip(repeat(order), values), strict=False))  # type: ignore[arg-type]
         if self.tombstones:
             for key in keys:

@@ -87,6 +87,7 @@ async def _guarded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _events(news: AsyncIterator[Changes], wanted: Filter) -> AsyncIterator[bytes]:
+    # Ignored: an AsyncIterator in its type, an async generator in fact, which alone has aclose().
     async with aclosing(news) as items:  # type: ignore[type-var]
         async for item in items:
             if item.reset:

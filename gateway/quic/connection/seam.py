@@ -83,6 +83,8 @@ def prepare() -> None:
     for module in (tls, crypto):
         # In both modules: aioquic.quic.crypto took the functions of aioquic.tls by name, and has its own
         # references.
+        # Ignored: aioquic.quic.crypto imports them without offering them, and to replace them there is what is
+        # wanted.
         module.hkdf_extract, module.hkdf_expand_label = hkdf_extract, hkdf_expand_label  # type: ignore[attr-defined]
 
 
@@ -367,6 +369,7 @@ class Handshake(QuicConnection):
 
 
 def _as_theirs(fault: PeerFault) -> QuicConnectionError:
+    # Ignored: aioquic's type says int, while its code takes None where no frame was at fault.
     return QuicConnectionError(error_code=fault.code, frame_type=fault.frame_type, reason_phrase=fault.reason)  # type: ignore[arg-type]
 
 

@@ -43,6 +43,7 @@ class GltfExport(Export):
         self._open_files: list[IO[bytes]] = []
 
     def _open(self) -> None:
+        # Without ``with``: it outlives this method, and is closed with the writer.
         self._spill: BinaryIO = cast(BinaryIO, tempfile.TemporaryFile(dir=self.path.parent))  # noqa: SIM115
         self._open_files.append(self._spill)
         self._tracks = Tracks(self._spill)
@@ -67,6 +68,7 @@ class GltfExport(Export):
         return str(key if name in (None, "") else name), "" if kind is None else str(kind.read(record))
 
     def _finish(self) -> None:
+        # Without ``with``: it is among the files that the writer closes at its end.
         body = cast(BinaryIO, tempfile.TemporaryFile(dir=self.path.parent))  # noqa: SIM115
         self._open_files.append(body)
         scene = Scene(self._world, f"mvgateway {__version__}", body)

@@ -37,6 +37,7 @@ class ParquetExport(Export):
         self._held_bytes = 0
 
     def _open(self) -> None:
+        # Ignored: pyarrow comes without types (no py.typed).
         import pyarrow as pa  # type: ignore[import-untyped]
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
 

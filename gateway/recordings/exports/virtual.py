@@ -65,6 +65,8 @@ def offer(connection: apsw.Connection) -> None:
 def _make(
     connection: apsw.Connection, name: str, columns: Columns, rows: Callable[..., Iterator[tuple[Cell, ...]]]
 ) -> None:
+    # Ignored: attributes of a function are how apsw asks for them (apsw.ext.make_virtual_module), and no type of a
+    # function has them.
     rows.columns = (*HEAD, *columns.names)  # type: ignore[attr-defined]
     rows.column_access = apsw.ext.VTColumnAccess.By_Index  # type: ignore[attr-defined]
     apsw.ext.make_virtual_module(connection, name, rows, eponymous=True, eponymous_only=True)  # type: ignore[arg-type]
