@@ -46,7 +46,7 @@ class Admission:
         self.refused: dict[str, int] = {}
 
     def judge(self, host: str, now: float, *, connections: int, proven: bool) -> Verdict:
-        """The verdict on a first packet from ``host``; ``proven``: it has answered a Retry."""
+        """The verdict on a first packet from ``host``; ``proven``: it has answered a Retry. RFC 9000 section 8.1.2."""
         verdict = self._judged(peer_of(host), now, connections, proven)
         if verdict not in (Verdict.ADMIT, Verdict.RETRY):
             self.count(verdict.value)

@@ -53,7 +53,7 @@ class Client:
 
     @property
     def is_early(self) -> bool:
-        """Whether what is sent now goes in 0-RTT and might be replayed."""
+        """Whether what is sent now goes in 0-RTT and might be replayed. RFC 9001 section 9.2."""
         return not self.peer.handshake_done
 
     @property
@@ -193,11 +193,11 @@ class Client:
     # -- the connection -------------------------------------------------------------------
 
     async def ping(self) -> None:
-        """Wait for one round trip. Raises :class:`RequestFailed` when the connection ends."""
+        """Wait for one round trip. Raises :class:`RequestFailed` when the connection ends. RFC 9000 section 19.2."""
         await self.peer.ping()
 
     def keep_alive(self, interval_s: float) -> None:
-        """Ping at this interval, so that neither an idle timeout nor a NAT forgets the connection."""
+        """Ping at this interval, so that neither an idle timeout nor a NAT forgets the connection. RFC 9000 section 10.1.2."""
         if self._keep_alive is None:
             self._keep_alive = self.endpoint.loop.create_task(self._ping_forever(interval_s))
 
@@ -215,7 +215,7 @@ class Client:
         self.endpoint.mark(self.peer)
 
     def close(self, code: int = ErrorCode.H3_NO_ERROR, reason: str = "") -> None:
-        """Close the connection and its socket. Idempotent."""
+        """Close the connection and its socket. Idempotent. RFC 9000 section 10.2."""
         if self._keep_alive is not None:
             self._keep_alive.cancel()
         self.peer.close(code, reason)

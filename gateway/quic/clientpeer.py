@@ -93,7 +93,7 @@ class ClientPeer(Peer):
         self.closed.set()
 
     async def ping(self) -> None:
-        """Wait for one round trip."""
+        """Wait for one round trip. RFC 9000 section 19.2."""
         uid = self._next_ping
         self._next_ping += 1
         waiter = self._pings[uid] = asyncio.get_running_loop().create_future()
@@ -102,7 +102,7 @@ class ClientPeer(Peer):
         await waiter
 
     def open_request(self, headers: RawHeaders, *, ended: bool) -> int:
-        """Send a header section on a new request stream; answers the stream."""
+        """Send a header section on a new request stream; answers the stream. RFC 9114 section 4.1."""
         assert self.h3 is not None
         if self.quic.is_ended or self.quic.close_event is not None:
             raise RequestFailed("the connection is closed", sent=False)

@@ -178,7 +178,7 @@ class Endpoint:
                 self.udp.send_packets([packet], peer.quic.address)
 
     def peer_of(self, data: bytes) -> Peer | None:
-        """Whose packet this is, if anybody's here."""
+        """Whose packet this is, if anybody's here. RFC 9000 section 5.2."""
         if data and not data[0] & 0x80:
             return self._by_cid.get(data[1 : 1 + CID_BYTES])
         try:
@@ -204,7 +204,8 @@ class Endpoint:
             self.on_first_packet(header, data, addr, now)
 
     def on_unknown(self, data: bytes, addr: Address, now: float) -> None:
-        """A short header for no connection ID of ours: to a client it may say that the server forgot it."""
+        """A short header for no connection ID of ours: to a client it may say that the server forgot it.
+        RFC 9000 section 10.3."""
         self.counters["packets_unknown"] += 1
         # A copy, for a reset ends its peer, which leaves the set. A client has one peer, so this is no long search;
         # servers take no resets (on_unknown of the server's endpoint).

@@ -296,22 +296,22 @@ class Peer:
         """A session is over; it is no longer in ``sessions``."""
 
     def on_negotiated(self) -> None:
-        """ALPN is known."""
+        """ALPN is known. RFC 9001 section 8.1."""
 
     def on_handshake(self, event: events.HandshakeCompleted) -> None:
-        """The handshake is complete."""
+        """The handshake is complete. RFC 9001 section 4.1.1."""
 
     def on_headers(self, stream_id: int, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
         """A header section: a request's, a response's, or trailers."""
 
     def on_too_large(self, stream_id: int, why: str) -> None:
-        """A request's field section is beyond the bound (servers only)."""
+        """A request's field section is beyond the bound (servers only). RFC 9114 section 4.2.2."""
 
     def on_data(self, stream_id: int, data: bytes, ended: bool) -> None:
         """Content of a request or response."""
 
     def on_reset(self, stream_id: int, *, receiving: bool) -> None:
-        """The peer gave up its side (``receiving``) or does not want ours."""
+        """The peer gave up its side (``receiving``) or does not want ours. RFC 9000 sections 19.4 and 19.5."""
 
     def on_exchange_over(self, stream_id: int) -> None:
         """A request was served to its end."""
@@ -359,7 +359,7 @@ class Peer:
             self.hub.mark(self)
 
     def consumed(self, stream_id: int, size: int) -> None:
-        """The application took ``size`` held bytes of a stream: the peer may send as many more."""
+        """The application took ``size`` held bytes of a stream: the peer may send as many more. RFC 9000 section 4.1."""
         if size:
             self.quic.release(stream_id, size)
             self.hub.mark(self)
@@ -401,7 +401,7 @@ class Peer:
             self._on_terminated(event or events.ConnectionTerminated(0, None, "the endpoint was closed"))
 
     def go_away(self) -> None:
-        """Announce that no new requests will be taken."""
+        """Announce that no new requests will be taken. RFC 9114 section 5.2."""
 
     @property
     def is_busy(self) -> bool:

@@ -1,4 +1,5 @@
-"""Refusing a connection before any state is kept for it. Room: quic."""
+"""Refusing a connection before any state is kept for it. Room: quic.
+Sources: RFC 9000 sections 5.2.2 and 20.1 (CONNECTION_REFUSED)."""
 
 from __future__ import annotations
 

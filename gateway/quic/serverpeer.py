@@ -41,7 +41,7 @@ WEBTRANSPORT_PROTOCOLS = frozenset({b"webtransport", b"webtransport-h3"})
 
 
 class NotImplementedHere(BadInput):
-    """An extended CONNECT for a protocol that is not spoken here."""
+    """An extended CONNECT for a protocol that is not spoken here. RFC 9220 section 3."""
 
     code = "unsupported_protocol"
     status = 501
@@ -49,7 +49,7 @@ class NotImplementedHere(BadInput):
 
 
 class FieldsTooLong(BadInput):
-    """A request's field section is longer than is announced to be taken."""
+    """A request's field section is longer than is announced to be taken. RFC 9114 section 4.2.2."""
 
     code = "headers_too_large"
     status = 431
@@ -57,7 +57,7 @@ class FieldsTooLong(BadInput):
 
 
 class TooEarly(GatewayError):
-    """A request that must not be replayed came in 0-RTT."""
+    """A request that must not be replayed came in 0-RTT. RFC 8470 section 5.2."""
 
     code = "too_early"
     status = 425

@@ -85,7 +85,8 @@ class ServerTls:
 @dataclass(frozen=True, slots=True)
 class QuicTrust:
     """Whom a client believes. ``certificate_hashes``: SHA-256 of the leaf's DER, 32 bytes each; any
-    one of them is enough and nothing else is asked. With nothing given: the system's authorities."""
+    one of them is enough and nothing else is asked. With nothing given: the system's authorities.
+    Hashes: WebTransport's ``serverCertificateHashes`` (https://www.w3.org/TR/webtransport/)."""
 
     ca_pem: bytes | None = None
     certificate_hashes: frozenset[bytes] = frozenset()

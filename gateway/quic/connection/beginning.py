@@ -60,7 +60,8 @@ class Beginning:
         self.is_update_due = False
 
     def connect(self, address: Address, now: float) -> None:
-        """Send the first packets (clients only), with what the server announced when it gave the ticket."""
+        """Send the first packets (clients only), with what the server announced when it gave the ticket.
+        RFC 9000 section 7.4.1."""
         self._parts.paths.begin_at(address)
         self.handshake.connect(address, now)
         remembered = self.handshake.remembered_parameters()

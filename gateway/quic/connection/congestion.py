@@ -62,7 +62,7 @@ QUIET_ROUNDS = 8
 
 class Congestion(Protocol):
     """How much may be in flight. Bytes and seconds throughout. ``in_flight`` is also told by whoever gives packets up
-    without calling them lost. ``packet_bytes``: of a full packet as they are sent now, also told."""
+    without calling them lost. ``packet_bytes``: of a full packet as they are sent now, also told. RFC 9002 section 7."""
 
     window: int
     in_flight: int
@@ -78,7 +78,7 @@ class Congestion(Protocol):
         """Packets were lost, the last of them sent at ``last_sent_at``; ``persistent``: RFC 9002 section 7.6."""
 
     def on_rtt(self, adjusted: float, latest: float, now: float) -> None:
-        """A round trip was measured: less the delay that the peer says it added, and as it is."""
+        """A round trip was measured: less the delay that the peer says it added, and as it is. RFC 9002 section 5."""
 
 
 class RealtimeCongestion:
@@ -308,7 +308,7 @@ class StockCongestion:
 
     @property
     def ssthresh(self) -> int | None:
-        """Where slow start ends; None: nowhere yet."""
+        """Where slow start ends; None: nowhere yet. RFC 9002 section 7.3."""
         return self._control.ssthresh
 
     def on_sent(self, size: int, now: float) -> None:

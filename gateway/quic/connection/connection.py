@@ -123,7 +123,7 @@ class Connection:
 
     @property
     def original_destination_connection_id(self) -> bytes:
-        """Of the handshake, while it lasts."""
+        """Of the handshake, while it lasts. RFC 9000 section 7.3."""
         assert self._beginning is not None
         original: bytes = self._beginning.handshake.original_destination_connection_id
         return original
@@ -140,7 +140,7 @@ class Connection:
 
     @property
     def is_established(self) -> bool:
-        """Whether requests may be sent: the handshake is complete, and nobody closes."""
+        """Whether requests may be sent: the handshake is complete, and nobody closes. RFC 9001 section 4.1.1."""
         return self.state.is_complete and not self.state.is_closing
 
     @property
@@ -160,7 +160,7 @@ class Connection:
 
     @property
     def keys(self) -> Keys | None:
-        """Of 1-RTT packets, once the handshake is confirmed."""
+        """Of 1-RTT packets, once the handshake is confirmed. RFC 9001 section 5.1."""
         # A slot that is not filled raises: before the hand-over there are none.
         return getattr(self.sending, "keys", None)
 
@@ -184,7 +184,7 @@ class Connection:
         return self.datagrams.content_bytes_max
 
     def datagram_bytes_max(self) -> int:
-        """The largest datagram payload that fits one packet of this connection now; 0: none are taken."""
+        """The largest datagram payload that fits one packet of this connection now; 0: none are taken. RFC 9221 section 3."""
         return self.datagrams.payload_bytes_max
 
     def idle_timeout_s(self) -> float:
@@ -192,12 +192,13 @@ class Connection:
         return self.state.idle_timeout_s(self.recovery.probe_timeout())
 
     def room_bytes(self) -> int:
-        """Congestion window less what is in flight and what is queued."""
+        """Congestion window less what is in flight and what is queued. RFC 9002 section 7."""
         control = self.recovery.control
         return max(0, control.window - control.in_flight - self.datagrams.size)
 
     def round_trips(self) -> RoundTrips | None:
-        """The newest round trip and the smallest, less the delays that the peer says it added; None before the first."""
+        """The newest round trip and the smallest, less the delays that the peer says it added; None before the first.
+        RFC 9002 section 5."""
         recovery = self.recovery
         if not recovery.has_rtt:
             return None
@@ -246,17 +247,17 @@ class Connection:
         self.streams.write(stream_id, data, end=end_stream)
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
-        """Give up sending on a stream: nothing of it is sent again. Raises ``ValueError``."""
+        """Give up sending on a stream: nothing of it is sent again. Raises ``ValueError``. RFC 9000 section 19.4."""
         self.state.doubt = True
         self.streams.reset(stream_id, error_code)
 
     def stop_stream(self, stream_id: int, error_code: int) -> None:
-        """Ask the peer to stop sending. Raises ``ValueError``."""
+        """Ask the peer to stop sending. Raises ``ValueError``. RFC 9000 section 19.5."""
         self.state.doubt = True
         self.streams.stop(stream_id, error_code)
 
     def abandon_receiving(self, stream_id: int, error_code: int) -> None:
-        """Ask the peer to stop sending on a stream, if it is still at it."""
+        """Ask the peer to stop sending on a stream, if it is still at it. RFC 9000 section 3.5."""
         if not self.is_ended and self.streams.abandon_receiving(stream_id, error_code):
             self.state.doubt = True
 
@@ -302,12 +303,12 @@ class Connection:
         self._beginning.connect(address, now)
 
     def send_ping(self, uid: int) -> None:
-        """Ask for an answer; ``PingAcknowledged`` bears this number."""
+        """Ask for an answer; ``PingAcknowledged`` bears this number. RFC 9000 section 19.2."""
         self.state.doubt = True
         self.state.pings.append(uid)
 
     def request_key_update(self) -> None:
-        """Go on with new keys; once the handshake is confirmed, if it is not yet."""
+        """Go on with new keys; once the handshake is confirmed, if it is not yet. RFC 9001 section 6.1."""
         if self._beginning is not None:
             self._beginning.is_update_due = True
         elif self.state.phase == OPEN:
@@ -315,11 +316,12 @@ class Connection:
             self._intake.find_route()
 
     def send_unfragmented(self, bytes_max: int) -> None:
-        """Whoever sends the packets sends them in one piece or not at all, up to so many bytes: larger ones may be looked for."""
+        """Whoever sends the packets sends them in one piece or not at all, up to so many bytes: larger ones may be looked for.
+        RFC 9000 section 14."""
         self.mtu.allow(bytes_max)
 
     def change_connection_id(self) -> None:
-        """Go on under another connection ID of the peer's, where it gave one."""
+        """Go on under another connection ID of the peer's, where it gave one. RFC 9000 section 5.1.2."""
         if self.peer_ids.change():
             self.received.spin = False
             self.state.doubt = True
@@ -328,7 +330,7 @@ class Connection:
     def close(
         self, error_code: int = QuicErrorCode.NO_ERROR, frame_type: int | None = None, reason_phrase: str = ""
     ) -> None:
-        """Close the connection with the next packets. Idempotent."""
+        """Close the connection with the next packets. Idempotent. RFC 9000 section 10.2."""
         if self._parts.close(error_code, frame_type, reason_phrase) and self._beginning is not None:
             self._beginning.close(error_code, frame_type, reason_phrase)
 

@@ -142,7 +142,7 @@ class Datagrams:
         return len(self.queue[0][0]) + HEAD_BYTES_MAX <= room
 
     def fill(self, content: bytes, fates: Fates, room: int) -> tuple[bytes, Fates]:
-        """Add datagrams to a packet's content while it stays within ``room`` bytes."""
+        """Add datagrams to a packet's content while it stays within ``room`` bytes. RFC 9221 section 4."""
         queue = self.queue
         while queue and len(content) + len(queue[0][0]) + HEAD_BYTES_MAX <= room:
             payload, sink, token = queue.popleft()

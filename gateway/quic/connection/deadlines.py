@@ -59,7 +59,7 @@ class Deadlines:
         return deadline
 
     def take(self, now: float) -> None:
-        """The deadline has come."""
+        """The deadline has come. RFC 9002 section 6.2."""
         state = self._state
         if state.close_at is not None and now >= state.close_at:
             self._parts.end(_over(QuicErrorCode.INTERNAL_ERROR, "Idle timeout"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Allowance:
-    """A limit that we set the peer: ``value`` now, ``said`` as the peer was last told, ``used`` by it."""
+    """A limit that we set the peer: ``value`` now, ``said`` as the peer was last told, ``used`` by it. RFC 9000 section 4.2."""
 
     __slots__ = ("said", "used", "value")
 
@@ -13,7 +13,7 @@ class Allowance:
         self.used = 0
 
     def on_fate(self, acked: bool) -> None:
-        """What told of it was acknowledged, or lost: then it is told again."""
+        """What told of it was acknowledged, or lost: then it is told again. RFC 9000 section 13.3."""
         if not acked:
             # Less than any limit: it differs from the value, and so is told again with the value of then, not of
             # the lost frame (RFC 9000 section 13.3).
@@ -22,7 +22,7 @@ class Allowance:
 
 class PeerLimits:
     """What the peer lets us do: ``data`` bytes on all streams, of which ``data_used``; so many streams of either kind;
-    and bytes on a stream by who opened it."""
+    and bytes on a stream by who opened it. RFC 9000 section 4.1."""
 
     __slots__ = (
         "data",
@@ -41,7 +41,7 @@ class PeerLimits:
 
 
 class HeldBytes:
-    """Bytes that the application was given and has not consumed, by stream; ``total``: of all."""
+    """Bytes that the application was given and has not consumed, by stream; ``total``: of all. RFC 9000 section 4.1."""
 
     __slots__ = ("_of", "total")
 

@@ -244,10 +244,10 @@ NOT_ELICITING: Final = frozenset((0x00, 0x02, 0x03, 0x1C, 0x1D))
 
 
 def unknown(kind: int | None) -> PeerFault:
-    """No frame is of this type."""
+    """No frame is of this type. RFC 9000 section 12.4."""
     return PeerFault(QuicErrorCode.FRAME_ENCODING_ERROR, kind, "Unknown frame type")
 
 
 def cut_short(kind: int | None) -> PeerFault:
-    """A frame ends before it should."""
+    """A frame ends before it should. RFC 9000 section 20.1 (FRAME_ENCODING_ERROR)."""
     return PeerFault(QuicErrorCode.FRAME_ENCODING_ERROR, kind, "Failed to parse frame")

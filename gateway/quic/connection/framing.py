@@ -17,7 +17,7 @@ HEAD_BYTES_MAX = 1 + 20 + 2 + 16
 
 
 class Run(NamedTuple):
-    """Packets joined as ``UDP_SEGMENT`` takes them: ``segment_bytes`` each, the last may be shorter."""
+    """Packets joined as ``UDP_SEGMENT`` takes them: ``segment_bytes`` each, the last may be shorter. udp(7)."""
 
     data: bytes
     segment_bytes: int
@@ -83,7 +83,7 @@ class Framing:
         )
 
     def payloads(self) -> list[bytes]:
-        """The contents of the DATAGRAM frames, one by one."""
+        """The contents of the DATAGRAM frames, one by one. RFC 9221 section 4."""
         return [self.prefix + message for message in self.messages]
 
 

@@ -24,7 +24,7 @@ ANNOUNCED: Final = b"".join(encode_uint_var(number) + b"\0" for number in PARTIA
 
 
 def parameters_of(extensions: Iterable[tuple[int, bytes]] | None) -> QuicTransportParameters | None:
-    """The peer's transport parameters among the extensions of its TLS message."""
+    """The peer's transport parameters among the extensions of its TLS message. RFC 9001 section 8.2."""
     for kind, data in extensions or ():
         if kind == tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS:
             return pull_quic_transport_parameters(Buffer(data=data))

@@ -15,14 +15,15 @@ from gateway import limits
 
 
 def hkdf_extract(algorithm: HashAlgorithm, salt: bytes, key_material: bytes) -> bytes:
-    """HKDF-Extract."""
+    """HKDF-Extract. RFC 5869 section 2.2."""
     return hmac.digest(salt, key_material, algorithm.name)
 
 
 def hkdf_expand_label(
     algorithm: HashAlgorithm, secret: bytes, label: bytes, hash_value: bytes, length: int
 ) -> bytes:
-    """HKDF-Expand-Label, ``length`` bytes. Raises ``ValueError`` for more than one hash holds, which nothing in TLS asks for."""
+    """HKDF-Expand-Label, ``length`` bytes. Raises ``ValueError`` for more than one hash holds, which nothing in TLS asks for.
+    RFC 8446 section 7.1."""
     if length > algorithm.digest_size:
         raise ValueError(f"{length} bytes of a {algorithm.name} of {algorithm.digest_size} are not one block")
     info = _plain(label, length) if not hash_value else _info(label, hash_value, length)

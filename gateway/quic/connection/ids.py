@@ -26,13 +26,13 @@ RETIRE_FRAME_BYTES: Final = 1 + 8
 
 
 def reset_token(key: bytes, cid: bytes) -> bytes:
-    """The stateless reset token of a connection ID: a keyed hash, so that no state is needed."""
+    """The stateless reset token of a connection ID: a keyed hash, so that no state is needed. RFC 9000 section 10.3.2."""
     # What RFC 9000 section 10.3.2 proposes: whoever has the key can answer for connections of an earlier run.
     return hmac.digest(key, b"stateless reset" + cid, "sha256")[:TOKEN_BYTES]
 
 
 class ConnectionId:
-    """One, with the number that it was issued under, and what says that its issuer has forgotten it."""
+    """One, with the number that it was issued under, and what says that its issuer has forgotten it. RFC 9000 section 5.1.1."""
 
     __slots__ = ("cid", "is_said", "number", "token")
 
@@ -76,7 +76,7 @@ class OurIds:
         return None
 
     def replenish(self) -> None:
-        """Have as many as the peer keeps, and we do."""
+        """Have as many as the peer keeps, and we do. RFC 9000 section 5.1.1."""
         while len(self.known) < min(limits.QUIC_CONNECTION_IDS_MAX, self.count_max):
             cid = self._mint()
             self.known.append(ConnectionId(cid, self._next, self.token_of(cid), is_said=False))
@@ -84,7 +84,7 @@ class OurIds:
 
     def retire(self, number: int, in_use: bytes) -> bytes | None:
         """RETIRE_CONNECTION_ID, in a packet that bears ``in_use``. Answers the ID that is no longer one. Raises
-        :class:`PeerFault`."""
+        :class:`PeerFault`. RFC 9000 section 19.16."""
         kind = QuicFrameType.RETIRE_CONNECTION_ID
         if number >= self._next:
             raise PeerFault(QuicErrorCode.PROTOCOL_VIOLATION, kind, "Cannot retire unknown connection ID")
@@ -106,7 +106,7 @@ class OurIds:
         return not all(one.is_said for one in self.known)
 
     def frames(self, room: int, handlers: list[Handler], issued: Callable[[bytes], None]) -> bytes:
-        """NEW_CONNECTION_ID frames in at most ``room`` bytes; ``issued`` is told of each."""
+        """NEW_CONNECTION_ID frames in at most ``room`` bytes; ``issued`` is told of each. RFC 9000 section 19.15."""
         frames = b""
         for one in self.known:
             if one.is_said or len(frames) + ISSUE_FRAME_BYTES > room:
@@ -147,7 +147,7 @@ class PeerIds:
         self, number: int, below: int, cid: bytes, token: bytes, reserved: list[ConnectionId]
     ) -> list[ConnectionId]:
         """NEW_CONNECTION_ID. ``reserved``: IDs of other paths; answers those of them that are retired now. Raises
-        :class:`PeerFault`."""
+        :class:`PeerFault`. RFC 9000 section 19.15."""
         kind = QuicFrameType.NEW_CONNECTION_ID
         if not 1 <= len(cid) <= 20:
             raise PeerFault(
@@ -193,7 +193,7 @@ class PeerIds:
             )
 
     def change(self) -> bool:
-        """Go on under another ID, and give the one of now back. False: there is no other."""
+        """Go on under another ID, and give the one of now back. False: there is no other. RFC 9000 section 5.1.2."""
         if not self.spare:
             return False
         self.retiring.append(self.current.number)
@@ -210,7 +210,7 @@ class PeerIds:
         self.retiring.append(one.number)
 
     def frames(self, room: int, handlers: list[Handler]) -> bytes:
-        """RETIRE_CONNECTION_ID frames in at most ``room`` bytes."""
+        """RETIRE_CONNECTION_ID frames in at most ``room`` bytes. RFC 9000 section 19.16."""
         frames = b""
         while self.retiring and len(frames) + RETIRE_FRAME_BYTES <= room:
             number = self.retiring.pop(0)

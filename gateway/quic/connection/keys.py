@@ -61,7 +61,7 @@ def _each_mask(key: bytes, samples: bytes) -> bytes:
 
 
 def sealing(one: Secret, *, opens: bool) -> Sealing:
-    """What opens or seals the packets of one direction."""
+    """What opens or seals the packets of one direction. RFC 9001 section 5.3."""
     key, iv, protection = derive_key_iv_hp(cipher_suite=one.suite, secret=one.secret, version=one.version)
     # After an update: the header's key stays that of the first secret.
     if one.protection != one.secret:
@@ -107,7 +107,7 @@ class Keys:
 
     @property
     def phase(self) -> int:
-        """0 or 1."""
+        """0 or 1. RFC 9001 section 6."""
         return self.bits >> 2
 
     @property
@@ -117,7 +117,7 @@ class Keys:
 
     def open(self, number: int, header: bytes, sealed: bytes, now: float, pto_s: float) -> bytes:
         """The content of a packet, of whichever phase its ``header`` says; a packet of the next phase has the keys
-        updated. Raises ``InvalidTag``. ``pto_s``: the probe timeout, in seconds."""
+        updated. Raises ``InvalidTag``. ``pto_s``: the probe timeout, in seconds. RFC 9001 section 6.5."""
         if self._old_until is not None and now >= self._old_until:
             self.old = self._old_until = None
         nonce_of = number
@@ -156,7 +156,7 @@ class Keys:
         return self._next
 
     def update(self) -> None:
-        """Go on with the next keys, both ways."""
+        """Go on with the next keys, both ways. RFC 9001 section 6.1."""
         following = self._following()
         self.old, self._old_until, self._first_number = self.opening, None, None
         self._receiving, self._sending = updated(self._receiving), updated(self._sending)

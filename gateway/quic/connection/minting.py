@@ -63,7 +63,7 @@ class Mint:
         return b"%b%c%b" % (self.layout.begin(cid[0]), named, cid[at + 1 :])
 
     def worker_of(self, cid: bytes) -> int:
-        """The worker that an ID names; a client's own names any."""
+        """The worker that an ID names; a client's own names any. RFC 9000 section 5.1."""
         at = self.layout.worker_at
         return cid[at] % self.workers if len(cid) > at else 0
 

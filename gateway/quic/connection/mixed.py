@@ -310,7 +310,7 @@ class Mixed:
         return packet
 
     def closing(self, now: float) -> list[bytes]:
-        """The packet that says why this connection ends."""
+        """The packet that says why this connection ends. RFC 9000 section 10.2.1."""
         parts = self._parts
         event = parts.state.close_event
         assert event is not None

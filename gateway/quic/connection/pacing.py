@@ -13,7 +13,7 @@ class Pacer:
     """A bucket of time that fills as time passes and that each packet takes from. Its rate is worked out only when it
     matters: after a round trip without sending the bucket is full whatever the rate, so the next packets of a burst
     just go. ``window`` and ``rtt_s`` are set from outside, with ``rate_due``; ``burst_left``: so many more packets may go
-    without asking :meth:`admit`; take one off for each."""
+    without asking :meth:`admit`; take one off for each. RFC 9002 section 7.7."""
 
     __slots__ = (
         "_burst",

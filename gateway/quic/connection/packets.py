@@ -78,7 +78,7 @@ def sealed(contents: Sequence[bytes], number: int, first: int, cid: bytes, keys:
 
 
 def datagram_head(length: int) -> bytes:
-    """Frame type and length of a DATAGRAM frame."""
+    """Frame type and length of a DATAGRAM frame. RFC 9221 section 4."""
     return _HEADS[length] if length < len(_HEADS) else b"\x31" + encode_uint_var(length)
 
 
@@ -94,7 +94,7 @@ def full_number(truncated: int, bits: int, expected: int) -> int:
 
 
 def encode_ack(ranges: Sequence[range], delay: int) -> bytes:
-    """An ACK frame for ranges of packet numbers (ascending), with an encoded delay."""
+    """An ACK frame for ranges of packet numbers (ascending), with an encoded delay. RFC 9000 section 19.3."""
     last = ranges[-1]
     parts = [
         b"\x02",
@@ -152,7 +152,7 @@ def leading_ack(plain: bytes) -> tuple[int, int, int, int] | None:
     """The ACK frame of one range that a packet begins with: (first, one past the last, encoded delay, where the
     frame ends); else None.
 
-    What a reader sends all day, so its variable-length integers are read in line.
+    What a reader sends all day, so its variable-length integers are read in line. RFC 9000 section 19.3.
     """
     if len(plain) < 5 or plain[0] != 0x02 or plain[1] >= 0xC0:
         return None
@@ -190,7 +190,7 @@ def leading_ack(plain: bytes) -> tuple[int, int, int, int] | None:
 
 def last_datagram(plain: bytes, at: int = 0) -> bytes | None:
     """The content of the DATAGRAM frame that a packet is from ``at`` to its end, with its length, of two bytes as a
-    frame of the world has it; else None."""
+    frame of the world has it; else None. RFC 9221 section 4."""
     rest = len(plain) - at
     if rest < 3 or plain[at] != 0x31 or (plain[at + 1] << 8 | plain[at + 2]) != 0x4000 + rest - 3:
         return None
@@ -239,7 +239,8 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def short_part(data: bytes) -> int:
-    """Where in a datagram the packet with a short header begins, behind those of the handshake; its length: there is none."""
+    """Where in a datagram the packet with a short header begins, behind those of the handshake; its length: there is none.
+    RFC 9000 section 12.2."""
     buf = Buffer(data=data)
     at = 0
     try:

@@ -75,11 +75,11 @@ class Parts:
         return True
 
     def close_for(self, fault: PeerFault) -> None:
-        """Close the connection with what the peer did."""
+        """Close the connection with what the peer did. RFC 9000 section 11.1."""
         self.close(fault.code, fault.frame_type, fault.reason)
 
     def begin_end(self, state: int, now: float) -> None:
-        """Closing or draining."""
+        """Closing or draining. RFC 9000 section 10.2."""
         self.state.begin_end(state, now, self.recovery.probe_timeout())
 
     def end(self, event: ConnectionTerminated | None = None) -> None:

@@ -61,7 +61,7 @@ class PathMtu:
         self._find_steps()
 
     def learn(self, peer_bytes_max: int) -> None:
-        """What the peer says that it takes (max_udp_payload_size)."""
+        """What the peer says that it takes (max_udp_payload_size). RFC 9000 section 18.2."""
         self._peer_bytes_max = peer_bytes_max
         self._find_steps()
 
@@ -82,7 +82,7 @@ class PathMtu:
         )
 
     def probe_bytes(self, window: int, now: float) -> int:
-        """How large a probe may go now, where there is bulk to send; 0: none."""
+        """How large a probe may go now, where there is bulk to send; 0: none. RFC 8899 section 5."""
         if self._at >= len(self._steps) or self.probe_number >= 0 or now < self._search_at:
             return 0
         size = self._steps[self._at]
@@ -119,7 +119,7 @@ class PathMtu:
 
     def on_lost(self, number: int, sent_at: float) -> None:
         """A packet larger than the base was lost, which was no probe. A few in a row, with none among them that arrived, are more
-        than chance: the path no longer carries that size."""
+        than chance: the path no longer carries that size. RFC 8899 section 4.3."""
         if number <= self._carried or self.confirmed == self.base:
             return
         # A lost packet alone says nothing of its size; a run without one that arrived does (RFC 8899 section 4.3, black holes).

@@ -48,29 +48,29 @@ class Path:
         self._challenges: tuple[bytes, ...] = ()
 
     def allowed_bytes(self) -> int | None:
-        """How many bytes may still go there; None: as many as there are."""
+        """How many bytes may still go there; None: as many as there are. RFC 9000 section 8.1."""
         return None if self.is_proved else AMPLIFICATION * self.came_bytes - self.sent_bytes
 
     def challenge(self) -> bytes:
-        """A new PATH_CHALLENGE frame."""
+        """A new PATH_CHALLENGE frame. RFC 9000 section 8.2.1."""
         data = os.urandom(8)
         self._challenges = (*self._challenges, data)[-limits.QUIC_CHALLENGES_SENT_MAX :]
         self.challenge_sent = True
         return b"\x1a" + data
 
     def take_challenge(self, data: bytes) -> None:
-        """The peer's, to be answered on this path."""
+        """The peer's, to be answered on this path. RFC 9000 section 8.2.2."""
         if len(self.challenges_due) < limits.QUIC_CHALLENGES_WAITING_MAX:
             self.challenges_due = (*self.challenges_due, data)
 
     def responses(self, room: int) -> bytes:
-        """PATH_RESPONSE frames that are due, in at most ``room`` bytes."""
+        """PATH_RESPONSE frames that are due, in at most ``room`` bytes. RFC 9000 section 19.18."""
         count = min(len(self.challenges_due), room // 9)
         now, self.challenges_due = self.challenges_due[:count], self.challenges_due[count:]
         return b"".join([b"\x1b" + data for data in now])
 
     def answers(self, data: bytes) -> bool:
-        """Whether this is the answer to a challenge of ours on this path, which proves it then."""
+        """Whether this is the answer to a challenge of ours on this path, which proves it then. RFC 9000 section 8.2.3."""
         if data not in self._challenges:
             return False
         self.is_proved = True
@@ -132,13 +132,14 @@ class Paths:
         return True
 
     def prove(self, data: bytes) -> None:
-        """A PATH_RESPONSE: the path that its challenge went to is proved. Unknown ones count for nothing."""
+        """A PATH_RESPONSE: the path that its challenge went to is proved. Unknown ones count for nothing.
+        RFC 9000 section 8.2.3."""
         for path in (self.active, *self.others):
             if path.answers(data):
                 return
 
     def reserved(self) -> list[ConnectionId]:
-        """The peer's IDs that are reserved for paths."""
+        """The peer's IDs that are reserved for paths. RFC 9000 section 9.5."""
         return [path.cid for path in self.others if path.cid is not None]
 
     def __iter__(self) -> Iterator[Path]:

@@ -39,7 +39,8 @@ _stop: Callable[[range], int] = attrgetter("stop")
 
 class Received:
     """The packets of one space. ``bits``: bit n stands for ``largest - n``. ``ranges``: to be acknowledged, ascending.
-    ``ack_at``: when to acknowledge at the latest; None: nothing is to be. ``wanted``: ack-eliciting packets since the last ACK."""
+    ``ack_at``: when to acknowledge at the latest; None: nothing is to be. ``wanted``: ack-eliciting packets since the last ACK.
+    RFC 9000 section 13.2."""
 
     __slots__ = (
         "_eliciting_at",
@@ -118,7 +119,7 @@ class Received:
     def want_ack(self, now: float, *, at_once: bool) -> float | None:
         """An ack-eliciting packet came: when to acknowledge it, if that is news. At once if out of order, else after some
         packets or just in time. Where the next packet is not to be expected in time, this one is the last for the ACK,
-        which then needs no timer."""
+        which then needs no timer. RFC 9000 section 13.2.1."""
         self.wanted += 1
         ack_at = self.ack_at
         # Expected as far ahead as this one came after the last. At 60 Hz the third packet would come 34 ms after the first, past the
@@ -156,7 +157,8 @@ class Received:
         return self.largest
 
     def on_ack_fate(self, acked: bool, largest: int) -> None:
-        """An ACK of ours up to ``largest`` was acknowledged, or lost: what it said need not be said again."""
+        """An ACK of ours up to ``largest`` was acknowledged, or lost: what it said need not be said again.
+        RFC 9000 section 13.2.4."""
         if not acked:
             return
         ranges = self.ranges

@@ -98,7 +98,7 @@ class Recovery:
     # -- sent -----------------------------------------------------------------------------
 
     def add(self, packet: SentPacket) -> None:
-        """A packet that asks for an ACK went out."""
+        """A packet that asks for an ACK went out. RFC 9002 appendix A.5."""
         self.sent[packet.number] = packet
         self.packets += 1
         self.last_sent_at = packet.sent_at
@@ -268,7 +268,7 @@ class Recovery:
         return self.rtt_smoothed + max(4 * self.rtt_variance, GRANULARITY_S) + self.max_ack_delay_s
 
     def deadline(self) -> float | None:
-        """When to call :meth:`on_deadline`; None: nothing is in flight."""
+        """When to call :meth:`on_deadline`; None: nothing is in flight. RFC 9002 appendix A.8."""
         if self.loss_at is not None:
             return self.loss_at
         if not self.packets:
@@ -381,7 +381,7 @@ class Recovery:
         self.loss_at = None
 
     def adopt_rtt(self, latest: float, least: float, smoothed: float, variance: float) -> None:
-        """Go on from what another measured, in seconds; ``least`` infinite: it has measured nothing."""
+        """Go on from what another measured, in seconds; ``least`` infinite: it has measured nothing. RFC 9002 section 5."""
         self.rtt_latest, self.rtt_min, self.rtt_smoothed, self.rtt_variance = (
             latest,
             least,

@@ -18,7 +18,7 @@ Piece = tuple[bytes, bool]
 
 class RecvHalf:
     """``limit``: the offset that the peer may reach, ``limit_said`` as it was last told. ``taken``: where the next byte in
-    order goes. ``is_over``: the end came, or a reset counts."""
+    order goes. ``is_over``: the end came, or a reset counts. RFC 9000 section 3.2."""
 
     __slots__ = (
         "_pieces",
@@ -48,7 +48,8 @@ class RecvHalf:
         """What came behind a gap, from ``taken`` on, and where: None while there is none."""
 
     def take(self, offset: int, data: bytes, *, is_end: bool) -> Piece | None:
-        """A frame's data. Answers what is in order now. Raises :class:`PeerFault` where it contradicts what came."""
+        """A frame's data. Answers what is in order now. Raises :class:`PeerFault` where it contradicts what came.
+        RFC 9000 section 4.5."""
         stop = offset + len(data)
         self._check_size(stop, is_end)
         # With a partial reset the size is known already, and is only compared.
@@ -122,7 +123,8 @@ class RecvHalf:
         return piece
 
     def take_reset(self, code: int, final_size: int, frame_type: int = QuicFrameType.RESET_STREAM) -> bool:
-        """A reset. Answers whether it counts, and is news. Raises :class:`PeerFault` for another final size."""
+        """A reset. Answers whether it counts, and is news. Raises :class:`PeerFault` for another final size.
+        RFC 9000 section 19.4."""
         if (self.final_size is not None and final_size != self.final_size) or final_size < self.highest:
             raise PeerFault(
                 QuicErrorCode.FINAL_SIZE_ERROR, frame_type, "another final size, or data beyond it came"
@@ -162,7 +164,7 @@ class RecvHalf:
     # -- stopping -------------------------------------------------------------------------
 
     def stop(self, code: int) -> None:
-        """Ask the peer to stop sending."""
+        """Ask the peer to stop sending. RFC 9000 section 19.5."""
         self.stop_code = code
         self.stop_due = True
 

@@ -270,7 +270,8 @@ class Handshake(QuicConnection):
     # -- parameters -----------------------------------------------------------------------
 
     def peer_parameters(self) -> QuicTransportParameters | None:
-        """What the peer announced; None: nothing yet. Raises :class:`PeerFault` where a parameter is there twice."""
+        """What the peer announced; None: nothing yet. Raises :class:`PeerFault` where a parameter is there twice.
+        RFC 9000 section 7.4."""
         received = self.tls.received_extensions
         for kind, data in received or ():
             if kind == tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS and says_twice(data):
@@ -282,7 +283,7 @@ class Handshake(QuicConnection):
         return parameters_of(received)
 
     def remembered_parameters(self) -> QuicTransportParameters | None:
-        """What the server announced when it gave the ticket that this client begins with."""
+        """What the server announced when it gave the ticket that this client begins with. RFC 9000 section 7.4.1."""
         ticket = self.configuration.session_ticket
         if ticket is None or not ticket.max_early_data_size:
             return None
@@ -301,12 +302,13 @@ class Handshake(QuicConnection):
 
     @property
     def has_keys(self) -> bool:
-        """Whether 1-RTT packets can be read and sent."""
+        """Whether 1-RTT packets can be read and sent. RFC 9001 section 4.1.1."""
         pair = self._cryptos.get(ONE_RTT)
         return pair is not None and pair.recv.is_valid() and pair.send.is_valid()
 
     def hand_over(self) -> HandOver:
-        """Everything that goes on after the handshake is confirmed. Nothing is to be asked of this any more."""
+        """Everything that goes on after the handshake is confirmed. Nothing is to be asked of this any more.
+        RFC 9001 section 4.1.2."""
         pair, space = self._cryptos[ONE_RTT], self._spaces[ONE_RTT]
         receiving, sending = self._protection or (pair.recv.secret or b"", pair.send.secret or b"")
         loss = self._loss

@@ -11,7 +11,7 @@ from gateway.quic.connection.ranges import Ranges
 
 class SendHalf:
     """``limit``: the offset that the peer lets it reach. ``highest``: the largest offset ever sent. ``is_over``: all is
-    acknowledged, or the reset is."""
+    acknowledged, or the reset is. RFC 9000 section 3.1."""
 
     __slots__ = (
         "_acked",
@@ -69,7 +69,7 @@ class SendHalf:
             self.end_due = True
 
     def reset(self, code: int) -> None:
-        """Give up; what was still to be sent is let go. Again, or once it is over: nothing."""
+        """Give up; what was still to be sent is let go. Again, or once it is over: nothing. RFC 9000 section 19.4."""
         if self.reset_code is None and not self.is_over:
             self.reset_code = code
             self.reset_due = True
@@ -129,7 +129,7 @@ class SendHalf:
     # -- what became of it ----------------------------------------------------------------
 
     def on_fate(self, acked: bool, start: int, stop: int, is_end: bool) -> None:
-        """A frame that was sent was acknowledged, or lost."""
+        """A frame that was sent was acknowledged, or lost. RFC 9000 section 13.3."""
         if self.reset_code is not None:
             return
         if acked:

@@ -70,7 +70,7 @@ class Sending:
         self.number = self.first_number = number
 
     def seal(self, content: bytes, cid: bytes) -> bytes:
-        """A packet of this content with the next number."""
+        """A packet of this content with the next number. RFC 9001 section 5."""
         keys, number = self.keys, self.number
         self.number = number + 1
         first = 0x40 | (self._received.spin << 5) | keys.bits | (PACKET_NUMBER_BYTES - 1)

@@ -75,7 +75,7 @@ class State:
         return max(idle_s, 3 * pto_s)
 
     def silent_s(self, now: float) -> float:
-        """For how long nothing came, nor went out that asks for an answer."""
+        """For how long nothing came, nor went out that asks for an answer. RFC 9000 section 10.1."""
         return 0.0 if self.close_at is None else now + self.idle_s - self.close_at
 
     def begin(self, now: float, pto_s: float) -> None:
@@ -85,7 +85,8 @@ class State:
         self.close_at = now + self.idle_s
 
     def on_eliciting_sent(self, now: float) -> None:
-        """A packet that asks for an answer goes out: the first since the last that came begins the silence anew."""
+        """A packet that asks for an answer goes out: the first since the last that came begins the silence anew.
+        RFC 9000 section 10.1."""
         if not self.eliciting_sent:
             self.close_at = now + self.idle_s
             self.eliciting_sent = True
@@ -100,7 +101,7 @@ class State:
         return True
 
     def begin_end(self, phase: int, now: float, pto_s: float) -> None:
-        """Closing or draining: three probe timeouts of silence."""
+        """Closing or draining: three probe timeouts of silence. RFC 9000 section 10.2."""
         self.phase = phase
         self.close_at = now + CLOSING_PTOS * pto_s
         self.control_due = self.doubt = self.stream_due = False
@@ -114,5 +115,5 @@ class State:
         return True
 
     def on_handshake_done_fate(self, acked: bool) -> None:
-        """HANDSHAKE_DONE was acknowledged, or lost."""
+        """HANDSHAKE_DONE was acknowledged, or lost. RFC 9000 section 19.20."""
         self.handshake_done_due = self.handshake_done_due or not acked

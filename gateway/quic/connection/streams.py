@@ -44,11 +44,11 @@ class Streams:
     # -- which streams there are ----------------------------------------------------------
 
     def can_send(self, number: int) -> bool:
-        """Whether we may send on such a stream."""
+        """Whether we may send on such a stream. RFC 9000 section 2.1."""
         return self.table.can_send(number)
 
     def can_receive(self, number: int) -> bool:
-        """Whether the peer may send on such a stream."""
+        """Whether the peer may send on such a stream. RFC 9000 section 2.1."""
         return self.table.can_receive(number)
 
     def next_number(self, *, one_way: bool) -> int:
@@ -56,7 +56,7 @@ class Streams:
         return self.table.next_number(one_way=one_way)
 
     def can_open_uni(self) -> bool:
-        """Whether the peer lets another one-way stream begin now."""
+        """Whether the peer lets another one-way stream begin now. RFC 9000 section 4.6."""
         return self.table.can_open_uni()
 
     def is_within_limit(self, number: int) -> bool:
@@ -74,7 +74,7 @@ class Streams:
         self.table.queue.setdefault(number, stream)
 
     def reset(self, number: int, code: int) -> None:
-        """Give up sending. Raises ``ValueError`` for a stream that is not ours to send on."""
+        """Give up sending. Raises ``ValueError`` for a stream that is not ours to send on. RFC 9000 section 3.1."""
         if self.can_send(number) and number not in self.by_number and self.table.was_opened(number):
             return
         stream = self.table.ours(number)
@@ -82,7 +82,7 @@ class Streams:
         self.table.touch(stream)
 
     def stop(self, number: int, code: int) -> None:
-        """Ask the peer to stop sending. Raises ``ValueError``."""
+        """Ask the peer to stop sending. Raises ``ValueError``. RFC 9000 section 3.5."""
         stream = self.by_number.get(number)
         if stream is None or not self.table.can_receive(number):
             raise ValueError("Cannot stop receiving on a stream that is unknown, or one-way to the peer")
@@ -99,7 +99,7 @@ class Streams:
         return True
 
     def hold(self, number: int, size: int) -> None:
-        """Bytes that the application was given but has not consumed: windows stay shut for them."""
+        """Bytes that the application was given but has not consumed: windows stay shut for them. RFC 9000 section 4.1."""
         self._held.add(number, size)
 
     def release(self, number: int, size: int) -> None:

@@ -32,7 +32,8 @@ class StreamsIn:
 
     def take_frame(self, kind: int, plain: bytes, at: int) -> int:
         """A STREAM frame of type ``kind`` whose content begins at ``at``; answers where it ends. Raises :class:`PeerFault`,
-        and ``IndexError`` if it is cut short. What comes in order is most of it, and handed on from here."""
+        and ``IndexError`` if it is cut short. What comes in order is most of it, and handed on from here.
+        RFC 9000 section 19.8."""
         number, at = varint(plain, at)
         offset = 0
         if kind & 4:
@@ -70,7 +71,7 @@ class StreamsIn:
         return stop
 
     def take_data(self, kind: int, number: int, offset: int, data: bytes) -> None:
-        """A STREAM frame of type ``kind``. Raises :class:`PeerFault`."""
+        """A STREAM frame of type ``kind``. Raises :class:`PeerFault`. RFC 9000 section 19.8."""
         if not self._table.can_receive(number):
             raise PeerFault(QuicErrorCode.STREAM_STATE_ERROR, kind, "Stream is send-only")
         stream = self._by_number.get(number) or self._table.of_frame(kind, number)
@@ -105,7 +106,7 @@ class StreamsIn:
     def take_reset(
         self, frame_type: int, number: int, code: int, final_size: int, reliable: int | None
     ) -> None:
-        """RESET_STREAM, or RESET_STREAM_AT with the bytes that still come. Raises :class:`PeerFault`."""
+        """RESET_STREAM, or RESET_STREAM_AT with the bytes that still come. Raises :class:`PeerFault`. RFC 9000 section 19.4."""
         if not self._table.can_receive(number):
             raise PeerFault(QuicErrorCode.STREAM_STATE_ERROR, frame_type, "Stream is send-only")
         stream = self._table.of_frame(frame_type, number)
@@ -136,7 +137,7 @@ class StreamsIn:
         return True
 
     def take_stream_limit(self, frame_type: int, number: int, limit: int) -> None:
-        """MAX_STREAM_DATA. Raises :class:`PeerFault`."""
+        """MAX_STREAM_DATA. Raises :class:`PeerFault`. RFC 9000 section 19.10."""
         stream = self._to_send(frame_type, number)
         if stream is not None:
             stream.send.limit = max(stream.send.limit, limit)
@@ -147,7 +148,7 @@ class StreamsIn:
         return self._table.of_frame(frame_type, number)
 
     def take_blocked(self, frame_type: int, number: int) -> None:
-        """STREAM_DATA_BLOCKED, which may open the stream. Raises :class:`PeerFault`."""
+        """STREAM_DATA_BLOCKED, which may open the stream. Raises :class:`PeerFault`. RFC 9000 section 19.13."""
         if not self._table.can_receive(number):
             raise PeerFault(QuicErrorCode.STREAM_STATE_ERROR, frame_type, "Stream is send-only")
         self._table.of_frame(frame_type, number)

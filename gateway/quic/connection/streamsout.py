@@ -74,7 +74,8 @@ class StreamsOut:
         return _is_worth_saying(self._table.theirs_bidi) or _is_worth_saying(self._table.theirs_uni)
 
     def control_frames(self, room: int, handlers: list[Handler]) -> bytes:
-        """Frames that raise limits, stop or reset streams, or say that we are blocked, in at most ``room`` bytes."""
+        """Frames that raise limits, stop or reset streams, or say that we are blocked, in at most ``room`` bytes.
+        RFC 9000 section 4.2."""
         frames = [self._blocked_frames(), self._limit_frames(handlers)]
         room -= sum(map(len, frames))
         for stream in self._table.queue.values():
@@ -142,7 +143,8 @@ class StreamsOut:
         return frame
 
     def data_frames(self, room: int) -> tuple[bytes, list[Handler]]:
-        """STREAM frames of what is to be sent, in at most ``room`` bytes, and whom to tell of their fate."""
+        """STREAM frames of what is to be sent, in at most ``room`` bytes, and whom to tell of their fate.
+        RFC 9000 section 19.8."""
         frames: list[bytes] = []
         handlers: list[Handler] = []
         served: list[Stream] = []

@@ -19,7 +19,7 @@ STREAMS_LARGEST: Final = 1 << 60
 
 
 class Stream:
-    """Both halves. Of a one-way stream one of them never does anything; it is shared by all."""
+    """Both halves. Of a one-way stream one of them never does anything; it is shared by all. RFC 9000 section 3.4."""
 
     __slots__ = ("number", "recv", "send")
 
@@ -81,15 +81,15 @@ class StreamTable:
     # -- questions ------------------------------------------------------------------------
 
     def can_receive(self, number: int) -> bool:
-        """Whether the peer may send on such a stream."""
+        """Whether the peer may send on such a stream. RFC 9000 section 2.1."""
         return not number & 2 or (number & 1) == self._is_client
 
     def can_send(self, number: int) -> bool:
-        """Whether we may send on such a stream."""
+        """Whether we may send on such a stream. RFC 9000 section 2.1."""
         return not number & 2 or (number & 1) != self._is_client
 
     def next_number(self, *, one_way: bool) -> int:
-        """The number of the next stream that we open."""
+        """The number of the next stream that we open. RFC 9000 section 2.1."""
         return self._next_uni if one_way else self._next_bidi
 
     def can_open_uni(self) -> bool:
@@ -97,7 +97,7 @@ class StreamTable:
         return self._next_uni // 4 < self.peer.streams_uni
 
     def is_within_limit(self, number: int) -> bool:
-        """Whether a client may have opened this two-way stream of its own."""
+        """Whether a client may have opened this two-way stream of its own. RFC 9000 section 4.6."""
         opened = self.peer.streams_bidi if self._is_client else self.theirs_bidi.value
         return number // 4 < opened
 
@@ -108,13 +108,13 @@ class StreamTable:
         return number < (self._next_uni if number & 2 else self._next_bidi)
 
     def is_blocked(self, number: int) -> bool:
-        """Whether the peer does not let this stream of ours be open yet."""
+        """Whether the peer does not let this stream of ours be open yet. RFC 9000 section 4.6."""
         if self._is_theirs(number):
             return False
         return number // 4 >= (self.peer.streams_uni if number & 2 else self.peer.streams_bidi)
 
     def blocked_at(self) -> tuple[int | None, int | None]:
-        """At which limits more two-way, and one-way, streams of ours wait; None: none do."""
+        """At which limits more two-way, and one-way, streams of ours wait; None: none do. RFC 9000 section 19.14."""
         peer = self.peer
         bidi = peer.streams_bidi if self._next_bidi // 4 > peer.streams_bidi else None
         uni = peer.streams_uni if self._next_uni // 4 > peer.streams_uni else None
@@ -209,7 +209,7 @@ class StreamTable:
             stream.send.limit = max(stream.send.limit, limit)
 
     def take_limit(self, frame_type: int, limit: int) -> None:
-        """MAX_STREAMS. Raises :class:`PeerFault`."""
+        """MAX_STREAMS. Raises :class:`PeerFault`. RFC 9000 section 19.11."""
         check_streams(frame_type, limit)
         peer = self.peer
         if frame_type == QuicFrameType.MAX_STREAMS_UNI:

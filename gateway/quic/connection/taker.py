@@ -54,7 +54,7 @@ class Taker:
 
     def take(self, plain: bytes, now: float, path: Path, cid: bytes) -> tuple[bool, bool, bool]:
         """All frames of a packet that came by ``path`` for ``cid``. Answers whether any asks for an ACK, whether all only
-        probe, and whether there are any of streams. Raises :class:`PeerFault`."""
+        probe, and whether there are any of streams. Raises :class:`PeerFault`. RFC 9000 section 13.1."""
         self._now, self._path, self._cid = now, path, cid
         if not plain:
             raise PeerFault(
@@ -113,7 +113,7 @@ class Taker:
             self._state.doubt = True
 
     def take_ack(self, ranges: list[tuple[int, int]], delay: int, now: float) -> None:
-        """An ACK that was read elsewhere, with its delay as encoded."""
+        """An ACK that was read elsewhere, with its delay as encoded. RFC 9000 section 19.3."""
         try:
             self._take_ack(ranges, delay, now)
         except PeerFault as fault:
@@ -122,12 +122,12 @@ class Taker:
     # -- frames, see gateway.quic.connection.frames ---------------------------------------
 
     def on_crypto(self, offset: int, data: bytes) -> None:
-        """More of TLS's messages."""
+        """More of TLS's messages. RFC 9000 section 19.6."""
         assert self.tls is not None
         self.tls.take(offset, data)
 
     def on_new_id(self, number: int, below: int, cid: bytes, token: bytes) -> None:
-        """The peer gave another connection ID."""
+        """The peer gave another connection ID. RFC 9000 section 19.15."""
         paths, peer_ids = self._parts.paths, self.peer_ids
         current = peer_ids.current
         gone = peer_ids.take(number, below, cid, token, paths.reserved())
@@ -138,7 +138,7 @@ class Taker:
                 path.cid = None
 
     def on_retired_id(self, number: int) -> None:
-        """The peer no longer uses one of our connection IDs."""
+        """The peer no longer uses one of our connection IDs. RFC 9000 section 19.16."""
         ours = self._our_ids
         # During the handshake packets are aioquic's, and which ID they bore is not told.
         gone = ours.retire(number, self._cid or ours.used)
@@ -148,12 +148,12 @@ class Taker:
             ours.replenish()
 
     def on_challenge(self, data: bytes) -> None:
-        """To be answered on the path that it came on."""
+        """To be answered on the path that it came on. RFC 9000 section 8.2.2."""
         self._path.take_challenge(data)
         self._state.control_due = True
 
     def on_response(self, data: bytes) -> None:
-        """The answer to a challenge of ours."""
+        """The answer to a challenge of ours. RFC 9000 section 8.2.3."""
         self._parts.paths.prove(data)
 
     def on_close(self, code: int, frame_type: int | None, reason: str) -> None:
@@ -164,11 +164,11 @@ class Taker:
             parts.begin_end(DRAINING, self._now)
 
     def on_handshake_done(self) -> None:
-        """The server confirms the handshake, again."""
+        """The server confirms the handshake, again. RFC 9000 section 19.20."""
         self._only_servers_send(QuicFrameType.HANDSHAKE_DONE, "HANDSHAKE_DONE")
 
     def on_token(self, token: bytes) -> None:
-        """A token for another connection, which is not kept."""
+        """A token for another connection, which is not kept. RFC 9000 section 19.7."""
         self._only_servers_send(QuicFrameType.NEW_TOKEN, "NEW_TOKEN frames")
 
     def _only_servers_send(self, kind: int, what: str) -> None:
@@ -176,14 +176,14 @@ class Taker:
             raise PeerFault(QuicErrorCode.PROTOCOL_VIOLATION, kind, f"Clients must not send {what}")
 
     def on_datagram(self, data: bytes, frame_type: int) -> None:
-        """A datagram came."""
+        """A datagram came. RFC 9221 section 4."""
         if self.on_payload is not None:
             self.on_payload(data)
         else:
             self._events.append(events.DatagramFrameReceived(data=data))
 
     def on_stopped(self, number: int, code: int) -> None:
-        """The peer does not want what we send on a stream."""
+        """The peer does not want what we send on a stream. RFC 9000 section 19.5."""
         self.incoming.emit(events.StopSendingReceived(error_code=code, stream_id=number))
 
     def let_go(self) -> None:

@@ -65,7 +65,7 @@ class TlsRest:
             self._ticket_handler(ticket)
 
     def take(self, offset: int, data: bytes) -> None:
-        """A CRYPTO frame. Raises :class:`PeerFault`."""
+        """A CRYPTO frame. Raises :class:`PeerFault`. RFC 9000 section 7.5."""
         kind = QuicFrameType.CRYPTO
         side = limits.QUIC_CRYPTO_BYTES_MAX if self._context is None else limits.QUIC_CLIENT_CRYPTO_BYTES_MAX
         if offset + len(data) > side[-1]:
@@ -100,7 +100,7 @@ class TlsRest:
         return self._send is not None and self._send.is_due
 
     def frames(self, room: int, handlers: list[Handler]) -> bytes:
-        """CRYPTO frames in at most ``room`` bytes."""
+        """CRYPTO frames in at most ``room`` bytes. RFC 9000 section 19.6."""
         send = self._send
         if send is None or room < 16:
             return b""

@@ -38,7 +38,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class Malformed(Exception):
-    """A request's pseudo-headers make no sense; answered with 400."""
+    """A request's pseudo-headers make no sense; answered with 400. RFC 9114 section 4.1.2."""
 
 
 def problem_response(error: GatewayError, status: int | None = None) -> tuple[RawHeaders, bytes]:

@@ -54,7 +54,7 @@ HTTP2_SETTINGS: Final = frozenset((0x0, 0x2, 0x3, 0x4, 0x5))
 
 
 class H3Error(Exception):
-    """A rule was broken: the connection ends with ``code``."""
+    """A rule was broken: the connection ends with ``code``. RFC 9114 section 8."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(reason)

@@ -33,7 +33,7 @@ class ControlStream:
         self.settings: dict[int, int] | None = None
 
     def take(self, data: bytes) -> None:
-        """More of the stream. Raises :class:`H3Error`."""
+        """More of the stream. Raises :class:`H3Error`. RFC 9114 section 6.2.1."""
         buffer, at = self._buffer + data, 0
         while True:
             if self._left is None:

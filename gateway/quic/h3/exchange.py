@@ -23,7 +23,8 @@ class ConnectFailed(StoreUnavailable):
 
 
 class RequestFailed(StoreUnavailable):
-    """A request ended without a complete response; ``facts["sent"]`` tells whether it may have been served."""
+    """A request ended without a complete response; ``facts["sent"]`` tells whether it may have been served.
+    RFC 9114 section 4.1.1."""
 
     code = "request_failed"
     title = "Request failed"
@@ -202,7 +203,7 @@ class WholeExchange:
         self._size = 0
 
     def on_headers(self, headers: list[tuple[bytes, bytes]], ended: bool) -> None:
-        """A header section; interim responses and trailers say nothing here."""
+        """A header section; interim responses and trailers say nothing here. RFC 9110 section 15.2."""
         if not self._status and headers and headers[0][0] == b":status":
             status = int(headers[0][1])
             if status >= 200:

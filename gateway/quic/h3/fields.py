@@ -32,7 +32,7 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
 def check_request(fields: Fields) -> int | None:
-    """A request's field section; answers the content length it names. Raises :class:`MessageError`."""
+    """A request's field section; answers the content length it names. Raises :class:`MessageError`. RFC 9114 section 4.3.1."""
     pseudo, length = _check(fields, OF_REQUESTS)
     if b":method" not in pseudo:
         raise MessageError("a request has :method")
@@ -58,7 +58,8 @@ def check_request(fields: Fields) -> int | None:
 
 
 def check_response(fields: Fields) -> tuple[int, int | None]:
-    """A response's field section; answers its status and the content length it names. Raises :class:`MessageError`."""
+    """A response's field section; answers its status and the content length it names. Raises :class:`MessageError`.
+    RFC 9114 section 4.3.2."""
     pseudo, length = _check(fields, OF_RESPONSES)
     status = pseudo.get(b":status", b"")
     # 101 has no meaning here, for HTTP/3 has no Upgrade (RFC 9114 section 4.5).
@@ -70,7 +71,7 @@ def check_response(fields: Fields) -> tuple[int, int | None]:
 
 
 def check_trailers(fields: Fields) -> None:
-    """Trailers. Raises :class:`MessageError`."""
+    """Trailers. Raises :class:`MessageError`. RFC 9114 section 4.3."""
     _check(fields, OF_TRAILERS)
 
 
@@ -106,7 +107,7 @@ def names_two_hosts(fields: Fields) -> bool:
 
 
 def has_date(fields: Fields) -> bool:
-    """Whether a response says when it was made."""
+    """Whether a response says when it was made. RFC 9110 section 6.6.1."""
     return any(name == b"date" for name, _ in fields)
 
 

@@ -80,7 +80,7 @@ class DateLine:
         self._line = b""
 
     def line(self) -> bytes:
-        """The line for now, to follow a section's last one."""
+        """The line for now, to follow a section's last one. RFC 9110 section 5.6.7."""
         second = int(self._clock())
         if second != self._second:
             value = formatdate(second, usegmt=True).encode()

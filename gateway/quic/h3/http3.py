@@ -94,7 +94,7 @@ class Http3:
         )
 
     def settings(self) -> dict[int, int]:
-        """What this announces."""
+        """What this announces. RFC 9114 section 7.2.4."""
         return SETTINGS
 
     def _open(self, first: bytes) -> int:
@@ -106,7 +106,7 @@ class Http3:
 
     @property
     def received_settings(self) -> dict[int, int] | None:
-        """The peer's settings; None: they are not there yet."""
+        """The peer's settings; None: they are not there yet. RFC 9114 section 7.2.4."""
         return self._one_way.control.settings
 
     def session_limits(self) -> tuple[int, int] | None:
@@ -250,7 +250,7 @@ class Http3:
 
     def send_headers(self, number: int, headers: Headers, end_stream: bool = False) -> None:
         """A field section: a request's on a new stream, a response's, an interim one's, or trailers. Raises
-        ``RuntimeError`` where none can be."""
+        ``RuntimeError`` where none can be. RFC 9114 section 4.1."""
         stream = self._messages.get(number)
         if stream is None:
             stream = self._messages[number] = ExchangeStream(number, is_client=self._is_client)
@@ -264,7 +264,7 @@ class Http3:
         self._send(stream, content, end_stream)
 
     def send_data(self, number: int, data: bytes, end_stream: bool) -> None:
-        """Content behind a field section. Raises ``RuntimeError`` where none can be."""
+        """Content behind a field section. Raises ``RuntimeError`` where none can be. RFC 9114 section 7.2.1."""
         stream = self._messages.get(number)
         if stream is None or stream.said != HEAD or stream.sending_ended:
             raise RuntimeError("this stream takes no content")

@@ -79,7 +79,8 @@ class ExchangeStream:
         self._buffer, self._left = b"", None
 
     def take(self, data: bytes, ended: bool, decode: Decode) -> list[H3Event]:
-        """More of the stream. Raises :class:`H3Error`; of a :class:`MessageError` the stream is to end alone."""
+        """More of the stream. Raises :class:`H3Error`; of a :class:`MessageError` the stream is to end alone.
+        RFC 9114 section 4.1."""
         if ended:
             self.receiving_ended = True
         if self.session_id is not None:

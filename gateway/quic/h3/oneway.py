@@ -42,7 +42,7 @@ class OneWayStreams:
         self.control = ControlStream(is_client=is_client)
 
     def take(self, number: int, data: bytes, ended: bool) -> list[H3Event]:
-        """More of a stream. Raises :class:`H3Error`."""
+        """More of a stream. Raises :class:`H3Error`. RFC 9114 section 6.2."""
         stream = self._open.get(number)
         if stream is None:
             stream = self._open[number] = _Stream()
@@ -62,7 +62,7 @@ class OneWayStreams:
         return told
 
     def drop(self, number: int) -> None:
-        """The peer reset a stream. Raises :class:`H3Error`."""
+        """The peer reset a stream. Raises :class:`H3Error`. RFC 9114 section 6.2.1."""
         stream = self._open.pop(number, None)
         if stream is not None and stream.kind in CRITICAL:
             raise H3Error(ErrorCode.H3_CLOSED_CRITICAL_STREAM, "a critical stream must not be reset")

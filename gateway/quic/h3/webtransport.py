@@ -312,7 +312,7 @@ class WebTransportLink:
             self.peer.waiting.discard(self)
 
     def on_capsules(self, data: bytes, ended: bool) -> None:
-        """Content of the session's own stream: capsules, of which only the closing one matters."""
+        """Content of the session's own stream: capsules, of which only the closing one matters. RFC 9297 section 3."""
         if self._capsule_skip:
             skipped = min(self._capsule_skip, len(data))
             self._capsule_skip -= skipped

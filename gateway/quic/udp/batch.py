@@ -125,7 +125,7 @@ class SendBatch:
 
     def send(self, fd: int) -> tuple[int, int]:
         """Send all in order and be empty. Answers how many system calls it took, and how many
-        datagrams a full socket or a dead route dropped."""
+        datagrams a full socket or a dead route dropped. sendmmsg(2)."""
         at = calls = dropped = 0
         while at < self.count:
             where = self._headers_at + at * HEADER_BYTES
@@ -212,7 +212,7 @@ class ReceiveBatch:
 
     def receive(self, fd: int) -> list[tuple[bytes, bytes, float]]:
         """What is there, at most a batch: datagrams, packed addresses, and how many seconds each has waited
-        to be read (0.0 where nobody knows)."""
+        to be read (0.0 where nobody knows). recvmmsg(2)."""
         count = self._receive(fd, self._headers_at, limits.QUIC_RECEIVE_BATCH_MAX, socket.MSG_DONTWAIT, None)
         if count <= 0:
             return []
@@ -292,7 +292,7 @@ def tell_local(sock: socket.socket) -> bool:
 
 class PacketInfo:
     """The control message that says which address of ours a datagram came to, or is to leave from: ``in_pktinfo`` or
-    ``in6_pktinfo``. ``space``: its bytes with the head; ``address_at``: where the address begins in it."""
+    ``in6_pktinfo``. ``space``: its bytes with the head; ``address_at``: where the address begins in it. ip(7), ipv6(7)."""
 
     def __init__(self, family: int) -> None:
         six = family == socket.AF_INET6

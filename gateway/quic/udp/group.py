@@ -96,7 +96,8 @@ def run(steps: list[FilterStep], packet: bytes) -> int:
 
 
 def attach(sock: socket.socket, steps: list[FilterStep]) -> bool:
-    """Have the group of ``sock`` go by this program from now on, instead of any before. False: the kernel takes none."""
+    """Have the group of ``sock`` go by this program from now on, instead of any before. False: the kernel takes none.
+    socket(7), SO_ATTACH_REUSEPORT_CBPF."""
     code = b"".join(struct.pack("=HBBI", step.code, step.if_true, step.if_false, step.k) for step in steps)
     held = ctypes.create_string_buffer(code, len(code))
     # ``struct sock_fprog``; the kernel copies the program, so ``held`` need not outlive the call.

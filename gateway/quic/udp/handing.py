@@ -1,7 +1,7 @@
 """Packets that came to the wrong process of several on one port, handed to the one whose connection it is. Room: quic.
 
 By datagrams of Unix sockets without names, which only processes of one start share. Each is the peer's address as JSON, a
-zero byte, and the packet. One that finds no room is dropped, as by any full queue on its way.
+zero byte, and the packet. One that finds no room is dropped, as by any full queue on its way. Source: unix(7).
 """
 
 from __future__ import annotations

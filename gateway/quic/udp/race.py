@@ -22,7 +22,7 @@ HEAD_START_S = 0.25
 
 
 async def resolve(host: str, port: int, kind: int) -> list[Resolved]:
-    """The addresses of ``host``, the families by turns, as the system prefers them. Raises ``OSError``."""
+    """The addresses of ``host``, the families by turns, as the system prefers them. Raises ``OSError``. RFC 8305 section 4."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
     families: dict[int, list[Resolved]] = {}
     for family, _, _, _, address in found:
@@ -46,6 +46,7 @@ async def first_of(
     The others are cancelled, and what one of them answers all the same goes to ``discard``, also when this is cancelled.
     Raises the first attempt's exception if all fail, ``TimeoutError`` when none has succeeded ``timeout_s`` after the last
     one began: counted from the first, a name's last addresses would have less of it, or never be tried.
+    RFC 8305 section 5.
     """
     loop = asyncio.get_running_loop()
     running: list[asyncio.Task[T]] = []

@@ -2,7 +2,7 @@
 
 What a flush queues leaves in one ``sendmmsg`` (:mod:`gateway.quic.udp.batch`), and ``UDP_SEGMENT`` makes
 several packets for one peer one entry of it. Where the kernel has neither, packets go one by one.
-A full socket buffer drops (QUIC recovers), it never blocks.
+A full socket buffer drops (QUIC recovers), it never blocks. Sources: sendmmsg(2), udp(7).
 """
 
 from __future__ import annotations
