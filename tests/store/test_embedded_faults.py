@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import apsw
 import pytest
+import zstandard
 from blake3 import blake3
 
 from gateway.errors import ConfigError, StoreDamaged, StoreUnavailable
+from gateway.limits import STORE_PAGE_BYTES_MAX
 from gateway.store.base import Namespace, PageRead
 from gateway.store.embedded import EmbeddedOptions, Engine, check
 from tests.patience import HANG_S
@@ -108,6 +111,7 @@ FULL_DISK = """
 import os, resource, sys
 from blake3 import blake3
 from gateway.errors import StoreUnavailable
+from gateway.limits import STORE_PAGE_BYTES_MAX
 from gateway.store.base import Namespace, PageRead
 from gateway.store.embedded import Engine
 from tests.store.test_embedded_durability import NS, commit, read
@@ -186,6 +190,30 @@ def test_flipped_bit_in_compressed_content_is_found_too(tmp_path: Path) -> None:
     with pytest.raises(StoreDamaged, match=blake3(data).hexdigest()):
         read(engine, 0, version)
     engine.close()
+
+
+@pytest.mark.parametrize("stated", [1 << 52, 1 << 33, STORE_PAGE_BYTES_MAX + 1])
+def test_a_length_that_was_hit_asks_for_no_more_memory_than_a_page_takes(tmp_path: Path, stated: int) -> None:
+    """Compressed content states its length (RFC 8878 section 3.1.1.1.4): one flipped bit makes petabytes of it."""
+    engine = Engine(tmp_path, auto_create=True, options=QUIET)
+    engine.stat(NS)
+    data = bytes(4_000)
+    version = commit(engine, 0, data)
+    commit(engine, 1, b"another")
+    engine.close()
+    con = apsw.Connection(str(tmp_path / "store.sqlite"))
+    ((packed,),) = con.execute("SELECT data FROM blob WHERE enc = 1")
+    head = struct.pack(
+        "<IBQ", zstandard.MAGIC_NUMBER, 0xE0, stated
+    )  # of one segment, its length in eight bytes
+    con.execute("UPDATE blob SET data = ? WHERE enc = 1", (head + packed[7:],))
+    con.close()
+    engine = Engine(tmp_path, options=QUIET)
+    with pytest.raises(StoreDamaged, match=f"it says that it holds {stated} bytes"):
+        read(engine, 0, version)
+    assert read(engine, 1, engine.stat(NS).version) == b"another"
+    engine.close()
+    assert check(tmp_path).damaged == 1
 
 
 def test_check_goes_on_past_damage_and_counts_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from gateway.errors import BadInput, StoreDamaged, TooLarge
 from gateway.limits import STORE_CODECS_KEPT, STORE_PAGE_BYTES_MAX
+from gateway.store.unpacking import unpacked
 
 RAW: Final = 0
 ZSTD: Final = 1
@@ -107,7 +108,7 @@ def unpack(digest: bytes, enc: int, data: bytes) -> bytes:
     if enc == ZSTD:
         codecs = _lent()
         try:
-            data = codecs.decompressor.decompress(data, max_output_size=STORE_PAGE_BYTES_MAX)
+            data = unpacked(codecs.decompressor, data, STORE_PAGE_BYTES_MAX)
         except zstandard.ZstdError as error:
             raise StoreDamaged(
                 f"content {digest.hex()} is damaged on disk: {error}", hash=digest.hex()

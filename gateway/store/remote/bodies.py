@@ -25,6 +25,7 @@ from gateway.store.base import (
 )
 from gateway.store.remote.asking import Incomplete
 from gateway.store.remote.transport import StoreAnswer, ended_early
+from gateway.store.unpacking import unpacked
 from gateway.wire import mvstore
 from gateway.wire.mvstore import CommitHead, CommitNamespace, FrameReader
 
@@ -78,7 +79,7 @@ def _page(answer: mvstore.ReadAnswer) -> PageContent:
         return PageContent(answer.version, answer.data)
     try:
         unpacker = zstandard.ZstdDecompressor()
-        data = unpacker.decompress(answer.data, max_output_size=limits.STORE_PAGE_BYTES_UNPACKED_MAX)
+        data = unpacked(unpacker, answer.data, limits.STORE_PAGE_BYTES_UNPACKED_MAX)
     except zstandard.ZstdError as error:
         raise BadInput(f"a page that is not zstd: {error}") from error
     return PageContent(answer.version, data)

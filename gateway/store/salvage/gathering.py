@@ -22,6 +22,7 @@ from gateway.store.embedded.content import ZSTD
 from gateway.store.embedded.sql import ask
 from gateway.store.salvage.btree import INDEX, TABLE, CellRow, Walker
 from gateway.store.salvage.image import Image
+from gateway.store.unpacking import unpacked
 
 PAGE_SIZE: Final = 4096
 """Of every store file (:func:`gateway.store.embedded.schema.open_writer`)."""
@@ -124,7 +125,7 @@ class Gathering:
             return
         enc, data = row.values[1:]
         try:
-            plain = data if enc != ZSTD else self._zstd.decompress(data, max_output_size=STORE_PAGE_BYTES_MAX)
+            plain = data if enc != ZSTD else unpacked(self._zstd, data, STORE_PAGE_BYTES_MAX)
         except zstandard.ZstdError:
             self._lost(row.page, "has a content that does not unpack")
             return
