@@ -86,14 +86,17 @@ def rebuild(engine: Engine, ns: Namespace, is_wanted: Callable[[int], bool]) -> 
             with con:
                 refused = _fill(con, walker, source.page(1) or b"")
                 dropped = _put_in_order(con)
+                rows = count_rows(con)  # those that were read, without what is filled in
                 _fill_in(con, ns.key)
-            rows = count_rows(con)
         finally:
             con.close()
         taken = is_wanted(rows)
         if taken:
             _put(engine, ns, path, source.page_size)
-    words = f"{len(lost)} of {source.pages} pages lost or damaged"
+    hit = sum(
+        1 <= page <= source.pages for page in lost
+    )  # a table may be looked for beyond what is left of the file
+    words = f"{hit} of {source.pages} pages lost or damaged"
     words += f", {refused} rows did not fit" if refused else ""
     words += f", {dropped} frames that lean on lost ones left out" if dropped else ""
     return Rebuilt(rows, words, taken)
