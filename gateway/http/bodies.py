@@ -24,7 +24,7 @@ from gateway.wire.streams import MESSAGE_FLAG
 
 
 class SlowBody(BadInput):
-    """A body that does not come."""
+    """A body that does not come. RFC 9110 section 15.5.9."""
 
     code = "slow_body"
     status = 408
@@ -55,7 +55,8 @@ def bounds_of(request: Request) -> BodyBounds:
 
 
 def check_declared(request: Request, bytes_max: int, flag: str) -> None:
-    """Raise :class:`TooLarge` already on the Content-Length. ``flag``: of the setting that ``bytes_max`` is."""
+    """Raise :class:`TooLarge` already on the Content-Length. ``flag``: of the setting that ``bytes_max`` is.
+    RFC 9110 section 8.6."""
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:18]) > bytes_max:
         raise _over(f"of {declared[:18]}", bytes_max, flag)

@@ -120,7 +120,7 @@ class Call:
 
     async def drain(self) -> None:
         """Read and throw away the rest of the body, to a bound of bytes and time. An answer waits for
-        it: HTTP/2 servers are known to fail on what arrives on a stream after its end."""
+        it: HTTP/2 servers are known to fail on what arrives on a stream after its end. RFC 9112 section 9.3."""
         until = self._read_bytes + limits.STORE_DRAIN_BYTES_MAX
         try:
             async with asyncio.timeout(limits.STORE_DRAIN_S_MAX):
@@ -157,7 +157,7 @@ class Call:
 
     async def refuse(self, error: GatewayError, more: Headers | None = None) -> None:
         """Answer with the error's status and problem document (and ``more`` headers); an answer under way just
-        ends early."""
+        ends early. docs/STORE.md."""
         if self.started:
             await self.end()
             return

@@ -1,7 +1,7 @@
 """One entity by HTTP: put, get, patch, delete, hibernate, wake. Room: http.
 
 The same routes serve a world's entities and an owner's inventory. ``entity_routes`` has all of
-them, with batches, lists, streams, transfers and trades.
+them, with batches, lists, streams, transfers and trades. Source: docs/ENTITIES.md.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def entity_routes(service: EntityPort, answers: AnswerBudget | None = None) -> l
 
 
 class EntityRoutes:
-    """``…/entities/{id}``."""
+    """``…/entities/{id}``. docs/ENTITIES.md."""
 
     def __init__(self, service: EntityPort) -> None:
         self._service = service
@@ -109,7 +109,7 @@ class EntityRoutes:
         return JSONResponse({"id": wanted.id, "revision": revision})
 
     async def post(self, request: Request) -> Response:
-        """``{id}:hibernate`` and ``{id}:wake``."""
+        """``{id}:hibernate`` and ``{id}:wake``. docs/ENTITIES.md."""
         ident, _, action = request.path_params["id"].rpartition(":")
         place = place_of(request)
         if place.kind != "world" or action not in ("hibernate", "wake"):

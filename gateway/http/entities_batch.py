@@ -1,7 +1,7 @@
 """``entities:batch``: up to 1,000 operations in one atomic commit, streamed both ways. Room: http.
 
 A body of entity messages (``op`` in each head) is answered by entity messages, one JSON document
-by JSON. Messages are taken as they come, within the bounds; answers go out one by one.
+by JSON. Messages are taken as they come, within the bounds; answers go out one by one. Source: docs/ENTITIES.md.
 """
 
 from __future__ import annotations

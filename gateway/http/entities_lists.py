@@ -1,4 +1,5 @@
-"""Lists of entities: pages with a cursor, one stream for a cold start, and changes live. Room: http."""
+"""Lists of entities: pages with a cursor, one stream for a cold start, and changes live. Room: http.
+Source: docs/ENTITIES.md."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ class ListRoutes:
         return Response(text, headers=headers, media_type="application/json")
 
     async def live(self, request: Request) -> Response:
-        """Server-sent events, or length-prefixed messages. ``Last-Event-ID`` goes on from there."""
+        """Server-sent events, or length-prefixed messages. ``Last-Event-ID`` goes on from there. WHATWG HTML section 9.2."""
         check_keys(request.query_params, (*FILTERS, "since"))
         wanted, since = filter_of(request), _since(request)
         events = EVENTS_TYPE in request.headers.get("accept", "")

@@ -2,7 +2,7 @@
 
 What is not the state travels in headers, the same ones both ways: ``x-entity-class``,
 ``x-entity-owner``, ``x-entity-tags`` (a list with commas), ``x-entity-key``, ``x-entity-epoch``,
-``x-entity-tick``, ``x-entity-quantity``; text in them is percent-encoded UTF-8.
+``x-entity-tick``, ``x-entity-quantity``; text in them is percent-encoded UTF-8. Source: docs/ENTITIES.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Transfers between worlds, owners' leases, trades between inventories. Room: http."""
+"""Transfers between worlds, owners' leases, trades between inventories. Room: http. Source: docs/ENTITIES.md."""
 
 from __future__ import annotations
 

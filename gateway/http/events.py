@@ -25,7 +25,7 @@ _KEY = "values"
 
 
 def as_event(message: bytes, layout: Layout | None = None) -> bytes:
-    """One message as one server-sent event: ``event: frame`` or the control message's type."""
+    """One message as one server-sent event: ``event: frame`` or the control message's type. WHATWG HTML section 9.2.5."""
     decoded = decode_message(message)
     if isinstance(decoded, Control):
         name, value = decoded.type, dict(decoded.fields)
@@ -37,7 +37,7 @@ def as_event(message: bytes, layout: Layout | None = None) -> bytes:
 
 
 def frame_json(frame: Frame) -> dict[str, object]:
-    """A frame message as a JSON-ready value; record bytes in base64, a removed record as null."""
+    """A frame message as a JSON-ready value; record bytes in base64, a removed record as null. docs/API.md."""
     records = {
         str(record.key): None if record.data is None else base64.b64encode(record.data).decode()
         for record in frame.records
@@ -49,7 +49,8 @@ def frame_json(frame: Frame) -> dict[str, object]:
 
 
 def values_json(frame: Frame, layout: Layout) -> dict[str, object]:
-    """``values``: ``{key: {field: value} or null}``, and ``values_left_out``, where they would be too large: how many."""
+    """``values``: ``{key: {field: value} or null}``, and ``values_left_out``, where they would be too large: how many.
+    docs/API.md."""
     values: dict[str, object] = {}
     size = 0
     for at, record in enumerate(frame.records):

@@ -2,7 +2,7 @@
 
 The token goes no further than here: not into the query that routes see, nor into a log. A request whose grant ends while
 it is answered is cut off; a stream says ``bye`` first. Sessions by WebSocket pass: their door asks the gate itself,
-for a token may come with their first message.
+for a token may come with their first message. Source: docs/ACCESS.md.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ GiveUp = Callable[[str, LiveOptions, str], Awaitable[None]]
 
 
 def home_routes(give_up: GiveUp) -> list[Route]:
-    """The route, to mount."""
+    """The route, to mount. docs/API.md."""
 
     async def answer(request: Request) -> Response:
         name, query = world_name(request.path_params["world"]), request.query_params

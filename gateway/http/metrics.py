@@ -24,7 +24,7 @@ MetricKind = Literal["counter", "gauge", "histogram"]
 
 
 class Metric(NamedTuple):
-    """One metric: all its samples."""
+    """One metric: all its samples. docs/METRICS.md."""
 
     name: str
     kind: MetricKind
@@ -36,7 +36,8 @@ def histogram_samples(
     counts: Sequence[int], bounds: Sequence[float], total: float, labels: Mapping[str, str] | None = None
 ) -> Iterator[Sample]:
     """A histogram's samples. ``counts``: how many were at most each of ``bounds``, but above the one before
-    it, and last how many were above all; ``total``: the sum of what was observed."""
+    it, and last how many were above all; ``total``: the sum of what was observed.
+    https://prometheus.io/docs/concepts/metric_types/."""
     base = dict(labels or {})
     running = 0
     for count, bound in zip(counts, [*bounds, math.inf], strict=True):
@@ -48,7 +49,7 @@ def histogram_samples(
 
 
 def render(metrics: Iterable[Metric]) -> str:
-    """The exposition text."""
+    """The exposition text. https://prometheus.io/docs/instrumenting/exposition_formats/."""
     lines: list[str] = []
     for metric in metrics:
         lines.append(f"# HELP {metric.name} {metric.help}")

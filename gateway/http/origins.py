@@ -3,6 +3,7 @@
 A page may only read an answer that names its origin, and asks with a preflight before it sends
 what a form could not. Sources: the Fetch standard, sections 3.2 and 4.8 (CORS); the ASGI
 extension ``websocket.http.response``.
+Sources: RFC 6454 (Origin); https://fetch.spec.whatwg.org/ (CORS, ``Sec-Fetch-Site``); RFC 9110 section 15.5.20 (421).
 """
 
 from __future__ import annotations

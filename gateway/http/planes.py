@@ -1,7 +1,7 @@
 """What a door that others reach does not serve. Room: http.
 
 The page plane reads and writes any database in the store, a world's own included, and asks nobody who is asking:
-so it answers on loopback alone, unless the operator says otherwise.
+so it answers on loopback alone, unless the operator says otherwise. Source: docs/STORE.md.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ FRAMES_TYPE = "application/vnd.mvgateway.frames"
 
 
 def problem_response(error: GatewayError, headers: Mapping[str, str] | None = None) -> Response:
-    """The error as an answer. ``Retry-After`` stands where trying again makes sense."""
+    """The error as an answer. ``Retry-After`` stands where trying again makes sense.
+    RFC 9457 section 3; RFC 9110 section 10.2.3."""
     extra = dict(headers or {})
     if error.retry and error.status in (429, 503):
         extra.setdefault("retry-after", "1")
@@ -28,7 +29,7 @@ def problem_response(error: GatewayError, headers: Mapping[str, str] | None = No
 
 
 def status_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """A problem document for a status that the routing itself answers (404, 405, 500)."""
+    """A problem document for a status that the routing itself answers (404, 405, 500). RFC 9457 section 3."""
     phrase = HTTPStatus(status).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_")
     document = {

@@ -60,7 +60,7 @@ def flag(query: QueryParams, key: str) -> bool:
 
 
 def time_us(text: str, now_us: int) -> int:
-    """A point in time in microseconds since the Unix epoch, never before it. Raises :class:`BadInput`."""
+    """A point in time in microseconds since the Unix epoch, never before it. Raises :class:`BadInput`. RFC 3339 section 5.6."""
     if match := _AGO.fullmatch(text):
         at_us = now_us - round(float(match[1]) * _UNIT_S[match[2] or "s"] * 1_000_000)
     else:

@@ -34,7 +34,8 @@ SPANS = 512
 
 
 class RecordingService(ClipService, Protocol):
-    """What the routes ask. Raises only classes of :mod:`gateway.errors`. ``delay_s``: as it was so long ago."""
+    """What the routes ask. Raises only classes of :mod:`gateway.errors`. ``delay_s``: as it was so long ago.
+    docs/RECOVERY.md."""
 
     async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]: ...
 
@@ -60,7 +61,7 @@ def recording_routes(
     works: AnswerBudget | None = None,
 ) -> list[Route]:
     """All of them, to mount. ``answers``: the budget of whole answers, shared with other routes; ``works``: that of
-    verifying and branching."""
+    verifying and branching. docs/RECOVERY.md."""
     answers, works = answers or AnswerBudget(ANSWERS), works or AnswerBudget(works_of())
 
     async def recording(request: Request) -> Response:

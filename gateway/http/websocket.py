@@ -27,7 +27,7 @@ _BINARY = 0x2
 
 
 class WebSocketSink:
-    """Writes binary frames straight to an HTTP/1.1 connection's transport."""
+    """Writes binary frames straight to an HTTP/1.1 connection's transport. RFC 6455 section 5.2."""
 
     def __init__(self, wire: Wire, ended: asyncio.Event) -> None:
         self._wire = wire

@@ -37,12 +37,12 @@ _contexts: Final = _Contexts()
 
 
 def compress(body: bytes) -> bytes:
-    """One zstd frame that names its content's size."""
+    """One zstd frame that names its content's size. RFC 8878 section 3.1.1."""
     return _contexts.compressor.compress(body)
 
 
 def decompress(body: bytes, bytes_max: int = STREAM_MESSAGE_BYTES_MAX) -> bytes:
-    """What one zstd frame holds, at most ``bytes_max`` bytes; raises :class:`MalformedMessage`."""
+    """What one zstd frame holds, at most ``bytes_max`` bytes; raises :class:`MalformedMessage`. RFC 8878 section 3.1.1.1."""
     try:
         # The bound is looked at twice: zstandard ignores max_output_size where the frame names its size (RFC 8878
         # section 3.1.1.1.4).

@@ -259,7 +259,7 @@ class Lanes:
 
     def residue(self, records: RowValues, last: RowValues, before: RowValues) -> bytes:
         """Zigzag of what the prediction (it goes on as it went) missed: small either way is a small
-        number."""
+        number. Zigzag: https://protobuf.dev/programming-guides/encoding/."""
         speed = self.minus(records.number, last.number)
         missed = self.minus(speed, self.speed(last, before))
         records.speed = speed

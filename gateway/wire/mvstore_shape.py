@@ -2,6 +2,7 @@
 
 What mvstore's readers (serde) take: a map with string keys or an array in field order, unknown
 fields ignored, missing optional ones absent. Everything else raises :class:`MalformedMessage`.
+Sources: docs/STORE.md; https://github.com/msgpack/msgpack/blob/master/spec.md.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ _HALVES: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def loads(body: bytes | bytearray | str, depth_max: int = JSON_DEPTH_MAX) -> object:
-    """The value of a JSON text (UTF-8), nested so deep at most. Raises ``ValueError`` that says what is wrong with it."""
+    """The value of a JSON text (UTF-8), nested so deep at most. Raises ``ValueError`` that says what is wrong with it.
+    RFC 8259 sections 6 and 8.2."""
     try:
         text = body if isinstance(body, str) else body.decode("utf-8")
         value = _DECODER.decode(text)

@@ -2,7 +2,7 @@
 
 An event loop's own server gives its listening socket up when ``accept`` fails for want of a descriptor
 (uvloop), or logs each time and waits a second (asyncio). Here the socket rests for a moment, it is said
-once in a while, and whoever holds descriptors for nothing may be asked for them.
+once in a while, and whoever holds descriptors for nothing may be asked for them. Sources: accept(2), tcp(7).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _TCP_OPTIONS = {
 
 def bind_tcp(host: str, port: int, *, shared: bool = False, listens: bool = True) -> socket.socket:
     """A listening socket, whose connections inherit its options. ``shared``: others may be bound there with it, and the
-    kernel deals connections out to those that listen; without ``listens`` it only keeps the port. Raises ``OSError``."""
+    kernel deals connections out to those that listen; without ``listens`` it only keeps the port. Raises ``OSError``.
+    socket(7), tcp(7)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -63,7 +64,7 @@ def tune(sock: socket.socket) -> None:
 
 class Acceptor:
     """Accepts on one listening socket. ``on_accepted`` takes the connection's socket and the peer's address;
-    ``on_short`` is told that descriptors have run out."""
+    ``on_short`` is told that descriptors have run out. accept(2)."""
 
     def __init__(
         self,

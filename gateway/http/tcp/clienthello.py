@@ -31,7 +31,8 @@ class HelloVerdict(Enum):
 
 
 def judge(data: bytes | bytearray, served: tuple[bytes, ...]) -> HelloVerdict:
-    """What the first bytes of a connection are, where ``served`` are the names of the protocols spoken."""
+    """What the first bytes of a connection are, where ``served`` are the names of the protocols spoken.
+    RFC 8446 section 4.1.2; RFC 7301 section 3.2."""
     hello = bytearray()
     at = 0
     while True:

@@ -22,7 +22,8 @@ NO_STATUS = 1005
 
 
 class Breach(Exception):
-    """What a WebSocket may not send. ``code``: of the Close that it gets; ``bound``: the setting that says so."""
+    """What a WebSocket may not send. ``code``: of the Close that it gets; ``bound``: the setting that says so.
+    RFC 6455 section 7.4.1."""
 
     def __init__(self, code: int, reason: str, bound: str = "") -> None:
         super().__init__(reason)
@@ -33,7 +34,7 @@ class Breach(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """One whole message; ``control`` is ping, pong or close, whose ``code`` is the peer's."""
+    """One whole message; ``control`` is ping, pong or close, whose ``code`` is the peer's. RFC 6455 section 5.5."""
 
     data: bytes | str
     control: Opcode | None = None
@@ -41,7 +42,7 @@ class ReceivedMessage:
 
 
 class Collector:
-    """Feed, then pull."""
+    """Feed, then pull. RFC 6455 section 5."""
 
     def __init__(self, message_bytes_max: int, budget: ByteBudget) -> None:
         self._message_bytes_max = message_bytes_max

@@ -2,6 +2,7 @@
 
 Source: the ASGI HTTP specification 2.4: after the client has gone ``receive`` says so, and ``send``
 raises ``OSError``. What the application has not asked for is told to the channel, which then reads no more.
+https://asgi.readthedocs.io/en/latest/specs/www.html.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ PROTOCOL_ERROR, FRAME_SIZE_ERROR, ENHANCE_YOUR_CALM = 0x1, 0x6, 0xB
 
 
 class Flood(Exception):
-    """The peer sends what no peer needs to. ``code``: of the GOAWAY that it gets; ``what``: what is counted."""
+    """The peer sends what no peer needs to. ``code``: of the GOAWAY that it gets; ``what``: what is counted.
+    RFC 9113 section 10.5."""
 
     def __init__(self, what: str, code: int = ENHANCE_YOUR_CALM) -> None:
         super().__init__(what)
@@ -37,7 +38,7 @@ class Flood(Exception):
 
 
 class FrameGuard:
-    """Feed, then pull whole frames."""
+    """Feed, then pull whole frames. RFC 9113 sections 4.1 and 10.5."""
 
     __slots__ = (
         "_block_bytes",

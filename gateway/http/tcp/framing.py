@@ -26,7 +26,7 @@ class RequestHead(NamedTuple):
 
 
 class BadBody(BadHead):
-    """A body that breaks the rules."""
+    """A body that breaks the rules. RFC 9112 section 6."""
 
 
 class BadAnswer(ValueError):
@@ -42,17 +42,18 @@ class RequestFraming(Protocol):
 
     @property
     def must_close(self) -> bool:
-        """The connection ends with this answer."""
+        """The connection ends with this answer. RFC 9112 section 9.6."""
 
     @property
     def awaits_continue(self) -> bool:
         """The peer sends its body only after a 100 (RFC 9110 section 10.1.1)."""
 
     def piece(self, inbox: bytearray) -> bytes | None:
-        """The body's next piece, taken from ``inbox``; empty: its end; None: more must come. Raises :class:`BadBody`."""
+        """The body's next piece, taken from ``inbox``; empty: its end; None: more must come. Raises :class:`BadBody`.
+        RFC 9112 section 6.3."""
 
     def go_on(self) -> bytes:
-        """The 100 that is waited for."""
+        """The 100 that is waited for. RFC 9110 section 10.1.1."""
 
     def head(self, status: int, headers: Headers) -> bytes:
         """The answer's head. Raises :class:`BadAnswer`."""

@@ -29,7 +29,7 @@ def is_asked(headers: Headers) -> bool:
 
 
 def refusal(headers: Headers) -> Refusal | None:
-    """(status, headers, why) where it cannot; None: it can."""
+    """(status, headers, why) where it cannot; None: it can. RFC 6455 section 4.2.1."""
     return version_refusal(headers, upgrade=True) or _key_refusal(headers)
 
 
@@ -56,7 +56,7 @@ def _key_refusal(headers: Headers) -> Refusal | None:
 
 
 def accepted(headers: Headers) -> Headers:
-    """The headers that prove that the handshake was understood."""
+    """The headers that prove that the handshake was understood. RFC 6455 section 4.2.2."""
     # SHA-1 by RFC 6455 section 4.2.2: it proves that the server speaks WebSocket, and protects nothing.
     digest = hashlib.sha1(_value(headers, b"sec-websocket-key") + _GUID, usedforsecurity=False).digest()
     return [

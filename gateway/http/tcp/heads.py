@@ -18,7 +18,7 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#@\\]+)([^#]*)", re.IGNORECASE)
 
 
 class BadHead(Exception):
-    """A head that is not taken. ``status``: how it is answered."""
+    """A head that is not taken. ``status``: how it is answered. RFC 9112 section 3."""
 
     def __init__(self, detail: str, status: int = 400) -> None:
         super().__init__(detail)
@@ -28,7 +28,7 @@ class BadHead(Exception):
 
 def check_lines(head: bytes | bytearray, start: int = 0) -> None:
     """Raise :class:`BadHead` for line ends and folds that two readers may understand differently. A CR at the
-    very end is let pass: its LF may still come. ``start``: what comes before was checked."""
+    very end is let pass: its LF may still come. ``start``: what comes before was checked. RFC 9112 section 2.2."""
     # One byte earlier than what is new: a line end may have come in two pieces.
     match = _BAD_LINES.search(head, max(0, start - 1))
     if match is None or (match[0] == b"\r" and match.end() == len(head)):
@@ -39,7 +39,8 @@ def check_lines(head: bytes | bytearray, start: int = 0) -> None:
 
 
 def check_framing(headers: Headers, version: bytes) -> None:
-    """Raise :class:`BadHead` where a body's length is said in two ways, or in one that the version has not."""
+    """Raise :class:`BadHead` where a body's length is said in two ways, or in one that the version has not.
+    RFC 9112 section 6.1."""
     names = {name for name, _ in headers}
     if b"transfer-encoding" not in names:
         return
@@ -54,7 +55,7 @@ def check_framing(headers: Headers, version: bytes) -> None:
 def split_target(target: bytes, method: bytes) -> tuple[bytes, bytes, bytes | None]:
     """(path, query, authority) of a request target; the authority is None unless the target is a whole URI.
 
-    Raises :class:`BadHead`."""
+    Raises :class:`BadHead`. RFC 9112 section 3.2."""
     authority = None
     if not target.startswith(b"/"):
         match = _ABSOLUTE.fullmatch(target)

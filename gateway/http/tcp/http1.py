@@ -419,7 +419,7 @@ class Http1(Conversation):
         self.service.keep(self._socket.run(self.service.app))
 
     def accept(self, headers: Headers, scope_headers: Headers) -> None:
-        """Switch protocols."""
+        """Switch protocols. RFC 9110 section 7.8."""
         answer = handshake.accepted(scope_headers)
         self.write(plain_head(101, [*answer, *headers, *self.service.common_headers()]))
 

@@ -36,7 +36,7 @@ class _Connection(H2Connection):
 
 
 def new_connection() -> H2Connection:
-    """h2's state of a fresh connection, with our settings."""
+    """h2's state of a fresh connection, with our settings. RFC 9113 section 6.5."""
     connection = _Connection(H2Configuration(client_side=False, header_encoding=None))
     connection.local_settings = Settings(
         client=False,
@@ -270,7 +270,7 @@ class Http2(Conversation):
             self._ready.append(stream)
 
     def pump(self) -> None:
-        """Streams in turn, a frame each, while windows and transport take it."""
+        """Streams in turn, a frame each, while windows and transport take it. RFC 9113 section 5.2."""
         ready = self._ready
         while ready and not self.is_paused and not self.is_ending:
             stream = ready.popleft()

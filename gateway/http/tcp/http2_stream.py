@@ -100,7 +100,7 @@ class Http2Stream:
             service.keep(served.run(service.app))
 
     def feed(self, data: bytes, size: int) -> None:
-        """A DATA frame, which holds ``size`` bytes of both windows until it is consumed."""
+        """A DATA frame, which holds ``size`` bytes of both windows until it is consumed. RFC 9113 section 6.1."""
         self._heard_at = self._connection.loop.time()
         if self._exchange is not None and (data or size):
             self._exchange.feed(data, size)
@@ -148,7 +148,7 @@ class Http2Stream:
             self._take_unread()
 
     def refuse(self, code: ErrorCodes) -> None:
-        """Reset it."""
+        """Reset it. RFC 9113 section 6.4."""
         if not self.is_gone:
             self._reset(code)
             self.disconnect()
@@ -195,7 +195,7 @@ class Http2Stream:
         return not self._is_ended and bool(self._out.size or self._ends)
 
     def send_frame(self) -> int | None:
-        """Send one DATA frame. 0: the windows are shut; None: there is nothing to send."""
+        """Send one DATA frame. 0: the windows are shut; None: there is nothing to send. RFC 9113 section 6.9."""
         out = self._out
         if self.is_gone or not self.has_more:
             return None

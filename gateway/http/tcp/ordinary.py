@@ -3,6 +3,7 @@
 A head is ordinary where it is of HTTP/1.1, names one host, says its body's length in digits or has none, and asks nothing
 of the connection; of every other one nothing is said here, and h11 reads it. So whatever is refused, h11 refuses.
 What is taken here is what h11 takes, and means the same: ``tests/http/test_tcp_ordinary.py`` compares them.
+Sources: RFC 9112 sections 3 and 6; RFC 9110 section 5.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _may_be_kept(head: Head) -> bool:
 
 
 def read_head(data: bytes) -> Head | None:
-    """As :meth:`KnownHeads.read`, whatever came before. Pure."""
+    """As :meth:`KnownHeads.read`, whatever came before. Pure. RFC 9112 section 3."""
     first, *lines = data[:-4].split(b"\r\n")
     asked = _REQUEST.fullmatch(first)
     if asked is None:

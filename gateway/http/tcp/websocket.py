@@ -68,7 +68,7 @@ class Pipe(Protocol):
 
 
 class WebSocketPhase(Enum):
-    """Where the conversation is."""
+    """Where the conversation is. RFC 6455 section 7.1."""
 
     HANDSHAKE = auto()
     OPEN = auto()
@@ -207,7 +207,7 @@ class WebSocketExchange:
             self._wakeup.set_result(None)
 
     def expire(self, now: float) -> None:
-        """``due`` has passed: is the peer still there?"""
+        """``due`` has passed: is the peer still there? RFC 6455 section 5.5.2."""
         silent_s = now - self._heard_at
         if self._phase is not WebSocketPhase.OPEN:
             return
@@ -318,7 +318,7 @@ class WebSocketExchange:
 
 
 def frame_head(opcode: int, length: int) -> bytes:
-    """The head of one unmasked, unfragmented frame."""
+    """The head of one unmasked, unfragmented frame. RFC 6455 section 5.2."""
     if length < 126:
         return bytes((_FINAL | opcode, length))
     if length < 65_536:

@@ -86,7 +86,8 @@ def session_on(wire: Wire | None) -> Iterator[None]:
 
 
 def kernel_unsent_bytes(sock: socket.socket | None) -> int:
-    """What the kernel holds of a TCP socket's data beyond what it has sent once. 0 where it can't be asked."""
+    """What the kernel holds of a TCP socket's data beyond what it has sent once. 0 where it can't be asked.
+    tcp(7) (SIOCOUTQ), ``TCP_INFO``."""
     if sock is None or sys.platform != "linux":
         return 0
     try:

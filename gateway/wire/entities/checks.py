@@ -24,7 +24,7 @@ _ETAG: Final = re.compile(r'(?:W/)?"([0-9]{1,18})"')
 
 
 def parse_etags(value: str | None) -> frozenset[int] | Literal["*"] | None:
-    """An ``If-Match`` or ``If-None-Match`` header. Raises :class:`BadInput`."""
+    """An ``If-Match`` or ``If-None-Match`` header. Raises :class:`BadInput`. RFC 9110 section 13.1."""
     if value is None:
         return None
     if value.strip() == "*":
@@ -80,7 +80,7 @@ def check_u32(value: object, what: str) -> int:
 
 
 def kind_of(content_type: str | None) -> str:
-    """The kind of state that a content type names. Raises :class:`Unsupported`."""
+    """The kind of state that a content type names. Raises :class:`Unsupported`. docs/ENTITIES.md."""
     plain = (content_type or CONTENT_TYPES["bytes"]).partition(";")[0].strip().lower()
     for kind, known in CONTENT_TYPES.items():
         if plain == known:

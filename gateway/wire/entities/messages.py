@@ -2,7 +2,7 @@
 
 One message: u8 type 32, u8 flags (0), u16 zero, u32 ``head_bytes``, the head (UTF-8 JSON, one
 object with an ``"id"``), then the state's bytes up to the message's end. All integers are
-little-endian; on a stream each message is preceded by its u32 length, as frames are.
+little-endian; on a stream each message is preceded by its u32 length, as frames are. Source: docs/ENTITIES.md.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode_entity(head: Mapping[str, object], state: bytes = b"") -> bytes:
-    """One message. ``head`` is JSON-ready."""
+    """One message. ``head`` is JSON-ready. docs/ENTITIES.md."""
     text = _to_json(head).encode()
     return _HEADER.pack(ENTITY, 0, 0, len(text)) + text + state
 
 
 def decode_entity(message: bytes) -> tuple[dict[str, object], bytes]:
-    """(head, state). Raises :class:`MalformedMessage`."""
+    """(head, state). Raises :class:`MalformedMessage`. docs/ENTITIES.md."""
     if len(message) < _HEADER.size:
         raise MalformedMessage(
             f"an entity message has {_HEADER.size} bytes at least, this one {len(message)}"

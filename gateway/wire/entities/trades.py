@@ -71,7 +71,7 @@ class Trade:
 
 
 def parse_trade(members: Mapping[str, object]) -> Trade:
-    """The body of ``POST /v1/inventories:trade``. Raises :class:`BadInput` and its kin."""
+    """The body of ``POST /v1/inventories:trade``. Raises :class:`BadInput` and its kin. docs/ENTITIES.md."""
     moves = tuple(_move(item) for item in _list(members, "moves"))
     expect = tuple(_expectation(item) for item in _list(members, "expect"))
     if not 1 <= len(moves) <= TRADE_MOVES_MAX or len(expect) > TRADE_MOVES_MAX:

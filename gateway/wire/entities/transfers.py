@@ -2,7 +2,7 @@
 
 A transfer is *offered* by the source, then ends in exactly one way: *accepted*, *cancelled* or
 *expired*. The record stands in the source's database, so whoever ends it writes there, and the
-store lets only one of two such commits through. Times are microseconds since the Unix epoch.
+store lets only one of two such commits through. Times are microseconds since the Unix epoch. Source: docs/ENTITIES.md.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Transfer:
 
 
 def parse_offer(members: Mapping[str, object]) -> Offer:
-    """The body of ``POST /v1/transfers``. Raises :class:`BadInput` and its kin."""
+    """The body of ``POST /v1/transfers``. Raises :class:`BadInput` and its kin. docs/ENTITIES.md."""
     source, destination = check_place(members.get("from")), check_place(members.get("to"))
     if source == destination:
         raise BadInput(f"from and to are both {source}; a transfer goes to another world")

@@ -91,7 +91,8 @@ def head_of(entity: Entity) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """``If-Match`` and ``If-None-Match``: None (not asked), ``*``, or the revisions named."""
+    """``If-Match`` and ``If-None-Match``: None (not asked), ``*``, or the revisions named.
+    RFC 9110 sections 13.1.1 and 13.1.2."""
 
     if_match: frozenset[int] | Literal["*"] | None = None
     if_none_match: frozenset[int] | Literal["*"] | None = None

@@ -54,7 +54,7 @@ DOCUMENTS: Final[Mapping[str, Mapping[str, object]]] = {
 
 
 def resolve(given: object) -> Layout:
-    """The layout that a document is, or a name stands for. Raises :class:`Unprocessable`."""
+    """The layout that a document is, or a name stands for. Raises :class:`Unprocessable`. docs/LAYOUTS.md."""
     if isinstance(given, str):
         if given not in DOCUMENTS:
             raise Unprocessable(

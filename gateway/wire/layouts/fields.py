@@ -2,6 +2,7 @@
 
 Numbers are little-endian. A field of numbers answers one number, or a tuple of them where it has several; ``text`` the
 characters before the first zero byte, ``bytes`` hex, ``variant`` what Godot's ``var_to_bytes`` wrote.
+Source: docs/LAYOUTS.md.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ BIT_RANGES: Final = frozenset({"u8", "u16", "u32", "u64"})
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field. ``size`` 0: to the record's end. ``scale`` 1 leaves integers integers; ``bits``: lowest and how many."""
+    """One field. ``size`` 0: to the record's end. ``scale`` 1 leaves integers integers; ``bits``: lowest and how many.
+    docs/LAYOUTS.md."""
 
     name: str
     type: str

@@ -31,7 +31,7 @@ class Pose(NamedTuple):
 
 def pose_of(layout: Layout, record: bytes) -> Pose | None:
     """A record's; None where it does not say where it is. How it is turned says the layout's first quaternion, or the
-    transform that its position is part of, or its heading."""
+    transform that its position is part of, or its heading. docs/LAYOUTS.md."""
     place = layout.place(record)
     if place is None:
         return None

@@ -3,7 +3,7 @@
 A value holds its components packed, little-endian, exactly as they travel, so nothing (a NaN's
 payload, a negative zero) changes on the way through. ``wide`` says that they are 8-byte floats
 (Godot built with ``precision=double``); without it they are rounded to 4-byte floats when the
-value is made, as Godot does. Equal means: same type, same width, same bits.
+value is made, as Godot does. Equal means: same type, same width, same bits. Source: docs/VARIANT.md.
 """
 
 from __future__ import annotations

@@ -41,12 +41,12 @@ SAFE_INTEGER = (1 << 53) - 1
 
 
 def from_json(text: str) -> Value:
-    """The value whose JSON form is ``text``. Raises ``Unprocessable`` with ``offset`` in characters."""
+    """The value whose JSON form is ``text``. Raises ``Unprocessable`` with ``offset`` in characters. docs/VARIANT.md."""
     return JsonTextReader(text, on_array, on_object, VARIANT_JSON_DEPTH_MAX).read()
 
 
 def to_json(value: Value) -> str:
-    """The JSON form of ``value``, on one line."""
+    """The JSON form of ``value``, on one line. docs/VARIANT.md."""
     out: list[str] = []
     stack: list[Iterator[Value]] = [_pieces(value)]
     while stack:

@@ -37,7 +37,7 @@ class _Open:
 
 
 class JsonTextReader:
-    """One document. ``on_array`` and ``on_object`` make a value of what closed; they may raise."""
+    """One document. ``on_array`` and ``on_object`` make a value of what closed; they may raise. RFC 8259."""
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 Source: godotengine/godot, ``core/io/marshalls.cpp`` and ``core/variant/variant.h``. A header is a
 u32: bits 0 to 7 the type, 8 to 15 unused, 16 and up flags whose meaning depends on the type.
+Layout: https://docs.godotengine.org/en/stable/tutorials/io/binary_serialization_api.html.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Variant's packed arrays, except bytes (a Python ``bytes``) and strings. Room: wire.
 
 As in ``fixed``: the elements stay packed, little-endian, and are unpacked when asked for, so a
-hostile megabyte costs a megabyte. Equal means same type, same width, same bits.
+hostile megabyte costs a megabyte. Equal means same type, same width, same bits. Source: docs/VARIANT.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Python's own ``None``, ``bool``, ``int``, ``float``, ``str`` and ``bytes`` stand for NIL, BOOL, INT,
 FLOAT, STRING and PACKED_BYTE_ARRAY. Containers are immutable, and equal when their encodings are
-equal: that needs no recursion, tells 1 from 1.0 as Godot does, and makes NaN equal to itself.
+equal: that needs no recursion, tells 1 from 1.0 as Godot does, and makes NaN equal to itself. Source: docs/VARIANT.md.
 """
 
 from __future__ import annotations
