@@ -32,7 +32,7 @@ class Activated:
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str] | None = None) -> Activated:
-        """Those that were handed to this process: children are told of none. Raises :class:`ConfigError`."""
+        """Those that were handed to this process: children are told of none. Raises :class:`ConfigError`. sd_listen_fds(3)."""
         environ = os.environ if environ is None else environ
         # Taken out whether they are ours or not, as sd_listen_fds() does when it is told to: a child would take
         # descriptors that it has not.
@@ -75,12 +75,12 @@ def _others(settings: Settings) -> str:
 
 
 def is_shared(sock: socket.socket) -> bool:
-    """Whether others may be bound there with it (``ReusePort=yes``)."""
+    """Whether others may be bound there with it (``ReusePort=yes``). socket(7)."""
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
 
 
 def is_listening(sock: socket.socket) -> bool:
-    """Whether connections wait in its backlog already."""
+    """Whether connections wait in its backlog already. socket(7)."""
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 

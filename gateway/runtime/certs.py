@@ -3,6 +3,7 @@
 The leaf is ECDSA P-256 and valid for 13 days, so that browsers accept it by its hash
 (WebTransport's ``serverCertificateHashes`` takes less than 14 days); it is renewed three days
 before it runs out, without a restart. The user's own files are read again when they change.
+Sources: RFC 5280; https://www.w3.org/TR/webtransport/.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def ensure_own(folder: Path, host: str, now: datetime, *, renew: bool = False) -
 
     Several processes may do so in one folder at once: one makes what all of them then use. ``renew``: a leaf made after
     this call began. Raises :class:`ConfigError` naming ``--certs`` where the folder cannot be used.
+    RFC 5280 section 4.2.
     """
     # Before the lock: what another makes while this one waits for it is new enough.
     seen = _bytes_of(folder / LEAF_CERT) if renew else None
@@ -252,7 +254,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def tls_context(cert_path: Path, key_path: Path, flag: str = "--cert", client_ca: str = "") -> ssl.SSLContext:
     """TLS 1.2 and 1.3 for the TCP side, offering HTTP/2 and HTTP/1.1. ``client_ca``: clients are asked for a certificate
-    of that CA, and need none. Raises :class:`ConfigError` naming the flag."""
+    of that CA, and need none. Raises :class:`ConfigError` naming the flag. RFC 8446; RFC 7301."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Compression gives away secrets by length (CRIME), and renegotiation lets a client have us do the costly half

@@ -1,4 +1,5 @@
-"""A folder that several processes make files in: one process at a time, and every file whole. Room: runtime."""
+"""A folder that several processes make files in: one process at a time, and every file whole. Room: runtime.
+Sources: flock(2), rename(2)."""
 
 from __future__ import annotations
 

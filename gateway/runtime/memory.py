@@ -26,7 +26,7 @@ def _libc() -> ctypes.CDLL | None:
 
 def tune_allocator() -> bool:
     """Have large buffers taken from the system one by one and given back when they are freed, whatever was
-    freed before (glibc would raise its threshold to 32 MiB). False: not glibc, nothing was done."""
+    freed before (glibc would raise its threshold to 32 MiB). False: not glibc, nothing was done. mallopt(3)."""
     libc = _libc()
     if libc is None:
         return False
@@ -40,7 +40,7 @@ def tune_allocator() -> bool:
 
 
 def give_back() -> None:
-    """Give free pages back now: some milliseconds."""
+    """Give free pages back now: some milliseconds. malloc_trim(3)."""
     libc = _libc()
     if libc is not None:
         libc.malloc_trim(0)

@@ -23,7 +23,7 @@ class Memory(NamedTuple):
 
 
 def memory() -> Memory:
-    """This process's memory now."""
+    """This process's memory now. proc_pid_statm(5)."""
     try:
         with open(STATM) as file:
             pages = file.read().split()
@@ -47,7 +47,7 @@ def descriptors_max() -> int:
 
 
 def raise_descriptors_max() -> tuple[int, int]:
-    """Raise the soft limit on file descriptors to the hard one, as far as the system lets; (before, now)."""
+    """Raise the soft limit on file descriptors to the hard one, as far as the system lets; (before, now). getrlimit(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -57,7 +57,7 @@ def raise_descriptors_max() -> tuple[int, int]:
 
 
 def started_at() -> float:
-    """When the process began, Unix seconds."""
+    """When the process began, Unix seconds. proc_pid_stat(5)."""
     try:
         with open(STAT) as file:
             # The name in brackets may hold spaces and brackets: only its last one is safe. starttime is field 22
@@ -78,7 +78,7 @@ class Disk(NamedTuple):
 
 
 def disk(folder: Path) -> Disk | None:
-    """A folder's use of its disk; None where it cannot be looked at."""
+    """A folder's use of its disk; None where it cannot be looked at. statvfs(3)."""
     try:
         space = os.statvfs(folder)
         # f_bavail, not f_bfree: what is kept for root is not ours (statvfs(3)).

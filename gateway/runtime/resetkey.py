@@ -20,7 +20,8 @@ RESET_KEY_FILE = "reset.key"
 
 def reset_key(folder: Path) -> bytes:
     """32 bytes kept beside the certificates, so that clients of a killed run learn at once that it is gone.
-    Neither read nor written through a link; gateways that share the folder share them. Raises :class:`ConfigError`."""
+    Neither read nor written through a link; gateways that share the folder share them. Raises :class:`ConfigError`.
+    RFC 9000 section 10.3.2."""
     key = _kept_reset_key(folder)
     if key is not None:
         return key

@@ -16,7 +16,8 @@ from gateway.runtime.activation import Activated, is_shared
 
 
 def bind_udp(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A bound, non-blocking UDP socket; ``shared``: others may be bound there with it. Raises ``OSError``."""
+    """A bound, non-blocking UDP socket; ``shared``: others may be bound there with it. Raises ``OSError``.
+    socket(7), udp(7)."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         if shared:
@@ -108,7 +109,8 @@ def _both(settings: Settings, activated: Activated, *, shared: bool) -> tuple[so
 
 
 def keep_tcp(host: str, port: int) -> socket.socket:
-    """A TCP port for sockets that share it; whoever else has it is found out first. Raises ``OSError``."""
+    """A TCP port for sockets that share it; whoever else has it is found out first. Raises ``OSError``.
+    socket(7), SO_REUSEPORT."""
     # With SO_REUSEPORT a second gateway of the same user could be bound there unnoticed, and take half of the
     # connections.
     with bind_tcp(host, port) as alone:

@@ -1,7 +1,7 @@
 """The plain UDP door for engines without QUIC: loopback only, publishers only. Room: runtime.
 
 A packet is the 8-byte token that ``POST /v1/worlds/{world}/udp`` gave, then one message. Nothing is
-answered; what cannot be taken is counted.
+answered; what cannot be taken is counted. Source: docs/API.md.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ class Database:
         return error if self.meaning is None else self.meaning(error)
 
     def read(self, fn: Callable[[apsw.Connection], T]) -> T:
-        """``fn(connection)`` within one read transaction: one snapshot throughout."""
+        """``fn(connection)`` within one read transaction: one snapshot throughout. https://sqlite.org/isolation.html."""
         connection = self.connection
         self._deadline.begin()
         try:
@@ -218,6 +218,7 @@ class Database:
         ``fn`` runs again from the start, on a fresh snapshot, each time somebody else was first:
         it must have no other effect than SQL. Raises ``Conflict`` after ``deadline_s`` seconds,
         ``StoreUnavailable`` where the outcome is not known, and whatever ``fn`` raises (rolled back).
+        https://sqlite.org/lang_transaction.html.
         """
         return transact_together([self], lambda connections: fn(connections[0]))
 

@@ -17,7 +17,7 @@ from gateway.limits import SQL_LOOK_S_MAX, SQL_STEPS_BETWEEN_LOOKS
 
 def harden(connection: apsw.Connection, *, own_code: bool = False) -> None:
     """Let the schema run as little as possible. ``own_code``: triggers and views are wanted, because the
-    statements are the user's own."""
+    statements are the user's own. https://sqlite.org/security.html."""
     # No statement may write to sqlite_schema or shadow tables, by which a database is corrupted
     # (sqlite.org/c3ref/c_dbconfig_defensive.html).
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
@@ -41,7 +41,7 @@ class Deadline:
         """True after it has broken something off, until the next :meth:`begin`."""
 
     def watch(self, connection: apsw.Connection) -> None:
-        """From now on long statements of this connection are broken off."""
+        """From now on long statements of this connection are broken off. https://sqlite.org/c3ref/progress_handler.html."""
         connection.set_progress_handler(self._look, SQL_STEPS_BETWEEN_LOOKS)
 
     def begin(self) -> None:

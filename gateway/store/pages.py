@@ -57,17 +57,18 @@ def empty_first_page(page_size: int) -> bytes:
 
 
 def size_of(first_page: bytes) -> int:
-    """How many pages the database has, as its page 0 says; 0 where there is none."""
+    """How many pages the database has, as its page 0 says; 0 where there is none.
+    https://sqlite.org/fileformat2.html section 1.3."""
     return int(_U32.unpack_from(first_page, _SIZE_START)[0]) if first_page else 0
 
 
 def without_counter(first_page: bytes) -> bytes:
-    """Page 0 as it is stored: change counter and version-valid-for zeroed."""
+    """Page 0 as it is stored: change counter and version-valid-for zeroed. https://sqlite.org/fileformat2.html section 1.3."""
     return first_page[:24] + _ZERO + first_page[28:92] + _ZERO + first_page[96:]
 
 
 def with_counter(first_page: bytes, counter: int) -> bytes:
-    """Page 0 as SQLite reads it: both fields filled with ``counter``."""
+    """Page 0 as SQLite reads it: both fields filled with ``counter``. https://sqlite.org/fileformat2.html section 1.3."""
     value = _U32.pack(counter & 0xFFFF_FFFF)
     return first_page[:24] + value + first_page[28:92] + value + first_page[96:]
 

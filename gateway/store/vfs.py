@@ -3,7 +3,7 @@
 Thin: SQLite's calls become calls of :class:`gateway.store.pages.Pages`. Only the main database
 file exists; the rollback journal, temporary tables and sorters stay in memory (see the PRAGMAs in
 :mod:`gateway.store.database`). What a page call raises reaches the caller of SQLite as it is, kept
-in :attr:`PagesFile.failure` because SQLite itself only knows an error number.
+in :attr:`PagesFile.failure` because SQLite itself only knows an error number. Source: https://sqlite.org/vfs.html.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHARACTERISTICS: Final = (
 
 
 class PagesFile:
-    """The open database file. One connection, one thread at a time."""
+    """The open database file. One connection, one thread at a time. https://sqlite.org/c3ref/io_methods.html."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
@@ -105,7 +105,7 @@ class PagesFile:
 
 
 class PagesVFS(apsw.VFS):
-    """A VFS that knows one database. Registered under ``name`` until ``unregister()``."""
+    """A VFS that knows one database. Registered under ``name`` until ``unregister()``. https://sqlite.org/c3ref/vfs.html."""
 
     def __init__(self, name: str, pages: Pages) -> None:
         super().__init__(name, "")

@@ -35,7 +35,8 @@ def ask_clients(context: ssl.SSLContext, ca: Path) -> None:
 
 def grant_of(certificate: Mapping[str, object] | None) -> Grant | None:
     """The grant in a client's certificate (as ``getpeercert`` gives it); None where there is none. Raises
-    :class:`BadGrant` for URIs of ours that cannot be understood: nothing of them counts."""
+    :class:`BadGrant` for URIs of ours that cannot be understood: nothing of them counts.
+    docs/ACCESS.md; RFC 5280 section 4.2.1.6."""
     if not certificate:
         return None
     names = _pairs(certificate.get("subjectAltName"))

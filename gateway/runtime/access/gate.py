@@ -1,7 +1,7 @@
 """The gate: keys and certificates in, standings out; ends those whose time is over or that were revoked. Room: runtime.
 
 Implements :class:`gateway.core.gate.Gate`. A good token is checked once and known by its hash from then on; a bad one
-costs its sender's address a place in a bucket.
+costs its sender's address a place in a bucket. Source: docs/ACCESS.md.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class AccessGate:
 
     async def revoke(self, name: str) -> Mapping[str, object]:
         """End what stands on the token of this ``jti`` and on those of this ``sub``, and take none of them any more, also
-        after a restart. Raises ``Overloaded``, ``StoreUnavailable`` where it cannot be remembered."""
+        after a restart. Raises ``Overloaded``, ``StoreUnavailable`` where it cannot be remembered. docs/ACCESS.md."""
         async with self._writing:
             now_s = self._clock()
             self.revoked.add(name, now_s)

@@ -33,7 +33,7 @@ class BadKey(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """One key that tokens may stand on. ``scope``: the most that its tokens may ask for, None: anything."""
+    """One key that tokens may stand on. ``scope``: the most that its tokens may ask for, None: anything. RFC 7517 section 4."""
 
     kid: str
     alg: str
@@ -47,7 +47,7 @@ Keys = Mapping[str, PublicKey]
 
 
 def load_keys(path: Path, where: str = "--auth-keys") -> Keys:
-    """The keys of a file, or of all ``.json`` files of a folder. Raises :class:`BadKey`."""
+    """The keys of a file, or of all ``.json`` files of a folder. Raises :class:`BadKey`. RFC 7517 section 5."""
     try:
         files = _files(path, where) if path.is_dir() else [path]
         found = [key for file in files for key in _read(file, where)]
@@ -139,7 +139,7 @@ def _is_ours(jwk: Mapping[str, object]) -> bool:
 
 
 def public_key(jwk: Mapping[str, Any], where: str) -> PublicKey:
-    """One JWK, checked. Raises :class:`BadKey`."""
+    """One JWK, checked. Raises :class:`BadKey`. RFC 7517 section 4; RFC 8037 section 2."""
     kid = jwk.get("kid")
     if not isinstance(kid, str) or not 0 < len(kid) <= limits.TOKEN_NAME_CHARS_MAX or not kid.isprintable():
         raise BadKey(

@@ -187,7 +187,7 @@ class Url:
 
 
 def fresh_s(cache_control: str) -> float:
-    """For how long an answer with this ``Cache-Control`` is used here."""
+    """For how long an answer with this ``Cache-Control`` is used here. RFC 9111 section 5.2.2.1."""
     match = _MAX_AGE.search(cache_control)
     asked = 0.0 if _NEVER.search(cache_control) else float(match[1]) if match else limits.AUTH_REFRESH_S
     return min(max(asked, limits.AUTH_REFRESH_S_MIN), limits.AUTH_REFRESH_S_MAX)

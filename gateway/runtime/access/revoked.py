@@ -1,7 +1,7 @@
 """What was revoked, remembered across restarts until every token that it concerns has ended. Room: runtime.
 
 A name stands for the token of that ``jti`` and for all tokens of that ``sub`` which were signed before. Written to a
-file before anybody is told that it is done.
+file before anybody is told that it is done. Source: docs/ACCESS.md.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def renews(gate: Gate, standing: Standing, link: Link, peer: str) -> Callable[[C
 
 
 def granted(standing: Standing) -> bytes:
-    """``{"type":"granted","expires":UNIX_SECONDS}``."""
+    """``{"type":"granted","expires":UNIX_SECONDS}``. docs/FRAMES.md."""
     return encode_control("granted", expires=int(standing.grant.expires_s))
 
 
@@ -92,7 +92,8 @@ def token_of(message: Control) -> str:
 
 
 class AwaitedSession:
-    """A session whose token comes with its first message, within :data:`TOKEN_WAIT_S`. Nothing is opened before."""
+    """A session whose token comes with its first message, within :data:`TOKEN_WAIT_S`. Nothing is opened before.
+    docs/ACCESS.md."""
 
     def __init__(self, link: Link, admit: Admit, open_session: Open) -> None:
         self._link = link

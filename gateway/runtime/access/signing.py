@@ -74,7 +74,7 @@ class SigningKey:
         return cls(kid, alg, key, jwk.get("mv"))
 
     def public_jwk(self) -> dict[str, object]:
-        """What the gateway is given."""
+        """What the gateway is given. RFC 8037 section 2."""
         return {**self.key.as_dict(private=False), **self._members()}
 
     def private_jwk(self) -> dict[str, object]:
@@ -86,7 +86,7 @@ class SigningKey:
         return {"kid": self.kid, "alg": self.alg, "use": "sig", **scope}
 
     def sign(self, claims: Mapping[str, object]) -> str:
-        """The token of these claims, as they are: nothing is checked."""
+        """The token of these claims, as they are: nothing is checked. RFC 7515 section 3.1."""
         header = {"alg": self.alg, "kid": self.kid}
         return jwt.encode(header, dict(claims), self.key, registry=_REGISTRIES[self.alg])
 
@@ -124,7 +124,7 @@ def claims_of(
     key: SigningKey | None = None,
 ) -> dict[str, object]:
     """The claims of a token that lives for ``for_s`` from ``now_s`` on. Raises :class:`BadInput` for what no gateway
-    would take."""
+    would take. RFC 7519 section 4.1."""
     if not 0 < for_s <= limits.TOKEN_LIFETIME_S_MAX:
         raise BadInput(
             f"a token lives for at most {limits.TOKEN_LIFETIME_S_MAX // 3600} hours, not {for_s:g} s; renew it instead"
@@ -150,7 +150,7 @@ def claims_of(
 
 
 def decoded(token: str) -> tuple[object, object]:
-    """(header, claims) of a token, believed without a look at its signature. Raises :class:`BadInput`."""
+    """(header, claims) of a token, believed without a look at its signature. Raises :class:`BadInput`. RFC 7515 section 3.1."""
     parts = token.strip().split(".")
     if len(parts) != 3 or len(token) > limits.TOKEN_CHARS_MAX:
         raise BadInput(

@@ -49,7 +49,8 @@ _REGISTRIES: Final = {alg: _Registry(algorithms=[alg]) for alg in ALGORITHMS.val
 
 def verify(token: str, keys: Keys, audience: str, now_s: float) -> Grant:
     """The grant that ``token`` is at ``now_s`` (Unix seconds). ``audience``: what ``aud`` must name; "": no token that
-    names one. Raises :class:`Unauthorized` with the rule that it breaks, ``GrantRefused`` for more than its key gives."""
+    names one. Raises :class:`Unauthorized` with the rule that it breaks, ``GrantRefused`` for more than its key gives.
+    RFC 7515 section 5.2; RFC 7519 section 7.2."""
     if len(token) > TOKEN_CHARS_MAX:
         refuse("too_long", f"a token has at most {TOKEN_CHARS_MAX} characters")
     signed, key = _signed(token, keys)
@@ -71,7 +72,7 @@ def verify(token: str, keys: Keys, audience: str, now_s: float) -> Grant:
 
 
 def check_lifetime(grant: Grant, now_s: float) -> None:
-    """Raises :class:`Unauthorized` where a grant that was good is so no more."""
+    """Raises :class:`Unauthorized` where a grant that was good is so no more. RFC 7519 section 4.1.4."""
     if now_s >= grant.expires_s + TOKEN_LEEWAY_S:
         refuse("expired", "this token's time is over; get a fresh one")
 

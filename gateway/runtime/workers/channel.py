@@ -1,7 +1,7 @@
 """What workers say to each other: frames over a Unix socket. Room: runtime.
 
 A frame is its length (u32, little-endian, without this head), its kind (u8) and its bytes. The first one of whoever connects is
-``HELLO``, a JSON object with the group's secret.
+``HELLO``, a JSON object with the group's secret. Source: unix(7).
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Children:
         return min((at for at in waiting if at is not None), default=None)
 
     def start(self, number: int, be: Be, leave: Callable[[], None]) -> None:
-        """Fork one. ``leave`` lets go, in the new process, of what is the supervisor's alone."""
+        """Fork one. ``leave`` lets go, in the new process, of what is the supervisor's alone. fork(2)."""
         # A pair, not a pipe: the supervisor also talks, and its end tells the child by its closing that it is gone.
         ours, theirs = socket.socketpair()
         # No threads and no loop are here yet, so that a child may go on as it likes: after a fork among threads
@@ -150,7 +150,7 @@ class Children:
         return False
 
     def reap(self) -> Iterator[tuple[int, Child, int]]:
-        """Who has ended: the number, the process that it was, and its exit code (less than 0: a signal)."""
+        """Who has ended: the number, the process that it was, and its exit code (less than 0: a signal). waitpid(2)."""
         for number, place in self.places.items():
             child = place.child
             if child is None:

@@ -27,7 +27,7 @@ SOCKETS: Final = "*.sock"
 
 @dataclass(slots=True)
 class GroupFolder:
-    """``held``: the descriptor that has the lock."""
+    """``held``: the descriptor that has the lock. flock(2), mkdtemp(3)."""
 
     path: Path
     held: int

@@ -175,7 +175,7 @@ def renew(
     owned: socket.socket | None,
     children: Children,
 ) -> None:
-    """Be the new image. Returns only where the system refuses, with nothing changed; raises ``OSError`` then."""
+    """Be the new image. Returns only where the system refuses, with nothing changed; raises ``OSError`` then. execve(2)."""
     state: HandedTold = {
         "settings": {name: getattr(settings, name) for name in KEPT},
         "group": {

@@ -22,7 +22,7 @@ class Waking:
     before: dict[int, Callable[[int, FrameType | None], object] | int | None] = field(default_factory=dict)
 
     def take(self) -> None:
-        """Hear the signals instead of whoever did."""
+        """Hear the signals instead of whoever did. signal(7), sigprocmask(2)."""
         for end in self.ends:
             end.setblocking(False)
         self.looks.register(self.ends[0], selectors.EVENT_READ, None)

@@ -20,7 +20,7 @@ from gateway.store.embedded.transaction import WriteTxn
 
 
 class Attempts:
-    """The buckets, newest last. Used by the writer only."""
+    """The buckets, newest last. Used by the writer only. docs/STORE.md."""
 
     def __init__(self, cursor: apsw.Cursor) -> None:
         self._buckets: list[tuple[int, int]] = ask(cursor, "SELECT id, began FROM bucket ORDER BY id")

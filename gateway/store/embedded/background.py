@@ -1,4 +1,5 @@
-"""The engine's own thread: keeps time, copies SQLite's log into its file, collects. Room: store."""
+"""The engine's own thread: keeps time, copies SQLite's log into its file, collects. Room: store.
+Source: https://sqlite.org/c3ref/wal_checkpoint_v2.html."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ _DISK = (
 
 
 def translate(error: BaseException, path: object) -> GatewayError:
-    """The house's error for one that SQLite or the disk raised; ``path`` is the store's file."""
+    """The house's error for one that SQLite or the disk raised; ``path`` is the store's file.
+    https://sqlite.org/rescode.html."""
     if isinstance(error, GatewayError):
         return error
     if isinstance(error, apsw.FullError):

@@ -32,7 +32,7 @@ class FolderLock:
     """Holds ``DIR/LOCK`` for this process until :meth:`release`; the kernel frees it when the process dies.
 
     Raises :class:`ConfigError`, naming ``--store``, if the folder cannot be made or written, or
-    another process (or another store in this one) has it open.
+    another process (or another store in this one) has it open. flock(2).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,7 +91,7 @@ class FolderLock:
             _keep_to_owner(path, 0o600, are_new)
 
     def sync(self) -> None:
-        """Make the names in the folder (and the folder's own) durable."""
+        """Make the names in the folder (and the folder's own) durable. fsync(2)."""
         for path in (self.folder, self.folder.parent):
             # A new file's name is durable only once its folder was synced (fsync(2)).
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

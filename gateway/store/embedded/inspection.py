@@ -63,7 +63,7 @@ def backup(
     the file into an empty folder as ``store.sqlite``. ``on_progress(done, total)`` in pages.
 
     Raises :class:`ConfigError` if the file exists, ``StoreUnavailable`` if it cannot be written; nothing
-    half-written ever stands under its name.
+    half-written ever stands under its name. https://sqlite.org/c3ref/backup_finish.html.
     """
     target = Path(file).absolute()
     if target.exists():

@@ -3,7 +3,7 @@
 For whoever recovers: the folder may lie on a failing disk mounted read-only, may be in use by a
 gateway, or its gateway may have been killed. What is answered is one moment of the store, the newest
 when it was opened; where a running gateway's writer has gone past it, a newer one. With ``follows`` the head
-is never older than a second.
+is never older than a second. Source: https://sqlite.org/wal.html.
 """
 
 from __future__ import annotations

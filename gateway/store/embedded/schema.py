@@ -72,7 +72,8 @@ def create_or_verify(con: apsw.Connection, path: Path) -> None:
 
 
 def verify(con: apsw.Connection, path: Path) -> None:
-    """Raises :class:`ConfigError` for a file that is not a store of ours, or not of this format."""
+    """Raises :class:`ConfigError` for a file that is not a store of ours, or not of this format.
+    https://sqlite.org/pragma.html#pragma_application_id."""
     if ask(con, "PRAGMA application_id")[0][0] != APPLICATION_ID:
         raise ConfigError(
             f"{path} is a SQLite file but not a store; name another folder with --store, or, if it was one, get "
@@ -86,7 +87,8 @@ def verify(con: apsw.Connection, path: Path) -> None:
 
 
 def open_writer(path: Path) -> apsw.Connection:
-    """The one connection that writes: WAL, every commit synced, checkpoints left to the background."""
+    """The one connection that writes: WAL, every commit synced, checkpoints left to the background.
+    https://sqlite.org/wal.html."""
     con = apsw.Connection(str(path))
     con.set_busy_timeout(STORE_BUSY_TIMEOUT_MS)
     # Before journal_mode: in WAL mode the size can no longer be changed.
@@ -103,7 +105,8 @@ def open_writer(path: Path) -> apsw.Connection:
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """A connection that only reads; in WAL mode it neither waits for the writer nor holds it up."""
+    """A connection that only reads; in WAL mode it neither waits for the writer nor holds it up.
+    https://sqlite.org/wal.html."""
     con = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     con.set_busy_timeout(STORE_BUSY_TIMEOUT_MS)
     con.execute("PRAGMA query_only=1")

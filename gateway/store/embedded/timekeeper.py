@@ -1,4 +1,4 @@
-"""Which version was newest at which time: a point every five seconds. Room: store."""
+"""Which version was newest at which time: a point every five seconds. Room: store. Source: docs/STORE.md."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A version is 10 bytes on the wire (20 hex digits). Inside the engine it is one integer,
 ``commit << 16 | order``: the engine hands out commit numbers below 2**47, so that it fits
 SQLite's 64-bit integers and integer order is version order. What a client sends may be any
-20 digits; above the range it is capped, which keeps every comparison right.
+20 digits; above the range it is capped, which keeps every comparison right. Source: docs/STORE.md.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 A lease is a secret token that its owner's session holds; the database keeps only its hash. While
 it lives, what the owner owns is changed by nobody without the token. Times: microseconds, Unix.
+Source: docs/ENTITIES.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Many entities at once: lists by filter, and what changed since a revision. Room: store."""
+"""Many entities at once: lists by filter, and what changed since a revision. Room: store. Source: docs/ENTITIES.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entities one by one: get, put, patch, delete, in an open transaction. Room: store."""
+"""Entities one by one: get, put, patch, delete, in an open transaction. Room: store. Source: docs/ENTITIES.md."""
 
 from __future__ import annotations
 

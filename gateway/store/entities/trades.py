@@ -1,4 +1,4 @@
-"""Trades over two inventories' databases, in one commit. Room: store."""
+"""Trades over two inventories' databases, in one commit. Room: store. Source: docs/ENTITIES.md."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Transfers in their databases: offer, end, accept over two at once. Room: store.
 
 Accepting runs inside **one** commit over the source's and the destination's namespaces, so at
-every moment, after any crash, exactly one of them holds the rows.
+every moment, after any crash, exactly one of them holds the rows. Source: docs/ENTITIES.md.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class AdminNeeded(Forbidden):
 
 class AdminApi:
     """Makes, renames, deletes and tells of namespaces. Each address is asked once, in turn, until one answers; one
-    that does not is set aside for a while. Time and randomness come in."""
+    that does not is set aside for a while. Time and randomness come in. docs/STORE.md."""
 
     def __init__(
         self,

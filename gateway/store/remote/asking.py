@@ -77,7 +77,7 @@ class Asker:
 
         ``take`` raises :class:`Incomplete` for a short body. ``bears(failure)``: False raises it instead of asking
         again. ``more_s``: beyond the deadline, for what takes the store longer. Raises the error that a 4xx stands for,
-        or what the last attempt raised once the deadline has passed.
+        or what the last attempt raised once the deadline has passed. docs/STORE.md.
         """
         deadline_s = self._deadline_s + more_s
         until, backoff, attempt = self._clock() + deadline_s, Backoff(self._uniform), 0

@@ -1,4 +1,4 @@
-"""Request bodies of the data plane, and what their answers hold. Room: store."""
+"""Request bodies of the data plane, and what their answers hold. Room: store. Source: docs/STORE.md."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def frames_of(answer: StoreAnswer) -> list[bytes]:
 
 
 def read_body(reads: Sequence[PageRead]) -> bytes:
-    """``/batch/read`` for at most 200 pages."""
+    """``/batch/read`` for at most 200 pages. docs/STORE.md."""
     return b"".join(mvstore.encode_read(read.page, read.version, read.hash, True) for read in reads)
 
 
@@ -86,7 +86,7 @@ def _page(answer: mvstore.ReadAnswer) -> PageContent:
 
 
 def write_body(pages: Sequence[bytes]) -> bytes:
-    """``/batch/write`` for at most 100 pages."""
+    """``/batch/write`` for at most 100 pages. docs/STORE.md."""
     return b"".join(map(mvstore.encode_write, pages)) + mvstore.COMPLETE
 
 
@@ -125,7 +125,7 @@ def inline_pages(request: CommitRequest) -> int:
 
 
 class CommitBody:
-    """``/batch/commit``: what differs between a first and a later attempt stands in its first frame."""
+    """``/batch/commit``: what differs between a first and a later attempt stands in its first frame. docs/STORE.md."""
 
     __slots__ = ("_head", "_rest")
 
@@ -171,7 +171,7 @@ def _framed(frame: bytes) -> bytes:
 
 
 def take_committed(answer: StoreAnswer, url: str) -> Committed:
-    """The version and what others changed."""
+    """The version and what others changed. docs/STORE.md."""
     try:
         version = mvstore.version_of(answer.headers.get("x-committed-version", ""))
         return Committed(version, mvstore.decode_changelog(answer.body))
@@ -185,7 +185,7 @@ def without_data(part: NamespaceCommit) -> NamespaceCommit:
 
 
 def take_stat(answer: StoreAnswer, url: str) -> Stat:
-    """The answer of ``/stat``."""
+    """The answer of ``/stat``. docs/STORE.md."""
     value = _json(answer, url)
     try:
         interval = value.get("interval")

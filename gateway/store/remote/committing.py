@@ -17,7 +17,7 @@ from gateway.store.remote.transport import Ask, StoreFailed
 
 class Committing:
     """``write`` puts content ahead of a commit that would carry more than ``inline_pages``. ``check``: whether
-    assumed versions are looked at before."""
+    assumed versions are looked at before. docs/STORE.md."""
 
     def __init__(
         self,

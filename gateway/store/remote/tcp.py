@@ -43,7 +43,7 @@ class TcpTransport:
 
     async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         """Ask once; a connection that the server closed just as it was used is no attempt where asking again does
-        no harm. Raises :class:`StoreUnavailable`, and :class:`BadInput` for what no header carries."""
+        no harm. Raises :class:`StoreUnavailable`, and :class:`BadInput` for what no header carries. RFC 9112 section 9.3.1."""
         if self._by_h2 is not None:
             return await self._by_h2.request(ask, timeout_s)
         loop = asyncio.get_running_loop()

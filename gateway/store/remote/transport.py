@@ -30,7 +30,7 @@ class Ask(NamedTuple):
 
     @property
     def may_be_sent_again(self) -> bool:
-        """Whether :meth:`second` does no harm."""
+        """Whether :meth:`second` does no harm. RFC 9110 section 9.2.2."""
         return self.replayable or self.again is not None
 
     def second(self) -> bytes:
@@ -85,7 +85,7 @@ ENDED_EARLY = "x-ended-early"
 
 def check(answer: StoreAnswer, url: str) -> StoreAnswer:
     """The answer if it is good. Raises the error that its status stands for: any 5xx
-    :class:`StoreUnavailable` (to be tried again), any 4xx its own class (final)."""
+    :class:`StoreUnavailable` (to be tried again), any 4xx its own class (final). RFC 9110 section 15."""
     if 200 <= answer.status < 300:
         return answer
     if (final := ended_early(answer, url)) is not None:

@@ -181,7 +181,7 @@ class StoreWire(asyncio.Protocol):
             self._keeps_alive = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which counts for nothing."""
+        """A header, or a trailer, which counts for nothing. RFC 9110 section 6.5."""
         if self._in_body:
             return
         name = name.lower()

@@ -3,7 +3,7 @@
 SQLite gives up at the first page that makes no sense; this goes on past it. Nothing that is read here
 can be trusted for itself: who reads rows of a damaged file checks them by what they say.
 
-Source: the SQLite file format (sqlite.org/fileformat2.html), sections 1.5 (the freelist), 1.6 (b-tree
+Source: the SQLite file format (https://sqlite.org/fileformat2.html), sections 1.5 (the freelist), 1.6 (b-tree
 pages), 1.6.2 (cells and overflow) and 2.1 (records).
 """
 
@@ -83,7 +83,7 @@ class Walker:
         return [_U32.unpack_from(data, at)[0] for at in places if at + 4 <= len(data)]
 
     def cells(self, number: int, data: bytes, kind: int) -> Iterator[CellRow]:
-        """The rows on one page."""
+        """The rows on one page. https://sqlite.org/fileformat2.html section 1.6."""
         for at in cell_offsets(data, number, kind):
             try:
                 yield self._cell(number, data, kind, at)
@@ -130,7 +130,7 @@ class Walker:
         return b"".join(pieces)
 
     def free(self, first_page: bytes) -> None:
-        """Mark the pages that the freelist says are free."""
+        """Mark the pages that the freelist says are free. https://sqlite.org/fileformat2.html section 1.5."""
         trunk = _U32.unpack_from(first_page, 32)[0]
         while 1 <= trunk <= self.pages and not self.seen[trunk]:
             data = self.source.page(trunk)
@@ -156,12 +156,12 @@ class Walker:
 
 
 def header_at(number: int) -> int:
-    """Where a page's header begins: after the file's own on page 1."""
+    """Where a page's header begins: after the file's own on page 1. https://sqlite.org/fileformat2.html section 1.6."""
     return 100 if number == 1 else 0
 
 
 def kind_of(data: bytes | None, number: int) -> int:
-    """The type byte; 0 for no b-tree page."""
+    """The type byte; 0 for no b-tree page. https://sqlite.org/fileformat2.html section 1.6."""
     if data is None:
         return 0
     kind = data[header_at(number)]
@@ -169,7 +169,7 @@ def kind_of(data: bytes | None, number: int) -> int:
 
 
 def cell_offsets(data: bytes, number: int, kind: int) -> list[int]:
-    """Where the page's cells begin."""
+    """Where the page's cells begin. https://sqlite.org/fileformat2.html section 1.6."""
     start = header_at(number)
     count = _U16.unpack_from(data, start + 3)[0]
     first = start + (12 if kind in (TABLE[0], INDEX[0]) else 8)
@@ -189,7 +189,7 @@ def local_bytes(size: int, page_size: int, *, is_table: bool) -> int:
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length integer and where it ends."""
+    """A variable-length integer and where it ends. https://sqlite.org/fileformat2.html section 1.6."""
     value = 0
     for count in range(8):
         byte = data[at + count]
@@ -200,7 +200,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def record(payload: bytes) -> list[object]:
-    """The values of a record. Raises :class:`BrokenTree`, ``IndexError``."""
+    """The values of a record. Raises :class:`BrokenTree`, ``IndexError``. https://sqlite.org/fileformat2.html section 2.1."""
     end, at = varint(payload, 0)
     if end > len(payload) or end < at:
         raise BrokenTree("its header makes no sense")

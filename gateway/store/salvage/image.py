@@ -55,7 +55,8 @@ class Image:
             os.close(self._wal)
 
     def put(self, frames: dict[int, int], pages: int) -> None:
-        """A commit of the log: where the pages stand that it wrote, and how many there are then."""
+        """A commit of the log: where the pages stand that it wrote, and how many there are then.
+        https://sqlite.org/fileformat2.html section 4.1."""
         self._frames.update(frames)
         self.pages = pages
 

@@ -97,7 +97,8 @@ def _sync(path: Path) -> None:
 
 
 def export(database: Database, path: Path, progress: Progress | None = None) -> int:
-    """The database as an ordinary file that passes ``PRAGMA integrity_check``; answers its bytes."""
+    """The database as an ordinary file that passes ``PRAGMA integrity_check``; answers its bytes.
+    https://sqlite.org/fileformat2.html."""
     with appearing_whole(path) as part:
         database.read(lambda connection: _back_up(connection, part, progress))
     return path.stat().st_size
@@ -134,7 +135,7 @@ def import_file(
 
     Page 0 goes last, so until it is whole the namespace is an empty database. A world takes the
     namespace's name; a name that was deleted gets a namespace never used before. Raises ``Unprocessable``:
-    not SQLite, damaged, or the namespace exists.
+    not SQLite, damaged, or the namespace exists. https://sqlite.org/fileformat2.html.
     """
     file = SqliteFile(path)
     try:
