@@ -4,7 +4,7 @@ import { GatewayRefused, Replay } from "/kit/mvgateway.js";
 import { ask, heldToken, told } from "./ask.js";
 import { takesFilms } from "./drop.js";
 import { Layout } from "./layout.js";
-import { clock, facts } from "./parts.js";
+import { clock, facts, keyed, leaves, tell } from "./parts.js";
 import { Plot } from "./plot.js";
 import { showRecord, showTable } from "./record.js";
 import { Stage } from "./stage.js";
@@ -17,7 +17,7 @@ const stage = new Stage(box("stage")), line = new Timeline(box("time"));
 const plot = new Plot(box("plot"), { span: Infinity, named: tick => `tick ${tick}` });
 let film = null, playing = false, tables = false, wanted = null, seeking = false;
 
-const say = text => { box("trouble").textContent = text; };
+const say = text => tell(box("trouble"), text);
 
 /** `#world/tick/speed`, a tick of another epoch than the newest as EPOCH:TICK. */
 function start() {
@@ -49,6 +49,7 @@ function remember(epoch, tick) {
 
 function plays(is) {
   playing = is;
+  box("different").setAttribute("aria-live", is ? "off" : "polite"); // nobody can listen to it by the frame
   box("play").textContent = is ? "pause" : "play";
 }
 
@@ -71,19 +72,19 @@ async function seek(to) {
   seeking = false;
 }
 
-const iso = us => new Date(us / 1000).toISOString();
+/** To the microsecond: by the millisecond the end of a recording would be the tick before its last. */
+const iso = us => `${new Date(Math.floor(us / 1000)).toISOString().slice(0, -1)}${String(Math.floor(us) % 1000).padStart(3, "0")}Z`;
 
 async function look() {
   const [time, { marks }, { gaps }] = await Promise.all([told(`${path}/timeline?spans=1024`), told(`${path}/marks`), told(`${path}/gaps`)]);
   line.show(time, marks, gaps);
-  const list = box("marks");
-  list.replaceChildren(...marks.map(mark => {
+  const places = new Map(marks.map(mark => [mark.name, `${mark.name} (${mark.epoch}:${mark.tick})`]));
+  keyed(box("marks"), [...places.keys()], called => {
     const item = document.createElement("li"), button = document.createElement("button");
-    button.textContent = `${mark.name} (${mark.epoch}:${mark.tick})`;
-    button.onclick = () => seek({ mark: mark.name });
+    button.onclick = () => seek({ mark: called });
     item.append(button);
     return item;
-  }));
+  }, (item, called) => tell(item.firstChild, places.get(called)));
   box("span").textContent = time.from_us ? `${clock(time.from_us)} to ${clock(time.to_us)}` : "nothing is recorded yet";
 }
 
@@ -108,7 +109,7 @@ function different() {
   if (!ghost) return;
   const here = [...film.state.keys()], come = here.filter(key => !ghost.get(key)), gone = [...ghost.keys()].filter(key => !film.state.get(key));
   const changed = here.filter(key => ghost.get(key) && !same(ghost.get(key), film.state.get(key)));
-  box("different").textContent = `against ${ghost.epoch}:${ghost.tick}: ${changed.length} changed, ${come.length} new, ${gone.length} gone`;
+  tell(box("different"), `against ${ghost.epoch}:${ghost.tick}: ${changed.length} changed, ${come.length} new, ${gone.length} gone`);
 }
 
 const cutAt = { from: null, to: null };
@@ -172,6 +173,8 @@ async function open() {
   film.on("gap", gap => say(`nothing is recorded of ${gap.from === gap.to ? `tick ${gap.from}` : `ticks ${gap.from} to ${gap.to}`} of epoch ${gap.epoch} (${gap.reason})`));
   film.on("refused", (code, detail) => say(detail));
   film.on("command-refused", error => say(error.message));
+  film.on("close", reason => say(`the connection ended (${reason}); what is shown stands still until it is back`));
+  film.on("open", () => say(""));
   await film.open();
 }
 
@@ -213,8 +216,9 @@ box("tables").onclick = event => { tables = !tables; event.currentTarget.setAttr
 line.onseek = us => { plays(false); seek({ at: iso(us) }); };
 stage.onselect = () => { tabled(); if (film) plotted(); };
 addEventListener("keydown", event => {
-  if (event.target.matches("input, select, button")) return;
-  if (event.key === " ") { event.preventDefault(); box("play").click(); }
+  leaves(event, stage, box("tables"));
+  if (event.target.matches("input, select") || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.key === " ") { if (event.target.matches("button, a")) return; event.preventDefault(); box("play").click(); }
   else if (event.key === ",") step(-1);
   else if (event.key === ".") step(1);
 });

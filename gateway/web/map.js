@@ -3,7 +3,7 @@
 import { GatewayRefused, Subscriber } from "/kit/mvgateway.js";
 import { heldToken, told } from "./ask.js";
 import { Layout } from "./layout.js";
-import { facts } from "./parts.js";
+import { facts, leaves, tell } from "./parts.js";
 import { Plot } from "./plot.js";
 import { showRecord, showTable } from "./record.js";
 import { Stage } from "./stage.js";
@@ -28,7 +28,7 @@ function happened(what, late = false) {
 }
 
 function sign(text) {
-  box("sign").textContent = text;
+  tell(box("sign"), text);
   box("sign").hidden = !text;
 }
 
@@ -115,7 +115,7 @@ async function main() {
   await follow();
   reader.on("frame", aged);
   for (;;) {
-    try { await look(); box("trouble").textContent = ""; } catch (error) { box("trouble").textContent = error.status ? error.message : "the gateway is not reachable"; }
+    try { await look(); tell(box("trouble"), ""); } catch (error) { tell(box("trouble"), error.status ? error.message : "the gateway is not reachable"); }
     tabled();
     await new Promise(done => setTimeout(done, 1000));
   }
@@ -131,6 +131,7 @@ box("fit").onclick = () => stage.fit();
 box("trails").onclick = event => { stage.trails = !stage.trails; event.currentTarget.setAttribute("aria-pressed", String(stage.trails)); stage.forgetTrails(); stage.refresh(); };
 box("tables").onclick = event => { tables = !tables; event.currentTarget.setAttribute("aria-pressed", String(tables)); box("list").hidden = !tables; tabled(); };
 stage.onselect = () => { tabled(); plotted(); };
+addEventListener("keydown", event => leaves(event, stage, box("tables")));
 addEventListener("hashchange", () => location.reload());
 Object.assign(window, { stage, plot, reader: () => reader });
 main().catch(error => { box("trouble").textContent = error.message; });

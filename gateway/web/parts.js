@@ -2,6 +2,30 @@
 
 export const text = value => value === null || value === undefined ? "–" : String(value);
 
+/** Text into an element, where it is another: one that is written again is read out again. */
+export function tell(element, words) { if (element.textContent !== words) element.textContent = words; }
+
+/** Children of `parent`, one a key and in their order. Those that stay are not touched, so that what has the focus keeps it. */
+export function keyed(parent, keys, make, update) {
+  const had = new Map([...parent.children].map(child => [child.dataset.key, child])), wanted = new Set(keys.map(String));
+  for (const [key, child] of had) if (!wanted.has(key)) child.remove();
+  let at = parent.firstElementChild;
+  for (const key of keys) {
+    let child = had.get(String(key));
+    if (!child) { child = make(key); child.dataset.key = key; }
+    if (child === at) at = at.nextElementSibling;
+    else parent.insertBefore(child, at);
+    update?.(child, key);
+  }
+}
+
+/** Escape: no record is chosen; where none is, the table closes. What was pressed inside it leads back to its button. */
+export function leaves(event, stage, tables) {
+  if (event.key !== "Escape" || event.target.matches("input, select")) return;
+  if (stage.selected !== null) stage.select(null);
+  else if (tables.getAttribute("aria-pressed") === "true") { tables.click(); if (document.activeElement === document.body || event.target.closest("table")) tables.focus(); }
+}
+
 /** A cell at a row's end. */
 export function cell(row, value, className) {
   const td = row.insertCell();

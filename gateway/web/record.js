@@ -1,6 +1,6 @@
 // A table of the records, and one of them with its values.
 
-import { cell, facts, shown } from "./parts.js";
+import { facts, keyed, shown, tell, text } from "./parts.js";
 
 const ROWS_MAX = 200, COLUMNS_MAX = 16, HEX_BYTES = 48;
 
@@ -24,18 +24,20 @@ export function showTable(table, source, layout, selected, pick) {
     th.textContent = name;
     head.append(th);
   }
-  const rows = keys.slice(0, ROWS_MAX).map(key => {
-    const row = document.createElement("tr"), record = source.get(key), td = row.insertCell(), button = document.createElement("button");
+  if (table.tHead.textContent !== head.textContent) { table.tHead.replaceChildren(head); table.tBodies[0].replaceChildren(); }
+  const make = key => {
+    const row = document.createElement("tr"), button = document.createElement("button");
     button.textContent = key;
     button.setAttribute("aria-label", `record ${key}`);
     button.onclick = () => pick(key);
-    td.append(button);
-    row.setAttribute("aria-selected", String(key === selected));
-    for (const field of columns) cell(row, shown(field.value(record)));
-    if (!layout) cell(row, hex(record.subarray(0, 16)));
+    row.insertCell().append(button);
     return row;
+  };
+  keyed(table.tBodies[0], keys.slice(0, ROWS_MAX), make, (row, key) => {
+    const record = source.get(key), values = layout ? columns.map(field => shown(field.value(record))) : [hex(record.subarray(0, 16))];
+    row.className = key === selected ? "chosen" : "";
+    row.cells[0].firstChild.setAttribute("aria-pressed", String(key === selected));
+    values.forEach((value, i) => tell(row.cells[i + 1] ?? row.insertCell(), text(value)));
   });
-  table.tHead.replaceChildren(head);
-  table.tBodies[0].replaceChildren(...rows);
-  table.caption.textContent = keys.length > ROWS_MAX ? `the first ${ROWS_MAX} of ${keys.length} records` : `${keys.length} records`;
+  tell(table.caption, keys.length > ROWS_MAX ? `the first ${ROWS_MAX} of ${keys.length} records` : `${keys.length} records`);
 }

@@ -89,6 +89,8 @@ export class Stage {
     else if (event.key === "+" || event.key === "=") this.zoom(1.25);
     else if (event.key === "-") this.zoom(0.8);
     else if (event.key === "0") this.fit();
+    else if (event.key === "n") this.#walk(1);
+    else if (event.key === "p") this.#walk(-1);
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -128,6 +130,12 @@ export class Stage {
     return best;
   }
 
+  /** The next record by its key, or the one before; from none, the first or the last. */
+  #walk(by) {
+    const keys = [...this.source?.keys() ?? []].sort((a, b) => a - b), at = keys.indexOf(this.selected);
+    if (keys.length) this.select(keys[at < 0 ? (by > 0 ? 0 : keys.length - 1) : (at + by + keys.length) % keys.length]);
+  }
+
   #hover(key) {
     if (key === this.hovered) return;
     this.hovered = key;
@@ -151,10 +159,12 @@ export class Stage {
     }
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
-    this.#ink = getComputedStyle(this.canvas).color;
+    const style = getComputedStyle(this.canvas);
+    this.#ink = style.color;
+    this.#back = style.getPropertyValue("--ground");
     if (this.source) {
       if (this.layout?.position.length) this.#map(width, height, ratio, began, now);
-      else if (this.#cells.draw(pen, this.source, width, height, this.#ink, began)) this.refresh();
+      else if (this.#cells.draw(pen, this.source, width, height, this.#ink, this.#back, began)) this.refresh();
       this.#ring();
     }
     this.drawn++;
@@ -162,6 +172,7 @@ export class Stage {
   }
 
   #ink = "#888";
+  #back = "#888";
 
   #map(width, height, ratio, began, now) {
     const motion = this.#motion, other = this.#other, { pen } = this;

@@ -3,6 +3,7 @@
 import { clock } from "./parts.js";
 
 const LINE = 26; // pixels for marks, above the density
+const TOLD_MS = 1000;
 
 export class Timeline {
   line = null;          // what GET …/timeline told
@@ -22,11 +23,20 @@ export class Timeline {
   get from() { return this.line?.from_us ?? 0; }
   get to() { return Math.max(this.line?.to_us ?? 1, this.from + 1); }
 
-  move(us) {
+  /** `isAsked`: somebody went there; what plays is told once a second, which can be listened to. */
+  move(us, isAsked = false) {
     this.here = us;
-    this.canvas.setAttribute("aria-valuenow", String(Math.round((us - this.from) / 1000)));
-    this.canvas.setAttribute("aria-valuetext", clock(us));
     this.draw();
+    if (isAsked) this.#tell();
+    else this.#telling ||= setTimeout(() => this.#tell(), TOLD_MS);
+  }
+
+  #telling = 0;
+  #tell() {
+    clearTimeout(this.#telling);
+    this.#telling = 0;
+    this.canvas.setAttribute("aria-valuenow", String(Math.round((this.here - this.from) / 1000)));
+    this.canvas.setAttribute("aria-valuetext", clock(this.here));
   }
 
   show(line, marks, gaps) {
@@ -63,7 +73,7 @@ export class Timeline {
     event.preventDefault();
     event.stopPropagation();
     us = Math.min(this.to, Math.max(this.from, us));
-    this.move(us);
+    this.move(us, true);
     this.onseek(us);
   }
 

@@ -3,7 +3,7 @@
 import { ask, told } from "./ask.js";
 import { takesFilms } from "./drop.js";
 import { Measures, bytes } from "./measures.js";
-import { cell, spark, text } from "./parts.js";
+import { cell, keyed, spark, tell, text } from "./parts.js";
 
 const PAGE = 200, KEPT = 60, LATE_TICKS = 30, LOST_PER_S = 5, FULL_SHARE = 0.05;
 const seen = new Map();          // world -> its rates of the last minute, frames a second
@@ -35,6 +35,14 @@ function show(world) {
   return withFilm(row, world.world);
 }
 
+/** A row that is there gets another's values; its links stay, and with them the focus. */
+function renew(row, other) {
+  if (row === other) return;
+  const haveFilms = [row, other].every(each => each.lastChild.querySelector("a")), end = haveFilms ? -1 : undefined;
+  for (const old of [...row.cells].slice(1, end)) old.remove();
+  row.cells[0].after(...[...other.cells].slice(1, end));
+}
+
 function withFilm(row, world) {
   const link = document.createElement("a");
   link.textContent = "film";
@@ -53,7 +61,7 @@ async function health() {
   const found = await (await ask("/healthz", { quiet: true })).json();
   box("version").textContent = found.version ?? "";
   const said = found.status === "draining" ? "draining: it stops, takes nobody new, and those who are here are told where to go" : found.status;
-  box("status").textContent = found.store === "ok" ? said : `${said}; ${trouble(found)}`;
+  tell(box("status"), found.store === "ok" ? said : `${said}; ${trouble(found)}`);
   box("status").className = found.store === "ok" && found.status === "ok" ? "on" : "late";
 }
 
@@ -75,20 +83,23 @@ async function refresh() {
     const query = new URLSearchParams({ limit: PAGE, ...(prefix ? { prefix } : {}), ...(pages.at(-1) ? { after: pages.at(-1) } : {}) });
     const { worlds, next } = await told(`/v1/worlds?${query}`);
     if (mine !== asked) return;
-    box("worlds").replaceChildren(...worlds.map(show));
+    const rows = new Map(worlds.map(world => [world.world, show(world)]));
+    keyed(box("worlds"), [...rows.keys()], name => rows.get(name), (row, name) => renew(row, rows.get(name)));
     box("none").hidden = worlds.length > 0 || pages.length > 1;
     for (const name of seen.keys()) if (seen.size > 2 * PAGE) seen.delete(name); else break;
     box("pages").hidden = pages.length === 1 && !next;
+    const held = document.activeElement;
     box("back").disabled = pages.length === 1;
     box("on").disabled = !next;
+    if (held?.disabled) (next ? box("on") : box("back")).focus(); // a button that went out keeps no keyboard
     box("on").onclick = () => { pages.push(next); refresh(); };
   } catch (error) {
-    box("status").textContent = error.status ? error.message : "not reachable";
+    tell(box("status"), error.status ? error.message : "not reachable");
     box("status").className = "late";
   }
 }
 
-takesFilms(said => { box("trouble").textContent = said; });
+takesFilms(said => tell(box("trouble"), said));
 document.addEventListener("asked", () => box("worlds").replaceChildren());
 box("back").onclick = () => { pages.pop(); refresh(); };
 box("prefix").oninput = event => { prefix = event.target.value.trim(); pages = [""]; refresh(); };

@@ -29,6 +29,7 @@ from gateway.wire import Frame, Record, encode_frame
 from gateway.wire.layouts import resolve
 from tests.e2e.browser import Browser, Page
 from tests.e2e.firefox import Firefox
+from tests.e2e.looking import coloured, places
 from tests.patience import FOREIGN_TEST_S
 
 BROWSERS = [Browser, Firefox]
@@ -82,31 +83,12 @@ async def _film(site: Site, world: str, avatars: Avatars) -> None:
                 await publisher.wait_durable()
 
 
-async def _coloured(page: Page, key: int) -> bool:
-    """Whether the canvas has a colour, and no grey, where the record is said to be."""
-    pixel = await page.evaluate(
-        f"""(() => {{
-          stage.draw();
-          const [x, y] = stage.placeOf({key}), ratio = devicePixelRatio || 1;
-          return [...stage.pen.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data];
-        }})()"""
-    )
-    return pixel[3] > 200 and max(pixel[:3]) - min(pixel[:3]) > 40
-
-
 async def _stays_here(page: Page) -> None:
     """Nothing was asked of anybody else, and nothing the policy forbids was tried."""
     foreign = await page.evaluate(
         "performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith(location.origin) && !n.startsWith('data:'))"
     )
     assert foreign == []
-
-
-async def _places(page: Page, keys: list[int]) -> dict[int, list[float]]:
-    found = await page.evaluate(
-        f"(() => {{ stage.draw(); return Object.fromEntries({keys}.map(key => [key, stage.placeOf(key)])); }})()"
-    )
-    return {int(key): place for key, place in found.items()}
 
 
 @pytest.mark.parametrize("kind", BROWSERS)
@@ -121,8 +103,8 @@ async def test_the_map_draws_records_where_they_are(kind: Kind, site: Site, tmp_
             publisher.send(avatars.frame(tick))
             await page.until(f"reader().state.tick === {publisher.tick}")
             records = publisher.records()
-            drawn = await _places(page, list(records))
-            assert all([await _coloured(page, key) for key in list(records)[:3]])
+            drawn = await places(page, list(records))
+            assert all([await coloured(page, key) for key in list(records)[:3]])
             first, last = min(records, key=_right(layout, records)), max(records, key=_right(layout, records))
             scale = (drawn[last][0] - drawn[first][0]) / (
                 _right(layout, records)(last) - _right(layout, records)(first)
@@ -216,7 +198,7 @@ async def test_a_world_whose_bytes_mean_nothing_is_shown_as_cells_until_somebody
         await page.until(
             "window.reader?.()?.state.size === 5 && document.getElementById('layouts').options.length > 1"
         )
-        assert await _coloured(page, 1)
+        assert await coloured(page, 1)
         assert await page.evaluate("!document.getElementById('unknown').hidden")
         await page.evaluate(
             "document.getElementById('layouts').value = 'avatars', document.getElementById('layouts').dispatchEvent(new Event('change'))"
@@ -244,7 +226,7 @@ async def test_the_film_room_shows_what_the_journal_has(kind: Kind, site: Site, 
             assert {int(key): bytes(data) for key, data in shown.items()} == await site.recorded(
                 "arena", tick
             )
-            assert await _coloured(page, 1)
+            assert await coloured(page, 1)
         await page.until("location.hash.startsWith('#arena/1:')")
         await page.evaluate("document.getElementById('on').click(), document.getElementById('back').click()")
         await page.until(f"film().place.tick === {TICKS - 1}")
@@ -354,10 +336,7 @@ async def test_a_drag_along_the_time_line_is_followed(site: Site, tmp_path: Path
             at = await page.evaluate(f"line.from + {share} * (line.to - line.from)")
             await page.evaluate(f"line.onseek({at})")
             async with httpx.AsyncClient() as client:
-                moment = (
-                    time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at // 1_000_000))
-                    + f".{int(at) // 1000 % 1000:03d}Z"
-                )
+                moment = await page.evaluate(f"iso({at})")
                 state = await client.get(f"{site.url}/v1/worlds/arena/frames", params={"at": moment})
             await page.until(f"film().place.tick === {state.headers['x-tick']}")
 
@@ -386,7 +365,7 @@ async def test_a_film_that_is_dropped_on_its_page_opens(kind: Kind, tmp_path: Pa
                 }})()"""
             )
             await page.until("location.hash.startsWith('#goal') && window.film?.()?.state?.size === 4")
-            assert await _coloured(page, 2)
+            assert await coloured(page, 2)
             await _stays_here(page)
     finally:
         child.terminate()
