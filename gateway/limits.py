@@ -1201,6 +1201,9 @@ is counted from the next look."""
 HOME_ALIVE_S: Final = 0.5
 """A sign of life proves that a home lives if it came between two looks so close together; for as long it is
 believed without another look, so that many who ask cost no more than one."""
+SESSION_COMES_AGAIN_S: Final = 2.0
+"""A publisher that was refused because it took too long asks again within this time, as our clients do at the latest: so long
+what was begun for it goes on. Then it is taken to be elsewhere, and nothing more is done in its name."""
 DELETED_WORLDS_WAIT_S: Final = 2.0
 """How long deleting a world waits for its sessions to end."""
 

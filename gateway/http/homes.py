@@ -5,7 +5,9 @@ The route is documented in ``docs/API.md``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,8 +23,8 @@ from gateway.wire import world_name
 RESUME = "x-publisher-resume"
 NODE = "x-mvgateway-node"
 
-GiveUp = Callable[[str, LiveOptions, str], Awaitable[None]]
-"""``(world, what the publisher said elsewhere, where that is)``."""
+GiveUp = Callable[[str, LiveOptions, str, Callable[[], bool]], Awaitable[None]]
+"""``(world, what the publisher said elsewhere, where that is, whether whoever asked still waits)``."""
 
 
 def home_routes(give_up: GiveUp) -> list[Route]:
@@ -37,10 +39,29 @@ def home_routes(give_up: GiveUp) -> list[Route]:
             takeover=flag(query, "takeover"),
             resume=_resume(request.headers.get(RESUME)),
         )
-        await give_up(name, options, _node(request.headers.get(NODE, "")))
+        async with _waited_for(request) as waits:
+            await give_up(name, options, _node(request.headers.get(NODE, "")), waits)
         return JSONResponse({"world": name, "given_up": True}, headers={"cache-control": "no-store"})
 
     return [Route("/v1/worlds/{world}/home:give_up", answer, methods=["POST"])]
+
+
+@asynccontextmanager
+async def _waited_for(request: Request) -> AsyncIterator[Callable[[], bool]]:
+    """Whether whoever asks is still there: a gateway that has given up waiting has refused its publisher, and that may be here again."""
+
+    async def until_gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    listening = asyncio.ensure_future(until_gone())
+    try:
+        await asyncio.sleep(
+            0
+        )  # what has come already is read: a process that stood still finds request and end together
+        yield lambda: not listening.done()
+    finally:
+        listening.cancel()
 
 
 def _resume(claim: str | None) -> str | None:

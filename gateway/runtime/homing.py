@@ -17,6 +17,7 @@ from gateway.core.world import World
 from gateway.errors import GatewayError, StoreUnavailable, WorldDeleted, WorldHeld
 from gateway.limits import HOME_BEAT_S
 from gateway.runtime.homes import Home
+from gateway.runtime.patiently import Wanted, always, check_wanted
 from gateway.runtime.recording import WorldRecording
 from gateway.store.world.home import Sign
 
@@ -72,12 +73,12 @@ class Homing:
         return self._users > 0 or self._changing.locked()
 
     @asynccontextmanager
-    async def using(self, *, takeover: bool = False) -> AsyncIterator[None]:
+    async def using(self, *, takeover: bool = False, wanted: Wanted = always) -> AsyncIterator[None]:
         """This gateway is the home within, unless the store says otherwise meanwhile. ``takeover``: from whoever
-        has it. Raises :class:`WorldHeld`, and what the store raises."""
+        has it; ``wanted``: asked before it becomes the home. Raises :class:`WorldHeld`, and what the store raises."""
         self._users += 1
         try:
-            await self.become(takeover=takeover)
+            await self.become(takeover=takeover, wanted=wanted)
             yield
         except WorldHeld as error:
             self.lost(error)
@@ -86,7 +87,7 @@ class Homing:
             self._users -= 1
             self._used_at = time.monotonic()
 
-    async def become(self, *, takeover: bool = False) -> None:
+    async def become(self, *, takeover: bool = False, wanted: Wanted = always) -> None:
         """Be the home on return. Raises as :meth:`using`."""
         if self.held:
             return
@@ -95,6 +96,7 @@ class Homing:
         async with self._changing:
             if self.held:
                 return
+            check_wanted(self.home.name, wanted)
             self._begun = False
             sign = await self.home.take(judged)
             if self.edge is not None:

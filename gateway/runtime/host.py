@@ -44,6 +44,7 @@ from gateway.runtime.homing import Homing
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalPublisher
 from gateway.runtime.overviews import far, overview, past_overview
+from gateway.runtime.patiently import Wanted, always, check_wanted
 from gateway.runtime.recording import WorldRecording
 from gateway.runtime.reopening import world_of
 from gateway.runtime.rounds import Rounds
@@ -172,8 +173,9 @@ class WorldHost:
         if edges:
             self.edge = self.homing.edge = edges[0] if len(edges) == 1 else Edges(*edges)
 
-    async def make_way(self, options: LiveOptions, url: str) -> None:
-        """Be the home no more, for a publisher that has come to the gateway at ``url``; readers stay, and follow. Raises
+    async def make_way(self, options: LiveOptions, url: str, wanted: Wanted = always) -> None:
+        """Be the home no more, for a publisher that has come to the gateway at ``url``; readers stay, and follow. ``wanted``:
+        whether that gateway still waits for it, asked before anybody has to go. Raises
         ``PublisherPresent``, :class:`WorldHeld`, and as :meth:`let_go`: where that is to be seen before, the publisher that
         is here stays, or it would come back to the same home, and be sent away by whoever asks next."""
         self.homing.check()
@@ -182,6 +184,7 @@ class WorldHost:
             if self._poster is not None and self._poster.is_idle:
                 self._poster.detach()
                 self._poster = None
+            check_wanted(self.name, wanted)
             if not self.world.may_go(options):
                 raise PublisherPresent(f"world {self.name} has a publisher here; wait until it has left")
             if self.pump.is_failing:
@@ -219,9 +222,7 @@ class WorldHost:
         hops, stale_ms = far(self)
         return replace(await self.database.last(), hops=hops, stale_ms=stale_ms)
 
-    async def open_session(
-        self, options: LiveOptions, link: Link, wanted: Callable[[], bool] = lambda: True
-    ) -> Hosted:
+    async def open_session(self, options: LiveOptions, link: Link, wanted: Wanted = always) -> Hosted:
         """Attach a publisher or a subscriber. ``wanted``: whether anybody waits for it still. Raises
         ``WorldDeleted``, and as the rules do."""
         self.last_used = time.monotonic()
@@ -243,18 +244,18 @@ class WorldHost:
         self._check_readers()
         return self.world.attach_subscriber(link, options, time.monotonic())
 
-    async def _publisher(self, options: LiveOptions, link: Link, wanted: Callable[[], bool]) -> Hosted:
+    async def _publisher(self, options: LiveOptions, link: Link, wanted: Wanted) -> Hosted:
         """A publisher's session, here or at the worker that is the world's home."""
         try:
             if self.edge is None:
                 return await self.attach_publisher(options, link, wanted)
-            elsewhere = await self.edge.publish(options, link)
+            elsewhere = await self.edge.publish(options, link, wanted)
             if elsewhere is not None:
                 return elsewhere
             try:
                 return await self.attach_publisher(options, link, wanted)
             except WorldHeld:  # another worker was faster
-                elsewhere = await self.edge.publish(options, link)
+                elsewhere = await self.edge.publish(options, link, wanted)
                 if elsewhere is None:
                     raise
                 return elsewhere
@@ -311,18 +312,19 @@ class WorldHost:
         self.pump.newest_received_us = received_us
 
     async def attach_publisher(
-        self, options: LiveOptions, link: Link, wanted: Callable[[], bool] = lambda: True
+        self, options: LiveOptions, link: Link, wanted: Wanted = always
     ) -> PublisherSession:
         """Attach a publisher, with an epoch that is in the store before ``welcome`` names it. Raises
         ``WorldHeld`` where another gateway is the world's home, ``PublisherPresent``."""
-        async with self.homing.using(takeover=options.takeover), self._attaching:
+        check_wanted(self.name, wanted)
+        async with self.homing.using(takeover=options.takeover, wanted=wanted), self._attaching:
+            check_wanted(self.name, wanted)
             reclaimed, resume = self.world.reclaim_epoch(options), options.resume
             epoch = await self._epochs.attached(reclaimed)
             self.homing.check()
             # Looked at after the store was asked: a request that its client gave up would leave a publisher that
             # never sends.
-            if not wanted():
-                raise StoreUnavailable(f"world {self.name}: whoever wanted to publish has given up meanwhile")
+            check_wanted(self.name, wanted)
             return self.world.attach_publisher(
                 link,
                 epoch,

@@ -13,8 +13,11 @@ from typing import Any, TypeVar
 
 from gateway.core.ports import Hosted, Link
 from gateway.errors import StoreUnavailable
+from gateway.limits import SESSION_COMES_AGAIN_S
 
 T = TypeVar("T")
+Wanted = Callable[[], bool]
+"""Whether anybody still waits for what is being opened."""
 
 
 class Patiently:
@@ -40,7 +43,7 @@ class Patiently:
         return result
 
     async def session(
-        self, what: str, begin: Callable[[Callable[[], bool]], Awaitable[Hosted]], patience_s: float
+        self, what: str, begin: Callable[[Wanted], Awaitable[Hosted]], patience_s: float
     ) -> Hosted:
         """``begin(wanted)``, which asks ``wanted()`` before it gives anybody a role: what opens too late, or for
         somebody who is gone, is not. Raises :class:`StoreUnavailable` in time."""
@@ -66,6 +69,61 @@ class Patiently:
     def _too_late(self, what: str) -> StoreUnavailable:
         why = self._failure() or f"{self._store}, or the gateway that had it before, has said nothing so far"
         return StoreUnavailable(f"{what} cannot be opened yet: {why}; it is tried on, ask again")
+
+
+class _Begun:
+    """What was begun for somebody, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Wanted] = []
+        self._seen = time.monotonic()
+
+    def wanted(self) -> bool:
+        """Whether somebody waits, or was refused so lately that it may ask again."""
+        now = time.monotonic()
+        self.waiting = [wanted for wanted in self.waiting if wanted()]
+        if self.waiting:
+            self._seen = now
+            return True
+        return now - self._seen < SESSION_COMES_AGAIN_S
+
+
+class Together:
+    """What is begun once for all who want the same. Whoever is refused, for it takes too long, and asks again finds it as far as it
+    is by then: begun anew each time it would never end where the store is slow, and many at once make it so."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[Hashable, tuple[_Begun, asyncio.Task[None]]] = {}
+
+    async def wait(self, key: Hashable, begin: Callable[[Wanted], Awaitable[None]], wanted: Wanted) -> None:
+        """Until ``begin(wanted)``, or what was begun for this key before, is done. It asks whether it is wanted still: by anybody
+        who waits here. Raises what it raises."""
+        found = self._under_way.get(key)
+        if found is None:
+            begun = _Begun()
+            task = asyncio.ensure_future(_of(begin(begun.wanted)))
+            found = self._under_way[key] = begun, task
+            task.add_done_callback(lambda done: self._forget(key, done))
+        found[0].waiting.append(wanted)
+        await asyncio.wait([found[1]])
+        found[1].result()
+
+    def _forget(self, key: Hashable, task: asyncio.Task[None]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # whoever waits has it
+
+
+def always() -> bool:
+    """Somebody waits, however long it takes."""
+    return True
+
+
+def check_wanted(world: str, wanted: Wanted) -> None:
+    """Raise :class:`StoreUnavailable` where nobody waits any more. Whoever was refused is elsewhere by now: what is still done in
+    its name takes the world from where it went."""
+    if not wanted():
+        raise StoreUnavailable(f"world {world}: whoever wanted to publish has given up meanwhile")
 
 
 def is_gone(link: Link) -> bool:

@@ -25,7 +25,7 @@ from gateway.errors import (
 )
 from gateway.runtime.host import WorldHost
 from gateway.runtime.openworlds import OpenWorlds
-from gateway.runtime.patiently import is_gone
+from gateway.runtime.patiently import Wanted, always, is_gone
 from gateway.runtime.uploads import from_first_frame
 from gateway.runtime.workers.together import joined_facts, joined_list
 from gateway.runtime.worldoptions import OPTION_NAMES, checked_options
@@ -78,14 +78,14 @@ class HostedWorlds(OpenWorlds):
         host = await self.host(name)
         return None if host.peer_edge is None else await host.peer_edge.address_of_home()
 
-    async def give_up(self, name: str, options: LiveOptions, url: str) -> None:
+    async def give_up(self, name: str, options: LiveOptions, url: str, wanted: Wanted = always) -> None:
         """Be the home of that world no more, for a publisher that has come with ``options`` to the gateway at ``url`` ("": not
-        known). Raises :class:`WorldHeld` where this one is not it, ``PublisherPresent``, and what the store raises."""
+        known), where that is still ``wanted``. Raises :class:`WorldHeld` where this one is not it, ``PublisherPresent``, and what the store raises."""
         host = self.hosts.get(world_name(name))
         if host is None or not host.homing.held or self.draining:
             elsewhere = "" if host is None else host.homing.home.elsewhere
             raise WorldHeld.at(name, elsewhere, 0)
-        await host.make_way(options, url)
+        await host.make_way(options, url, wanted)
 
     async def list(self, *, delay_s: float = 0.0) -> list[Listed]:
         own = [self._short(name, is_live=not delay_s) for name in await self.names.all(self.hosts)]

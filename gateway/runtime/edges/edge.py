@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gateway import limits
@@ -22,6 +23,7 @@ from gateway.errors import GatewayError, WorldHeld
 from gateway.runtime.edges.feed import Feed, FeedOver
 from gateway.runtime.edges.peers import RESUME, EdgeLoop, Peers, asked_via, is_ring
 from gateway.runtime.edges.several import Source
+from gateway.runtime.patiently import Together, Wanted, always, check_wanted
 from gateway.store.world import home
 from gateway.wire import Frame
 
@@ -46,6 +48,7 @@ class PeerEdge:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wanted_at = time.monotonic()
         self._failing_since: float | None = None
+        self._coming = Together()
         self._stopped = False
         self._hops = 0
         self._via: tuple[str, ...] = ()
@@ -288,21 +291,32 @@ class PeerEdge:
 
     # -- publishers -----------------------------------------------------------------------
 
-    async def publish(self, options: LiveOptions, link: Link) -> Hosted | None:
-        await self._ask(options.takeover, options.epoch, options.resume)
+    async def publish(self, options: LiveOptions, link: Link, wanted: Wanted) -> Hosted | None:
+        if not self._host.homing.held:
+            claim = (options.takeover, options.epoch, options.resume)
+            await self._coming.wait(claim, lambda still: self._come(options, still), wanted)
         return None
+
+    async def _come(self, options: LiveOptions, wanted: Wanted) -> None:
+        """This gateway is the home for a publisher that said so, if it may be: what hinders it is said where that attaches."""
+        await self._ask(options.takeover, options.epoch, options.resume, wanted)
+        with suppress(WorldHeld):
+            async with self._host.homing.using(takeover=options.takeover, wanted=wanted):
+                pass
 
     async def post(self, messages: AsyncIterator[bytes], *, durable: bool, by: str) -> Posted | None:
         return None
 
     async def have_it_given_up(self) -> bool:
-        return await self._ask(False, None, None)
+        return await self._ask(False, None, None, always)
 
-    async def _ask(self, takeover: bool, epoch: int | None, resume: str | None) -> bool:
-        """Have the home given up for a publisher that came here. False: the store decides."""
+    async def _ask(self, takeover: bool, epoch: int | None, resume: str | None, wanted: Wanted) -> bool:
+        """Have the home given up for a publisher that came here, as long as it is ``wanted``: one that was refused meanwhile has gone
+        elsewhere, perhaps to that home. False: the store decides."""
         address = await self.address_of_home()
         if address is None:
             return False
+        check_wanted(self._host.name, wanted)
         self._peers.counts["asked_to_give_up"] += 1
         path = world_path(self._host.name, "home:give_up", takeover=takeover or None, epoch=epoch)
         # A colon may stand in a path as it is (RFC 3986 section 3.3), and this one is part of the route.
@@ -312,7 +326,7 @@ class PeerEdge:
         try:
             while not asking.done():  # what is not looked at all the while is never taken for dead
                 await asyncio.wait([asking], timeout=limits.HOME_POLL_S)
-                if not asking.done() and not await self._lives():
+                if not asking.done() and (not wanted() or not await self._lives()):
                     return False
             status, told = asking.result()
         except (GatewayError, TimeoutError) as error:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.core.ports import Hosted, Link, LiveOptions
 from gateway.core.told import Posted
+from gateway.runtime.patiently import Wanted
 
 
 class Source(NamedTuple):
@@ -48,8 +49,9 @@ class Edge(Protocol):
     def stop(self) -> None:
         """The world is closed here. Idempotent."""
 
-    async def publish(self, options: LiveOptions, link: Link) -> Hosted | None:
-        """A publisher's session at the home; None: this process is to be the home. Raises what the home says, and the store."""
+    async def publish(self, options: LiveOptions, link: Link, wanted: Wanted) -> Hosted | None:
+        """A publisher's session at the home; None: this process is to be the home. ``wanted``: asked before the home is.
+        Raises what the home says, and the store."""
 
     async def post(self, messages: AsyncIterator[bytes], *, durable: bool, by: str) -> Posted | None:
         """A POST's messages taken by the home; None: as :meth:`publish`."""
@@ -100,9 +102,9 @@ class Edges:
         for edge in self._edges:
             edge.stop()
 
-    async def publish(self, options: LiveOptions, link: Link) -> Hosted | None:
+    async def publish(self, options: LiveOptions, link: Link, wanted: Wanted) -> Hosted | None:
         for edge in self._edges:
-            session = await edge.publish(options, link)
+            session = await edge.publish(options, link, wanted)
             if session is not None:
                 return session
         return None

@@ -19,6 +19,7 @@ from gateway.core.told import Posted
 from gateway.errors import GatewayError, WorldHeld
 from gateway.limits import EDGE_BEGIN_S, EDGE_IDLE_S, EDGE_SEEK_S, EDGE_TRIES, HOME_POLL_S
 from gateway.runtime.edges.several import Source
+from gateway.runtime.patiently import Wanted, check_wanted
 from gateway.runtime.workers.channel import Channel, Kind, SiblingGone
 from gateway.runtime.workers.siblings import Siblings, gone, settle
 from gateway.runtime.workers.tunnel import open_tunnel
@@ -226,12 +227,13 @@ class WorkerEdge:
 
     # -- publishers -----------------------------------------------------------------------
 
-    async def publish(self, options: LiveOptions, link: Link) -> Hosted | None:
+    async def publish(self, options: LiveOptions, link: Link, wanted: Wanted) -> Hosted | None:
         """A publisher's session at the home; None: no other worker is it. Raises what the home says, and the store."""
         for _ in range(EDGE_TRIES):
             number = await self.number_of_home()
             if number is None:
                 return None
+            check_wanted(self._host.name, wanted)
             try:
                 return await open_tunnel(self._siblings, number, self._host.name, options, link)
             except (SiblingGone, WorldHeld) as error:

@@ -59,6 +59,9 @@ class Mover:
         self.world, self.hz = world, hz
         self.runs: list[Run] = []
         self.refusals: Counter[str] = Counter()
+        self.rests: list[float] = []
+        """How long it took each time from the first move until something was durable where it was to be then."""
+        self._restless_at: float | None = None
         self._gateways, self._dice = gateways, dice
         self._at = dice.randrange(len(gateways))
         self._takes_over = False
@@ -81,6 +84,8 @@ class Mover:
 
     def move(self) -> None:
         """To another gateway, at once."""
+        if self._restless_at is None:
+            self._restless_at = time.monotonic()
         others = [at for at in range(len(self._gateways)) if at != self._at]
         self._at = self._dice.choice(others)
         self._takes_over = self._dice.random() < 0.1
@@ -164,6 +169,12 @@ class Mover:
                     run.durable = max(run.durable, told["tick"])
                     for first, last in told.get("dropped") or ():
                         run.dropped.update(range(first, last + 1))
+                    self._rest()
+
+    def _rest(self) -> None:
+        if self._restless_at is not None and self.settled:
+            self.rests.append(time.monotonic() - self._restless_at)
+            self._restless_at = None
 
     async def _send(self) -> None:
         while True:
@@ -209,6 +220,12 @@ class Moved:
     lost: list[str]
     restless: str
     """Who found no gateway to stay at when nobody moved any more; "": nobody."""
+    rests: list[float]
+    """How long each took to find one, in seconds, rising; how often it was moved on meanwhile counts for nothing."""
+
+    def at(self, share: float) -> float:
+        """That share of them took no longer."""
+        return self.rests[min(len(self.rests) - 1, int(share * len(self.rests)))]
 
 
 @contextmanager
@@ -294,4 +311,5 @@ async def move_about(
         sum((mover.refusals for mover in movers), Counter[str]()),
         [line for lines in lost for line in lines],
         restless,
+        sorted(rest for mover in movers for rest in mover.rests),
     )
