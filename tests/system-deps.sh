@@ -19,6 +19,7 @@ command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 command -v firefox-esr >/dev/null 2>&1 || command -v firefox >/dev/null 2>&1 || missing="$missing firefox-esr"
 command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 command -v haproxy >/dev/null 2>&1 || [ -x /usr/sbin/haproxy ] || missing="$missing haproxy"
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing="$missing nginx libnginx-mod-stream"
 
 # promtool alone out of Debian's prometheus package: the tests need no server, and none is to start.
 tools=".venv/bin"
