@@ -44,7 +44,7 @@ from gateway.runtime.homing import Homing
 from gateway.runtime.journal import JournalPump
 from gateway.runtime.local import LocalPublisher
 from gateway.runtime.overviews import far, overview, past_overview
-from gateway.runtime.patiently import Wanted, always, check_wanted
+from gateway.runtime.patiently import Together, Wanted, always, check_wanted
 from gateway.runtime.recording import WorldRecording
 from gateway.runtime.reopening import world_of
 from gateway.runtime.rounds import Rounds
@@ -120,6 +120,7 @@ class WorldHost:
         )
         """The world as it was some seconds ago, by delay."""
         self._attaching = asyncio.Lock()
+        self._coming = Together()
         self._epochs = EpochEnds(world, database)
         self.homing.before_given_up = self._epochs.leave
         self._poster: LocalPublisher | None = None
@@ -311,11 +312,18 @@ class WorldHost:
     def _adopted(self, received_us: int | None) -> None:
         self.pump.newest_received_us = received_us
 
+    async def _become(self, takeover: bool, wanted: Wanted) -> None:
+        async with self.homing.using(takeover=takeover, wanted=wanted):
+            pass
+
     async def attach_publisher(
         self, options: LiveOptions, link: Link, wanted: Wanted = always
     ) -> PublisherSession:
         """Attach a publisher, with an epoch that is in the store before ``welcome`` names it. Raises
         ``WorldHeld`` where another gateway is the world's home, ``PublisherPresent``."""
+        if not self.homing.held:
+            claim = options.takeover, options.epoch, options.resume
+            await self._coming.wait(claim, lambda still: self._become(options.takeover, still), wanted)
         check_wanted(self.name, wanted)
         async with self.homing.using(takeover=options.takeover, wanted=wanted), self._attaching:
             check_wanted(self.name, wanted)

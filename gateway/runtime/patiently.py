@@ -93,9 +93,9 @@ class Together:
     is by then: begun anew each time it would never end where the store is slow, and many at once make it so."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Hashable, tuple[_Begun, asyncio.Task[None]]] = {}
+        self._under_way: dict[Hashable, tuple[_Begun, asyncio.Task[object]]] = {}
 
-    async def wait(self, key: Hashable, begin: Callable[[Wanted], Awaitable[None]], wanted: Wanted) -> None:
+    async def wait(self, key: Hashable, begin: Callable[[Wanted], Awaitable[object]], wanted: Wanted) -> None:
         """Until ``begin(wanted)``, or what was begun for this key before, is done. It asks whether it is wanted still: by anybody
         who waits here. Raises what it raises."""
         found = self._under_way.get(key)
@@ -108,7 +108,7 @@ class Together:
         await asyncio.wait([found[1]])
         found[1].result()
 
-    def _forget(self, key: Hashable, task: asyncio.Task[None]) -> None:
+    def _forget(self, key: Hashable, task: asyncio.Task[object]) -> None:
         del self._under_way[key]
         if not task.cancelled():
             task.exception()  # whoever waits has it

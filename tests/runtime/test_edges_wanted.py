@@ -127,6 +127,7 @@ async def test_a_home_lets_nobody_go_for_a_gateway_that_waits_no_more(pair: tupl
     stays(a, link, host)
 
 
+@pytest.mark.usefixtures("at_once")
 async def test_who_was_refused_takes_no_world_over(pair: tuple[Gateway, Gateway]) -> None:
     a, b = pair
     link = await published(a)
@@ -134,7 +135,7 @@ async def test_who_was_refused_takes_no_world_over(pair: tuple[Gateway, Gateway]
     before = asyncio.all_tasks()
     reached = asyncio.Event()
 
-    async with host.homing._changing:
+    async with host.homing._changing:  # where another is just looking
         coming = asyncio.ensure_future(
             host.attach_publisher(TAKEOVER, LocalLink("local"), lambda: not reached.is_set())
         )

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gateway import limits
@@ -48,7 +47,7 @@ class PeerEdge:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wanted_at = time.monotonic()
         self._failing_since: float | None = None
-        self._coming = Together()
+        self._asking = Together()
         self._stopped = False
         self._hops = 0
         self._via: tuple[str, ...] = ()
@@ -292,17 +291,9 @@ class PeerEdge:
     # -- publishers -----------------------------------------------------------------------
 
     async def publish(self, options: LiveOptions, link: Link, wanted: Wanted) -> Hosted | None:
-        if not self._host.homing.held:
-            claim = (options.takeover, options.epoch, options.resume)
-            await self._coming.wait(claim, lambda still: self._come(options, still), wanted)
+        claim = options.takeover, options.epoch, options.resume
+        await self._asking.wait(claim, lambda still: self._ask(*claim, still), wanted)
         return None
-
-    async def _come(self, options: LiveOptions, wanted: Wanted) -> None:
-        """This gateway is the home for a publisher that said so, if it may be: what hinders it is said where that attaches."""
-        await self._ask(options.takeover, options.epoch, options.resume, wanted)
-        with suppress(WorldHeld):
-            async with self._host.homing.using(takeover=options.takeover, wanted=wanted):
-                pass
 
     async def post(self, messages: AsyncIterator[bytes], *, durable: bool, by: str) -> Posted | None:
         return None
