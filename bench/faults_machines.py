@@ -32,8 +32,8 @@ DATA_PORT, ADMIN_PORT, GATEWAY_PORT = 7000, 7001, 4433
 HOSTS = ("store", "a", "b", "publishers", "readers")
 LINGER_MS = 3_000
 """Worlds that are over are closed soon: what grows over a hundred of them is not them."""
-END_S = 10.0
-ANSWER_S = 150.0
+CACHE_MIB = 4
+"""Full after a few worlds: what grows then is not the pages that a gateway keeps."""
 MIB = 1 << 20
 _ROUTER = (
     "echo 1 > /proc/sys/net/ipv4/ip_forward; for f in /proc/sys/net/ipv4/conf/*/send_redirects "
@@ -229,7 +229,7 @@ class Machines:
         argv += ["--store", ",".join(f"http://{door}:{DATA_PORT}" for door in doors)]
         argv += ["--store-admin", ",".join(f"http://{door}:{ADMIN_PORT}" for door in doors)]
         argv += ["--certs", str(certs), "--node", f"https://{host.address}:{GATEWAY_PORT}"]
-        argv += ["--retention", "record", "--linger-ms", str(LINGER_MS)]
+        argv += ["--retention", "record", "--linger-ms", str(LINGER_MS), "--store-cache-mib", str(CACHE_MIB)]
         argv += ["--json-logs", "--log-level", "debug"]  # homes that were taken
         return Service(host, argv, self.folder / f"{name}.log")
 
@@ -258,10 +258,10 @@ class Machines:
         return f"{self._hosts['store'].addresses[number]}/32"
 
     @contextlib.contextmanager
-    def apart(self, *pairs: tuple[str, str]) -> Iterator[None]:
-        """Nothing passes between these addresses within."""
+    def apart(self, *pairs: tuple[str, str], one_way: bool = False) -> Iterator[None]:
+        """Nothing passes between these addresses within. ``one_way``: nothing from the first to the second."""
         router = self._network.hosts[0].name
-        both = [way for one, other in pairs for way in ((one, other), (other, one))]
+        both = [way for one, other in pairs for way in ((one, other), (other, one))[: 1 if one_way else 2]]
         made: list[tuple[str, str]] = []
         try:
             for source, target in both:
