@@ -31,9 +31,11 @@ from gateway.runtime.certs import ensure_own
 DATA_PORT, ADMIN_PORT, GATEWAY_PORT = 7000, 7001, 4433
 HOSTS = ("store", "a", "b", "publishers", "readers")
 LINGER_MS = 3_000
-"""Worlds that are over are closed soon: what grows over a hundred of them is not them."""
+"""Worlds that are over are quiet soon, and closed where another one wants to be open."""
 CACHE_MIB = 4
-"""Full after a few worlds: what grows then is not the pages that a gateway keeps."""
+WORLDS_MAX = 8
+"""A gateway keeps pages, and worlds open, up to these bounds: with small ones both are full after a few rounds, and what grows
+from then on grows for ever."""
 MIB = 1 << 20
 _ROUTER = (
     "echo 1 > /proc/sys/net/ipv4/ip_forward; for f in /proc/sys/net/ipv4/conf/*/send_redirects "
@@ -230,6 +232,7 @@ class Machines:
         argv += ["--store-admin", ",".join(f"http://{door}:{ADMIN_PORT}" for door in doors)]
         argv += ["--certs", str(certs), "--node", f"https://{host.address}:{GATEWAY_PORT}"]
         argv += ["--retention", "record", "--linger-ms", str(LINGER_MS), "--store-cache-mib", str(CACHE_MIB)]
+        argv += ["--worlds-max", str(WORLDS_MAX)]
         argv += ["--json-logs", "--log-level", "debug"]  # homes that were taken
         return Service(host, argv, self.folder / f"{name}.log")
 
