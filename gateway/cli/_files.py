@@ -24,6 +24,15 @@ def file_of(args: argparse.Namespace, metavar: str) -> Path:
     return file
 
 
+def need_file(path: Path, what: str, way_out: str) -> None:
+    """Raises :class:`ConfigError` where a file to be read is not there, by one rule for all verbs: what is named wrongly is
+    wrong usage (exit code 2); what is there, and is not what it should be, fails the work (1)."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder, and {what} is a file; {way_out}")
+    if not path.exists():
+        raise ConfigError(f"no {what} at {path}; {way_out}")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``data`` beside ``path``, bring it to disk, then rename; what is no ordinary file (a pipe, ``/dev/null``) is
     written to as it is. Raises :class:`ConfigError`."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli._client import add_client_flags, add_trust_flags, http_client, token, trust
+from gateway.cli._files import need_file
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def moment_of(args: argparse.Namespace, now_us: int) -> Moment:
     return Moment(args.epoch, args.tick, at_us, args.mark)
 
 
+FILM_WAY_OUT = "`mvgateway clip WORLD --out FILE` makes one"
+
+
 def is_film(world: str) -> bool:
     """True where a world's name is a file's: a film stands in its place."""
     return "/" in world or world.endswith((".sqlite", ".sqlite3", ".film"))
@@ -71,6 +75,7 @@ async def open_recording(args: argparse.Namespace) -> AsyncIterator[Recording]:
     from gateway.recordings.recording import RemoteRecording, open_film
 
     if is_film(args.world):
+        need_file(Path(args.world), "film", FILM_WAY_OUT)
         with open_film(Path(args.world)) as film:
             yield film
     elif args.store:

@@ -16,6 +16,7 @@ from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.cli._span import Span
+    from gateway.recordings.exports import UnreadRecords
     from gateway.recordings.recording import Recording
 
 
@@ -72,7 +73,7 @@ async def clip(args: argparse.Namespace) -> int:
         raise ConfigError(f"--values is for films; --format {form} has values as it is")
     async with open_recording(args) as recording:
         span = await find_span(recording, args.begin, args.end, now_us())
-        frames, gaps = await write_clip(recording, span, path, form, values=args.values)
+        frames, gaps, unread = await write_clip(recording, span, path, form, values=args.values)
     # Blocks, and harms nobody: nothing else runs on this loop, and the file is written.
     size = path.stat().st_size  # noqa: ASYNC240
     facts = {
@@ -81,6 +82,7 @@ async def clip(args: argparse.Namespace) -> int:
         "to": {"epoch": span.end[0], "tick": span.end[1]},
         "frames": frames,
         "gaps": gaps,
+        "unread": unread.count,
         "bytes": size,
         "out": args.out,
         "format": form,
@@ -90,13 +92,21 @@ async def clip(args: argparse.Namespace) -> int:
         f"{span.end[0]}:{span.end[1]} of {args.world})"
     )
     print(json.dumps(facts) if args.json else text)
+    if unread.first is not None:
+        epoch, tick, key = unread.first
+        print(
+            f"mvgateway clip: {unread.count} times a record is not whole by the world's layout, and was "
+            f"{'left out' if form == 'gltf' else 'written with empty values'}; the first is {key} at {epoch}:{tick}, whose bytes "
+            f"`mvgateway recover {args.world} --epoch {epoch} --tick {tick} --decode hex` shows",
+            file=sys.stderr,
+        )
     return 0
 
 
 async def write_clip(
     recording: Recording, span: Span, path: Path, form: str, *, values: bool
-) -> tuple[int, int]:
-    """Write the span to ``path``; answers frames and gaps. Nothing half-written ever has that name."""
+) -> tuple[int, int, UnreadRecords]:
+    """Write the span to ``path``; answers frames, gaps and what could not be read. Nothing half-written ever has that name."""
     from gateway.cli._span import rows_of
     from gateway.recordings.exports.cutting import Cut
     from gateway.wire.layouts import told
@@ -121,7 +131,7 @@ async def write_clip(
             if span.begin <= (mark["epoch"], mark["tick"]) <= span.end:
                 data = mark["data"] if isinstance(mark["data"], str | None) else json.dumps(mark["data"])
                 cut.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"], data)
-    return cut.frames, cut.gaps
+    return cut.frames, cut.gaps, cut.unread
 
 
 @contextmanager

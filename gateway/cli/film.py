@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli._bounds import check
+from gateway.cli._files import need_file
+from gateway.cli._source import FILM_WAY_OUT
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _copied(files: list[Path], folder: Path) -> list[str]:
     """The films as worlds of a store of their own, by the names of their files: they themselves are only read."""
-    from gateway.errors import ConfigError, GatewayError
+    from gateway.errors import GatewayError, Unprocessable
     from gateway.runtime.films import free_name, put_film
     from gateway.store.embedded import EmbeddedStore
 
@@ -64,15 +66,16 @@ def _copied(files: list[Path], folder: Path) -> list[str]:
     store = EmbeddedStore.open(folder).blocking()
     try:
         for file in files:
-            if file.is_dir():
-                raise ConfigError(f"{file} is a folder; name the films in it: mvgateway film {file}/*.sqlite")
-            if not file.is_file():
-                raise ConfigError(f"no film {file}; mvgateway clip WORLD --out FILE makes one")
+            need_file(
+                file,
+                "film",
+                f"name the films in it: mvgateway film {file}/*.sqlite" if file.is_dir() else FILM_WAY_OUT,
+            )
             name = free_name(file.stem, names)
             try:
                 put_film(store, file, name)
             except GatewayError as error:
-                raise ConfigError(f"{file}: {error.message}") from error
+                raise Unprocessable(f"{file}: {error.message}") from error
             names.append(name)
     finally:
         store.close()

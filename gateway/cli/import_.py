@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli import _pages
+from gateway.cli._files import need_file
 from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from gateway.errors import ConfigError
 
     name = _pages.named(args.world)
+    need_file(args.file, "SQLite file", "the one to import is named behind the world")
     if name.version is not None:
         raise ConfigError("a file goes into a new world, not into a moment of one; leave out @VERSION")
     pages, key = _pages.with_store(args, lambda store: _import(store, args, name))

@@ -66,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("say what to make: --out FILE.sqlite, --store DIR, or only --check")
     if args.values and args.out is None:
         raise ConfigError("--values goes with --out: in a store, `mvgateway sql` shows values by field")
+    if "://" not in args.place and not Path(args.place).is_dir():
+        raise ConfigError(
+            f"no archive at {args.place}: there is no such folder; `mvgateway archive WORLD DIR` makes one"
+        )
     return asyncio.run(restore(args))
 
 

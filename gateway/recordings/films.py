@@ -17,7 +17,7 @@ import apsw
 
 from gateway import limits
 from gateway.core.state import WorldState
-from gateway.recordings.exports.steps import Step, Steps
+from gateway.recordings.exports.steps import Step, Steps, UnreadRecords
 from gateway.recordings.exports.table import RecordTable
 from gateway.recordings.exports.whole import FilmFailed, check_place, not_written, to_disk
 from gateway.store.world import schema, writing
@@ -118,6 +118,11 @@ class FilmWriter:
     def state(self) -> tuple[bytes, ...]:
         """The state after what was added last, as a keyframe's messages: where the next film begins."""
         return tuple(split(self._state.keyframe(), limits.WEBSOCKET_MESSAGE_BYTES_MAX))
+
+    @property
+    def unread(self) -> UnreadRecords:
+        """What the table of values has empty cells for; nothing, in a film without one."""
+        return UnreadRecords() if self._table is None else self._table.unread
 
     def mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None) -> None:
         """Take a mark along."""

@@ -7,6 +7,7 @@ import csv
 import itertools
 import json
 import math
+import re
 import struct
 import subprocess
 import sys
@@ -474,3 +475,38 @@ def test_fields_that_are_called_like_a_column_get_one_of_their_own(tmp_path: Pat
         *(7, 1, 1, int.from_bytes(b"\x02" + b"\xff" * 7, "little"), 1, 2, 255)
     ]
     assert [rows[1][name] for name in ("key", "Key_", "tick_", "v_0")] == [8, 9, None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "done"),
+    [
+        ("goal.csv", (), "written with empty values"),
+        ("goal.parquet", (), "written with empty values"),
+        ("goal.mcap", (), "written with empty values"),
+        ("goal.sqlite", ("--values",), "written with empty values"),
+        ("goal.glb", (), "left out"),
+    ],
+)
+def test_records_that_the_layout_cannot_read_are_counted_and_the_first_is_named(
+    name: str, words: tuple[str, ...], done: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "arena.sqlite"
+    with FilmWriter(source, world="arena", stride=0, now_us=1, layout=resolve("xrgrid")) as film:
+        whole = Record(1, EntityPacket.decode(bytes(100)).encode())
+        film.begin([encode_frame(Frame(1, 1, [whole], keyframe=True))], received_at_us=BEGIN_US)
+        for tick in range(2, 5):
+            rows = [whole, Record(7, b"\1\2\3"), Record(8, None)]
+            message = encode_frame(Frame(1, tick, rows))
+            film.add(JournalFrame(0, 1, tick, BEGIN_US + tick, BEGIN_US, False, (message,)))
+    clip(source, tmp_path / name, *words)
+    said = capsys.readouterr().err
+    assert (
+        f"3 times a record is not whole by the world's layout, and was {done}; the first is 7 at 1:2" in said
+    )
+    (way_out,) = re.findall("`mvgateway (.*)`", said)
+    assert main(way_out.split()) == 0
+    assert "010203" in capsys.readouterr().out.replace(" ", "")
+    clip(source, tmp_path / name, *words, "--json")
+    assert json.loads(capsys.readouterr().out)["unread"] == 3
+    clip(source, tmp_path / name, *words, "--to", "1")
+    assert capsys.readouterr().err == ""

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import ConfigError
-from gateway.recordings.exports.steps import Step, Steps
+from gateway.recordings.exports.steps import Step, Steps, UnreadRecords
 from gateway.recordings.exports.whole import Export
 from gateway.wire.layouts import Layout
 
-__all__ = ["FORMATS", "FORMAT_OF_SUFFIX", "Export", "Step", "Steps", "open_export"]
+__all__ = ["FORMATS", "FORMAT_OF_SUFFIX", "Export", "Step", "Steps", "UnreadRecords", "open_export"]
 
 FORMATS: Final = ("csv", "parquet", "mcap", "gltf")
 FORMAT_OF_SUFFIX: Final[Mapping[str, str]] = {

@@ -30,9 +30,11 @@ class CsvExport(Export):
 
     def _step(self, step: Step) -> None:
         head, cells = (step.epoch, step.tick, iso_time(step.received_at_us)), self._columns.cells
-        self._rows.writerows(
-            [(*head, key, int(record is None), *map(_text, cells(record))) for key, record in step.changed]
-        )
+        for key, record in step.changed:
+            found = cells(record)
+            if record is not None and None in found:
+                self.unread.add(step, key)
+            self._rows.writerow((*head, key, int(record is None), *map(_text, found)))
 
     def _finish(self) -> None:
         assert self._file is not None

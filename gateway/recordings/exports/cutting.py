@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gateway.recordings.exports import FORMATS, Steps, open_export
+from gateway.recordings.exports import FORMATS, Steps, UnreadRecords, open_export
 from gateway.recordings.films import FilmWriter
 from gateway.wire.journal import Gap, JournalFrame
 from gateway.wire.layouts import Layout
@@ -67,6 +67,11 @@ class Cut:
             self._film.add(item)
         elif not isinstance(item, Gap) and (step := self._steps.add(item)) is not None:
             self._export.add(step)
+
+    @property
+    def unread(self) -> UnreadRecords:
+        """Records that the layout could not read: the file has less of them."""
+        return (self._film or self._export).unread
 
     def mark(self, name: str, epoch: int, tick: int, at_us: int, data: str | None) -> None:
         """Take a mark along, where the form has a place for it."""

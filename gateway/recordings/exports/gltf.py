@@ -58,6 +58,8 @@ class GltfExport(Export):
         for key, record in step.changed:
             pose = None if record is None else pose_of(self._layout, record)
             if record is None or pose is None:
+                if record is not None:
+                    self.unread.add(step, key)
                 self._tracks.gone(key, now_s)
                 continue
             self._tracks.put(key, pose, *self._called(key, record), now_s, before_s)

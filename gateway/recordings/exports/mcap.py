@@ -113,11 +113,13 @@ class McapExport(Export):
 
     def _step(self, step: Step) -> None:
         gone = [key for key, record in step.changed if record is None]
-        said = [
-            {"key": key, **_values(self._layout, record)}
-            for key, record in step.changed
-            if record is not None
-        ]
+        said: list[dict[str, object]] = []
+        for key, record in step.changed:
+            if record is not None:
+                values = _values(self._layout, record)
+                if None in values.values():
+                    self.unread.add(step, key)
+                said.append({"key": key, **values})
         self._say(
             self._records, step, {"epoch": step.epoch, "tick": step.tick, "records": said, "gone": gone}
         )

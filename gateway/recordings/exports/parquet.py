@@ -63,7 +63,10 @@ class ParquetExport(Export):
     def _step(self, step: Step) -> None:
         for key, record in step.changed:
             head: list[Cell] = [step.epoch, step.tick, step.received_at_us, key, record is None]
-            self._held.append(head + self._columns.cells(record))
+            cells = self._columns.cells(record)
+            if record is not None and None in cells:
+                self.unread.add(step, key)
+            self._held.append(head + cells)
             self._held_bytes += len(record or b"")
             if (
                 len(self._held) >= limits.EXPORT_ROWS_HELD_MAX

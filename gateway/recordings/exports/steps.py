@@ -22,6 +22,21 @@ class Step:
     whole: bool = False
 
 
+class UnreadRecords:
+    """Records of which the layout says what it could not read there: too short for a field, a number that is none, no
+    position where a scene needs one. What they leave is an empty cell, or nothing at all."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: tuple[int, int, int] | None = None
+        """Epoch, tick and key of the first."""
+
+    def add(self, step: Step, key: int) -> None:
+        self.count += 1
+        if self.first is None:
+            self.first = (step.epoch, step.tick, key)
+
+
 class Steps:
     """The states that a reader of the stretch had, one after the other; holds the newest alone."""
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import apsw
 
-from gateway.recordings.exports.steps import Step
+from gateway.recordings.exports.steps import Step, UnreadRecords
 from gateway.wire.layouts import Cell, Columns, Layout, columns_of
 
 TABLE: Final = "records"
@@ -28,11 +28,16 @@ def sql_columns(layout: Layout | None) -> Columns:
     return columns_of(layout, HEAD)
 
 
-def rows_of_step(step: Step, columns: Columns) -> Iterator[tuple[Cell, ...]]:
+def rows_of_step(
+    step: Step, columns: Columns, unread: UnreadRecords | None = None
+) -> Iterator[tuple[Cell, ...]]:
     """A row for each record that the step changed."""
     head = (step.epoch, step.tick, step.received_at_us)
     for key, record in step.changed:
-        yield (*head, key, int(record is None), *map(_cell, columns.cells(record)))
+        cells = columns.cells(record)
+        if unread is not None and record is not None and None in cells:
+            unread.add(step, key)
+        yield (*head, key, int(record is None), *map(_cell, cells))
 
 
 def _cell(cell: Cell) -> Cell:
@@ -45,6 +50,7 @@ class RecordTable:
 
     def __init__(self, connection: apsw.Connection, layout: Layout | None) -> None:
         self._connection = connection
+        self.unread = UnreadRecords()
         self._columns = sql_columns(layout)
         named = [f'"{column.name}" {_TYPES[column.kind]}' for column in self._columns.columns]
         head = [f"{name} INTEGER NOT NULL" for name in HEAD]
@@ -54,7 +60,7 @@ class RecordTable:
 
     def add(self, step: Step) -> None:
         """The next step's rows."""
-        self._connection.executemany(self._insert, rows_of_step(step, self._columns))
+        self._connection.executemany(self._insert, rows_of_step(step, self._columns, self.unread))
 
     def index(self) -> None:
         """What a look at one record needs, made once all rows are there."""

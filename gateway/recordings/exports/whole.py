@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.errors import ConfigError, GatewayError
-from gateway.recordings.exports.steps import Step
+from gateway.recordings.exports.steps import Step, UnreadRecords
 
 
 class FilmFailed(GatewayError):
@@ -24,6 +24,7 @@ class Export:
     def __init__(self, path: Path) -> None:
         check_place(path)
         self.path = path
+        self.unread = UnreadRecords()
         self.partial = path.with_name(f".{path.name}.partial")
 
     def __enter__(self) -> Self:

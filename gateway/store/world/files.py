@@ -155,6 +155,8 @@ def _import(
 ) -> int:
     """Within a read transaction on the file, so that nobody changes it meanwhile."""
     page_size, total = connection.execute("PRAGMA page_size").get, connection.execute("PRAGMA page_count").get
+    if not total:
+        raise Unprocessable(f"{path} is empty: SQLite makes a database of it with its first table")
     if connection.execute("PRAGMA quick_check(1)").get != "ok":
         raise Unprocessable(f"{path} is damaged: PRAGMA quick_check fails; repair it with `sqlite3 .recover`")
     if connection.execute("PRAGMA journal_mode").get == "wal" or page_size not in PAGE_SIZES:
