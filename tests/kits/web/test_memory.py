@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.client import Publisher
-from tests.e2e.browser import Browser, Page
+from tests.e2e.browser import Browser
 from tests.e2e.conftest import GatewayForPages
 from tests.e2e.conftest import pages as pages
 from tests.e2e.conftest import served as served
@@ -22,13 +22,6 @@ SPAN_S, WARM_S = (300.0, 30.0) if IS_LONG else (8.0, 3.0)
 GROWTH_BYTES_MAX = 1 << 20
 """Of the script's heap after a collection. Each second brings 60 frames of 3 KiB, so a tenth of them kept would be 90 KiB a
 second in the long form; what compiled code and the browser's own tables take is less than this."""
-
-
-async def heap_bytes(page: Page) -> int:
-    """What scripts hold, once what nobody holds is gone."""
-    await page.command("HeapProfiler.collectGarbage")
-    used = await page.command("Runtime.getHeapUsage")
-    return int(used["usedSize"] + used.get("backingStorageSize", 0))
 
 
 async def publish(publisher: Publisher, seconds: float) -> None:
@@ -58,11 +51,11 @@ async def test_a_page_that_follows_for_long_holds_no_more_than_at_first(
             }})()"""
         )
         await publish(publisher, WARM_S)
-        before = await heap_bytes(page)
+        before = await page.heap_bytes()
         first = await page.evaluate("sub.counts.messages")
         await publish(publisher, SPAN_S)
         while await page.evaluate("sub.counts.messages") < first + 10 * SPAN_S:
             await publish(publisher, 1.0)  # a machine that stood still owes the page some
-        grown = await heap_bytes(page) - before
+        grown = await page.heap_bytes() - before
         print(f"{grown:+,d} bytes in {SPAN_S:g} s over {before:,d}")
         assert grown < GROWTH_BYTES_MAX
