@@ -148,7 +148,7 @@ class Home:
 
     # --- being it ----------------------------------------------------------------------------
 
-    async def take(self, judged: Sign | None) -> Sign:
+    async def acquire(self, judged: Sign | None) -> Sign:
         """Become the home, over one that is free or dead as it was ``judged``, or over any (None): the recording as
         it is from then on. Raises :class:`WorldHeld` where another was faster, and what the store raises."""
         before = judged or await self._world.home_sign()

@@ -91,14 +91,14 @@ class Homing:
         """Be the home on return. Raises as :meth:`using`."""
         if self.held:
             return
-        # Outside of the lock, since another's silence is judged for seconds; take() looks again at what was found.
+        # Outside of the lock, since another's silence is judged for seconds; acquire() looks again at what was found.
         judged = None if takeover else await self.home.until_free()
         async with self._changing:
             if self.held:
                 return
             check_wanted(self.home.name, wanted)
             self._begun = False
-            sign = await self.home.take(judged)
+            sign = await self.home.acquire(judged)
             if self.edge is not None:
                 self.edge.leave()
             if self._world.is_fed:

@@ -37,13 +37,13 @@ class Snatched(list[apsw.Cursor]):
 
 def test_a_cursor_taken_while_the_pool_closes_does_not_break_the_close(path: Path) -> None:
     pool = ConnectionPool(path)
-    idle = pool._idle = Snatched([pool.take()])
+    idle = pool._idle = Snatched([pool.acquire()])
     pool.close()
     if idle.taken is not None:
         pool.give(idle.taken)
     assert list.__len__(idle) == 0
     with pytest.raises(StoreUnavailable):
-        pool.take()
+        pool.acquire()
 
 
 class GivenLate(list[apsw.Cursor]):
@@ -60,7 +60,7 @@ class GivenLate(list[apsw.Cursor]):
 
 def test_a_cursor_given_back_as_the_pool_closes_is_closed_too(path: Path) -> None:
     pool = ConnectionPool(path)
-    cursor = pool.take()
+    cursor = pool.acquire()
     connection = cursor.connection
     pool._idle = GivenLate(pool)
     pool.give(cursor)

@@ -70,7 +70,7 @@ class Supervisor:
 
     def run(self, before: Handed | None = None) -> int:
         """Until told to stop; the exit code. ``before``: what the image before has handed on."""
-        self.waking.take()
+        self.waking.acquire()
         # Before fork: a collection in a child writes to the objects' headers, and so copies pages that all could
         # share (docs.python.org/3/library/gc.html#gc.freeze).
         gc.collect()

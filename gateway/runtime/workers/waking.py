@@ -15,13 +15,13 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, 
 
 @dataclass(slots=True)
 class Waking:
-    """From :meth:`take` to :meth:`give_back`; its key in the selector has None for data."""
+    """From :meth:`acquire` to :meth:`give_back`; its key in the selector has None for data."""
 
     looks: selectors.BaseSelector
     ends: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
     before: dict[int, Callable[[int, FrameType | None], object] | int | None] = field(default_factory=dict)
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Hear the signals instead of whoever did. signal(7), sigprocmask(2)."""
         for end in self.ends:
             end.setblocking(False)

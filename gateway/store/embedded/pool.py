@@ -31,7 +31,7 @@ class ConnectionPool:
     def cursor(self) -> Iterator[apsw.Cursor]:
         """A cursor of a connection of one's own. Finish every statement (``fetchall``) before the end."""
         with translated(self.path):
-            cursor = self.take()
+            cursor = self.acquire()
             try:
                 yield cursor
             except BaseException:
@@ -50,7 +50,7 @@ class ConnectionPool:
     def ask(self, question: Callable[[apsw.Cursor], T]) -> T:
         """What ``question`` answers on a cursor; a shorter way than :meth:`cursor` for single look-ups."""
         try:
-            cursor = self.take()
+            cursor = self.acquire()
             try:
                 answer = question(cursor)
             except BaseException:
@@ -61,7 +61,7 @@ class ConnectionPool:
         self.give(cursor)
         return answer
 
-    def take(self) -> apsw.Cursor:
+    def acquire(self) -> apsw.Cursor:
         """An idle cursor or a new one. Raises what apsw raises; give it back, or close its connection."""
         try:
             # A list's pop() and append() are atomic under the interpreter's lock, so that a read takes none of
@@ -83,7 +83,7 @@ class ConnectionPool:
                 self.close()
 
     def close(self) -> None:
-        """Close the idle ones; those lent out close when they come back. Other threads may take and give
+        """Close the idle ones; those lent out close when they come back. Other threads may acquire and give
         meanwhile, so what was there a moment ago may be gone."""
         with self._lock:
             self._closed = True

@@ -34,7 +34,7 @@ class Pool:
         """Open ones."""
         return self._in_use + len(self._idle)
 
-    async def take(self, *, fresh: bool = False) -> tuple[StoreWire, bool]:
+    async def acquire(self, *, fresh: bool = False) -> tuple[StoreWire, bool]:
         """A connection of the caller's own until :meth:`give`, and whether it is new. ``fresh``: those at rest are
         not to be trusted (the server closed one just now). Raises :class:`StoreUnavailable`; the caller bounds the time."""
         while self._in_use >= limits.STORE_POOL_CONNECTIONS_MAX:
@@ -51,7 +51,7 @@ class Pool:
             raise
 
     def at_rest(self) -> StoreWire | None:
-        """As :meth:`take`, at once; None: there is none that may be used now."""
+        """As :meth:`acquire`, at once; None: there is none that may be used now."""
         if self._in_use >= limits.STORE_POOL_CONNECTIONS_MAX:
             return None
         now = asyncio.get_running_loop().time()

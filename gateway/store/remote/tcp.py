@@ -75,7 +75,7 @@ class TcpTransport:
     async def _connection(self, until: float, *, fresh: bool) -> tuple[StoreWire, bool]:
         try:
             async with asyncio.timeout_at(until):
-                return await self._pool.take(fresh=fresh)
+                return await self._pool.acquire(fresh=fresh)
         except TimeoutError:
             raise StoreUnavailable(f"{self._url} took no connection in time") from None
 

@@ -277,18 +277,18 @@ class WorldDatabase(History):
     # --- the home ----------------------------------------------------------------------------
 
     def take_home(self, holder: home.Holder, lease_ms: int, judged: home.Sign | None) -> home.Sign:
-        """Become the world's home, as :func:`home.take` has it: what the recording is from here on, since
+        """Become the world's home, as :func:`home.acquire` has it: what the recording is from here on, since
         nobody else writes it any more."""
         key = self.identity.key
         if judged is None and (seized := self._seize(holder, lease_ms)) is not None:
             return seized
 
-        def take(connection: apsw.Connection) -> home.Sign:
-            home.take(connection, holder, key, lease_ms, judged)
+        def acquire(connection: apsw.Connection) -> home.Sign:
+            home.acquire(connection, holder, key, lease_ms, judged)
             return home.sign(connection)
 
         self.database.renew()
-        found = self.database.transact(take)
+        found = self.database.transact(acquire)
         assert found.row is not None
         self.fence.number, self._fenced_at, self._next_seq = found.row.fence, None, None
         return found

@@ -102,7 +102,7 @@ def lease_s(row: HomeRow) -> float:
     return min(row.lease_ms, HOME_LEASE_MS_MAX) / 1_000
 
 
-def take(
+def acquire(
     connection: apsw.Connection, holder: Holder, namespace: str, lease_ms: int, judged: Sign | None
 ) -> int:
     """Become the home: the new fence. ``judged``: what was seen of a home that was taken for dead, None where any
@@ -122,7 +122,7 @@ def take(
 
 
 def seize(connection: apsw.Connection, holder: Holder, namespace: str, lease_ms: int) -> int | None:
-    """:func:`take` over whoever has it, by its row alone; None where there is none."""
+    """:func:`acquire` over whoever has it, by its row alone; None where there is none."""
     row = read(connection)
     if row is None:
         return None

@@ -308,7 +308,7 @@ class WorldLanes:
         return await self.read(home.sign)
 
     async def take_home(self, holder: home.Holder, lease_ms: int, judged: home.Sign | None) -> home.Sign:
-        """Become the world's home, as :func:`home.take` has it; what was found, as of that commit. Everything
+        """Become the world's home, as :func:`home.acquire` has it; what was found, as of that commit. Everything
         written from here on is written under its fence. Raises ``WorldHeld``."""
         return await self._write(lambda world: world.take_home(holder, lease_ms, judged))
 
