@@ -80,7 +80,7 @@ class ServerContext:
             mint=self.options.mint,
             original_destination_connection_id=original_cid,
             retry_source_connection_id=retry_cid,
-            session_ticket_fetcher=self.tls.tickets.take,
+            session_ticket_fetcher=self.tls.tickets.pop,
             session_ticket_handler=self.tls.tickets.add,
         )
 
@@ -120,7 +120,7 @@ class ServerEndpoint(Endpoint):
     def _take_handed(self) -> None:
         assert self._handing is not None
         now = self.time()
-        for data, addr in self._handing.take():
+        for data, addr in self._handing.pop():
             peer = self.peer_of(data)
             if peer is not None:
                 peer.receive(data, addr, now)

@@ -42,7 +42,7 @@ class TicketStore:
         while len(self._tickets) > self._entries_max:
             self._tickets.popitem(last=False)
 
-    def take(self, label: bytes) -> SessionTicket | None:
+    def pop(self, label: bytes) -> SessionTicket | None:
         return self._tickets.pop(label, None)
 
     def __len__(self) -> int:

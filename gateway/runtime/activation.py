@@ -47,7 +47,7 @@ class Activated:
             )
         return cls([_taken(number) for number in range(FIRST, FIRST + int(count))])
 
-    def take(self, kind: str, host: str, port: int) -> socket.socket | None:
+    def claim(self, kind: str, host: str, port: int) -> socket.socket | None:
         """The one that listens at this address; with port 0 the only one of the kind there. None: nobody opened it."""
         address = _address(host)
         fits = [key for key in self._free if key[:2] == (kind, address) and port in (0, key[2])]

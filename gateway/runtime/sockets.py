@@ -82,7 +82,7 @@ def _one(
 
 
 def _handed(activated: Activated, kind: str, host: str, port: int) -> socket.socket | None:
-    sock = activated.take(kind, host, port)
+    sock = activated.claim(kind, host, port)
     if sock is not None and kind == "tcp":
         tune(sock)
     return sock

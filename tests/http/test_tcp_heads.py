@@ -411,8 +411,8 @@ def test_of_answers_that_are_not_taken_the_one_that_has_rested_longest_is_given_
 
 def test_a_bucket_fills_again_with_time_and_with_what_is_earned() -> None:
     bucket = Bucket(2, 1)
-    assert [bucket.take(1, 0.0) for _ in range(3)] == [True, True, False]
-    assert bucket.take(1, 2.0)
+    assert [bucket.spend(1, 0.0) for _ in range(3)] == [True, True, False]
+    assert bucket.spend(1, 2.0)
     bucket.earn(10)
-    assert bucket.take(2, 2.0)
-    assert not bucket.take(1, 2.0)
+    assert bucket.spend(2, 2.0)
+    assert not bucket.spend(1, 2.0)

@@ -181,7 +181,7 @@ def test_sockets_that_were_handed_to_another_process_are_left_alone(tmp_path: Pa
         [
             sys.executable,
             "-c",
-            "from gateway.runtime.activation import Activated; print(Activated.of().take('tcp', '127.0.0.1', 0))",
+            "from gateway.runtime.activation import Activated; print(Activated.of().claim('tcp', '127.0.0.1', 0))",
         ],
         env={**os.environ, "LISTEN_PID": "1", "LISTEN_FDS": "2"},
         capture_output=True,

@@ -73,11 +73,11 @@ def test_as_many_jobs_and_bytes_wait_as_the_bounds_say_and_what_was_taken_makes_
     with pytest.raises(Overloaded, match="3 commits with 0 bytes wait for the disk; the bounds are 3"):
         queue.put(job())
     assert len(queue) == 3
-    assert len(queue.take(0)) == 3
+    assert len(queue.pop(0)) == 3
     queue.put(job(size=limits.STORE_QUEUE_BYTES_MAX))
     with pytest.raises(Overloaded):
         queue.put(job(size=1))
-    queue.take(0)
+    queue.pop(0)
     queue.put(job(size=limits.STORE_QUEUE_BYTES_MAX - 1))
     queue.put(job(size=1))
     with pytest.raises(Overloaded):
@@ -89,7 +89,7 @@ def test_a_closed_queue_takes_no_more_and_gives_what_it_has() -> None:
     queue.close()
     with pytest.raises(StoreUnavailable, match="is closed"):
         queue.put(job())
-    assert len(queue.take(0)) == 1
+    assert len(queue.pop(0)) == 1
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_as_much_goes_together_as_fits_and_in_its_order(jobs: list[AnyJob], take
     queue = put_all(*jobs)
     found: list[list[AnyJob]] = []
     while queue:
-        found.append(queue.take(0))
+        found.append(queue.pop(0))
     assert [len(batch) for batch in found] == taken
     assert [one for batch in found for one in batch] == jobs
 
@@ -136,12 +136,12 @@ def test_those_who_were_just_answered_are_waited_for_where_a_sync_takes_long(
     monkeypatch.setattr(Bell, "wait", lambda self, seconds=-1.0: waited.append(seconds))
     queue = put_all(job())
     queue.done(answered - 1)  # the one that waits is back already
-    assert len(queue.take(sync_s)) == 1
+    assert len(queue.pop(sync_s)) == 1
     longest_s = min(sync_s * limits.STORE_GATHER_SHARE, limits.STORE_GATHER_S_MAX)
     assert waited == ([longest_s] if waits else [])
     queue.put(job())
     queue.done(1)
-    queue.take(sync_s)
+    queue.pop(sync_s)
     assert len(waited) == waits, "a lone one is not waited for"
 
 
@@ -151,7 +151,7 @@ def test_once_all_are_back_nobody_waits_any_longer() -> None:
     ended = threading.Event()
 
     def take() -> None:
-        assert len(queue.take(1_000.0)) >= 5
+        assert len(queue.pop(1_000.0)) >= 5
         ended.set()
 
     thread = threading.Thread(target=take)
@@ -163,7 +163,7 @@ def test_once_all_are_back_nobody_waits_any_longer() -> None:
     again = put_all(*(job() for _ in range(4)))
     again.done(4)
     again.close()
-    assert len(again.take(1_000.0)) == 4
+    assert len(again.pop(1_000.0)) == 4
 
 
 def test_a_bell_rung_twice_wakes_once_and_a_hushed_one_not_at_all() -> None:
@@ -222,10 +222,10 @@ def test_numbers_begin_with_the_clock_and_go_on_above_what_was_reserved(con: aps
     cursor = con.cursor()
     numbers = Numbers(cursor, lambda: 5.0)
     assert numbers.last == 4_999
-    assert [numbers.take(cursor) for _ in range(3)] == [5_000, 5_001, 5_002]
+    assert [numbers.next(cursor) for _ in range(3)] == [5_000, 5_001, 5_002]
     assert reserved(con) == 5_000 + BLOCK
-    assert Numbers(cursor, lambda: 1.0).take(cursor) == 5_000 + BLOCK
-    assert Numbers(cursor, lambda: 900.0).take(cursor) == 900_000
+    assert Numbers(cursor, lambda: 1.0).next(cursor) == 5_000 + BLOCK
+    assert Numbers(cursor, lambda: 900.0).next(cursor) == 900_000
 
 
 def reserved(con: apsw.Connection) -> int:
@@ -236,10 +236,10 @@ def test_a_block_is_reserved_at_a_time(con: apsw.Connection) -> None:
     cursor = con.cursor()
     numbers = Numbers(cursor, lambda: 0.0)
     assert numbers.last == 0
-    taken = [numbers.take(cursor) for _ in range(BLOCK)]
+    taken = [numbers.next(cursor) for _ in range(BLOCK)]
     assert taken == list(range(1, BLOCK + 1))
     assert reserved(con) == 1 + BLOCK
-    assert numbers.take(cursor) == BLOCK + 1
+    assert numbers.next(cursor) == BLOCK + 1
     assert reserved(con) == 1 + 2 * BLOCK
 
 
@@ -250,9 +250,9 @@ def test_where_no_block_is_left_it_is_refused(con: apsw.Connection, over: int) -
     numbers = Numbers(cursor, lambda: 0.0)
     if over:
         with pytest.raises(StoreError, match="used up at"):
-            numbers.take(cursor)
+            numbers.next(cursor)
     else:
-        assert numbers.take(cursor) == NUMBER_MAX - BLOCK
+        assert numbers.next(cursor) == NUMBER_MAX - BLOCK
 
 
 # --- attempts ----------------------------------------------------------------------------------------

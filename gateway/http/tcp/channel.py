@@ -91,7 +91,7 @@ class OutQueue:
             self.pieces[0] = piece[size:]
         self.size -= size
 
-    def take(self, size_max: int) -> list[memoryview]:
+    def pop(self, size_max: int) -> list[memoryview]:
         """So many bytes from the front, at most; they count as gone."""
         taken: list[memoryview] = []
         while self.pieces and size_max > 0:

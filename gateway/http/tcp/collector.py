@@ -125,7 +125,7 @@ class Collector:
         self._lease.release()
 
     def _take_control(self, frame: Frame, now: float) -> ReceivedMessage:
-        if not self._control.take(1, now):
+        if not self._control.spend(1, now):
             raise Breach(POLICY, "too many control frames")
         payload = frame.payload
         if isinstance(payload, tuple):

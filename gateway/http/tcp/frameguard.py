@@ -88,7 +88,7 @@ class FrameGuard:
 
     def reset_by_us(self, now: float) -> None:
         """A stream had to be reset for what the peer did on it. Raises :class:`Flood`."""
-        if not self._resets.take(1, now):
+        if not self._resets.spend(1, now):
             raise Flood("resets")
 
     def pull(self, now: float) -> bytes:
@@ -142,7 +142,7 @@ class FrameGuard:
             self._spend(1 if length == 0 else 0, now, "empty_frames")
             self._block(flags, length)
         elif kind == RST_STREAM:
-            if not self._resets.take(1, now):
+            if not self._resets.spend(1, now):
                 raise Flood("resets")
         elif kind == SETTINGS:
             if length > limits.H2_SETTINGS_MAX * _SETTING_BYTES:
@@ -153,7 +153,7 @@ class FrameGuard:
             self._spend(1, now, "control_frames")
 
     def _spend(self, tokens: int, now: float, what: str) -> None:
-        if tokens and not self._control.take(tokens, now):
+        if tokens and not self._control.spend(tokens, now):
             raise Flood(what)
 
     def _block(self, flags: int, length: int) -> None:

@@ -326,7 +326,7 @@ class Http1(Conversation):
         while out.pieces and not self.is_paused:
             # In one write: head and body of a small answer as one TCP segment (and one TLS record); nine writes
             # became one for an answer of 82 KB (docs/PERFORMANCE.md).
-            self.wire.write_all(out.take(limits.HTTP_WRITE_BYTES_MAX))
+            self.wire.write_all(out.pop(limits.HTTP_WRITE_BYTES_MAX))
         out.settle(not out.size and not self.is_paused)
         if self.is_paused:
             self.deadline = min(self.deadline, self.loop.time() + limits.HTTP_STALL_S_MAX)

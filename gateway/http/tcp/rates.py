@@ -14,7 +14,7 @@ class Bucket:
         self._left = burst
         self._at = 0.0
 
-    def take(self, count: float, now: float) -> bool:
+    def spend(self, count: float, now: float) -> bool:
         """Take ``count`` tokens at ``now`` (seconds of a monotonic clock). False: there are not so many."""
         left = self._left
         if now > self._at:

@@ -33,7 +33,7 @@ class SessionCredit:
     def opened(self) -> None:
         self._opened += 1
 
-    def take(self, wanted: int) -> int:
+    def spend(self, wanted: int) -> int:
         """How many of so many bytes may go now; they count as sent."""
         taken = min(wanted, self._data - self._sent)
         self._sent += taken

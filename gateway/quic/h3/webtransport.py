@@ -417,7 +417,7 @@ class WebTransportLink:
             return
         before, _ = self._unfed.pop(stream_id, (b"", False))
         data = before + data
-        taken = self._credit.take(len(data))
+        taken = self._credit.spend(len(data))
         if taken < len(data):
             self._unfed[stream_id] = data[taken:], end
             end = False

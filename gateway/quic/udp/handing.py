@@ -58,7 +58,7 @@ class Handing:
             self.counters["handed_over"] += 1
         return True
 
-    def take(self) -> list[tuple[bytes, Address]]:
+    def pop(self) -> list[tuple[bytes, Address]]:
         """What was handed in, at most a batch: packets with their peers' addresses."""
         taken = []
         for _ in range(limits.QUIC_RECEIVE_BATCH_MAX):

@@ -120,10 +120,10 @@ class Children:
         # Of the supervisor's end alone: O_NONBLOCK belongs to the open file, and each end is one of its own
         # (socketpair(2)).
         ours.setblocking(False)
-        self.take(number, Child(pid, ours, time.monotonic()))
+        self.adopt(number, Child(pid, ours, time.monotonic()))
         log.debug("%s started, process %d", name_of(number), pid)
 
-    def take(self, number: int, child: Child) -> None:
+    def adopt(self, number: int, child: Child) -> None:
         """Listen to it from now on."""
         place = self.places[number]
         place.again_at, place.child = None, child

@@ -127,7 +127,7 @@ class Supervisor:
             if child is None:
                 place.again_at = time.monotonic()
             else:
-                self.children.take(number, child)
+                self.children.adopt(number, child)
         self.rolling.begin()
 
     def _is_over(self) -> bool:

@@ -29,7 +29,7 @@ class Numbers:
         self._reserved = 0
         self.last = self._next - 1
 
-    def take(self, cursor: apsw.Cursor) -> int:
+    def next(self, cursor: apsw.Cursor) -> int:
         """The next number, inside a transaction that is to use it."""
         number = self._next
         if number >= self._reserved:

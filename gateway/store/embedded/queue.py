@@ -51,7 +51,7 @@ class Queue:
         if len(self._jobs) >= self._gather_to:
             self._gathered.ring()
 
-    def take(self, sync_s: float) -> list[AnyJob]:
+    def pop(self, sync_s: float) -> list[AnyJob]:
         """The jobs of the next transaction, at least one. ``sync_s``: what a sync takes at present.
 
         Where many clients commit in turns, those just answered will be back in a moment: one sync

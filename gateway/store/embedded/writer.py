@@ -146,7 +146,7 @@ class Writer:
                 return
 
     def _next_batch(self) -> None:
-        jobs = self._queue.take(self._sync_s)
+        jobs = self._queue.pop(self._sync_s)
         self._write(jobs)
         self._queue.done(sum([not job.follows for job in jobs]))
         self.counters["jobs"] += len(jobs)
@@ -199,7 +199,7 @@ class Writer:
     def _begin(self) -> WriteTxn:
         cursor = self._begin_cursor()
         cursor.execute("BEGIN IMMEDIATE")
-        return WriteTxn(cursor, self.numbers.take(cursor), self._next_blob, int(self._clock()))
+        return WriteTxn(cursor, self.numbers.next(cursor), self._next_blob, int(self._clock()))
 
     def _commit(self, txn: WriteTxn) -> None:
         txn.flush()

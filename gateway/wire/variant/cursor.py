@@ -22,7 +22,7 @@ class Cursor:
     def left(self) -> int:
         return len(self.data) - self.at
 
-    def take(self, size: int, what: str) -> bytes:
+    def read(self, size: int, what: str) -> bytes:
         """The next ``size`` bytes."""
         if size > self.left():
             raise self.fault(f"{what} needs {size} bytes, {self.left()} are left")
@@ -31,10 +31,10 @@ class Cursor:
         return self.data[start : self.at]
 
     def u32(self, what: str) -> int:
-        return int.from_bytes(self.take(4, what), "little")
+        return int.from_bytes(self.read(4, what), "little")
 
     def u64(self, what: str) -> int:
-        return int.from_bytes(self.take(8, what), "little")
+        return int.from_bytes(self.read(8, what), "little")
 
     def count(self, item_bytes_min: int, mask: int = 0xFFFFFFFF) -> int:
         """A count, refused if so many items of at least ``item_bytes_min`` bytes cannot follow."""
@@ -60,7 +60,7 @@ class Cursor:
         size = self.u32(f"the length of {what}")
         if size + -size % 4 > self.left():
             raise self.fault(f"{what} of {size} bytes and its padding, {self.left()} are left", start)
-        data = self.take(size, what)
+        data = self.read(size, what)
         self.at += -size % 4
         return data
 

@@ -71,7 +71,7 @@ def decode_prefix(data: bytes, offset: int = 0, *, godot: Literal[3, 4] = 4) -> 
             value = begun.value
         while stack:
             top = stack[-1]
-            if not top.take(value, cursor):
+            if not top.add(value, cursor):
                 break
             value = stack.pop().build()
         else:
@@ -105,7 +105,7 @@ class _Open:
     def build(self) -> Value:
         raise NotImplementedError
 
-    def take(self, value: Value, cursor: Cursor) -> bool:
+    def add(self, value: Value, cursor: Cursor) -> bool:
         """Add a value; True when it was the last."""
         self.keep(value, cursor)
         self.wanted -= 1

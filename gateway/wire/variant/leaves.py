@@ -32,28 +32,28 @@ def read_leaf(cursor: Cursor, kind: T, header: int) -> Value:
     if fixed is not None:
         # Godot's reader ignores the flag where a type has no second width; so does this.
         wide = bool(header & FLAG_64) and not (fixed.INTEGER or fixed.SINGLE)
-        return fixed.from_raw(cursor.take(fixed.size(wide), kind.name), wide)
+        return fixed.from_raw(cursor.read(fixed.size(wide), kind.name), wide)
     packed = PACKED.get(kind)
     if packed is not None:
         wide = bool(header & FLAG_64) and packed.has_width()
         count = cursor.count(packed.stride(wide))
-        return packed.from_raw(cursor.take(count * packed.stride(wide), kind.name), wide)
+        return packed.from_raw(cursor.read(count * packed.stride(wide), kind.name), wide)
     return _READERS[kind](cursor, bool(header & FLAG_64))
 
 
 def _int(cursor: Cursor, wide: bool) -> int:
-    return int.from_bytes(cursor.take(8 if wide else 4, "INT"), "little", signed=True)
+    return int.from_bytes(cursor.read(8 if wide else 4, "INT"), "little", signed=True)
 
 
 def _float(cursor: Cursor, wide: bool) -> float:
-    (value,) = struct.unpack("<d" if wide else "<f", cursor.take(8 if wide else 4, "FLOAT"))
+    (value,) = struct.unpack("<d" if wide else "<f", cursor.read(8 if wide else 4, "FLOAT"))
     return float(value)
 
 
 def _bytes(cursor: Cursor, _: bool) -> bytes:
     """Godot does not ask whether the padding is there: at the very end it may be missing."""
     size = cursor.count(1)
-    data = cursor.take(size, "PACKED_BYTE_ARRAY")
+    data = cursor.read(size, "PACKED_BYTE_ARRAY")
     cursor.at = min(cursor.at + -size % 4, len(cursor.data))
     return data
 
