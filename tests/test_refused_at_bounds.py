@@ -77,8 +77,8 @@ def commit_head(namespaces: int) -> bytes:
 
 def commit_of(pages: int) -> CommitReader:
     commit = CommitReader()
-    commit.take(commit_head(1))
-    commit.take(mvstore.encode_commit_namespace(namespace(pages))[4:])
+    commit.receive(commit_head(1))
+    commit.receive(mvstore.encode_commit_namespace(namespace(pages))[4:])
     return commit
 
 
@@ -89,11 +89,11 @@ def namespace(pages: int) -> mvstore.CommitNamespace:
 def inline_pages(count: int) -> None:
     commit = commit_of(limits.STORE_COMMIT_PAGES_MAX)
     for number in range(count):
-        commit.take(mvstore.encode_commit_page(number, bytes(32), b"x")[4:])
+        commit.receive(mvstore.encode_commit_page(number, bytes(32), b"x")[4:])
 
 
 def inline_page(size: int) -> None:
-    commit_of(1).take(mvstore.encode_commit_page(1, bytes(32), bytes(size))[4:])
+    commit_of(1).receive(mvstore.encode_commit_page(1, bytes(32), bytes(size))[4:])
 
 
 def trade(moves: int) -> object:
@@ -354,7 +354,7 @@ ROWS: dict[str, Take] = {
     "STORE_NAMESPACE_KEY_BYTES_MAX": lambda n: check_key("k" * n),
     "STORE_LOCK_OWNER_BYTES_MAX": lambda n: _owner({"owner": "o" * n}),
     "STORE_PAGE_BYTES_MAX": lambda n: (_page(bytes(n)), inline_page(n)),
-    "STORE_COMMIT_NAMESPACES_MAX": lambda n: CommitReader().take(commit_head(n)),
+    "STORE_COMMIT_NAMESPACES_MAX": lambda n: CommitReader().receive(commit_head(n)),
     "STORE_COMMIT_PAGES_MAX": commit_of,
     "STORE_COMMIT_INLINE_PAGES_MAX": inline_pages,
     "STORE_QUEUE_JOBS_MAX": lambda n: queue_of(n, 1),

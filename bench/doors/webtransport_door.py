@@ -45,7 +45,7 @@ class Reader:
     def on_message(self, data: bytes, mono: float) -> None:
         """A datagram."""
         self._take(data)
-        if self._rebuilder is not None and (lost := self._rebuilder.take(data)) is not None:
+        if self._rebuilder is not None and (lost := self._rebuilder.receive(data)) is not None:
             self._take(lost)
 
     def on_stream_data(self, stream_id: int, data: bytes, fin: bool, mono: float) -> None:

@@ -65,7 +65,7 @@ class AskedGateway:
             look.no_metrics = error.message
         else:
             look.at = time.monotonic()
-            look.take(samples(answer.body.decode("utf-8", "replace")))
+            look.add(samples(answer.body.decode("utf-8", "replace")))
         return look
 
     async def close(self) -> None:

@@ -63,7 +63,7 @@ class Look:
         url = self.health.get("node")
         return url.rstrip("/") if isinstance(url, str) else None
 
-    def take(self, metrics: Iterable[ScrapedSample]) -> None:
+    def add(self, metrics: Iterable[ScrapedSample]) -> None:
         """Keep what is looked at."""
         for name, labels, value in metrics:
             if name not in KEPT:

@@ -76,7 +76,7 @@ class LiveSession:
         if data[:1] != _PARITY:
             self._take(data)
         if self._rebuilder is not None:
-            lost = self._rebuilder.take(data)
+            lost = self._rebuilder.receive(data)
             if lost is not None:
                 self._end.on_rebuilt()
                 self._take(lost)

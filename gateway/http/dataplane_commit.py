@@ -28,7 +28,7 @@ class CommitReader:
         self._pages_inline = 0
         self.request: CommitRequest | None = None
 
-    def take(self, contents: bytes) -> None:
+    def receive(self, contents: bytes) -> None:
         """The next frame. Raises :class:`PreconditionFailed`, :class:`TooLarge`, :class:`BadInput`."""
         if self._head is None:
             self._take_head(contents)
@@ -92,13 +92,13 @@ class CommitReader:
 
 
 async def read_commit(next_piece: Callable[[], Awaitable[bytes | None]]) -> CommitRequest:
-    """The commit that a body holds, whose pieces come from ``next_piece`` (None: its end). Raises as :meth:`CommitReader.take` does, and
+    """The commit that a body holds, whose pieces come from ``next_piece`` (None: its end). Raises as :meth:`CommitReader.receive` does, and
     :class:`MalformedMessage` where the body ends too early; what follows the last frame is not read."""
     frames, commit = FrameReader(), CommitReader()
     while (piece := await next_piece()) is not None:
         frames.feed(piece)
         for contents in frames:
-            commit.take(contents)
+            commit.receive(contents)
             if commit.request is not None:
                 return commit.request
     raise MalformedMessage("the body ends before the commit is complete")

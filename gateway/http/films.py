@@ -18,7 +18,7 @@ from gateway.http.queries import check_keys
 class FilmService(Protocol):
     """Who keeps them. Raises only classes of :mod:`gateway.errors`."""
 
-    async def take(self, name: str, pieces: AsyncIterator[bytes]) -> str:
+    async def receive(self, name: str, pieces: AsyncIterator[bytes]) -> str:
         """A film as a world, by that name where it is free and one; answers its name."""
 
 
@@ -31,7 +31,7 @@ def film_routes(service: FilmService) -> list[Route]:
             return JSONResponse({"bytes_max": limits.FILM_UPLOAD_BYTES_MAX})
         check_keys(request.query_params, ("name",))
         async with turn:  # one after the other: what is held of them is one piece, and one file
-            world = await service.take(request.query_params.get("name", ""), _pieces(request))
+            world = await service.receive(request.query_params.get("name", ""), _pieces(request))
         return JSONResponse({"world": world}, 201)
 
     async def told(request: Request) -> Response:

@@ -207,10 +207,10 @@ class RemoteRecording:
             messages = self._messages(world_path(self.name, "frames", epoch=epoch, **span))
             first = await anext(messages, None)
         grouping = Grouping()
-        for item in () if first is None else grouping.take(first):
+        for item in () if first is None else grouping.receive(first):
             yield item
         async for message in messages:
-            for item in grouping.take(message):
+            for item in grouping.receive(message):
                 yield item
         for item in grouping.end():
             yield item
@@ -234,7 +234,7 @@ class Grouping:
         self._messages: list[bytes] = []
         self._seq = 0
 
-    def take(self, message: bytes) -> Iterator[JournalFrame | Gap]:
+    def receive(self, message: bytes) -> Iterator[JournalFrame | Gap]:
         """What is complete now that ``message`` has come."""
         decoded = decode_message(message)
         if isinstance(decoded, Control):

@@ -56,7 +56,7 @@ class Films:
         self._folder = folder
         self._names = names
 
-    async def take(self, name: str, pieces: AsyncIterator[bytes]) -> str:
+    async def receive(self, name: str, pieces: AsyncIterator[bytes]) -> str:
         if len(self._names) >= limits.FILMS_MAX:
             raise Unprocessable(
                 f"{limits.FILMS_MAX} films are open, which is the bound; begin `mvgateway film` anew"

@@ -357,7 +357,7 @@ class WorldHost:
         upload = Upload(self, self._poster, durable=durable, patience_s=DURABLE_S_MAX)
         # What others sent meanwhile is in it, too: better told too much than a record lost unseen.
         refused = self.world.counters.records_refused
-        answer = await upload.take(messages)
+        answer = await upload.receive(messages)
         refused = self.world.counters.records_refused - refused
         if refused:
             raise WorldFull(self.world.full_message(), refused_records=refused)

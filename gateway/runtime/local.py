@@ -111,7 +111,7 @@ class LocalPublisher:
             self._users -= 1
             self._used = time.monotonic()
 
-    def take(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """One message. Raises of :mod:`gateway.errors`."""
         if self.ended:
             self._host.homing.check()

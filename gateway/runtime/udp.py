@@ -85,7 +85,7 @@ class UdpDoor(asyncio.DatagramProtocol):
             self.packets_unknown += 1
             return
         try:
-            publisher.take(data[TOKEN_BYTES:])
+            publisher.receive(data[TOKEN_BYTES:])
             self.packets_taken += 1
         except GatewayError:
             self.packets_refused += 1

@@ -56,7 +56,7 @@ class Upload:
         self._last: bytes | None = None
         self.frames = 0
 
-    async def take(self, messages: AsyncIterator[bytes]) -> Posted:
+    async def receive(self, messages: AsyncIterator[bytes]) -> Posted:
         """Take them all; the answer of the request. Raises :class:`StoreUnavailable`, naming how far the
         store is, where it did not take more for ``patience_s``; ``WorldHeld`` where another gateway took the
         world over meanwhile."""
@@ -77,7 +77,7 @@ class Upload:
                 raise self._too_slow(
                     "what was sent before it is kept, and this and all after it was not taken"
                 )
-        self._poster.take(message)
+        self._poster.receive(message)
         if message[0] == TYPE_FRAME and message[_TICK] != self._last:
             self._last = message[_TICK]
             self.frames += 1

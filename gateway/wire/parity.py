@@ -66,7 +66,7 @@ class Rebuilder:
         self._frames: dict[_Frame, _Parts | None] = {}
         """The newest frames of several messages, oldest first; None: nothing is missing any more."""
 
-    def take(self, message: bytes) -> bytes | None:
+    def receive(self, message: bytes) -> bytes | None:
         """A datagram, of whatever type. Answers the message that was lost, once it can be known."""
         if len(message) < HEADER_BYTES or message[0] not in (TYPE_FRAME, TYPE_PARITY):
             return None

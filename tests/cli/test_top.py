@@ -228,7 +228,7 @@ async def test_a_token_shows_what_it_may_see(tmp_path: Path) -> None:
 
 def look(at: float, text: str, worlds: dict[str, dict[str, object]]) -> Look:
     made = Look(at, {"status": "ok", "store": "ok"}, worlds)
-    made.take(samples(text))
+    made.add(samples(text))
     return made
 
 

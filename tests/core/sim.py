@@ -220,7 +220,7 @@ class SpecReader:
         self.on_frame: Callable[[Frame], None] = lambda frame: None
 
     def take(self, message: bytes) -> None:
-        if self.rebuilder is not None and (lost := self.rebuilder.take(message)) is not None:
+        if self.rebuilder is not None and (lost := self.rebuilder.receive(message)) is not None:
             self.rebuilt += 1
             self._take(lost)
         if message[0] != TYPE_PARITY:

@@ -35,13 +35,13 @@ async def test_a_flood_is_read_in_pieces_of_a_bounded_size(
     serve: Serve, tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    take = Http1.take
+    receive = Http1.receive
 
     def noted(self: Http1, data: bytes) -> None:
         sizes.append(len(data))
-        take(self, data)
+        receive(self, data)
 
-    monkeypatch.setattr(Http1, "take", noted)
+    monkeypatch.setattr(Http1, "receive", noted)
     served = await serve(app(), tls=tls)
     head = b"POST /counted HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(BODY)
     reader, writer = await asyncio.open_connection(

@@ -69,7 +69,7 @@ def test_rows_leave_the_same_state_at_once_as_message_by_message(seed: int) -> N
         _apply(plain, messages)
         unpacked = decoder.unpack(*encoder.encode(messages, fresh=alone))
         assert unpacked.messages() == messages
-        replayed.take(unpacked)
+        replayed.apply(unpacked)
         if number % 7 == 0:
             state = replayed.settle()
             assert (state.epoch, state.tick) == (plain.epoch, plain.tick)
@@ -86,5 +86,5 @@ def test_frames_of_ever_other_keys_do_not_pile_up() -> None:
         key = struct.pack("<IQ", tick, tick)
         messages = split(Frame(1, tick, [Record(tick, key)], stride=STRIDE), 2000)
         assert not state.records
-        replayed.take(decoder.unpack(*encoder.encode(messages)))
+        replayed.apply(decoder.unpack(*encoder.encode(messages)))
     assert len(state.records) == REPLAYED_FRAMES_WAITING_MAX

@@ -260,9 +260,9 @@ def test_a_part_without_records_and_its_sibling_are_made_again_from_each_other_o
     parity = encode_parity(parts)
     assert parity is not None
     rebuilder = Rebuilder()
-    assert rebuilder.take(parts[1 - lost]) is None
-    assert rebuilder.take(parity) == parts[lost]
-    assert rebuilder.take(parity) is None, "nothing is missing any more"
+    assert rebuilder.receive(parts[1 - lost]) is None
+    assert rebuilder.receive(parity) == parts[lost]
+    assert rebuilder.receive(parity) is None, "nothing is missing any more"
 
 
 def test_a_stream_that_lets_go_of_what_was_read_reads_on_where_it_was() -> None:

@@ -27,7 +27,7 @@ def messages_of(frame: Frame, bytes_max: int = 400) -> list[bytes]:
 
 
 def given_to(rebuilder: Rebuilder, messages: list[bytes]) -> list[bytes]:
-    return [made for message in messages if (made := rebuilder.take(message)) is not None]
+    return [made for message in messages if (made := rebuilder.receive(message)) is not None]
 
 
 @given(frame=frames, data=st.data())
@@ -100,9 +100,9 @@ def test_parts_of_another_frame_with_the_same_tick_are_not_mixed_in() -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_upset_the_rebuilder(noise: bytes) -> None:
     rebuilder = Rebuilder()
-    rebuilder.take(noise)
-    rebuilder.take(bytes([TYPE_PARITY]) + noise)
-    rebuilder.take(bytes([1]) + noise)
+    rebuilder.receive(noise)
+    rebuilder.receive(bytes([TYPE_PARITY]) + noise)
+    rebuilder.receive(bytes([1]) + noise)
 
 
 @given(data=st.data())
@@ -125,7 +125,7 @@ def test_only_the_newest_frames_are_kept() -> None:
     assert len(rebuilder._frames) <= PARITY_FRAMES_MAX
     parity = encode_parity(old)
     assert parity is not None
-    assert rebuilder.take(parity) is None
+    assert rebuilder.receive(parity) is None
 
 
 @pytest.mark.parametrize("bytes_max", [400, 1_100])

@@ -72,7 +72,7 @@ class Conversation(BoundedProtocol):
         turns = self.service.turns
         # In order: what waits unparsed comes first, whatever time is left in this turn.
         if not self._unparsed and turns.admits(self.slot.peer):
-            turns.run(self.guarded, self.take, data)
+            turns.run(self.guarded, self.receive, data)
         elif self.is_ending:
             self.drop(data)
         else:
@@ -115,7 +115,7 @@ class Conversation(BoundedProtocol):
         data = bytes(self._unparsed[: limits.TCP_PARSED_BYTES])
         del self._unparsed[: limits.TCP_PARSED_BYTES]
         self.service.turns.held_bytes -= len(data)
-        self.guarded(self.take, data)
+        self.guarded(self.receive, data)
         self.read_more(self._wants_more)
 
     def _forget_unparsed(self) -> None:
@@ -134,7 +134,7 @@ class Conversation(BoundedProtocol):
         """Call it in a later turn of the loop, when it is this connection's."""
         self.service.turns.soon(self.slot.peer, partial(self.guarded, call))
 
-    def take(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """What has come."""
         raise NotImplementedError
 

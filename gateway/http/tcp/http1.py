@@ -89,7 +89,7 @@ class Http1(Conversation):
 
     # -- what comes -----------------------------------------------------------------------
 
-    def take(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         if self.is_ending:
             self.drop(data)
         elif self._socket is not None:

@@ -84,7 +84,7 @@ class Http2(Conversation):
 
     # -- what comes -----------------------------------------------------------------------
 
-    def take(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         self._heard_at = self.loop.time()
         self._is_asked = False
         if self.is_ending:

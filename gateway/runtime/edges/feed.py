@@ -127,7 +127,7 @@ class Feed:
         self.heard_at = time.monotonic()
         if data[:1] != _PARITY:
             self._take(data)
-        lost = self._rebuilder.take(data)
+        lost = self._rebuilder.receive(data)
         if lost is not None:
             self._take(lost)
 

@@ -37,7 +37,7 @@ async def open_tunnel(
         if kind in (Kind.ANSWER, Kind.FAILED):
             settle(begun, kind, data)
         else:
-            tunnel.take(kind, data)
+            tunnel.receive(kind, data)
 
     channel = tunnel.channel = await siblings.connect(
         *(number, "publish", on_frame),
@@ -106,7 +106,7 @@ class Tunnel:
 
     # -- what the home says ---------------------------------------------------------------
 
-    def take(self, kind: int, data: bytes) -> None:
+    def receive(self, kind: int, data: bytes) -> None:
         """A frame of the channel."""
         link = self._link
         if self._closed:

@@ -120,7 +120,7 @@ class History:
             order = order_of(epoch, tick)
             if order > order_end or received > us_end:
                 break
-            replayed.take(decoder.unpack(codec, body))
+            replayed.apply(decoder.unpack(codec, body))
             reached, last = max(reached, order), (seq, received, sent)
         gaps = reading.gaps_before(connection, reached, RECOVERED_GAPS_MAX)
         return Recovered(reached >> 32, reached & TICK_MASK, *last, replayed.settle(), tuple(gaps))

@@ -56,7 +56,7 @@ class Replayed:
         self._reached = -1
         self._waiting: dict[KeyList, tuple[FrameHead, BodyLayout]] = {}
 
-    def take(self, row: Unpacked) -> None:
+    def apply(self, row: Unpacked) -> None:
         """The next row."""
         head, layout = row.one_frame(), row.layout
         if head is None or layout is None or order_of(head.epoch, head.tick) <= self._reached:

@@ -64,7 +64,7 @@ class TailReader:
             for seq, codec, body in self._packed(connection, last):
                 self._seq = seq + 1
                 try:
-                    replayed.take(self._decoder.unpack(codec, body))
+                    replayed.apply(self._decoder.unpack(codec, body))
                 except MalformedMessage:
                     self._is_holed = True
             return replayed.settle()
