@@ -132,9 +132,10 @@ class LocalRecording:
         return await asyncio.to_thread(self.history.gaps)
 
     async def state(self, moment: Moment) -> Snapshot:
-        return await asyncio.to_thread(self._state, moment)
+        return await asyncio.to_thread(self.snapshot, moment)
 
-    def _state(self, moment: Moment) -> Snapshot:
+    def snapshot(self, moment: Moment) -> Snapshot:
+        """As :meth:`state`, for who is on a thread already."""
         history = self.history
         if moment.mark is not None:
             mark = find_mark(history.marks(), moment.mark)

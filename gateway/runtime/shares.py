@@ -29,6 +29,11 @@ class Shares:
         self._clock = clock
         self.replays = Held(max(1, settings.replays_max // REPLAYS_PEER_SHARE), "replays", REPLAYS_FLAG)
 
+    @property
+    def addresses(self) -> int:
+        """How many have a session now."""
+        return len(self._sessions)
+
     def saw(self, event: Event) -> None:
         """A session began or ended."""
         if isinstance(event, SessionOpened) and event.address:

@@ -133,7 +133,7 @@ async def test_each_fault_is_refused_by_its_rule_before_anything_is_opened(
             assert (answer.status == 403) == (rule in ("name", "verb")), (fault, answer)
         check_said(answer.said, token)
     assert gated.worlds.hosts == {}
-    assert gated.worlds.shares._sessions == {}
+    assert gated.worlds.shares.addresses == 0
     assert await gated.worlds.list() == []
     assert await gated.store.list_namespaces("zone") == []
     assert gated.gate is not None

@@ -122,7 +122,7 @@ async def test_a_set_that_cannot_be_had_changes_nothing_and_is_told(
     await source.begin()
     for name, value in change.items():
         setattr(issuer, name, value)
-    assert await source._once() == limits.AUTH_FETCH_AGAIN_S
+    assert await source.fetch() == limits.AUTH_FETCH_AGAIN_S
     assert set(source.keys) == {"one"}
     assert says in notes[-1]
     assert KEY.private_jwk()["d"] not in str(notes)
@@ -183,7 +183,7 @@ async def test_what_has_not_changed_is_not_sent_again(issuer: Issuer) -> None:
     source = source_of(await issuer.begin(), issuer, [])
     await source.begin()
     issuer.status, issuer.body = 304, b""
-    assert await source._once() == 60.0
+    assert await source.fetch() == 60.0
     assert 'if-none-match: "7"' in issuer.asked[-1]
     assert set(source.keys) == {"one"}
     source.stop()

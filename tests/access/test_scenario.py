@@ -41,16 +41,16 @@ class LossyPath(asyncio.DatagramProtocol):
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._back: dict[Any, asyncio.DatagramTransport] = {}
-        self._transport: Any = None
+        self.transport: Any = None
         self.to = 0
         self.lost = 0
 
     async def begin(self) -> int:
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
-        return int(self._transport.get_extra_info("sockname")[1])
+        self.transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+        return int(self.transport.get_extra_info("sockname")[1])
 
-    def _loses(self) -> bool:
+    def loses(self) -> bool:
         lost = self._random.random() < LOSS
         self.lost += lost
         return lost
@@ -64,13 +64,13 @@ class LossyPath(asyncio.DatagramProtocol):
 
             class Back(asyncio.DatagramProtocol):
                 def datagram_received(self, data: bytes, _: Any) -> None:
-                    if not path._loses():
-                        path._transport.sendto(data, addr)
+                    if not path.loses():
+                        path.transport.sendto(data, addr)
 
             self._back[addr], _ = await loop.create_datagram_endpoint(
                 Back, remote_addr=("127.0.0.1", self.to)
             )
-        if not self._loses():
+        if not self.loses():
             self._back[addr].sendto(data)
 
     def forget(self) -> None:
@@ -80,7 +80,7 @@ class LossyPath(asyncio.DatagramProtocol):
 
     def end(self) -> None:
         self.forget()
-        self._transport.close()
+        self.transport.close()
 
 
 class Noting(Session):

@@ -91,7 +91,7 @@ class CutLine:
 
 def every_moment(recording: LocalRecording, made: Filmed) -> None:
     for place, records in made.states.items():
-        assert recording._state(Moment(*place)).records == records
+        assert recording.snapshot(Moment(*place)).records == records
 
 
 def check_store(folder: Path, name: str, made: Filmed) -> None:

@@ -72,7 +72,7 @@ def filmed(path: Path) -> list[Row]:
             rows = [item async for item in film.rows() if isinstance(item, JournalFrame)]
             return rows_in([message for row in rows for message in row.messages])
 
-        first = film._state(Moment(1, 1))
+        first = film.snapshot(Moment(1, 1))
         return [
             (first.epoch, first.tick, dict(first.records)),
             *(row for row in asyncio.run(read()) if row[1] > 1),

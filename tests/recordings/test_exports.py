@@ -82,7 +82,7 @@ def journal(path: Path) -> Journal:
     from gateway.wire import decode_frame
 
     with open_film(path) as recording:
-        said: Journal = {(1, key): data for key, data in recording._state(Moment(1, 1)).records.items()}
+        said: Journal = {(1, key): data for key, data in recording.snapshot(Moment(1, 1)).records.items()}
         for item in recording.history.frames():
             if isinstance(item, Gap):
                 continue
@@ -380,7 +380,7 @@ def test_what_only_the_state_after_lost_frames_has_is_there(tmp_path: Path, name
     assert main(["clip", "w", "--store", str(tmp_path / "store"), "--from", "1", "--out", str(out)]) == 0
     if name == "goal.sqlite":
         with open_film(out) as recording:
-            assert recording._state(Moment()).records == {7: b"\x0a", 8: b"\x09"}
+            assert recording.snapshot(Moment()).records == {7: b"\x0a", 8: b"\x09"}
         return
     with out.open(newline="") as file:
         rows = [(row["tick"], row["key"], row["record"]) for row in csv.DictReader(file)]

@@ -39,11 +39,11 @@ def test_any_recorded_moment_is_what_a_live_reader_had(tmp_path: Path, seed: int
     try:
         recording = LocalRecording("w", world)
         for (epoch, tick), records in made.states.items():
-            found = recording._state(Moment(epoch, tick))
+            found = recording.snapshot(Moment(epoch, tick))
             assert (found.epoch, found.tick, found.records) == (epoch, tick, records)
-            found = recording._state(Moment(at_us=made.times[epoch, tick]))
+            found = recording.snapshot(Moment(at_us=made.times[epoch, tick]))
             assert (found.epoch, found.tick, found.records) == (epoch, tick, records)
-        assert recording._state(Moment()).records == made.states[made.last]
+        assert recording.snapshot(Moment()).records == made.states[made.last]
     finally:
         world.close()
         store.close()
@@ -62,7 +62,7 @@ def test_recover_writes_the_three_kinds_of_file_and_each_holds_the_same_state(
 
     assert state_of(read_messages((tmp_path / "state.frames").read_bytes())).snapshot() == made.states[place]
     with open_film(tmp_path / "state.sqlite") as again:
-        assert again._state(Moment()).records == made.states[place]
+        assert again.snapshot(Moment()).records == made.states[place]
     assert len(json.loads((tmp_path / "state.json").read_text())["records"]) == len(made.states[place])
 
 
@@ -105,9 +105,9 @@ def test_a_film_holds_every_moment_of_its_span_and_none_outside(
     out, inside = clip_of(tmp_path, capsys, made)
     with open_film(out) as recording:
         for place in inside:
-            assert recording._state(Moment(*place)).records == made.states[place]
+            assert recording.snapshot(Moment(*place)).records == made.states[place]
         with pytest.raises(NothingRecorded):
-            recording._state(Moment(*min(made.states)))
+            recording.snapshot(Moment(*min(made.states)))
     first = sqlite3.connect(out).execute("SELECT keyframe FROM frames ORDER BY seq LIMIT 1").fetchone()
     assert first == (1,)
     assert run(capsys, "verify", out)[1]["damaged"] == []
@@ -129,7 +129,7 @@ def test_a_truncated_a_foreign_a_newer_and_a_missing_film_are_told_apart(
     whole = out.read_bytes()
     (tmp_path / "cut.sqlite").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(Unprocessable), open_film(tmp_path / "cut.sqlite") as recording:
-        recording._state(Moment())
+        recording.snapshot(Moment())
     (tmp_path / "text.sqlite").write_text("not a database, but long enough to be looked at" * 50)
     with pytest.raises(Unprocessable), open_film(tmp_path / "text.sqlite"):
         pass
@@ -171,11 +171,11 @@ async def test_a_branch_starts_from_its_moment_and_neither_world_shows_in_the_ot
         made_branch = await branch(store, "w", "b", Moment(*place), now_us=5)
         assert made_branch.as_json()["parent"] == {"world": "w", "epoch": place[0], "tick": place[1]}
         child, parent = (open_world(store.blocking(), name) for name in ("b", "w"))
-        assert LocalRecording("b", child)._state(Moment()).records == made.states[place]
+        assert LocalRecording("b", child).snapshot(Moment()).records == made.states[place]
         assert child.info().parent is not None
         for earlier in sorted(made.states)[:60:7]:
-            assert LocalRecording("b", child)._state(Moment(*earlier)).records == made.states[earlier]
-        assert LocalRecording("w", parent)._state(Moment()).records == made.states[made.last]
+            assert LocalRecording("b", child).snapshot(Moment(*earlier)).records == made.states[earlier]
+        assert LocalRecording("w", parent).snapshot(Moment()).records == made.states[made.last]
         for verified in (child, parent):
             verifier = Verifier(verified)
             assert [stretch.damage for stretch in verifier.stretches() if stretch.damage] == []

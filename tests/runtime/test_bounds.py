@@ -241,7 +241,7 @@ async def test_what_was_left_is_there_again(start_gateway: StartGateway) -> None
         async with asyncio.timeout(HANG_S):
             while gateway.worlds.sessions or gateway.recordings._replays:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    assert not gateway.worlds.shares._sessions
+    assert not gateway.worlds.shares.addresses
 
 
 async def test_a_branch_that_was_deleted_leaves_its_place(start_gateway: StartGateway) -> None:

@@ -160,7 +160,7 @@ def test_a_day_of_connections_that_come_and_go_leaves_nothing(
             assert not any(server.connections for server in servers)
             assert not gateway.endpoint.peers
             assert not gateway.worlds.sessions
-            assert not gateway.worlds.shares._sessions
+            assert not gateway.worlds.shares.addresses
         finally:
             tracemalloc.stop()
             clock.at_least_s = 0.0

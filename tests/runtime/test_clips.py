@@ -56,7 +56,7 @@ async def test_a_stretch_comes_as_a_film_with_marks_and_layout(
     file.write_bytes(await clip(filmed, "from=5&to=10"))
     with open_film(file) as film:
         for tick in range(5, 11):
-            assert film._state(Moment(1, tick)).records == dict(WALKERS.frame(tick))
+            assert film.snapshot(Moment(1, tick)).records == dict(WALKERS.frame(tick))
         assert [(mark["name"], mark["data"]) for mark in film.history.marks()] == [("goal", '{"score": 1}')]
         assert film.history.summary()["last"]["tick"] == 10
         assert film.history.summary()["layout"]["name"] == "avatars"

@@ -33,22 +33,22 @@ class Relay(asyncio.DatagramProtocol):
         self._dice = random.Random(7)
         self._tasks = set[asyncio.Task[None]]()
         self._ways: dict[Any, asyncio.DatagramTransport] = {}
-        self._transport: asyncio.DatagramTransport | None = None
+        self.transport: asyncio.DatagramTransport | None = None
 
     async def begin(self) -> int:
         """The port at which it is reached."""
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
-        return int(self._transport.get_extra_info("sockname")[1])
+        self.transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+        return int(self.transport.get_extra_info("sockname")[1])
 
-    def _passes(self) -> bool:
+    def passes(self) -> bool:
         if self.is_cut or self._dice.random() < self.loss:
             self.dropped += 1
             return False
         return True
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        if self._passes():
+        if self.passes():
             task = asyncio.ensure_future(self._forth(data, addr))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -59,8 +59,8 @@ class Relay(asyncio.DatagramProtocol):
 
             class Back(asyncio.DatagramProtocol):
                 def datagram_received(self, data: bytes, _: Any) -> None:
-                    if relay._passes() and relay._transport is not None:
-                        relay._transport.sendto(data, addr)
+                    if relay.passes() and relay.transport is not None:
+                        relay.transport.sendto(data, addr)
 
             loop = asyncio.get_running_loop()
             way, _ = await loop.create_datagram_endpoint(Back, remote_addr=self.to)
@@ -68,7 +68,7 @@ class Relay(asyncio.DatagramProtocol):
         self._ways[addr].sendto(data)
 
     def end(self) -> None:
-        for way in (*self._ways.values(), *([self._transport] if self._transport else [])):
+        for way in (*self._ways.values(), *([self.transport] if self.transport else [])):
             way.close()
 
 

@@ -119,7 +119,7 @@ class Url:
 
     async def begin(self) -> None:
         """Fetch once, or say why not, and go on asking."""
-        wait_s = await self._once()
+        wait_s = await self.fetch()
         self._task = asyncio.get_running_loop().create_task(self._go_on(wait_s))
 
     def reload(self) -> None:
@@ -142,11 +142,11 @@ class Url:
                 except TimeoutError:
                     pass
                 self._wanted.clear()
-                wait_s = await self._once()
+                wait_s = await self.fetch()
         finally:
             await self._client.aclose()
 
-    async def _once(self) -> float:
+    async def fetch(self) -> float:
         """Ask for the set; how long what came may be used."""
         self._asked_at = time.monotonic()
         try:
