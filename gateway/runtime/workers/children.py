@@ -39,8 +39,8 @@ class Child:
     facts: dict[str, object] | None = None
     heard: bytes = b""
 
-    def send(self, number: int) -> None:
-        """A signal, unless it is gone."""
+    def signal(self, number: int) -> None:
+        """Send it one, unless it is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 

@@ -49,7 +49,7 @@ class Rolling:
             # By process, not by number: under it may be the successor already.
             if child is not None and child.pid == self.waiting.get(self.leaving) and now >= self.until:
                 log.error("%s does not leave in time, and is killed", name_of(self.leaving))
-                child.send(signal.SIGKILL)
+                child.signal(signal.SIGKILL)
                 self.until = now + self.patience_s
             return
         if now < self.rests_until or not self.waiting:
@@ -74,7 +74,7 @@ class Rolling:
         assert child is not None
         self.leaving, self.until = number, now + self.patience_s
         if number == STORE:
-            child.send(signal.SIGTERM)
+            child.signal(signal.SIGTERM)
             return
         self.tell()
         child.tell({"leave": True})

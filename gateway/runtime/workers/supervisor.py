@@ -200,7 +200,7 @@ class Supervisor:
 
     def _send_all(self, number: int) -> None:
         for _, child in self.children.workers():
-            child.send(number)
+            child.signal(number)
 
     def _hurry(self, now: float) -> None:
         """The owner goes last; who does not go is killed."""
@@ -209,12 +209,12 @@ class Supervisor:
             for child in workers or ([owner] if owner else []):
                 self.failed = True
                 log.error("process %d does not end in time, and is killed", child.pid)
-                child.send(signal.SIGKILL)
+                child.signal(signal.SIGKILL)
             self.stop_at = now + WORKER_END_S
         elif not workers and owner is not None and owner.facts != {}:
             owner.facts = {}  # told once
             self.stop_at = now + WORKER_END_S
-            owner.send(signal.SIGTERM)
+            owner.signal(signal.SIGTERM)
 
     # -- processes ------------------------------------------------------------------------
 
