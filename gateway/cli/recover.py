@@ -8,17 +8,15 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from gateway.cli._client import connection, http_client
+from gateway.cli._client import connection
 from gateway.cli._files import write_whole
 from gateway.cli._source import (
     add_moment_flags,
     add_source_flags,
-    local_recording,
     moment_of,
     open_recording,
-    open_store_of,
 )
 from gateway.cli._times import show_age, show_time
 from gateway.errors import ConfigError, GatewayError, StoreUnavailable
@@ -27,9 +25,7 @@ from gateway.wallclock import now_us
 
 if TYPE_CHECKING:
     from gateway.recordings.recording import Snapshot
-    from gateway.store.base import Store
     from gateway.wire.layouts import Layout
-    from gateway.wire.recorded import ToldSummary
 
 How: TypeAlias = "Layout | str | None"
 """By what records are shown: a layout, the name of a way of this verb's, or not at all."""
@@ -82,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
-    from gateway.errors import ConfigError
+    from gateway.cli._recover_list import list_worlds
 
     if not args.list and not args.world:
         raise ConfigError("name a world (mvgateway recover WORLD); --list shows which there are")
@@ -247,84 +243,3 @@ async def _publish(args: argparse.Namespace, found: Snapshot) -> str:
                 f"{args.to_world} took the state, but the store has not confirmed it within {DURABLE_S_MAX:.0f} s"
             ) from None
         return f"world {args.to_world}, epoch {publisher.epoch}, tick {tick}, durable"
-
-
-async def list_worlds(args: argparse.Namespace) -> int:
-    """Every world, or the one that is named, with the span that can be got back."""
-    if args.world:
-        async with open_recording(args) as recording:
-            rows: list[ToldSummary | Unread] = [await recording.summary()]
-    else:
-        rows = await (_worlds_of_store(args) if args.store else _worlds_of_gateway(args))
-    if args.json:
-        print(json.dumps({"worlds": rows}))
-        return 0
-    for row in rows:
-        print(_span(row))
-    if not rows:
-        print("no worlds")
-    return 0
-
-
-class Unread(TypedDict):
-    """A world whose recording cannot be read."""
-
-    world: str
-    error: str
-
-
-async def _worlds_of_store(args: argparse.Namespace) -> list[ToldSummary | Unread]:
-    async with open_store_of(args) as store:
-        rows: list[ToldSummary | Unread] = []
-        for name in await _names(args, store):
-            try:
-                async with local_recording(store, name) as recording:
-                    rows.append(await recording.summary())
-            except GatewayError as error:
-                rows.append({"world": name, "error": error.message})
-        return rows
-
-
-async def _names(args: argparse.Namespace, store: Store) -> list[str]:
-    """The worlds of a store. One without an admin API may be a gateway, which tells them by itself."""
-    from gateway.store.remote import AdminNeeded
-    from gateway.store.world.listing import WorldNames
-
-    try:
-        return await WorldNames(store).all()
-    except AdminNeeded as error:
-        try:
-            async with http_client(args, args.store.partition(",")[0]) as client:
-                return sorted(world["world"] for world in (await client.get_json("/v1/worlds"))["worlds"])
-        except (GatewayError, ValueError):
-            raise error from None
-
-
-async def _worlds_of_gateway(args: argparse.Namespace) -> list[ToldSummary | Unread]:
-    from gateway.recordings.recording import RemoteRecording
-
-    async with http_client(args) as client:
-        worlds = (await client.get_json("/v1/worlds"))["worlds"]
-        rows: list[ToldSummary | Unread] = []
-        for world in worlds:
-            try:
-                rows.append(await RemoteRecording(world["world"], client).summary())
-            except GatewayError as error:
-                rows.append({"world": world["world"], "error": error.message})
-        return rows
-
-
-def _span(row: ToldSummary | Unread) -> str:
-
-    name = f"{row['world']:<24}"
-    if "error" in row:
-        return f"{name}{row['error']}"
-    first, last = row["first"], row["last"]
-    if first is None or last is None:
-        return f"{name}nothing recorded"
-    ago = show_age(now_us() / 1e6 - last["received_at_us"] / 1e6)
-    return (
-        f"{name}{show_time(first['received_at_us'])} to {show_time(last['received_at_us'])} ({ago} ago), "
-        f"epoch {first['epoch']} tick {first['tick']} to epoch {last['epoch']} tick {last['tick']}, "
-        f"{row['gaps']} gaps, {row['marks']} marks, {row['retention']}"
-    )

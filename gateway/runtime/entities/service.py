@@ -23,7 +23,8 @@ from gateway.errors import BadInput, GatewayError, NothingRecorded, TooLarge, Wo
 from gateway.limits import ENTITY_RETRY_S, LEASE_TTL_MS
 from gateway.runtime.entities.awake import Awake
 from gateway.runtime.entities.database import EntityDatabase
-from gateway.runtime.entities.live import FollowSession, LiveQuery, WatchSession
+from gateway.runtime.entities.following import FollowSession
+from gateway.runtime.entities.live import LiveQuery, WatchSession
 from gateway.runtime.entities.registry import EntityRegistry
 from gateway.runtime.entities.times import version_at
 from gateway.runtime.entities.transfers import Transfers
