@@ -296,6 +296,20 @@ def test_what_was_dropped_is_told_with_the_mark_of_its_own_epoch_until_the_next(
     assert rig.journal.let_go == [Gap(2, 4, 5, "dropped")]
 
 
+def test_of_what_is_missing_only_what_was_dropped_in_the_marks_epoch_is_told_with_it() -> None:
+    rig = Rig(bytes_max=500)
+    rig.add(1, parts=2, size=10)
+    rig.add(2, size=10)
+    batch = rig.commit(100.0)
+    assert (batch.gaps, rig.journal.let_go) == ((Gap(1, 1, 1, "partial"),), [])
+    rig.add(3, size=10, mono=100.0)
+    rig.add(4, size=600, mono=100.0)
+    rig.add(1, epoch=2, size=10, mono=100.0)
+    batch = rig.commit(100.0)
+    assert Gap(1, 3, 4, "dropped") in batch.gaps
+    assert rig.journal.let_go == [Gap(2, 1, 1, "dropped")]
+
+
 def test_too_many_of_them_are_told_as_wider_ones_the_oldest_first() -> None:
     rig = Rig(bytes_max=500)
     count = JOURNAL_LET_GO_TOLD_MAX + 2

@@ -184,3 +184,12 @@ def test_a_link_is_followed_to_a_page_only_and_an_allowed_origin_is_not_asked_tw
         origins().check_fetch(link, None, page=False)
     origins(*LISTED).check_fetch(CROSS, "https://game.example", page=False)
     origins("*").check_fetch(CROSS, None, page=False)
+
+
+def test_an_address_of_ipv6_is_one_name_however_it_is_spelt() -> None:
+    gateway = Origins(["https://[2001:db8::1]"], names=lambda: ["2001:db8:0::2"])
+    for authority in ("[2001:db8::1]:4433", "[2001:DB8:0:0::1]:4433", "[2001:db8::2]", "[2001:0db8::0:2]:1"):
+        gateway.check("https", authority, None)
+    for authority in ("[2001:db8::3]:4433", "[2001:db8:::1]"):
+        with pytest.raises(Misdirected):
+            gateway.check("https", authority, None)

@@ -10,7 +10,13 @@ from gateway.core.ports import Refusal
 from gateway.core.state import WorldState
 from gateway.core.streams import OpenStreams
 from gateway.core.window import Keys, SentWindow
-from gateway.limits import BUDGET_BURST_S, DATAGRAM_SAFE_BYTES, STREAM_PATIENCE_S, STREAM_PATIENCE_S_MAX
+from gateway.limits import (
+    BUDGET_BURST_S,
+    DATAGRAM_SAFE_BYTES,
+    FRAME_STREAMS_MAX,
+    STREAM_PATIENCE_S,
+    STREAM_PATIENCE_S_MAX,
+)
 from gateway.wire import Frame, Record
 from tests.core.links import RecordingLink
 
@@ -127,6 +133,30 @@ def test_while_a_stream_is_on_its_way_there_is_no_second_one() -> None:
     assert not outlet.send_stream([b"two"], (2,), 3, 0.0)
     assert outlet.send_large(bytes(5_000), (2,), 0.0) is Refusal.BLOCKED
     assert (len(link.streams), outlet.messages, outlet.allowed(0.0, 1)) == (1, 1, before)
+
+
+def test_further_messages_of_the_newest_frame_go_beside_each_other_up_to_a_bound() -> None:
+    link, state = RecordingLink(), WorldState()
+    outlet = Outlet(state, link, None, [].append)
+    state.apply(Frame(1, 5, [Record(1, b"a")]))
+    for at in range(FRAME_STREAMS_MAX):
+        assert outlet.send_stream([b"part"], (at,), 4, 0.0, is_of_frame=True)
+    assert not outlet.send_stream([b"part"], (9,), 4, 0.0, is_of_frame=True)
+    link.done.add(0)
+    outlet.streams.settle(0.0)
+    assert not outlet.send_stream([b"another"], (9,), 7, 0.0)
+    assert outlet.send_stream([b"part"], (9,), 4, 0.0, is_of_frame=True)
+
+
+def test_a_message_of_a_newer_frame_waits_for_those_of_an_older_one_and_for_a_keyframe() -> None:
+    for keyframe in (False, True):
+        state = WorldState()
+        outlet = Outlet(state, RecordingLink(), None, [].append)
+        state.apply(Frame(1, 5, [Record(1, b"a")]))
+        assert outlet.send_stream([b"first"], (1,), 5, 0.0, keyframe=keyframe)
+        if not keyframe:
+            state.apply(Frame(1, 6, [Record(1, b"b")]))
+        assert not outlet.send_stream([b"part"], (1,), 4, 0.0, is_of_frame=True)
 
 
 # --- streams ----------------------------------------------------------------------------

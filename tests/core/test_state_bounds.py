@@ -83,6 +83,17 @@ def test_a_keyframe_that_is_whole_ends_the_older_ones_and_not_the_newer() -> Non
     assert set(state.snapshot()) == {1, 3, 9}
 
 
+def test_a_part_that_comes_again_after_its_keyframe_was_whole_takes_nothing_away() -> None:
+    parts = [
+        frame(5, {key: b"k"}, keyframe=True, ticks=True, part=at, parts=2) for at, key in enumerate((1, 2))
+    ]
+    state = state_of(*parts)
+    assert state.apply(frame(3, {7: b"a gateway's keyframe did not know of it"})).changed == (7,)
+    for again in parts[:1]:
+        assert state.apply(again).dropped == ()
+    assert set(state.snapshot()) == {1, 2, 7}
+
+
 def test_a_keyframe_takes_nothing_away_that_is_as_new_as_itself() -> None:
     state = state_of(frame(5, {7: b"of the same tick"}), frame(4, {8: b"older"}))
     assert state.apply(part(5, 0, 1, 1)).dropped == (8,)

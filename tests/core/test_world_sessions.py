@@ -11,7 +11,7 @@ from gateway.core.ports import CloseCode, LiveOptions, Mark
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
 from gateway.errors import MalformedMessage, PublisherPresent
-from gateway.limits import GAP_COMING_S, GAP_POLL_S, GAP_WAIT_S
+from gateway.limits import DRAIN_SPREAD_MS, GAP_COMING_S, GAP_POLL_S, GAP_WAIT_S
 from gateway.wire import Frame, Record, decode_frame, encode_control, encode_frame, prefix
 from gateway.wire.journal import Batch, Gap
 from tests.core.links import RecordingLink
@@ -141,6 +141,24 @@ def test_a_publisher_that_leaves_wakes_whoever_polls_for_it_is_waited_for() -> N
     assert (rig.world.next_poll, rig.world.is_lingering) == (None, False)
     session.on_closed(107.0)
     assert rig.wakes == 1
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "told"),
+    [
+        (200, [200, 300, 400, 500]),
+        (0, [0] * 4),
+        (DRAIN_SPREAD_MS, [DRAIN_SPREAD_MS + n * DRAIN_SPREAD_MS // 4 for n in range(4)]),
+    ],
+)
+def test_readers_come_back_spread_over_twice_the_time_that_is_told_or_the_bound(
+    after_ms: int, told: list[int]
+) -> None:
+    rig, links = Rig(), [RecordingLink() for _ in range(4)]
+    for link in links:
+        rig.world.attach_subscriber(link, LiveOptions(), 100.0)
+    rig.world.shutdown("shutting_down", after_ms)
+    assert [link.controls[-1]["reconnect_after_ms"] for link in links] == told
 
 
 # --- the welcome ----------------------------------------------------------------------------

@@ -155,6 +155,13 @@ EQUIVALENT: dict[str, str] = {
     "gateway/core/capacity.py: growth <= 0 -> growth < 0, in _weighed()": (
         "what grows by nothing fits, and adds nothing to what is counted"
     ),
+    "gateway/core/capacity.py: len(records) + len(keys) <= self.records_max -> len(records) + len(keys) < self.records_max, in is_far and len(records) + len(keys) <= self.records_max and (self._bytes + more ": (
+        "what just fits is weighed one by one then, and fits as well"
+    ),
+    "gateway/core/capacity.py: 1 -> 2, in -1": "any number below zero says that the key was not seen",
+    "gateway/core/capacity.py: before < 0 -> before <= 0, in _weighed()": (
+        "a key that was seen has grown by something: zero stands for none"
+    ),
     "gateway/core/delay.py: by_us > 0 -> by_us >= 0, in by_us > 0 and self._steps": (
         "a step that is set back by nothing is put back as it was"
     ),
@@ -179,6 +186,12 @@ EQUIVALENT: dict[str, str] = {
     "gateway/core/journal.py: self._in_flight.epoch is not None and self._in_flight.tick is not None -> self._in_flight.epoch is not None or self._in_flight.tick is not None, in take()": (
         "a batch has both or neither"
     ),
+    "gateway/core/journal.py: batch.epoch is None or batch.tick is None -> batch.epoch is None and batch.tick is None, in committed()": (
+        "a batch has both or neither"
+    ),
+    "gateway/core/journal.py: 0 -> 1, in GapTracker(0)": (
+        "of whichever epoch, a tracker that saw nothing waits for nothing"
+    ),
     "gateway/core/journal.py: self._keyframe_at = float('-inf') -> pass, in __init__()": (
         "the first keyframe is due whatever this says, and sets it"
     ),
@@ -193,6 +206,9 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/core/newest.py: 1 -> 2, in max(1, (message_bytes_max - HEADER_BYTES) // (state.stride + _TICK_BYTES))": (
         "what is too long by the stride is picked record by record, and is the same message"
+    ),
+    "gateway/core/newest.py: 1 -> 2, in message_bytes_max // RECORD_HEAD_BYTES + 1": (
+        "it bounds how many are looked at; those that fit are the same"
     ),
     "gateway/core/newest.py: message_bytes_max // RECORD_HEAD_BYTES -> message_bytes_max * RECORD_HEAD_BYTES, in message_bytes_max // RECORD_HEAD_BYTES + 1": (
         "it bounds how many are looked at; those that fit are the same"
@@ -255,11 +271,53 @@ EQUIVALENT: dict[str, str] = {
     "gateway/wire/framecodec.py: 0 -> 1, in 0 < len(body) <= self.quick_bytes_max": (
         "a body that is not empty has the four bytes of a length at least"
     ),
+    "gateway/wire/mvstore.py: 0 -> 1, in _PAGE_TAILS[0]": ("both tails are of one length"),
+    "gateway/wire/mvstore.py: 65536 > page >= 0 -> 65536 > page > 0, in digest is None and len(version) == VERSION_DIGITS and version.isascii() and (655": (
+        "page 0 is written the long way then, as the same bytes"
+    ),
+    "gateway/wire/mvstore.py: 65536 > page >= 0 -> 65536 > page > 0, in data is None and len(digest) == HASH_BYTES and (65536 > page >= 0)": (
+        "page 0 is written the long way then, as the same bytes"
+    ),
+    "gateway/wire/mvstore.py: 30 -> 31, in contents.startswith(_USUAL_DATA, 30)": (
+        "the page is read the careful way then, with the same outcome"
+    ),
+    "gateway/wire/mvstore.py: 38 + int.from_bytes(contents[36:38], 'big') -> 38 - int.from_bytes(contents[36:38], 'big'), in decode_page()": (
+        "the page is read the careful way then, with the same outcome"
+    ),
+    "gateway/wire/mvstore.py: 38 -> 39, in 38 + int.from_bytes(contents[36:38], 'big')": (
+        "the page is read the careful way then, with the same outcome"
+    ),
+    "gateway/wire/mvstore.py: 36 -> 37, in 36:38": (
+        "the page is read the careful way then, with the same outcome"
+    ),
+    "gateway/wire/mvstore.py: 38 -> 39, in 36:38": (
+        "the page is read the careful way then, with the same outcome"
+    ),
+    "gateway/wire/mvstore.py: at <= last -> at < last, in usual_pages()": (
+        "what is as long as a head alone is no page, for its end is missing"
+    ),
     "gateway/wire/mvstore.py: 30 -> 31, in 10:30": (
         "the byte behind the version is not ASCII: then the page is read the careful way, with the same outcome"
     ),
     "gateway/wire/streams.py: end >= STREAM_COMPACT_BYTES -> end > STREAM_COMPACT_BYTES, in _advance()": (
         "when what was read is let go of changes nothing of what is read"
+    ),
+    "gateway/wire/variant/cursor.py: 1 -> 2, in self.sized('a string').split(b'\\x00', 1)": (
+        "what stands before the first NUL is the same, however much of the rest is cut up"
+    ),
+    "gateway/wire/variant/decode.py: 0 -> 1, in FLAG_64 if kind in (T.INT, T.FLOAT, T.OBJECT) else 0": (
+        "that bit of a header is the type's, which nobody asks again"
+    ),
+    "gateway/wire/variant/decode.py: size <= VARIANT_HASHED_KEY_BYTES_MAX -> size < VARIANT_HASHED_KEY_BYTES_MAX, in __hash__()": (
+        "equal keys have equal hashes either way: how much of one is hashed is all that the bound says"
+    ),
+    "gateway/wire/variant/decode.py: 512 -> 513, in self.start + 512": "equal keys have equal hashes either way",
+    "gateway/wire/variant/decode.py: 512 -> 513, in self.end - 512": "equal keys have equal hashes either way",
+    "gateway/wire/variant/decode.py: self.end - 512 -> self.end + 512, in self.end - 512:self.end": (
+        "equal keys have equal hashes either way: of long ones their beginnings and lengths"
+    ),
+    "gateway/wire/variant/values.py: return (float, 'nan') -> return None, in key_identity()": (
+        "either is equal to itself and to no other key's"
     ),
     "gateway/store/world/maintenance.py: self._failures = 0 -> pass, in __init__()": (
         "the first run has nothing old enough to truncate, so it cannot fail, and sets it"

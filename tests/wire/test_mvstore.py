@@ -83,6 +83,9 @@ def test_a_write_carries_its_page_and_any_hint() -> None:
     assert mvstore.decode_write(contents(mvstore.encode_write(b"page"))) == b"page"
     assert mvstore.decode_write(packed({"data": b"page", "delta_base": 3})) == b"page"
     assert mvstore.decode_write(packed([b"page"])) == b"page"
+    for no_page in ("3", -1, 2**32):
+        with pytest.raises(MalformedMessage, match="delta_base"):
+            mvstore.decode_write(packed({"data": b"page", "delta_base": no_page}))
 
 
 def test_a_commit_says_the_same_after_a_round_trip() -> None:
@@ -414,3 +417,40 @@ def test_a_hash_is_32_bytes_or_none() -> None:
     for size in (1, 31, 33):
         with pytest.raises(MalformedMessage, match=f"{size} bytes, not 32"):
             mvstore.decode_hash(packed({"hash": bytes(size)}))
+
+
+def test_a_version_or_a_hash_of_another_length_is_written_as_it_is() -> None:
+    for version in ("", "0" * 19, "0" * 21, "é" * 20):
+        read = {"page_index": 7, "version": version, "hash": None, "accept_zstd": False}
+        assert mvstore.encode_read(7, version, None) == mvstore.frame(packed(read))
+    for digest in (b"", HASH[:31], HASH + b"x"):
+        ahead = {"page_index": 7, "hash": digest, "data": None}
+        assert mvstore.encode_commit_page(7, digest, None) == mvstore.frame(packed(ahead))
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "found"), [(-1, "int"), (None, "nil"), ("2", "str"), (True, "bool"), (..., "nothing")]
+)
+def test_what_is_no_number_of_namespaces_is_refused_by_what_it_is(namespaces: object, found: str) -> None:
+    head = {"idempotency_key": KEY, "num_namespaces": namespaces}
+    sent = {name: value for name, value in head.items() if value is not ...}
+    with pytest.raises(MalformedMessage, match=f"^num_namespaces is {found}, not a number from 0"):
+        mvstore.decode_commit_head(packed(sent))
+
+
+def test_a_commit_may_be_of_no_namespace() -> None:
+    assert mvstore.decode_commit_head(packed({"idempotency_key": KEY, "num_namespaces": 0})).namespaces == 0
+
+
+@pytest.mark.parametrize("zstd", [False, True])
+def test_a_page_with_a_field_that_is_not_known_or_in_another_order_is_the_page(zstd: bool) -> None:
+    for size in (300, 42_084):
+        data = bytes(size - 6) + b"\xa4zstd" + bytes([0xC2 + (not zstd)])
+        page = mvstore.ReadAnswer(VERSION, data, zstd)
+        for fields in (
+            {"version": VERSION, "data": data, "zstd": zstd, "news": 1},
+            {"version": VERSION, "zstd": zstd, "data": data},
+            {"data": data, "version": VERSION, "zstd": zstd},
+        ):
+            assert mvstore.decode_page(packed(fields)) == page
+            assert mvstore.usual_pages(mvstore.frame(packed(fields))) is None

@@ -145,6 +145,11 @@ def test_what_cannot_be_written_is_said(value: Any, says: str) -> None:
     assert refused(lambda: v.encode(value)).message == says
 
 
+@pytest.mark.parametrize("value", [-(1 << 63), (1 << 63) - 1, -(1 << 31) - 1, 1 << 31])
+def test_the_largest_and_the_least_integers_of_eight_bytes_are_written(value: int) -> None:
+    assert v.encode(value) == struct.pack("<Iq", 2 | 1 << 16, value)
+
+
 def test_a_float_too_large_for_four_bytes_is_written_in_eight() -> None:
     assert v.encode(1e300) == struct.pack("<Id", 3 | 1 << 16, 1e300)
     assert v.encode(bytearray(b"ab")) == v.encode(b"ab")
@@ -281,6 +286,12 @@ def test_a_key_made_of_a_list_is_the_one_of_the_array_it_stands_for() -> None:
     assert v.encode(v.decode(v.encode(made))) == v.encode(made)
 
 
+def test_a_number_that_is_none_is_one_key_and_no_others() -> None:
+    nans = [struct.pack("<Id", 3 | 1 << 16, math.nan), struct.pack("<IQ", 3 | 1 << 16, 0x7FF8_0000_0000_0001)]
+    assert [value for _, value in pairs(*nans, v.encode(None), v.encode("nan"), nans[0]).pairs] == [4, 2, 3]
+    assert pairs(v.encode(0.5), v.encode(1.5), v.encode(0.5)).pairs == ((0.5, 2), (1.5, 1))
+
+
 def test_a_dictionary_has_what_it_was_given_and_no_more() -> None:
     made = v.Dictionary([("b", 1), (v.StringName("a"), 2), ("a", 3)])
     assert (len(made), list(made)) == (2, ["b", v.StringName("a")])
@@ -291,7 +302,7 @@ def test_a_dictionary_has_what_it_was_given_and_no_more() -> None:
     assert made == v.Dictionary({"b": 1, v.StringName("a"): 3})
     assert made != v.Dictionary({"b": 1})
     assert v.Dictionary({"b": 1}) == {"b": 1}
-    assert v.Dictionary() != 5
+    assert (v.Dictionary() == 5) is False
 
 
 def test_arrays_and_objects_have_what_they_were_given() -> None:
@@ -424,6 +435,7 @@ def test_what_no_variant_holds_has_no_json() -> None:
     ("text", "value"),
     [
         (' \t\n\r{ "a" : [ 1 , 2 ] , "b" : { } } ', v.Dictionary({"a": [1, 2], "b": v.Dictionary()})),
+        ('{"a":1,"b":[2,3]}', v.Dictionary({"a": 1, "b": v.Array([2, 3])})),
         ("[]", v.Array()),
         ("[ ]", v.Array()),
         ("[[], {}]", v.Array([v.Array(), v.Dictionary()])),
