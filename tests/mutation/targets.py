@@ -299,6 +299,21 @@ EQUIVALENT: dict[str, str] = {
     "gateway/wire/mvstore.py: 30 -> 31, in 10:30": (
         "the byte behind the version is not ASCII: then the page is read the careful way, with the same outcome"
     ),
+    "gateway/wire/frames.py: records_bytes % unit -> records_bytes + unit, in records_bytes % unit or records_bytes > unit * records_max": (
+        "what is looked at again passes or is refused as it was"
+    ),
+    "gateway/wire/frames.py: records_bytes > unit * records_max -> records_bytes >= unit * records_max, in records_bytes % unit or records_bytes > unit * records_max": (
+        "what is looked at again passes or is refused as it was"
+    ),
+    "gateway/wire/frames.py: unit * records_max -> unit // records_max, in records_bytes > unit * records_max": (
+        "what is looked at again passes or is refused as it was"
+    ),
+    "gateway/wire/frames.py: frame._bytes = b'' -> pass, in decode_frame()": (
+        "the records were read: only what is held of the message differs"
+    ),
+    "gateway/wire/records.py: count <= RECORDS_AT_ONCE_MAX -> count < RECORDS_AT_ONCE_MAX, in read_columns()": (
+        "both ways read the same: which is quicker is all that the bound says"
+    ),
     "gateway/wire/streams.py: end >= STREAM_COMPACT_BYTES -> end > STREAM_COMPACT_BYTES, in _advance()": (
         "when what was read is let go of changes nothing of what is read"
     ),

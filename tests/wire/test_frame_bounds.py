@@ -218,6 +218,11 @@ def test_messages_are_as_full_as_they_may_be_and_a_record_that_is_too_long_goes_
     assert told == [(n, len(lengths)) for n in range(len(lengths))]
 
 
+def test_each_message_and_not_only_the_first_is_as_full_as_it_may_be() -> None:
+    frame = Frame(1, 1, [Record(n, value(n, 16)) for n in range(7)], stride=16)
+    assert [len(message) for message in split(frame, HEADER + 32)] == [56, 56, 56, 40]
+
+
 def test_as_many_parts_as_the_header_counts_are_made_and_one_more_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -97,6 +97,17 @@ def test_a_long_stream_keeps_no_more_than_what_is_not_whole() -> None:
     assert len(stream._buffer) < 100_000
 
 
+def test_a_stream_that_was_given_up_holds_nothing_and_what_is_fed_after_is_read_from_its_beginning() -> None:
+    stream = MessageStream()
+    stream.feed(prefix(b"read") + prefix(b"not read")[:-1])
+    assert list(stream) == [b"read"]
+    stream.clear()
+    assert stream.buffered_bytes == 0
+    stream.finish()
+    stream.feed(prefix(b"next"))
+    assert list(stream) == [b"next"]
+
+
 def test_a_control_message_is_its_type_byte_and_a_json_object() -> None:
     message = encode_control("bye", reason="überlastet", reconnect_after_ms=5)
     assert message[0] == 16
