@@ -65,6 +65,17 @@ def test_a_length_over_the_bound_is_refused_before_its_bytes_come() -> None:
         stream.pull()
 
 
+@pytest.mark.parametrize(
+    ("bound", "way_out"), [("--message-bytes-max", ", or raise --message-bytes-max"), ("control message", "")]
+)
+def test_a_length_over_the_bound_is_refused_with_the_way_out_that_there_is(bound: str, way_out: str) -> None:
+    stream = MessageStream(100, bound)
+    stream.feed(prefix(bytes(101)))
+    with pytest.raises(TooLarge) as refused:
+        stream.pull()
+    assert refused.value.message.endswith(f"(whole records, parts counted){way_out}")
+
+
 def test_a_message_of_exactly_the_bound_is_taken() -> None:
     stream = MessageStream(100)
     stream.feed(prefix(bytes(100)) + prefix(b"x"))

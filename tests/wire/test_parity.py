@@ -149,3 +149,18 @@ def test_two_messages_are_enough_for_a_parity_and_one_is_its_own() -> None:
     assert parity is not None
     assert parity[0] == TYPE_PARITY
     assert encode_parity(two[:1]) is None
+
+
+def test_a_frame_of_just_so_many_messages_has_a_parity_and_each_is_rebuilt() -> None:
+    many = split(Frame(7, 5, [Record(key, bytes([key]) * 300) for key in range(PARITY_MESSAGES_MAX)]), 400)
+    parity = encode_parity(many)
+    assert len(many) == PARITY_MESSAGES_MAX
+    assert parity is not None
+    for lost in (many[0], many[-1]):
+        assert given_to(Rebuilder(), [*[one for one in many if one is not lost], parity]) == [lost]
+
+
+def test_a_part_that_comes_twice_is_not_taken_for_the_first_one() -> None:
+    first, second = split(Frame(1, 5, [Record(key, bytes(40)) for key in range(2)]), 80)
+    assert encode_parity([first, first]) is None
+    assert encode_parity([second, second]) is None
