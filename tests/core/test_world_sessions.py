@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.core.closing import close_code
 from gateway.core.events import Event, PublisherReplaced, SessionOpened
 from gateway.core.ports import CloseCode, LiveOptions, Mark
 from gateway.core.state import WorldState
 from gateway.core.world import World, WorldSettings
-from gateway.errors import MalformedMessage, PublisherPresent
+from gateway.errors import GatewayError, MalformedMessage, Overloaded, PublisherPresent, ShuttingDown
 from gateway.limits import DRAIN_SPREAD_MS, GAP_COMING_S, GAP_POLL_S, GAP_WAIT_S
 from gateway.wire import Frame, Record, decode_frame, encode_control, encode_frame, prefix
 from gateway.wire.journal import Batch, Gap
@@ -88,6 +89,23 @@ def test_everybody_who_was_attached_is_counted_also_after_they_left() -> None:
     assert (rig.world.counters.publishers, rig.world.counters.subscribers) == (2, 3)
 
 
+def test_counters_are_told_by_their_names() -> None:
+    rig = Rig()
+    rig.world.attach_subscriber(RecordingLink(), LiveOptions(), 100.0)
+    rig.world.attach_publisher(RecordingLink(), 1, 100.0).on_message(message(1, {1: b"a"}), 100.0)
+    told = rig.world.counters.as_dict()
+    assert {name: count for name, count in told.items() if count} == {
+        "frames": 1,
+        "received": 1,
+        "received_bytes": len(message(1, {1: b"a"})),
+        "delivered": 1,
+        "journal_frames": 1,
+        "publishers": 1,
+        "subscribers": 1,
+    }
+    assert {"malformed", "late", "gaps", "resyncs"} <= told.keys()
+
+
 @pytest.mark.parametrize(("epoch", "why"), [(2, "taken_over"), (1, "reconnected")])
 def test_who_is_replaced_hears_by_whom_and_so_does_the_log(epoch: int, why: str) -> None:
     rig, first = Rig(), RecordingLink()
@@ -105,6 +123,19 @@ def test_received_bytes_are_those_of_the_messages_that_came() -> None:
     for one in sent:
         session.on_message(one, 100.0)
     assert (rig.world.counters.received, rig.world.counters.received_bytes) == (3, sum(map(len, sent)))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MalformedMessage("no"), CloseCode.MALFORMED),
+        (PublisherPresent("no"), CloseCode.PUBLISHER_PRESENT),
+        (ShuttingDown("no"), CloseCode.SHUTTING_DOWN),
+        (Overloaded("no"), CloseCode.ERROR),
+    ],
+)
+def test_a_refusal_closes_by_the_code_that_says_its_kind(error: GatewayError, code: CloseCode) -> None:
+    assert close_code(error) is code
 
 
 # --- time -----------------------------------------------------------------------------------
