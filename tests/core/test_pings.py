@@ -26,3 +26,11 @@ def test_a_ping_is_answered_and_a_flood_of_them_is_not(role: str) -> None:
         session.take(encode_control("ping"), 1.0 + n / 10_000)
     assert link.control_types().count("pong") <= 1 + 1 / PONG_S_MIN
     assert link.closed is None
+
+
+def test_a_ping_is_answered_again_when_its_time_has_just_come() -> None:
+    link = RecordingLink()
+    session = World("arena", WorldSettings(), mono=0.0, now_us=0).attach_subscriber(link, LiveOptions(), 0.0)
+    for mono, answers in ((1.0, 1), (1.0 + PONG_S_MIN / 2, 1), (1.0 + PONG_S_MIN, 2)):
+        session.take(encode_control("ping"), mono)
+        assert link.control_types().count("pong") == answers

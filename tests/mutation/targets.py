@@ -318,6 +318,9 @@ EQUIVALENT: dict[str, str] = {
     "gateway/wire/streams.py: end >= STREAM_COMPACT_BYTES -> end > STREAM_COMPACT_BYTES, in _advance()": (
         "when what was read is let go of changes nothing of what is read"
     ),
+    "gateway/wire/strictjson.py: text.count('[') + text.count('{') > depth_max -> text.count('[') + text.count('{') >= depth_max, in loads()": (
+        "the value is walked then, and is just as deep as it may be"
+    ),
     "gateway/wire/variant/cursor.py: 1 -> 2, in self.sized('a string').split(b'\\x00', 1)": (
         "what stands before the first NUL is the same, however much of the rest is cut up"
     ),

@@ -287,10 +287,13 @@ def test_a_stream_that_lets_go_of_what_was_read_reads_on_where_it_was() -> None:
 # --- rows by columns ------------------------------------------------------------------------
 
 
-def test_records_of_the_shortest_stride_are_packed_by_columns() -> None:
+@pytest.mark.parametrize(("stride", "count"), [(4, 100), (0xFFFF, 2)])
+def test_records_of_the_shortest_and_of_the_longest_stride_are_packed_by_columns(
+    stride: int, count: int
+) -> None:
     encoder, decoder = FrameEncoder(), FrameDecoder()
     rows = [
-        [encode_frame(Frame(1, tick, [Record(n, value(n, 4)) for n in range(100)], stride=4))]
+        [encode_frame(Frame(1, tick, [Record(n, value(n, stride)) for n in range(count)], stride=stride))]
         for tick in range(3)
     ]
     packed = [encoder.encode(row) for row in rows]

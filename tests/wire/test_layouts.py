@@ -38,6 +38,21 @@ def test_the_demos_walkers_are_read_as_they_were_written() -> None:
         assert abs(avatars.heading[0].of(record) or 0) <= math.pi
 
 
+def test_a_packet_of_a_walker_is_told_in_metres_and_its_clock_by_frame_and_counter() -> None:
+    packet = EntityPacket(7, (1_500_000, -1, 0), (32_767, -1, 0), 0x0102_03FE, 9, 4, (1, -2, 3), b"\1\0\2")
+    assert EntityPacket.decode(packet.encode()).as_json() == {
+        "global_id": 7,
+        "position_m": [1.5, -0.000001, 0.0],
+        "velocity_m_per_tick": [0.5, -0.000015, 0.0],
+        "frame": 0x0102_03,
+        "counter": 0xFE,
+        "class_owner": 9,
+        "sub_index": 4,
+        "rotation_swing_twist": [1, -2, 3],
+        "payload": "010002",
+    }
+
+
 def test_a_variant_transform_says_where_it_is_and_which_way_it_looks() -> None:
     turned = 0.5
     basis = (math.cos(turned), 0, math.sin(turned), 0, 1, 0, -math.sin(turned), 0, math.cos(turned))
