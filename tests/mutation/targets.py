@@ -38,6 +38,11 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "gateway/wire/variant/",
         _named("wire", "variant_bounds", "variant_golden", "variant_properties", "variant_godot3"),
     ),
+    ("gateway/wire/framechain.py", _named("wire", "framechain", "framecodec", "frame_bounds")),
+    ("gateway/wire/framecodec.py", _named("wire", "framechain", "framecodec", "frame_bounds")),
+    ("gateway/wire/layouts/", _named("wire", "layouts", "layout_bounds")),
+    ("gateway/wire/mvstore", _named("wire", "mvstore")),
+    ("gateway/wire/parity.py", _named("wire", "parity", "frame_bounds")),
     (
         "gateway/wire/",
         (
