@@ -2,6 +2,12 @@
 
 export const text = value => value === null || value === undefined ? "–" : String(value);
 
+/** What a canvas draws with is made for text of 15 px; so many times as large is the page's own, on a screen that has the room. */
+export const unitOf = style => parseFloat(style.fontSize) / 15 || 1;
+
+/** `draw` again where the system goes over to light or dark: what stands still would keep the other one's ink. */
+export function inkChanges(draw) { matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw); }
+
 /** Text into an element, where it is another: one that is written again is read out again. */
 export function tell(element, words) { if (element.textContent !== words) element.textContent = words; }
 

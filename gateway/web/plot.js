@@ -1,6 +1,6 @@
 // One number of one record over time, as a line on a canvas.
 
-import { shown } from "./parts.js";
+import { inkChanges, shown, unitOf } from "./parts.js";
 
 const SAMPLES_MAX = 7_200, DRAW_MS = 100, LEFT = 8, TOP = 16, BOTTOM = 16, COMPONENTS_MAX = 16;
 
@@ -21,6 +21,7 @@ export class Plot {
     Object.assign(this, { span, named });
     this.choose.onchange = () => this.forget();
     new ResizeObserver(() => this.draw()).observe(this.canvas);
+    inkChanges(() => this.draw());
   }
 
   /** Another layout, or none: other fields to choose from. */
@@ -70,7 +71,8 @@ export class Plot {
     clearTimeout(this.#due);
     this.#due = 0;
     this.#drawn = performance.now();
-    const { canvas, pen } = this, ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight, kept = this.#samples;
+    const { canvas, pen } = this, style = getComputedStyle(canvas), unit = unitOf(style), ratio = (devicePixelRatio || 1) * unit;
+    const width = canvas.clientWidth / unit, height = canvas.clientHeight / unit, kept = this.#samples;
     if (!width) return;
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
@@ -80,7 +82,6 @@ export class Plot {
     let [low, high] = [Infinity, -Infinity];
     for (const [, value] of kept) { low = Math.min(low, value); high = Math.max(high, value); }
     const from = kept[0][0], across = (width - 2 * LEFT) / Math.max(kept.at(-1)[0] - from, 1e-9), up = (height - TOP - BOTTOM) / Math.max(high - low, 1e-9);
-    const style = getComputedStyle(canvas);
     pen.font = "11px system-ui, sans-serif";
     pen.fillStyle = style.color;
     pen.fillText(shown(high), LEFT, 12);

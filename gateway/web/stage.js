@@ -4,6 +4,7 @@ import { Cells } from "./cells.js";
 import { Labels } from "./labels.js";
 import { Marks } from "./marks.js";
 import { Motion } from "./motion.js";
+import { inkChanges, unitOf } from "./parts.js";
 
 const MARGIN = 28, TRAILED_MAX = 2_000, PICK_PX = 16, BEYOND = 20;
 
@@ -31,6 +32,7 @@ export class Stage {
     this.canvas = canvas;
     this.pen = canvas.getContext("2d");
     new ResizeObserver(() => this.refresh()).observe(canvas);
+    inkChanges(() => this.refresh());
     canvas.addEventListener("wheel", event => { event.preventDefault(); this.zoom(Math.exp(-event.deltaY / 400), event.offsetX, event.offsetY); }, { passive: false });
     canvas.addEventListener("pointerdown", event => this.#drag(event));
     canvas.addEventListener("pointermove", event => this.#hover(event.buttons ? null : this.#near(event.offsetX, event.offsetY)));
@@ -59,6 +61,10 @@ export class Stage {
 
   /** Where a record was drawn, in CSS pixels of the canvas; null where it was not. */
   placeOf(key) {
+    return this.#drawnAt(key)?.map(at => at * this.#unit) ?? null;
+  }
+
+  #drawnAt(key) {
     if (!this.layout?.position.length) return this.#cells.places.get(key) ?? null;
     const row = this.#motion.rows.get(key);
     return row?.isPlaced ? [row.right, row.down] : null;
@@ -67,19 +73,21 @@ export class Stage {
   /** The records whose names are in the picture: key -> name. */
   get labels() { return this.#labels.shown; }
 
-  zoom(by, x = this.#width / 2, y = this.#height / 2) {
-    const view = this.#now(), scale = Math.min(1e6, Math.max(1e-6, view.scale * by));
-    const right = view.x + (x - this.#width / 2) / view.scale, up = view.y - (y - this.#height / 2) / view.scale;
-    this.#look({ x: right - (x - this.#width / 2) / scale, y: up + (y - this.#height / 2) / scale, scale });
+  /** Around a place of the canvas, in its CSS pixels; without one, around its middle. */
+  zoom(by, right = this.canvas.clientWidth / 2, down = this.canvas.clientHeight / 2) {
+    const view = this.#now(), scale = Math.min(1e6, Math.max(1e-6, view.scale * by)), x = right / this.#unit - this.#width / 2, y = down / this.#unit - this.#height / 2;
+    this.#look({ x: view.x + x / view.scale - x / scale, y: view.y - y / view.scale + y / scale, scale });
   }
 
   pan(dx, dy) {
     const view = this.#now();
-    this.#look({ ...view, x: view.x - dx / view.scale, y: view.y + dy / view.scale });
+    const scale = view.scale * this.#unit;
+    this.#look({ ...view, x: view.x - dx / scale, y: view.y + dy / scale });
   }
 
-  get #width() { return this.canvas.clientWidth; }
-  get #height() { return this.canvas.clientHeight; }
+  get #width() { return this.canvas.clientWidth / this.#unit; }
+  get #height() { return this.canvas.clientHeight / this.#unit; }
+  #unit = 1;            // CSS pixels of the canvas a pixel that is drawn
   #now() { return this.#view ?? this.#fitted ?? { x: 0, y: 0, scale: 20 }; }
   #fitted = null;
 
@@ -122,7 +130,7 @@ export class Stage {
   #near(x, y) {
     let best = null, least = PICK_PX;
     const consider = (key, right, down) => {
-      const distance = Math.hypot(right - x, down - y);
+      const distance = Math.hypot(right - x / this.#unit, down - y / this.#unit);
       if (distance < least) [best, least] = [key, distance];
     };
     if (this.layout?.position.length) for (const row of this.#visible) consider(row.key, row.right, row.down);
@@ -151,7 +159,9 @@ export class Stage {
 
   /** The picture of a moment (`performance.now()`); without one, that of where everything is told to be. */
   draw(now = Infinity) {
-    const began = performance.now(), pen = this.pen, ratio = devicePixelRatio || 1, width = this.#width, height = this.#height;
+    const began = performance.now(), pen = this.pen, style = getComputedStyle(this.canvas);
+    this.#unit = unitOf(style);
+    const ratio = (devicePixelRatio || 1) * this.#unit, width = this.#width, height = this.#height;
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
       this.canvas.width = Math.round(width * ratio);
       this.canvas.height = Math.round(height * ratio);
@@ -159,7 +169,6 @@ export class Stage {
     }
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
-    const style = getComputedStyle(this.canvas);
     this.#ink = style.color;
     this.#back = style.getPropertyValue("--ground");
     if (this.source) {
@@ -240,7 +249,7 @@ export class Stage {
   }
 
   #ring() {
-    const at = this.selected === null ? null : this.placeOf(this.selected);
+    const at = this.selected === null ? null : this.#drawnAt(this.selected);
     if (!at) return;
     this.pen.strokeStyle = this.#ink;
     this.pen.lineWidth = 2;

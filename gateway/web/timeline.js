@@ -1,6 +1,6 @@
 // A recording's time line: how much there is, where it has gaps, epochs and marks, and where one stands.
 
-import { clock } from "./parts.js";
+import { clock, inkChanges, unitOf } from "./parts.js";
 
 const LINE = 26; // pixels for marks, above the density
 const TOLD_MS = 1000;
@@ -16,6 +16,7 @@ export class Timeline {
     this.canvas = canvas;
     this.pen = canvas.getContext("2d");
     new ResizeObserver(() => this.draw()).observe(canvas);
+    inkChanges(() => this.draw());
     canvas.addEventListener("pointerdown", event => this.#scrub(event));
     canvas.addEventListener("keydown", event => this.#key(event));
   }
@@ -47,7 +48,8 @@ export class Timeline {
   }
 
   #at(x) { return this.from + Math.min(1, Math.max(0, x / this.canvas.clientWidth)) * (this.to - this.from); }
-  #x(us) { return (us - this.from) / (this.to - this.from) * this.canvas.clientWidth; }
+  #x(us) { return (us - this.from) / (this.to - this.from) * this.#width; }
+  #width = 0;           // in pixels that are drawn, each of them as many of CSS as the page's text is larger than 15 px
 
   #scrub(down) {
     this.canvas.setPointerCapture(down.pointerId);
@@ -91,12 +93,13 @@ export class Timeline {
   }
 
   draw() {
-    const pen = this.pen, ratio = devicePixelRatio || 1, width = this.canvas.clientWidth, height = this.canvas.clientHeight;
+    const pen = this.pen, style = getComputedStyle(this.canvas), unit = unitOf(style), ratio = (devicePixelRatio || 1) * unit;
+    const width = this.#width = this.canvas.clientWidth / unit, height = this.canvas.clientHeight / unit;
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (!this.line?.spans.length) return;
-    const style = getComputedStyle(this.canvas), accent = style.getPropertyValue("--accent"), bad = style.getPropertyValue("--bad");
+    const accent = style.getPropertyValue("--accent"), bad = style.getPropertyValue("--bad");
     this.#density(width, height, accent);
     pen.fillStyle = bad;
     for (const gap of this.gaps) {

@@ -341,6 +341,71 @@ async def test_a_drag_along_the_time_line_is_followed(site: Site, tmp_path: Path
             await page.until(f"film().place.tick === {state.headers['x-tick']}")
 
 
+async def test_a_film_that_stands_still_takes_the_ink_of_light_and_dark(site: Site, tmp_path: Path) -> None:
+    """It was drawn once: names stayed black when the system went over to dark."""
+    await _film(site, "arena", Avatars(6))
+    async with Browser(tmp_path / "profile") as browser:
+        page = await browser.open(f"{site.url}/film#arena/40/1")
+        await page.until("window.film?.()?.place?.tick === 40 && stage.labels.size > 0 && line.line")
+        await page.evaluate("document.getElementById('time').focus()")
+        for scheme, is_light in (("dark", True), ("light", False)):
+            await page.command(
+                "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
+            )
+            for pen in ("stage.pen", "line.pen"):
+                inks = f"""(() => {{
+                  const data = {pen}.getImageData(0, 0, {pen}.canvas.width, {pen}.canvas.height).data;
+                  let count = 0;
+                  for (let i = 0; i < data.length; i += 4) {{
+                    const grey = data[i] === data[i + 1] && data[i] === data[i + 2] && data[i + 3] > 250;
+                    if (grey && data[i] {">= 250" if is_light else "<= 5"}) count++;
+                  }}
+                  return count > 20;
+                }})()"""
+                await page.until(inks)
+
+
+async def test_a_large_screen_has_larger_marks_which_are_clicked_where_they_are(
+    site: Site, tmp_path: Path
+) -> None:
+    await site.made("arena", layout="avatars")
+    async with site.publisher("arena") as publisher, Browser(tmp_path / "profile") as browser:
+        publisher.send(Avatars(3).frame(1))
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until("window.stage?.layout && window.reader?.()?.state.size === 3")
+        for width, height, unit in ((1280, 800, 1.0), (3840, 2160, 20 / 15)):
+            await page.command(
+                "Emulation.setDeviceMetricsOverride",
+                width=width,
+                height=height,
+                deviceScaleFactor=1,
+                mobile=False,
+            )
+            await page.until(f"innerWidth === {width} && stage.canvas.width === stage.canvas.clientWidth")
+            await page.evaluate("stage.draw(), stage.select(null)")
+            assert await page.evaluate("stage.pen.getTransform().a") == pytest.approx(unit)
+            for key in (1, 2, 3):
+                x, y = await page.evaluate(
+                    f"(() => {{ const box = stage.canvas.getBoundingClientRect(), [x, y] = stage.placeOf({key}); return [box.x + x, box.y + y]; }})()"
+                )
+                for kind in ("mousePressed", "mouseReleased"):
+                    await page.command(
+                        "Input.dispatchMouseEvent",
+                        type=kind,
+                        x=x,
+                        y=y,
+                        button="left",
+                        clickCount=1,
+                    )
+                assert await page.evaluate("stage.selected") == key
+            before = await page.evaluate("stage.placeOf(2)")
+            await page.evaluate(f"stage.zoom(2, ...{before}), stage.draw()")
+            assert await page.evaluate("stage.placeOf(2)") == pytest.approx(before)
+            await page.evaluate("stage.pan(30, -20), stage.draw()")
+            assert await page.evaluate("stage.placeOf(2)") == pytest.approx([before[0] + 30, before[1] - 20])
+            await page.evaluate("stage.fit()")
+
+
 @pytest.mark.parametrize("kind", BROWSERS)
 async def test_a_film_that_is_dropped_on_its_page_opens(kind: Kind, tmp_path: Path) -> None:
     avatars, made = Avatars(4), tmp_path / "goal.sqlite"
