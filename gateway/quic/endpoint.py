@@ -140,7 +140,7 @@ class Endpoint:
         self._after_input.clear()
         # Behind those calls: who was answered by one of them is marked by now, and its ACK goes with the answer.
         if self._acks:
-            self._send_acks(now)
+            self._send_acks(self.time())
         self.udp.push()
         self.counters["datagrams_received"] += came
         if self._marked:

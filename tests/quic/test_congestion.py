@@ -114,7 +114,7 @@ def test_heavy_loss_shrinks_the_window_and_persistent_congestion_collapses_it() 
     times = [n * 0.001 + 1 for n in range(20)]
     for sent_at in times:
         control.on_sent(1_200, sent_at)
-    control.on_rtt(0.05, 0.05, 1.0)
+    control.on_rtt(0.05, 0.05, 0.05, 1.0)
     for sent_at in times[::2]:
         control.on_acked(1_200, sent_at, 1.1)
     before = control.window
@@ -132,7 +132,7 @@ def _bulk_round(control: RealtimeCongestion, now: float, rtt: float) -> None:
         control.on_sent(1_200, now)
     for _ in range(packets):
         control.on_acked(1_200, now, now + rtt)
-    control.on_rtt(rtt, rtt, now + rtt)
+    control.on_rtt(rtt, rtt, rtt, now + rtt)
 
 
 def _bulk_flow_after_slow_start() -> tuple[RealtimeCongestion, float]:
@@ -219,10 +219,10 @@ def test_losses_of_one_round_shrink_the_window_once() -> None:
 def test_a_queue_shrinks_the_window_every_other_round() -> None:
     """What is measured in the round after was sent before the window shrank."""
     control = RealtimeCongestion(1_200)
-    control.on_rtt(0.02, 0.02, 0.0)
-    control.on_rtt(0.02, 0.02, 1.0)
+    control.on_rtt(0.02, 0.02, 0.02, 0.0)
+    control.on_rtt(0.02, 0.02, 0.02, 1.0)
     windows = []
     for at in range(4):
-        control.on_rtt(0.25, 0.25, 1.5 + at / 2)  # a round each
+        control.on_rtt(0.25, 0.25, 0.25, 1.5 + at / 2)  # a round each
         windows.append(control.window)
     assert windows[0] == windows[1] > windows[2] == windows[3]

@@ -75,7 +75,7 @@ def test_what_is_sent_a_round_trip_after_the_window_held_it_back_shows_no_need_f
     control = _limited(_fresh())
     assert _grown(control, 100, 1.1) == 100, "a tenth of a second until one was measured"
     assert _grown(control, 100, 1.101) == 0
-    control.on_rtt(0.2, 0.2, 1.0)
+    control.on_rtt(0.2, 0.2, 0.2, 1.0)
     assert _grown(control, 100, 1.2) == 100
     assert _grown(control, 100, 1.201) == 0
     assert _grown(_fresh(), 100) == 0
@@ -109,7 +109,7 @@ def test_after_slow_start_it_grows_by_two_packets_a_round_and_loses_no_byte_of_i
 def test_growth_doubles_after_each_eight_quiet_rounds_up_to_a_bound(rounds: int, factor: int) -> None:
     control = _fresh()
     for n in range(rounds + 1):
-        control.on_rtt(0.1, 0.1, 1.0 + n * 0.2)
+        control.on_rtt(0.1, 0.1, 0.1, 1.0 + n * 0.2)
     control.window = control.ssthresh = 1_200_000
     _limited(control, 100.0)
     assert _grown(control, 12_000, 100.0) == 2_400 * factor // 100
@@ -209,11 +209,11 @@ def test_losses_fade_a_quarter_a_round() -> None:
     """Of 4,000 bytes lost 3,000 count after one round, and fewer than are believed after two."""
     for rounds, shrinks in ((1, True), (2, False)):
         control = _fresh()
-        control.on_rtt(0.1, 0.1, 0.5)
+        control.on_rtt(0.1, 0.1, 0.1, 0.5)
         control.on_acked(100_000, 0.5, 0.6)
         control.on_lost(3_999, 0.5, 0.6)
         for n in range(rounds):
-            control.on_rtt(0.1, 0.1, 0.7 + 0.2 * n)
+            control.on_rtt(0.1, 0.1, 0.1, 0.7 + 0.2 * n)
         assert control.window == FIRST
         control.on_acked(-int(100_000 * 0.75**rounds), 0.0, 1.0)
         control.on_lost(1, 2.0, 2.0)
@@ -222,15 +222,15 @@ def test_losses_fade_a_quarter_a_round() -> None:
 
 def test_what_arrived_fades_as_well() -> None:
     control = _fresh()
-    control.on_rtt(0.1, 0.1, 0.5)
+    control.on_rtt(0.1, 0.1, 0.1, 0.5)
     control.on_acked(10_701, 0.5, 0.6)
-    control.on_rtt(0.1, 0.1, 0.7)
+    control.on_rtt(0.1, 0.1, 0.1, 0.7)
     control.on_lost(3_000, 0.8, 0.9)
     assert control.window == 8_400
     control = _fresh()
-    control.on_rtt(0.1, 0.1, 0.5)
+    control.on_rtt(0.1, 0.1, 0.1, 0.5)
     control.on_acked(10_703, 0.5, 0.6)
-    control.on_rtt(0.1, 0.1, 0.7)
+    control.on_rtt(0.1, 0.1, 0.1, 0.7)
     control.on_lost(3_000, 0.8, 0.9)
     assert control.window == FIRST
 
@@ -253,12 +253,12 @@ def test_where_nothing_gets_through_the_window_collapses_and_comes_back_as_in_sl
 
 def _queued(control: RealtimeCongestion, rtt: float, rounds: int = 1, began: float = 1.0) -> float:
     """Rounds of 0.1 s, then so many of another round trip; when the last of them ended."""
-    control.on_rtt(0.1, 0.1, began)
-    control.on_rtt(0.1, 0.1, began + 0.2)
+    control.on_rtt(0.1, 0.1, 0.1, began)
+    control.on_rtt(0.1, 0.1, 0.1, began + 0.2)
     now = began + 0.2
     for _ in range(rounds):
         now += 0.4
-        control.on_rtt(rtt, rtt, now)
+        control.on_rtt(rtt, rtt, rtt, now)
     return now
 
 
@@ -288,21 +288,21 @@ def test_after_slow_start_two_rounds_of_a_queue_do_and_one_stops_its_growth() ->
     assert control.window == 60_000
     _limited(control, now)
     assert _grown(control, MTU, now) == 0
-    control.on_rtt(0.18, 0.18, now + 0.4)
+    control.on_rtt(0.18, 0.18, 0.18, now + 0.4)
     assert control.window == control.ssthresh == 30_000
-    control.on_rtt(0.18, 0.18, now + 0.8)
+    control.on_rtt(0.18, 0.18, 0.18, now + 0.8)
     assert control.window == 30_000, "this round measured what was sent before"
-    control.on_rtt(0.18, 0.18, now + 1.2)
+    control.on_rtt(0.18, 0.18, 0.18, now + 1.2)
     assert control.window == 15_000
 
 
 def test_a_queue_that_goes_lets_it_grow_again() -> None:
     control = _after_slow_start(60_000)
     now = _queued(control, 0.18)
-    control.on_rtt(0.1, 0.1, now + 0.4)
+    control.on_rtt(0.1, 0.1, 0.1, now + 0.4)
     _limited(control, now + 0.4)
     assert _grown(control, MTU, now + 0.4) == 2 * MTU * MTU // 60_000
-    control.on_rtt(0.18, 0.18, now + 0.8)
+    control.on_rtt(0.18, 0.18, 0.18, now + 0.8)
     assert control.window == 60_048, "two in a row are two in a row"
 
 
@@ -327,8 +327,8 @@ def test_a_queue_is_a_tick_at_least_and_half_a_round_trip(rtt: float, queue: flo
     control = _fresh()
     control.window = 60_000
     for n in range(2):
-        control.on_rtt(rtt, rtt, 1.0 + n)
-    control.on_rtt(queue, queue, 3.0)
+        control.on_rtt(rtt, rtt, rtt, 1.0 + n)
+    control.on_rtt(queue, queue, queue, 3.0)
     assert (control.window < 60_000) == shrinks
 
 
@@ -337,10 +337,10 @@ def test_a_round_lasts_a_round_trip_and_a_delayed_ack_at_least() -> None:
     for rtt, ends in ((0.1, 1.1), (0.01, 1.025)):
         control = _fresh()
         control.window = 60_000
-        control.on_rtt(rtt, rtt, 1.0)
-        control.on_rtt(3 * rtt + 0.02, 0.0, ends - 0.001)
+        control.on_rtt(rtt, rtt, rtt, 1.0)
+        control.on_rtt(3 * rtt + 0.02, 0.0, 3 * rtt + 0.02, ends - 0.001)
         assert control.window == 60_000
-        control.on_rtt(5 * rtt + 0.02, 0.0, ends + 0.0001)
+        control.on_rtt(5 * rtt + 0.02, 0.0, 5 * rtt + 0.02, ends + 0.0001)
         least = 3 * rtt + 0.02
         assert control.window == int(60_000 * max(0.9 * rtt / least, 0.5))
 
@@ -349,14 +349,14 @@ def test_the_smallest_round_trip_is_believed_for_ten_seconds() -> None:
     for later, shrinks in ((9.9, True), (10.1, False)):
         control = _fresh()
         control.window = 60_000
-        control.on_rtt(0.1, 0.1, 1.0)
-        control.on_rtt(0.16, 0.16, 1.0 + later)
+        control.on_rtt(0.1, 0.1, 0.1, 1.0)
+        control.on_rtt(0.16, 0.16, 0.16, 1.0 + later)
         assert (control.window < 60_000) == shrinks
     control = _fresh()
     control.window = 60_000
-    control.on_rtt(0.1, 0.1, 1.0)
-    control.on_rtt(0.1, 0.1, 9.0)
-    control.on_rtt(0.16, 0.16, 18.0)
+    control.on_rtt(0.1, 0.1, 0.1, 1.0)
+    control.on_rtt(0.1, 0.1, 0.1, 9.0)
+    control.on_rtt(0.16, 0.16, 0.16, 18.0)
     assert control.window < 60_000, "as small again is as good as new"
 
 
@@ -366,15 +366,15 @@ def test_what_a_queue_took_is_taken_back_by_a_quarter_a_round() -> None:
     now = _queued(control, 0.18)
     assert control.window == 30_000
     for n in range(2):
-        control.on_rtt(0.1, 0.1, now + 0.4 + 0.4 * n)
+        control.on_rtt(0.1, 0.1, 0.1, now + 0.4 + 0.4 * n)
     _limited(control, now + 0.9)
     assert _grown(control, 3_000, now + 0.9) == (60_000 - 30_000) // 4 * 3_000 // 30_000
     now += 0.9
     for n in range(2):
-        control.on_rtt(0.18, 0.18, now + 0.4 + 0.4 * n)
+        control.on_rtt(0.18, 0.18, 0.18, now + 0.4 + 0.4 * n)
     assert control.window == int(30_750 * 0.5)
     for n in range(2):
-        control.on_rtt(0.1, 0.1, now + 1.6 + 0.4 * n)
+        control.on_rtt(0.1, 0.1, 0.1, now + 1.6 + 0.4 * n)
     _limited(control, now + 2.1)
     held = int((30_750 + 60_000 * 0.7) / 2)
     assert _grown(control, 1_500, now + 2.1) == (held - 15_375) // 4 * 1_500 // 15_375
@@ -418,7 +418,7 @@ def test_those_of_aioquic_are_told_the_same(name: str) -> None:
     window = control.window
     control.on_sent(5_000, 1.0)
     assert control.in_flight == 5_000
-    control.on_rtt(0.1, 0.1, 1.1)
+    control.on_rtt(0.1, 0.1, 0.1, 1.1)
     control.on_acked(2_000, 1.0, 1.1)
     assert (control.in_flight, control.window) == (3_000, window + 2_000)
     control.on_lost(1_000, 1.05, 1.2, persistent=False)

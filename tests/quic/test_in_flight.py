@@ -260,6 +260,34 @@ def test_round_trips_are_smoothed_without_what_the_peer_waited(
     assert recovery.pacer.window == recovery.control.window
 
 
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        ([(0.1, 0.0)], (0.1, 0.1, 0.1)),
+        ([(0.0001, 0.0)], (0.001, 0.0001, 0.001)),
+        ([(0.1, 0.0), (0.2, 0.02)], (0.18, 0.2, 0.18)),
+        ([(0.1, 0.0), (0.3, 0.15)], (0.275, 0.3, 0.15)),
+        ([(0.1, 0.0), (0.2, 0.15)], (0.175, 0.2, 0.1)),
+        ([(0.1, 0.0), (0.12, 0.021)], (0.12, 0.12, 0.1)),
+    ],
+)
+def test_the_controller_hears_of_the_path_without_all_that_the_peer_waited(
+    samples: list[tuple[float, float]], told: tuple[float, float, float]
+) -> None:
+    """A busy peer's delay has no bound, and none of it is a queue; only shorter than ever before the path does not become by it."""
+    heard: list[tuple[float, ...]] = []
+
+    class Hears(RealtimeCongestion):
+        def on_rtt(self, adjusted: float, latest: float, path: float, now: float) -> None:
+            heard.append((adjusted, latest, path))
+
+    recovery = Recovery(Hears(MTU), Pacer(MTU))
+    for number, (rtt, delay) in enumerate(samples):
+        recovery.add(_packet(number, number + 1.0))
+        recovery.take([(number, number + 1)], delay, number + 1.0 + rtt, number + 1)
+    assert heard[-1] == pytest.approx(told)
+
+
 def test_only_the_largest_says_a_round_trip() -> None:
     recovery = _recovery(_packet(0, 1.0), _packet(1, 1.005))
     assert recovery.take([(1, 2)], 0.0, 1.105, 2) is False

@@ -5,7 +5,9 @@ every random loss then blocks the next frame on a link that is not congested at 
 (RFC 9002 section 7 leaves the choice) asks three questions instead of one:
 
 * does a queue grow? The smallest RTT of two rounds (in slow start: of one) stands well above the
-  smallest of the last ten seconds: then the window shrinks towards what the path delivers;
+  smallest of the last ten seconds: then the window shrinks towards what the path delivers. What counts is
+  the path's share: from the packet's leaving to the kernel's getting its ACK, less all that the peer says it waited.
+  On a busy machine both ends wait tens of milliseconds for their turns, over a path of less than one;
 * is loss heavy? Above a tenth of what was sent, or above 3 % for a flow that fills its window:
   then it shrinks by a factor. In slow start every flow fills a window that does not hold its frames yet, so there only the
   tenth counts; a flow that doubles into a full path loses half;
@@ -77,8 +79,9 @@ class Congestion(Protocol):
     def on_lost(self, size: int, last_sent_at: float, now: float, *, persistent: bool) -> None:
         """Packets were lost, the last of them sent at ``last_sent_at``; ``persistent``: RFC 9002 section 7.6."""
 
-    def on_rtt(self, adjusted: float, latest: float, now: float) -> None:
-        """A round trip was measured: less the delay that the peer says it added, and as it is. RFC 9002 section 5."""
+    def on_rtt(self, adjusted: float, latest: float, path: float, now: float) -> None:
+        """A round trip was measured: less the delay that the peer may add, as it is, and less all that the peer says it added.
+        RFC 9002 section 5."""
 
 
 class RealtimeCongestion:
@@ -196,14 +199,14 @@ class RealtimeCongestion:
         if self.ssthresh is not None:
             self.ssthresh = max(self.ssthresh, int(window_before * BACK_OFF))
 
-    def on_rtt(self, adjusted: float, latest: float, now: float) -> None:
+    def on_rtt(self, adjusted: float, latest: float, path: float, now: float) -> None:
         self._rtt = adjusted
         # A path that has become longer would look like a queue for ever: after ten seconds the smallest is what
         # there is now.
-        if self._min_rtt == 0.0 or adjusted <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
-            self._min_rtt, self._min_rtt_at = adjusted, now
-        if adjusted < self._round_min_rtt:
-            self._round_min_rtt = adjusted
+        if self._min_rtt == 0.0 or path <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
+            self._min_rtt, self._min_rtt_at = path, now
+        if path < self._round_min_rtt:
+            self._round_min_rtt = path
         if now >= self._round_ends:
             self._end_round(now)
 
@@ -322,7 +325,7 @@ class StockCongestion:
         if persistent:
             self._control.on_persistent_congestion()
 
-    def on_rtt(self, adjusted: float, latest: float, now: float) -> None:
+    def on_rtt(self, adjusted: float, latest: float, path: float, now: float) -> None:
         self._control.on_rtt_measurement(now=now, rtt=latest)
 
 

@@ -231,14 +231,19 @@ class Recovery:
 
     def _measure(self, latest: float, delay_s: float, now: float) -> None:
         """Take one RTT sample (RFC 9002 section 5)."""
-        # The handshake is confirmed: the peer keeps to what it announced, or its claim is cut (RFC 9002 section
-        # 5.3).
-        if delay_s > self.max_ack_delay_s:
-            delay_s = self.max_ack_delay_s
         adjusted = latest if latest > RTT_S_MIN else RTT_S_MIN
         rtt_min = self.rtt_min
         if adjusted < rtt_min:
             rtt_min = self.rtt_min = adjusted
+        # What is left without all that the packet and its ACK waited for a process's turn is the path's, and a queue on it; a peer
+        # that exaggerates makes the path look no shorter than it ever was.
+        path = adjusted - delay_s
+        if path < rtt_min:
+            path = rtt_min
+        # The handshake is confirmed: the peer keeps to what it announced, or its claim is cut (RFC 9002 section
+        # 5.3).
+        if delay_s > self.max_ack_delay_s:
+            delay_s = self.max_ack_delay_s
         # Only so far as it stays above the smallest: a peer that exaggerates its delay must not make the path look
         # shorter than it ever was (RFC 9002 section 5.3).
         if adjusted > rtt_min + delay_s:
@@ -255,7 +260,7 @@ class Recovery:
             self.rtt_variance = latest / 2
             smoothed = self.rtt_smoothed = latest
         control, pacer = self.control, self.pacer
-        control.on_rtt(adjusted, latest, now)
+        control.on_rtt(adjusted, latest, path, now)
         pacer.rtt_s, pacer.window, pacer.rate_due = smoothed, control.window, True
 
     # -- lost -----------------------------------------------------------------------------
