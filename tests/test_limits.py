@@ -36,6 +36,7 @@ NO_BOUNDS: dict[str, tuple[str, set[str]]] = {
         {
             *("GROWTH_PACKETS", "INITIAL_PACKETS", "LEAST_PACKETS", "LOSSES_MIN", "MIN_RTT_S"),
             *("QUEUE_BACK_OFF_LEAST", "QUEUE_SHARE", "QUEUE_S_MIN", "REGAIN_KEPT", "ROUND_S_MIN"),
+            *("ACK_PACKETS", "TURN_S", "TURN_SHARE"),
         },
     ),
     "quic/connection/datagrams.py": ("fields of a frame", {"HEAD_BYTES_MAX"}),

@@ -11,6 +11,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
+from statistics import fmean
 
 import pytest
 
@@ -35,6 +36,10 @@ BUSY_S = (0.02, 0.06)
 """How long a process waits for its turn where eight others want two cores."""
 
 
+def _at_once(at: float) -> float:
+    return at
+
+
 class Trace:
     """``rtt_s``: of the path when nothing waits. ``rate``: bytes a second through its narrowest place; 0: it has none.
     ``turn``: from when a packet is there to when the receiver gets to it. ``reports``: whether its ACKs say how long that was."""
@@ -44,7 +49,7 @@ class Trace:
         rtt_s: float,
         *,
         rate: float = 0.0,
-        turn: Callable[[float], float] = lambda at: at,
+        turn: Callable[[float], float] = _at_once,
         reports: bool = True,
     ) -> None:
         self.control = RealtimeCongestion(PACKET)
@@ -59,7 +64,7 @@ class Trace:
         self._order = itertools.count()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._came: list[tuple[int, float]] = []
-        self._wakes_at = 0.0
+        self._is_called = False
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
@@ -86,25 +91,21 @@ class Trace:
     def _arrive(self, number: int, at: float) -> None:
         """In the receiver's kernel. It reads all that is there at its next turn, and acknowledges as ours does."""
         self._came.append((number, at))
-        if self._wakes_at <= self.now:
-            wakes = self.turn(at)
-            self._wakes_at = wakes
-            self._at(wakes, self._read)
+        if not self._is_called:
+            self._is_called = True
+            self._at(self.turn(at), self._read)
 
     def _read(self) -> None:
-        came = self._came
-        if len(came) < ACK_EVERY and self.now < came[0][1] + ACK_DELAY_S:
-            self._wakes_at = came[0][1] + ACK_DELAY_S
-            self._at(self._wakes_at, self._answer)
+        came, self._is_called = self._came, False
+        if not came:
             return
-        self._answer()
-
-    def _answer(self) -> None:
-        if not self._came:
+        due = came[0][1] + ACK_DELAY_S
+        if len(came) < ACK_EVERY and self.now < due:
+            self._at(due, self._read)
             return
-        first, last, at = self._came[0][0], self._came[-1][0], self._came[-1][1]
-        self.acked += PACKET * len(self._came)
-        self._came.clear()
+        first, last, at = came[0][0], came[-1][0], came[-1][1]
+        self.acked += PACKET * len(came)
+        came.clear()
         delay = self.now - at if self.reports else 0.0
         self._at(self.now + self.rtt_s / 2, lambda: self._acknowledged(first, last, delay))
 
@@ -154,3 +155,26 @@ async def test_a_client_counts_packets_as_of_when_the_kernel_got_them(identity: 
                 while not await asked():
                     pass
             client.rebind()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_peer_that_does_not_say_it_keeps_its_window_by_what_arrives_at_once(seed: int) -> None:
+    """A client that is not ours: what it read at its turn it acknowledges all together, which no queue does."""
+    trace = Trace(0.001, turn=_busy(seed), reports=False)
+    trace.run(5.0)
+    assert min(trace.windows[len(trace.windows) // 2 :]) > 4 * FIRST
+
+
+@pytest.mark.parametrize("turn", [_at_once, _busy(7)], ids=["idle", "busy"])
+@pytest.mark.parametrize(("rate", "wait_s"), [(500_000, 0.03), (2_500_000, 0.03)])
+def test_a_queue_that_stands_on_the_path_makes_it_smaller(
+    rate: float, wait_s: float, turn: Callable[[float], float]
+) -> None:
+    """At 4 and at 20 Mbit/s, behind a receiver that reads at once and one that is busy and says so."""
+    trace = Trace(0.02, rate=rate, turn=turn)
+    trace.run(4.0)
+    trace.waits.clear()
+    trace.acked = 0
+    trace.run(6.0)
+    assert fmean(trace.waits) < wait_s
+    assert trace.acked > 0.5 * rate * 6

@@ -125,14 +125,19 @@ def test_heavy_loss_shrinks_the_window_and_persistent_congestion_collapses_it() 
     assert control.window == 2_400
 
 
+ACKS_A_ROUND = 10
+
+
 def _bulk_round(control: RealtimeCongestion, now: float, rtt: float) -> None:
-    """A whole window sent at ``now`` and acknowledged one round trip later."""
+    """A whole window sent at ``now`` and acknowledged one round trip later, as a queue lets it through: over half of that."""
     packets = control.window // 1_200
     for _ in range(packets):
         control.on_sent(1_200, now)
-    for _ in range(packets):
-        control.on_acked(1_200, now, now + rtt)
-    control.on_rtt(rtt, rtt, rtt, now + rtt)
+    for n in range(ACKS_A_ROUND):
+        came_at = now + rtt / 2 + (n + 1) * rtt / 2 / ACKS_A_ROUND
+        for _ in range(packets * n // ACKS_A_ROUND, packets * (n + 1) // ACKS_A_ROUND):
+            control.on_acked(1_200, now, came_at)
+        control.on_rtt(rtt, rtt, rtt, came_at)
 
 
 def _bulk_flow_after_slow_start() -> tuple[RealtimeCongestion, float]:
@@ -141,7 +146,8 @@ def _bulk_flow_after_slow_start() -> tuple[RealtimeCongestion, float]:
         _bulk_round(control, now, 0.05)
         now += 0.051
     control.ssthresh = control.window
-    return control, now
+    control.on_rtt(0.05, 0.05, 0.05, now + 0.05)  # ends a round: the next is of what comes from here on
+    return control, now + 0.051
 
 
 def test_one_late_round_of_a_bulk_flow_is_no_queue_but_two_are() -> None:

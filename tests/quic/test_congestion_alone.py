@@ -380,6 +380,74 @@ def test_what_a_queue_took_is_taken_back_by_a_quarter_a_round() -> None:
     assert _grown(control, 1_500, now + 2.1) == (held - 15_375) // 4 * 1_500 // 15_375
 
 
+# -- what arrives at once -----------------------------------------------------------------------
+
+
+def _arrives(control: RealtimeCongestion, size: int, path: float, now: float) -> None:
+    """An ACK of packets whose path took so long."""
+    control.on_acked(size, now - path, now)
+    control.on_rtt(path, path, path, now)
+
+
+def _away(
+    size: int, *, after_s: float = 0.0, second: int = 0, path: float = 0.15, window: int = 60_000
+) -> RealtimeCongestion:
+    """After two rounds of 10 ms, a late one: of ``size`` bytes, and ``second`` bytes ``after_s`` later; and the ACK that ends it."""
+    control = _fresh()
+    _arrives(control, 100, 0.01, 1.0)
+    _arrives(control, 100, 0.01, 2.0)
+    control.window = control.ssthresh = window
+    control._round_ends = 4.0
+    control.on_acked(size, 0.0, 3.0)
+    control.on_rtt(path, path, path, 3.0)
+    _arrives(control, second, path, 3.0 + after_s)
+    _arrives(control, 100, path, 4.0)
+    _arrives(control, 100, path, 5.0)
+    return control
+
+
+@pytest.mark.parametrize(
+    ("size", "after_s", "second", "window"),
+    [
+        (54_600, 0.1, 0, 54_600),
+        (54_601, 0.1, 0, 60_000),
+        (30_000, 0.0049, 24_601, 60_000),
+        (30_000, 0.0051, 24_601, 30_000),
+        (24_601, 0.0051, 30_000, 30_000),
+        (0, 0.0051, 54_601, 60_000),
+    ],
+)
+def test_a_window_that_arrives_at_once_is_no_queue_and_what_arrives_at_once_stays_its_size(
+    size: int, after_s: float, second: int, window: int
+) -> None:
+    """Eight packets more than three quarters of the window, within 5 ms."""
+    assert _away(size, after_s=after_s, second=second).window == window
+
+
+@pytest.mark.parametrize(
+    ("size", "path", "window"),
+    [(10_000, 0.1, 30_000), (40_000, 0.1, 40_000), (10_000, 0.2, 30_000), (40_000, 0.2, 40_000)],
+)
+def test_what_arrived_at_once_bounds_the_way_down_from_a_long_queue_too(
+    size: int, path: float, window: int
+) -> None:
+    assert _away(size, path=path).window == window
+
+
+def test_a_window_smaller_than_what_arrived_at_once_does_not_grow_by_a_queue() -> None:
+    control = _away(9_000, window=8_000)
+    assert control.window == 8_000
+    assert _away(9_600 + 6_001, window=8_000)._queue_grows is False
+
+
+def test_what_arrived_at_once_counts_for_the_round_it_came_in_and_the_next() -> None:
+    control = _away(40_000)
+    assert control.window == 40_000
+    for n in range(4):
+        _arrives(control, 100, 0.15, 6.0 + n)
+        assert control.window == (40_000, 20_000, 20_000, 10_000)[n], "the round after a cut decides nothing"
+
+
 # -- fades ------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,8 @@ every random loss then blocks the next frame on a link that is not congested at 
 * does a queue grow? The smallest RTT of two rounds (in slow start: of one) stands well above the
   smallest of the last ten seconds: then the window shrinks towards what the path delivers. What counts is
   the path's share: from the packet's leaving to the kernel's getting its ACK, less all that the peer says it waited.
-  On a busy machine both ends wait tens of milliseconds for their turns, over a path of less than one;
+  On a busy machine both ends wait tens of milliseconds for their turns, over a path of less than one. Of a peer that
+  does not say it, what arrives all at once tells the same: a queue hands out what it holds at the path's rate;
 * is loss heavy? Above a tenth of what was sent, or above 3 % for a flow that fills its window:
   then it shrinks by a factor. In slow start every flow fills a window that does not hold its frames yet, so there only the
   tenth counts; a flow that doubles into a full path loses half;
@@ -43,6 +44,13 @@ ROUND_S_MIN = 0.025
 """A round is no shorter than a delayed ACK (max_ack_delay)."""
 QUEUE_SHARE = 0.5
 """How far above the smallest RTT a round's smallest may stand, as a share of it."""
+TURN_S = 0.005
+"""What arrives within it came at once: of a queue as much as the path's rate lets through, of a process that waited for its turn
+all that had come meanwhile. BBR allows for the same by its extra_acked (draft-ietf-ccwg-bbr)."""
+ACK_PACKETS = 8
+"""What one ACK may tell of without anybody having waited for a turn: ours goes with the eighth packet."""
+TURN_SHARE = 0.75
+"""Of a window, beyond that: who has so much at once was away, for a queue of QUEUE_S_MIN hands out a third of a window in TURN_S."""
 MIN_RTT_S = 10.0
 """How long the smallest RTT is believed (as BBR does)."""
 BACK_OFF = 0.7
@@ -89,6 +97,11 @@ class RealtimeCongestion:
 
     __slots__ = (
         "_acked",
+        "_came",
+        "_came_before",
+        "_came_most",
+        "_came_most_before",
+        "_came_until",
         "_floor",
         "_held",
         "_least",
@@ -131,6 +144,9 @@ class RealtimeCongestion:
         self._quiet_rounds = 0
         self._acked = 0.0
         self._lost = 0.0
+        self._came = self._came_before = 0
+        self._came_most = self._came_most_before = 0
+        self._came_until = 0.0
 
     # -- what it is told ------------------------------------------------------------------
 
@@ -147,6 +163,7 @@ class RealtimeCongestion:
     def on_acked(self, size: int, sent_at: float, now: float) -> None:
         self.in_flight -= size
         self._acked += size
+        self._came += size
         limited_at = self._limited_at
         # Sent long after the flow was last limited, or before the last cut: neither says that the window is too
         # small (RFC 9002 sections 7.8 and 7.3.2).
@@ -201,6 +218,15 @@ class RealtimeCongestion:
 
     def on_rtt(self, adjusted: float, latest: float, path: float, now: float) -> None:
         self._rtt = adjusted
+        # The ACK that says this round trip begins a new moment where the last is over; its bytes were counted just before.
+        came = self._came
+        if now > self._came_until:
+            came -= self._came_before
+            self._came = came
+            self._came_until = now + TURN_S
+        self._came_before = came
+        if came > self._came_most:
+            self._came_most = came
         # A path that has become longer would look like a queue for ever: after ten seconds the smallest is what
         # there is now.
         if self._min_rtt == 0.0 or path <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
@@ -218,7 +244,10 @@ class RealtimeCongestion:
         allowed = self._min_rtt + max(QUEUE_S_MIN, QUEUE_SHARE * self._min_rtt)
         # The round that was running at the cut still measures packets of the larger window.
         if self._round_began >= self._recovery_since:
-            stood, self._queue_grows = self._queue_grows, self._round_min_rtt > allowed
+            stood, self._queue_grows = (
+                self._queue_grows,
+                self._round_min_rtt > allowed and not self._was_away(),
+            )
             self._quiet_rounds = 0 if self._queue_grows else self._quiet_rounds + 1
             # Two rounds in a row, for one late round is a busy peer (docs/PERFORMANCE.md); in slow start one, since
             # by the second round the queue has doubled.
@@ -226,11 +255,13 @@ class RealtimeCongestion:
                 self._held = self._regainable()
                 drained = QUEUE_BACK_OFF * self._min_rtt / self._round_min_rtt
                 long = self._round_min_rtt - self._min_rtt > QUEUE_S_LONG
-                least = self._least if long else min(self._floor, self.window)
-                self._shrink(now, max(drained, QUEUE_BACK_OFF_LEAST), least)
+                # What comes at once fits in any case: it shows what the path takes, whatever its round trips are.
+                least = max(self._least if long else self._floor, self._came_most, self._came_most_before)
+                self._shrink(now, max(drained, QUEUE_BACK_OFF_LEAST), min(least, self.window))
         # Old losses fade by a quarter a round, so that a burst of the radio's is forgotten in some four.
         self._acked *= MEMORY
         self._lost *= MEMORY
+        self._came_most_before, self._came_most = self._came_most, 0
         self._round_min_rtt = math.inf
         self._round_began = now
         self._round_ends = now + max(self._rtt, ROUND_S_MIN)
@@ -240,6 +271,11 @@ class RealtimeCongestion:
     @property
     def _is_slow_start(self) -> bool:
         return self.ssthresh is None or self.window < self.ssthresh
+
+    def _was_away(self) -> bool:
+        """Whether a window's packets arrived at once, lately: then the peer's process had not had its turn."""
+        came = max(self._came_most, self._came_most_before) - ACK_PACKETS * self.packet_bytes
+        return came > TURN_SHARE * self.window
 
     def _is_limited(self, sent_time: float) -> bool:
         """Whether the window held the flow back around when a packet was sent."""
