@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cli._client import add_client_flags, connection
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
 
     address = Address.parse(args.url)
     given = {k: v for k, v in connection(args).items() if k not in ("transport", "token")}
+    if given.get("ca"):  # they run in the checkout's folder, and it was named from this one
+        given["ca"] = str(Path(str(given["ca"])).resolve())
     if args.token_file:  # the processes that measure take it from there
         os.environ[ENV_TOKEN] = from_file(args.token_file)().strip()
     target: dict[str, object] = {"url": args.url, "host": address.host, "port": address.port, **given}

@@ -111,10 +111,19 @@ def _screen(args: argparse.Namespace) -> Iterator[Show]:
         from rich.live import Live
         from rich.text import Text
 
-        with Live(auto_refresh=False, screen=True) as live:
-            yield lambda told: live.update(
-                Text("\n".join([_clock(), *_text(told, shutil.get_terminal_size().lines - 1)])), refresh=True
-            )
+        last: list[Mapping[str, object]] = []
+
+        def show(told: Mapping[str, object]) -> None:
+            last[:] = [told]
+            rows_max = shutil.get_terminal_size().lines - 1
+            live.update(Text("\n".join([_clock(), *_text(told, rows_max)])), refresh=True)
+
+        try:
+            with Live(auto_refresh=False, screen=True) as live:
+                yield show
+        finally:  # the screen from before comes back: what was seen last stays on it
+            for told in last:
+                print("\n".join(_text(told, None)), flush=True)
 
 
 def _text(told: Mapping[str, object], rows_max: int | None) -> list[str]:

@@ -114,7 +114,8 @@ export class Timeline {
 
   #density(width, height, accent) {
     const spans = this.line.spans, pen = this.pen;
-    const rates = spans.map((span, i) => span.rows / Math.max(1, (spans[i + 1]?.at_us ?? this.to) - span.at_us)), top = Math.max(...rates, 1e-12);
+    const least = (this.to - this.from) / width; // a bar is a pixel wide at least: the last span may be a row that came just now
+    const rates = spans.map((span, i) => span.rows / Math.max(1, least, (spans[i + 1]?.at_us ?? this.to) - span.at_us)), top = Math.max(...rates, 1e-12);
     pen.fillStyle = accent;
     pen.globalAlpha = 0.6;
     spans.forEach((span, i) => {

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -169,6 +175,33 @@ async def test_it_goes_on_until_it_is_ended_and_prints_a_look_each_time(
     finally:
         process.terminate()
         await process.wait()
+
+
+async def test_what_was_seen_last_stays_on_the_terminal_after_ctrl_c() -> None:
+    """It was shown on a screen of its own, of which nothing was left."""
+    assert "127.0.0.1:9" in (await asyncio.to_thread(_looked_at_on_a_terminal)).rpartition(LEFT)[2]
+
+
+LEFT = "\x1b[?1049l"
+"""What a terminal is told when it is to show again what was there before."""
+
+
+def _looked_at_on_a_terminal() -> str:
+    """All that a terminal got of ``top``, ended by SIGINT once a table was shown."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    argv = [sys.executable, "-m", "gateway.cli", "top", NOBODY]
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True) as child:
+        os.close(theirs)
+        seen, is_ended = "", False
+        with contextlib.suppress(OSError):  # EIO: nobody has it open any more
+            while data := os.read(ours, 65_536):
+                seen += data.decode(errors="replace")
+                if "Ctrl-C ends it" in seen and not is_ended:
+                    is_ended = True
+                    child.send_signal(signal.SIGINT)
+    os.close(ours)
+    return seen
 
 
 async def test_where_no_gateway_answers_the_exit_code_says_so() -> None:

@@ -365,6 +365,24 @@ async def test_a_film_that_stands_still_takes_the_ink_of_light_and_dark(site: Si
                 await page.until(inks)
 
 
+async def test_a_row_that_came_just_now_does_not_flatten_the_time_line(site: Site, tmp_path: Path) -> None:
+    """The last span is as short as it happens to be: by its rate all others were one pixel high."""
+    await _film(site, "arena", Avatars(2))
+    async with Browser(tmp_path / "profile") as browser:
+        page = await browser.open(f"{site.url}/film#arena/40/1")
+        await page.until("window.film?.()?.place?.tick === 40 && Boolean(line.line)")
+        blue = await page.evaluate(
+            """(() => {
+              const spans = Array.from({ length: 100 }, (_, i) => ({ epoch: 1, tick: 1 + 20 * i, at_us: 1e12 + i * 1e6, rows: 20 }));
+              spans.push({ epoch: 1, tick: 2001, at_us: 1e12 + 1e8, rows: 1 });
+              line.show({ from_us: 1e12, to_us: 1e12 + 1e8, spans, epochs: [] }, [], []);
+              const [r, g, b, a] = line.pen.getImageData(line.canvas.width / 4, line.canvas.height * 0.7, 1, 1).data;
+              return a > 0 && b > r;
+            })()"""
+        )
+        assert blue
+
+
 async def test_a_large_screen_has_larger_marks_which_are_clicked_where_they_are(
     site: Site, tmp_path: Path
 ) -> None:
