@@ -104,6 +104,17 @@ function tabled() {
   showRecord(box("values"), stage.selected, record, stage.layout);
 }
 
+/** Until there is such a world: a page may be opened before its game server is started. */
+async function there() {
+  for (;;) {
+    try { await told(`/v1/worlds/${encodeURIComponent(world)}`); return; } catch (error) {
+      if (error.status !== 404) throw error;
+      tell(box("trouble"), error.message);
+    }
+    await new Promise(done => setTimeout(done, 1000));
+  }
+}
+
 async function main() {
   if (!world) { location.replace("/"); return; }
   document.title = `${world} · mvgateway`;
@@ -111,7 +122,7 @@ async function main() {
   box("film").href = `/film#${encodeURIComponent(world)}`;
   const { layouts } = await told("/v1/layouts");
   for (const name of Object.keys(layouts)) box("layouts").add(new Option(name, name));
-  await told(`/v1/worlds/${encodeURIComponent(world)}`); // asks for a token where one is wanted, before the session does
+  await there(); // asks for a token where one is wanted, before the session does
   await follow();
   reader.on("frame", aged);
   for (;;) {

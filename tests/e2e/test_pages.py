@@ -470,6 +470,14 @@ async def test_pages_ask_for_a_token_where_one_is_wanted_and_keep_it_to_themselv
             for address in ("/", "/map#arena", "/film#arena"):
                 page = await browser.open(site.url + address)
                 await page.until("document.getElementById('ask') && !document.getElementById('ask').hidden")
+                await page.command(
+                    "Emulation.setDeviceMetricsOverride",
+                    width=390,
+                    height=800,
+                    deviceScaleFactor=1,
+                    mobile=True,
+                )
+                await page.until("document.documentElement.scrollWidth <= 390")
                 assert "arena</a>" not in await page.evaluate(
                     "document.getElementById('worlds')?.innerHTML ?? ''"
                 )
@@ -577,6 +585,20 @@ async def test_an_empty_gateway_says_what_to_do_and_shows_a_world_that_comes(
         await site.made("arena")
         await page.until("document.querySelector('#worlds a')?.innerText === 'arena'")
         await page.until("document.getElementById('none').hidden")
+
+
+async def test_a_map_that_is_opened_before_its_world_is_there_shows_it_when_it_comes(
+    site: Site, tmp_path: Path
+) -> None:
+    async with Browser(tmp_path / "profile") as browser:
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until("document.getElementById('trouble')?.textContent.includes('no world')")
+        await site.made("arena", layout="avatars")
+        async with site.publisher("arena") as publisher:
+            publisher.send(Avatars(3).frame(1))
+            await page.until("window.stage?.layout && window.reader?.()?.state.size === 3")
+            await page.until("document.getElementById('trouble').textContent === ''")
+            assert await coloured(page, 1)
 
 
 async def test_a_gateway_that_stops_is_told_on_the_map_and_on_the_list(tmp_path: Path) -> None:
