@@ -21,7 +21,8 @@ class SourceNews:
     """``is_home``: it is the world's home, or another worker of that gateway is; ``hops``: gateways between it and the home;
     ``via``: which they are, itself included; ``durable``: how far the store has the world; ``records``: how many it has;
     ``stale_ms``: how long it has heard nothing of its own source; ``known``: row and epoch up to which the store
-    has everything, where it is the home no more."""
+    has everything, where it is the home no more; ``born``: when the world was made in the store of the home (µs, Unix), by which
+    gateways know that they have one store."""
 
     is_home: bool
     hops: int
@@ -31,6 +32,7 @@ class SourceNews:
     records: int
     stale_ms: int
     known: tuple[int, int] | None = None
+    born: int | None = None
 
 
 def read_source(message: Control) -> SourceNews:
@@ -47,6 +49,7 @@ def read_source(message: Control) -> SourceNews:
         _number(message, "records", _U32),
         _number(message, "stale_ms", _U64),
         _known(message.get("known")),
+        None if message.get("born") is None else _number(message, "born", _U64),
     )
 
 

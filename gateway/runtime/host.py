@@ -24,6 +24,7 @@ from gateway.core.told import Facts, Overview, Posted, RecordedState
 from gateway.core.world import World
 from gateway.errors import (
     GatewayError,
+    NothingRecorded,
     Overloaded,
     PublisherPresent,
     ShuttingDown,
@@ -211,9 +212,24 @@ class WorldHost:
         for end in list(self.followers.values()):
             end(known)
 
+    def check_recorded_here(self) -> None:
+        """Raise :class:`NothingRecorded` where the world is followed from a gateway with another store, and recorded there."""
+        upstream = None if self.peer_edge is None else self.peer_edge.foreign
+        if upstream is not None and self.world.is_fed:
+            raise NothingRecorded(
+                f"world {self.name} is followed from {upstream.base_url}, whose store is another than this gateway's: what was "
+                "recorded of it is to be had there"
+            )
+
+    def recorded(self) -> WorldRecording:
+        """What was recorded of it. Raises as :meth:`check_recorded_here`."""
+        self.check_recorded_here()
+        return self.database
+
     async def last_synced(self) -> RecordedState:
         """The last synced state: what is in memory where the store has all of it (now, or when the
         commit under way is down), else from the store. Raises ``NothingRecorded``."""
+        self.check_recorded_here()
         await self.homing.refresh()
         if not self.world.journal.empty and not self.pump.is_failing:
             await self.pump.flush(limits.LAST_SYNCED_WAIT_S)
@@ -232,6 +248,7 @@ class WorldHost:
         if options.role == "publish":
             return await self._publisher(options, link, wanted)
         if options.delay_s:
+            self.check_recorded_here()
             self._check_readers()
             return await self.feeds.open_session(options, link)
         # Counted before the first await: a world that looks quiet meanwhile would be closed under the reader.

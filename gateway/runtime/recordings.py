@@ -44,7 +44,7 @@ class HostedRecordings:
 
     async def _ask(self, name: str, delay_s: float, question: Callable[[History], T]) -> T:
         return await self._worlds.with_host(
-            name, lambda host: host.database.world.history(question, until_us=host.until_us(delay_s))
+            name, lambda host: host.recorded().world.history(question, until_us=host.until_us(delay_s))
         )
 
     async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
@@ -71,7 +71,7 @@ class HostedRecordings:
     async def verify(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]:
         """Whether the recording adds up; one stretch at a time, so that other readers get their turns."""
         return await self._worlds.with_host(
-            name, lambda host: self._verified(host.database.world, host.until_us(delay_s))
+            name, lambda host: self._verified(host.recorded().world, host.until_us(delay_s))
         )
 
     async def _verified(self, world: WorldLanes, until_us: int | None) -> Mapping[str, object]:
@@ -89,7 +89,7 @@ class HostedRecordings:
     async def clip(self, name: str, wanted: Mapping[str, Any], *, delay_s: float = 0.0) -> Clip:
         """A stretch as a file, to be closed by who takes it."""
         return await self._worlds.with_host(
-            name, lambda host: cut(host.database.world, name, Wanted(**wanted), host.until_us(delay_s))
+            name, lambda host: cut(host.recorded().world, name, Wanted(**wanted), host.until_us(delay_s))
         )
 
     async def set_mark(self, name: str, fields: Mapping[str, object]) -> Mapping[str, object]:
@@ -203,7 +203,7 @@ class SeenRecording:
 
     async def history(self, fn: Callable[[History], T]) -> T:
         """As :meth:`gateway.store.world.lanes.World.history`."""
-        return await self._host.database.world.history(fn, until_us=self._host.until_us(self._delay_s))
+        return await self._host.recorded().world.history(fn, until_us=self._host.until_us(self._delay_s))
 
     async def newest(self) -> dict[str, object]:
         """``epoch, tick, durable``, and ``delay_s`` where there is one: how far the recording goes."""

@@ -174,7 +174,7 @@ class HostedWorlds(OpenWorlds):
     ) -> RecordedState:
         return await self.with_host(
             name,
-            lambda host: host.database.state_at(
+            lambda host: host.recorded().state_at(
                 epoch=epoch, tick=tick, at_us=at_us, until_us=host.until_us(delay_s)
             ),
         )
@@ -192,7 +192,7 @@ class HostedWorlds(OpenWorlds):
         return await self.with_host(
             name,
             lambda host: _begun(
-                host.database.frames(
+                host.recorded().frames(
                     epoch=epoch,
                     from_tick=from_tick,
                     to_tick=to_tick,

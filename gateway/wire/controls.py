@@ -43,7 +43,10 @@ SESSION: Final[dict[str, ControlType]] = {
     "redundancy": ControlType("reader", "gateway", (), ("mode", "parity")),
     "edge": ControlType("reader", "gateway"),
     "source": ControlType(
-        "gateway", "reader", ("home", "hops", "via", "epoch", "durable", "records", "stale_ms"), ("known",)
+        "gateway",
+        "reader",
+        ("home", "hops", "via", "epoch", "durable", "records", "stale_ms"),
+        ("known", "born"),
     ),
     "ping": ControlType("both", "gateway"),
     "pong": ControlType("gateway", "both"),

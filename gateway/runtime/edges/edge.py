@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gateway import limits
@@ -52,6 +53,7 @@ class PeerEdge:
         self._hops = 0
         self._via: tuple[str, ...] = ()
         self._stale_ms = 0
+        self._born: int | None = None
         self._heard_at: float | None = None
         """When the home was heard last, once the feed is over; None: what is here is not what it left."""
         host.world.stale_ms = lambda: 0 if self.source is None else self.source.stale_ms
@@ -68,7 +70,7 @@ class PeerEdge:
         if heard_at is None:
             return None
         silent_ms = max(0, round((time.monotonic() - heard_at) * 1_000))
-        return Source(False, self._hops, self._via, silent_ms + self._stale_ms)
+        return Source(False, self._hops, self._via, silent_ms + self._stale_ms, self._born)
 
     def keeps_readers(self) -> bool:
         since = self._failing_since
@@ -205,6 +207,7 @@ class PeerEdge:
     def _news(self, told: SourceNews) -> None:
         world = self._host.world
         self._hops, self._via, self._stale_ms = told.hops + 1, told.via, told.stale_ms
+        self._born = told.born
         world.last_epoch = max(world.last_epoch, told.epoch)
         world.hops = self._hops
         world.journal.durable = told.durable
@@ -301,9 +304,33 @@ class PeerEdge:
     async def have_it_given_up(self) -> bool:
         return await self._ask(False, None, None, always)
 
+    @property
+    def foreign(self) -> Address | None:
+        """The upstream, where its store has another world of this name than this gateway's: readers get that one, and nothing of it is
+        recorded here. None: both have one store, or nothing was heard so far."""
+        is_another = self._born is not None and self._born != self._host.guard.born_us
+        return self._peers.upstream if is_another else None
+
+    async def _refuse_foreign(self) -> None:
+        """Raise :class:`WorldHeld` for a publisher of a world that is fed from another store: published here it would be two."""
+        if self._peers.upstream is not None and self._born is None and not self._peers.one_store:
+            with suppress(GatewayError):  # who is not to be reached tells nothing
+                await self.admit()
+        self._peers.one_store = self._peers.one_store or self._born == self._host.guard.born_us
+        if (upstream := self.foreign) is not None:
+            name, url = self._host.name, upstream.base_url
+            raise WorldHeld(
+                f"world {name} is followed from {url}, which has another store than this gateway: publish it there",
+                world=name,
+                url=url,
+                fence=0,
+            )
+
     async def _ask(self, takeover: bool, epoch: int | None, resume: str | None, wanted: Wanted) -> bool:
         """Have the home given up for a publisher that came here, as long as it is ``wanted``: one that was refused meanwhile has gone
         elsewhere, perhaps to that home. False: the store decides."""
+        if not self._host.homing.held:
+            await self._refuse_foreign()
         address = await self.address_of_home()
         if address is None:
             return False

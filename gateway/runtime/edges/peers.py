@@ -63,6 +63,8 @@ class Peers:
         self._allowed = None if not named or PEERS_OF_THE_STORE in settings.peers else named
         self.trust = Trust.of(ca=settings.peer_ca or ca, environ={})
         self._token = Token(from_file(settings.peer_token_file)) if settings.peer_token_file else None
+        self.one_store = False
+        """Whether ``upstream`` is known to be over the store that this gateway has."""
         self._unwell: set[Address] = set()
         self.counts = dict.fromkeys(("followed", "followed_again", "failed", "let_go", "asked_to_give_up"), 0)
         """Plain counts of this process, over all worlds."""

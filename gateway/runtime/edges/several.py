@@ -18,6 +18,8 @@ class Source(NamedTuple):
     hops: int
     via: tuple[str, ...]
     stale_ms: int
+    born: int | None = None
+    """When the world was made in the home's store, where that was told."""
 
 
 class Edge(Protocol):

@@ -69,5 +69,6 @@ class Sources:
             durable=None if durable is None else {"epoch": durable.epoch, "tick": durable.tick},
             records=len(world.state),
             stale_ms=0 if source is None else source.stale_ms,
+            born=self._host.guard.born_us if source is None or source.born is None else source.born,
             **({} if known is None else {"known": list(known)}),
         )

@@ -187,11 +187,21 @@ class Mover:
                     await link.send(encode_frame(frame))
             await asyncio.sleep(1 / self.hz)
 
+    async def _recorded(self, client: httpx.AsyncClient, epoch: int) -> httpx.Response:
+        """What the store has of it. Two hundred worlds opened at once on a busy machine take longer than a refusal waits: it is asked
+        again, as it says."""
+        async with asyncio.timeout(HANG_S):
+            while True:
+                answer = await client.get(f"/v1/worlds/{self.world}/frames", params={"epoch": epoch})
+                if answer.status_code != 503:
+                    return answer
+                await asyncio.sleep(0.1)
+
     async def lost(self, client: httpx.AsyncClient) -> list[str]:
         """What was told durable and is not in the store as it was sent: a line for each run."""
         found: dict[int, dict[int, bytes]] = {}
         for epoch in {run.epoch for run in self.runs}:
-            answer = await client.get(f"/v1/worlds/{self.world}/frames", params={"epoch": epoch})
+            answer = await self._recorded(client, epoch)
             assert answer.status_code == 200, answer.text
             stream = MessageStream()
             stream.feed(answer.content)
