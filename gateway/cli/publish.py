@@ -242,7 +242,7 @@ def _tell(args: argparse.Namespace, publisher: Publisher) -> None:
         print(
             f"sent {facts['frames']} frames to {args.world} (epoch {facts['epoch']}, tick {facts['tick']}) "
             f"over {facts['transport']}; {_durable(publisher)}"
-            f"{_not_yet(facts['not_durable'])}{_dropped(facts['dropped_frames'])}; "
+            f"{_not_yet(facts['not_durable'])}{_dropped(facts['dropped_frames'])}{_held(facts['held_frames'])}; "
             f"durable lag {_lag(facts['durable_lag_ms'])}"
         )
 
@@ -253,6 +253,14 @@ def _not_yet(frames: int) -> str:
 
 def _dropped(frames: int) -> str:
     return f", {frames} never will be (the store was too slow)" if frames else ""
+
+
+def _held(frames: int) -> str:
+    return (
+        f", {frames} waited for those before them (the gateway, this machine or the path takes fewer)"
+        if frames
+        else ""
+    )
 
 
 def _lag(summary: Mapping[str, float | None]) -> str:

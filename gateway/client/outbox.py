@@ -6,7 +6,7 @@ marks those of its records stale whose newest value it carried; the next frame r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -33,6 +33,10 @@ class Outbox:
     def stale(self) -> int:
         """How many records wait for a repair."""
         return len(self._stale)
+
+    def stale_data(self) -> Iterator[bytes | None]:
+        """The newest bytes of the records that wait for a repair, longest waiting first."""
+        return (self._values[key].data for key in self._stale)
 
     @property
     def in_flight(self) -> int:

@@ -7,7 +7,7 @@ marked stale and goes later, as its newest value only (``docs/FRAMES.md``, Loss)
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway import limits
@@ -23,7 +23,8 @@ from gateway.wire.split import pack_chunks
 @dataclass(slots=True)
 class PublisherCounts:
     """What a publisher counts. ``durable_lag``: from sending a frame to its being in the store, of every frame
-    that is; ``dropped_frames``: ticks that the gateway says are not, and will not be."""
+    that is; ``dropped_frames``: ticks that the gateway says are not, and will not be; ``held_frames``: ticks of which a part
+    could not go at once, because those before them were still on their way: it went later, as its newest values only."""
 
     frames: int = 0
     unsent_frames: int = 0
@@ -33,6 +34,7 @@ class PublisherCounts:
     lost_datagrams: int = 0
     repaired_records: int = 0
     dropped_frames: int = 0
+    held_frames: int = 0
     durable_lag: EverySample = field(default_factory=EverySample)
     durable_lag_ticks: EverySample = field(default_factory=EverySample)
 
@@ -47,6 +49,7 @@ class PublisherCounts:
             "lost_datagrams": self.lost_datagrams,
             "repaired_records": self.repaired_records,
             "dropped_frames": self.dropped_frames,
+            "held_frames": self.held_frames,
             "durable_lag_ms": self.durable_lag.summary(),
             "durable_lag_ticks": self.durable_lag_ticks.summary(),
         }
@@ -64,6 +67,7 @@ class FrameSender:
         self._clock_us = clock_us
         self._streams: deque[int] = deque()
         self._keyframe_due = False
+        self._holds = False
 
     @property
     def owes(self) -> bool:
@@ -73,15 +77,25 @@ class FrameSender:
     def send(self, link: Link, records: Mapping[int, bytes | None], *, keyframe: bool) -> None:
         """Send the frame of the newest tick, then repairs as far as there is room. Removals in a
         world with a stride go in a message of their own (``docs/FRAMES.md``, FRAME)."""
+        self._holds = False
         if keyframe:
             self.send_keyframe(link)
+            self._holds = self._keyframe_due
         else:
-            live = [Record(key, data) for key, data in records.items() if data is not None or not self.stride]
             gone = [Record(key, None) for key, data in records.items() if data is None and self.stride]
-            if live or not gone:
+            if self._must_wait(link, records.values()):
+                self._holds = True
+                self.outbox.mark_stale(
+                    key for key, data in records.items() if data is not None or not self.stride
+                )
+            elif len(gone) < len(records) or not gone:
+                live = [
+                    Record(key, data) for key, data in records.items() if data is not None or not self.stride
+                ]
                 self._dispatch(link, self._frame(live))
             if gone:
                 self._dispatch(link, self._frame(gone))
+        self.counts.held_frames += self._holds
         self.repair(link)
 
     def send_keyframe(self, link: Link) -> None:
@@ -96,7 +110,7 @@ class FrameSender:
         """Send the newest values of what was lost or never went, as far as there is room."""
         if self._keyframe_due and not self._is_busy(link):
             self.send_keyframe(link)
-        if not self.outbox.stale or not link.room_bytes():
+        if not self.outbox.stale or not link.room_bytes() or self._must_wait(link, self.outbox.stale_data()):
             return
         values = self.outbox.take_stale(limits.CLIENT_REPAIR_RECORDS_MAX)
         self.counts.repaired_records += len(values)
@@ -129,6 +143,7 @@ class FrameSender:
         chunks = record_chunks(keys, values, ticks if frame.ticks else None, frame.stride)
         if sum(map(len, chunks)) > limits.CLIENT_STREAM_BYTES_MIN:
             if self._is_busy(link):
+                self._holds = True
                 self.outbox.mark_stale(keys)
             else:
                 self._send_stream(link, split(frame, self._part_bytes(link)))
@@ -150,11 +165,24 @@ class FrameSender:
             self._send_stream(link, [message])
             return
         if not sent:
+            self._holds = True
             self.outbox.on_lost(token)
             return
         self._count([message])
         if not link.lossy:
             self.outbox.on_acked(token)
+
+    def _must_wait(self, link: Link, datas: Iterable[bytes | None]) -> bool:
+        """Whether a frame of these is too large to go beside those under way. Asked before it is made: on a busy machine what is
+        made in vain, tick after tick, is what the others' sending needs."""
+        if not self._is_busy(link):
+            return False
+        size = 0
+        for data in datas:
+            size += len(data or b"")
+            if size > limits.CLIENT_STREAM_BYTES_MIN:
+                return True
+        return False
 
     def _is_busy(self, link: Link) -> bool:
         """Whether large frames must wait: too many under way, or an unsent TCP buffer."""

@@ -54,3 +54,7 @@ async def test_the_last_of_many_large_frames_arrives_though_the_ones_before_were
         await until(lambda: reader.records() == publisher.records())
         world = served.gateway.worlds.hosts["w"].world
         assert dict(world.state.snapshot()) == publisher.records()
+        held = publisher.facts()["held_frames"]
+        assert held == (12 if transport == "webtransport" else 0), (
+            "of sixteen but four at once; TCP takes what it has room for"
+        )
