@@ -23,6 +23,7 @@ import argparse
 import contextlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -39,8 +40,8 @@ from gateway.limits import EDGE_FORSAKE_S
 
 LATE_S = 2.0
 LONG_AWAY_S, LONG_PAUSED_S = 30.0, 20.0
-PATIENCE_S = 120.0
-"""After so long what was waited for never comes."""
+PATIENCE_S = 300.0
+"""After so long what was waited for never comes: that it is late is said long before."""
 GROWTH_MIB_MAX, GROWTH_FILES_MAX, SETTLED_ROUND = 24.0, 24, 5
 """What a process may have more of after a fault's rounds than after the first few: its allocator's and its worlds' ups and downs."""
 FORSAKEN_S = EDGE_FORSAKE_S - 1.0
@@ -186,6 +187,23 @@ def home_killed(one: Round) -> None:
     one.ended([one.edge], back)
 
 
+def home_killed_without_store(one: Round) -> None:
+    """The same while the store is away: nobody can be the home before it is back."""
+    with one.machines.apart(*((one.machines.net(name), one.machines.net("store")) for name in "ab")):
+        one.wait(0.0, one.away_s / 2)
+        killed = time.monotonic()
+        one.gateway(one.home).kill()
+        one.sticky = one.reached = {one.edge}
+        one.go("p", one.edge)
+        one.wait(0.0, one.away_s / 2)
+        if one.look("p")["began"] > killed:
+            one.wrong.append("a gateway that cannot reach the store has let a publisher in")
+    healed = time.monotonic()
+    back = one.arrived("p", one.edge, killed)
+    one.publisher_s = back - healed
+    one.ended([one.edge], back)
+
+
 def edge_killed(one: Round) -> None:
     """``kill -9`` of the gateway that only has readers."""
     one.gateway(one.edge).kill()
@@ -268,8 +286,9 @@ def home_paused(one: Round) -> None:
     stopped = time.monotonic()
     one.gateway(one.home).stop()
     one.sticky = {one.edge}
-    if one.dice.random() < 0.3:
-        one.go("p", None)
+    if one.dice.random() < 0.5:
+        if one.dice.random() < 0.5:  # else it publishes to the ghost, and does not know
+            one.go("p", None)
         one.server = "q"
         one.publish("q", one.edge, takeover=one.dice.random() < 0.5)
     else:
@@ -281,16 +300,42 @@ def home_paused(one: Round) -> None:
     one.ended([one.home, one.edge])
 
 
+def storm(one: Round) -> None:
+    """One after the other, whatever there is, while two game servers want the world, at any gateway. Nobody's time is asked for."""
+    machines, dice, servers = one.machines, one.dice, ("p", "q")
+    one.sticky, one.late_s = set(), PATIENCE_S
+    one.publish("q", one.edge, takeover=True)
+    over = time.monotonic() + 2 * one.away_s
+    while time.monotonic() < over:
+        strike, seconds = dice.choice(["move", "leave", "apart", "stop", "kill"]), dice.uniform(0.1, 4.0)
+        if strike in ("move", "leave"):
+            one.go(dice.choice(servers), dice.choice("ab") if strike == "move" else None)
+            time.sleep(seconds / 4)
+        elif strike == "apart":
+            with one.apart(*(machines.net(name) for name in dice.sample(sorted(machines.services), 2))):
+                time.sleep(seconds)
+        else:
+            service = machines.services[dice.choice(sorted(machines.services))]
+            (service.kill if strike == "kill" else service.stop)()
+            time.sleep(seconds)
+            machines.mend()
+    one.go("q", None)
+    one.go("p", one.home)
+    one.ended([one.home, one.edge], max(time.monotonic(), one.arrived("p", one.home)))
+
+
 FAULTS: dict[str, Callable[[Round], None]] = {
     fault.__name__: fault
     for fault in (
         home_killed,
+        home_killed_without_store,
         edge_killed,
         store_away,
         home_edge_apart,
         home_store_apart,
         one_door_away,
         home_paused,
+        storm,
     )
 }
 
@@ -452,7 +497,7 @@ class Told:
             for name in ("store", "a", "b")
         )
         return (
-            f"{self.fault:17}{len(self.rounds):6}{sum(bool(one.wrong) for one in self.rounds):8}"
+            f"{self.fault:26}{len(self.rounds):6}{sum(bool(one.wrong) for one in self.rounds):8}"
             f"{median(took):9.2f}{took[-1]:7.2f}{_pair(gone):>14}{_pair(stored):>14}"
             f"{sum(one.connects for one in self.rounds):9}   {sizes}"
         )
@@ -463,8 +508,8 @@ def _pair(seconds: list[float]) -> str:
 
 
 HEAD = (
-    f"{'fault':17}{'rounds':>6}{'failed':>8}{'p50 s':>9}{'max s':>7}{'nobody s':>14}{'durable s':>14}{'connects':>9}   RSS, MiB\n"
-    f"{'':31}{'until converged':>16}{'p50, max':>14}{'p50, max':>14}{'anew':>9}   of those at start and end"
+    f"{'fault':26}{'rounds':>6}{'failed':>8}{'p50 s':>9}{'max s':>7}{'nobody s':>14}{'durable s':>14}{'connects':>9}   RSS, MiB\n"
+    f"{'':40}{'until converged':>16}{'p50, max':>14}{'p50, max':>14}{'anew':>9}   of those at start and end"
 )
 
 
@@ -560,4 +605,5 @@ def doubles(fences: list[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the machines are taken down
     sys.exit(main())
