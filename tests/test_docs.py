@@ -16,6 +16,7 @@ import pytest
 from bench import pages
 from gateway.cli import build_parser, load_verb, verb_names
 from gateway.config import Settings
+from gateway.quic.connection import seam
 from gateway.store.entities import schema as entity_schema
 from gateway.store.world import home as world_home
 from gateway.store.world import schema as world_schema
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 ROUTE = re.compile(r'Route\(\s*f?"([^"]+)"')
 METRIC = re.compile(r'"((?:mvgateway|process)_[a-z0-9_]+)"')
+PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
+SOURCES = [path for folder in ("gateway", "tests", "bench", ".ci") for path in (ROOT / folder).rglob("*.py")]
 
 
 def doc(name: str) -> str:
@@ -151,6 +154,28 @@ def test_every_make_target_and_module_that_a_page_names_exists(page: Path) -> No
     for module in set(re.findall(r"python -m ((?:bench|gateway)[\w.]*)", text)):
         path = ROOT.joinpath(*module.split("."))
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_source_file_that_a_page_names_is_there(page: Path) -> None:
+    """By its path or the end of it (`quic/timers.py`), and the name that stands behind it (`mixed.py`, `packets`) in it."""
+    for name, inner in re.findall(r"`([a-z0-9_/]+\.py)`(?:, `(\w+)`)?", page.read_text()):
+        found = [path for path in SOURCES if path.as_posix().endswith(f"/{name}")]
+        assert found, name
+        assert any(re.search(rf"\b{inner}\b", path.read_text()) for path in found), f"{inner} in {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_metric_that_a_page_names_is_in_the_list_of_them(page: Path) -> None:
+    listed = doc("METRICS.md")
+    named = set(re.findall(r"\bmvgateway_[a-z0-9_]+_(?:total|bytes|seconds)\b", page.read_text()))
+    assert not [name for name in sorted(named) if name not in listed]
+
+
+def test_the_page_counts_the_names_that_aioquic_does_not_promise() -> None:
+    counted = re.search(r"with its type \((\d+)\)", doc("ARCHITECTURE.md"))
+    assert counted is not None
+    assert int(counted[1]) == len(seam.PRIVATE)
 
 
 def test_every_promise_of_security_names_a_test_that_exists() -> None:

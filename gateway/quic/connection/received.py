@@ -1,6 +1,6 @@
 """Which packets came, and when to say so. Room: quic. Pure: no clock.
 
-PacketNumbers lately received are the bits of one integer, so that duplicates are found in a few bytes; what to acknowledge are
+Packet numbers lately received are the bits of one integer, so that duplicates are found in a few bytes; what to acknowledge are
 a bounded number of ranges. Sources: RFC 9000 sections 12.3, 13.2 and 21.9.
 """
 
@@ -17,7 +17,7 @@ from gateway.quic.connection.handover import PacketNumbers
 from gateway.quic.connection.packets import encode_ack
 
 SPAN: Final = 2 * limits.QUIC_ACK_RANGES_MAX
-"""PacketNumbers below the largest by as many count as received. A packet within is never of a range that was dropped: a range
+"""Packet numbers below the largest by as many count as received. A packet within is never of a range that was dropped: a range
 and the gap above it span at least two numbers (RFC 9000 section 13.2.3)."""
 ALL: Final = (1 << SPAN) - 1
 """The bits where nothing is missing."""
