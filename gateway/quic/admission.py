@@ -89,7 +89,7 @@ class Admission:
         return True
 
     def over(self, peer: ServerPeer) -> None:
-        """It is gone."""
+        """The connection of ``peer`` has ended."""
         self.half_open.discard(peer)
         if address := self._addresses.pop(peer, ""):
             self._held.give_back(address)

@@ -20,7 +20,7 @@ from gateway.wire import is_world_name
 
 
 def check_film(file: Path) -> None:
-    """Raises :class:`Unprocessable` for what is none; nothing is written to it."""
+    """Raises :class:`Unprocessable` if the file is not a film; nothing is written to it."""
     try:
         connection = apsw.Connection(
             f"{file.absolute().as_uri()}?mode=ro&immutable=1",
@@ -43,7 +43,7 @@ def put_film(store: BlockingStore, file: Path, name: str) -> None:
 
 
 def free_name(wanted: str, taken: list[str]) -> str:
-    """The film's own where it can be a world's, and is free."""
+    """The film's own name if a world may have it and none has, else ``film-N``."""
     return wanted if is_world_name(wanted) and wanted not in taken else f"film-{len(taken) + 1}"
 
 

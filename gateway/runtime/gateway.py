@@ -296,7 +296,7 @@ class Gateway:
         return {name: value for name, value in facts.items() if name not in hidden}
 
     def health(self) -> Mapping[str, object]:
-        """How it is."""
+        """The whole answer of ``/healthz``, names included."""
         return {
             "status": "draining" if self.worlds.draining else "ok",
             **self._health.facts(),

@@ -42,11 +42,11 @@ class Homing:
         self.on_adopted: Callable[[int | None], None] = lambda received_us: None
         """Called when the rules start from what another has recorded: when the newest frame of it was received."""
         self.before_given_up: Callable[[], Awaitable[None]] = _nothing
-        """What the home still has to write before it is none any more: afterwards the store refuses it."""
+        """What this process still has to write before it gives the home up: afterwards the store refuses it."""
         self.edge: Edge | None = None
         """Where there are workers, or other gateways are followed: what serves readers here while the home is elsewhere."""
         self.on_home_over: Callable[[tuple[int, int] | None], None] = lambda known: None
-        """Called when this process is the home no more; with what is in the store (row and epoch), where all of it is."""
+        """Called when this process has stopped being the home; with the row and epoch that the store holds, if it holds everything."""
         self.wrote_at = float("-inf")
         """When the journal last gave a sign of life (``time.monotonic``); told by the pump."""
         self._world = world
@@ -140,7 +140,7 @@ class Homing:
         return self.edge is not None and self.edge.is_following
 
     def fed_until(self, known: tuple[int, int] | None) -> None:
-        """The home is followed no more. ``known``: what is in the store, where that is all that was fed."""
+        """The home is no longer followed. ``known``: what the store holds, if that is everything that was fed."""
         self._known = known
         self._refreshed_at = float("-inf")
 
@@ -188,7 +188,7 @@ class Homing:
             self.forgo(error)
 
     def forgo(self, error: WorldHeld) -> None:
-        """What waits to be written here will not be."""
+        """Drop what waits to be written here: another process is the home."""
         named = self.home.named(error)
         self._known = None
         self.on_home_over(None)
@@ -225,14 +225,14 @@ class Homing:
             await self.home.beat()
 
     def _is_wanted(self) -> bool:
-        """True while this gateway has a reason to be the home."""
+        """True while this gateway has a reason to stay the home."""
         world = self._world
         if world.publisher is not None or world.is_lingering or self._users or not world.journal.empty:
             return True
         return time.monotonic() - self._used_at < self._linger_s
 
     async def give_up(self, *, closing: bool = False, whole: bool = False) -> None:
-        """Let others be the home at once, unless this one is wanted. ``whole``: only with everything written, else raise
+        """Let others become the home at once, unless this one is still needed. ``whole``: only with everything written, else raise
         ``StoreUnavailable``: what is written under a later home of this process would take numbers of rows that another's
         have by then. Raises as :meth:`Home.give_up`."""
         async with self._changing:
@@ -255,7 +255,7 @@ class Homing:
             self._world.readers_to(self.home.elsewhere)
 
     async def stop(self, timeout_s: float) -> None:
-        """The end: the home is given up where the store has everything and answers in time."""
+        """End: give the home up if the store holds everything and answers in time."""
         self._keeping.cancel()
         if self.edge is not None:
             self.edge.stop()

@@ -119,7 +119,7 @@ class WorldHost:
             feeds_max=settings.delayed_feeds_max,
             world_feeds_max=settings.delayed_feeds_per_world_max,
         )
-        """The world as it was some seconds ago, by delay."""
+        """Delayed views of the world, by delay."""
         self._attaching = asyncio.Lock()
         self._coming = Together()
         self._epochs = EpochEnds(world, database)
@@ -176,7 +176,7 @@ class WorldHost:
             self.edge = self.homing.edge = edges[0] if len(edges) == 1 else Edges(*edges)
 
     async def make_way(self, options: LiveOptions, url: str, wanted: Wanted = always) -> None:
-        """Be the home no more, for a publisher that has come to the gateway at ``url``; readers stay, and follow. ``wanted``:
+        """Stop being the home, for a publisher that has come to the gateway at ``url``; readers stay, and follow. ``wanted``:
         whether that gateway still waits for it, asked before anybody has to go. Raises
         ``PublisherPresent``, :class:`WorldHeld`, and as :meth:`let_go`: where that is to be seen before, the publisher that
         is here stays, or it would come back to the same home, and be sent away by whoever asks next."""
@@ -201,7 +201,7 @@ class WorldHost:
             self.edge.seek()
 
     async def let_go(self) -> None:
-        """Be the home no more, with everything written. Raises ``StoreUnavailable`` where the store does not take it in time:
+        """Stop being the home once everything is written. Raises ``StoreUnavailable`` if the store does not take it in time:
         then this is the home still, and gives up by itself once it has."""
         await self.pump.flush(limits.EDGE_FLUSH_S)
         await self.homing.give_up(closing=True, whole=True)

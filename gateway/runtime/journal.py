@@ -73,7 +73,7 @@ class Appends(Protocol):
 
 
 def is_told(count: int) -> bool:
-    """The 1st, 2nd, 4th, 8th…: not a line each time."""
+    """Whether to log the event that many times in: the 1st, 2nd, 4th, 8th and so on get a line."""
     return count & (count - 1) == 0
 
 

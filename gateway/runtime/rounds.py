@@ -77,12 +77,12 @@ class Rounds:
         """Rounds so far."""
 
     def ready(self, member: Member) -> None:
-        """It has something to write: it is asked for it when the next round begins."""
+        """The member has something to write: it is asked for it when the next round begins."""
         self._ready[member] = None
         self._look()
 
     def leave(self, member: Member) -> None:
-        """It has nothing to write after all."""
+        """The member has nothing to write after all."""
         self._ready.pop(member, None)
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ def _run(work: Coroutine[object, object, int]) -> int:
 
 
 def workers_of(settings: Settings) -> int:
-    """How many processes are to serve: ``auto`` is one for each core that this one may use."""
+    """How many processes are to serve: ``auto`` is one for each core that this process may use."""
     if settings.workers != "auto":
         return int(settings.workers)
     # Not os.cpu_count(): a container or taskset gives a process fewer cores than the machine has

@@ -59,7 +59,7 @@ class UdpDoor(asyncio.DatagramProtocol):
         return UdpPlace(token.hex(), *self.address[:2], host.facts().epoch, silence_ms_max)
 
     def tie(self, token: str, standing: Standing) -> None:
-        """The token (hex digits) dies with that standing, which is over with it."""
+        """The token (hex digits) and that standing end together, whichever ends first."""
         key = bytes.fromhex(token)
         if key not in self._publishers:
             standing.over()

@@ -60,7 +60,7 @@ class HostedWorlds(OpenWorlds):
         return await self.with_host(name, self._info)
 
     async def _info(self, host: WorldHost) -> Overview:
-        """Of all workers, where there are some."""
+        """The facts of all workers joined, if there are several."""
         told = await host.info()
         if self.siblings is None:
             return told
@@ -79,7 +79,7 @@ class HostedWorlds(OpenWorlds):
         return None if host.peer_edge is None else await host.peer_edge.address_of_home()
 
     async def give_up(self, name: str, options: LiveOptions, url: str, wanted: Wanted = always) -> None:
-        """Be the home of that world no more, for a publisher that has come with ``options`` to the gateway at ``url`` ("": not
+        """Stop being the home of that world, for a publisher that has come with ``options`` to the gateway at ``url`` ("": not
         known), where that is still ``wanted``. Raises :class:`WorldHeld` where this one is not it, ``PublisherPresent``, and what the store raises."""
         host = self.hosts.get(world_name(name))
         if host is None or not host.homing.held or self.draining:

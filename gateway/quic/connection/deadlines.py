@@ -1,4 +1,4 @@
-"""What time does to a connection: silence, lost packets, addresses that do not answer. Room: quic. Pure: time is an argument.
+"""The timeouts of a connection: silence, lost packets, addresses that do not answer. Room: quic. Pure: time is an argument.
 
 Sources: RFC 9000 sections 8.2.4 and 10.1; RFC 9002 section 6.
 """

@@ -61,7 +61,7 @@ def _nothing() -> None: ...
 
 
 class NoKeys:
-    """There are client certificates only: no token counts."""
+    """Used where only client certificates are trusted: every token is refused."""
 
     def __init__(self) -> None:
         self.keys: Keys = {}

@@ -78,7 +78,7 @@ class SigningKey:
         return {**self.key.as_dict(private=False), **self._members()}
 
     def private_jwk(self) -> dict[str, object]:
-        """What whoever signs keeps to himself."""
+        """The private half, which only the signer keeps."""
         return {**self.key.as_dict(private=True), **self._members()}
 
     def _members(self) -> dict[str, object]:

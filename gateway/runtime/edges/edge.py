@@ -216,7 +216,7 @@ class PeerEdge:
         self._over(feed)
 
     def _over(self, feed: Feed, known: tuple[int, int] | None = None) -> None:
-        """The home is none any more, or cannot be reached. ``known``: what it left in the store, where it told."""
+        """The followed gateway has stopped being the home, or cannot be reached. ``known``: what it left in the store, if it told."""
         if feed is not self._feed:
             return
         # What a home left in the store is not stale: the store has it.

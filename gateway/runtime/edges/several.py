@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
 
 class Edge(Protocol):
-    """One open world's. Nothing here raises but what is said."""
+    """One open world's. Methods raise only what their docstrings say."""
 
     @property
     def is_following(self) -> bool:
@@ -59,7 +59,7 @@ class Edge(Protocol):
         """A POST's messages taken by the home; None: as :meth:`publish`."""
 
     async def have_it_given_up(self) -> bool:
-        """Ask the home to be it no more. False: it is none, or does not answer. Raises ``PublisherPresent``."""
+        """Ask the home to give the world up. False: it is not the home, or does not answer. Raises ``PublisherPresent``."""
 
 
 class Edges:

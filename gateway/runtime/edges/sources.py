@@ -36,7 +36,7 @@ class Sources:
             self._timer = asyncio.get_running_loop().call_later(EDGE_BEAT_S, self._beat)
 
     def tell(self, known: tuple[int, int] | None = None) -> None:
-        """Everybody is told. ``known``: what is in the store, where this gateway is the home no more."""
+        """Tell everybody. ``known``: what the store holds, if this gateway has stopped being the home."""
         for session in [session for session in self._sessions if session.closed]:
             del self._sessions[session]
         told = self._told(known) if self._sessions else b""

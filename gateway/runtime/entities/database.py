@@ -168,7 +168,7 @@ class EntityDatabase:
         return _Done(outcomes, *news(connection, known))
 
     def fail(self, error: GatewayError) -> None:
-        """It is no more: tell who watches it."""
+        """The database was deleted: tell those who watch it."""
         self.feed.fail(error)
 
     async def close(self) -> None:

@@ -117,7 +117,7 @@ class Transfers:
         )
 
     async def aclose(self) -> None:
-        """What is not settled yet is settled by whoever opens the world next."""
+        """End. Transfers that are still open are settled by the gateway that opens the world next."""
         tasks = list(self._settling.values())
         for task in tasks:
             task.cancel()

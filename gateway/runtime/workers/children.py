@@ -26,7 +26,7 @@ STORE: Final = -1
 
 Ready = Callable[[dict[str, object]], None]
 Be = Callable[[int, socket.socket, Ready], int]
-"""What a process does: ``be(number, control, ready) -> exit code``."""
+"""What a process runs: ``be(number, control, ready) -> exit code``."""
 
 
 @dataclass(slots=True)

@@ -175,7 +175,7 @@ class WorkerEdge:
         self._over(channel)
 
     def _over(self, channel: Channel, known: tuple[int, int] | None = None) -> None:
-        """The home is none any more, or cannot be reached. ``known``: what it left in the store, where it told."""
+        """The followed worker has stopped being the home, or cannot be reached. ``known``: what it left in the store, if it told."""
         if channel is not self._channel:
             return
         self._channel, self.home = None, -1
@@ -288,7 +288,7 @@ class WorkerEdge:
         )
 
     async def have_it_given_up(self) -> bool:
-        """Ask the home to be it no more, so that this worker may. False: no other worker is it, or it does not answer. Raises
+        """Ask the home to give the world up, so that this worker may take it. False: no other worker has it, or it does not answer. Raises
         ``PublisherPresent`` where somebody publishes there."""
         number = await self.number_of_home()
         if number is None:

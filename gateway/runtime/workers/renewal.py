@@ -79,7 +79,7 @@ class Trial:
         )
 
     def look(self) -> str | None:
-        """None: it is not known yet. The empty word: it would start. Else why not."""
+        """None: not known yet. An empty text: it would start. Else the reason why it would not."""
         code = self._process.poll()
         if code is None:
             if time.monotonic() < self._until:

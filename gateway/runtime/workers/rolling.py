@@ -80,7 +80,7 @@ class Rolling:
         child.tell({"leave": True})
 
     def has_left(self, number: int, child: Child) -> bool:
-        """Whether whoever has just ended was to."""
+        """Whether the process that has just ended was told to leave."""
         return number == self.leaving and self.waiting.get(number) == child.pid
 
     def is_back(self, number: int, now: float) -> None:

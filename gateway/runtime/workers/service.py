@@ -250,7 +250,7 @@ class _Follower:
         self._say_end(None)
 
     def end(self, known: tuple[int, int] | None) -> None:
-        """The home is none any more. ``known``: what it leaves in the store."""
+        """This worker has stopped being the home. ``known``: what it leaves in the store."""
         self._say_end(known)
 
     def _say_end(self, known: tuple[int, int] | None) -> None:

@@ -87,7 +87,7 @@ class Tunnel:
         self.channel.write(Kind.STREAM_RESET, _STREAM.pack(stream_id, 1))
 
     def on_acked(self, token: int, count: int = 1) -> None:
-        """Nobody waits for it."""
+        """Does nothing: the home does not ask what arrived."""
 
     def on_lost(self, token: int) -> None:
         # Tokens of QUIC count on for ever; 32 bits of them tell those apart that are under way.

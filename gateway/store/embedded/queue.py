@@ -91,7 +91,7 @@ class Queue:
 
 
 class Bell:
-    """Wakes one thread that waits, or that will: rung twice is rung once. Cheaper than an Event."""
+    """Wakes one thread that waits, now or later; ringing twice counts once. Cheaper than an Event."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
