@@ -130,7 +130,7 @@ def settings_frame(count: int) -> None:
 
 
 def control_frame(size: int) -> None:
-    ControlStream(is_client=False).take(bytes([codes.SETTINGS]) + (0x80000000 | size).to_bytes(4, "big"))
+    ControlStream(is_client=False).receive(bytes([codes.SETTINGS]) + (0x80000000 | size).to_bytes(4, "big"))
 
 
 def header_frames(count: int) -> None:

@@ -62,7 +62,7 @@ def read(stream: ExchangeStream, pieces: list[bytes], *, ended: bool = True) -> 
     told: list[Any] = []
     for n, piece in enumerate(pieces):
         try:
-            events = stream.take(piece, ended and n == len(pieces) - 1, decode)
+            events = stream.receive(piece, ended and n == len(pieces) - 1, decode)
         except H3Error as error:
             return [*told, error.code]
         for event in events:
@@ -141,23 +141,23 @@ def test_broken_bytes_break_a_rule_and_nothing_else_and_what_is_held_is_bounded(
         content = _broken(base, seed)
         with suppress(H3Error):
             for piece in cut(content, random.Random(seed).sample(range(200), 5)):
-                stream.take(piece, False, decode)
+                stream.receive(piece, False, decode)
                 assert len(stream._buffer) <= limits.H3_HEADER_BYTES_MAX + 16
-            stream.take(b"", True, decode)
+            stream.receive(b"", True, decode)
 
 
 def test_a_field_section_beyond_the_bound_is_refused_before_it_has_come() -> None:
     stream = ExchangeStream(0, is_client=False)
     size = encode_uint_var(limits.H3_HEADER_BYTES_MAX + 1)
     with pytest.raises(MessageError, match="at most"):
-        stream.take(b"\x01" + size, False, decode)
+        stream.receive(b"\x01" + size, False, decode)
 
 
 def test_frames_that_mean_nothing_are_thrown_away_as_they_come() -> None:
     stream = ExchangeStream(0, is_client=False)
-    stream.take(head(GET) + b"\x21" + encode_uint_var(1 << 40), False, decode)
+    stream.receive(head(GET) + b"\x21" + encode_uint_var(1 << 40), False, decode)
     for _ in range(100):
-        assert stream.take(bytes(10_000), False, decode) == []
+        assert stream.receive(bytes(10_000), False, decode) == []
         assert stream._buffer == b""
 
 
@@ -250,7 +250,7 @@ def one_way(is_client: bool = False) -> OneWayStreams:
 def feed(streams: OneWayStreams, number: int, pieces: list[bytes], *, ended: bool = False) -> list[Any]:
     told: list[Any] = []
     for n, piece in enumerate(pieces):
-        told += streams.take(number, piece, ended and n == len(pieces) - 1)
+        told += streams.receive(number, piece, ended and n == len(pieces) - 1)
     return told
 
 

@@ -32,7 +32,7 @@ class ControlStream:
         self._push_max = -1
         self.settings: dict[int, int] | None = None
 
-    def take(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """More of the stream. Raises :class:`H3Error`. RFC 9114 section 6.2.1."""
         buffer, at = self._buffer + data, 0
         while True:

@@ -139,7 +139,7 @@ class Http3:
 
     def _take_one_way(self, number: int, data: bytes, ended: bool) -> list[H3Event]:
         had_settings = self._one_way.control.settings is not None
-        told = self._one_way.take(number, data, ended)
+        told = self._one_way.receive(number, data, ended)
         if not had_settings and self.received_settings is not None:
             self._check_datagrams(self.received_settings)
         return told
@@ -174,7 +174,7 @@ class Http3:
 
     def _take_more(self, stream: ExchangeStream, data: bytes, ended: bool) -> list[H3Event]:
         try:
-            told = stream.take(data, ended, self._decode)
+            told = stream.receive(data, ended, self._decode)
         except MessageError as error:
             return [self._refuse(stream, error)]
         if ended:

@@ -78,7 +78,7 @@ class ExchangeStream:
         self.receiving_ended = True
         self._buffer, self._left = b"", None
 
-    def take(self, data: bytes, ended: bool, decode: Decode) -> list[H3Event]:
+    def receive(self, data: bytes, ended: bool, decode: Decode) -> list[H3Event]:
         """More of the stream. Raises :class:`H3Error`; of a :class:`MessageError` the stream is to end alone.
         RFC 9114 section 4.1."""
         if ended:

@@ -41,7 +41,7 @@ class OneWayStreams:
         self._seen: set[int] = set()
         self.control = ControlStream(is_client=is_client)
 
-    def take(self, number: int, data: bytes, ended: bool) -> list[H3Event]:
+    def receive(self, number: int, data: bytes, ended: bool) -> list[H3Event]:
         """More of a stream. Raises :class:`H3Error`. RFC 9114 section 6.2."""
         stream = self._open.get(number)
         if stream is None:
@@ -103,7 +103,7 @@ class OneWayStreams:
 
     def _take_critical(self, kind: int | None, data: bytes) -> None:
         if kind == codes.CONTROL:
-            self.control.take(data)
+            self.control.receive(data)
             return
         try:
             if kind == codes.QPACK_ENCODER:
