@@ -101,11 +101,15 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_named("core", "world", "world_homes", "world_sessions"),
         ),
     ),
-    ("gateway/store/remote/", ()),
+    *(
+        (f"gateway/store/remote/{name}.py", _named("store/remote", "tcp", "httpx"))
+        for name in ("http", "pool", "tcp", "wire")
+    ),
+    ("gateway/store/remote/", _named("store/remote", "asking", "retries")),
     ("gateway/store/salvage/btree.py", _named("store", "salvage_trees", "salvage_databases")),
     ("gateway/store/salvage/image.py", _named("store", "salvage_image", "salvage_rows")),
     ("gateway/store/salvage/", _named("store", "salvage_rows", "salvage_databases")),
-    ("gateway/store/entities/", ()),
+    ("gateway/store/entities/", _named("entities", "rules", "store")),
     ("gateway/store/cache", _named("store", "cache", "cache_pages")),
     ("gateway/store/embedded/snapshot.py", _named("store", "folder_reader")),
     ("gateway/store/embedded/reader.py", _named("store", "folder_reader")),
