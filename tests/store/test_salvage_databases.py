@@ -237,6 +237,31 @@ def test_rows_are_counted_over_all_tables_that_are_the_owners(bench: Bench) -> N
     con.close()
 
 
+def test_pages_behind_a_databases_end_are_not_its_own(bench: Bench) -> None:
+    """They stand there since it was larger: a tree of it that names one was hit."""
+    bench.put(*MANY)
+    larger = HeadPages(bench.engine, NS).pages
+    bench.put("CREATE TABLE t(a)")
+    smaller = HeadPages(bench.engine, NS)
+    assert (larger > 5, smaller.pages) == (True, 2)
+    assert smaller.page(5) is not None
+    bench.lose(1)
+    assert HeadPages(bench.engine, NS).pages == larger, "what it says of itself is lost"
+
+
+def test_what_is_shorter_than_the_smallest_page_is_none(bench: Bench) -> None:
+    bench.engine.stat(NS)
+    write(bench.engine, NS, [0, 1, 2], lambda page: bytes(511 + page))
+    source = HeadPages(bench.engine, NS)
+    assert [source.page(number) and len(source.page(number) or b"") for number in (1, 2, 3)] == [
+        None,
+        512,
+        513,
+    ]
+    assert source.pages == 3
+    assert source.page(9) is None
+
+
 def test_a_large_database_is_written_in_several_commits_its_first_page_last(bench: Bench) -> None:
     """Until the first page is there, what was there is the database."""
     count = STORE_COMMIT_PAGES_MAX + 3
@@ -480,6 +505,13 @@ def test_of_a_world_of_which_no_page_is_left_nothing_is_said_to_be_there(bench: 
     assert bench.ask("SELECT count(*) FROM frames") == [(0,)]
 
 
+def test_of_a_world_without_frames_and_facts_nothing_is_made_up(bench: Bench) -> None:
+    bench.put_by(without(Play(epochs=()), lambda *_: False, "DELETE FROM meta"))
+    assert bench.rebuild().rows == 0
+    meta = dict(bench.ask("SELECT * FROM meta"))
+    assert (meta["stride"], meta["created_at"]) == (0, 0)
+
+
 def test_another_database_with_tables_of_these_names_is_left_as_it_is(bench: Bench) -> None:
     bench.put("CREATE TABLE frames(seq)", "INSERT INTO frames VALUES(1), (5)", "CREATE TABLE gaps(a)")
     rebuilt = bench.rebuild()
@@ -538,6 +570,21 @@ def test_what_can_be_read_of_the_head_is_taken_where_it_has_more_rows_than_the_l
     assert each.detail.startswith(f"{len(left)} rows, 1 of ")
     assert ", since " in each.detail
     assert len(told) == 1
+
+
+def test_a_head_in_which_sqlite_finds_a_fault_is_made_anew(bench: Bench) -> None:
+    def fill(con: apsw.Connection) -> None:
+        for statement in (*MANY, "CREATE INDEX by_a ON t(a)", "PRAGMA writable_schema=ON"):
+            con.execute(statement)
+        con.execute("UPDATE sqlite_schema SET sql = 'CREATE INDEX by_a ON t(b)' WHERE name = 'by_a'")
+
+    bench.put_by(fill)
+    each, _ = bench.mend()
+    assert each.database == "rebuilt"
+    assert each.detail is not None
+    assert each.detail.startswith("400 rows, 0 of ")
+    assert "missing from index by_a" in each.detail
+    assert bench.ask("PRAGMA integrity_check") == [("ok",)]
 
 
 def test_of_as_many_rows_the_whole_version_is_taken(bench: Bench) -> None:
