@@ -102,7 +102,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     *(
-        (f"gateway/store/remote/{name}.py", _named("store/remote", "tcp", "httpx"))
+        (f"gateway/store/remote/{name}.py", _named("store/remote", "connections", "tcp", "httpx"))
         for name in ("http", "pool", "tcp", "wire")
     ),
     ("gateway/store/remote/", _named("store/remote", "asking", "retries")),

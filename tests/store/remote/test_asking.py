@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import struct
 import urllib.parse
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +46,7 @@ from gateway.store.base import (
     TimeBounds,
     TimePoint,
 )
+from gateway.store.embedded import EmbeddedStore
 from gateway.store.remote import AdminApi, AdminNeeded, Ask, RemoteStore, StoreAnswer, bodies
 from gateway.store.remote.addresses import Addresses, Backoff
 from gateway.store.remote.asking import Incomplete, bears
@@ -582,13 +585,16 @@ async def test_a_version_at_the_mark_is_not_below_it() -> None:
     assert (await store.read(NS, [PageRead(1, v(4))]))[0].version == v(4)
 
 
-async def test_a_head_below_its_mark_is_lifted_by_an_empty_commit_and_read_there() -> None:
+async def test_a_head_below_its_mark_is_lifted_by_an_empty_commit_and_read_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock = Clock()
     transport = Store(clock, head=v(4))
     transport.unreadable = {v(4)}
     store = RemoteStore([transport], admin=AdminApi(Admin(clock, v(7))), options=clock.options())
     assert (await store.read(NS, [PageRead(2, v(4))])) == [PageContent(v(5), b"2")]
     assert transport.paths().count("/batch/commit") == 1
+    assert f"its head {v(4)} lay below its truncation mark ({v(7)})" in caplog.text
     assert (await store.read(NS, [PageRead(3, v(4)), PageRead(4, v(5))])) == [
         PageContent(v(5), b"3"),
         PageContent(v(5), b"4"),
@@ -619,10 +625,11 @@ async def test_another_version_that_cannot_be_read_is_gone_when_time_is_up() -> 
     clock = Clock()
     transport = Store(clock)
     transport.unreadable = {v(3)}
+    clock.now = 100.0
     store = RemoteStore([transport], options=clock.options())
     with pytest.raises(Gone, match="page 2"):
         await store.read(NS, [PageRead(2, v(3))])
-    assert 3.0 < clock.now <= 5.0
+    assert 103.0 < clock.now <= 105.0
     assert "/batch/commit" not in transport.paths()
 
 
@@ -845,6 +852,46 @@ async def test_a_commit_that_fails_is_tried_again_but_not_one_of_a_size_that_nev
         await store.commit(commit_of(*most[:5]))
 
 
+class Checking(Store):
+    """A store that says that it looks at assumed versions itself."""
+
+    async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
+        answer = await super().request(ask, timeout_s)
+        return answer._replace(headers={**answer.headers, "x-store-checks": "assumed-version"})
+
+
+async def test_before_a_store_that_takes_any_version_it_is_looked_at_which_is_assumed() -> None:
+    clock = Clock()
+    plain = Store(clock, head=v(9))
+    store = RemoteStore([plain], options=clock.options(check_assumed=True))
+    assert store.traits.takes_any_version
+    with pytest.raises(Conflict, match="is ahead of the head"):
+        await store.commit(commit_of(version=v(11)))
+    assert plain.paths() == ["/stat"]
+    assert f"from_version={v(11)}" in plain.asked[0].path
+    assert (await store.commit(commit_of(version=v(9)))).version == v(10)
+    checking = Checking(clock, head=v(9))
+    store = RemoteStore([checking], options=clock.options(check_assumed=True))
+    for _ in range(2):
+        await store.commit(commit_of(version=v(11)))
+    assert checking.paths() == ["/stat", "/batch/commit", "/batch/commit"]
+    store = RemoteStore([other := Store(clock)], options=clock.options())
+    await store.commit(commit_of(version=v(11)))
+    assert (store.traits.takes_any_version, other.paths()) == (False, ["/batch/commit"])
+
+
+async def test_a_commit_that_was_answered_makes_the_next_one_need_no_admin_api() -> None:
+    clock = Clock()
+    admin = Admin(clock, None)
+    store = RemoteStore(
+        [Store(clock, head=v(9))], admin=AdminApi(admin), options=clock.options(check_assumed=True)
+    )
+    await store.commit(commit_of(version=v(9)))
+    assert len(admin.asked) == 1
+    await store.commit(commit_of(version=v(10)))
+    assert len(admin.asked) == 1
+
+
 async def test_a_large_commit_is_given_longer() -> None:
     clock = Clock()
     transport = Timed(clock, URL, done_of())
@@ -985,6 +1032,55 @@ async def test_each_address_of_the_admin_api_is_asked_once_in_turn() -> None:
     assert second.closed
 
 
+async def first_asked(clock: Clock, *transports: Scripted, admin: AdminApi) -> list[Scripted]:
+    """Which are asked by one call, in order."""
+    before = {id(each): len(each.asked) for each in transports}
+    order: list[Scripted] = []
+    for each in transports:
+        each.noted = order  # type: ignore[attr-defined]
+    with contextlib.suppress(GatewayError):
+        await admin.namespace_info("x")
+    asked = [each for each in transports if len(each.asked) > before[id(each)]]
+    assert sorted(map(id, order)) == sorted(map(id, asked))
+    return order
+
+
+class Noting(Scripted):
+    """Notes in which order it is asked among others."""
+
+    noted: list[Scripted]
+
+    async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
+        self.noted.append(self)
+        return await super().request(ask, timeout_s)
+
+
+@pytest.mark.parametrize("answer", [bad(404), good(b"{}")], ids=["a refusal", "an answer"])
+async def test_an_address_of_the_admin_api_that_answers_again_is_first_again(answer: StoreAnswer) -> None:
+    clock = Clock()
+    a, b = Noting(clock, "http://a", BROKEN), Noting(clock, "http://b", good(b"{}"))
+    admin = api(clock, a, b)
+    assert await first_asked(clock, a, b, admin=admin) == [a, b]
+    a.answers, b.answers = [answer], [BROKEN]
+    assert await first_asked(clock, a, b, admin=admin) == [b, a]
+    assert await first_asked(clock, a, b, admin=admin) == [a], (
+        "though the time for which it was set aside is not over"
+    )
+
+
+async def test_no_address_of_the_admin_api_is_asked_twice_while_another_was_not_asked() -> None:
+    """Also where the others are set aside for longer than the one that has just failed."""
+    clock = Clock()
+    a, b = Noting(clock, "http://a", BROKEN), Noting(clock, "http://b", BROKEN)
+    admin = api(clock, a, b)
+    assert await first_asked(clock, a, b, admin=admin) == [a, b]
+    assert await first_asked(clock, a, b, admin=admin) == [a, b]
+    a.answers = [good(b"{}")]
+    assert await first_asked(clock, a, b, admin=admin) == [a]
+    a.answers = [BROKEN]
+    assert await first_asked(clock, a, b, admin=admin) == [a, b]
+
+
 async def test_what_an_address_before_has_done_is_done() -> None:
     clock = Clock()
     for work in (lambda admin: admin.delete_namespace("x"), lambda admin: admin.rename_namespace("x", "y")):
@@ -1052,6 +1148,16 @@ async def test_work_that_has_begun_is_not_begun_at_another_address() -> None:
     with pytest.raises(StoreUnavailable):
         await said_by(api(clock, Lines(clock, URL, ["a", BROKEN]), other))
     assert len(other.asked) == 1
+    first = Lines(clock, URL, [BROKEN])
+    admin = api(clock, first, other)
+    for _ in range(2):
+        assert await said_by(admin) == ["b"]
+    assert (len(first.asked), len(other.asked)) == (1, 3), "one that failed is set aside"
+    first.said, other.said = ["a", "DONE"], [BROKEN]
+    for _ in range(2):
+        assert await said_by(admin) == ["a"]
+    assert (len(first.asked), len(other.asked)) == (3, 4), "and one that works is kept"
+    other.said = ["b", "DONE"]
     with pytest.raises(StoreUnavailable, match="connection broken"):
         await said_by(api(clock, Lines(clock, URL, [BROKEN]), Lines(clock, "http://b", [BROKEN])))
 
@@ -1082,6 +1188,32 @@ async def test_a_thread_waits_while_the_loop_asks_and_the_loop_may_not_wait_for_
     assert (await asyncio.to_thread(bridge.stat, NS)).version == V
     with pytest.raises(GatewayError, match="own thread"):
         bridge.stat(NS)
+
+
+async def test_a_thread_does_with_a_store_of_the_loop_all_that_a_store_does(tmp_path: Path) -> None:
+    store = EmbeddedStore.open(tmp_path)
+    bridge = BlockingBridge(store, asyncio.get_running_loop())
+
+    def work() -> None:
+        bridge.create_namespace("base")
+        base, page = Namespace("base"), b"page"
+        (digest,) = bridge.write(base, [page])
+        assert digest == blake3(page).digest()
+        part = NamespaceCommit(base, bridge.stat(base).version, [PageWrite(3, digest)])
+        version = bridge.commit(CommitRequest(os.urandom(16), [part], True)).version
+        assert bridge.stat(base, from_version=version) == Stat(version, interval=())
+        assert bridge.read(base, [PageRead(3, version)]) == [PageContent(version, page)]
+        info = bridge.namespace_info("base")
+        bridge.create_namespace("fork", OverlayBase(info.ns_id, version))
+        assert bridge.namespace_info("fork").overlay_base == OverlayBase(info.ns_id, version)
+        bridge.rename_namespace("fork", "spoon")
+        assert [each.key for each in bridge.list_namespaces("s")] == ["spoon"]
+        bridge.delete_namespace("spoon")
+        assert [each.key for each in bridge.list_namespaces()] == ["base"]
+        assert isinstance(bridge.time2version(0), TimeBounds)
+
+    await asyncio.to_thread(work)
+    await store.aclose()
 
 
 class Slow:
