@@ -116,7 +116,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/store/embedded/inspection.py", _named("store", "embedded_faults", "embedded_inspection")),
     (
         "gateway/store/embedded/",
-        _named("store", "embedded", "embedded_parts", "embedded_upkeep", "model_store"),
+        _named("store", "embedded", "embedded_folder", "embedded_parts", "embedded_upkeep", "model_store"),
     ),
     ("gateway/store/world/maintenance.py", _named("store", "world_upkeep")),
     (
@@ -358,6 +358,105 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/store/pages.py: self._forget(None) -> pass, in forget()": (
         "the head is asked for anew, which forgets everything again"
+    ),
+    "gateway/store/remote/admin.py: return StoreAnswer(200, {}, b'') -> return None, in _ask()": (
+        "who deletes or renames looks at no word of the answer"
+    ),
+    "gateway/store/remote/admin.py: 200 -> 201, in StoreAnswer(200, {}, b'')": (
+        "who deletes or renames looks at no word of the answer"
+    ),
+    "gateway/store/remote/asking.py: attempt += 1 -> attempt -= 1, in ask()": (
+        "of the attempt's number it counts only whether it is zero"
+    ),
+    "gateway/store/remote/asking.py: 1 -> 2, in ask()": (
+        "of the attempt's number it counts only whether it is zero"
+    ),
+    "gateway/store/remote/assumed.py: part.version > stat.version -> part.version >= stat.version, in _check()": (
+        "the head itself was let pass just before"
+    ),
+    "gateway/store/remote/assumed.py: part.version > ns_id -> part.version >= ns_id, in not request.first_attempt and part.version > ns_id": (
+        "the id itself was let pass just before"
+    ),
+    "gateway/store/remote/committing.py: 1 -> 2, in 1 << 30": (
+        "the deadline comes before either count of failures"
+    ),
+    "gateway/store/remote/committing.py: 30 -> 31, in 1 << 30": (
+        "the deadline comes before either count of failures"
+    ),
+    "gateway/store/remote/reading.py: len(reads) <= limits.STORE_READ_PAGES_MAX -> len(reads) < limits.STORE_READ_PAGES_MAX, in read()": (
+        "a single part side by side with none is asked for in the same way"
+    ),
+    "gateway/store/remote/reading.py: version > head -> version >= head, in (version > head for version in at)": (
+        "what is wanted at the head is then read at the head"
+    ),
+    "gateway/store/entities/leases.py: owner and token -> owner or token, in _live(connection, owner, now_us) if owner and token else None": (
+        "nobody without a name has a lease, and no lease has an empty token"
+    ),
+    "gateway/store/entities/queries.py: 1 -> 2, in limit + 1": (
+        "one row more is read, and as many are given"
+    ),
+    "gateway/store/entities/rows.py: entity.revision > entities_max -> entity.revision >= entities_max, in old is None and entity.revision > entities_max": (
+        "they are counted once more, and there is room"
+    ),
+    "gateway/store/entities/transfers.py: ensure(connection) -> pass, in offer()": (
+        "what can be offered has been put before, which made the tables"
+    ),
+    "gateway/store/salvage/btree.py: 1 -> 2, in rows()": ("any mark but zero says that the page was reached"),
+    "gateway/store/salvage/btree.py: 1 -> 2, in _overflow()": (
+        "any mark but zero says that the page was reached"
+    ),
+    "gateway/store/salvage/btree.py: 0 -> 1, in left > 0": (
+        "by what stays on the row's own page no last page holds a single byte"
+    ),
+    "gateway/store/salvage/btree.py: size <= most -> size < most, in local_bytes()": (
+        "the formula for longer ones gives the same for the longest that stays"
+    ),
+    "gateway/store/salvage/btree.py: serial > 9 -> serial >= 9, in _value()": (
+        "nine is the number one, and was taken before"
+    ),
+    "gateway/store/salvage/building.py: con.execute('CREATE INDEX IF NOT EXISTS work.page_by_hash ON page(ns, hash)') -> pass, in _count()": (
+        "the index makes the count quick"
+    ),
+    "gateway/store/salvage/gathering.py: self._walking = '' -> pass, in gather()": (
+        "the last table walked is not the change log, and of no other is asked whether it is whole"
+    ),
+    "gateway/store/salvage/gathering.py: 0 -> 1, in values[6] or 0": ("no mark at all is as good as any"),
+    "gateway/store/salvage/gathering.py: con.execute(f'PRAGMA page_size={PAGE_SIZE}') -> pass, in _usual_roots()": (
+        "it is what SQLite takes by itself"
+    ),
+    "gateway/store/salvage/heads.py: 1 -> 2, in -1": ("no database has less than no rows"),
+    "gateway/store/salvage/heads.py: return bool(ask(cursor, query, (rid, version))) -> return None, in _lacks()": (
+        "a version that lacks a page is found by reading it, too, at a higher price"
+    ),
+    "gateway/store/salvage/image.py: os.O_RDONLY | os.O_CLOEXEC -> os.O_RDONLY & os.O_CLOEXEC, in os.open(path, os.O_RDONLY | os.O_CLOEXEC)": (
+        "reading is zero, and Python lets no child have the file anyway (PEP 446)"
+    ),
+    "gateway/store/salvage/image.py: os.O_RDONLY | os.O_CLOEXEC -> os.O_RDONLY & os.O_CLOEXEC, in os.open(f'{path}-wal', os.O_RDONLY | os.O_CLOEXEC)": (
+        "reading is zero, and Python lets no child have the file anyway (PEP 446)"
+    ),
+    "gateway/store/salvage/rebuilding.py: 0 -> 1, in schema.WorldInfo('w', 0, schema.Retention(), 0)": (
+        "of this world only its tables are looked at"
+    ),
+    "gateway/store/salvage/rebuilding.py: return 0 -> return None, in _put_in_order()": (
+        "none left out is not told either way"
+    ),
+    "gateway/store/salvage/rebuilding.py: con.executemany('DELETE FROM keyframes WHERE seq = ?', gone) -> pass, in _put_in_order()": (
+        "a keyframe that is named ends the hole, so that none that goes is named"
+    ),
+    "gateway/store/salvage/rebuilding.py: {'frames', 'keyframes', 'gaps', 'meta'} <= names -> {'frames', 'keyframes', 'gaps', 'meta'} < names, in not {'frames', 'keyframes', 'gaps', 'meta'} <= names": (
+        "a world has more tables than these"
+    ),
+    "gateway/store/salvage/salvaging.py: con.execute('PRAGMA temp_store=FILE') -> pass, in _rebuilt()": (
+        "it bounds memory, and changes no row"
+    ),
+    "gateway/store/salvage/salvaging.py: con.execute('PRAGMA work.journal_mode=OFF; PRAGMA work.synchronous=OFF') -> pass, in _rebuilt()": (
+        "how a file is written that is deleted at the end"
+    ),
+    "gateway/store/embedded/reading.py: packed.byteswap() -> pass, in pack_pages()": (
+        "only big-endian machines come there"
+    ),
+    "gateway/store/embedded/reading.py: pages.byteswap() -> pass, in unpack_pages()": (
+        "only big-endian machines come there"
     ),
 }
 """Mutants that were looked at, by what they are and the expression or function around them, and why nobody could tell."""
