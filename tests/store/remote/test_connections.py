@@ -62,13 +62,13 @@ async def pooled() -> AsyncIterator[tuple[Pool, Server]]:
 async def test_a_connection_that_was_given_back_is_the_next_ones_and_the_last_one_first() -> None:
     async with pooled() as (pool, server):
         assert pool.at_rest() is None
-        first, is_new = await pool.take()
-        second, _ = await pool.take()
+        first, is_new = await pool.acquire()
+        second, _ = await pool.acquire()
         assert (is_new, pool.connections) == (True, 2)
         pool.give(first)
         pool.give(second)
         assert pool.connections == 2
-        assert await pool.take() == (second, False)
+        assert await pool.acquire() == (second, False)
         assert pool.at_rest() is first
         assert pool.at_rest() is None
         assert pool.connections == 2
@@ -78,9 +78,9 @@ async def test_a_connection_that_was_given_back_is_the_next_ones_and_the_last_on
 async def test_whoever_wants_a_new_connection_has_those_at_rest_closed() -> None:
     """The server closed one just now: it may have closed them all."""
     async with pooled() as (pool, server):
-        for wire in [(await pool.take())[0] for _ in range(3)]:
+        for wire in [(await pool.acquire())[0] for _ in range(3)]:
             pool.give(wire)
-        wire, is_new = await pool.take(fresh=True)
+        wire, is_new = await pool.acquire(fresh=True)
         assert is_new
         assert pool.connections == 1
         await server.until(came=4, went=3)
@@ -98,17 +98,17 @@ async def test_a_connection_that_cannot_be_made_leaves_its_place_to_others(
     async with asyncio.timeout(HANG_S):
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="cannot be reached"):
-                await pool.take()
+                await pool.acquire()
             assert pool.connections == 0
 
 
 async def test_at_the_bound_nobody_is_given_one_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     async with pooled() as (pool, _):
-        first, second = (await pool.take())[0], (await pool.take())[0]
+        first, second = (await pool.acquire())[0], (await pool.acquire())[0]
         pool.give(first)
         monkeypatch.setattr(limits, "STORE_POOL_CONNECTIONS_MAX", 1)
         assert pool.at_rest() is None
-        waiting = asyncio.create_task(pool.take())
+        waiting = asyncio.create_task(pool.acquire())
         await asyncio.sleep(0)
         assert not waiting.done()
         pool.give(second)
@@ -120,8 +120,8 @@ async def test_turns_go_round_and_one_that_is_given_up_is_the_next_ones(
 ) -> None:
     monkeypatch.setattr(limits, "STORE_POOL_CONNECTIONS_MAX", 1)
     async with pooled() as (pool, server):
-        wire, _ = await pool.take()
-        left, chosen, next_one = (asyncio.create_task(pool.take()) for _ in range(3))
+        wire, _ = await pool.acquire()
+        left, chosen, next_one = (asyncio.create_task(pool.acquire()) for _ in range(3))
         await asyncio.sleep(0)
         left.cancel()  # while it waits
         with contextlib.suppress(asyncio.CancelledError):
@@ -133,14 +133,14 @@ async def test_turns_go_round_and_one_that_is_given_up_is_the_next_ones(
         assert await asyncio.wait_for(next_one, HANG_S) == (wire, False)
         assert pool.connections == 1
         pool.give(wire)
-        assert await asyncio.wait_for(pool.take(), HANG_S) == (wire, False)
+        assert await asyncio.wait_for(pool.acquire(), HANG_S) == (wire, False)
         await server.until(came=1, went=0)
 
 
 async def test_a_connection_that_has_rested_for_long_is_not_used_again() -> None:
     """Whatever stands between has forgotten it by then."""
     async with pooled() as (pool, server):
-        wire, _ = await pool.take()
+        wire, _ = await pool.acquire()
         pool.give(wire)
         wire.idle_since -= limits.STORE_POOL_IDLE_S
         assert pool.at_rest() is None
@@ -153,7 +153,7 @@ async def test_connections_at_rest_are_closed_when_their_time_is_over(
 ) -> None:
     monkeypatch.setattr(limits, "STORE_POOL_IDLE_S", 0.02)
     async with pooled() as (pool, server):
-        taken = [(await pool.take())[0] for _ in range(3)]
+        taken = [(await pool.acquire())[0] for _ in range(3)]
         pool.give(taken[0])
         pool.give(taken[1])
         await server.until(came=3, went=2)
@@ -164,8 +164,8 @@ async def test_connections_at_rest_are_closed_when_their_time_is_over(
 
 async def test_a_connection_that_the_server_closes_at_rest_is_none_any_more() -> None:
     async with pooled() as (pool, server):
-        wire, _ = await pool.take()
-        other, _ = await pool.take()
+        wire, _ = await pool.acquire()
+        other, _ = await pool.acquire()
         pool.give(wire)
         pool.give(other)
         await server.until(came=2, went=0)
@@ -179,7 +179,7 @@ async def test_a_connection_that_the_server_closes_at_rest_is_none_any_more() ->
 
 async def test_a_closed_pool_opens_none_and_closes_what_comes_back() -> None:
     async with pooled() as (pool, server):
-        used, resting = (await pool.take())[0], (await pool.take())[0]
+        used, resting = (await pool.acquire())[0], (await pool.acquire())[0]
         pool.give(resting)
         pool.close()
         pool.close()
@@ -188,12 +188,12 @@ async def test_a_closed_pool_opens_none_and_closes_what_comes_back() -> None:
         await server.until(came=2, went=2)
         assert pool.connections == 0
         with pytest.raises(StoreUnavailable, match="was closed"):
-            await pool.take()
+            await pool.acquire()
 
 
 async def test_a_connection_that_is_of_no_use_is_closed_when_it_is_given_back() -> None:
     async with pooled() as (pool, server):
-        wire, _ = await pool.take()
+        wire, _ = await pool.acquire()
         await server.until(came=1, went=0)
         wire.abort()
         assert not wire.is_usable
