@@ -14,7 +14,7 @@ class Share(NamedTuple):
 
 ROOMS: dict[str, Share] = {
     "gateway/core": Share(0.92, 0.90),
-    "gateway/wire": Share(0.92, 0.84),
+    "gateway/wire": Share(0.92, 0.86),
     "gateway/store": Share(0.85, 0.66),
     "gateway/quic/connection": Share(0.85, 0.75),
 }
