@@ -3,7 +3,7 @@
 ``python -m bench.sizing_check [--rounds 2] [--seconds 4] [--json]`` (a minute on a quiet machine): a store and two gateways, one
 publisher at 60 Hz, frames of 1 KB; for each gateway its measured share of a core, the model's, and by how much the model is
 off. The model has the costs of the published run, so a machine that is slower or faster now is in that error. The last column is
-without it: how far off the model is with costs as high as the first row, one gateway alone, says that they are here.
+without it: how far off the model is with what the first two rows, one gateway alone, say that a tick and a reader's frame cost here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.edges import PUBLISHED_S, of_readers, published, site
 from bench.results import RESULTS
-from bench.sizing import Costs, share
+from bench.sizing import HZ, Costs, share
 
 FRAME_BYTES = 1_024
 CASES = ((80, 0), (160, 0), (40, 40), (80, 80))
@@ -26,7 +26,14 @@ CASES = ((80, 0), (160, 0), (40, 40), (80, 80))
 def predicted(costs: Costs, near: int, far: int) -> tuple[float, float]:
     """Shares of a core of the home and of the other gateway, which follows where it has readers."""
     follows = int(far > 0)
-    return share(costs, FRAME_BYTES, near + follows, 1), share(costs, FRAME_BYTES, far + follows, 0)
+    return share(costs, FRAME_BYTES, near + follows, 1, 0), share(costs, FRAME_BYTES, far, 0, follows)
+
+
+def of_here(alone: dict[int, float]) -> Costs:
+    """What one gateway's shares of a core say, by readers: the line through the first and the last."""
+    (few, low), (many, high) = min(alone.items()), max(alone.items())
+    reader = max(0.0, (high - low) / (many - few))
+    return Costs({FRAME_BYTES: reader * 1e6 / HZ}, {1: (low - few * reader) * 1e6 / HZ})
 
 
 def measured(rounds: int, seconds: float) -> dict[tuple[int, int], list[tuple[float, float]]]:
@@ -58,9 +65,10 @@ def told(rounds: int, seconds: float) -> list[dict[str, Any]]:
                     "off": model[at] / is_so - 1,
                 }
             )
-    slower = rows[0]["measured"] / rows[0]["model"]
+    here = of_here({sum(row["readers"]): row["measured"] for row in rows if not all(row["readers"])})
     for row in rows:
-        row["off_by_costs_of_here"] = row["model"] * slower / row["measured"] - 1
+        is_said = predicted(here, *row["readers"])[row["gateway"] == "edge"]
+        row["off_by_costs_of_here"] = is_said / row["measured"] - 1
     return rows
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.results import RESULTS
-from bench.sizing import HZ, Costs, Plan, plans, row, simulate
+from bench.sizing import FOLLOW_SHARE, HZ, Costs, Plan, plans, row, simulate
+from bench.sizing_check import FRAME_BYTES, of_here, predicted
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operating" / "sizing.md"
 FLAT = Costs({1_024: 20.0, 4_096: 40.0}, {1: 100.0, 100: 100.0})
@@ -32,12 +33,19 @@ def test_one_worker_pays_for_its_readers_and_its_publisher() -> None:
     assert (load.follows, load.readers) == (0, 10)
 
 
-def test_who_follows_costs_the_home_a_reader_and_itself_another() -> None:
+def test_who_follows_costs_the_home_a_reader_and_itself_a_share_of_a_publisher() -> None:
     alone = simulate(plan(clients=100), FLAT)
     spread = simulate(plan(clients=100, cores=2), FLAT)
     assert spread.follows == 1
     total = 2 * spread.cores_median
-    assert total == pytest.approx(alone.cores_most + HZ * 2 * 20 / 1e6, abs=2e-3)
+    assert total == pytest.approx(alone.cores_most + HZ * (20 + FOLLOW_SHARE * 100) / 1e6, abs=2e-3)
+
+
+def test_costs_of_here_are_the_line_through_what_one_gateway_was_measured_at() -> None:
+    here = of_here({80: 0.25, 160: 0.33})
+    for readers, share in ((80, 0.25), (160, 0.33)):
+        assert predicted(here, readers, 0)[0] == pytest.approx(share)
+    assert here.reader_us[FRAME_BYTES] == pytest.approx(0.001 * 1e6 / HZ)
 
 
 def test_readers_at_the_home_machine_are_followed_for_less_than_readers_anywhere() -> None:
