@@ -563,7 +563,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rtt", type=float, default=10.0, help="ms, between two machines")
     parser.add_argument("--loss", type=float, default=1.0, help="percent, one way between two machines")
     parser.add_argument(
-        "--keep", type=Path, help="a folder for logs, which stays; else they stay where a round failed"
+        "--keep", type=Path, help="a folder for logs, which stay; else they stay where a round failed"
     )
     args = parser.parse_args(argv)
     if args.long:
@@ -577,8 +577,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (why := missing()) is not None:
         print(f"no machines here: {why}", file=sys.stderr)
         return 2
-    folder = Path(tempfile.mkdtemp(prefix="mvgateway-faults-")) if args.keep is None else args.keep
-    folder.mkdir(parents=True, exist_ok=True)
+    if args.keep is not None:
+        args.keep.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="mvgateway-faults-", dir=args.keep))
     print(f"seed {args.seed}\n{HEAD}", flush=True)
     began, failed = time.monotonic(), True
     try:

@@ -71,6 +71,7 @@ class Service:
         self._argv = [*_FIRST, *_ALONE, sys.executable, "-m", "gateway.cli", *argv]
         self.starts = 0
         self.is_up = False
+        self._process: psutil.Process | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -102,8 +103,7 @@ class Service:
     def kill(self) -> None:
         """``kill -9``."""
         self.is_up = False
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._process.kill()
+        self._outer.kill()  # --kill-child: the service with it, also one that stands still
         self._outer.communicate()
 
     def start(self) -> None:
@@ -112,15 +112,17 @@ class Service:
 
     def stop(self) -> None:
         """Let it stand still."""
+        assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def wake(self) -> None:
         """Let it go on; harmless for one that does."""
-        with contextlib.suppress(psutil.NoSuchProcess):
+        if self._process is not None and self.is_up:
             self._process.send_signal(signal.SIGCONT)
 
     def size(self) -> Size:
         """Now."""
+        assert self._process is not None
         return Size(self._process.memory_info().rss, self._process.num_fds())
 
 
@@ -188,9 +190,7 @@ class Machines:
         for station in self._stations:
             station.kill()
         for service in self.services.values():
-            service.wake()
-            if service.is_up:
-                service.kill()
+            service.kill()
         self._network.__exit__(kind, error, trace)
 
     @property
