@@ -8,6 +8,7 @@ Both answer the same questions, awaited.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAKE_STATE = cast(MakeState, WorldState)
+STEPS_UNTIL_LOOK = 1_000
+"""Of SQLite's machine, some fifty rows: then a film that was closed is read no further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +101,19 @@ class FilmSource:
         if not there:
             raise Unprocessable(f"{path} is an empty database, not a film")
         self._path = path
+        self._reading = threading.Lock()
+        self._is_closed = False
+        self._connection.set_progress_handler(lambda: self._is_closed, STEPS_UNTIL_LOOK)
 
     def read(self, fn: Callable[[apsw.Connection], T]) -> T:
-        """``fn(connection)`` in one transaction."""
+        """``fn(connection)`` in one transaction; :class:`apsw.InterruptError` where the film was closed meanwhile."""
+        with self._reading:
+            return self._read(fn)
+
+    def _read(self, fn: Callable[[apsw.Connection], T]) -> T:
         connection = self._connection
+        if self._is_closed:
+            raise apsw.InterruptError(f"{self._path} was closed")
         try:
             connection.execute("BEGIN")
             try:
@@ -112,7 +124,10 @@ class FilmSource:
             raise Unprocessable(f"{self._path} is damaged or truncated: {error}") from error
 
     def close(self) -> None:
-        self._connection.close()
+        """Ends what a thread still asks, which whoever was interrupted waits for no more."""
+        self._is_closed = True
+        with self._reading:
+            self._connection.close()
 
 
 class LocalRecording:
