@@ -412,7 +412,12 @@ def _judge(one: Round) -> None:
         seen = readers.ask("look", server=one.server, run=last["runs"] - 1)
         return all(told["state"] == last["state"] for told in seen if told["gateway"] in urls)
 
-    one.within(alike, f"readers have the last state of {one.server}")
+    try:
+        one.within(alike, f"readers have the last state of {one.server}")
+    except BenchError as error:
+        seen = readers.ask("look", server=one.server, run=last["runs"] - 1)
+        others = [f"{told['door']} at {told['gateway']}" for told in seen if told["state"] != last["state"]]
+        raise BenchError(f"{error}; another state has who reads by {', '.join(others)}") from None
     names = {one.url(name): name for name in "ab"}
     for told in readers.ask("look"):
         again = max(0, told["connects"] - 1)
