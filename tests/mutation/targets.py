@@ -15,7 +15,7 @@ class Share(NamedTuple):
 ROOMS: dict[str, Share] = {
     "gateway/core": Share(0.92, 0.90),
     "gateway/wire": Share(0.92, 0.86),
-    "gateway/store": Share(0.85, 0.66),
+    "gateway/store": Share(0.85, 0.72),
     "gateway/quic/connection": Share(0.85, 0.75),
 }
 """The rooms that are mutated. ``held`` is what samples of 120 had, less twice their scatter; it goes up with the tests, and never down."""
@@ -118,6 +118,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "gateway/store/embedded/",
         _named("store", "embedded", "embedded_folder", "embedded_parts", "embedded_upkeep", "model_store"),
     ),
+    ("gateway/store/world/soundness.py", _named("store", "foreign_schema", "world_store")),
     ("gateway/store/world/maintenance.py", _named("store", "world_upkeep")),
     (
         "gateway/store/world/",
