@@ -118,6 +118,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "gateway/store/embedded/",
         _named("store", "embedded", "embedded_folder", "embedded_parts", "embedded_upkeep", "model_store"),
     ),
+    ("gateway/store/world/listing.py", _named("store", "world_listing")),
     ("gateway/store/world/soundness.py", _named("store", "foreign_schema", "world_store")),
     ("gateway/store/world/maintenance.py", _named("store", "world_upkeep")),
     (

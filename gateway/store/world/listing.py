@@ -41,6 +41,8 @@ class WorldNames:
         await self._judge(looked_at, errors)
         names.update(unknown.keys() - looked_at.keys())
         names.update(name for name, info in found.items() if self._judged.get(info.ns_id))
+        while len(self._judged) > LISTED_JUDGED_MAX:  # only now: those that go are of this list, too
+            del self._judged[next(iter(self._judged))]
         self.errors = errors
         return sorted(names | errors.keys())
 
@@ -74,8 +76,6 @@ class WorldNames:
                 self._judged[info.ns_id] = kind
 
         await asyncio.gather(*(one(name, info) for name, info in infos.items()))
-        while len(self._judged) > LISTED_JUDGED_MAX:
-            del self._judged[next(iter(self._judged))]
 
     async def _is_world(self, key: str) -> bool | None:
         """None: nothing was written there yet, or it is gone."""
