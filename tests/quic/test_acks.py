@@ -75,8 +75,10 @@ def test_acks_come_as_often_and_say_the_same_as_those_of_a_flush(identity: Ident
 
 def test_now_and_then_an_ack_takes_a_ping_along_so_that_old_ranges_go(identity: Identity) -> None:
     pair = opened(identity)
-    sink = Sink()
+    sink, before, alone = Sink(), len(pair.server.packets), pair.server.quic.received.acks_alone
     publish(pair, sink, range(4 * ACKS_BETWEEN_PINGS), 1 / 30)
+    said = len(pair.server.packets) - before
+    assert pair.server.quic.alone - alone == said - (alone + said) // ACKS_BETWEEN_PINGS
     (block,) = pair.server.quic.received.ranges
     assert len(block) <= 2 * ACKS_BETWEEN_PINGS + ACK_EVERY
     assert pair.server.quic.alone >= 3 * ACKS_BETWEEN_PINGS

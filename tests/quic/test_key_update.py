@@ -105,7 +105,7 @@ def test_packets_are_read_in_line_again_once_the_old_keys_are_gone(identity: Ide
         pair.client.quic.queue_datagram(b"x%d" % n, Sink(), n)
         pair.run_for(0.1)
     assert pair.server.datagrams()[-5:] == [b"x%d" % n for n in range(5)]
-    assert server._intake.reads_in_line
+    assert server.reads_in_line
 
 
 @pytest.mark.parametrize("who", ["client", "server"])

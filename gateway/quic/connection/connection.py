@@ -144,6 +144,11 @@ class Connection:
         return self.state.is_complete and not self.state.is_closing
 
     @property
+    def reads_in_line(self) -> bool:
+        """Whether the peer's next packet takes the short way: nothing about keys, addresses or the end is open."""
+        return self._intake.reads_in_line
+
+    @property
     def is_taken_over(self) -> bool:
         """Whether the handshake is over and its aioquic gone."""
         return self._beginning is None
