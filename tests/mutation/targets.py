@@ -436,9 +436,6 @@ EQUIVALENT: dict[str, str] = {
     "gateway/store/salvage/image.py: os.O_RDONLY | os.O_CLOEXEC -> os.O_RDONLY & os.O_CLOEXEC, in os.open(f'{path}-wal', os.O_RDONLY | os.O_CLOEXEC)": (
         "reading is zero, and Python lets no child have the file anyway (PEP 446)"
     ),
-    "gateway/store/salvage/rebuilding.py: 0 -> 1, in schema.WorldInfo('w', 0, schema.Retention(), 0)": (
-        "of this world only its tables are looked at"
-    ),
     "gateway/store/salvage/rebuilding.py: return 0 -> return None, in _put_in_order()": (
         "none left out is not told either way"
     ),
