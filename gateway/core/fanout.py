@@ -33,6 +33,7 @@ class FanOut:
         "_collected",
         "_counters",
         "_is_ordered",
+        "_learnt",
         "_moved_at",
         "_readers",
         "_rest_at",
@@ -75,6 +76,8 @@ class FanOut:
         self._row = Row(datagrams_max)
         self._is_ordered = False
         self._collected: list[Outgoing] = []
+        self._learnt: list[Keys] = []
+        """Of what was collected and may be older than the newest frame."""
         self._served_at = float("-inf")
 
     @property
@@ -100,6 +103,8 @@ class FanOut:
         """A message that the state has just taken; :meth:`spread` offers it to the readers. True: it is the
         first that waits for that."""
         self.keyframes.note(out, mono)
+        if out.has_ticks or out.tick < self._state.tick:
+            self._learnt.append(out.keys)
         self._collected.append(out)
         return len(self._collected) == 1
 
@@ -107,6 +112,10 @@ class FanOut:
         """Offer what was collected to every reader, together; answers how many messages went at once."""
         outs, self._collected = self._collected, []
         readers = self._readers
+        if self._learnt:
+            learnt, self._learnt = tuple([key for keys in self._learnt for key in keys]), []
+            for reader in readers:
+                reader.learnt(learnt)
         if not readers or not outs:
             return 0
         self._moved_at = mono
@@ -155,6 +164,7 @@ class FanOut:
             if reader.ordered:
                 reader.want_keyframe("new_epoch", mono)
             else:
+                reader.learnt(keys)
                 reader.mark(keys)
 
     def losing(self, reader: Reader) -> None:

@@ -19,11 +19,24 @@ class Outgoing:
     same; ``keys``: those of which it carries the newest value. All readers share these objects.
     """
 
-    __slots__ = ("_frame", "_marks", "_pieces", "keys", "message", "packed", "parts", "size", "tick")
+    __slots__ = (
+        "_frame",
+        "_marks",
+        "_pieces",
+        "has_ticks",
+        "keys",
+        "message",
+        "packed",
+        "parts",
+        "size",
+        "tick",
+    )
 
     def __init__(self, frame: Frame, message: bytes, keys: tuple[int, ...]) -> None:
         self._frame = frame
         self.tick = frame.tick
+        self.has_ticks = frame.ticks
+        """Whether its values may be older than it is."""
         self.parts = frame.parts
         self.packed = message
         self.message = plain(frame) if frame.zstd else message

@@ -20,7 +20,7 @@ is merely slow, by its budget or its window, gets its records in turn: a keyfram
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -81,6 +81,7 @@ class Reader:
         "_state",
         "_twice",
         "_wanted",
+        "_yields",
         "_zstd",
         "due",
         "held",
@@ -144,6 +145,8 @@ class Reader:
             self._twice.zstd, self._twice.datagrams_max = zstd, datagrams_max
             self.set_redundancy(is_on=redundancy, parity=parity)
         self._since_rest = 0
+        self._yields = False
+        """Nothing goes before the keyframe that is on its way has arrived."""
         self._wanted: str | None = None
         self._plain = budget_kbps is None
 
@@ -210,6 +213,21 @@ class Reader:
         if self._wanted is None and keys and not self.over:
             self.stale.add(keys)
             self._fall_behind()
+
+    def learnt(self, keys: Keys) -> None:
+        """The state has values of these keys that may be older than its newest frame. A keyframe that is on its way may not have
+        them, and says that what it does not have is gone as of its frame. A datagram may overtake the stream: who took such a
+        value first would drop it, and refuse it ever after. So everything waits until the keyframe is there."""
+        if not self._outlet.lossy or not self._outlet.streams or self._yields:
+            return
+        order = self._outlet.streams.keyframe_order
+        if order is not None and self._has_older(keys, order):
+            self._yields = self.held = True
+            self._fall_behind()
+
+    def _has_older(self, keys: Iterable[int], order: int) -> bool:
+        order_at = self._state.order_at
+        return any(order_at(key) < order for key in keys)
 
     def want_keyframe(self, reason: str, mono: float) -> None:
         """Give the reader everything, as soon as it can take something. ``reason`` as in ``resync``."""
@@ -333,7 +351,7 @@ class Reader:
     @property
     def waiting(self) -> bool:
         """True while the reader does not have, nor is being sent, the newest of everything noted."""
-        return self._wanted is not None or bool(self.stale)
+        return self._wanted is not None or self._yields or bool(self.stale)
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -341,13 +359,17 @@ class Reader:
         """Send newest values of what waits, as far as there is room and budget."""
         if self._outlet.streams:
             self._settle_streams(mono)
+        if self._wanted is None and self.stale and self._better_all_at_once():
+            self._wanted = "lagging"
         if self._wanted is not None:
             self._send_keyframe(mono)
+        if self._yields:
+            if self._outlet.streams.keyframe_order is not None:
+                self.held = True
+                return
+            self._yields = False
         if self.stale:
-            if self._better_all_at_once():
-                self._wanted = "lagging"
-                self._send_keyframe(mono)
-            elif self._too_many_wait(mono):
+            if self._too_many_wait(mono):
                 self._send_waiting(mono)
             self._flush_datagrams(mono)
         if not (self.waiting or self.over):
@@ -542,8 +564,10 @@ class Reader:
         self._link.control(encode_control("resync", reason=reason))
         self._counters.resyncs += 1
         self._outlet.send_stream(keyframe.messages, keyframe.keys, keyframe.size_bytes, mono, keyframe=True)
-        # It may be a shared one, some tenths of a second old: what changed since goes right behind it.
+        # It may be a shared one, some tenths of a second old: what changed since goes right behind it. If some of that is older than
+        # the keyframe, not before it has arrived: see learnt().
         self.stale.add(tuple(keyframe.changed))
+        self._yields = self._outlet.lossy and self._has_older(keyframe.changed, keyframe.order)
 
     # --- room, lag, streams ----------------------------------------------------------------
 

@@ -44,6 +44,13 @@ class OpenStreams:
         return len(self._open)
 
     @property
+    def keyframe_order(self) -> int | None:
+        """Order of the newest frame of when the keyframe left that is on its way still; None: there is none."""
+        done = self._link.stream_done
+        orders = [one.order for one in self._open if one.keyframe and not done(one.handle)]
+        return max(orders, default=None)
+
+    @property
     def is_of_frame(self) -> bool:
         """Whether a further message of the newest frame may go beside them, which are its others: had it come as one message, it would
         be under way as a whole too."""
