@@ -158,7 +158,8 @@ class FilmWriter:
         if frame.epoch not in self._epochs and self._connection is not None:
             self._epochs.add(frame.epoch)
             self._connection.execute(
-                "INSERT OR IGNORE INTO epochs VALUES(?, ?, NULL)", (frame.epoch, frame.received_at_us)
+                "INSERT OR IGNORE INTO epochs(epoch, started_at) VALUES(?, ?)",
+                (frame.epoch, frame.received_at_us),
             )
 
     def _write(self, frames: list[JournalFrame], gaps: list[Gap]) -> None:

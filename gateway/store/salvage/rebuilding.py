@@ -263,7 +263,7 @@ def _put_in_order(con: apsw.Connection) -> int:
     changed = [(begin + at, seq) for at, seq in moves if begin + at != seq]
     for table in ("frames", "keyframes"):
         con.executemany(f"UPDATE {table} SET seq = ? WHERE seq = ?", changed)
-    con.executemany("INSERT OR IGNORE INTO gaps VALUES(?, ?, ?, ?)", gaps)
+    con.executemany("INSERT OR IGNORE INTO gaps(epoch, from_tick, to_tick, reason) VALUES(?, ?, ?, ?)", gaps)
     return len(gone)
 
 
@@ -282,7 +282,7 @@ def _fill_in(con: apsw.Connection, key: str) -> None:
     }
     con.executemany("INSERT OR IGNORE INTO meta(name, value) VALUES(?, ?)", list(facts.items()))
     con.execute(
-        "INSERT OR IGNORE INTO epochs SELECT epoch, min(received_at), NULL FROM frames GROUP BY epoch"
+        "INSERT OR IGNORE INTO epochs(epoch, started_at) SELECT epoch, min(received_at) FROM frames GROUP BY epoch"
     )
 
 

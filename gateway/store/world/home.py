@@ -114,7 +114,7 @@ def acquire(
     known = 0 if row is None else row.fence
     connection.execute(TABLE, can_cache=False)
     connection.execute(
-        "REPLACE INTO home VALUES(1, ?, ?, ?, ?, ?, 0)",
+        "REPLACE INTO home(id, fence, node, holder, namespace, lease_ms, beat) VALUES(1, ?, ?, ?, ?, ?, 0)",
         (known + 1, holder.node, holder.text, namespace, lease_ms),
         can_cache=False,
     )

@@ -124,6 +124,11 @@ class WorldInfo:
     """What its records mean, as a JSON text (:mod:`gateway.wire.layouts`)."""
 
 
+ADDED: Final = Part("world", ())
+"""What the tables above have got since worlds were first written, such as ``ALTER TABLE marks ADD COLUMN …``: a world that is
+there gets it when it is opened next, a new one right after its tables."""
+
+
 def is_world(connection: apsw.Connection) -> bool:
     """True where the tables are there; raises ``Unprocessable`` for a foreign or newer database."""
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
@@ -161,8 +166,8 @@ def create(connection: apsw.Connection, info: WorldInfo) -> None:
 
 
 def migrate(connection: apsw.Connection, parts: Sequence[Part]) -> None:
-    """Bring the tables of other rooms up to date. Within a transaction."""
-    for part in parts:
+    """Bring these tables and those of other rooms up to date. Within a transaction."""
+    for part in (ADDED, *parts):
         have = (
             connection.execute("SELECT version FROM parts WHERE name = ?", (part.name,), can_cache=False).get
             or 0
@@ -170,13 +175,15 @@ def migrate(connection: apsw.Connection, parts: Sequence[Part]) -> None:
         for statements in part.migrations[have:]:
             connection.execute(statements, can_cache=False)
         if have < len(part.migrations):
-            connection.execute("REPLACE INTO parts VALUES(?, ?)", (part.name, len(part.migrations)))
+            connection.execute(
+                "REPLACE INTO parts(name, version) VALUES(?, ?)", (part.name, len(part.migrations))
+            )
 
 
 def is_current(connection: apsw.Connection, parts: Sequence[Part]) -> bool:
     """True where :func:`migrate` has nothing to do."""
     have = dict(connection.execute("SELECT name, version FROM parts", can_cache=False))
-    return all(have.get(part.name, 0) >= len(part.migrations) for part in parts)
+    return all(have.get(part.name, 0) >= len(part.migrations) for part in (ADDED, *parts))
 
 
 def write_info(connection: apsw.Connection, info: WorldInfo) -> None:
@@ -192,7 +199,7 @@ def write_info(connection: apsw.Connection, info: WorldInfo) -> None:
         "parent_tick": info.parent and info.parent.tick,
         **({} if info.layout is None else {"layout": info.layout}),
     }
-    connection.executemany("REPLACE INTO meta VALUES(?, ?)", list(rows.items()), can_cache=False)
+    connection.executemany("REPLACE INTO meta(name, value) VALUES(?, ?)", list(rows.items()), can_cache=False)
 
 
 def write_layout(connection: apsw.Connection, layout: str | None) -> None:
@@ -200,7 +207,7 @@ def write_layout(connection: apsw.Connection, layout: str | None) -> None:
     if layout is None:
         connection.execute("DELETE FROM meta WHERE name = 'layout'")
     else:
-        connection.execute("REPLACE INTO meta VALUES('layout', ?)", (layout,))
+        connection.execute("REPLACE INTO meta(name, value) VALUES('layout', ?)", (layout,))
 
 
 def read_info(connection: apsw.Connection) -> WorldInfo:

@@ -18,10 +18,13 @@ from gateway.store.world.state import live_records, state_hash
 from gateway.wire.framecodec import QUICK, FrameEncoder, pack_quick
 from gateway.wire.journal import Gap, JournalFrame
 
+# Every column by name: a newer gateway beside this one may have added some to the tables of a world (docs/SCHEMA.md).
 _APPEND: Final = [
-    "INSERT OR IGNORE INTO frames VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+    "INSERT OR IGNORE INTO frames(seq, epoch, tick, received_at, sent_at, keyframe, codec, body) VALUES "
+    + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * count)
     for count in range(1, JOURNAL_ROWS_AT_ONCE + 1)
 ]
+_KEYFRAME: Final = "INSERT OR IGNORE INTO keyframes(seq, epoch, tick, received_at, records, state_hash) VALUES(?, ?, ?, ?, ?, ?)"
 
 
 class PackedBatch(NamedTuple):
@@ -86,9 +89,9 @@ def write(connection: apsw.Connection, batch: PackedBatch) -> bool:
     if connection.total_changes() - before < len(frames) and not _are_there(connection, frames):
         return False
     if batch.keyframes:
-        many("INSERT OR IGNORE INTO keyframes VALUES(?, ?, ?, ?, ?, ?)", batch.keyframes)
+        many(_KEYFRAME, batch.keyframes)
     if batch.gaps:
-        many("INSERT OR IGNORE INTO gaps VALUES(?, ?, ?, ?)", batch.gaps)
+        many("INSERT OR IGNORE INTO gaps(epoch, from_tick, to_tick, reason) VALUES(?, ?, ?, ?)", batch.gaps)
     return True
 
 
@@ -109,7 +112,7 @@ def begin_epoch(connection: apsw.Connection, requested: int | None, now_us: int)
     connection.execute(
         "UPDATE epochs SET ended_at = ? WHERE epoch = ? AND ended_at IS NULL", (now_us, newest)
     )
-    connection.execute("INSERT INTO epochs VALUES(?, ?, NULL)", (newest + 1, now_us))
+    connection.execute("INSERT INTO epochs(epoch, started_at) VALUES(?, ?)", (newest + 1, now_us))
     return int(newest) + 1
 
 
@@ -122,7 +125,10 @@ def set_mark(
     connection: apsw.Connection, name: str, epoch: int, tick: int, at_us: int, data: str | None
 ) -> None:
     """Set the mark ``name``, or move it. ``data``: JSON text."""
-    connection.execute("REPLACE INTO marks VALUES(?, ?, ?, ?, ?)", (name, epoch, tick, at_us, data))
+    connection.execute(
+        "REPLACE INTO marks(name, epoch, tick, at, data) VALUES(?, ?, ?, ?, ?)",
+        (name, epoch, tick, at_us, data),
+    )
 
 
 def prune(connection: apsw.Connection, before_us: int, rows_max: int) -> int:
