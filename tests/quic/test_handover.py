@@ -115,7 +115,7 @@ def _server(tls: Any, cid: bytes) -> Connection:
     return Connection(
         configuration=tls.configuration(QuicOptions()),
         original_destination_connection_id=cid,
-        session_ticket_fetcher=tls.tickets.take,
+        session_ticket_fetcher=tls.tickets.pop,
         session_ticket_handler=tls.tickets.add,
     )
 
