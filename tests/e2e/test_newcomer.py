@@ -14,13 +14,16 @@ from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "README.md"
-GUIDES = [ROOT / "docs" / name for name in ("CLIENTS.md", "PAGES.md", "RECOVERY.md", "operating/README.md")]
+GUIDES = [
+    ROOT / "docs" / name
+    for name in ("CLIENTS.md", "PAGES.md", "RECOVERY.md", "EXPORTS.md", "LAYOUTS.md", "operating/README.md")
+]
 ENDLESS = {"mvgateway serve": "ready", "mvgateway publish": "publishing", "mvgateway film": "/film#"}
 """Commands that go on in another terminal, and what they say when they are under way."""
 LOOKED_AT = ("mvgateway watch",)
 """Commands that one looks at for a while and ends by Ctrl-C."""
 LOOK_S = 4
-DEMO_S_MAX, TERMINAL_S_MAX = 600, 300
+DEMO_S_MAX, TERMINAL_S_MAX = 600, 600
 ALONE = ["unshare", "--user", "--map-root-user", "--net", "bash", "-c"]
 """A loopback that nobody else uses: README's commands take the default port."""
 
