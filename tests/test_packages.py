@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.kits.abilities import proves
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENT = ROOT / "gateway" / "clients" / "python"
@@ -43,7 +44,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("wheels")
     for folder in (ROOT, CLIENT):
         argv = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
-        subprocess.run(argv, cwd=folder, check=True, capture_output=True, timeout=100)
+        subprocess.run(argv, cwd=folder, check=True, capture_output=True, timeout=2 * HANG_S)
     return {path.name.split("-")[0]: path for path in out.glob("*.whl")}
 
 
@@ -84,7 +85,7 @@ class Gone:
 sys.meta_path.insert(0, Gone())
 """
     argv = [sys.executable, "-c", blind + code]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=2 * HANG_S, check=False)
 
 
 def servers_packages() -> list[str]:
@@ -127,7 +128,7 @@ def test_mypy_sees_our_types_from_a_project_of_a_user(wheels: dict[str, Path], t
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=2 * HANG_S,
         check=False,
     )
     assert "import-untyped" not in ran.stdout

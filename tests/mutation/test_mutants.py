@@ -15,6 +15,7 @@ from tests.mutation.gate import CHANCE, least_noticed, seed_of
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.swapping import Functions
 from tests.mutation.targets import EQUIVALENT, ROOMS, TARGETS
+from tests.patience import HANG_S
 
 SOURCE = '''
 BOUND = 7
@@ -126,7 +127,9 @@ def test_one_tree_has_one_seed_and_a_changed_one_another(tmp_path: Path) -> None
 def test_what_breaks_a_rule_is_noticed_and_what_no_test_comes_to_is_said() -> None:
     command = [sys.executable, "-m", "tests.mutation", "gateway/core/lease.py", "--sample", "0"]
     command += ["--tests", "tests/core/test_lease.py"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110).stdout
+    told = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=2 * HANG_S
+    ).stdout
     assert "gateway/core/lease.py: " in told
     assert "self._alive_at -> mono" not in told
     survived = re.findall(

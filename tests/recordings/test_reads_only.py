@@ -177,7 +177,7 @@ def test_a_read_only_mount_is_enough(how: str, clean: Path, dead: tuple[Path, in
         ["unshare", "--mount", "sh", "-c", prepare, str(folder), str(mount), *command],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=2 * HANG_S,
     )
     assert done.returncode == 0, done.stderr
 
@@ -365,7 +365,7 @@ def test_what_was_read_is_closed(clean: Path, tmp_path: Path) -> None:
     commands = [[*verb, "--store", folder] for verb in (*verbs(f"once-{SIZE}", tmp_path), branch)]
     flags = ["-X", "dev", "-W", "error::ResourceWarning"]
     done = subprocess.run(
-        [sys.executable, *flags, "-c", all_of(commands)], capture_output=True, text=True, timeout=100
+        [sys.executable, *flags, "-c", all_of(commands)], capture_output=True, text=True, timeout=2 * HANG_S
     )
     assert done.returncode == 0, done.stderr
     assert "ResourceWarning" not in done.stderr
