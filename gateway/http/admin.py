@@ -61,14 +61,14 @@ class Admin:
         self._clock = clock
 
     async def create(self, call: Call) -> None:
-        """``{key, overlay_base?: {ns_id, snapshot_version}}``: 201, 422 where it exists. docs/STORE.md."""
+        """``{key, overlay_base?: {ns_id, snapshot_version}}``: 201, 422 where it exists."""
         body = await call.json()
         key, base = mvstore.openable(_key(body, "key")), body.get("overlay_base")
         await self._store.create_namespace(key, None if base is None else _overlay(base))
         await call.answer(201, b"created\n", _TEXT)
 
     async def rename(self, call: Call) -> None:
-        """``{old_key, new_key}``: 200, 404, 422 where the new one exists. docs/STORE.md."""
+        """``{old_key, new_key}``: 200, 404, 422 where the new one exists."""
         body = await call.json()
         old_key = _key(body, "old_key")
         _refuse_catalogue(old_key, "renamed")
@@ -76,14 +76,14 @@ class Admin:
         await call.answer(200, b"renamed\n", _TEXT)
 
     async def delete(self, call: Call) -> None:
-        """``{key}``: 200, 404, 409 with overlay children. docs/STORE.md."""
+        """``{key}``: 200, 404, 409 with overlay children."""
         key = _key(await call.json(), "key")
         _refuse_catalogue(key, "deleted")
         await self._store.delete_namespace(key)
         await call.answer(200, b"deleted\n", _TEXT)
 
     async def truncate(self, call: Call) -> None:
-        """``{key, before_version, apply?}``: progress lines, then ``DONE`` or ``ERROR``. docs/STORE.md."""
+        """``{key, before_version, apply?}``: progress lines, then ``DONE`` or ``ERROR``."""
         body = await call.json()
         before = mvstore.version_of(_key(body, "before_version"))
         await self._check_age(before)
@@ -106,12 +106,12 @@ class Admin:
             )
 
     async def collect(self, call: Call) -> None:
-        """``{key, apply?}``: progress lines, then ``DONE`` or ``ERROR``. docs/STORE.md."""
+        """``{key, apply?}``: progress lines, then ``DONE`` or ``ERROR``."""
         body = await call.json()
         await _progress(call, self._store.delete_unreferenced_content(_key(body, "key"), apply=_apply(body)))
 
     async def list(self, call: Call) -> None:
-        """``?prefix=``: one JSON object a line. docs/STORE.md."""
+        """``?prefix=``: one JSON object a line."""
         for info in await self._store.list_namespaces(call.query().get("prefix", "")):
             line = json.dumps({"nskey": info.key, "nsid": info.ns_id}, ensure_ascii=False)
             await call.stream(line.encode() + b"\n", _TEXT)
@@ -120,7 +120,7 @@ class Admin:
         await call.end()
 
     async def stat(self, call: Call) -> None:
-        """``{key}``: the namespace's id and metadata. docs/STORE.md."""
+        """``{key}``: the namespace's id and metadata."""
         await call.answer_json(_described(await self._store.namespace_info(_key(await call.json(), "key"))))
 
     async def fdb_status(self, call: Call) -> None:

@@ -44,7 +44,7 @@ class ClipService(Protocol):
 
 
 async def clip(request: Request, service: ClipService) -> Response:
-    """``?format=&from=&to=[&epoch=]``. docs/EXPORTS.md."""
+    """``?format=&from=&to=[&epoch=]``."""
     query = request.query_params
     check_keys(query, ("format", "from", "to", "epoch", DELAY))
     begin, end = u32(query, "from"), u32(query, "to")

@@ -105,7 +105,7 @@ class DataPlane:
     # -- /stat, /time2version -----------------------------------------------------------------
 
     async def stat(self, call: Call) -> None:
-        """``GET /stat?from_version=V&lock_owner=O``. docs/STORE.md."""
+        """``GET /stat?from_version=V&lock_owner=O``."""
         self.counters.stats += 1
         ns, query = call.namespace(), call.query()
         since = query.get("from_version") or None
@@ -117,7 +117,7 @@ class DataPlane:
         await call.answer_json({**answer, "interval": stat.interval}, headers=_CHECKS)
 
     async def time2version(self, call: Call) -> None:
-        """``GET /time2version?t=UNIX_SECONDS``. docs/STORE.md."""
+        """``GET /time2version?t=UNIX_SECONDS``."""
         text = call.query().get("t", "")
         if not (text.isascii() and text.isdigit() and len(text) <= 20) or int(text) > _U64_MAX:
             raise BadInput(f"t is {text[:40]!r}, not a number of seconds since 1970 (0: now)")
@@ -128,7 +128,7 @@ class DataPlane:
 
     async def read(self, call: Call) -> None:
         """``POST /batch/read``: pages in request order. A read that fails ends the body early; where no page went
-        before it, it is answered by its own status, for a client asks for a short body again and again. docs/STORE.md."""
+        before it, it is answered by its own status, for a client asks for a short body again and again."""
         self.counters.reads += 1
         ns, reader, room = call.namespace(), FrameReader(), limits.STORE_READ_PAGES_MAX
         failure: GatewayError | None = None
@@ -208,7 +208,7 @@ class DataPlane:
 
     async def write(self, call: Call) -> None:
         """``POST /batch/write``: hashes in order, then an empty one once the pages are durable.
-        A batch that breaks a rule is dropped whole, and the body ends early. docs/STORE.md."""
+        A batch that breaks a rule is dropped whole, and the body ends early."""
         ns = call.namespace()
         try:
             pages = await _written(call)
@@ -226,7 +226,7 @@ class DataPlane:
     # -- /batch/commit ------------------------------------------------------------------------
 
     async def commit(self, call: Call) -> None:
-        """``POST /batch/commit``: all namespaces atomically, at one version. docs/STORE.md."""
+        """``POST /batch/commit``: all namespaces atomically, at one version."""
         request = await read_commit(call.piece)
         self.counters.commits += 1
         done = await self._store.commit(request)
@@ -239,7 +239,7 @@ class DataPlane:
     # -- /nslock ------------------------------------------------------------------------------
 
     async def acquire(self, call: Call) -> None:
-        """``POST /nslock/acquire`` ``{owner, version?}``: 201. docs/STORE.md."""
+        """``POST /nslock/acquire`` ``{owner, version?}``: 201."""
         ns, body = call.namespace(), await call.json()
         owner, version = _owner(body), body.get("version")
         if version is not None:
@@ -248,7 +248,7 @@ class DataPlane:
         await call.answer(201)
 
     async def release(self, call: Call) -> None:
-        """``POST /nslock/release`` ``{owner, mode}``: 201 after "commit", 200 after "rollback". docs/STORE.md."""
+        """``POST /nslock/release`` ``{owner, mode}``: 201 after "commit", 200 after "rollback"."""
         ns, body = call.namespace(), await call.json()
         owner, mode = _owner(body), body.get("mode")
         if mode not in ("commit", "rollback"):

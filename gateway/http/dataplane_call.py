@@ -3,7 +3,7 @@
 Without a framework's request and response objects, because a page from the cache costs less than
 they do, and because a body is read while the answer is being written. A body's pieces come as
 they arrive; a refusal is sent after the rest of the body was read to a bound and thrown away, so
-that it reaches a peer that sends first and reads later.
+that it reaches a peer that sends first and reads later. Source: docs/STORE.md.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Call:
 
     async def refuse(self, error: GatewayError, more: Headers | None = None) -> None:
         """Answer with the error's status and problem document (and ``more`` headers); an answer under way just
-        ends early. docs/STORE.md."""
+        ends early."""
         if self.started:
             await self.end()
             return

@@ -17,7 +17,7 @@ from gateway.wire.mvstore import CommitHead, CommitNamespace, FrameReader
 
 
 class CommitReader:
-    """Takes a commit's frames one by one; ``request`` is set once the last has come. docs/STORE.md."""
+    """Takes a commit's frames one by one; ``request`` is set once the last has come."""
 
     def __init__(self) -> None:
         self._head: CommitHead | None = None

@@ -60,7 +60,7 @@ def entity_routes(service: EntityPort, answers: AnswerBudget | None = None) -> l
 
 
 class EntityRoutes:
-    """``…/entities/{id}``. docs/ENTITIES.md."""
+    """``…/entities/{id}``."""
 
     def __init__(self, service: EntityPort) -> None:
         self._service = service
@@ -109,7 +109,7 @@ class EntityRoutes:
         return JSONResponse({"id": wanted.id, "revision": revision})
 
     async def post(self, request: Request) -> Response:
-        """``{id}:hibernate`` and ``{id}:wake``. docs/ENTITIES.md."""
+        """``{id}:hibernate`` and ``{id}:wake``."""
         ident, _, action = request.path_params["id"].rpartition(":")
         place = place_of(request)
         if place.kind != "world" or action not in ("hibernate", "wake"):

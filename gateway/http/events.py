@@ -37,7 +37,7 @@ def as_event(message: bytes, layout: Layout | None = None) -> bytes:
 
 
 def frame_json(frame: Frame) -> dict[str, object]:
-    """A frame message as a JSON-ready value; record bytes in base64, a removed record as null. docs/API.md."""
+    """A frame message as a JSON-ready value; record bytes in base64, a removed record as null."""
     records = {
         str(record.key): None if record.data is None else base64.b64encode(record.data).decode()
         for record in frame.records
@@ -49,8 +49,7 @@ def frame_json(frame: Frame) -> dict[str, object]:
 
 
 def values_json(frame: Frame, layout: Layout) -> dict[str, object]:
-    """``values``: ``{key: {field: value} or null}``, and ``values_left_out``, where they would be too large: how many.
-    docs/API.md."""
+    """``values``: ``{key: {field: value} or null}``, and ``values_left_out``, where they would be too large: how many."""
     values: dict[str, object] = {}
     size = 0
     for at, record in enumerate(frame.records):

@@ -16,7 +16,7 @@ Revoke = Callable[[str], Awaitable[Mapping[str, object]]]
 
 
 def grant_routes(revoke: Revoke) -> list[Route]:
-    """To mount where there is access control. docs/ACCESS.md."""
+    """To mount where there is access control."""
 
     async def delete(request: Request) -> Response:
         check_keys(request.query_params, ())

@@ -28,7 +28,7 @@ GiveUp = Callable[[str, LiveOptions, str, Callable[[], bool]], Awaitable[None]]
 
 
 def home_routes(give_up: GiveUp) -> list[Route]:
-    """The route, to mount. docs/API.md."""
+    """The route, to mount."""
 
     async def answer(request: Request) -> Response:
         name, query = world_name(request.path_params["world"]), request.query_params
@@ -56,9 +56,8 @@ async def _waited_for(request: Request) -> AsyncIterator[Callable[[], bool]]:
 
     listening = asyncio.ensure_future(until_gone())
     try:
-        await asyncio.sleep(
-            0
-        )  # what has come already is read: a process that stood still finds request and end together
+        # What has come already is read first: a process that stood still finds request and end together.
+        await asyncio.sleep(0)
         yield lambda: not listening.done()
     finally:
         listening.cancel()

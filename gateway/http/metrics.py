@@ -24,7 +24,7 @@ MetricKind = Literal["counter", "gauge", "histogram"]
 
 
 class Metric(NamedTuple):
-    """One metric: all its samples. docs/METRICS.md."""
+    """One metric: all its samples."""
 
     name: str
     kind: MetricKind

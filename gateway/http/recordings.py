@@ -34,8 +34,7 @@ SPANS = 512
 
 
 class RecordingService(ClipService, Protocol):
-    """What the routes ask. Raises only classes of :mod:`gateway.errors`. ``delay_s``: as it was so long ago.
-    docs/RECOVERY.md."""
+    """What the routes ask. Raises only classes of :mod:`gateway.errors`. ``delay_s``: as it was so long ago."""
 
     async def summary(self, name: str, *, delay_s: float = 0.0) -> Mapping[str, object]: ...
 
@@ -61,7 +60,7 @@ def recording_routes(
     works: AnswerBudget | None = None,
 ) -> list[Route]:
     """All of them, to mount. ``answers``: the budget of whole answers, shared with other routes; ``works``: that of
-    verifying and branching. docs/RECOVERY.md."""
+    verifying and branching."""
     answers, works = answers or AnswerBudget(ANSWERS), works or AnswerBudget(works_of())
 
     async def recording(request: Request) -> Response:

@@ -35,7 +35,7 @@ def facts_json(facts: Facts) -> Object:
 
 
 def overview_json(told: Overview) -> Object:
-    """What ``GET``, ``PUT`` and ``PATCH /v1/worlds/{world}`` answer. docs/API.md."""
+    """What ``GET``, ``PUT`` and ``PATCH /v1/worlds/{world}`` answer."""
     delay: Object = {} if told.delay_s is None else {"delay_s": told.delay_s}
     layout: Object = {} if told.layout is None else {"layout": told.layout.document}
     own: Object = {"retention": told.retention, "ring_s": told.ring_s, **layout}
@@ -44,7 +44,7 @@ def overview_json(told: Overview) -> Object:
 
 
 def listed_json(told: Listed) -> Object:
-    """One of what ``GET /v1/worlds`` answers. docs/API.md."""
+    """One of what ``GET /v1/worlds`` answers."""
     if told.facts is not None:
         return {**facts_json(told.facts), "home": told.home, "open": told.is_open}
     error: Object = {} if told.error is None else {"error": told.error}
@@ -52,7 +52,7 @@ def listed_json(told: Listed) -> Object:
 
 
 def posted_json(told: Posted) -> Object:
-    """What ``POST /v1/worlds/{world}/frames`` answers. docs/API.md."""
+    """What ``POST /v1/worlds/{world}/frames`` answers."""
     head = {"epoch": told.epoch, "tick": told.tick, "frames": told.frames}
     return {**head, **down_json(told.durable, told.dropped)}
 
@@ -64,7 +64,7 @@ def down_json(durable: Mark | None, dropped: Sequence[tuple[int, int]] | None) -
 
 
 def udp_json(place: UdpPlace) -> Object:
-    """What ``POST /v1/worlds/{world}/udp`` answers. docs/API.md."""
+    """What ``POST /v1/worlds/{world}/udp`` answers."""
     return {
         "token": place.token,
         "host": place.host,

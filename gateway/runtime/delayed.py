@@ -60,7 +60,7 @@ class Counts:
 
 
 class DelayedFeed:
-    """One world as it was ``delay_s`` ago. Wait for :meth:`ready`, then attach readers to :attr:`world`. docs/FRAMES.md."""
+    """One world as it was ``delay_s`` ago. Wait for :meth:`ready`, then attach readers to :attr:`world`."""
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ def _own_url(host: str, port: int) -> str:
 
 
 class Home:
-    """A world's home as this process sees it, or is it. Every method on the event loop. docs/API.md."""
+    """A world's home as this process sees it, or is it. Every method on the event loop."""
 
     def __init__(self, name: str, world: WorldLanes, holder: Holder, counts: HomeCounts) -> None:
         self.name = name

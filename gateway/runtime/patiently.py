@@ -32,10 +32,7 @@ class Patiently:
         self, key: Hashable, what: str, begin: Callable[[], Awaitable[T]], patience_s: float
     ) -> T:
         """``begin()``, or what was begun for this key before. Raises :class:`StoreUnavailable` in time."""
-        task = self._under_way.get(key)
-        if task is None:
-            task = self._under_way[key] = asyncio.ensure_future(_of(begin()))
-            task.add_done_callback(lambda done: self._forget(key, done))
+        task = _once(self._under_way, key, begin)
         await asyncio.wait([task], timeout=patience_s)
         if not task.done():
             raise self._too_late(what)
@@ -61,28 +58,28 @@ class Patiently:
             raise self._too_late(what)
         return task.result()
 
-    def _forget(self, key: Hashable, task: asyncio.Task[object]) -> None:
-        del self._under_way[key]
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; where nobody did, nobody is told
-
     def _too_late(self, what: str) -> StoreUnavailable:
         why = self._failure() or f"{self._store}, or the gateway that had it before, has said nothing so far"
         return StoreUnavailable(f"{what} cannot be opened yet: {why}; it is tried on, ask again")
 
 
-class _Begun:
-    """What was begun for somebody, and who waits for it."""
+class _Claim:
+    """Who waits for what was begun."""
 
     def __init__(self) -> None:
-        self.waiting: list[Wanted] = []
+        self._waiting: list[Wanted] = []
         self._seen = time.monotonic()
+
+    def join(self, wanted: Wanted) -> None:
+        """One more waits."""
+        self.wanted()  # those that are gone are forgotten: a publisher asks again and again while a store is away
+        self._waiting.append(wanted)
 
     def wanted(self) -> bool:
         """Whether somebody waits, or was refused so lately that it may ask again."""
         now = time.monotonic()
-        self.waiting = [wanted for wanted in self.waiting if wanted()]
-        if self.waiting:
+        self._waiting = [wanted for wanted in self._waiting if wanted()]
+        if self._waiting:
             self._seen = now
             return True
         return now - self._seen < SESSION_COMES_AGAIN_S
@@ -93,25 +90,25 @@ class Together:
     is by then: begun anew each time it would never end where the store is slow, and many at once make it so."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Hashable, tuple[_Begun, asyncio.Task[object]]] = {}
+        self._claims: dict[Hashable, _Claim] = {}
+        self._under_way: dict[Hashable, asyncio.Task[object]] = {}
 
     async def wait(self, key: Hashable, begin: Callable[[Wanted], Awaitable[object]], wanted: Wanted) -> None:
         """Until ``begin(wanted)``, or what was begun for this key before, is done. It asks whether it is wanted still: by anybody
         who waits here. Raises what it raises."""
-        found = self._under_way.get(key)
-        if found is None:
-            begun = _Begun()
-            task = asyncio.ensure_future(_of(begin(begun.wanted)))
-            found = self._under_way[key] = begun, task
-            task.add_done_callback(lambda done: self._forget(key, done))
-        found[0].waiting.append(wanted)
-        await asyncio.wait([found[1]])
-        found[1].result()
+        is_new = key not in self._under_way
+        claim = _Claim() if is_new else self._claims[key]
+        claim.join(wanted)
+        task = _once(self._under_way, key, lambda: begin(claim.wanted))
+        if is_new:
+            self._claims[key] = claim
+            task.add_done_callback(lambda _: self._forget(key, claim))
+        await asyncio.wait([task])
+        task.result()
 
-    def _forget(self, key: Hashable, task: asyncio.Task[object]) -> None:
-        del self._under_way[key]
-        if not task.cancelled():
-            task.exception()  # whoever waits has it
+    def _forget(self, key: Hashable, claim: _Claim) -> None:
+        if self._claims.get(key) is claim:
+            del self._claims[key]
 
 
 def always() -> bool:
@@ -129,6 +126,22 @@ def check_wanted(world: str, wanted: Wanted) -> None:
 def is_gone(link: Link) -> bool:
     """True where the peer has left before its session was open, as far as its transport knows by then."""
     return link.closed_code is not None
+
+
+def _once(
+    under_way: dict[Hashable, asyncio.Task[T]], key: Hashable, begin: Callable[[], Awaitable[T]]
+) -> asyncio.Task[T]:
+    """What was begun for this key before and still goes on, else ``begin()``."""
+    if key not in under_way:
+
+        def forget(task: asyncio.Task[T]) -> None:
+            del under_way[key]
+            if not task.cancelled():
+                task.exception()  # whoever waited has it; where nobody did, nobody is told
+
+        under_way[key] = asyncio.ensure_future(_of(begin()))
+        under_way[key].add_done_callback(forget)
+    return under_way[key]
 
 
 async def _of(awaitable: Awaitable[T]) -> T:

@@ -44,7 +44,7 @@ class Recorded(Protocol):
 
 
 class ReplaySession:
-    """One viewer. Implements :class:`gateway.core.ports.Session`; :meth:`start` begins. docs/RECOVERY.md."""
+    """One viewer. Implements :class:`gateway.core.ports.Session`; :meth:`start` begins."""
 
     def __init__(
         self, world: Recorded, link: Link, open_live: OpenLive, on_over: Callable[[], None] = lambda: None

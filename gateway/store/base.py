@@ -38,7 +38,7 @@ class Namespace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What ``/stat`` answers. ``interval``: pages changed in (from_version, version]; None = unknown. docs/STORE.md."""
+    """What ``/stat`` answers. ``interval``: pages changed in (from_version, version]; None = unknown."""
 
     version: Version
     read_only: bool = False
@@ -47,7 +47,7 @@ class Stat:
 
 
 class PageRead(NamedTuple):
-    """One page wanted: newest at or below ``version``, or by content ``hash`` (32 bytes) if given. docs/STORE.md."""
+    """One page wanted: newest at or below ``version``, or by content ``hash`` (32 bytes) if given."""
 
     page: int
     version: Version
@@ -55,14 +55,14 @@ class PageRead(NamedTuple):
 
 
 class PageContent(NamedTuple):
-    """One page's answer. A page that never existed: ``("", b"")``. docs/STORE.md."""
+    """One page's answer. A page that never existed: ``("", b"")``."""
 
     version: Version
     data: bytes
 
 
 class PageWrite(NamedTuple):
-    """One page of a commit: its content's BLAKE3-256 ``hash`` (32 bytes), and ``data`` if inline. docs/STORE.md."""
+    """One page of a commit: its content's BLAKE3-256 ``hash`` (32 bytes), and ``data`` if inline."""
 
     page: int
     hash: bytes
@@ -74,7 +74,7 @@ class NamespaceCommit:
     """One namespace's part of a commit, on the assumed head ``version``.
 
     ``anchored``: one of the pages names, by its hash alone, content that the namespace is known to hold. A store
-    that has another namespace under the key by now has no such content, and refuses the commit as ``Gone``. docs/STORE.md."""
+    that has another namespace under the key by now has no such content, and refuses the commit as ``Gone``."""
 
     namespace: Namespace
     version: Version
@@ -86,7 +86,7 @@ class NamespaceCommit:
 
 @dataclass(frozen=True, slots=True)
 class CommitRequest:
-    """One atomic commit over 1 to 16 namespaces. ``idempotency_key``: 16 bytes. docs/STORE.md."""
+    """One atomic commit over 1 to 16 namespaces. ``idempotency_key``: 16 bytes."""
 
     idempotency_key: bytes
     namespaces: Sequence[NamespaceCommit]
@@ -97,7 +97,7 @@ class CommitRequest:
 @dataclass(frozen=True, slots=True)
 class Committed:
     """A commit's answer: its version, and per namespace key the pages that *others* changed
-    between the assumed version and this one (a namespace is left out when that is unknown). docs/STORE.md."""
+    between the assumed version and this one (a namespace is left out when that is unknown)."""
 
     version: Version
     changelog: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class TimePoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TimeBounds:
-    """``/time2version``: ``after`` newest recorded point before t; ``not_after`` oldest at or after t. docs/STORE.md."""
+    """``/time2version``: ``after`` newest recorded point before t; ``not_after`` oldest at or after t."""
 
     after: TimePoint | None
     not_after: TimePoint | None
@@ -120,7 +120,7 @@ class TimeBounds:
 
 @dataclass(frozen=True, slots=True)
 class OverlayBase:
-    """What a fork is laid over: the base's id (20 hex digits) and the version it is frozen at. docs/STORE.md."""
+    """What a fork is laid over: the base's id (20 hex digits) and the version it is frozen at."""
 
     ns_id: str
     snapshot_version: Version
@@ -128,7 +128,7 @@ class OverlayBase:
 
 @dataclass(frozen=True, slots=True)
 class LockInfo:
-    """A namespace lock as stored: owner, snapshot version, nonce (hex), rolling back or not. docs/STORE.md."""
+    """A namespace lock as stored: owner, snapshot version, nonce (hex), rolling back or not."""
 
     owner: str
     snapshot_version: Version
@@ -164,7 +164,7 @@ class Traits:
 
 @runtime_checkable
 class Store(Protocol):
-    """Pages by mvstore's rules, awaited on the event loop. docs/STORE.md."""
+    """Pages by mvstore's rules, awaited on the event loop."""
 
     @property
     def traits(self) -> Traits: ...
@@ -175,22 +175,22 @@ class Store(Protocol):
     async def stat(
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None
     ) -> Stat:
-        """The head version and what changed since ``from_version``. docs/STORE.md."""
+        """The head version and what changed since ``from_version``."""
 
     async def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
-        """The pages, in request order (at most 200 at the remote engine: it splits for you). docs/STORE.md."""
+        """The pages, in request order (at most 200 at the remote engine: it splits for you)."""
 
     async def write(self, ns: Namespace, pages: Sequence[bytes]) -> list[bytes]:
-        """Store content ahead of a commit; answers the BLAKE3-256 hashes (32 bytes each). docs/STORE.md."""
+        """Store content ahead of a commit; answers the BLAKE3-256 hashes (32 bytes each)."""
 
     async def commit(self, request: CommitRequest) -> Committed:
-        """All namespaces atomically at one version. Returned means durable. docs/STORE.md."""
+        """All namespaces atomically at one version. Returned means durable."""
 
     async def time2version(self, t: int) -> TimeBounds:
-        """The recorded points around ``t`` (Unix seconds; 0 = now). docs/STORE.md."""
+        """The recorded points around ``t`` (Unix seconds; 0 = now)."""
 
     async def lock(self, ns: Namespace, owner: str, version: Version | None = None) -> None:
-        """Acquire the namespace lock (idempotent for the same owner). ``Conflict`` carries fact ``owner``. docs/STORE.md."""
+        """Acquire the namespace lock (idempotent for the same owner). ``Conflict`` carries fact ``owner``."""
 
     async def unlock(self, ns: Namespace, owner: str, *, rollback: bool) -> None:
         """Release it, keeping the writes or rolling them back."""

@@ -30,7 +30,7 @@ from gateway.store.pages import size_of
 async def lay_over(store: Store, base: str, key: str) -> Version:
     """Make the namespace ``key`` over the database in ``base`` as it is at its head; answers that version. Raises
     ``Unprocessable`` where ``key`` exists, ``NotFound``, ``Conflict`` where the base is locked. What fails on the way leaves
-    no ``key`` behind. docs/STORE.md."""
+    no ``key`` behind."""
     info = await store.namespace_info(base)
     head = (await store.stat(Namespace(base))).version
     if head < (info.truncated_before or ""):

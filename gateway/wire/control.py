@@ -35,7 +35,7 @@ class Control:
 
 
 def encode_control(type: str, **fields: object) -> bytes:
-    """The message's bytes. ``fields`` are JSON-ready values. docs/FRAMES.md."""
+    """The message's bytes. ``fields`` are JSON-ready values."""
     return _TYPE_BYTE + _encoded({"type": type, **fields}).encode()
 
 
@@ -56,7 +56,7 @@ def encode_durable(epoch: int, tick: int, **more: object) -> bytes:
 
 
 def decode_control(message: bytes) -> Control:
-    """The control message in ``message`` (its type byte included); raises :class:`MalformedMessage`. docs/FRAMES.md."""
+    """The control message in ``message`` (its type byte included); raises :class:`MalformedMessage`."""
     if len(message) > CONTROL_MESSAGE_BYTES_MAX:
         raise MalformedMessage(
             f"a control message of {len(message)} bytes is over the bound of {CONTROL_MESSAGE_BYTES_MAX}; send less in one",

@@ -59,7 +59,7 @@ RECORDING: Final[dict[str, ControlType]] = {
     "position": ControlType("gateway", "reader"),
     "refused": ControlType("gateway", "reader", ("command",), ("code", "message")),
 }
-"""Between recorded frames, and in replays: docs/API.md."""
+"""Between recorded frames, and in replays:"""
 
 ENTITIES: Final[dict[str, ControlType]] = {
     "end": ControlType("gateway", "reader", ("revision",)),
@@ -67,6 +67,6 @@ ENTITIES: Final[dict[str, ControlType]] = {
     "reset": ControlType("gateway", "reader", ("revision",)),
     "moved": ControlType("gateway", "reader", _WHERE, ("entity",)),
 }
-"""In lists and watches of entities: docs/ENTITIES.md."""
+"""In lists and watches of entities:"""
 
 CONTROL_TYPES: Final = {**SESSION, **RECORDING, **ENTITIES}

@@ -56,7 +56,7 @@ class FrameEncoder:
 
     Call :meth:`encode` for each row; after a write that failed call :meth:`restart`. Bodies of up to
     ``quick_bytes_max`` lean on nothing, and come back as they are, as :data:`QUICK`: give those of many rows
-    to :func:`pack_quick`. That takes a fifth of the time, and two or three times the bytes. docs/SCHEMA.md.
+    to :func:`pack_quick`. That takes a fifth of the time, and two or three times the bytes.
     """
 
     def __init__(self, level: int = LEVEL) -> None:
@@ -142,7 +142,7 @@ class Unpacked(NamedTuple):
 
 
 class FrameDecoder:
-    """Unpacks rows in order, from one that stands alone. After one that failed, go on at the next of those. docs/SCHEMA.md."""
+    """Unpacks rows in order, from one that stands alone. After one that failed, go on at the next of those."""
 
     def __init__(self) -> None:
         self._chain = Chain()

@@ -41,7 +41,7 @@ _U32: Final = struct.Struct("<I")
 
 class Record(NamedTuple):
     """One thing's state: ``key`` (u32), its bytes (None: removed), and the tick it was set at
-    (None: the frame's). With a stride the bytes include the key, their first u32. docs/FRAMES.md."""
+    (None: the frame's). With a stride the bytes include the key, their first u32."""
 
     key: int
     data: bytes | None
@@ -52,7 +52,7 @@ class Frame:
     """One frame message: the header's fields and its records.
 
     A decoded frame reads its records when they are first asked for, by :attr:`records` (every one
-    with its tick) or :meth:`columns`; the bytes were validated before. docs/FRAMES.md.
+    with its tick) or :meth:`columns`; the bytes were validated before.
     """
 
     __slots__ = (
@@ -157,7 +157,7 @@ _new_frame: Final = Frame.__new__
 
 def encode_frame(frame: Frame) -> bytes:
     """The message's bytes. ``frame.zstd`` compresses the records where that makes them smaller.
-    Raises ``ValueError`` where a field or record does not fit the layout. docs/FRAMES.md."""
+    Raises ``ValueError`` where a field or record does not fit the layout."""
     keys, values, ticks = frame.columns()
     body = encode_records(keys, values, ticks if frame.ticks else None, frame.stride)
     return encode_message(frame, body, frame.part, frame.parts)
@@ -213,7 +213,7 @@ def decode_message(message: bytes, *, proportionate: bool = False) -> Frame | Co
 
 def decode_frame(message: bytes, *, proportionate: bool = False) -> Frame:
     """The frame in ``message``, fully validated; raises :class:`MalformedMessage` naming what is wrong.
-    ``proportionate`` as for :func:`decode_message`. docs/FRAMES.md."""
+    ``proportionate`` as for :func:`decode_message`."""
     if len(message) < HEADER_BYTES:
         raise MalformedMessage(
             f"a frame has a header of {HEADER_BYTES} bytes; this message has {len(message)} in all"

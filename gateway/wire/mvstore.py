@@ -46,7 +46,7 @@ _VERSION = re.compile(r"[0-9a-fA-F]{20}")
 
 
 class ReadMessage(NamedTuple):
-    """One page wanted. ``version`` is not checked: with ``hash`` it is not consulted. docs/STORE.md."""
+    """One page wanted. ``version`` is not checked: with ``hash`` it is not consulted."""
 
     page: int
     version: str
@@ -55,7 +55,7 @@ class ReadMessage(NamedTuple):
 
 
 class ReadAnswer(NamedTuple):
-    """One page's content; version "" and no data: it never existed. docs/STORE.md."""
+    """One page's content; version "" and no data: it never existed."""
 
     version: str
     data: bytes
@@ -63,7 +63,7 @@ class ReadAnswer(NamedTuple):
 
 
 class CommitHead(NamedTuple):
-    """Frame 1 of a commit. ``namespaces`` is not yet bounded here: out of bounds has its own status. docs/STORE.md."""
+    """Frame 1 of a commit. ``namespaces`` is not yet bounded here: out of bounds has its own status."""
 
     idempotency_key: bytes
     allow_skip_idempotency_check: bool
@@ -72,7 +72,7 @@ class CommitHead(NamedTuple):
 
 
 class CommitNamespace(NamedTuple):
-    """A namespace's head within a commit; ``pages`` page frames follow it. docs/STORE.md."""
+    """A namespace's head within a commit; ``pages`` page frames follow it."""
 
     version: str
     key: str
@@ -83,7 +83,7 @@ class CommitNamespace(NamedTuple):
 
 
 class CommitPage(NamedTuple):
-    """One page of a commit; ``data`` where it is inline. docs/STORE.md."""
+    """One page of a commit; ``data`` where it is inline."""
 
     page: int
     hash: bytes
@@ -94,7 +94,7 @@ class FrameReader:
     """Takes a body's bytes as they come and gives back the frames' contents, as ``bytes``.
 
     Never holds more than one frame of ``frame_bytes_max`` beyond what was fed last. After an error
-    it is of no use any more. docs/STORE.md.
+    it is of no use any more.
     """
 
     __slots__ = ("_buffer", "_frame_bytes_max", "_start")
@@ -171,7 +171,7 @@ def version_of(value: str) -> str:
 
 def proof_ok(key: str, proof: str | None) -> bool:
     """Whether ``proof`` (hex) opens ``key``. Keys without a ``:`` are open; ``name:HASH`` asks for
-    BLAKE3(unhex(proof)) == unhex(HASH), compared in constant time. docs/STORE.md."""
+    BLAKE3(unhex(proof)) == unhex(HASH), compared in constant time."""
     parts = key.split(":")
     if len(parts) < 2:
         return True
@@ -190,7 +190,7 @@ def openable(key: str) -> str:
     """The key, if a client can open the namespace that it is given to. Raises :class:`BadInput` with the reason.
 
     A client names a namespace in a header, cuts what it was given at "@" (a version follows) and takes what
-    stands after ":" for a hash that asks for a proof. docs/STORE.md.
+    stands after ":" for a hash that asks for a proof.
     """
     if not key.isascii() or not key.isprintable() or key != key.strip():
         why = "a client names it in a header, which carries printable ASCII without spaces at its ends"

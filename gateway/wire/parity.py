@@ -21,7 +21,7 @@ _Frame = tuple[int, int, int, int]
 
 
 def encode_parity(messages: Sequence[bytes]) -> bytes | None:
-    """The parity of these messages; None where they are not, once each, the several parts of one frame. docs/FRAMES.md."""
+    """The parity of these messages; None where they are not, once each, the several parts of one frame."""
     count = len(messages)
     if not 2 <= count <= PARITY_MESSAGES_MAX:
         return None
@@ -58,7 +58,7 @@ class _Parts:
 
 
 class Rebuilder:
-    """A reader's end: give it every datagram, and take the message that it makes again. docs/FRAMES.md."""
+    """A reader's end: give it every datagram, and take the message that it makes again."""
 
     __slots__ = ("_frames",)
 

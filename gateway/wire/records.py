@@ -21,7 +21,7 @@ _U32: Final = struct.Struct("<I")
 
 
 class RecordColumns(NamedTuple):
-    """A message's records by column: the fast face of :class:`Frame`. ``ticks``: None = the frame's. docs/FRAMES.md."""
+    """A message's records by column: the fast face of :class:`Frame`. ``ticks``: None = the frame's."""
 
     keys: tuple[int, ...]
     values: Sequence[bytes | None]

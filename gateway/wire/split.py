@@ -17,7 +17,7 @@ def split(frame: Frame, message_bytes_max: int) -> list[bytes]:
 
     A record that does not fit by itself stands alone in a longer message: look at the lengths and
     send that one by a stream. A frame without records is one message. Raises :class:`TooLarge`
-    above 65,535 parts. docs/FRAMES.md.
+    above 65,535 parts.
     """
     return split_together([frame], message_bytes_max)
 

@@ -17,7 +17,7 @@ _PREFIX_BYTES: Final = 4
 
 
 def prefix(message: bytes) -> bytes:
-    """The message as it stands on a stream: its u32 length, then itself. docs/FRAMES.md."""
+    """The message as it stands on a stream: its u32 length, then itself."""
     return len(message).to_bytes(_PREFIX_BYTES, "little") + message
 
 
@@ -26,7 +26,7 @@ class MessageStream:
 
     Call :meth:`feed` with what arrived, then iterate until it ends; at the end of the stream call
     :meth:`finish`. Never holds more than one message of ``message_bytes_max`` and its prefix
-    beyond what was fed last. After an error the stream is of no use any more. docs/FRAMES.md.
+    beyond what was fed last. After an error the stream is of no use any more.
     """
 
     __slots__ = ("_bound", "_buffer", "_message_bytes_max", "_start")

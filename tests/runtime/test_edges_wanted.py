@@ -4,6 +4,8 @@ whoever still asked that home to let it go would chase it from place to place.""
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from gateway.errors import StoreUnavailable
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.host import WorldHost
 from gateway.runtime.local import LocalLink
+from gateway.runtime.patiently import Together
 from gateway.store.world.home import Sign
 from tests.runtime.conftest import StartGateway, frame, until
 from tests.runtime.faults.driver import StoreProcess
@@ -177,3 +180,30 @@ async def test_who_asks_again_finds_what_was_begun_and_the_home_is_asked_once(
 
 async def gateway_session(gateway: Gateway) -> None:
     await gateway.worlds.open_session("w", TAKEOVER, LocalLink("local"))
+
+
+async def test_who_asks_again_and_again_while_a_store_is_silent_is_held_once() -> None:
+    together, may_end, asked = Together(), asyncio.Event(), list[Callable[[], bool]]()
+
+    async def begin(wanted: Callable[[], bool]) -> None:
+        asked.append(wanted)
+        await may_end.wait()
+
+    gone: list[weakref.ref[Callable[[], bool]]] = []
+    for _ in range(20):
+
+        def refused() -> bool:
+            return False
+
+        gone.append(weakref.ref(refused))
+        waiting = asyncio.ensure_future(together.wait("claim", begin, refused))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    del refused, waiting
+    gc.collect()
+    assert len(asked) == 1
+    assert sum(ref() is not None for ref in gone) <= 1
+    may_end.set()
+    await together.wait("claim", begin, lambda: True)
+    assert len(asked) == 1

@@ -32,8 +32,7 @@ class CsvExport(Export):
         head, cells = (step.epoch, step.tick, iso_time(step.received_at_us)), self._columns.cells
         for key, record in step.changed:
             found = cells(record)
-            if record is not None and None in found:
-                self.unread.add(step, key)
+            self.unread.look(step, key, record, found)
             self._rows.writerow((*head, key, int(record is None), *map(_text, found)))
 
     def _finish(self) -> None:

@@ -117,8 +117,7 @@ class McapExport(Export):
         for key, record in step.changed:
             if record is not None:
                 values = _values(self._layout, record)
-                if None in values.values():
-                    self.unread.add(step, key)
+                self.unread.look(step, key, record, values.values())
                 said.append({"key": key, **values})
         self._say(
             self._records, step, {"epoch": step.epoch, "tick": step.tick, "records": said, "gone": gone}

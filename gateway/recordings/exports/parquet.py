@@ -64,8 +64,7 @@ class ParquetExport(Export):
         for key, record in step.changed:
             head: list[Cell] = [step.epoch, step.tick, step.received_at_us, key, record is None]
             cells = self._columns.cells(record)
-            if record is not None and None in cells:
-                self.unread.add(step, key)
+            self.unread.look(step, key, record, cells)
             self._held.append(head + cells)
             self._held_bytes += len(record or b"")
             if (

@@ -31,6 +31,11 @@ class UnreadRecords:
         self.first: tuple[int, int, int] | None = None
         """Epoch, tick and key of the first."""
 
+    def look(self, step: Step, key: int, record: bytes | None, values: Iterable[object]) -> None:
+        """What was read of a record that a step set, or removed (None): None stands for what could not be."""
+        if record is not None and None in values:
+            self.add(step, key)
+
     def add(self, step: Step, key: int) -> None:
         self.count += 1
         if self.first is None:

@@ -35,8 +35,8 @@ def rows_of_step(
     head = (step.epoch, step.tick, step.received_at_us)
     for key, record in step.changed:
         cells = columns.cells(record)
-        if unread is not None and record is not None and None in cells:
-            unread.add(step, key)
+        if unread is not None:
+            unread.look(step, key, record, cells)
         yield (*head, key, int(record is None), *map(_cell, cells))
 
 

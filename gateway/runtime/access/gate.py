@@ -221,7 +221,7 @@ class AccessGate:
 
     async def revoke(self, name: str) -> Mapping[str, object]:
         """End what stands on the token of this ``jti`` and on those of this ``sub``, and take none of them any more, also
-        after a restart. Raises ``Overloaded``, ``StoreUnavailable`` where it cannot be remembered. docs/ACCESS.md."""
+        after a restart. Raises ``Overloaded``, ``StoreUnavailable`` where it cannot be remembered."""
         async with self._writing:
             now_s = self._clock()
             self.revoked.add(name, now_s)

@@ -1,6 +1,6 @@
 """Sessions under a grant: opened by a token or by their first message, ended when it ends, renewed in place. Room: runtime.
 
-A session in use is called as if nobody stood before it: what its transport calls are its own methods.
+A session in use is called as if nobody stood before it: what its transport calls are its own methods. Source: docs/ACCESS.md.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def renews(gate: Gate, standing: Standing, link: Link, peer: str) -> Callable[[C
 
 
 def granted(standing: Standing) -> bytes:
-    """``{"type":"granted","expires":UNIX_SECONDS}``. docs/FRAMES.md."""
+    """``{"type":"granted","expires":UNIX_SECONDS}``."""
     return encode_control("granted", expires=int(standing.grant.expires_s))
 
 
@@ -92,8 +92,7 @@ def token_of(message: Control) -> str:
 
 
 class AwaitedSession:
-    """A session whose token comes with its first message, within :data:`TOKEN_WAIT_S`. Nothing is opened before.
-    docs/ACCESS.md."""
+    """A session whose token comes with its first message, within :data:`TOKEN_WAIT_S`. Nothing is opened before."""
 
     def __init__(self, link: Link, admit: Admit, open_session: Open) -> None:
         self._link = link

@@ -1,4 +1,4 @@
-"""Namespaces made, renamed, deleted, locked and unlocked: each alone in its transaction. Room: store."""
+"""Namespaces made, renamed, deleted, locked and unlocked: each alone in its transaction. Room: store. Source: docs/STORE.md."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def delete(txn: WriteTxn, key: str) -> None:
 
 
 def acquire(txn: WriteTxn, key: str, owner: str, version: int | None) -> None:
-    """Lock at ``version`` (the head if None). Raises :class:`Conflict`, with ``owner`` if another has it. docs/STORE.md."""
+    """Lock at ``version`` (the head if None). Raises :class:`Conflict`, with ``owner`` if another has it."""
     if not owner or len(owner.encode()) > STORE_LOCK_OWNER_BYTES_MAX:
         raise BadInput(f"lock owner of {len(owner.encode())} bytes; it has 1 to {STORE_LOCK_OWNER_BYTES_MAX}")
     state = _state(txn, key)
@@ -139,7 +139,7 @@ def finish_rollback(txn: WriteTxn, key: str, nonce: str, snapshot: int) -> None:
 
 def mark_truncated(txn: WriteTxn, key: str, before: int) -> tuple[int, int]:
     """Set the truncation mark as far as may be: the head, a lock's and overlays' snapshots hold it back.
-    Answers (rid, mark). docs/STORE.md."""
+    Answers (rid, mark)."""
     state = _state(txn, key)
     mark = _mark(txn, state, before)
     if mark > state.truncated:

@@ -2,7 +2,7 @@
 
 A record is (attempt key, first namespace) -> version, kept for a day in buckets: a new bucket
 each hour or when one is full, and whole buckets go when they are old. So there is no index by
-age to keep up with every commit; a retry looks in every bucket, which is rare.
+age to keep up with every commit; a retry looks in every bucket, which is rare. Source: docs/STORE.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.store.embedded.transaction import WriteTxn
 
 
 class Attempts:
-    """The buckets, newest last. Used by the writer only. docs/STORE.md."""
+    """The buckets, newest last. Used by the writer only."""
 
     def __init__(self, cursor: apsw.Cursor) -> None:
         self._buckets: list[tuple[int, int]] = ask(cursor, "SELECT id, began FROM bucket ORDER BY id")

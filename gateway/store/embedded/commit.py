@@ -123,7 +123,7 @@ def apply(
     txn: WriteTxn, prepared: Prepared, registry: Registry, attempts: Attempts, *, settles: bool
 ) -> Committed:
     """Decide and write one commit. ``settles``: what it names needs no grace any more. Raises
-    :class:`Conflict`, :class:`Gone`, ``NotFound``. docs/STORE.md."""
+    :class:`Conflict`, :class:`Gone`, ``NotFound``."""
     # Anew, within the transaction: what preparing saw may be over by now.
     states = [registry.require(part.key) for part in prepared.parts]
     again = _same_attempt(txn, prepared, states[0], attempts)

@@ -1,4 +1,4 @@
-"""Reads: pages at a version, content by hash, intervals, times. Never on the writer's connection. Room: store."""
+"""Reads: pages at a version, content by hash, intervals, times. Never on the writer's connection. Room: store. Source: docs/STORE.md."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOTHING = PageContent("", b"")
 
 
 def read_pages(pool: ConnectionPool, state: NsState, reads: Sequence[PageRead]) -> list[PageContent]:
-    """The pages in request order. Raises :class:`Gone` below the truncation mark, :class:`StoreDamaged`. docs/STORE.md."""
+    """The pages in request order. Raises :class:`Gone` below the truncation mark, :class:`StoreDamaged`."""
     wanted = [_target(read) for read in reads]
     if len(wanted) == 1:
         found = [pool.ask(lambda cursor: _read(cursor, state, *wanted[0]))]
@@ -144,7 +144,7 @@ def unpack_pages(packed: bytes) -> array.array[int]:
 
 
 def time_bounds(pool: ConnectionPool, t: int) -> TimeBounds:
-    """The time keeper's points around ``t`` (Unix seconds). docs/STORE.md."""
+    """The time keeper's points around ``t`` (Unix seconds)."""
     with pool.snapshot() as cursor:
         return bounds_with(cursor, t)
 

@@ -1,4 +1,4 @@
-"""The admin API of a remote store, from the client's side. Room: store."""
+"""The admin API of a remote store, from the client's side. Room: store. Source: docs/STORE.md."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AdminNeeded(Forbidden):
 
 class AdminApi:
     """Makes, renames, deletes and tells of namespaces. Each address is asked once, in turn, until one answers; one
-    that does not is set aside for a while. Time and randomness come in. docs/STORE.md."""
+    that does not is set aside for a while. Time and randomness come in."""
 
     def __init__(
         self,

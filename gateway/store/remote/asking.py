@@ -1,7 +1,7 @@
 """Asking a remote store until it answers, by the protocol's rules. Room: store.
 
 Any 5xx, a broken connection and a body that ends early are asked again, with a growing wait and at
-the next address; any 4xx is final. Nothing is asked for longer than the deadline.
+the next address; any 4xx is final. Nothing is asked for longer than the deadline. Source: docs/STORE.md.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Asker:
 
         ``take`` raises :class:`Incomplete` for a short body. ``bears(failure)``: False raises it instead of asking
         again. ``more_s``: beyond the deadline, for what takes the store longer. Raises the error that a 4xx stands for,
-        or what the last attempt raised once the deadline has passed. docs/STORE.md.
+        or what the last attempt raised once the deadline has passed.
         """
         deadline_s = self._deadline_s + more_s
         until, backoff, attempt = self._clock() + deadline_s, Backoff(self._uniform), 0

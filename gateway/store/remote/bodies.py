@@ -38,7 +38,7 @@ def frames_of(answer: StoreAnswer) -> list[bytes]:
 
 
 def read_body(reads: Sequence[PageRead]) -> bytes:
-    """``/batch/read`` for at most 200 pages. docs/STORE.md."""
+    """``/batch/read`` for at most 200 pages."""
     return b"".join(mvstore.encode_read(read.page, read.version, read.hash, True) for read in reads)
 
 
@@ -86,7 +86,7 @@ def _page(answer: mvstore.ReadAnswer) -> PageContent:
 
 
 def write_body(pages: Sequence[bytes]) -> bytes:
-    """``/batch/write`` for at most 100 pages. docs/STORE.md."""
+    """``/batch/write`` for at most 100 pages."""
     return b"".join(map(mvstore.encode_write, pages)) + mvstore.COMPLETE
 
 
@@ -125,7 +125,7 @@ def inline_pages(request: CommitRequest) -> int:
 
 
 class CommitBody:
-    """``/batch/commit``: what differs between a first and a later attempt stands in its first frame. docs/STORE.md."""
+    """``/batch/commit``: what differs between a first and a later attempt stands in its first frame."""
 
     __slots__ = ("_head", "_rest")
 
@@ -171,7 +171,7 @@ def _framed(frame: bytes) -> bytes:
 
 
 def take_committed(answer: StoreAnswer, url: str) -> Committed:
-    """The version and what others changed. docs/STORE.md."""
+    """The version and what others changed."""
     try:
         version = mvstore.version_of(answer.headers.get("x-committed-version", ""))
         return Committed(version, mvstore.decode_changelog(answer.body))
@@ -185,7 +185,7 @@ def without_data(part: NamespaceCommit) -> NamespaceCommit:
 
 
 def take_stat(answer: StoreAnswer, url: str) -> Stat:
-    """The answer of ``/stat``. docs/STORE.md."""
+    """The answer of ``/stat``."""
     value = _json(answer, url)
     try:
         interval = value.get("interval")

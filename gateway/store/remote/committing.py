@@ -1,4 +1,4 @@
-"""``POST /batch/commit``: what goes ahead, what is asked before, and what a failure means. Room: store."""
+"""``POST /batch/commit``: what goes ahead, what is asked before, and what a failure means. Room: store. Source: docs/STORE.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.store.remote.transport import Ask, StoreFailed
 
 class Committing:
     """``write`` puts content ahead of a commit that would carry more than ``inline_pages``. ``check``: whether
-    assumed versions are looked at before. docs/STORE.md."""
+    assumed versions are looked at before."""
 
     def __init__(
         self,

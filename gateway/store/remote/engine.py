@@ -115,7 +115,7 @@ class RemoteStore:
     async def stat(
         self, ns: Namespace, *, from_version: Version | None = None, lock_owner: str | None = None
     ) -> Stat:
-        """``GET /stat``. docs/STORE.md."""
+        """``GET /stat``."""
         ask = ask_stat(ns, from_version, lock_owner)
         return await self._asker.ask(lambda _: ask, bodies.take_stat)
 
@@ -132,18 +132,18 @@ class RemoteStore:
         return stat.version
 
     async def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
-        """``POST /batch/read``, 200 pages a request. Raises :class:`Gone` for what can't be had. docs/STORE.md."""
+        """``POST /batch/read``, 200 pages a request. Raises :class:`Gone` for what can't be had."""
         return await self._reading.read(ns, reads)
 
     async def time2version(self, t: int) -> TimeBounds:
-        """``GET /time2version``. docs/STORE.md."""
+        """``GET /time2version``."""
         ask = ask_for("GET", f"/time2version?t={t}", None, replayable=True)
         return await self._asker.ask(lambda _: ask, bodies.take_bounds)
 
     # -- writing ------------------------------------------------------------------------------
 
     async def write(self, ns: Namespace, pages: Sequence[bytes]) -> list[bytes]:
-        """``POST /batch/write``, 50 pages a request. docs/STORE.md."""
+        """``POST /batch/write``, 50 pages a request."""
         for page in pages:
             bodies.check_page(page)
         batches = await side_by_side(
@@ -159,7 +159,7 @@ class RemoteStore:
         """``POST /batch/commit``; where it carries many pages, their content goes ahead.
 
         Raises :class:`Conflict` too where the namespace is not the one any more that the assumed version is of,
-        though mvstore would take the commit, and :class:`TooLarge` for what the store below never takes. docs/STORE.md."""
+        though mvstore would take the commit, and :class:`TooLarge` for what the store below never takes."""
         return await self._committing.commit(request)
 
     # -- locks --------------------------------------------------------------------------------

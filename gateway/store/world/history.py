@@ -67,7 +67,7 @@ class History:
     def state_at_tick(self, epoch: int, tick: int, *, exact: bool = True) -> Recovered:
         """The state that a live reader had at that tick: after the last row before the first of a
         greater (epoch, tick). Raises ``NothingRecorded``: before the recording, or (``exact``)
-        the tick has no row; the message names its neighbours. docs/RECOVERY.md."""
+        the tick has no row; the message names its neighbours."""
         return self.source.read(lambda connection: self._at_tick(connection, epoch, tick, exact))
 
     def _at_tick(self, connection: apsw.Connection, epoch: int, tick: int, exact: bool) -> Recovered:
@@ -96,7 +96,7 @@ class History:
 
     def state_at_time(self, at_us: int) -> Recovered:
         """The state at ``at_us`` (microseconds since the Unix epoch, the gateway's clock). A time
-        after the last row gives the last state. Raises ``NothingRecorded`` for one before the first. docs/RECOVERY.md."""
+        after the last row gives the last state. Raises ``NothingRecorded`` for one before the first."""
         return self.source.read(lambda connection: self._at_time(connection, at_us))
 
     def _at_time(self, connection: apsw.Connection, at_us: int) -> Recovered:

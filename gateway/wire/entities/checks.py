@@ -1,4 +1,4 @@
-"""What comes from outside, checked: names, tags, kinds, states, ETags; and states as JSON. Room: wire; pure."""
+"""What comes from outside, checked: names, tags, kinds, states, ETags; and states as JSON. Room: wire; pure. Source: docs/ENTITIES.md."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def check_u32(value: object, what: str) -> int:
 
 
 def kind_of(content_type: str | None) -> str:
-    """The kind of state that a content type names. Raises :class:`Unsupported`. docs/ENTITIES.md."""
+    """The kind of state that a content type names. Raises :class:`Unsupported`."""
     plain = (content_type or CONTENT_TYPES["bytes"]).partition(";")[0].strip().lower()
     for kind, known in CONTENT_TYPES.items():
         if plain == known:

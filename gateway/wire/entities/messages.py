@@ -25,13 +25,13 @@ _to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode_entity(head: Mapping[str, object], state: bytes = b"") -> bytes:
-    """One message. ``head`` is JSON-ready. docs/ENTITIES.md."""
+    """One message. ``head`` is JSON-ready."""
     text = _to_json(head).encode()
     return _HEADER.pack(ENTITY, 0, 0, len(text)) + text + state
 
 
 def decode_entity(message: bytes) -> tuple[dict[str, object], bytes]:
-    """(head, state). Raises :class:`MalformedMessage`. docs/ENTITIES.md."""
+    """(head, state). Raises :class:`MalformedMessage`."""
     if len(message) < _HEADER.size:
         raise MalformedMessage(
             f"an entity message has {_HEADER.size} bytes at least, this one {len(message)}"

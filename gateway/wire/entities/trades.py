@@ -1,4 +1,4 @@
-"""Trades: items and quantities between two inventories, all or nothing. Room: wire; pure."""
+"""Trades: items and quantities between two inventories, all or nothing. Room: wire; pure. Source: docs/ENTITIES.md."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Trade:
 
 
 def parse_trade(members: Mapping[str, object]) -> Trade:
-    """The body of ``POST /v1/inventories:trade``. Raises :class:`BadInput` and its kin. docs/ENTITIES.md."""
+    """The body of ``POST /v1/inventories:trade``. Raises :class:`BadInput` and its kin."""
     moves = tuple(_move(item) for item in _list(members, "moves"))
     expect = tuple(_expectation(item) for item in _list(members, "expect"))
     if not 1 <= len(moves) <= TRADE_MOVES_MAX or len(expect) > TRADE_MOVES_MAX:

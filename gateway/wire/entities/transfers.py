@@ -118,7 +118,7 @@ class Transfer:
 
 
 def parse_offer(members: Mapping[str, object]) -> Offer:
-    """The body of ``POST /v1/transfers``. Raises :class:`BadInput` and its kin. docs/ENTITIES.md."""
+    """The body of ``POST /v1/transfers``. Raises :class:`BadInput` and its kin."""
     source, destination = check_place(members.get("from")), check_place(members.get("to"))
     if source == destination:
         raise BadInput(f"from and to are both {source}; a transfer goes to another world")

@@ -1,4 +1,4 @@
-"""The layouts that every gateway knows by name. Room: wire. Pure."""
+"""The layouts that every gateway knows by name. Room: wire. Pure. Source: docs/LAYOUTS.md."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ DOCUMENTS: Final[Mapping[str, Mapping[str, object]]] = {
 
 
 def resolve(given: object) -> Layout:
-    """The layout that a document is, or a name stands for. Raises :class:`Unprocessable`. docs/LAYOUTS.md."""
+    """The layout that a document is, or a name stands for. Raises :class:`Unprocessable`."""
     if isinstance(given, str):
         if given not in DOCUMENTS:
             raise Unprocessable(

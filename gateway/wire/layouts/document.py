@@ -38,8 +38,7 @@ class Component:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Fields, and which of them say where a record is (two or three components), which way it looks (an angle in radians,
-    or its sine and cosine, from +z to +x), what it is called and of which class. ``document``: the JSON object it was read from.
-    docs/LAYOUTS.md."""
+    or its sine and cosine, from +z to +x), what it is called and of which class. ``document``: the JSON object it was read from."""
 
     fields: tuple[Field, ...]
     position: tuple[Component, ...]
@@ -69,8 +68,7 @@ class Layout:
 
 
 def parse(document: object) -> Layout:
-    """Check a layout document. Raises :class:`Unprocessable` that names the member, its value and what may stand there.
-    docs/LAYOUTS.md."""
+    """Check a layout document. Raises :class:`Unprocessable` that names the member, its value and what may stand there."""
     if not isinstance(document, Mapping):
         raise Unprocessable(
             f"a layout is a JSON object, or the name of a built-in one; this is {_short(document)}"

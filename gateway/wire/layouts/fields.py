@@ -53,8 +53,7 @@ BIT_RANGES: Final = frozenset({"u8", "u16", "u32", "u64"})
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field. ``size`` 0: to the record's end. ``scale`` 1 leaves integers integers; ``bits``: lowest and how many.
-    docs/LAYOUTS.md."""
+    """One field. ``size`` 0: to the record's end. ``scale`` 1 leaves integers integers; ``bits``: lowest and how many."""
 
     name: str
     type: str

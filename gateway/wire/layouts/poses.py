@@ -1,6 +1,6 @@
 """Where a record is and how it is turned, in one frame for every layout: right-handed, y up, looking along +z. Room: wire. Pure.
 
-That is the frame of glTF 2.0 (section 3.4). A quaternion is x, y, z, w.
+That is the frame of glTF 2.0 (section 3.4). A quaternion is x, y, z, w. Source: docs/LAYOUTS.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Pose(NamedTuple):
 
 def pose_of(layout: Layout, record: bytes) -> Pose | None:
     """A record's; None where it does not say where it is. How it is turned says the layout's first quaternion, or the
-    transform that its position is part of, or its heading. docs/LAYOUTS.md."""
+    transform that its position is part of, or its heading."""
     place = layout.place(record)
     if place is None:
         return None

@@ -4,7 +4,7 @@ Every count is checked against the bytes that are left before anything is made f
 explicit stack stands for recursion: memory grows only with the input, by a small factor. What
 Godot's own reader takes is taken (any padding, unused header bits, wide small numbers).
 Source: godotengine/godot, ``core/io/marshalls.cpp``, ``decode_variant``.
-Layout: https://docs.godotengine.org/en/stable/tutorials/io/binary_serialization_api.html.
+Layout: https://docs.godotengine.org/en/stable/tutorials/io/binary_serialization_api.html. Source: docs/VARIANT.md.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from gateway.wire.variant.values import (
 def decode(data: bytes, *, godot: Literal[3, 4] = 4) -> Value:
     """The one Variant that ``data`` holds. :class:`Unprocessable` (with ``offset``) if it does not
     decode, nests deeper than 1,024, or is followed by more bytes. ``godot``: which one wrote it; nothing in the bytes
-    tells. What Godot 3 wrote comes as the types of 4 that took their place. docs/VARIANT.md."""
+    tells. What Godot 3 wrote comes as the types of 4 that took their place."""
     value, end = decode_prefix(data, godot=godot)
     if end < len(data):
         raise Unprocessable(
@@ -52,7 +52,7 @@ def decode(data: bytes, *, godot: Literal[3, 4] = 4) -> Value:
 
 
 def decode_prefix(data: bytes, offset: int = 0, *, godot: Literal[3, 4] = 4) -> tuple[Value, int]:
-    """The Variant at ``offset``, and the offset behind it. Raises as :func:`decode`. docs/VARIANT.md."""
+    """The Variant at ``offset``, and the offset behind it. Raises as :func:`decode`."""
     cursor = Cursor(bytes(data), offset)
     begin = _begin if godot == 4 else _begin_old
     stack: list[_Open] = []

@@ -3,7 +3,7 @@
 Canonical is what Godot itself writes: the shorter INT and FLOAT where it holds the value, zeroed
 padding, no unused bits. An explicit stack stands for recursion, so depth costs no Python frames.
 Source: godotengine/godot, ``core/io/marshalls.cpp``, ``encode_variant``.
-Layout: https://docs.godotengine.org/en/stable/tutorials/io/binary_serialization_api.html.
+Layout: https://docs.godotengine.org/en/stable/tutorials/io/binary_serialization_api.html. Source: docs/VARIANT.md.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def encode(value: Value) -> bytes:
     """The canonical bytes of ``value``.
 
     Raises :class:`Unprocessable` for a Python value that no Variant holds (an int beyond 64 bits,
-    a string with a NUL), and for nesting deeper than 1,024. docs/VARIANT.md.
+    a string with a NUL), and for nesting deeper than 1,024.
     """
     out = bytearray()
     stack: list[Iterator[Value]] = [iter((value,))]

@@ -41,12 +41,12 @@ SAFE_INTEGER = (1 << 53) - 1
 
 
 def from_json(text: str) -> Value:
-    """The value whose JSON form is ``text``. Raises ``Unprocessable`` with ``offset`` in characters. docs/VARIANT.md."""
+    """The value whose JSON form is ``text``. Raises ``Unprocessable`` with ``offset`` in characters."""
     return JsonTextReader(text, on_array, on_object, VARIANT_JSON_DEPTH_MAX).read()
 
 
 def to_json(value: Value) -> str:
-    """The JSON form of ``value``, on one line. docs/VARIANT.md."""
+    """The JSON form of ``value``, on one line."""
     out: list[str] = []
     stack: list[Iterator[Value]] = [_pieces(value)]
     while stack:

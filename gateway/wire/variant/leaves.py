@@ -1,7 +1,7 @@
 """The Variants that hold no others, read from their header on. Room: wire.
 
 Source: godotengine/godot, ``core/io/marshalls.cpp``, ``decode_variant``.
-Layout: https://docs.godotengine.org/en/stable/tutorials/io/binary_serialization_api.html.
+Layout: https://docs.godotengine.org/en/stable/tutorials/io/binary_serialization_api.html. Source: docs/VARIANT.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.wire.variant.values import (
 
 
 def read_leaf(cursor: Cursor, kind: T, header: int) -> Value:
-    """The value of a Variant whose ``header`` has been read. Raises ``Unprocessable``. docs/VARIANT.md."""
+    """The value of a Variant whose ``header`` has been read. Raises ``Unprocessable``."""
     fixed = FIXED.get(kind)
     if fixed is not None:
         # Godot's reader ignores the flag where a type has no second width; so does this.
