@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.faults import FAULTS, doubles, judge_rows, main
+from bench.faults import main
 from bench.faults_ends import Said
+from bench.faults_judged import doubles, judge_rows
 from bench.faults_machines import missing
+from bench.faults_rounds import FAULTS
 from tests.patience import HANG_S
 
 REASON = missing()
