@@ -106,8 +106,9 @@ NO_BOUNDS: dict[str, tuple[str, set[str]]] = {
         "fields of a frame message",
         {"FLAG_TICKS", "HEADER_BYTES", "STRIDE_MIN", "U16_MAX", "U32_MAX"},
     ),
-    "wire/mvstore.py": ("mvstore's protocol", {"IDEMPOTENCY_KEY_BYTES", "PREFIX_BYTES"}),
-    "wire/mvstore_shape.py": ("mvstore's protocol", {"HASH_BYTES", "U32_MAX"}),
+    "wire/mvstore/commits.py": ("mvstore's protocol", {"IDEMPOTENCY_KEY_BYTES"}),
+    "wire/mvstore/framing.py": ("mvstore's protocol", {"PREFIX_BYTES"}),
+    "wire/mvstore/shape.py": ("mvstore's protocol", {"HASH_BYTES", "U32_MAX"}),
     "wire/streams.py": ("a length's field", {"_PREFIX_BYTES"}),
     "wire/variant/layout.py": (
         "Godot's types",

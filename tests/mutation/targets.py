@@ -283,32 +283,32 @@ EQUIVALENT: dict[str, str] = {
     "gateway/wire/framecodec.py: 0 -> 1, in 0 < len(body) <= self.quick_bytes_max": (
         "a body that is not empty has the four bytes of a length at least"
     ),
-    "gateway/wire/mvstore.py: 0 -> 1, in _PAGE_TAILS[0]": ("both tails are of one length"),
-    "gateway/wire/mvstore.py: 65536 > page >= 0 -> 65536 > page > 0, in digest is None and len(version) == VERSION_DIGITS and version.isascii() and (655": (
+    "gateway/wire/mvstore/reads.py: 0 -> 1, in _PAGE_TAILS[0]": ("both tails are of one length"),
+    "gateway/wire/mvstore/reads.py: 65536 > page >= 0 -> 65536 > page > 0, in digest is None and len(version) == VERSION_DIGITS and version.isascii() and (655": (
         "page 0 is written the long way then, as the same bytes"
     ),
-    "gateway/wire/mvstore.py: 65536 > page >= 0 -> 65536 > page > 0, in data is None and len(digest) == HASH_BYTES and (65536 > page >= 0)": (
+    "gateway/wire/mvstore/commits.py: 65536 > page >= 0 -> 65536 > page > 0, in data is None and len(digest) == HASH_BYTES and (65536 > page >= 0)": (
         "page 0 is written the long way then, as the same bytes"
     ),
-    "gateway/wire/mvstore.py: 30 -> 31, in contents.startswith(_USUAL_DATA, 30)": (
+    "gateway/wire/mvstore/reads.py: 30 -> 31, in contents.startswith(_USUAL_DATA, 30)": (
         "the page is read the careful way then, with the same outcome"
     ),
-    "gateway/wire/mvstore.py: 38 + int.from_bytes(contents[36:38], 'big') -> 38 - int.from_bytes(contents[36:38], 'big'), in decode_page()": (
+    "gateway/wire/mvstore/reads.py: 38 + int.from_bytes(contents[36:38], 'big') -> 38 - int.from_bytes(contents[36:38], 'big'), in decode_page()": (
         "the page is read the careful way then, with the same outcome"
     ),
-    "gateway/wire/mvstore.py: 38 -> 39, in 38 + int.from_bytes(contents[36:38], 'big')": (
+    "gateway/wire/mvstore/reads.py: 38 -> 39, in 38 + int.from_bytes(contents[36:38], 'big')": (
         "the page is read the careful way then, with the same outcome"
     ),
-    "gateway/wire/mvstore.py: 36 -> 37, in 36:38": (
+    "gateway/wire/mvstore/reads.py: 36 -> 37, in 36:38": (
         "the page is read the careful way then, with the same outcome"
     ),
-    "gateway/wire/mvstore.py: 38 -> 39, in 36:38": (
+    "gateway/wire/mvstore/reads.py: 38 -> 39, in 36:38": (
         "the page is read the careful way then, with the same outcome"
     ),
-    "gateway/wire/mvstore.py: at <= last -> at < last, in usual_pages()": (
+    "gateway/wire/mvstore/reads.py: at <= last -> at < last, in usual_pages()": (
         "what is as long as a head alone is no page, for its end is missing"
     ),
-    "gateway/wire/mvstore.py: 30 -> 31, in 10:30": (
+    "gateway/wire/mvstore/reads.py: 30 -> 31, in 10:30": (
         "the byte behind the version is not ASCII: then the page is read the careful way, with the same outcome"
     ),
     "gateway/wire/frames.py: records_bytes % unit -> records_bytes + unit, in records_bytes % unit or records_bytes > unit * records_max": (

@@ -28,6 +28,10 @@ def pack(value: object) -> bytes:
     return packed
 
 
+NUMBERS: Final = [pack(number) for number in range(0x100)]
+"""Page numbers of a byte, packed; larger ones take a mark before two bytes, or four."""
+
+
 def fields(contents: bytes, *names: str) -> list[object]:
     """The named fields of a map, or of an array in field order; ``MISSING`` where there is none."""
     try:
