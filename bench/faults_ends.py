@@ -139,7 +139,8 @@ class GameServer:
         self.runs.append(run)
         session.run, self._session, self._resume = run, session, session.resume
         while session.connected and session.connects == 1 and url in self.at:
-            if not self._is_quiet:
+            # A session that begins in the silence says its state once: what the last one said may have gone with its home.
+            if not self._is_quiet or not run.sent:
                 tick = session.tick + 1
                 data = Said(self.name, run.number, tick, time.monotonic()).data()
                 run.sent[tick] = data.decode()
@@ -148,7 +149,7 @@ class GameServer:
             await asyncio.sleep(1 / HZ)
 
     def hush(self) -> None:
-        """Send nothing more, and stay."""
+        """Send nothing more, and stay; what has to connect anew sends one frame."""
         self._is_quiet = True
 
     def told(self) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def judge(one: Round) -> None:
     urls = {one.url(name) for name in one.reached}
 
     def alike() -> bool:
+        nonlocal last
+        last = one.look(one.server)  # a session that another took over has come back since, maybe
         seen = readers.ask("look", server=one.server, run=last["runs"] - 1)
         return all(told["state"] == last["state"] for told in seen if told["gateway"] in urls)
 
