@@ -17,6 +17,7 @@ from gateway import limits
 from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.connection import QUIET, Connection
 from gateway.quic.connection.paths import Address
+from gateway.quic.connection.state import PeerCloses
 from gateway.quic.h3.codes import ErrorCode
 from gateway.quic.h3.http3 import Http3
 from gateway.quic.h3.told import (
@@ -177,6 +178,8 @@ class Peer:
             self.on_negotiated()
         elif isinstance(event, events.PingAcknowledged):
             self.on_ping(event.uid)
+        elif isinstance(event, PeerCloses):
+            self._end_sessions(event.reason)
         elif isinstance(event, events.ConnectionTerminated):
             self._on_terminated(event)
 
@@ -272,13 +275,17 @@ class Peer:
 
     def _on_terminated(self, event: events.ConnectionTerminated) -> None:
         self.ended = event
-        self.quic.forget_datagrams()
-        self._tell_progress(self.hub.time())
-        for link in list(self.sessions.values()):
-            link.on_connection_over(event.reason_phrase)
+        self._end_sessions(event.reason_phrase)
         self.on_over(event)
         self.hub.on_ended(self)
         self.let_go()
+
+    def _end_sessions(self, reason: str) -> None:
+        """Not only once the peer's close is drained: whoever publishes again at once would find its own place taken."""
+        self.quic.forget_datagrams()
+        self._tell_progress(self.hub.time())
+        for link in list(self.sessions.values()):
+            link.on_connection_over(reason)
 
     def let_go(self) -> None:
         """Everybody has been told that the connection is over: hold nothing that holds this."""

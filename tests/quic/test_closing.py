@@ -125,7 +125,7 @@ async def _close_in_mid_burst(served: Served, closer: str) -> list[weakref.ref[A
                 tokens.add(n)
         if n == 20:
             await until(lambda: len(session.acked) > 5)
-    (peer,) = served.endpoint.peers
+    (peer,) = (peer for peer in served.endpoint.peers if peer.sessions)  # others are still drained
     if closer == "client":
         client.close()
     elif closer == "server":
@@ -139,6 +139,24 @@ async def _close_in_mid_burst(served: Served, closer: str) -> list[weakref.ref[A
         assert sorted(near.acked + near.lost) == sorted(tokens)
     assert link.closed_code is not None
     return [weakref.ref(peer), weakref.ref(peer.quic), weakref.ref(far.link)]
+
+
+@pytest.mark.parametrize("closer", ["client", "server"])
+async def test_a_session_ends_with_its_peers_close_and_not_only_once_that_is_drained(
+    identity: Identity, closer: str
+) -> None:
+    """Whoever comes back at once would find its own place taken: draining takes three probe timeouts."""
+    async with serving(identity) as served:
+        client = await served.connect(options=QuicOptions())
+        _, session = await open_session(client)
+        (far,) = served.doors.sessions
+        (peer,) = served.endpoint.peers
+        drained: list[bool] = []
+        hearer, end = (far, peer) if closer == "client" else (session, client.peer)
+        hearer.on_closed = lambda mono: drained.append(end.ended is not None)  # type: ignore[method-assign]
+        (client if closer == "client" else peer).close()
+        await until(lambda: bool(drained))
+        assert drained == [False]
 
 
 @pytest.mark.parametrize("size", [*range(21, 43), 1_200])

@@ -5,13 +5,22 @@ It is one object because nearly every packet touches all of it. Source: RFC 9000
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.events import ConnectionTerminated, QuicEvent
 
 HANDSHAKE, OPEN, ASKED, CLOSING, DRAINING, ENDED = range(6)
 """States (RFC 9000 section 10.2): the handshake is aioquic's; open; we are to close; we closed; the peer closed; over."""
 CLOSING_PTOS: Final = 3
+
+
+@dataclass
+class PeerCloses(QuicEvent):
+    """The peer has closed the connection, which is drained now: ``ConnectionTerminated`` follows three probe timeouts later.
+    RFC 9000 section 10.2.2."""
+
+    reason: str
 
 
 class State:

@@ -17,7 +17,7 @@ from gateway.quic.connection.ids import OurIds
 from gateway.quic.connection.packets import parse_ack, varint
 from gateway.quic.connection.parts import Parts
 from gateway.quic.connection.paths import Path
-from gateway.quic.connection.state import DRAINING
+from gateway.quic.connection.state import DRAINING, PeerCloses
 from gateway.quic.connection.tlsrest import TlsRest
 
 
@@ -162,6 +162,7 @@ class Taker:
         if parts.state.close_event is None:
             parts.state.close_event = events.ConnectionTerminated(code, frame_type, reason)
             parts.begin_end(DRAINING, self._now)
+            self.incoming.emit(PeerCloses(reason))
 
     def on_handshake_done(self) -> None:
         """The server confirms the handshake, again. RFC 9000 section 19.20."""
