@@ -102,12 +102,16 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     *(
-        (f"gateway/store/remote/{name}.py", _named("store/remote", "connections", "tcp", "httpx"))
+        (
+            f"gateway/store/remote/{name}.py",
+            _named("store/remote", "connections", "tcp", "httpx", "time_that_is_left"),
+        )
         for name in ("http", "pool", "tcp", "wire")
     ),
     ("gateway/store/remote/", _named("store/remote", "asking", "retries")),
     ("gateway/store/salvage/btree.py", _named("store", "salvage_trees", "salvage_databases")),
     ("gateway/store/salvage/image.py", _named("store", "salvage_image", "salvage_rows")),
+    ("gateway/store/salvage/salvaging.py", _named("store", "salvage_rows", "embedded_corners")),
     ("gateway/store/salvage/", _named("store", "salvage_rows", "salvage_databases")),
     ("gateway/store/entities/", _named("entities", "rules", "store")),
     ("gateway/store/cache", _named("store", "cache", "cache_pages")),
@@ -116,7 +120,10 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/store/embedded/inspection.py", _named("store", "embedded_faults", "embedded_inspection")),
     (
         "gateway/store/embedded/",
-        _named("store", "embedded", "embedded_folder", "embedded_parts", "embedded_upkeep", "model_store"),
+        (
+            *_named("store", "embedded", "embedded_corners", "embedded_folder", "embedded_parts"),
+            *_named("store", "embedded_upkeep", "model_store"),
+        ),
     ),
     ("gateway/store/world/listing.py", _named("store", "world_listing")),
     ("gateway/store/world/soundness.py", _named("store", "foreign_schema", "world_store")),
@@ -128,11 +135,12 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 "store", "home", "naming", "world_files", "world_history", "world_past", "world_replayed"
             ),
             *_named("store", "world_lanes", "world_store", "world_tables", "world_tail", "world_together"),
+            *_named("store", "world_names", "world_timeline"),
         ),
     ),
     ("gateway/store/database.py", (*_named("store", "database"), *_VFS)),
     ("gateway/store/hardening.py", _named("store", "database", "foreign_schema")),
-    ("gateway/store/pages.py", (*_named("store", "pages"), *_VFS)),
+    ("gateway/store/pages.py", (*_named("store", "pages", "pages_ahead"), *_VFS)),
     ("gateway/store/", _VFS),
     (
         "gateway/quic/connection/",
@@ -456,6 +464,25 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/store/embedded/reading.py: pages.byteswap() -> pass, in unpack_pages()": (
         "only big-endian machines come there"
+    ),
+    "gateway/store/world/history.py: first is None or last is None -> first is None and last is None, in _timeline()": (
+        "a recording that has a first row has a last one"
+    ),
+    "gateway/store/world/history.py: first and last -> first or last, in last.seq - first.seq + 1 if first and last else 0": (
+        "a recording that has a first row has a last one"
+    ),
+    "gateway/store/world/history.py: 0 -> 1, in (start.seq, start.received_at_us, 0)": (
+        "the row that it is replayed from is always taken, and says its own"
+    ),
+    "gateway/store/world/history.py: 0 -> 1, in start.seq if start else 0": (
+        "where there is no row it is the same"
+    ),
+    "gateway/store/world/history.py: 0 -> 1, in self._reached or 0": ("the first epoch of a world is 1"),
+    "gateway/store/embedded/commit.py: part.assumed >= written -> part.assumed > written, in _others()": (
+        "between a version and itself nothing changed, as the log says, too"
+    ),
+    "gateway/store/remote/wire.py: self.idle_since = 0.0 -> pass, in __init__()": (
+        "it is asked of those at rest, and set when one is laid there"
     ),
 }
 """Mutants that were looked at, by what they are and the expression or function around them, and why nobody could tell."""

@@ -334,7 +334,8 @@ class FrameCursor:
     ) -> Iterator[tuple[int, int, int, int, int, int, int, bytes]]:
         if self._seq is None:
             epoch, tick = self._start >> 32, self._start & TICK_MASK
-            start = reading.keyframe_at_tick(connection, epoch, tick) or reading.first_row(connection)
+            # Not one of that very tick: the frame that it was made after stands before it.
+            start = reading.keyframe_at_tick(connection, epoch, tick - 1) or reading.first_row(connection)
             return reading.packed_rows(connection, start.seq if start else 0)
         return reading.packed_rows(connection, self._seq)
 
