@@ -97,6 +97,7 @@ class CachedStore:
     async def commit(self, request: CommitRequest) -> Committed:
         """As the inner store's; what it wrote and what others changed is learnt from it."""
         done = await self.inner.commit(request)
+        # What a lock's owner commits may be rolled back, and nobody else sees it before the lock is gone.
         if request.lock_owner is None:
             for part in request.namespaces:
                 self.pages.committed(part, done)
@@ -171,4 +172,6 @@ class _BlockingCached(BlockingBridge):
     def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
         pages = self._cached(ns, reads)
         there = [page for page in pages if page is not None]
+        # All or nothing: a thread that has to go to the loop anyhow gets all of it there, in one batch with
+        # what others want.
         return there if len(there) == len(pages) else super().read(ns, reads)

@@ -59,6 +59,8 @@ class _Space:
         """All that was current stays good up to the head as it is now, and no further."""
         self.lap_ends[self.lap] = self.head
         self.lap += 1
+        # Ends of laps stand apart from the entries, so that ending one costs nothing a page; some day they
+        # are written to each.
         if len(self.lap_ends) > limits.STORE_CACHE_LAPS_MAX:
             self._settle()
 
@@ -117,6 +119,7 @@ class PageCache:
         """Keep what reads answered."""
         with self._lock:
             space = self._spaces.get(key)
+            # Forgotten while the read was on its way: what it brings may be from before.
             if space is None:
                 return
             for read, content in zip(reads, contents, strict=True):
@@ -127,6 +130,8 @@ class PageCache:
         entries = space.pages.setdefault(page, [])
         since = content.version or ZERO_VERSION
         for entry in entries:
+            # Written at the same version, so it is the same content: only how far it is known to reach may
+            # grow.
             if entry.since == since:
                 break
         else:
@@ -178,8 +183,10 @@ class PageCache:
         key, others = part.namespace.key, done.changelog.get(part.namespace.key)
         with self._lock:
             space = self._space(key, part.version)
+            # Somebody's answer has overtaken this one: what the head is made of is learnt from that.
             if done.version <= space.head:
                 return
+            # Before the head moves on: the pages that are current now are what hashes alone may name.
             newest = {page.page: self._written(space, page) for page in part.pages}  # the last write counts
             if others is not None and part.version <= space.head:
                 self._advance(space, done.version, {*others, *(page.page for page in part.pages)})

@@ -117,6 +117,7 @@ class SharedReads:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        # It ended before it began, by a cancellation: without this nothing would be read any more.
         if task is self._starter:
             self._starter = None
         self._go_on()
@@ -148,6 +149,8 @@ class SharedReads:
         self.upstream_pages += len(reads)
         try:
             pages = await self._fetch(ns, reads)
+        # Nobody is at fault, so nothing is found out by asking in halves: it would be asked twice as often
+        # while it is away.
         except StoreUnavailable as error:
             return [error] * len(reads)
         except GatewayError as error:
@@ -164,6 +167,7 @@ class SharedReads:
     def _land(self, batch: _Batch) -> None:
         for read in batch.reads:
             place = self._flying.get((batch.ns, read))
+            # Another batch may have been asked for the same meanwhile.
             if place is not None and place[0] is batch:
                 del self._flying[batch.ns, read]
         batch.land()

@@ -119,6 +119,8 @@ class Database:
                 store.create_namespace(ns.key)
         if new_key is None:
             new_key = _no_key if store.traits.in_process else _new_key
+        # Exclusive to SQLite means that it keeps its page cache from one transaction to the next without a
+        # look at the file.
         exclusive = single_writer and not read_only and version is None
         if cache_bytes is None:
             cache_bytes = VFS_WRITER_CACHE_BYTES_MAX if exclusive else VFS_CACHE_BYTES_MAX
@@ -241,6 +243,8 @@ class Database:
     def _look(self, connection: apsw.Connection) -> None:
         if self.guard is None or self._guarded:
             return
+        # Until it returns: where it raises, what it saw is another world's, and roll_back() throws all of
+        # it away.
         self._refused = True
         self.guard(connection)
         self._refused = False
@@ -264,6 +268,7 @@ class Database:
         who then calls :meth:`settle`. None where nothing changed: then there is nothing to settle.
         ``atomic``: it is a single statement, and its own transaction. Raises what ``fn`` raises, rolled back."""
         try:
+            # BEGIN and COMMIT are two statements more, each of which gives up the interpreter's lock.
             if atomic and self._is_looked_at():
                 connection = self.connection
                 self._deadline.begin()
@@ -276,6 +281,7 @@ class Database:
         except BaseException as error:
             raise self.roll_back(error) or error from None
         try:
+            # Only after SQLite's COMMIT: until then it may still write pages, page 0 last of all.
             part = self.pages.prepare(STORE_COMMIT_INLINE_PAGES_MAX)
         except BaseException:
             self.throw_away()
@@ -377,6 +383,7 @@ def run_held(databases: Sequence[Database], fn: Callable[[Sequence[apsw.Connecti
     """``fn`` inside a transaction of each; their pages wait for :func:`commit_held`."""
     connections: list[apsw.Connection] = []
     try:
+        # One after the other: those that had begun are rolled back where a later one cannot.
         connections.extend(database.begin_held() for database in databases)
         result = fn(connections)
         for connection in connections:

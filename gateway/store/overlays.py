@@ -33,6 +33,7 @@ async def lay_over(store: Store, base: str, key: str) -> Version:
     no ``key`` behind."""
     info = await store.namespace_info(base)
     head = (await store.stat(Namespace(base))).version
+    # Left by gateways that asked mvstore for a mark above an idle head (store/remote/sunken.py).
     if head < (info.truncated_before or ""):
         head = await _lifted(store, base, head)
     await store.create_namespace(key, OverlayBase(info.ns_id, head))
@@ -42,6 +43,7 @@ async def lay_over(store: Store, base: str, key: str) -> Version:
             await _copy_below(store, Namespace(base), Namespace(key), head, under.snapshot_version)
         except BaseException:
             with suppress(GatewayError):
+                # Half a fork reads like a whole one, with pages missing.
                 await store.delete_namespace(key)
             raise
     return head
@@ -63,6 +65,7 @@ async def _copy_below(store: Store, base: Namespace, fork: Namespace, head: Vers
         wanted = [
             PageWrite(number, blake3(page.data).digest(), page.data)
             for number, page in zip(numbers, pages, strict=True)
+            # Written above it by the base itself: those the fork sees through its base.
             if page.version and page.version <= below
         ]
         for part in range(0, len(wanted), STORE_WRITE_PAGES_MAX):

@@ -349,6 +349,7 @@ class Pages:
             self._forget_foreign(committed.changelog.get(self.ns.key))
         self.head = committed.version
         self.committed = committed
+        # Only now that it is down: a hash that was never committed would have every later commit refused.
         self._anchor = self._next_anchor
         self.discard()
         if self.on_committed is not None:

@@ -74,6 +74,7 @@ class PagesFile:
         self._level = level
 
     def xUnlock(self, level: int) -> None:
+        # A held transaction's pages still wait for the store's commit, though SQLite is done with them.
         if level == _NONE and not self._pages.hold:
             self._pages.discard()
         self._level = level

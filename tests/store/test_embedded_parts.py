@@ -40,6 +40,7 @@ from gateway.store.embedded.sql import Insert, Select, ask
 from gateway.store.embedded.timekeeper import TimeKeeper
 from gateway.store.embedded.transaction import WriteTxn
 from gateway.store.embedded.writer import Writer
+from tests.patience import HANG_S
 
 
 @pytest.fixture
@@ -512,6 +513,40 @@ def test_one_job_that_breaks_its_transaction_leaves_the_others_of_its_batch(writ
     writer.run_each(jobs)
     assert [type(each.outcome()) for each in jobs] == [type(None), StoreError, Gone, list]
     assert jobs[3].wait() == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "broken", [False, True], ids=["in the transaction of all", "where each is done alone"]
+)
+async def test_an_interruption_of_who_writes_for_all_is_told_to_the_others(
+    tmp_path: Path, con: apsw.Connection, broken: bool
+) -> None:
+    """Ctrl-C ends the call that it comes to; what was to be written with it must not wait for ever."""
+
+    def interrupts(work: WriteTxn) -> None:
+        raise KeyboardInterrupt
+
+    def breaks(work: WriteTxn) -> None:
+        raise apsw.SQLError("no")
+
+    path = tmp_path / schema.FILE_NAME
+    pool = ConnectionPool(path)
+    writer = Writer(path, Registry(pool), lambda: 100.0)
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[None] = loop.create_future()
+    jobs: list[AnyJob] = [Job(interrupts), job(), Job(lambda work: None, waiter=(loop, asked))]
+    if broken:
+        jobs.insert(0, Job(breaks))
+        jobs.insert(0, job())
+    with pytest.raises(KeyboardInterrupt):
+        writer.run_each(jobs)
+    assert [each.done for each in jobs] == [True] * len(jobs)
+    with pytest.raises(StoreUnavailable, match="interrupted"):
+        await asyncio.wait_for(asked, HANG_S)
+    assert isinstance(jobs[-2].outcome(), StoreUnavailable)
+    assert writer.run(Job(lambda work: 5)) == 5
+    writer.close()
+    pool.close()
 
 
 def test_after_it_was_closed_nothing_is_done(writer: Writer) -> None:

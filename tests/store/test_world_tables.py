@@ -345,7 +345,7 @@ def test_each_home_takes_a_higher_fence_and_begins_without_a_beat(world: apsw.Co
     assert home.read(world) is None
     assert home.sign(world) == Sign(None, -1, 0)
     assert home.seize(world, A, "w", 100) is None
-    assert home.acquire(world, A, "w", 100, None) == 1
+    assert home.acquire(world, A, "w", 100, None, world="w") == 1
     assert home.read(world) == HomeRow(1, "https://a", "place-a/run-a", "w", 100, 0)
     for _ in range(3):
         home.beat(world)
@@ -355,7 +355,7 @@ def test_each_home_takes_a_higher_fence_and_begins_without_a_beat(world: apsw.Co
     assert home.seize(world, B, "w", 200) == 2
     assert home.read(world) == HomeRow(2, "https://b", "place-b/run-b", "w", 200, 0)
     home.beat(world)
-    assert home.acquire(world, A, "w", 300, None) == 3
+    assert home.acquire(world, A, "w", 300, None, world="w") == 3
     assert home.read(world) == HomeRow(3, "https://a", "place-a/run-a", "w", 300, 0)
     home.give_up(world)
     assert home.read(world) == HomeRow(3, "https://a", "place-a/run-a", "w", 0, 0)
@@ -367,26 +367,28 @@ def test_a_sign_tells_of_rows_and_epochs_too(world: apsw.Connection) -> None:
     assert home.sign(world) == Sign(None, 0, 0)
     writing.begin_epoch(world, None, 1)
     write(world, frame(1))
-    home.acquire(world, A, "w", 1, None)
+    home.acquire(world, A, "w", 1, None, world="w")
     assert home.sign(world) == Sign(home.read(world), 1, 1)
 
 
 def test_a_home_that_stirred_is_not_taken_and_one_that_is_free_or_still_is(world: apsw.Connection) -> None:
-    home.acquire(world, A, "w", 100, None)
+    home.acquire(world, A, "w", 100, None, world="w")
     judged = home.sign(world)
     home.beat(world)
-    with pytest.raises(WorldHeld, match="https://a"):
-        home.acquire(world, B, "w", 100, judged)
-    assert home.acquire(world, B, "w", 100, home.sign(world)) == 2
+    with pytest.raises(WorldHeld, match="world arena has its home at the gateway at https://a"):
+        home.acquire(world, B, "w", 100, judged, world="arena")
+    assert home.acquire(world, B, "w", 100, home.sign(world), world="w") == 2
     home.give_up(world)
-    assert home.acquire(world, A, "w", 100, judged) == 3
-    assert home.acquire(world, B, "a-copy", 100, judged) == 4, "of a copy of a database the row says nothing"
+    assert home.acquire(world, A, "w", 100, judged, world="w") == 3
+    assert home.acquire(world, B, "a-copy", 100, judged, world="w") == 4, (
+        "of a copy of a database the row says nothing"
+    )
 
 
 def test_only_the_fence_of_the_home_may_write(world: apsw.Connection) -> None:
     with pytest.raises(WorldHeld):
         home.check(world, "w", 1)
-    home.acquire(world, A, "w", 100, None)
+    home.acquire(world, A, "w", 100, None, world="w")
     home.check(world, "w", 1)
     for fence in (0, 2):
         with pytest.raises(WorldHeld):

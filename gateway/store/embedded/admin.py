@@ -29,6 +29,7 @@ def create(txn: WriteTxn, key: str, base: OverlayBase | None) -> None:
     under = snapshot = None
     if base is not None:
         under, snapshot = versions.parse(base.ns_id), versions.parse(base.snapshot_version)
+        # No higher than the head, or the base's next commits would show through what is called frozen.
         snapshot = min(snapshot, _check_base(txn, under, snapshot).head)
     txn.cursor.execute(
         "INSERT INTO ns(key, id, base, snapshot) VALUES(?, ?, ?, ?)",
@@ -54,6 +55,7 @@ def _check_base(txn: WriteTxn, base: int, snapshot: int) -> NsState:
         )
     if len(state.chain) + 1 >= STORE_OVERLAY_DEPTH_MAX:
         raise BadInput(f"overlay over {len(state.chain) + 1} others; the bound is {STORE_OVERLAY_DEPTH_MAX}")
+    # Asked again by whoever holds it: its first answer may have been lost.
     return state
 
 
@@ -97,10 +99,13 @@ def acquire(txn: WriteTxn, key: str, owner: str, version: int | None) -> None:
         raise Conflict(
             f"lock version {versions.text(at)} is before the truncation mark {versions.text(state.truncated)}"
         )
+    # The head is above every overlay's snapshot by itself.
     if version is not None:
         _check_children(txn, state, at)
     txn.cursor.execute(
         "UPDATE ns SET lock_owner = ?, lock_snapshot = ?, lock_nonce = ?, rolling_back = 0 WHERE rid = ?",
+        # The nonce tells this lock from the next of the same owner: a rollback that was slow must not go on
+        # under that one.
         (owner, at, secrets.token_hex(16), state.rid),
     )
     txn.stale.append(key)
@@ -120,6 +125,8 @@ def begin_rollback(txn: WriteTxn, key: str, owner: str) -> tuple[int, str, int]:
     state = _state(txn, key)
     lock = held_lock(state, owner)
     snapshot = versions.parse(lock.snapshot_version)
+    # Marked before the first page goes: after a crash in between nobody but the owner may go on, and only
+    # with the rollback.
     if not lock.rolling_back:
         _check_children(txn, state, snapshot)
         txn.cursor.execute("UPDATE ns SET rolling_back = 1 WHERE rid = ?", (state.rid,))
@@ -155,6 +162,7 @@ def would_truncate(txn: WriteTxn, key: str, before: int) -> tuple[int, int]:
 
 
 def _mark(txn: WriteTxn, state: NsState, before: int) -> int:
+    # Overlays and locks read at their snapshots for as long as they are there, so no page of those may go.
     bounds = [before, state.head]
     if state.lock is not None:
         bounds.append(versions.parse(state.lock.snapshot_version))
@@ -197,6 +205,8 @@ def _check_children(txn: WriteTxn, state: NsState, version: int) -> None:
 
 def _children(txn: WriteTxn, state: NsState) -> tuple[int | None, int | None]:
     """The oldest and the newest snapshot that an overlay on this namespace reads at."""
+    # Deleted overlays have no base any more (delete), so they hold nothing back though their rows are still
+    # there.
     oldest, newest = ask(
         txn.cursor, "SELECT min(snapshot), max(snapshot) FROM ns WHERE base = ?", (state.id,)
     )[0]

@@ -46,6 +46,8 @@ class Administration(ABC):
             return
         rid, nonce, snapshot = self._alone(lambda txn: admin.begin_rollback(txn, key, owner))
         for rows in sweep.newer(self.pool, rid, snapshot):
+            # In steps between others' commits. The lock keeps those away from this namespace, and is looked
+            # at after each step.
             self.steps.pages(rid, rows)
             self._check_still_locked(key, nonce)
         self._alone(lambda txn: admin.finish_rollback(txn, key, nonce, snapshot))
@@ -67,6 +69,8 @@ class Administration(ABC):
     def list_namespaces(self, prefix: str = "") -> list[NamespaceInfo]:
         """Every namespace whose key begins so, in key order."""
         with self.pool.snapshot() as cursor:
+            # Not LIKE: `%` and `_` are letters of keys, and it takes no notice of case. From the prefix on,
+            # so that the index of keys is not read from its beginning.
             query = "SELECT key FROM ns WHERE key >= ? AND substr(key, 1, ?) = ? ORDER BY key"
             keys = [key for (key,) in ask(cursor, query, (prefix, len(prefix), prefix))]
             return [state.info() for state in (load(cursor, key) for key in keys) if state is not None]

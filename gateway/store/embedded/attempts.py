@@ -23,6 +23,8 @@ class Attempts:
     """The buckets, newest last. Used by the writer only."""
 
     def __init__(self, cursor: apsw.Cursor) -> None:
+        # What is kept here may be ahead of the disk within a transaction; one that fails has all of it read
+        # anew (Writer._open).
         self._buckets: list[tuple[int, int]] = ask(cursor, "SELECT id, began FROM bucket ORDER BY id")
         self._count = STORE_ATTEMPT_BUCKET_KEYS_MAX
         if self._buckets:
@@ -57,6 +59,7 @@ class Attempts:
         extra = len(self._buckets) - STORE_ATTEMPT_BUCKETS_MAX
         return [
             b
+            # Never the newest, to which the next commit writes.
             for n, (b, began) in enumerate(self._buckets[:-1])
             if n < extra or began + STORE_ATTEMPT_BUCKET_S + STORE_ATTEMPT_KEPT_S < now
         ]
@@ -68,6 +71,8 @@ class Attempts:
             f"DELETE FROM attempt WHERE bucket = ? AND key IN ({some})", (bucket, bucket, count)
         )
         gone = txn.cursor.connection.changes()
+        # In a step of its own, once no record is left: the bucket's row is how a restart finds what is
+        # still to be removed.
         if not gone:
             txn.cursor.execute("DELETE FROM bucket WHERE id = ?", (bucket,))
             self._buckets = [each for each in self._buckets if each[0] != bucket]

@@ -36,6 +36,8 @@ class Background:
 
     def join(self) -> None:
         """Wait for its end, after the event was set."""
+        # It sleeps on this event, not on the one that ends it: a full log is what cannot wait for the next
+        # look.
         self._engine.writer.wal_full.set()
         self._thread.join()
 
@@ -84,4 +86,6 @@ class Background:
                     break
         finally:
             writer.copying = False
+        # The log begins anew only when all of it was copied and nobody reads from it; the writer brings the
+        # last pages between two commits of its own, where it is alone.
         writer.copy_rest = True

@@ -72,6 +72,8 @@ def prepare(
             f"idempotency key of {len(request.idempotency_key)} bytes; it has 16 (or none: no retries)"
         )
     weight, reads = _check_pages(request)
+    # Past these a commit is held against the whole namespace, not page by page: to look each page up within
+    # the transaction would hold up every other writer.
     by_page = weight < STORE_PAGE_CHECK_PAGES_MAX and reads <= STORE_READ_SET_PAGES_MAX
     parts = [_part(each, registry, by_page, packed) for each in request.namespaces]
     if count > 1 and len({part.key for part in parts}) != count:
@@ -126,6 +128,8 @@ def apply(
     :class:`Conflict`, :class:`Gone`, ``NotFound``."""
     # Anew, within the transaction: what preparing saw may be over by now.
     states = [registry.require(part.key) for part in prepared.parts]
+    # Before every check: a commit whose answer was lost finds its own version in its way, and would be
+    # refused for it.
     again = _same_attempt(txn, prepared, states[0], attempts)
     if again is not None:
         return Committed(versions.text(again))
@@ -153,6 +157,8 @@ def _same_attempt(txn: WriteTxn, prepared: Prepared, state: NsState, attempts: A
     if not prepared.attempt:
         return None
     version, attempt = txn.written(state)
+    # The namespace's newest commit first: a retry comes at once as a rule, and then no table has to be
+    # asked.
     if attempt == prepared.attempt:
         return version
     return None if prepared.first_attempt else attempts.find(txn, prepared.attempt, state.rid)
@@ -202,12 +208,14 @@ def _check_conflict(txn: WriteTxn, state: NsState, part: CommitPart) -> None:
     if part.assumed > (written or state.id):
         raise Conflict(f"assumed version {versions.text(part.assumed)} is ahead of the head of {part.key!r}")
     _check_same(txn, state, part, written)
+    # Nobody committed since: what was read cannot have changed.
     if part.assumed >= written:
         return
     if part.read_set is None:
         raise Conflict(
             f"{part.key!r} was committed to after the assumed version {versions.text(part.assumed)}"
         )
+    # Commits of this very transaction, which the tables do not hold yet, may have written the page.
     txn.flush()
     for page in part.read_set:
         rows = ask(txn.cursor, _NEWEST, (state.rid, page))
@@ -260,6 +268,7 @@ def _blob(txn: WriteTxn, state: NsState, part: CommitPart, found: _Blobs, digest
         return txn.put_content(state.rid, packed, 1)
     blob = found.own.get(digest)
     if blob is None:
+        # Not kept from before: of two namespaces in this commit the first may have copied it in.
         blob = txn.find_content(state.rid, digest)
     if blob is None:
         return txn.copy_content(state.rid, digest, found.lent[digest], 1)

@@ -80,10 +80,12 @@ def pack_each(pages: Iterable[tuple[bytes, bytes]]) -> dict[bytes, PackedContent
 
     In one call where that pays, since around each call the interpreter's lock changes hands.
     """
+    # By hash: the same page in several journals is compressed once.
     contents, codecs = dict(pages), _lent()
     try:
         if len(contents) >= _MANY:
             many = codecs.of_rounds.multi_compress_to_buffer(list(contents.values()))
+            # Copied out: a piece keeps the buffer of all of them alive.
             small = [many[at].tobytes() for at in range(len(many))]
         else:
             small = [codecs.of_rounds.compress(data) for data in contents.values()]
@@ -115,6 +117,7 @@ def unpack(digest: bytes, enc: int, data: bytes) -> bytes:
             ) from error
         finally:
             _idle.append(codecs)
+    # Whatever SQLite and zstd let through: a flipped bit of a raw page has no other guard.
     if blake3(data).digest() != digest:
         raise StoreDamaged(
             f"content {digest.hex()} is damaged on disk: its bytes have another hash", hash=digest.hex()

@@ -75,6 +75,8 @@ class Engine(Administration):
         self.auto_create = auto_create
         self._lock = FolderLock(self.folder)
         try:
+            # Twice: first what was there, which is said, and then what opening has just made, which was
+            # never anyone's.
             self._lock.keep_to_owner()
             with failures.translated(self.path):
                 self.pool = ConnectionPool(self.path)
@@ -109,6 +111,8 @@ class Engine(Administration):
     def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
         """The pages, in request order."""
         state = self._state(ns)
+        # First read, then asked whether a truncation has overtaken it: the other way round it could come in
+        # between, and half of an old version would be given out as whole.
         found = reading.read_pages(self.pool, state, reads)
         reading.check_mark(self.registry.find(state.key), reads)
         return found
@@ -153,6 +157,8 @@ class Engine(Administration):
         """The time keeper's points around ``t`` (Unix seconds; 0: now)."""
         if t == 0:
             now, last = int(self.clock()), self.writer.numbers.last
+            # Between transactions: above every version that was given out, and below every one that will
+            # be.
             here = versions.text(last << versions.ORDER_BITS | versions.ORDER_MAX)
             return TimeBounds(
                 TimePoint(here, now), TimePoint(versions.text((last + 1) << versions.ORDER_BITS), now + 1)
@@ -185,6 +191,7 @@ class Engine(Administration):
             if self._stop.is_set():
                 return
             self._stop.set()
+            # Before the writer: a step of its own under way needs the writer to end.
             if self._background is not None:
                 self._background.join()
             try:
@@ -240,6 +247,8 @@ class Engine(Administration):
     def _state(self, ns: Namespace) -> NsState:
         if not self.auto_create or ns.key.startswith(OWN_KEYS):
             return self.registry.get(ns)
+        # Before it is made: who cannot prove a name's hash must not learn whether there is one, nor make
+        # it.
         check_proof(ns)
         state = self.registry.find(ns.key)
         if state is None:

@@ -27,6 +27,7 @@ def translate(error: BaseException, path: object) -> GatewayError:
     https://sqlite.org/rescode.html."""
     if isinstance(error, GatewayError):
         return error
+    # Before the others of the disk: it is the one that the operator can mend at once.
     if isinstance(error, apsw.FullError):
         return StoreUnavailable(f"no space left for the store {path}; free some, nothing was written")
     if isinstance(error, _DISK):

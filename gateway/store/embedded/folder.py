@@ -58,6 +58,8 @@ class FolderLock:
             # out, and closing another descriptor of the file does not let go (flock(2), fcntl(2)).
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            # Through the descriptor that is open: the name may be another file by now. The number is for
+            # people, and may be an older process's where the disk was full.
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
             raise FolderInUse(
@@ -79,6 +81,8 @@ class FolderLock:
         what it changes, unless ``are_new``: files that were just made."""
         entries = sorted(self.folder.iterdir())
         ours = [path for path in entries if path.name == LOCK_NAME or path.name.startswith(FILE_NAME)]
+        # Only a folder that is the store's alone is closed to others: `--store /home/me` must not lock me
+        # out of what else is there.
         if len(ours) == len(entries):
             _keep_to_owner(self.folder, 0o700, are_new)
         elif self.folder.stat().st_mode & _OTHERS and not are_new:
@@ -119,6 +123,7 @@ def _keep_to_owner(path: Path, mode: int, is_new: bool) -> None:
     """Take group's and others' rights away, not through a link."""
     try:
         before = path.lstat().st_mode
+        # chmod() would go through the link, and change a file that is not the store's (chmod(2)).
         if stat.S_ISLNK(before) or not before & _OTHERS:
             return
         path.chmod(mode)

@@ -76,6 +76,7 @@ def backup(
         os.replace(part, target)
         _sync(target.parent)
     finally:
+        # The copy has a rollback journal while it is written.
         for leftover in (part, part.with_name(part.name + "-journal")):
             leftover.unlink(missing_ok=True)
     return target.stat().st_size
@@ -110,6 +111,8 @@ def _opened(folder: Path | str) -> Iterator[apsw.Connection]:
         )
     with translated(path), _connected(path) as con:
         schema.verify(con, path)
+        # Until the connection is closed: every query sees the same moment, and a copy does not begin anew
+        # with each commit of a running gateway (https://sqlite.org/c3ref/backup_finish.html).
         con.execute("BEGIN")
         yield con
 
@@ -153,6 +156,7 @@ def _scan(
     con: apsw.Connection, table: str, columns: str, keys: tuple[str, ...], damaged: Callable[[str], None]
 ) -> Iterator[tuple[Any, ...]]:
     """All rows; where the table is damaged in the middle, from both ends up to the damage."""
+    # Rows between two damaged places are not reached; they count as lost.
     for descending in (False, True):
         order = ", ".join(f"{key} DESC" if descending else key for key in keys)
         try:

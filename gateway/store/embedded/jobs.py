@@ -63,10 +63,13 @@ class Job(Generic[T]):
     def end(self) -> None:
         """Result or error stand: let a thread that waits go on. An event loop is told by :func:`tell`."""
         self.done = True
+        # A bare lock, as it is taken only once and `done` says it from then on; an Event has a condition
+        # and a lock besides.
         self._ended.release()
 
     def wait(self) -> T:
         """In a thread: the result, or raise the error."""
+        # It stays taken afterwards, which is right: who asks again finds `done`.
         if not self.done:
             self._ended.acquire()
         if self.error is not None:
@@ -102,6 +105,7 @@ def _resolve(jobs: list[AnyJob]) -> None:
     for job in jobs:
         assert job.waiter is not None
         future = job.waiter[1]
+        # Cancelled meanwhile: who asked has gone, but what was committed stays committed.
         if future.done():
             continue
         if job.error is not None:

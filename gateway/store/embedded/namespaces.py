@@ -75,6 +75,7 @@ def check_proof(ns: Namespace) -> None:
         wanted = bytes.fromhex(parts[1])
     except ValueError:
         raise not_found(ns.key) from None
+    # In constant time: how long it takes must not tell how much of a guess was right.
     if not hmac.compare_digest(blake3(proof).digest(), wanted):
         raise not_found(ns.key)
 
@@ -118,6 +119,8 @@ class Registry:
         """Make committed heads visible: (state, version, attempt key); load ``stale`` keys anew at next use."""
         with self._lock:
             for state, version, attempt in heads:
+                # Not `state` itself: it may have been pushed out and read anew meanwhile, and what others
+                # see is what stands here.
                 current = self._states.get(state.key)
                 if current is not None and current.rid == state.rid:
                     current.last_attempt = attempt
@@ -153,6 +156,7 @@ def load(cursor: apsw.Cursor, key: str) -> NsState | None:
     state = NsState()
     (state.rid, state.key, state.id, floor, base, snapshot, state.truncated, *lock) = rows[0]
     state.lock = _lock(*lock)
+    # Due at once: how many commits were left untrimmed before the process began is not known.
     state.untrimmed = STORE_LOG_COMMITS_KEPT
     named = ask(cursor, "SELECT value FROM meta WHERE name = ?", (named_row(state.rid),))
     state.named = named[0][0] if named else 0
@@ -160,6 +164,8 @@ def load(cursor: apsw.Cursor, key: str) -> NsState | None:
         cursor, "SELECT version, attempt FROM log WHERE ns = ? ORDER BY version DESC LIMIT 1", (state.rid,)
     )
     version, state.last_attempt = newest[0] if newest else (0, b"")
+    # After a rollback the head is the lock's snapshot, which need not be a commit's; then no attempt is the
+    # newest one either.
     state.written = max(version, floor or 0)
     if state.written != version:
         state.last_attempt = b""
@@ -184,6 +190,8 @@ def _chain(cursor: apsw.Cursor, base: int | None, snapshot: int) -> tuple[tuple[
     out: list[tuple[int, int]] = []
     while base is not None:
         row = ask(cursor, "SELECT rid, base, snapshot FROM ns WHERE id = ?", (base,))
+        # The base was deleted underneath, which the engine refuses: only a damaged file has it. Its pages
+        # then read as missing.
         if not row:
             break
         out.append((row[0][0], snapshot))

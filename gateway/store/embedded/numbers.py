@@ -26,6 +26,8 @@ class Numbers:
         rows = ask(cursor, "SELECT value FROM meta WHERE name = 'number'")
         self._reserved = rows[0][0] if rows else 0
         self._next = max(self._reserved, int(clock() * 1000), 1)
+        # So that the first transaction reserves a block, whatever is left of the last one: it may have been
+        # given out.
         self._reserved = 0
         self.last = self._next - 1
 

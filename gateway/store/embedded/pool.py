@@ -35,6 +35,8 @@ class ConnectionPool:
             try:
                 yield cursor
             except BaseException:
+                # It may be in the middle of a transaction or a statement; the next one who reads must not
+                # inherit that.
                 cursor.connection.close(True)
                 raise
             self.give(cursor)
@@ -79,6 +81,7 @@ class ConnectionPool:
             cursor.connection.close(True)
         else:
             self._idle.append(cursor)
+            # close() may have emptied the list just before.
             if self._closed:
                 self.close()
 

@@ -48,6 +48,8 @@ class Queue:
                 )
             self._bytes += job.bytes
             self._jobs.append(job)
+        # Without the lock: a ring too many wakes the writer early, and one that is missed costs what is
+        # left of the wait.
         if len(self._jobs) >= self._gather_to:
             self._gathered.ring()
 
@@ -62,6 +64,7 @@ class Queue:
             self._gather(min(sync_s * STORE_GATHER_SHARE, STORE_GATHER_S_MAX))
         first = self._jobs.popleft()
         jobs, weight = [first], first.weight
+        # Only the first ones, never a later one that would fit: order is what callers rely on.
         while self._jobs and not first.alone and len(jobs) < STORE_BATCH_JOBS_MAX:
             following = self._jobs[0]
             if following.alone or weight + following.weight > STORE_BATCH_PAGES_MAX:
@@ -74,6 +77,7 @@ class Queue:
 
     def done(self, count: int) -> None:
         """The jobs of ``count`` callers that were taken are answered."""
+        # A lone caller is not waited for: it would wait for itself.
         self._expected = count + len(self._jobs) if count > 1 else 0
 
     def close(self) -> None:
@@ -83,6 +87,7 @@ class Queue:
         self._expected = 0
 
     def _gather(self, seconds: float) -> None:
+        # What rang before this wait says nothing of it.
         self._gathered.hush()
         self._gather_to = self._expected
         if len(self._jobs) < self._gather_to:

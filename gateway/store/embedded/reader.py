@@ -70,6 +70,7 @@ class FolderReader:
             raise ConfigError(
                 f"there is no store in {Path(folder).absolute()}: {schema.FILE_NAME} is missing; name its folder with --store"
             )
+        # Here, so that what is no store is told when it is opened and not at the first question.
         self._ask(lambda cursor: schema.verify(cursor.connection, self.path))
 
     # --- questions -------------------------------------------------------------------------
@@ -178,6 +179,7 @@ class FolderReader:
             finally:
                 cursor.close(True)
         except apsw.Error as error:
+            # First: a page torn by a checkpoint looks to SQLite like damage, and must not be told as such.
             self._check_moment()
             self._drop()
             raise translate(error, self.path) from error

@@ -32,6 +32,7 @@ _NOTHING = PageContent("", b"")
 def read_pages(pool: ConnectionPool, state: NsState, reads: Sequence[PageRead]) -> list[PageContent]:
     """The pages in request order. Raises :class:`Gone` below the truncation mark, :class:`StoreDamaged`."""
     wanted = [_target(read) for read in reads]
+    # One query is one moment by itself; several need a transaction to be of the same.
     if len(wanted) == 1:
         found = [pool.ask(lambda cursor: _read(cursor, state, *wanted[0]))]
     else:
@@ -87,6 +88,8 @@ def _read(
     if digest is not None:
         return _read_hash(cursor, state, version, digest)
     rows = ask(cursor, _PAGE, (state.rid, page, at))
+    # An overlay's own page hides its bases' at any version; each base is read as it was when it was laid
+    # over.
     for rid, frozen_at in state.chain if not rows else ():
         rows = ask(cursor, _PAGE, (rid, page, frozen_at))
         if rows:
@@ -114,6 +117,8 @@ def interval(
         return None
     if after == to:
         return ()
+    # Both ends must be in the log: where `after` is not, what came right behind it may have been trimmed,
+    # too.
     rows = ask(cursor, _INTERVAL, (rid, after, to, STORE_INTERVAL_COMMITS_MAX + 1))
     if len(rows) < 2 or rows[0][0] != after or rows[-1][0] != to:
         return None

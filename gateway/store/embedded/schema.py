@@ -62,6 +62,7 @@ CREATE TABLE moment(time INTEGER PRIMARY KEY, version INTEGER NOT NULL);
 def create_or_verify(con: apsw.Connection, path: Path) -> None:
     """Make the tables in an empty file. Raises :class:`ConfigError` for a file that is not a store of ours."""
     empty = not ask(con, "SELECT 1 FROM sqlite_schema LIMIT 1")
+    # An empty file that bears another program's mark is that program's, which has not begun yet.
     if empty and ask(con, "PRAGMA application_id")[0][0] == 0:
         with con:
             con.execute(_TABLES)
@@ -107,6 +108,8 @@ def open_writer(path: Path) -> apsw.Connection:
 def open_reader(path: Path) -> apsw.Connection:
     """A connection that only reads; in WAL mode it neither waits for the writer nor holds it up.
     https://sqlite.org/wal.html."""
+    # Not READONLY: who reads in WAL mode writes its mark into the -shm file
+    # (https://sqlite.org/wal.html#read_only_databases).
     con = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     con.set_busy_timeout(STORE_BUSY_TIMEOUT_MS)
     con.execute("PRAGMA query_only=1")

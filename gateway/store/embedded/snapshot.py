@@ -55,6 +55,8 @@ class _Files:
         self._shm: int | None = None
         try:
             self.wal, self._shm = _opened(self._wal_path), _opened(self._shm_path)
+            # Before SQLite opens the files: what it finds is then no older than what is noted here, and a
+            # checkpoint that comes in between is noticed at the first read.
             self._begin = self._look()
             self._reached = self._newest()
         except BaseException:
@@ -71,6 +73,8 @@ class _Files:
         now, begin = self._look(), self._begin
         if now == begin:
             return
+        # A checkpoint that has come no farther than this moment's last frame copies pages that are the
+        # moment's own: the same bytes from either file.
         in_reach = (
             now.wal == begin.wal
             and now.shm is not None
@@ -100,6 +104,7 @@ class _Files:
             if len(index) == _SHM_BYTES:
                 shm = (index[_SHM_SALTS], int(_ATTEMPTED.unpack_from(index)[0]))
         elif wal is not None and _inode(self._shm_path) is not None:
+            # It came after this moment was opened: somebody writes, and nothing tells how far.
             shm = (b"", 0)
         return _Traces(wal, shm)
 
@@ -178,6 +183,7 @@ class _Vfs(apsw.VFS):
         return name
 
     def xAccess(self, pathname: str, flags: int) -> bool:
+        # No hot journal is ever looked for: the store is in WAL mode.
         return pathname.endswith("-wal") and self._files.wal is not None
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
@@ -240,5 +246,6 @@ class FileSnapshot:
         if connection is not None:
             with suppress(apsw.Error):
                 connection.close(True)
+        # Before the descriptors: SQLite must have let go of the files that it reads by.
         self._vfs.unregister()
         self._files.close()

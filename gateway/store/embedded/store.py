@@ -71,6 +71,8 @@ class EmbeddedStore:
     ) -> Stat:
         """The head version and what changed since ``from_version``."""
         if not from_version:
+            # What pollers ask all day is answered on the loop: a head in memory is on disk already
+            # (namespaces.py), and handing a thread the question costs more than the answer.
             known = self.engine.head_now(ns, lock_owner)
             if known is not None:
                 return known
@@ -87,6 +89,7 @@ class EmbeddedStore:
             future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
             waiter = (future.get_loop(), future)
             some = pages[start : start + STORE_WRITE_PAGES_MAX]
+            # One piece after the other: all at once would take the writer's queue for one caller.
             self.engine.writer.submit(await self._call(self.engine.prepare_write, ns, some, waiter))
             hashes += await future
         return hashes
@@ -173,5 +176,6 @@ class EmbeddedStore:
 
     async def _iterate(self, begin: Callable[[], Iterator[str]]) -> AsyncIterator[str]:
         lines = begin()
+        # A thread for each step, not for all of it: when whoever asked has gone, nothing goes on by itself.
         while (line := await self._call(next, lines, None)) is not None:
             yield line

@@ -44,6 +44,8 @@ def superseded(pool: ConnectionPool, rid: int, mark: int) -> Iterator[list[Row]]
             rows: list[Row] = ask(cursor, _SCAN, (rid, *last, mark, STORE_STEP_ROWS_MAX))
         if not rows:
             return
+        # With the last row of the list before: its page may go on in this one. The newest at or below the
+        # mark of each page stays.
         chain = [last, *rows] if last[0] >= 0 else rows
         hidden = [old for old, new in itertools.pairwise(chain) if old[0] == new[0]]
         last = rows[-1]
@@ -72,6 +74,8 @@ def drop_pages(rid: int, rows: list[Row]) -> Callable[[WriteTxn], int]:
             # From the end, where a list gives up its last without moving the others.
             some = [(rid, *row) for row in rows[-STORE_SWEEP_ROWS_AT_ONCE:]]
             del rows[-STORE_SWEEP_ROWS_AT_ONCE:]
+            # Only what was still there gives a reference back: a step that is done again after a crash must
+            # not count twice.
             digests = txn.cursor.executemany(_DROP_PAGE, some).fetchall()
             txn.cursor.executemany(_DROP_REFERENCE, [(rid, digest) for (digest,) in digests])
             count += len(digests)
@@ -149,6 +153,7 @@ class PacedSteps:
             self._sleep(STORE_STEP_S)
         began = time.monotonic()
         count: int = self._writer.step(step)
+        # Half a millisecond at least, or who waits for the turn would seldom get it: the lock is not fair.
         self._sleep(min(max(time.monotonic() - began, 0.0005), STORE_STEP_S))
         return count
 
@@ -171,6 +176,7 @@ def everywhere(pool: ConnectionPool, steps: PacedSteps, writer: Writer, now: int
     """One round: deleted namespaces, content never committed for ``grace_s``, old idempotency records."""
     total = 0
     with pool.cursor() as cursor:
+        # No cursor is held while steps run: an open read would keep the log from beginning anew.
         dead = [rid for (rid,) in ask(cursor, "SELECT rid FROM ns WHERE key IS NULL")]
         loose = [rid for (rid,) in ask(cursor, "SELECT DISTINCT ns FROM content WHERE refs = 0")]
     for rid in dead:

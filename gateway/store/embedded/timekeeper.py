@@ -29,6 +29,8 @@ class TimeKeeper:
         set back records nothing until it has caught up: points never contradict each other."""
         jobs = self._writer.counters["jobs"]
         idle = jobs == self._jobs
+        # Still for two looks in a row: the point at which the last commit was seen stays, and only the one
+        # behind it moves.
         self._writer.step(_record(now, move=idle and self._still))
         self._jobs, self._still = jobs, idle
         self._calls += 1

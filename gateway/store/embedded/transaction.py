@@ -87,6 +87,7 @@ class WriteTxn:
         """Ask for many contents (namespace, hash) at once, so that :meth:`find_content` knows them."""
         for blob, *key in _FIND_MANY.run(self.cursor, keys):
             self._known[key[0], key[1]] = blob
+        # All of them, not just the ones not found: find_content() asks _known first, and this is one call.
         self._absent.update(keys)
 
     def find_content(self, rid: int, digest: bytes) -> int | None:
@@ -138,6 +139,7 @@ class WriteTxn:
         """Count more references to content that is there, or none: then its time is renewed."""
         key = (rid, digest)
         if key in self._fresh:
+            # Its row is not written yet, so an UPDATE would find nothing.
             self._fresh[key] += references
         else:
             self._references[key] = self._references.get(key, 0) + references
@@ -168,6 +170,8 @@ class WriteTxn:
         """Give SQLite what was gathered, so that its tables can be asked."""
         if self._fresh:
             known, times = self._known, self._ahead
+            # In this order: references count on rows of content, and what was settled must not be renewed
+            # by a reference.
             rows = [(*key, known[key], n, times.get(key, 0)) for key, n in self._fresh.items()]
             _NEW_CONTENT.run(self.cursor, rows)
             self._fresh = {}
@@ -199,6 +203,7 @@ class WriteTxn:
         """Drop change log entries that no interval reaches, once in so many commits of a namespace."""
         for rid, (state, _, _) in self.heads.items():
             state.untrimmed += 1
+            # Once in so many: a DELETE at each commit would cost as much as its own row.
             if state.untrimmed >= STORE_LOG_COMMITS_KEPT:
                 state.untrimmed = 0
                 self.cursor.execute(_TRIM, (rid, rid, STORE_LOG_COMMITS_KEPT))

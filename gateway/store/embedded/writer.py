@@ -86,6 +86,8 @@ class Writer:
                     self._next_batch()
             finally:
                 self._turn.release()
+            # Looked at once more after letting go: a job that came between the last look and the release
+            # found the turn taken, and nobody else would do it.
             if self._queue:
                 self._bell.ring()
 
@@ -147,11 +149,14 @@ class Writer:
 
     def _next_batch(self) -> None:
         jobs = self._queue.pop(self._sync_s)
-        self._write(jobs)
-        self._queue.done(sum([not job.follows for job in jobs]))
-        self.counters["jobs"] += len(jobs)
-        self.counters["batches"] += 1
-        tell(jobs)
+        try:
+            self._write(jobs)
+        finally:
+            self._queue.done(sum([not job.follows for job in jobs]))
+            self.counters["jobs"] += len(jobs)
+            self.counters["batches"] += 1
+            # Whatever happened: all of them have ended, and an event loop that waits hears of it only here.
+            tell(jobs)
         self._mind_the_log()
 
     # --- one transaction -----------------------------------------------------------------
@@ -160,18 +165,20 @@ class Writer:
         """Do the jobs in one transaction, and end them. Errors are the jobs'."""
         try:
             error = self._try(jobs)
+            # One of them broke the transaction: each alone, so that the others are not refused with it. Where
+            # the disk fails all would fail alike.
+            if error is not None and len(jobs) > 1 and not failures.is_disk(error):
+                for job in jobs:
+                    self._write([job])
+                return
         except BaseException:
-            # Ctrl-C in the thread that writes for all: the others must hear of it.
+            # Ctrl-C in the thread that writes for all: the others must hear of it, those too that were still to
+            # be done alone.
             for job in jobs:
-                job.error = StoreUnavailable("the commit was interrupted; try again")
-                job.end()
+                if not job.done:
+                    job.error = StoreUnavailable("the commit was interrupted; try again")
+                    job.end()
             raise
-        # One of them broke the transaction: each alone, so that the others are not refused with it. Where the disk
-        # fails all would fail alike.
-        if error is not None and len(jobs) > 1 and not failures.is_disk(error):
-            for job in jobs:
-                self._write([job])
-            return
         for job in jobs:
             if error is not None:
                 job.result, job.error = None, failures.translate(error, self._path)
@@ -180,12 +187,16 @@ class Writer:
     def _try(self, jobs: list[AnyJob]) -> BaseException | None:
         try:
             txn = self._begin()
+            # One query for all of them: each call of SQLite gives up the interpreter's lock and has to get
+            # it back.
             if len(jobs) > 1:
                 txn.look_up([content for job in jobs for content in job.contents])
             for job in jobs:
+                # It may have one already: of the transaction that it shared with others and that broke.
                 job.error = None
                 try:
                     job.result = job.apply(txn)
+                # A refusal leaves the transaction as it was (commit.apply), so the others' jobs stay good.
                 except GatewayError as error:
                     job.error = error
             self._commit(txn)
@@ -208,17 +219,23 @@ class Writer:
         txn.cursor.execute("COMMIT")
         # A running mean of some eight commits: a disk's speed changes with what else it does.
         self._sync_s += (time.perf_counter() - began - self._sync_s) / 8
+        # Only now: had the COMMIT failed, the numbers would be given again.
         self._next_blob = txn.next_blob
         self.numbers.last = txn.number
         if txn.heads or txn.stale:
+            # After the COMMIT and before the turn is let go: nobody sees a head that is not on disk, nor
+            # one older than its own answer.
             self._registry.publish(txn.heads.values(), txn.stale)
 
     def _abandon(self) -> None:
         """Undo the transaction, and distrust what is in memory and the connection."""
         self.counters["failures"] += 1
         cursor, self._cursor = self._cursor, None
+        # The COMMIT may have reached the disk though it raised: only the disk says which.
         self._registry.forget_all()
         if cursor is not None:
+            # A connection that failed may be in the middle of a transaction; a new one begins by reading
+            # the log as after a crash.
             cursor.connection.close(True)
 
     def _begin_cursor(self) -> apsw.Cursor:
@@ -240,6 +257,8 @@ class Writer:
         except BaseException:
             connection.close(True)
             raise
+        # After the pragmas of open_writer(): SQLite's own checkpoints are such a hook, too, and setting
+        # their pragma puts it in this one's place (https://sqlite.org/c3ref/wal_hook.html).
         connection.set_wal_hook(self._on_wal)
         self._cursor = cursor
 
@@ -257,6 +276,8 @@ class Writer:
             self.copy_rest = False
             self.wal_full.clear()
             try:
+                # PASSIVE waits for no reader; what a reader still needs stays in the log, and the next look
+                # tries again (https://sqlite.org/c3ref/wal_checkpoint_v2.html).
                 self._begin_cursor().connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.BusyError:
                 # The background is at it at this moment.

@@ -24,6 +24,7 @@ class Backoff:
 
     def next_s(self) -> float:
         """The next wait, in seconds."""
+        # Scattered, or all gateways that lost a store together would come back to it together.
         wait_s = self._delay_s * self._uniform(0.8, 1.2)
         self._delay_s = min(self._delay_s * 1.5, limits.STORE_BACKOFF_S_MAX)
         return wait_s
@@ -71,6 +72,7 @@ class Addresses:
     def good(self, transport: Transport) -> None:
         """It answered."""
         address = self._of(transport)
+        # Only the answer of one that had failed changes anything: this runs for every request.
         if address.failures:
             address.failures = 0
             address.set_aside_until = 0.0

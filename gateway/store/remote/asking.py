@@ -87,6 +87,8 @@ class Asker:
                 return await self._once(transport, make(attempt), take, until, deadline_s)
             except StoreUnavailable as error:
                 failure = error
+                # Not counted against the address: it answered, and what it said is final for this request
+                # alone.
                 if not bears(error):
                     raise
                 self.addresses.bad(transport, self._clock())
@@ -102,6 +104,7 @@ class Asker:
         deadline_s: float,
     ) -> T:
         self.counters.requests += 1
+        # Never nothing: the first attempt of a request is made, however late it is.
         left_s = max(until - self._clock(), 0.001)
         # Each address gets its share of the deadline: one that is silent must not use up what the others need.
         answer = await transport.request(ask, min(left_s, deadline_s / len(self.addresses)))
@@ -127,6 +130,8 @@ class Asker:
         text = (
             f"no good answer from {urls} within {self._deadline_s:g} s; the last attempt: {failure.message}"
         )
+        # As the last attempt's own class: whoever asked tells a store that failed from one that is away by
+        # it.
         return (
             type(failure)(text) if isinstance(failure, Incomplete | StoreFailed) else StoreUnavailable(text)
         )

@@ -60,12 +60,16 @@ class AssumedVersions:
         """Raises :class:`Conflict` for a part that stands on another namespace. Parts that are anchored
         need no question: the store refuses them by itself."""
         parts = [part for part in request.namespaces if not part.anchored]
+        # Once a store has said that it checks by itself it does so for good: another gateway, which is not
+        # asked again.
         if self._store_checks or not parts:
             return
         for part in parts:
             await self._check(part, request)
 
     async def _check(self, part: NamespaceCommit, request: CommitRequest) -> None:
+        # A version that a commit of ours was given belongs to the namespace that was written to, so its id
+        # need not be asked.
         written = self._committed.get(part.namespace.key) == part.version
         asked = self._ask_stat(part, request.lock_owner)
         if written:
@@ -76,6 +80,7 @@ class AssumedVersions:
             return
         if ns_id is not None and ZERO_VERSION < part.version < ns_id:
             raise _another(part)
+        # An interval is told only from a version that the namespace's own log has.
         if stat.version == part.version or stat.interval is not None:
             return
         if part.version > stat.version:
@@ -109,6 +114,7 @@ class AssumedVersions:
         try:
             async with asyncio.timeout(limits.STORE_ADMIN_LOOK_S):
                 return (await self._ask_info(ns.key)).ns_id
+        # Known for certain: no namespace has this key. All else only says that nobody knows.
         except NotFound:
             raise
         except (StoreUnavailable, TimeoutError):

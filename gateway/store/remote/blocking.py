@@ -40,6 +40,7 @@ class BlockingBridge:
                 raise GatewayError("a blocking call on the event loop's own thread would wait for itself")
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         except (RuntimeError, GatewayError) as error:
+            # A coroutine that is never awaited warns about it when it is collected.
             work.close()
             if isinstance(error, GatewayError):
                 raise

@@ -40,6 +40,8 @@ class Committing:
             await self._assumed.check(request)
         inline = bodies.inline_pages(request)
         if inline > self._inline_pages:
+            # In no transaction: content by its hash harms nobody where the commit then fails, and is
+            # collected after its grace.
             request = replace(request, namespaces=[await self._ahead(p) for p in request.namespaces])
         body = await bodies.CommitBody.of(request)
 
@@ -52,6 +54,8 @@ class Committing:
         try:
             done = await self._ask(make, sum(len(part.pages) for part in request.namespaces))
         except Gone as error:
+            # An anchored commit names content by its hash that the namespace must hold: gone is that, not a
+            # lock.
             if request.lock_owner is None and any(part.anchored for part in request.namespaces):
                 raise Conflict(f"what the namespace held is not there any more: {error.message}") from error
             raise
@@ -66,6 +70,8 @@ class Committing:
                 make,
                 bodies.take_committed,
                 bears=bears(StoreFailed, limits.STORE_TRANSACTION_FAILURES if too_large else 1 << 30),
+                # What a large commit takes the store would else be taken for silence, and sent again on top
+                # of the first.
                 more_s=pages * limits.STORE_COMMIT_PAGE_S,
             )
         except StoreFailed as error:

@@ -128,6 +128,7 @@ class RemoteStore:
 
     async def _head_of(self, ns: Namespace) -> Version:
         ask = ask_stat(ns, None, None)
+        # Asked once: whoever asks does so because something else failed, and has waited for that already.
         stat = await self._asker.ask(lambda _: ask, bodies.take_stat, bears=lambda _: False)
         return stat.version
 
@@ -221,6 +222,7 @@ class RemoteStore:
         admin = self._need_admin("versions are truncated")
         if ":" in key:
             raise Forbidden(f"{key!r:.200} is protected: its head is not known here, and must not be cut off")
+        # The head may only rise in between, and then the mark is lower than it could be.
         before = min(version_of(before_version), (await self.stat(Namespace(key))).version)
         async for line in admin.truncate_namespace(key, before, apply=apply):
             yield line

@@ -30,6 +30,8 @@ class HttpxTransport:
     ) -> None:
         self._url = url.rstrip("/")
         self._tls = tls
+        # Whoever allows no fallback knows that HTTP/2 is spoken: its first failure is no question about the
+        # protocol.
         self._answered = self._only_h2 = not fallback
         self._large = asyncio.Lock()
         self._by_h1 = self._new_client(http2=False)
@@ -59,6 +61,8 @@ class HttpxTransport:
         client = self._by_h2
         is_large = len(ask.body) > limits.STORE_H2_BODY_BYTES_MAX
         if client is not None and is_large and self._only_h2:
+            # One at a time: httpcore loses wake-ups where several wait for one connection's window
+            # (STORE_H2_BODY_BYTES_MAX in gateway/limits.py), and they hang.
             async with self._large:
                 return await self._once(client, ask, timeout_s)
         if client is None or is_large:
@@ -119,6 +123,7 @@ class HttpxTransport:
         """Whatever breaks in the HTTP client below becomes the one error that says "ask again"."""
         try:
             yield
+        # Ours already, or no failure at all: whoever stops waiting must not be told that the store is away.
         except (GatewayError, asyncio.CancelledError, GeneratorExit):
             raise
         except (TimeoutError, httpx.TimeoutException):

@@ -43,6 +43,7 @@ class Pool:
             self._drop_idle()
         if (wire := self.at_rest()) is not None:
             return wire, False
+        # Counted while it is only being made, or a burst of requests would open any number at once.
         self._in_use += 1
         try:
             return await self._connect(), True
@@ -81,6 +82,7 @@ class Pool:
         if self._is_closed:
             raise StoreUnavailable(f"the way to {self._url} was closed")
         try:
+            # At each new connection, not once: a name may come to mean another machine.
             found = await self._resolve()
             addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
             return await self._first_of(addresses)
@@ -107,6 +109,7 @@ class Pool:
                     attempts, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 wires = [attempt.result() for attempt in done if attempt.exception() is None]
+                # Two that answer in the same turn of the loop: the one that was begun first is kept.
                 for spare in wires[1:]:
                     spare.close()
                 if wires:
@@ -115,7 +118,10 @@ class Pool:
             raise failure
         finally:
             for attempt in attempts:
-                attempt.cancel()
+                # One that had connected in the very turn in which its caller gave up has a connection that nobody
+                # would close.
+                if not attempt.cancel() and not attempt.cancelled() and attempt.exception() is None:
+                    attempt.result().close()
 
     async def _attempt(self, address: str) -> StoreWire:
         if self._tls is not None:
@@ -140,6 +146,7 @@ class Pool:
                 self._sweep = loop.call_later(limits.STORE_POOL_IDLE_S, self._close_idle)
         else:
             wire.close()
+        # Last: whoever is woken looks among those at rest, and should find this one.
         self._leave()
 
     def _leave(self) -> None:

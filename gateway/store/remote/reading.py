@@ -30,6 +30,7 @@ class RemoteReading:
     async def read(self, ns: Namespace, reads: Sequence[PageRead]) -> list[PageContent]:
         """The pages, in order. Raises :class:`Gone`, and what the store answers."""
         for version in {read.version for read in reads if read.hash is None}:
+            # Checked here: a store may answer a malformed one as any store pleases.
             version_of(version)
         if len(reads) <= limits.STORE_READ_PAGES_MAX:
             return await self._read_batch(ns, reads)
@@ -43,8 +44,10 @@ class RemoteReading:
         try:
             return await self._read_once(ns, reads, early_ends=limits.STORE_EARLY_ENDS)
         except Incomplete:
+            # The mark first: a head asked before it could be one that a commit has since left behind.
             mark, head = await self._sunken.mark(ns.key), await self._sunken.head(ns)
         at = [read.version for read in reads if read.hash is None]
+        # As text: versions have twenty digits of one case, so that their order is that of their numbers.
         below = [version for version in at if version < (mark or "")]
         if below and await self._sunken.lift(ns, below[0], mark):
             return await self._read_once(ns, reads)
@@ -53,8 +56,11 @@ class RemoteReading:
         if head is not None and any(version > head for version in at):
             reads = [read if read.hash else read._replace(version=min(read.version, head)) for read in reads]
         try:
+            # What the first round took counts: the caller waits for one deadline, not two.
             return await self._read_once(ns, reads, more_s=began - self._clock())
         except StoreUnavailable as error:
+            # Without an admin API nobody tells the mark; a head that cannot be read though it is the head
+            # can only lie below one.
             if mark is None and at and await self._sunken.lift(ns, at[0], mark):
                 return await self._read_once(ns, reads)
             if not isinstance(error, Incomplete):

@@ -48,6 +48,7 @@ def cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
 async def side_by_side(work: Callable[[T], Awaitable[U]], parts: Iterable[T]) -> list[U]:
     """``work`` over all parts, a few at once; the first failure ends the others."""
     parts = list(parts)
+    # The usual case: no task, and an error that no group wraps.
     if len(parts) == 1:
         return [await work(parts[0])]
     places = asyncio.Semaphore(limits.STORE_REQUESTS_AT_ONCE)
@@ -60,6 +61,7 @@ async def side_by_side(work: Callable[[T], Awaitable[U]], parts: Iterable[T]) ->
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(part)) for part in parts]
     except BaseExceptionGroup as failures:
+        # The others failed because they were cancelled, or alike.
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 

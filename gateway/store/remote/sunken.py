@@ -47,6 +47,7 @@ class SunkenHeads:
 
     def moved(self, key: str, reads: Sequence[PageRead]) -> Sequence[PageRead]:
         """The same reads; those at a head that was lifted, at where it is now."""
+        # On the way of every read, and nearly always so.
         if not self._lifted:
             return reads
         return [
@@ -75,6 +76,7 @@ class SunkenHeads:
     async def lift(self, ns: Namespace, version: Version, mark: Version | None) -> bool:
         """Lift the head if it is ``version``, which cannot be read; whether :meth:`moved` helps now."""
         async with self._alone(ns.key):
+            # Somebody else lifted it while this one waited for the lock.
             if (ns.key, version) in self._lifted:
                 return True
             try:
@@ -104,5 +106,6 @@ class SunkenHeads:
             async with lock:
                 yield
         finally:
+            # Nobody waits for it: else the lock stays, or the next one would make another beside it.
             if not lock.locked():
                 self._under_way.pop(key, None)

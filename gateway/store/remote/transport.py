@@ -88,15 +88,19 @@ def check(answer: StoreAnswer, url: str) -> StoreAnswer:
     :class:`StoreUnavailable` (to be tried again), any 4xx its own class (final). RFC 9110 section 15."""
     if 200 <= answer.status < 300:
         return answer
+    # Before the status: a 5xx of a gateway may say that it is final.
     if (final := ended_early(answer, url)) is not None:
         raise final
     detail = _detail(answer) or f"{url} answered HTTP {answer.status}"
+    # 425: it came in early data and was not served; it is asked again in 1-RTT packets (RFC 8470 section
+    # 5.2).
     if answer.status in (425, 503):
         raise StoreUnavailable(detail)
     if answer.status >= 500:
         raise StoreFailed(detail)
     owner = answer.headers.get("x-lock-owner")
     facts = {} if owner is None else {"owner": owner}
+    # Any other 4xx is a fault of ours, and asking again would not mend it.
     raise _BY_STATUS.get(answer.status, errors.BadInput)(detail, **facts)
 
 

@@ -79,6 +79,7 @@ class StoreWire(asyncio.Protocol):
         self._was_asked = True
         if transport is None or transport.is_closing():
             raise Broken(f"{self._url} closed the connection", begun=False)
+        # Nothing of the last answer is left: on_message_complete() may have come long before this.
         self._begin(bytes_max, timeout_s)
         self._deadline = self._loop.time() + timeout_s
         waiter: asyncio.Future[StoreAnswer] = self._loop.create_future()
@@ -91,6 +92,7 @@ class StoreWire(asyncio.Protocol):
                 transport.write(body)
             return await waiter
         except BaseException:
+            # An answer that nobody waits for any more would be taken for the next request's.
             self.abort()
             raise
         finally:
@@ -103,6 +105,7 @@ class StoreWire(asyncio.Protocol):
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
+        # The deadline moves with every piece; a timer for each would cost more than one that looks again.
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._look)
             return
@@ -150,6 +153,8 @@ class StoreWire(asyncio.Protocol):
                     f"the head of an answer of {self._url} is over {limits.STORE_ANSWER_HEAD_BYTES_MAX} bytes"
                 )
             )
+        # Each piece renews the time for the next, up to a bound in all: a store that trickles holds nobody
+        # for ever.
         elif self._in_body:
             self._deadline = min(self._loop.time() + self._silence_s, self._until)
 

@@ -73,6 +73,8 @@ def key_of(name: str, generation: int) -> str:
 
 def read(store: BlockingStore, fn: Callable[[apsw.Connection], T], empty: T) -> T:
     """``fn(connection)`` on the catalogue; ``empty`` where there is none yet."""
+    # Asked first where it can be: to open a namespace may make it, and no store should get a catalogue by
+    # being looked at.
     if is_missing(store):
         return empty
     database = Database.open(store, Namespace(CATALOGUE_KEY), read_only=True)
@@ -122,6 +124,8 @@ def retired(store: BlockingStore) -> list[Retired]:
 def _writable(store: BlockingStore) -> Iterator[Database]:
     database = Database.open(store, Namespace(CATALOGUE_KEY), create=True)
     try:
+        # After the opening, which may have made it: what was deleted a moment ago is still served by
+        # mvstore, and a commit there would be lost.
         if not reaches(store, CATALOGUE_KEY):
             raise StoreUnavailable(
                 f"the store still serves a namespace {CATALOGUE_KEY} that was deleted (it must never be); "
@@ -144,6 +148,8 @@ def change_with(
 
     def run(connections: Sequence[apsw.Connection]) -> T:
         if not _is_made(connections[0]):
+            # In the transaction of the first change, so that there is never a catalogue without tables for
+            # another to fill.
             connections[0].execute(_TABLES, can_cache=False)
         return fn(connections)
 
@@ -152,6 +158,7 @@ def change_with(
 
 
 def _is_made(connection: apsw.Connection) -> bool:
+    # Namespaces made by use are empty databases: no catalogue yet, and no foreign one either.
     if connection.execute("SELECT count(*) FROM sqlite_schema").get == 0:
         return False
     found = connection.execute("PRAGMA application_id").get
@@ -189,6 +196,7 @@ def forget(connection: apsw.Connection, keys: Sequence[str], forget_before_us: i
     which nothing is left are new names again."""
     connection.executemany("DELETE FROM retired WHERE key = ?", [(key,) for key in keys])
     connection.execute(
+        # substr() and not LIKE, to which `_` in a name is any letter.
         "DELETE FROM names WHERE state = 'deleted' AND changed_at < ? AND NOT EXISTS("
         "SELECT 1 FROM retired WHERE key = name OR substr(key, 1, length(name) + 1) = name || '~')",
         (forget_before_us,),

@@ -58,12 +58,16 @@ class InGroups:
     def _begin(self, requests: Sequence[CommitRequest], tell: Callable[[Answers], None]) -> None:
         for group in groups(requests):
             task = self._loop.create_task(self._group(requests, group, tell))
+            # The loop holds tasks weakly: without this one could be collected before its end
+            # (https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task).
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
     async def _group(
         self, requests: Sequence[CommitRequest], group: Sequence[int], tell: Callable[[Answers], None]
     ) -> None:
+        # Under the first one's idempotency key: the answer is the group's, and each world has only one
+        # commit under way.
         parts = [part for at in group for part in requests[at].namespaces]
         answer = await self._one(replace(requests[group[0]], namespaces=parts))
         if isinstance(answer, BadInput) and len(group) > 1:
@@ -81,6 +85,7 @@ class InGroups:
             return error
         except asyncio.CancelledError:
             return StoreUnavailable("the gateway ended under a commit")
+        # Whatever it was: who waits for an answer waits on a thread that nothing else wakes.
         except Exception as error:
             return StoreUnavailable(f"a commit broke off: {error!r}")
 

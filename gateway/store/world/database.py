@@ -55,6 +55,8 @@ class WorldDatabase(History):
         self.database = database
         self.identity = identity
         self.guard = guard
+        # A writer looks for triggers and the like as well: what SQLite would run by itself at its
+        # statements.
         database.guard = guard if database.pages.read_only else self._look
         database.meaning = guard.of
         self._encoder = FrameEncoder(level)
@@ -88,6 +90,8 @@ class WorldDatabase(History):
             world = cls._of(store, identity, Guard(name), make_state, level=level, single_writer=True)
             try:
                 opened = world._open(info, parts)
+                # Only now it counts: between the look at the name and the first commit somebody may have
+                # deleted it.
                 if naming.confirm(store, identity, now_us):
                     return world, opened
             except WorldDeleted:
@@ -117,6 +121,7 @@ class WorldDatabase(History):
     def _open(self, info: WorldInfo | None, parts: Sequence[Part]) -> Opened:
         """``info``: what to make where there is nothing; None: it must be there."""
         created = False
+        # Read first: a world that is as it should be costs no commit to open.
         if not self.database.read(lambda c: schema.is_world(c) and schema.is_current(c, parts)):
             if info is None and not self.database.read(schema.is_world):
                 raise deleted(self.identity.name)
@@ -237,9 +242,12 @@ class WorldDatabase(History):
         """What writes the batch, as often as it takes, once :func:`writing.finish` was called on it."""
         frames = batch.frames
         follows = bool(frames) and frames[0].seq == self._next_seq
+        # Until it is known how this one ended: what follows a batch of unknown fate must stand alone, with
+        # no row to lean on.
         self._next_seq = None
         packed = writing.pack(self._encoder, frames, batch.gaps, alone=not follows)
         before_us = None
+        # Only with a keyframe: what is left after it can be read by itself.
         if packed.keyframes and frames[-1].received_at_us >= self._prune_at_us:
             before_us = self._ring_start_us(frames[-1].received_at_us)
         return PackedWrite(
@@ -253,6 +261,7 @@ class WorldDatabase(History):
         """Delete what is out of the ring. A time without any, unless more is waiting: many rows at once
         cost little more than a few, since they free whole pages."""
         pruned = writing.prune(connection, before_us, rows_max)
+        # Half full means that more is waiting; less would be the last few rows again and again.
         rest_us = 0 if pruned >= rows_max // 2 else RING_PRUNE_EVERY_S * 1_000_000
         self._prune_at_us = before_us + self._retention.ring_s * 1_000_000 + rest_us
         return pruned
@@ -284,9 +293,11 @@ class WorldDatabase(History):
             return seized
 
         def acquire(connection: apsw.Connection) -> home.Sign:
-            home.acquire(connection, holder, key, lease_ms, judged)
+            home.acquire(connection, holder, key, lease_ms, judged, world=self.identity.name)
             return home.sign(connection)
 
+        # What is cached may be older than the last home's newest commit, and the transaction would run
+        # twice.
         self.database.renew()
         found = self.database.transact(acquire)
         assert found.row is not None
@@ -305,6 +316,7 @@ class WorldDatabase(History):
             database.close()
         if fence is None:
             return None
+        # The row was changed through another connection, so that this one's pages and head are old.
         self.database.throw_away()
         found = self.database.read(home.sign)
         if found.row is None or found.row.fence != fence:
@@ -331,6 +343,8 @@ class WorldDatabase(History):
         """True where no commit but our own came since the fence was read: a single writer's commit
         conflicts with any other, so what is written now is written under that fence or not at all."""
         fence = self.fence.number
+        # Of the fence and of the lineage: after a conflict the same number may have been read from another
+        # head.
         known = self.database.version is not None and self._fenced_at == (fence, self.database.lineage)
         return fence is None or known
 

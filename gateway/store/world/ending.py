@@ -29,6 +29,7 @@ def newest_messages(
     if start is None:
         return ()
     decoder, found = FrameDecoder(), list[tuple[int, int, int]]()
+    # Ticks that began before the span that is decoded: some of their parts lie outside of it.
     begun = {tick for (tick,) in connection.execute(_BEFORE, (first - RECOVERED_TAIL_ROWS_MAX, first, epoch))}
     for seq, of, tick, _, _, is_keyframe, codec, body in reading.packed_rows(connection, start.seq):
         try:

@@ -37,6 +37,7 @@ class SqliteFile:
         try:
             self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
             harden(self._connection)
+            # SQLite opens anything; what is no database shows with the first page.
             self._connection.execute("SELECT count(*) FROM sqlite_schema")
         except apsw.Error as error:
             raise Unprocessable(f"{path} cannot be read as a SQLite file: {error}") from None
@@ -63,6 +64,8 @@ def appearing_whole(path: Path) -> Iterator[Path]:
     try:
         part.unlink(missing_ok=True)
         yield part
+        # Before the name: after a crash a name may stand for what never reached the disk, unless the bytes
+        # came first (rename(2)).
         _sync(part)
         os.replace(part, path)
         _sync(path.parent)
@@ -157,6 +160,8 @@ def _import(
     page_size, total = connection.execute("PRAGMA page_size").get, connection.execute("PRAGMA page_count").get
     if not total:
         raise Unprocessable(f"{path} is empty: SQLite makes a database of it with its first table")
+    # quick_check, which leaves out what costs most: whether indexes and tables say the same
+    # (https://sqlite.org/pragma.html).
     if connection.execute("PRAGMA quick_check(1)").get != "ok":
         raise Unprocessable(f"{path} is damaged: PRAGMA quick_check fails; repair it with `sqlite3 .recover`")
     if connection.execute("PRAGMA journal_mode").get == "wal" or page_size not in PAGE_SIZES:
@@ -171,10 +176,12 @@ def _import(
     except Unprocessable:  # an empty one that was made by use, or left by an import that broke off
         if identity.generation == 1:
             raise
+    # No cache and no look at the head: each page is written once, and nobody else knows the namespace.
     pages = Pages(store, target, new_key=new_key, page_size=page_size, follow_head=False, cache_bytes=0)
     _copy_pages(pages, path, total, progress)
     if connection.execute("PRAGMA application_id").get == schema.APPLICATION_ID:
         _rename_world(store, target, ns.key)
+    # Last: until here the name means what it meant before.
     naming.publish(store, identity, now_us)
     return int(total)
 
@@ -203,6 +210,8 @@ def _copy_pages(pages: Pages, path: Path, total: int, progress: Progress | None)
             if progress is not None:
                 progress(end, total)
     pages.begin()
+    # A commit of its own: without page 0 the namespace reads as empty, so an import that breaks off leaves
+    # nothing half.
     pages.write(0, _with_size(first, total))
     pages.commit()
 

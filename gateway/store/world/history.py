@@ -121,6 +121,8 @@ class History:
             if order > order_end or received > us_end:
                 break
             replayed.apply(decoder.unpack(codec, body))
+            # The greatest so far, not the last: a late part of an earlier tick is recorded behind newer
+            # ones.
             reached, last = max(reached, order), (seq, received, sent)
         gaps = reading.gaps_before(connection, reached, RECOVERED_GAPS_MAX)
         return Recovered(reached >> 32, reached & TICK_MASK, *last, replayed.settle(), tuple(gaps))
@@ -311,13 +313,19 @@ class FrameCursor:
         for row in self._packed(connection):
             seq, epoch, tick, received, sent, keyframe, codec, body = row
             order = order_of(epoch, tick)
+            # A keyframe, not any row: late parts of ticks within the span may stand behind rows of later
+            # ones.
             if keyframe and order > self._end:
                 break
+            # Packed against a row that retention has removed meanwhile; it is told as a gap by what stands
+            # next.
             if codec >= PREFIXED and self._lost(seq):
                 continue
             upto = tick if keyframe and not self._keyframes else tick - 1
             self._note_pruned(connection, items, seq, epoch, upto)
             messages = tuple(self._decoder.decode(codec, body))
+            # Moved along for every row, though only some are given out: the decoder needs them all in
+            # order.
             self._seq = seq + 1
             if self._start <= order <= self._end and (self._keyframes or not keyframe):
                 items += self._gaps_up_to(connection, order)
@@ -350,6 +358,7 @@ class FrameCursor:
         itself had dropped rows, the recorded gap says so already."""
         if self._seq is None or seq == self._seq or self._reached is None:
             return
+        # Of another epoch nothing tells how far it had come, so its ticks count from the first.
         first = (self._reached & TICK_MASK) + 1 if self._reached >> 32 == epoch else 0
         if first <= upto and not reading.is_gap(connection, epoch, first, upto):
             items.append(Gap(epoch, first, upto, "dropped"))

@@ -79,6 +79,8 @@ class Sign(NamedTuple):
 
 def read(connection: apsw.Connection) -> HomeRow | None:
     """The row, if there is one."""
+    # Asked of the schema, not found out by an error: a statement that fails within a transaction is not
+    # cached, and is an error in the log of whoever watches.
     if connection.execute(_THERE).get is None:
         return None
     row = connection.execute(_READ).fetchone()
@@ -103,14 +105,25 @@ def lease_s(row: HomeRow) -> float:
 
 
 def acquire(
-    connection: apsw.Connection, holder: Holder, namespace: str, lease_ms: int, judged: Sign | None
+    connection: apsw.Connection,
+    holder: Holder,
+    namespace: str,
+    lease_ms: int,
+    judged: Sign | None,
+    *,
+    world: str,
 ) -> int:
-    """Become the home: the new fence. ``judged``: what was seen of a home that was taken for dead, None where any
-    is taken over. Raises :class:`WorldHeld` where there is another now, or that one has stirred."""
+    """Become the home of ``world``, whose database is ``namespace``: the new fence. ``judged``: what was seen of a
+    home that was taken for dead, None where any is taken over. Raises :class:`WorldHeld` where there is another now, or
+    that one has stirred."""
     now = sign(connection)
     row = now.row
+    # It stirred since it was judged: it lives, whatever its lease says. No clock is compared with another
+    # machine's.
     if judged is not None and now != judged and not is_free(row, namespace):
-        raise held(namespace, row)
+        raise held(world, row)
+    # Raised even over a row that is free or another database's: the fence never goes back, or an old home's
+    # could fit again.
     known = 0 if row is None else row.fence
     connection.execute(TABLE, can_cache=False)
     connection.execute(
@@ -127,17 +140,18 @@ def seize(connection: apsw.Connection, holder: Holder, namespace: str, lease_ms:
     if row is None:
         return None
     connection.execute(
+        # An UPDATE in place of the row that is there: nothing but its own page is read or written.
         "UPDATE home SET fence = ?, node = ?, holder = ?, namespace = ?, lease_ms = ?, beat = 0 WHERE id = 1",
         (row.fence + 1, holder.node, holder.text, namespace, lease_ms),
     )
     return row.fence + 1
 
 
-def check(connection: apsw.Connection, namespace: str, fence: int) -> None:
+def check(connection: apsw.Connection, world: str, fence: int) -> None:
     """Raise :class:`WorldHeld` where ``fence`` is not that of the world's home (any more)."""
     row = read(connection)
     if row is None or row.fence != fence:
-        raise held(namespace, row)
+        raise held(world, row)
 
 
 def beat(connection: apsw.Connection) -> None:
@@ -152,6 +166,7 @@ def give_up(connection: apsw.Connection) -> None:
 
 def address(row: HomeRow) -> str:
     """Where the home is reached; "" where the row has no usable address."""
+    # What stands in a database may be anyone's text, and is given out to clients.
     return row.node if len(row.node) <= NODE_CHARS_MAX else ""
 
 

@@ -48,6 +48,7 @@ class Guard:
         born_us = facts.get("created_at")
         if "deleted_at" in facts or (self.born_us is not None and born_us != self.born_us):
             raise self.gone()
+        # Learnt from the first look, and held against every later one.
         self.born_us = born_us
 
     def gone(self) -> WorldDeleted:
@@ -58,6 +59,7 @@ class Guard:
 
     def of(self, error: BaseException) -> BaseException:
         """What ``error`` means: a namespace that was there and is not found any more was deleted."""
+        # Never found at all is another fault: an unknown world, or one that is only being made.
         return self.gone() if self.born_us is not None and isinstance(error, NoNamespace) else error
 
 

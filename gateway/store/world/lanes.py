@@ -63,6 +63,7 @@ class Lane:
     def hold(self) -> WorldDatabase | None:
         """The world itself, for one other thread, if it is open and nothing uses it now: then nothing
         else does until :meth:`let_go`."""
+        # Opening may take a while, and who asks is on the loop: a world that is not open goes the long way.
         if self._closed or self._world is None or not self._turn.take_now():
             return None
         return self._world
@@ -85,9 +86,12 @@ class Lane:
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._executor, fn)
         try:
+            # The thread goes on whatever becomes of the caller: the turn is not given back under it.
             return await to_the_end(future)
         finally:
             self._used_at = loop.time()
+            # One timer a lane, that looks at when it was used last: calls come by the thousand, and none of
+            # them moves a timer.
             if self._timer is None and not self._closed:
                 self._timer = loop.call_later(self._idle_s, self._look_idle)
 
@@ -130,6 +134,7 @@ class Lane:
             executor = self._executor
             self._end_thread()
             if executor is not None:
+                # In a thread: shutdown() waits for the lane's own, which may be in the middle of a commit.
                 await asyncio.get_running_loop().run_in_executor(None, executor.shutdown)
 
 
@@ -189,6 +194,7 @@ class WorldLanes:
             level=level,
             parts=parts,
         )
+        # No thread yet: each begins with the first question.
         reader = Lane(f"{name}-r", opening.reader, idle_s=idle_s)
         past = Lane(f"{name}-p", opening.reader, idle_s=idle_s)
         written = Written()
@@ -201,6 +207,7 @@ class WorldLanes:
         writer = Lane(name, counted, idle_s=idle_s)
         try:
             if not create:
+                # By reading first: a world that is not there must not come to be by being looked for.
                 await reader.run(lambda world: None)
             try:
                 await writer.run(lambda world: None)
@@ -230,6 +237,8 @@ class WorldLanes:
             try:
                 return fn(world)
             finally:
+                # On the lane's thread, which alone may touch the database; counted on the loop, which alone
+                # reads the counter.
                 seen.append(world.database.take_conflicts())
 
         try:
@@ -379,6 +388,8 @@ class WorldLanes:
         cursor = await self.history(begin, until_us=until_us)
 
         def page(history: History) -> list[JournalFrame | Gap]:
+            # Each page on the lane's newest world: the lane may have rested, and opened another connection,
+            # in between.
             cursor.history = history
             return cursor.next()
 

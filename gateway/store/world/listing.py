@@ -39,6 +39,8 @@ class WorldNames:
         }
         looked_at = dict(list(unknown.items())[:LISTED_JUDGED_MAX])
         await self._judge(looked_at, errors)
+        # Too many to be looked at now. Listed rather than left out: who looks for a world would take it for
+        # lost.
         names.update(unknown.keys() - looked_at.keys())
         names.update(name for name, info in found.items() if self._judged.get(info.ns_id))
         while len(self._judged) > LISTED_JUDGED_MAX:  # only now: those that go are of this list, too
@@ -48,6 +50,8 @@ class WorldNames:
 
     async def _named(self) -> dict[str, NamespaceInfo]:
         """The namespaces that names mean. A key that its name does not mean any more is nobody's."""
+        # First the names and then the keys: what is made in between is missing for once, and never listed
+        # under a key of its own.
         entries = await asyncio.to_thread(catalogue.entries, self._store.blocking())
         by_key = {info.key: info for info in await self._store.list_namespaces()}
         keys = {name: name for name in by_key if name not in entries}

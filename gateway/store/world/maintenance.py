@@ -81,6 +81,7 @@ class Upkeep:
                 await self._collect(now_s)
         except GatewayError:
             self._failures += 1
+            # It is only upkeep: a store that is in trouble must not be asked for scans on top.
             wait_s = min(UPKEEP_RETRY_S_MIN * 2 ** (self._failures - 1), UPKEEP_RETRY_S_MAX)
             self._not_before_s = now_s + int(wait_s)
             raise
@@ -92,6 +93,8 @@ class Upkeep:
         if self._truncated_at_s is None:
             self._truncated_at_s = self._collected_at_s = now_s
         last = self._steps[-1].pages if self._steps else self._old_pages
+        # Only where something was written: an idle world has no steps, so that nothing becomes due by time
+        # alone.
         if self._written.pages != last:
             self._steps.append(_Step(now_s, self._written.pages))
         before_s = now_s - _kept_s(retention)
@@ -110,10 +113,13 @@ class Upkeep:
 
     async def _truncate(self, retention: Retention, now_s: int) -> Version | None:
         old_pages = self._old_pages
+        # The first point after that time, not the last before it: everything older than kept may go, and no
+        # younger one does.
         bounds = await self._store.time2version(now_s - _kept_s(retention))
         if bounds.after is None:
             return None
         version, removed = await truncate_before(self._store, self._key, bounds.after.version)
+        # As of before the request: what was written while it ran is the next one's.
         self._truncated_pages, self._truncated_at_s = old_pages, now_s
         if removed:
             self._removed.append(_Step(now_s, removed))
@@ -159,4 +165,5 @@ async def _count(lines: AsyncIterator[str]) -> int:
     last = "0"
     async for line in lines:
         last = line
+    # mvstore's last line may be a sentence: then something was removed, and how much is not known.
     return int(last) if last.isdigit() else 1

@@ -19,6 +19,8 @@ def is_in_process(store: BlockingStore) -> bool:
 def ns_id_of(store: BlockingStore, key: str) -> str | None:
     """The id of the namespace of that key; None where there is none, or it cannot be told."""
     with suppress(NotFound, Forbidden):
+        # The bridge to a store without an admin API has the methods too, and refuses: hence both the look
+        # and the suppressed refusal.
         if isinstance(store, AdministeredStore):
             return store.namespace_info(key).ns_id
     return None
@@ -47,6 +49,7 @@ def is_there(store: BlockingStore, key: str) -> bool:
 def is_occupied(store: BlockingStore, key: str) -> bool:
     """Whether anything was ever written to it. What cannot be read counts as something."""
     try:
+        # Of a database that was ever written to the first page is never empty: it holds SQLite's header.
         return bool(first_page(store, key))
     except StoreUnavailable:
         raise
@@ -77,6 +80,7 @@ def is_served(store: BlockingStore, key: str) -> bool:
 def can_tell(store: BlockingStore) -> bool:
     """Whether the store tells its namespaces: by its admin API, or because it is here."""
     try:
+        # A question that costs nothing and finds nothing: only whether it is refused counts.
         administered(store).list_namespaces(_NO_KEY)
     except Forbidden:
         return False

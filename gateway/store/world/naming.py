@@ -72,6 +72,7 @@ def claim(store: BlockingStore, name: str, now_us: int) -> Identity:
 
 def _usable(store: BlockingStore, identity: Identity) -> bool:
     """False where the namespace was taken away behind the catalogue's back, or cannot be reached."""
+    # Not created again: mvstore goes on serving the old one under that key for up to two minutes.
     if identity.state == "live" and not is_there(store, identity.key):
         return False
     with suppress(Unprocessable):
@@ -83,6 +84,7 @@ def _next_generation(store: BlockingStore, seen: Identity, now_us: int) -> None:
     """The name gets its next generation, unless another was first."""
 
     def change(connection: apsw.Connection) -> None:
+        # Compared within the transaction: of two who come at once only one raises it.
         if catalogue.find(connection, seen.name) == seen.entry:
             catalogue.put(connection, seen.name, CatalogueEntry(seen.generation + 1, "opening"), now_us)
 
@@ -98,6 +100,7 @@ def confirm(store: BlockingStore, identity: Identity, now_us: int) -> bool:
         entry = catalogue.find(connection, identity.name)
         if entry == identity.entry:
             catalogue.put(connection, identity.name, CatalogueEntry(identity.generation, "live"), now_us)
+        # Two may open it at once: whoever finds it confirmed by the other has the same world.
         return entry in (identity.entry, CatalogueEntry(identity.generation, "live"))
 
     return catalogue.change(store, change)
@@ -113,6 +116,7 @@ def vacant(store: BlockingStore, name: str) -> Identity:
         if identity.state is None:
             return identity
     following = _later(identity)
+    # Left by one who died before publishing, or of a catalogue that was lost: never written over.
     while is_occupied(store, following.key):
         following = _later(following)
     return following
@@ -164,6 +168,8 @@ def give(store: BlockingStore, made_key: str, name: str, now_us: int) -> Identit
             _publish_over(store, identity, now_us)
             if is_served(store, identity.key) and holds(store, identity):
                 return identity
+            # It landed under a key that is still served as another's, or lost its name: away from there,
+            # and once more.
             made_key = half_made_key(now_us)
             administered(store).rename_namespace(identity.key, made_key)
         raise Conflict(f"world {name} is deleted and made again by others all the time; ask again")
@@ -183,6 +189,8 @@ def _moved(store: BlockingStore, made_key: str, identity: Identity) -> Identity:
 
 
 def _publish_over(store: BlockingStore, identity: Identity, now_us: int) -> None:
+    # Somebody may be about to make that name's world in its plain namespace, which was made by use: he must
+    # find that he is late.
     replaces_plain = (
         identity.generation > 1
         and identity.state is None

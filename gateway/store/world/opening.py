@@ -50,6 +50,7 @@ class WorldOpening:
     def writer(self) -> WorldDatabase:
         """For the world's one writer; the first call makes a world that is not there. Raises as
         :meth:`WorldDatabase.create`, later ones ``WorldDeleted``."""
+        # By what the first one found and not by the name, which may mean another world by now.
         if self._found:
             world, self.opened = self._again()
             world.fence = self.fence

@@ -55,6 +55,7 @@ class Past:
         def look_back(connection: apsw.Connection) -> T:
             if connection.execute(_IS_THERE).get is None:
                 connection.execute(_VIEWS)
+            # For each question anew: the recording has grown, or lost its beginning, since the last.
             connection.execute(_SET, (self._until_us, *horizon(connection, self._until_us)))
             return fn(connection)
 
@@ -67,6 +68,7 @@ def horizon(connection: apsw.Connection, until_us: int) -> tuple[int, int, int]:
     had come as well, also where its own time says otherwise, because the clock was set back."""
     first = connection.execute("SELECT min(seq) FROM main.frames").get
     start = connection.execute(_KEYFRAME, (until_us,)).get
+    # No keyframe had come by then: the first row is where the search begins, if there is one.
     if start is None:
         start = first
     later = None if start is None else connection.execute(_FIRST_LATER, (start, until_us)).get

@@ -49,6 +49,8 @@ def last_row(connection: apsw.Connection) -> RowHead | None:
 
 def keyframe_at_tick(connection: apsw.Connection, epoch: int, tick: int) -> RowHead | None:
     """The newest keyframe row at or before (epoch, tick)."""
+    # The table of keyframes, of one row a second, and not the frames, of which an index by tick would cost
+    # each commit a page.
     order = "WHERE (epoch, tick) <= (?, ?) ORDER BY epoch DESC, tick DESC, seq DESC LIMIT 1"
     return _head(connection, _KEYFRAME_OF + order, (epoch, tick))
 
@@ -97,6 +99,7 @@ def gaps_between(
     ``overlapping``: also those that began before and reach into it."""
     low, high = (from_order >> 32, from_order & TICK_MASK), (to_order >> 32, to_order & TICK_MASK)
     query = (
+        # Row values compare as pairs, and the primary key serves them (https://sqlite.org/rowvalue.html).
         f"SELECT epoch, from_tick, to_tick, reason FROM gaps WHERE (epoch, {'to' if overlapping else 'from'}_tick) "
         ">= (?, ?) AND (epoch, from_tick) <= (?, ?) ORDER BY epoch, from_tick LIMIT ?"
     )
@@ -113,6 +116,7 @@ def gaps_before(connection: apsw.Connection, order: int, limit: int) -> list[Gap
     """The newest gaps of the same epoch that begin at or before (epoch, tick) ``order``, oldest first."""
     query = (
         "SELECT epoch, from_tick, to_tick, reason FROM gaps WHERE epoch = ? AND from_tick <= ? "
+        # Newest first, so that the bound leaves out the oldest; turned round below.
         "ORDER BY from_tick DESC LIMIT ?"
     )
     newest = connection.execute(query, (order >> 32, order & TICK_MASK, limit))

@@ -32,6 +32,7 @@ def rebuild(store: BlockingStore, now_us: int) -> list[str]:
     newest: dict[str, int] = {}
     for info in administered(store).list_namespaces():
         if (later := _LATER.fullmatch(info.key)) is not None:
+            # Only the newest can be what a name means: each was made after the one before was given up.
             newest[later[1]] = max(newest.get(later[1], 2), int(later[2]))
     if not newest:
         return []
@@ -54,6 +55,7 @@ def _is_live(store: BlockingStore, key: str) -> bool:
     if not is_occupied(store, key):
         return False
     database = Database.open(store, Namespace(key), read_only=True)
+    # It raises for a world that bears the mark of its deletion, which stands in the world itself.
     database.guard = Guard(key)
     try:
         database.read(lambda connection: None)
@@ -68,5 +70,6 @@ def _is_live(store: BlockingStore, key: str) -> bool:
 
 def _put(connection: apsw.Connection, found: Mapping[str, CatalogueEntry], now_us: int) -> None:
     for name, entry in found.items():
+        # Another process may have rebuilt it first.
         if catalogue.find(connection, name) is None:
             catalogue.put(connection, name, entry, now_us)

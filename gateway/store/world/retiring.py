@@ -46,6 +46,7 @@ def delete_world(store: BlockingStore, name: str, now_us: int) -> Identity:
         retire(store, identity, now_us, database)
     except (NotFound, WorldDeleted):
         raise unknown(name) from None
+    # Nothing is known to be wrong with the world: it is not deleted without its own mark for that.
     except (StoreUnavailable, Conflict):
         raise
     except (GatewayError, apsw.Error) as error:
@@ -103,6 +104,7 @@ def settle(store: BlockingStore, identity: Identity, now_us: int) -> None:
     given up, since a store may go on serving what it was. Another database that has the key now keeps it."""
     if not naming.holds(store, identity):
         return
+    # Without an admin API "not found" and "not told" look alike, and only the first may end a name.
     is_gone = ns_id_of(store, identity.key) is None if can_tell(store) else False
     if is_gone or not is_occupied(store, identity.key):
         bury(store, identity, now_us)
@@ -128,6 +130,7 @@ def reap(store: BlockingStore, now_us: int, wait_s: float) -> float | None:
 def _remove(store: BlockingStore, old: Retired) -> bool:
     try:
         admin = administered(store)
+        # By its id: somebody with mvstore's own tools may have made another one under that key meanwhile.
         if old.ns_id is None or admin.namespace_info(old.key).ns_id == old.ns_id:
             admin.delete_namespace(old.key)
     except NotFound:
@@ -141,6 +144,7 @@ def reap_half_made(store: BlockingStore, now_us: int) -> None:
     """Remove what processes that died have left half made. Raises :class:`Forbidden` without an admin API."""
     admin = administered(store)
     for info in admin.list_namespaces(naming.HALF_MADE):
+        # The time stands in the key: a store tells no time of making.
         began_s = info.key.removeprefix(naming.HALF_MADE).partition("~")[0]
         if began_s.isdigit() and int(began_s) < now_us / 1e6 - HALF_MADE_S:
             with suppress(NotFound, Conflict):

@@ -173,6 +173,7 @@ def migrate(connection: apsw.Connection, parts: Sequence[Part]) -> None:
             or 0
         )
         for statements in part.migrations[have:]:
+            # Not cached: it runs once, and a cached statement stays for as long as the world is open.
             connection.execute(statements, can_cache=False)
         if have < len(part.migrations):
             connection.execute(
@@ -197,6 +198,7 @@ def write_info(connection: apsw.Connection, info: WorldInfo) -> None:
         "parent": info.parent and info.parent.world,
         "parent_epoch": info.parent and info.parent.epoch,
         "parent_tick": info.parent and info.parent.tick,
+        # Left out and not NULL, so that worlds without one have the rows that they always had.
         **({} if info.layout is None else {"layout": info.layout}),
     }
     connection.executemany("REPLACE INTO meta(name, value) VALUES(?, ?)", list(rows.items()), can_cache=False)
@@ -213,6 +215,7 @@ def write_layout(connection: apsw.Connection, layout: str | None) -> None:
 def read_info(connection: apsw.Connection) -> WorldInfo:
     """What ``meta`` says. Raises ``Unprocessable`` where it does not say all that it must."""
     meta = dict(connection.execute("SELECT name, value FROM meta", can_cache=False))
+    # Anybody can write to these tables (docs/SCHEMA.md), so what is read from them is checked.
     missing = [name for name in ("world", "stride", "retention", "ring_s", "created_at") if name not in meta]
     if missing:
         raise Unprocessable(f"this world's table meta lacks {', '.join(missing)}; it is damaged")

@@ -24,6 +24,8 @@ _EXPRESSION: Final = re.compile(r"\(.*\(|\bWHERE\b", re.IGNORECASE | re.DOTALL)
 def check_readable(connection: apsw.Connection) -> None:
     """Raise ``Unprocessable`` where a table of a world is something else than a plain table."""
     for kind, name, _, sql in _schema(connection):
+        # A view of that name would be asked in the table's place, and could compute anything, for as long
+        # as it likes.
         if name in TABLES and (kind != "table" or _is_no_plain_table(sql)):
             raise Unprocessable(
                 f"this database is not a world: its {name!r} is no plain table, but {sql[:120]!r}; "
@@ -53,10 +55,13 @@ def _is_no_plain_table(sql: str) -> bool:
 
 
 def _runs_by_itself(kind: str, name: str, table: str, sql: str) -> bool:
+    # Of any table: a view may have triggers (INSTEAD OF), and a trigger on another table may be set off by
+    # one on ours.
     if kind in ("trigger", "view"):
         return True
     if table not in TABLES:
         return False
+    # An index without SQL is SQLite's own, of a PRIMARY KEY or UNIQUE.
     return _is_no_plain_table(sql) if kind == "table" else bool(sql and _EXPRESSION.search(sql))
 
 

@@ -59,6 +59,7 @@ class Replayed:
     def apply(self, row: Unpacked) -> None:
         """The next row."""
         head, layout = row.one_frame(), row.layout
+        # A late part, or a message of several: only the state itself knows which of its records are newer.
         if head is None or layout is None or order_of(head.epoch, head.tick) <= self._reached:
             self.settle()
             for message in row.messages():
@@ -66,6 +67,8 @@ class Replayed:
             self._reached = order_of(self._state.epoch, self._state.tick)
             return
         self._reached = order_of(head.epoch, head.tick)
+        # Taken out and put in again: they settle in the order in which they came, and a dict keeps a key's
+        # first place.
         self._waiting.pop(layout.keys, None)
         self._waiting[layout.keys] = (head, layout)
         if len(self._waiting) >= REPLAYED_FRAMES_WAITING_MAX:
@@ -110,6 +113,7 @@ def state_hash(records: Mapping[int, bytes]) -> bytes:
     hasher = blake3()
     for key in sorted(records):
         data = records[key]
+        # With its length: without it two records could be cut at another place and give the same bytes.
         hasher.update(_HEAD.pack(key, len(data)) + data)
     return hasher.digest()
 

@@ -60,6 +60,7 @@ class TailReader:
             replayed = Replayed(history.make_state())
             start = connection.execute(_KEYFRAME_BEFORE, (last,)).get if last >= 0 else None
             first = reading.first_row(connection)
+            # Row 0 is a row like any other: `or` would take it for none.
             self._seq = start if start is not None else 0 if first is None else first.seq
             for seq, codec, body in self._packed(connection, last):
                 self._seq = seq + 1
@@ -88,6 +89,8 @@ class TailReader:
         size, upto = 0, -1
         for row in reading.packed_rows(connection, self._seq):
             seq, _, _, received_us, *_ = row
+            # A clock that was set back gives later rows earlier times, and the other way round: a keyframe
+            # that had come says that all before it had come too.
             if received_us > until_us and seq > upto:
                 upto = connection.execute(_NEWEST_BY, (until_us,)).get or -1
                 if seq > upto:
@@ -105,6 +108,8 @@ class TailReader:
         """The messages that a row adds."""
         seq, epoch, tick, _, _, keyframe, codec, body = row
         if seq != self._seq:
+            # What follows may be packed against the row that is missing: a decoder that knows none refuses
+            # it, in place of unpacking it wrongly.
             self._is_holed, self._decoder = True, FrameDecoder()
         self._seq = seq + 1
         try:
@@ -112,6 +117,7 @@ class TailReader:
             if not keyframe:
                 return tuple(unpacked.messages())
             before, self._keyframe = self._keyframe, order_of(epoch, tick)
+            # A gap that the journal recorded leaves no hole in the numbers of rows.
             is_needed = self._is_holed or self._has_dropped(connection, before)
             self._is_holed = False
             return tuple(unpacked.messages()) if is_needed else ()

@@ -59,6 +59,7 @@ class Round:
             left, self._at = self._at, None
             if left is None:
                 return None
+            # Whoever comes back with an older turn finds by it that the others have gone on without him.
             self._turn += 1
             self._left.add(left)
             return left, self._turn
@@ -84,6 +85,8 @@ class Round:
                 raise
 
     def _packed(self) -> list[tuple[int, PackedWrite]]:
+        # All first, and then compressed in one call for the round: a call for each gives up the
+        # interpreter's lock each time.
         packed = [world.pack(batch) for world, batch in self._writes]
         finish([each.packed for each in packed])
         return list(enumerate(packed))
@@ -112,6 +115,7 @@ class Round:
                 self._at = None
                 if isinstance(end, NamespaceCommit):
                     self._held.append((at, end))
+        # Outside of the lock: who is told may call back.
         if not isinstance(end, NamespaceCommit):
             self._say([(at, end)])
         return not is_left
@@ -127,6 +131,7 @@ class Round:
             for place, answer in answers:
                 at = held[place][0]
                 world, batch = self._writes[at]
+                # Before it is told: whoever hears of the end may write to this world at once.
                 world.settle_append(batch, answer)
                 ends.append((at, None if isinstance(answer, Committed) else answer))
             self._say(ends)
@@ -144,4 +149,5 @@ class Round:
     def _mine(self, turn: int) -> set[int]:
         """What nobody else works on, where the worker of this turn breaks off."""
         with self._lock:
+            # Those left behind have workers of their own, who tell of them.
             return self._open - self._left if turn == self._turn else self._open & self._left

@@ -48,6 +48,7 @@ class Turn:
         """It is the next one's who waits, or free."""
         while self._waiting:
             following = self._waiting.popleft()
+            # It stays taken, and changes hands: nobody who comes in between gets ahead of who waits.
             if not following.done():
                 following.set_result(None)
                 return

@@ -47,6 +47,7 @@ def pack(
     for seq, epoch, tick, received_at_us, sent_at_us, is_keyframe, messages in frames:
         if is_keyframe:
             keyframes.append((seq, epoch, tick, received_at_us, *_counted(messages)))
+        # A keyframe always stands alone: replays begin with it, and pruning ends before it.
         codec, body = encoder.encode(messages, fresh=alone or is_keyframe)
         rows.append([seq, epoch, tick, received_at_us, sent_at_us, int(is_keyframe), codec, body])
     if alone:
@@ -65,6 +66,8 @@ def finish(batches: Sequence[PackedBatch]) -> None:
     """Pack the rows that :func:`pack` left for being packed with many others."""
     rows = [row for batch in batches for row in batch.frames if row[6] == QUICK]
     if rows:
+        # In one call for the journals of a whole round: half the time (docs/PERFORMANCE.md, "What a
+        # publisher's frame costs").
         for row, packed in zip(rows, pack_quick([row[7] for row in rows]), strict=True):
             row[6:] = packed
 
@@ -86,6 +89,7 @@ def write(connection: apsw.Connection, batch: PackedBatch) -> bool:
         connection.execute(_APPEND[len(frames) - 1], tuple(chain.from_iterable(frames)), can_cache=small)
     else:
         many(_APPEND[0], frames, can_cache=small)
+    # The look at what is there costs a query, so it is made only where IGNORE has left something out.
     if connection.total_changes() - before < len(frames) and not _are_there(connection, frames):
         return False
     if batch.keyframes:
@@ -105,6 +109,7 @@ def _are_there(connection: apsw.Connection, frames: Sequence[Sequence[Any]]) -> 
 def begin_epoch(connection: apsw.Connection, requested: int | None, now_us: int) -> int:
     """The epoch of a publisher that attaches: the next one, or its own again while it is the newest."""
     newest = connection.execute("SELECT max(epoch) FROM epochs").get or 0
+    # The same publisher after a broken connection: a new epoch would void what readers hold.
     if requested is not None and requested == newest:
         query = "UPDATE epochs SET ended_at = NULL WHERE epoch = ? AND ended_at IS NOT NULL"
         connection.execute(query, (newest,))
@@ -140,6 +145,7 @@ def prune(connection: apsw.Connection, before_us: int, rows_max: int) -> int:
     keep, first = keyframe_at_time(connection, before_us), first_row(connection)
     if keep is None or first is None or first.seq >= keep.seq:
         return 0
+    # Up to a keyframe, even where that is more than asked for: rows behind it may lean on those before.
     upto = _keyframe_seq(connection, first.seq, min(keep.seq, first.seq + rows_max))
     connection.execute("DELETE FROM frames WHERE seq < ?", (upto,))
     connection.execute("DELETE FROM keyframes WHERE seq < ?", (upto,))

@@ -102,6 +102,26 @@ async def test_a_connection_that_cannot_be_made_leaves_its_place_to_others(
             assert pool.connections == 0
 
 
+async def test_a_connection_that_comes_in_the_turn_in_which_its_caller_gives_up_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its caller's time is over: nobody else knows of it."""
+    async with pooled() as (pool, server):
+        connect = pool._attempt
+
+        async def too_late(address: str) -> StoreWire:
+            wire = await connect(address)
+            caller.cancel()
+            return wire
+
+        monkeypatch.setattr(pool, "_attempt", too_late)
+        caller = asyncio.create_task(pool.acquire())
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert pool.connections == 0
+        await server.until(came=1, went=1)
+
+
 async def test_at_the_bound_nobody_is_given_one_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     async with pooled() as (pool, _):
         first, second = (await pool.acquire())[0], (await pool.acquire())[0]
