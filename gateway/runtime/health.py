@@ -12,8 +12,13 @@ from gateway.limits import HEALTH_LATE_S, HEALTH_NAMED_MAX
 class JournalHealth(Protocol):
     """A world's, as far as it is looked at here."""
 
-    newest_commit: float
-    failure: str
+    @property
+    def newest_commit(self) -> float:
+        """When it was (``time.monotonic``)."""
+
+    @property
+    def failure(self) -> str:
+        """Why its newest commit failed, or waits; empty where it did not."""
 
     def waiting_s(self, mono: float) -> float:
         """The age of its oldest frame that is not in the store; 0 where all are."""

@@ -158,7 +158,7 @@ class WorldHost:
             name, database, world, settings, Home(name, database.world, holder, counts), rounds, delayed
         )
         # After the constructor, whose pump may have woken: nothing is committed before the loop turns again.
-        host.pump.newest_received_us = None if recovered is None else recovered.received_at_us
+        host.pump.outcomes.newest_received_us = None if recovered is None else recovered.received_at_us
         return host
 
     def follow_by(self, siblings: Siblings | None, peers: Peers | None) -> None:
@@ -233,7 +233,7 @@ class WorldHost:
         await self.homing.refresh()
         if not self.world.journal.empty and not self.pump.is_failing:
             await self.pump.flush(limits.LAST_SYNCED_WAIT_S)
-        received_us, state = self.pump.newest_received_us, self.world.state
+        received_us, state = self.pump.outcomes.newest_received_us, self.world.state
         if received_us is not None and self.world.journal.empty and not self.world.is_fed:
             return await self.database.shaped(state, state.epoch, state.tick, received_us)
         hops, stale_ms = far(self)
@@ -327,7 +327,7 @@ class WorldHost:
         return self._behind
 
     def _adopted(self, received_us: int | None) -> None:
-        self.pump.newest_received_us = received_us
+        self.pump.outcomes.newest_received_us = received_us
 
     async def _become(self, takeover: bool, wanted: Wanted) -> None:
         async with self.homing.using(takeover=takeover, wanted=wanted):
@@ -386,7 +386,7 @@ class WorldHost:
         but the records. ``also`` may run more than once."""
         async with self.homing.using():
             self.world.put(list(records), time.monotonic())
-            return await self.pump.along(self.world.state.order, also, DURABLE_S_MAX)
+            return await self.pump.awaiting.along(self.world.state.order, also, DURABLE_S_MAX)
 
     async def info(self) -> Overview:
         """What ``GET /v1/worlds/{world}`` tells."""

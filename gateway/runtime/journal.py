@@ -7,36 +7,30 @@ commits every frame, a slow or busy one batches, and the game never waits.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeVar, cast
+from typing import Protocol
 
 import apsw
 
 from gateway.core.ports import Mark
 from gateway.core.states import PumpState
 from gateway.core.world import World
-from gateway.errors import Conflict, GatewayError, ShuttingDown, StoreUnavailable, WorldDeleted, WorldHeld
+from gateway.errors import Conflict, ShuttingDown, WorldDeleted, WorldHeld
 from gateway.limits import (
     HEALTH_LATE_S,
     JOURNAL_ALONE_S,
-    JOURNAL_PATIENCE_S,
     JOURNAL_RETRY_S_MAX,
     JOURNAL_RETRY_S_MIN,
     JOURNAL_ROUND_BATCH_BYTES_MAX,
 )
-from gateway.runtime.companions import Companion, Companions
-from gateway.runtime.lags import Lags
+from gateway.runtime.awaiting import Awaiting
+from gateway.runtime.outcomes import Outcomes
 from gateway.runtime.rounds import Rounds
 from gateway.store.world import WorldDatabase
 from gateway.store.world.together import Write
 from gateway.wallclock import now_us
-from gateway.wire.journal import Batch, order_of
-
-log = logging.getLogger("mvgateway.journal")
-
-T = TypeVar("T")
+from gateway.wire.journal import Batch
 
 
 class JournalHome(Protocol):
@@ -72,11 +66,6 @@ class Appends(Protocol):
         """The end of :meth:`hold`."""
 
 
-def is_told(count: int) -> bool:
-    """Whether to log the event that many times in: the 1st, 2nd, 4th, 8th and so on get a line."""
-    return count & (count - 1) == 0
-
-
 class JournalPump:
     """Drives one world's journal and its timers until :meth:`stop`.
 
@@ -92,28 +81,15 @@ class JournalPump:
         self._database = database
         self._rounds = rounds
         self._homing = homing
-        self.commits = 0
-        self.commit_failures = 0
-        self.commit_seconds = 0.0
-        self.lags = Lags()
-        self.newest_received_us: int | None = None
-        """When the newest committed frame was received (µs since the Unix epoch)."""
-        self._has_failed = False
-        self.failure = ""
-        """Why it did; empty after one that did not."""
-        self.newest_commit = float("-inf")
-        """When the newest one was (``time.monotonic``)."""
+        self.outcomes = Outcomes(world.name)
+        self.awaiting = Awaiting(self.wake)
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
-        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self._companions: list[Companion] = []
         self._flushing = 0
         self._stopped = False
         self._in_round: tuple[Batch, float] | None = None
         self._alone_until = float("-inf")
-        self.times_left_behind = 0
-        """How often rounds of other worlds went on without this one."""
         self._alone: asyncio.Task[None] | None = None
         self.meaning_of: Callable[[BaseException], BaseException] = lambda error: error
         """What an error of the store means for this world."""
@@ -146,7 +122,7 @@ class JournalPump:
     @property
     def _is_awaited(self) -> bool:
         """True while somebody waits for what is in the journal now."""
-        return bool(self._companions or self._waiters or self._flushing)
+        return bool(self.awaiting or self._flushing)
 
     @property
     def _is_home(self) -> bool:
@@ -215,16 +191,7 @@ class JournalPump:
     def left_behind(self) -> None:
         """Its database took so long that the round went on: for a while it holds up nobody."""
         self._stay_alone()
-        self.failure = f"its database takes over {JOURNAL_PATIENCE_S * 1e3:.0f} ms"
-        self.times_left_behind += 1
-        if is_told(self.times_left_behind):
-            log.warning(
-                "world %s: its database takes over %.0f ms; its journal lags behind, the others go on without it "
-                "(%d times so far)",
-                self._world.name,
-                JOURNAL_PATIENCE_S * 1e3,
-                self.times_left_behind,
-            )
+        self.outcomes.left_behind()
 
     @property
     def state(self) -> PumpState:
@@ -240,12 +207,22 @@ class JournalPump:
     @property
     def is_failing(self) -> bool:
         """True while the newest commit has failed, or a frame waits for too long."""
-        return self._has_failed or self.waiting_s(time.monotonic()) >= HEALTH_LATE_S
+        return self.outcomes.has_failed or self.waiting_s(time.monotonic()) >= HEALTH_LATE_S
 
     @property
     def has_failed(self) -> bool:
-        """True while the store has said no to the newest commit, or not answered it."""
-        return self._has_failed
+        """:attr:`Outcomes.has_failed`."""
+        return self.outcomes.has_failed
+
+    @property
+    def failure(self) -> str:
+        """:attr:`Outcomes.failure`."""
+        return self.outcomes.failure
+
+    @property
+    def newest_commit(self) -> float:
+        """:attr:`Outcomes.newest_commit`."""
+        return self.outcomes.newest_commit
 
     def waiting_s(self, mono: float) -> float:
         """The age of the oldest frame that is not in the store; 0 where all are."""
@@ -297,9 +274,7 @@ class JournalPump:
             self.give_up(error)
             return False
         except Exception as error:
-            self._count_failure(error)
-            self._has_failed = True
-            self.failure = error.message if isinstance(error, GatewayError) else repr(error)
+            self.outcomes.failed(error)
             return False
         return True
 
@@ -309,7 +284,7 @@ class JournalPump:
             return True
         began = time.monotonic()
         try:
-            due = self._companions_of(batch)
+            due = self.awaiting.companions_of(batch)
             await self._database.append(batch, due.run if due.members else None)
         except WorldHeld as error:
             if self._homing is None:
@@ -327,21 +302,15 @@ class JournalPump:
         return True
 
     def _succeeded(self, batch: Batch, began: float) -> None:
-        now = self.newest_commit = time.monotonic()
-        self._has_failed, self.failure = False, ""
-        if batch.frames:
-            self.newest_received_us = batch.frames[-1].received_at_us
-            if self._homing is not None:
-                # When it began, not when it was answered: others count a home's silence from its last write on,
-                # and must not be behind it.
-                self._homing.wrote_at = began
-            self.lags.note(batch.frames, self._world.wall_us(now))
-        self.commits += 1
-        self.commit_seconds += now - began
-        # Before the waiters: they look at what is durable.
+        now = time.monotonic()
+        self.outcomes.succeeded(batch, began, now, self._world.wall_us(now))
+        if batch.frames and self._homing is not None:
+            # When it began, not when it was answered: others count a home's silence from its last write on,
+            # and must not be behind it.
+            self._homing.wrote_at = began
+        # Before those who wait: they look at what is durable.
         self._world.committed(batch, now)
-        if self._waiters:
-            self._wake_waiters()
+        self.awaiting.committed()
 
     def _failed(self, batch: Batch, error: BaseException) -> None:
         self._world.failed(batch, time.monotonic())
@@ -350,111 +319,26 @@ class JournalPump:
             self.give_up(error)
         elif isinstance(error, Exception):
             self._stay_alone()
-            self._count_failure(error)
-            self._has_failed = True
-            self.failure = error.message if isinstance(error, GatewayError) else repr(error)
+            self.outcomes.failed(error)
 
     def give_up(self, error: WorldDeleted) -> None:
         """Nothing will be written any more: tell who waits for it."""
-        waiting, self._waiters = self._waiters, []
-        told = [waiter for _, waiter in waiting] + [one.told for one in self._companions]
-        for future in told:
-            if not future.done():
-                future.set_exception(error)
+        self.awaiting.fail(lambda: error)
         if self.on_deleted is not None:
             self.on_deleted(error)
 
-    def _companions_of(self, batch: Batch) -> Companions:
-        if not self._companions or not batch.frames:
-            return Companions([])
-        reached = max(order_of(frame.epoch, frame.tick) for frame in batch.frames)
-        return Companions([one for one in self._companions if one.order <= reached])
-
-    async def along(self, order: int, also: Callable[[apsw.Connection], T], timeout_s: float) -> T:
-        """Run ``also`` in the transaction that brings the journal to ``order`` (:func:`gateway.wire.journal.order_of`).
-
-        Raises what ``also`` raises, and :class:`StoreUnavailable` where the store does not answer.
-        """
-        companion = Companion(order, also, asyncio.get_running_loop().create_future())
-        self._companions.append(companion)
-        self.wake()
-        try:
-            return cast(T, await asyncio.wait_for(companion.told, timeout_s))
-        except TimeoutError:
-            raise StoreUnavailable(
-                f"the store did not answer within {timeout_s:.0f} s; whether it was done shows when it answers"
-            ) from None
-        finally:
-            self._companions.remove(companion)
-
-    def _count_failure(self, error: Exception) -> None:
-        self.commit_failures += 1
-        if is_told(self.commit_failures):
-            log.warning(
-                "world %s: commit failed (%d so far); the frames wait and it is tried again: %s",
-                self._world.name,
-                self.commit_failures,
-                error,
-                exc_info=None if isinstance(error, GatewayError) else error,
-            )
-
     def _refuse_who_waits(self, error: WorldHeld) -> None:
         """What they wait for will not be written from here."""
-        waiters, self._waiters = self._waiters, []
-        for told in [*(waiter for _, waiter in waiters), *(one.told for one in self._companions)]:
-            if not told.done():
-                told.set_exception(WorldHeld(error.message, **error.facts))
+        self.awaiting.fail(lambda: WorldHeld(error.message, **error.facts))
         self.wake()
-
-    async def until_durable(self, mark: Mark, timeout_s: float) -> None:
-        """Wait until everything up to ``mark`` is in the store. Raises :class:`StoreUnavailable` where it
-        took nothing for ``timeout_s``."""
-        if not await self.until_mark(mark, timeout_s):
-            raise StoreUnavailable(
-                f"the store did not confirm tick {mark.tick} within {timeout_s:.0f} s; "
-                "the frames were taken and are written as soon as it answers"
-            )
 
     async def until_mark(self, mark: Mark, patience_s: float) -> bool:
         """Wait until everything up to ``mark`` is in the store. False: it took nothing for ``patience_s``."""
-        return await self.until(lambda: self._is_durable(mark), patience_s)
-
-    async def until(self, holds: Callable[[], bool], patience_s: float) -> bool:
-        """Wait until this holds, which is looked at after each commit. False: there was no commit for
-        ``patience_s``. Raises :class:`ShuttingDown` where the world is closed meanwhile."""
-        if holds():
-            return True
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (holds, waiter)
-        self._waiters.append(entry)
-        self.wake()
-        try:
-            # Patience is counted from the newest commit on: a store that is slow but goes on is waited for.
-            commits = -1
-            while commits != self.commits and not waiter.done():
-                commits = self.commits
-                await asyncio.wait([waiter], timeout=patience_s)
-        finally:
-            if entry in self._waiters:
-                self._waiters.remove(entry)
-        if not waiter.done():
-            return False
-        waiter.result()
-        return True
+        return await self.awaiting.until(lambda: self._is_durable(mark), patience_s)
 
     def _is_durable(self, mark: Mark) -> bool:
         durable = self._world.journal.durable
         return durable is not None and (durable.epoch, durable.tick) >= (mark.epoch, mark.tick)
-
-    def _wake_waiters(self) -> None:
-        waiting, self._waiters = self._waiters, []
-        for holds, waiter in waiting:
-            if waiter.done():
-                continue
-            if holds():
-                waiter.set_result(None)
-            else:
-                self._waiters.append((holds, waiter))
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until nothing is left to commit; False if that took longer than ``timeout_s``."""
@@ -480,6 +364,4 @@ class JournalPump:
         if self._alone is not None:
             self._alone.cancel()
             await asyncio.gather(self._alone, return_exceptions=True)
-        for _, waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(ShuttingDown(f"world {self._world.name} is being closed; send again"))
+        self.awaiting.close(ShuttingDown(f"world {self._world.name} is being closed; send again"))

@@ -92,8 +92,8 @@ class Metrics:
         waiting = {host.name: host.pump.waiting_s(now) for host in hosts}
         text = "Age of the oldest frame not in the store"
         yield _labelled("mvgateway_world_waiting_seconds", "gauge", text, "world", waiting)
-        for name, attribute, text in _PUMP_COUNTERS:
-            values = {host.name: getattr(host.pump, attribute) for host in hosts}
+        for name, attribute, text in _JOURNAL_COUNTERS:
+            values = {host.name: getattr(host.pump.outcomes, attribute) for host in hosts}
             yield _labelled(f"mvgateway_journal_{name}", "counter", text, "world", values)
         yield self._journal_lags()
         yield self._journal_lag_seconds()
@@ -105,7 +105,7 @@ class Metrics:
         samples = [
             Sample(count, {"world": host.name, "within_ms": bound})
             for host in self._worlds.hosts.values()
-            for bound, count in host.pump.lags.as_dict().items()
+            for bound, count in host.pump.outcomes.lags.as_dict().items()
             if count
         ]
         text = "Frames that became durable, by how long after they were received"
@@ -117,7 +117,10 @@ class Metrics:
             sample
             for host in self._worlds.hosts.values()
             for sample in histogram_samples(
-                host.pump.lags.counts, bounds_s, host.pump.lags.seconds, {"world": host.name}
+                host.pump.outcomes.lags.counts,
+                bounds_s,
+                host.pump.outcomes.lags.seconds,
+                {"world": host.name},
             )
         ]
         text = "How long frames took from receipt into the store"
@@ -250,7 +253,7 @@ _WORLD_GAUGES = (
     ("publisher", "publisher", "1 while a publisher is attached"),
     ("records", "records", "Records in the world state"),
 )
-_PUMP_COUNTERS = (
+_JOURNAL_COUNTERS = (
     ("commits_total", "commits", "Commits of the journal"),
     ("commit_failures_total", "commit_failures", "Commits that failed and were tried again"),
     ("commit_seconds_total", "commit_seconds", "Time spent in commits"),

@@ -73,7 +73,9 @@ class Upload:
         world = self._host.world
         if self._waits and not world.journal.has_room(len(message)):
             size = len(message)
-            if not await self._host.pump.until(lambda: world.journal.has_room(size), self._patience_s):
+            if not await self._host.pump.awaiting.until(
+                lambda: world.journal.has_room(size), self._patience_s
+            ):
                 raise self._too_slow(
                     "what was sent before it is kept, and this and all after it was not taken"
                 )

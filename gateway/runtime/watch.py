@@ -23,7 +23,9 @@ Ailing = Literal["slow", "failing"]
 class WatchedJournal(Protocol):
     """A world's journal, as far as this room looks at it."""
 
-    failure: str
+    @property
+    def failure(self) -> str:
+        """Why its newest commit failed, or waits; empty where it did not."""
 
     @property
     def has_failed(self) -> bool:

@@ -60,4 +60,4 @@ async def test_wrong_sql_in_a_companion_does_not_stop_the_journal(gateway: Gatew
     with pytest.raises(apsw.SQLError):
         await host.put_with([Record(1, b"one")], lambda c: c.execute("INSERT INTO nowhere VALUES(1)"))
     assert await host.put_with([Record(2, b"two")], lambda c: "fine") == "fine"
-    assert host.pump.commit_failures == 0
+    assert host.pump.outcomes.commit_failures == 0

@@ -47,7 +47,7 @@ async def test_its_steps_are_those_of_its_table(steps: set[Step], gateway: Gatew
     for turn in range(4):
         await asyncio.gather(*[durable(host, put(host, b"%d" % turn)) for host in hosts])
     awaited = put(hosts[0], b"awaited")
-    await hosts[0].pump.until_durable(awaited, HANG_S)
+    assert await hosts[0].pump.until_mark(awaited, HANG_S)
     for host in hosts:
         await host.pump.stop()
         put(host, b"after the end")

@@ -51,7 +51,7 @@ async def test_worlds_share_rounds_and_all_that_was_told_is_in_the_store(gateway
     for turn in range(5):
         marks = [put(host, b"%d" % turn) for host in hosts]
         await asyncio.gather(*map(durable, hosts, marks))
-    assert 0 < rounds.count < sum(host.pump.commits for host in hosts)
+    assert 0 < rounds.count < sum(host.pump.outcomes.commits for host in hosts)
     for host in hosts:
         assert (await host.database.last()).records == {1: b"4"}
 
@@ -74,7 +74,7 @@ async def test_a_commit_of_somebody_else_is_survived_and_told(gateway: Gateway) 
     await asyncio.to_thread(other.transact, lambda c: c.execute("CREATE TABLE notes(text)"))
     await asyncio.gather(durable(first, put(first, b"2")), durable(second, put(second, b"2")))
     assert first.database.world.foreign_commits == 1
-    assert first.pump.commit_failures == 0
+    assert first.pump.outcomes.commit_failures == 0
     assert (await first.database.last()).records == {1: b"2"}
 
 
@@ -82,7 +82,7 @@ async def test_who_waits_for_the_durable_mark_does_not_wait_for_a_round(gateway:
     (host,) = await hosts_of(gateway, 1)
     assert gateway.worlds.rounds is not None
     mark = put(host, b"now")
-    await host.pump.until_durable(mark, HANG_S)
+    assert await host.pump.until_mark(mark, HANG_S)
     assert gateway.worlds.rounds.count == 0
     assert (await host.database.last()).records == {1: b"now"}
 
@@ -148,7 +148,7 @@ async def test_a_world_whose_statement_takes_long_is_left_behind(
         done = slow.world.journal.durable
         assert done is not None
         assert done.tick < waiting.tick
-        assert slow.pump.times_left_behind == 1
+        assert slow.pump.outcomes.times_left_behind == 1
         assert "world w0: its database takes over 80 ms" in caplog.text
     finally:
         gate.set()
@@ -156,7 +156,7 @@ async def test_a_world_whose_statement_takes_long_is_left_behind(
     assert (await slow.database.last()).records == {1: b"late"}
     for host in others:
         assert (await host.database.last()).records == {1: b"19"}
-        assert host.pump.times_left_behind == 0
+        assert host.pump.outcomes.times_left_behind == 0
 
 
 async def test_a_lock_on_one_world_holds_up_that_world_alone(served: Gateway) -> None:
@@ -170,7 +170,7 @@ async def test_a_lock_on_one_world_holds_up_that_world_alone(served: Gateway) ->
     done = locked.world.journal.durable
     assert done is not None
     assert done.tick < waiting.tick
-    assert [host.pump.commit_failures for host in others] == [0] * 5
+    assert [host.pump.outcomes.commit_failures for host in others] == [0] * 5
     await served.store.unlock(ns, "somebody", rollback=False)
     await until(lambda: locked.world.journal.empty, HANG_S)
     assert (await locked.database.last()).records == {1: b"late"}
@@ -220,7 +220,7 @@ async def test_a_world_that_another_wrote_to_fails_no_other_of_its_group(served:
     other = Database.open(served.store.blocking(), Namespace("w0"))
     await asyncio.to_thread(other.transact, lambda c: c.execute("CREATE TABLE notes(text)"))
     await play([first, *others], b"1")
-    assert [host.pump.commit_failures for host in (first, *others)] == [0] * 5
+    assert [host.pump.outcomes.commit_failures for host in (first, *others)] == [0] * 5
     assert [host.database.world.foreign_commits for host in (first, *others)] == [1, 0, 0, 0, 0]
     for host in (first, *others):
         assert (await host.database.last()).records == {1: b"1"}
