@@ -20,6 +20,7 @@ from gateway.quic.connection.paths import Address
 from gateway.quic.connection.state import PeerCloses
 from gateway.quic.h3.codes import ErrorCode
 from gateway.quic.h3.http3 import Http3
+from gateway.quic.h3.sessionstreams import WtError
 from gateway.quic.h3.told import (
     DataReceived,
     H3Event,
@@ -27,7 +28,7 @@ from gateway.quic.h3.told import (
     MessageRefused,
     WebTransportStreamDataReceived,
 )
-from gateway.quic.h3.webtransport import WebTransportLink, WtError
+from gateway.quic.h3.webtransport import WebTransportLink
 from gateway.quic.unsent import send_buffer_bytes
 
 logger = logging.getLogger(__name__)

@@ -130,7 +130,7 @@ async def test_what_waits_for_credit_goes_with_the_session_and_with_a_reset(
         await until(lambda: sum(map(len, session.streams.values())) == 1_000)
         far.reset_stream(handle)
         await until(lambda: len(session.resets) == 1)
-        assert not far._unfed
+        assert not far._streams._unfed
         far.send_stream([b"b" * 50_000])
         far.on_connection_over("enough")
-        assert not far._unfed
+        assert not far._streams._unfed

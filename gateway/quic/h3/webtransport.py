@@ -7,9 +7,7 @@ is the capsule of draft-ietf-webtrans-http3 section 6 on the session's own strea
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from aioquic.buffer import encode_uint_var
@@ -20,34 +18,16 @@ from gateway.core.events import address_text
 from gateway.core.ports import CloseCode, Refusal, RoundTrips, Sent, Session, Transport, send_each
 from gateway.core.states import LINK
 from gateway.limits import WT_CLOSE_WAIT_S
-from gateway.quic.buffers import Buffer, BufferReadError
 from gateway.quic.connection.fades import excuse_unanswered
 from gateway.quic.connection.framing import Framing, framing_of
-from gateway.quic.h3.credit import CAPSULES, SessionCredit
+from gateway.quic.h3.capsules import CLOSE_CAPSULE, CapsuleReader, close_capsule, closing_of
+from gateway.quic.h3.sessionstreams import SessionStreams, WtError
 from gateway.wire.control import Control
 
 if TYPE_CHECKING:
     from gateway.core.gate import Standing
     from gateway.core.grants import Grant
     from gateway.quic.peer import Peer
-
-CLOSE_CAPSULE = 0x2843
-_LENGTH = struct.Struct("<I")
-_APPLICATION_ERROR_FIRST = 0x52E4A40FA8DB
-
-
-class WtError(IntEnum):
-    """Stream error codes of WebTransport over HTTP/3."""
-
-    BUFFERED_STREAM_REJECTED = 0x3994BD84
-    SESSION_GONE = 0x170D7B68
-
-
-def stream_error(code: int) -> int:
-    """An application's error code as HTTP/3 carries it (draft-ietf-webtrans-http3-16 section 4.4)."""
-    # Every thirty-first number is left out: those are HTTP/3's reserved codes of the form 0x1f * N + 0x21 (RFC 9114
-    # section 8.1).
-    return _APPLICATION_ERROR_FIRST + code + code // 0x1E
 
 
 class WebTransportLink:
@@ -77,16 +57,10 @@ class WebTransportLink:
         """Told of datagrams that arrived: the session's own, for there are thousands a second."""
         self._early: list[tuple[int | None, bytes, bool]] = []
         self._early_bytes = 0
-        self._capsules = bytearray()
-        self._capsule_skip = 0
-        self._control_stream: int | None = None
+        self._capsules = CapsuleReader()
         self._closing: tuple[int, str] | None = None
         self._wants_room = False
-        self._next_handle = 1
-        self._streams: dict[int, int] = {}
-        self._waiting: dict[int, bytes] = {}
-        self._credit: SessionCredit | None = None
-        self._unfed: dict[int, tuple[bytes, bool]] = {}
+        self._streams = SessionStreams(peer, session_id)
 
     # -- Link -----------------------------------------------------------------------------
 
@@ -164,56 +138,31 @@ class WebTransportLink:
         self.peer.waiting.add(self)
 
     def send_stream(self, messages: Sequence[bytes]) -> int:
-        handle = self._next_handle
-        self._next_handle += 1
-        if self._closing is not None:
-            return handle
-        self.accept()
-        self._waiting[handle] = b"".join(part for m in messages for part in (_LENGTH.pack(len(m)), m))
-        while len(self._streams) + len(self._waiting) > limits.WT_STREAMS_PER_SESSION_MAX:
-            self._forget_done()
-            if len(self._streams) + len(self._waiting) <= limits.WT_STREAMS_PER_SESSION_MAX:
-                break
-            # Handles rise: the smallest is the oldest frame, which newer state has overtaken.
-            self.reset_stream(min([*self._streams, *self._waiting]))
-        self._start_waiting()
+        handle = self._streams.handle()
+        if self._closing is None:
+            self.accept()
+            self._streams.add(handle, messages)
+            self._start_streams()
         return handle
 
     def reset_stream(self, handle: int) -> None:
-        self._waiting.pop(handle, None)
-        stream_id = self._streams.pop(handle, None)
-        if stream_id is not None:
-            self._unfed.pop(stream_id, None)
-            self.peer.give_up_stream(stream_id, stream_error(0))
+        self._streams.reset(handle)
 
     def stream_done(self, handle: int) -> bool:
-        if handle in self._waiting:
-            return False
-        stream_id = self._streams.get(handle)
-        if stream_id is None:
-            return True
-        if self.peer.quic.streams.send_is_over(stream_id):
-            del self._streams[handle]
-            return True
-        return False
+        return self._streams.is_done(handle)
 
     def control(self, message: bytes) -> None:
         if self._closing is not None:
             return
         self.accept()
-        data = _LENGTH.pack(len(message)) + message
-        if self._control_stream is None:
-            if not self._may_open():
-                self.close(CloseCode.TOO_SLOW, "no unidirectional stream allowed for control messages")
-                return
-            self._control_stream = self._open_stream()
-        if not self.peer.quic.streams.can_send_on(self._control_stream):
-            self.close(CloseCode.ERROR, "the control stream was stopped")
+        streams = self._streams
+        if streams.control is None and not streams.open_control():
+            self.close(CloseCode.TOO_SLOW, "no unidirectional stream allowed for control messages")
             return
-        self._write(self._control_stream, data, end=False)
-        self.peer.hub.mark(self.peer)
-        unfed = len(self._unfed.get(self._control_stream, (b"", False))[0])
-        if self.peer.quic.streams.unsent_bytes(self._control_stream) + unfed > limits.WT_CONTROL_BYTES_MAX:
+        waiting_bytes = streams.write_control(message)
+        if waiting_bytes is None:
+            self.close(CloseCode.ERROR, "the control stream was stopped")
+        elif waiting_bytes > limits.WT_CONTROL_BYTES_MAX:
             self.close(CloseCode.TOO_SLOW, "control messages were not read")
 
     def close(self, code: CloseCode, reason: str) -> None:
@@ -221,13 +170,13 @@ class WebTransportLink:
             return
         self.state = LINK.after(self.state, "close")
         self._closing = (int(code), reason)
-        self._waiting.clear()
-        if self._control_stream is None or self.peer.ended:
+        self._streams.waiting.clear()
+        if self._streams.control is None or self.peer.ended:
             self.peer.hub.later(0, self._finish_closing)
             return
         # The capsule goes on another stream and would overtake the last control messages, the reason for closing
         # among them: it waits until they have arrived, or for a moment.
-        self.peer.finish_stream(self._control_stream)
+        self._streams.finish_control()
         self.peer.waiting.add(self)
         self.peer.hub.later(WT_CLOSE_WAIT_S, self._finish_closing)
 
@@ -295,58 +244,33 @@ class WebTransportLink:
 
     def on_progress(self, now: float) -> None:
         """Something was acknowledged or lost: go on with what waited for it."""
-        control = self._control_stream
         if self._closing is not None:
-            if control is not None and self.peer.quic.streams.send_is_over(control):
+            if self._streams.control_is_over:
                 self._finish_closing()
             return
-        if self._waiting:
-            self._start_waiting()
+        if self._streams.waiting:
+            self._start_streams()
         if self._wants_room and self._session is not None:
             quic = self.peer.quic
             if quic.room_bytes() >= quic.sending.bytes_max:
                 self._wants_room = False
                 self._session.on_writable(now)
-        if not self._waiting and not self._wants_room and self._closing is None:
+        if not self._streams.waiting and not self._wants_room and self._closing is None:
             # A peer with nobody waiting takes the short way for ACKs (Peer.receive).
             self.peer.waiting.discard(self)
 
     def on_capsules(self, data: bytes, ended: bool) -> None:
         """Content of the session's own stream: capsules, of which only the closing one matters. RFC 9297 section 3."""
-        if self._capsule_skip:
-            skipped = min(self._capsule_skip, len(data))
-            self._capsule_skip -= skipped
-            data = data[skipped:]
-        self._capsules += data
-        while self._capsules and self.closed_code is None:
-            if not self._take_capsule():
-                break
-        if ended and self.closed_code is None:
+        if self.closed_code is not None:
+            return
+        for kind, content in self._capsules.feed(data):
+            if kind == CLOSE_CAPSULE:
+                self._end(*closing_of(content))
+                return
+            self._streams.raised(kind, content)
+            self._start_streams()
+        if ended:
             self._end(0, "")
-
-    def _take_capsule(self) -> bool:
-        # As much as the longest capsule that is read has: of others only the head matters, and the buffer is not
-        # copied for it.
-        buf = Buffer(data=bytes(self._capsules[: limits.WT_CLOSE_REASON_BYTES_MAX + 32]))
-        try:
-            kind, length = buf.pull_uint_var(), buf.pull_uint_var()
-        except BufferReadError:
-            return False
-        start = buf.tell()
-        if kind == CLOSE_CAPSULE and 4 <= length <= 4 + limits.WT_CLOSE_REASON_BYTES_MAX:
-            if len(self._capsules) < start + length:
-                return False
-            body = bytes(self._capsules[start : start + length])
-            self._end(int.from_bytes(body[:4], "big"), body[4:].decode("utf-8", "replace"))
-            return True
-        if kind in CAPSULES and length <= 8:
-            if len(self._capsules) < start + length:
-                return False
-            self._on_credit(kind, bytes(self._capsules[start : start + length]))
-        available = len(self._capsules) - start
-        self._capsule_skip = max(0, length - available)
-        del self._capsules[: start + min(length, available)]
-        return self._capsule_skip == 0
 
     def on_connection_over(self, reason: str) -> None:
         """The connection, or the session's stream, is gone."""
@@ -360,14 +284,7 @@ class WebTransportLink:
         code, reason = self._closing
         quic = self.peer.quic
         if not self.peer.ended and quic.streams.can_send_on(self.session_id):
-            text = reason.encode()[: limits.WT_CLOSE_REASON_BYTES_MAX]
-            body = (
-                encode_uint_var(CLOSE_CAPSULE)
-                + encode_uint_var(4 + len(text))
-                + code.to_bytes(4, "big")
-                + text
-            )
-            self.peer.send_capsule(self.session_id, body)
+            self.peer.send_capsule(self.session_id, close_capsule(code, reason))
         self._end(code, reason)
 
     def _end(self, code: int, reason: str) -> None:
@@ -376,16 +293,10 @@ class WebTransportLink:
         self.state = LINK.after(self.state, "end")
         self.closed_code, self.closed_reason = code, reason
         self._closing = self._closing or (code, reason)
-        self._waiting.clear()
-        self._unfed.clear()
-        for handle in list(self._streams):
-            if not self.stream_done(handle):
-                self.reset_stream(handle)
-        self._streams.clear()
+        self._streams.end()
         if not self.peer.ended:
             self.peer.finish_stream(self.session_id)
-            if self._control_stream is not None:
-                self.peer.finish_stream(self._control_stream)
+            self._streams.finish_control()
         self.peer.remove_session(self)
         self.peer.on_session_closed(self)
         session, self._session = self._session, None
@@ -394,67 +305,10 @@ class WebTransportLink:
         if session is not None:
             session.on_closed(self.peer.hub.time())
 
-    # -- streams --------------------------------------------------------------------------
-
-    def _open_stream(self) -> int:
-        assert self.peer.h3 is not None
-        if self._credit is not None:
-            self._credit.opened()
-        return self.peer.h3.create_webtransport_stream(self.session_id, is_unidirectional=True)
-
-    def _may_open(self) -> bool:
-        """Whether QUIC and, where it has one, the session's own flow control let another stream begin now."""
-        if self._credit is None and self.peer.h3 is not None and (found := self.peer.h3.session_limits()):
-            credit = SessionCredit(*found)
-            self._credit = credit if credit.is_bounded else None
-        return self.peer.quic.streams.can_open_uni() and (self._credit is None or self._credit.may_open())
-
-    def _write(self, stream_id: int, data: bytes, *, end: bool) -> None:
-        """Onto a stream, as far as the session's credit goes; the rest when there is more."""
-        quic = self.peer.quic
-        if self._credit is None:
-            quic.send_stream_data(stream_id, data, end_stream=end)
-            return
-        before, _ = self._unfed.pop(stream_id, (b"", False))
-        data = before + data
-        taken = self._credit.spend(len(data))
-        if taken < len(data):
-            self._unfed[stream_id] = data[taken:], end
-            end = False
-        if taken or end:
-            quic.send_stream_data(stream_id, data[:taken], end_stream=end)
-
-    def _on_credit(self, capsule: int, content: bytes) -> None:
-        """The peer raised a limit of the session's own flow control."""
-        if self._credit is None:
-            return
-        self._credit.raised(capsule, content)
-        for stream_id, (data, end) in list(self._unfed.items()):
-            if self.peer.quic.streams.can_send_on(stream_id):
-                del self._unfed[stream_id]
-                self._write(stream_id, data, end=end)
-            else:
-                del self._unfed[stream_id]
-        self._start_waiting()
-        self.peer.hub.mark(self.peer)
-
-    def _start_waiting(self) -> None:
-        quic = self.peer.quic
-        started = False
-        while self._waiting and not quic.is_ended and self._may_open():
-            handle = next(iter(self._waiting))
-            stream_id = self._open_stream()
-            self._write(stream_id, self._waiting.pop(handle), end=True)
-            self._streams[handle] = stream_id
-            started = True
-        if started:
-            self.peer.hub.mark(self.peer)
-        if self._waiting:
+    def _start_streams(self) -> None:
+        self._streams.start()
+        if self._streams.waiting:
             self.peer.waiting.add(self)
-
-    def _forget_done(self) -> None:
-        for handle in list(self._streams):
-            self.stream_done(handle)
 
 
 def _nobody(token: int, count: int) -> None:
