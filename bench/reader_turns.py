@@ -95,7 +95,7 @@ def measure(readers: int, held_by: str, seconds: float, hz: int, kbps: int) -> d
     sessions = [world.attach_subscriber(link, options, mono) for link in links]
     publisher = world.attach_publisher(FreeLink(False, 0), 1, mono)
     for message in frame_messages(1, 901, 900):
-        publisher.take(message, mono)
+        publisher.receive(message, mono)
     cpu_s = told_s = 0.0
     for tick in range(2, 2 + int(seconds * hz)):
         frames = [(message, decode_frame(message)) for message in frame_messages(tick, 1, 900)]

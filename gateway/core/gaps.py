@@ -41,7 +41,7 @@ def never(mono: float, is_newest: bool) -> bool:
 
 
 class GapTracker:
-    """Watches one epoch's ticks go by; :meth:`take` gives the gaps that have become certain."""
+    """Watches one epoch's ticks go by; :meth:`decide` gives the gaps that have become certain."""
 
     __slots__ = (
         *("_follows_on", "_found", "_newest", "_settled", "_step", "_steps_seen", "_undecided"),
@@ -69,7 +69,7 @@ class GapTracker:
     @classmethod
     def going_on(cls, epoch: int, tick: int, tail: Tail) -> GapTracker:
         """For an epoch that was recorded up to ``tick``, and ends as ``tail`` tells. What is missing there was on its
-        way to a gateway that has ended: it will not come, and is a gap at the next :meth:`take`."""
+        way to a gateway that has ended: it will not come, and is a gap at the next :meth:`decide`."""
         tracker = cls(epoch)
         for of, part, parts in tail.messages:
             tracker.saw(of, part, parts, _LONG_AGO)
@@ -168,7 +168,7 @@ class GapTracker:
         if len(self.holes) > GAPS_PENDING_MAX:
             self._close_hole(self.holes.pop(0))
 
-    def take(self, mono: float, coming: Coming = never) -> list[Gap]:
+    def decide(self, mono: float, coming: Coming = never) -> list[Gap]:
         """The gaps that are certain by now, each told once. ``coming(mono, is_newest)``: whether what began by then,
         of the newest tick or an earlier one, may be on its way in a form that is not lost."""
         if not (self.holes or self.partial or self._found or self._undecided):
@@ -187,11 +187,11 @@ class GapTracker:
     def finish(self) -> list[Gap]:
         """The epoch has ended: what is missing will not come."""
         # At the end of time nothing is on its way any more.
-        return self.take(float("inf"))
+        return self.decide(float("inf"))
 
     @property
     def is_unsure(self) -> bool:
-        """True while :meth:`take` may have something to tell, though nothing comes any more."""
+        """True while :meth:`decide` may have something to tell, though nothing comes any more."""
         return bool(self.partial or self.holes or self._undecided)
 
     @property

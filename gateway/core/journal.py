@@ -48,7 +48,7 @@ class JournalBuffer:
         self._tracker, self.durable = _going_on(durable, tail)
         """Everything up to here is in the store."""
         self.coming: Coming = never
-        """Asked before parts are given up: :meth:`gateway.core.gaps.GapTracker.take`."""
+        """Asked before parts are given up: :meth:`gateway.core.gaps.GapTracker.decide`."""
         self.size_bytes = 0
         self._keyframe = keyframe
         self._counters = counters
@@ -79,7 +79,7 @@ class JournalBuffer:
 
     @property
     def ready(self) -> bool:
-        """True when :meth:`take` would give a batch."""
+        """True when :meth:`take_batch` would give a batch."""
         if self._in_flight is not None:
             return False
         return bool(self._retry or self._rows or self._gaps or self._dropped) or self.mark_is_behind
@@ -180,7 +180,7 @@ class JournalBuffer:
 
     def note_gaps(self, mono: float) -> None:
         """Enter the gaps that have become certain."""
-        found = self._tracker.take(mono, self.coming)
+        found = self._tracker.decide(mono, self.coming)
         if found:
             self._counters.gaps += len(found)
             self._gaps += found
@@ -207,7 +207,7 @@ class JournalBuffer:
         if len(self._dropped) > JOURNAL_GAPS_MAX:
             del self._dropped[min(self._dropped)]
 
-    def take(self, mono: float, now_us: int) -> Batch | None:
+    def take_batch(self, mono: float, now_us: int) -> Batch | None:
         """The next batch, if there is anything to write and none is in flight. Call :meth:`committed`
         or :meth:`failed` with it."""
         if not self.ready:

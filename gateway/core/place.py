@@ -56,7 +56,7 @@ class PublisherPlace:
         present, self.publisher = self.publisher, None
         return present
 
-    def take(self, session: PublisherSession, resume: str | None, fresh: str) -> str | None:
+    def occupy(self, session: PublisherSession, resume: str | None, fresh: str) -> str | None:
         """It has the place. Answers the secret to tell it (:meth:`Seat.taken`)."""
         self.publisher = session
         self.last_epoch = max(self.last_epoch, session.epoch)

@@ -45,7 +45,7 @@ class _Session:
         """Taken from the peer, or given to its link."""
         raise NotImplementedError
 
-    def take(self, message: bytes, mono: float) -> None:
+    def receive(self, message: bytes, mono: float) -> None:
         """One whole message of the peer; raises :class:`GatewayError` where it cannot be taken."""
         raise NotImplementedError
 
@@ -53,7 +53,7 @@ class _Session:
         if self.closed:
             return
         try:
-            self.take(data, mono)
+            self.receive(data, mono)
         except GatewayError as error:
             self.world.mono = mono
             self.refuse(error)
@@ -63,7 +63,7 @@ class _Session:
             return
         try:
             for message in self._inbox.feed(stream_id, data, fin):
-                self.take(message, mono)
+                self.receive(message, mono)
         except GatewayError as error:
             self.world.mono = mono
             self.refuse(error)
@@ -153,7 +153,7 @@ class PublisherSession(_Session):
             return is_newest
         return any(since <= mono for since in self._streams.values())
 
-    def take(self, message: bytes, mono: float) -> None:
+    def receive(self, message: bytes, mono: float) -> None:
         """One message: fanned out and on its way to the journal on return. Raises
         :class:`MalformedMessage`, also for a foreign epoch, another stride, or ticks that went back."""
         # A publisher's compressed message may unpack to so many times its size and no more (INFLATED_RATIO_MAX),
@@ -225,7 +225,7 @@ class SubscriberSession(_Session):
         self.on_acked = reader.on_acked
         self.follow = follow
 
-    def take(self, message: bytes, mono: float) -> None:
+    def receive(self, message: bytes, mono: float) -> None:
         """One message: ``focus`` sets weights, ``redundancy`` what is said twice; other control messages are for later versions."""
         what = decode_message(message)
         if isinstance(what, Frame):

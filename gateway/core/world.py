@@ -193,7 +193,7 @@ class World:
             present.bye("taken_over" if taken else "reconnected", CloseCode.TAKEN_OVER)
         self.mono = mono
         session = PublisherSession(self, link, epoch)
-        told = self._place.take(session, resume, fresh)
+        told = self._place.occupy(session, resume, fresh)
         self._notices.again()
         self.counters.publishers += 1
         self.on_event(SessionOpened(self.name, "publish", link.transport, link.address, epoch))
@@ -473,7 +473,7 @@ class World:
     def take_batch(self, mono: float) -> Batch | None:
         """The next batch for the store, if there is one and none is in flight."""
         self.rates.sample(mono)
-        return self.journal.take(mono, self.wall_us(mono))
+        return self.journal.take_batch(mono, self.wall_us(mono))
 
     def is_forgone(self, batch: Batch) -> bool:
         """Whether it was taken from a journal that is none any more: its rows have numbers that another's may have."""

@@ -203,7 +203,7 @@ class WorldHost:
     async def let_go(self) -> None:
         """Stop being the home once everything is written. Raises ``StoreUnavailable`` if the store does not take it in time:
         then this is the home still, and gives up by itself once it has."""
-        await self.pump.flush(limits.EDGE_FLUSH_S)
+        await self.pump.until_empty(limits.EDGE_FLUSH_S)
         await self.homing.give_up(closing=True, whole=True)
 
     def _end_followers(self, known: tuple[int, int] | None) -> None:
@@ -232,7 +232,7 @@ class WorldHost:
         self.check_recorded_here()
         await self.homing.refresh()
         if not self.world.journal.empty and not self.pump.is_failing:
-            await self.pump.flush(limits.LAST_SYNCED_WAIT_S)
+            await self.pump.until_empty(limits.LAST_SYNCED_WAIT_S)
         received_us, state = self.pump.outcomes.newest_received_us, self.world.state
         if received_us is not None and self.world.journal.empty and not self.world.is_fed:
             return await self.database.shaped(state, state.epoch, state.tick, received_us)
@@ -449,7 +449,7 @@ class WorldHost:
         self._housekeeping.cancel()
         if self.sources is not None:
             self.sources.stop()
-        flushed = self.is_gone or await self.pump.flush(timeout_s)
+        flushed = self.is_gone or await self.pump.until_empty(timeout_s)
         if not flushed:
             log.warning("world %s: the store did not take the last frames in time", self.name)
         # The home first, then the pump, then the database: each needs the next to write its last.

@@ -86,7 +86,7 @@ class JournalPump:
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
-        self._flushing = 0
+        self._emptying = 0
         self._stopped = False
         self._in_round: tuple[Batch, float] | None = None
         self._alone_until = float("-inf")
@@ -122,7 +122,7 @@ class JournalPump:
     @property
     def _is_awaited(self) -> bool:
         """True while somebody waits for what is in the journal now."""
-        return bool(self.awaiting or self._flushing)
+        return bool(self.awaiting or self._emptying)
 
     @property
     def _is_home(self) -> bool:
@@ -340,9 +340,9 @@ class JournalPump:
         durable = self._world.journal.durable
         return durable is not None and (durable.epoch, durable.tick) >= (mark.epoch, mark.tick)
 
-    async def flush(self, timeout_s: float) -> bool:
+    async def until_empty(self, timeout_s: float) -> bool:
         """Wait until nothing is left to commit; False if that took longer than ``timeout_s``."""
-        self._flushing += 1
+        self._emptying += 1
         try:
             self._world.poll(time.monotonic(), now_us())
             self.wake()
@@ -350,11 +350,11 @@ class JournalPump:
         except TimeoutError:
             return False
         finally:
-            self._flushing -= 1
+            self._emptying -= 1
         return True
 
     async def stop(self) -> None:
-        """End. What was not flushed is lost; a round under way is not waited for: closing the database does."""
+        """End. What is not written is lost; a round under way is not waited for: closing the database does."""
         self._stopped = True
         self._world.on_work = None
         if self._timer is not None:

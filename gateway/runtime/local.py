@@ -117,7 +117,7 @@ class LocalPublisher:
             self._host.homing.check()
             raise Conflict("another publisher has taken the world over, or the gateway is stopping")
         self._used = time.monotonic()
-        self._session.take(message, self._used)
+        self._session.receive(message, self._used)
 
     def detach(self) -> None:
         """Go away; the world lingers as for any publisher."""

@@ -17,12 +17,12 @@ def without_redundancy(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for key in SINCE:
         monkeypatch.delitem(options._PARSERS, key)
     types: list[str] = []
-    take = SubscriberSession.take
+    receive = SubscriberSession.receive
 
     def older(session: SubscriberSession, message: bytes, mono: float) -> None:
         types.append(decode_control(message).type)
         if types[-1] != "redundancy":
-            take(session, message, mono)
+            receive(session, message, mono)
 
-    monkeypatch.setattr(SubscriberSession, "take", older)
+    monkeypatch.setattr(SubscriberSession, "receive", older)
     return types

@@ -55,7 +55,7 @@ def test_what_never_came_is_told_by_the_step_that_the_publisher_counts_by(
 ) -> None:
     tracker = seen(*ticks, after=after)
     assert told(tracker.finish()) == [(*gap, "unseen") for gap in gaps]
-    assert tracker.take(NEVER_S) == tracker.finish() == []
+    assert tracker.decide(NEVER_S) == tracker.finish() == []
 
 
 def test_the_first_message_of_a_tick_is_known_from_the_others() -> None:
@@ -69,8 +69,8 @@ def test_a_hole_is_waited_for_and_not_longer() -> None:
     tracker = seen(1, 2, 4)
     assert tracker.awaits
     assert tracker.is_unsure
-    assert tracker.take(GAP_WAIT_S) == []
-    assert told(tracker.take(LATE_S)) == [(3, 3, "unseen")]
+    assert tracker.decide(GAP_WAIT_S) == []
+    assert told(tracker.decide(LATE_S)) == [(3, 3, "unseen")]
     assert not tracker.awaits
     assert not tracker.is_unsure
     assert not tracker.saw(3, 0, 1, LATE_S)
@@ -89,22 +89,22 @@ def test_a_hole_that_is_filled_is_none(late: tuple[int, ...]) -> None:
 def test_the_oldest_hole_is_told_first_and_the_younger_one_in_its_time() -> None:
     tracker = seen(1, 2, 4)
     tracker.saw(6, 0, 1, 0.25)
-    assert told(tracker.take(0.5)) == [(3, 3, "unseen")]
-    assert told(tracker.take(0.75)) == [(5, 5, "unseen")]
+    assert told(tracker.decide(0.5)) == [(3, 3, "unseen")]
+    assert told(tracker.decide(0.75)) == [(5, 5, "unseen")]
 
 
 def test_a_tick_of_which_parts_never_came_is_told_when_none_came_for_so_long() -> None:
     tracker = GapTracker(1)
     tracker.saw(1, 0, 3, 0.0)
     tracker.saw(1, 1, 3, 0.25)
-    assert tracker.take(0.25 + GAP_WAIT_S) == []
+    assert tracker.decide(0.25 + GAP_WAIT_S) == []
     tracker.saw(1, 1, 3, 0.5)
     assert tracker.is_unsure
-    assert told(tracker.take(0.5 + GAP_WAIT_S)) == [(1, 1, "partial")], "one that came twice tells nothing"
+    assert told(tracker.decide(0.5 + GAP_WAIT_S)) == [(1, 1, "partial")], "one that came twice tells nothing"
     assert not tracker.is_unsure
     tracker.saw(1, 2, 3, 1.0)
     assert not tracker.awaits, "it was told"
-    assert tracker.take(NEVER_S) == []
+    assert tracker.decide(NEVER_S) == []
 
 
 def test_a_whole_tick_is_none_and_copies_of_its_parts_open_it_no_more() -> None:
@@ -136,9 +136,9 @@ def test_so_many_ticks_may_lack_parts_and_one_more_gives_up_the_oldest() -> None
     for tick in range(GAPS_PENDING_MAX):
         tracker.saw(tick, 0, 2, 0.0)
     tracker.saw(GAPS_PENDING_MAX, 0, 1, 0.0)
-    assert tracker.take(0.0) == [], "a frame of one message lacks none"
+    assert tracker.decide(0.0) == [], "a frame of one message lacks none"
     tracker.saw(GAPS_PENDING_MAX + 1, 0, 2, 0.0)
-    assert told(tracker.take(0.0)) == [(0, 0, "partial")]
+    assert told(tracker.decide(0.0)) == [(0, 0, "partial")]
 
 
 def holes_of(count: int, width: int = 1) -> GapTracker:
@@ -147,14 +147,14 @@ def holes_of(count: int, width: int = 1) -> GapTracker:
 
 
 def test_so_many_holes_may_wait_and_one_more_closes_the_oldest() -> None:
-    assert holes_of(GAPS_PENDING_MAX).take(0.0) == []
-    assert told(holes_of(GAPS_PENDING_MAX + 1).take(0.0)) == [(2, 2, "unseen")]
+    assert holes_of(GAPS_PENDING_MAX).decide(0.0) == []
+    assert told(holes_of(GAPS_PENDING_MAX + 1).decide(0.0)) == [(2, 2, "unseen")]
 
 
 def test_a_hole_that_is_filled_in_its_middle_is_two() -> None:
     tracker = holes_of(GAPS_PENDING_MAX, width=3)
     tracker.saw(7, 0, 1, 0.0)
-    assert told(tracker.take(0.0)) == [(2, 4, "unseen")], "and so the oldest had to go"
+    assert told(tracker.decide(0.0)) == [(2, 4, "unseen")], "and so the oldest had to go"
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_a_hole_that_is_filled_in_its_middle_is_two() -> None:
 )
 def test_the_step_is_known_after_so_many_frames(frames: int, sure: bool) -> None:
     tracker = seen(*range(0, 2 * (frames - 1), 2))
-    assert tracker.take(LATE_S) == []
+    assert tracker.decide(LATE_S) == []
     tracker.saw(2 * (frames - 1), 0, 1, LATE_S)
-    assert tracker.take(LATE_S + LATE_S) == []
+    assert tracker.decide(LATE_S + LATE_S) == []
     assert tracker.is_unsure is not sure
     tracker.saw(2 * (frames + 1), 0, 1, LATE_S)
     assert told(tracker.finish()) == [(2 * frames - 1, 2 * frames + 1, "unseen")]
@@ -172,7 +172,7 @@ def test_the_step_is_known_after_so_many_frames(frames: int, sure: bool) -> None
 
 def test_as_soon_as_the_step_is_known_a_step_leaves_no_hole() -> None:
     tracker = seen(*range(0, 2 * GAP_STEP_FRAMES, 2))
-    tracker.take(LATE_S)
+    tracker.decide(LATE_S)
     assert not tracker.awaits
     tracker.saw(2 * GAP_STEP_FRAMES, 0, 1, LATE_S)
     assert not tracker.awaits
@@ -180,7 +180,7 @@ def test_as_soon_as_the_step_is_known_a_step_leaves_no_hole() -> None:
 
 def test_a_publisher_that_begins_to_count_by_less_is_followed() -> None:
     tracker = seen(*range(0, 2 * GAP_STEP_FRAMES + 2, 2))
-    assert tracker.take(LATE_S) == []
+    assert tracker.decide(LATE_S) == []
     last = 2 * GAP_STEP_FRAMES
     for tick in (last + 1, last + 3):
         tracker.saw(tick, 0, 1, LATE_S)
@@ -189,21 +189,21 @@ def test_a_publisher_that_begins_to_count_by_less_is_followed() -> None:
 
 def test_where_the_step_stays_unknown_it_is_decided_after_a_while() -> None:
     tracker = seen(5, 7, mono=8.0)
-    assert tracker.take(8.0 + LATE_S) == []
+    assert tracker.decide(8.0 + LATE_S) == []
     assert tracker.is_unsure
     assert not tracker.awaits
-    assert tracker.take(8.0 + GAP_DECIDE_S) == []
-    assert told(tracker.take(8.0 + GAP_DECIDE_S + 0.25)) == [(6, 6, "unseen")]
+    assert tracker.decide(8.0 + GAP_DECIDE_S) == []
+    assert told(tracker.decide(8.0 + GAP_DECIDE_S + 0.25)) == [(6, 6, "unseen")]
     assert not tracker.is_unsure
 
 
 def test_what_is_undecided_is_decided_by_the_oldest_of_it() -> None:
     tracker = seen(0, 3)
-    tracker.take(1.0)
+    tracker.decide(1.0)
     tracker.saw(6, 0, 1, 1.0)
-    assert tracker.take(GAP_DECIDE_S) == []
+    assert tracker.decide(GAP_DECIDE_S) == []
     assert tracker.is_unsure
-    assert tracker.take(GAP_DECIDE_S + 0.25) == []
+    assert tracker.decide(GAP_DECIDE_S + 0.25) == []
     assert not tracker.is_unsure, "the step is 3"
 
 
@@ -226,7 +226,7 @@ def test_what_may_be_on_its_way_is_waited_for_up_to_a_bound(waited_s: float, com
         asked.append((mono, is_newest))
         return comes
 
-    gaps = tracker.take(8.0 + waited_s, coming)
+    gaps = tracker.decide(8.0 + waited_s, coming)
     assert told(gaps) == ([(3, 3, "unseen"), (4, 4, "partial")] if over else [])
     if GAP_WAIT_S < waited_s <= GAP_COMING_S:
         assert asked == [(8.0 + GAP_WAIT_S, False), (8.0 + GAP_WAIT_S, True)]
@@ -238,7 +238,7 @@ def test_of_an_earlier_tick_than_the_newest_it_is_asked_as_that() -> None:
     tracker = GapTracker(1)
     tracker.saw(1, 0, 2, 0.0)
     tracker.saw(2, 0, 1, 0.0)
-    assert told(tracker.take(LATE_S, lambda mono, is_newest: is_newest)) == [(1, 1, "partial")]
+    assert told(tracker.decide(LATE_S, lambda mono, is_newest: is_newest)) == [(1, 1, "partial")]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_going_on_tells_at_once_what_the_recording_lacks_and_nobody_told(
     tail = Tail(messages, tuple(Gap(1, *gap) for gap in known))  # type: ignore[arg-type]
     tracker = GapTracker.going_on(1, tick, tail)
     assert tracker.awaits is bool(gaps)
-    assert told(tracker.take(0.0)) == gaps
+    assert told(tracker.decide(0.0)) == gaps
     tracker.saw(tick + 1, 0, 1, 0.0)
     assert not tracker.awaits
     assert tracker.finish() == []
@@ -315,7 +315,7 @@ def test_a_tail_of_more_holes_than_may_wait_tells_each_once_and_none_that_was_to
     known = Gap(1, odd[1] - 1, odd[1] - 1, "unseen")
     tracker = GapTracker.going_on(1, odd[-1], Tail(whole(0, 1, *odd), (known,)))
     expected = [(tick - 1, tick - 1, "unseen") for tick in odd if tick != odd[1]]
-    assert sorted(told(tracker.take(0.0))) == sorted(expected)
+    assert sorted(told(tracker.decide(0.0))) == sorted(expected)
 
 
 def test_how_far_the_first_tick_lies_ahead_of_a_recording_says_nothing_of_the_step() -> None:

@@ -32,7 +32,7 @@ class Rig:
     def publish(self, tick: int, data: bytes = b"x", key: int = 1, **how: object) -> None:
         self.mono += 0.01
         frame = Frame(1, tick, [Record(key, data)], **how)  # type: ignore[arg-type]
-        self.session.take(encode_frame(frame), self.mono)
+        self.session.receive(encode_frame(frame), self.mono)
 
     def take(self) -> Batch | None:
         return self.world.take_batch(self.mono)
@@ -238,7 +238,7 @@ def test_too_many_gaps_are_told_as_one_for_each_epoch() -> None:
 
 def test_a_publisher_that_asks_hears_when_each_commit_was() -> None:
     rig = Rig()
-    rig.session.take(encode_control("lags"), rig.mono)
+    rig.session.receive(encode_control("lags"), rig.mono)
     for tick in range(1, 31):
         rig.publish(tick)
         batch = rig.take()
@@ -317,7 +317,7 @@ def test_recovery_from_the_batches_gives_the_live_state(steps: list, data: st.Da
         rig.mono += 0.01
         keyframe = data.draw(st.booleans()) and None not in values.values()
         frame = Frame(1, tick, [Record(k, v) for k, v in values.items()], keyframe=keyframe)
-        rig.session.take(encode_frame(frame), rig.mono)
+        rig.session.receive(encode_frame(frame), rig.mono)
         if data.draw(st.booleans()) and (batch := rig.take()) is not None:
             batches.append(batch)
             rig.world.committed(batch, rig.mono)
@@ -335,8 +335,8 @@ def test_a_tick_that_never_came_between_its_neighbours_is_a_gap() -> None:
     for tick in (1, 2, 5, 6):
         tracker.saw(tick, 0, 1, 0.0)
     assert tracker.whole_up_to(6) == 2
-    assert tracker.take(limits.GAP_WAIT_S / 2) == []
-    assert tracker.take(limits.GAP_WAIT_S * 2) == [Gap(1, 3, 4, "unseen")]
+    assert tracker.decide(limits.GAP_WAIT_S / 2) == []
+    assert tracker.decide(limits.GAP_WAIT_S * 2) == [Gap(1, 3, 4, "unseen")]
     assert tracker.whole_up_to(6) == 6
 
 
@@ -351,11 +351,11 @@ def test_a_tick_whose_parts_keep_coming_is_not_late_and_one_that_stopped_is() ->
     tracker = GapTracker(1)
     for part in range(40):
         tracker.saw(1, part, 41, part * limits.GAP_WAIT_S * 0.9)
-        assert not tracker.take(part * limits.GAP_WAIT_S * 0.9 + 0.01)
+        assert not tracker.decide(part * limits.GAP_WAIT_S * 0.9 + 0.01)
         assert tracker.whole_up_to(1) == 0
     stopped = 39 * limits.GAP_WAIT_S * 0.9
     tracker.saw(1, 3, 41, stopped + limits.GAP_WAIT_S * 0.9)
-    assert [gap.reason for gap in tracker.take(stopped + limits.GAP_WAIT_S * 1.1)] == ["partial"]
+    assert [gap.reason for gap in tracker.decide(stopped + limits.GAP_WAIT_S * 1.1)] == ["partial"]
 
 
 def test_a_publisher_that_counts_in_larger_steps_leaves_no_gaps() -> None:
@@ -379,7 +379,7 @@ def test_before_its_step_is_known_a_publisher_has_no_gaps_and_then_those_that_ar
     for at in range(60):
         if at != 5:
             tracker.saw(step * at, 0, 1, at * frame_s)
-        found += tracker.take(at * frame_s)
+        found += tracker.decide(at * frame_s)
     assert found + tracker.finish() == [Gap(1, step * 4 + 1, step * 6 - 1, "unseen")]
 
 
@@ -407,7 +407,7 @@ def test_a_single_tick_that_was_lost_is_a_gap(lost: int) -> None:
     for tick in range(1, 61):
         if tick != lost:
             tracker.saw(tick, 0, 1, tick / 60)
-        found += tracker.take(tick / 60)
+        found += tracker.decide(tick / 60)
     assert found + tracker.finish() == [Gap(1, lost, lost, "unseen")]
 
 
@@ -419,7 +419,7 @@ def test_what_was_lost_with_the_gateway_is_a_gap_of_the_epoch_that_goes_on(step:
     session = world.attach_publisher(RecordingLink(), 1, 0.0)
     found: list[Gap] = []
     for at in range(40):
-        session.take(encode_frame(Frame(1, 130 + at * step, [Record(1, b"x")])), at / 60)
+        session.receive(encode_frame(Frame(1, 130 + at * step, [Record(1, b"x")])), at / 60)
         batch = world.take_batch(at / 60)
         if batch is not None:
             found += batch.gaps
@@ -571,7 +571,7 @@ def test_a_late_tick_tells_that_the_publisher_counts_by_one() -> None:
     tracker = GapTracker(1)
     for tick in (1, 4, 3):
         tracker.saw(tick, 0, 1, 0.0)
-    assert tracker.take(limits.GAP_WAIT_S * 2) == [Gap(1, 2, 2, "unseen")]
+    assert tracker.decide(limits.GAP_WAIT_S * 2) == [Gap(1, 2, 2, "unseen")]
 
 
 def test_parts_whose_gap_was_recorded_are_not_missing_again() -> None:

@@ -50,7 +50,7 @@ class Rig:
         return self.journal.add(epoch, tick, part, parts, 33, bytes(size), mono, int(mono * 1e6))
 
     def take(self, mono: float = 1.0) -> Batch:
-        batch = self.journal.take(mono, int(mono * 1e6))
+        batch = self.journal.take_batch(mono, int(mono * 1e6))
         assert batch is not None
         return batch
 
@@ -222,7 +222,7 @@ def test_while_a_batch_is_in_flight_no_other_is_given_and_the_journal_is_not_emp
     assert rig.journal.in_flight is batch
     rig.add(2)
     assert (rig.journal.ready, rig.journal.empty) == (False, False)
-    assert rig.journal.take(1.0, 0) is None
+    assert rig.journal.take_batch(1.0, 0) is None
     with pytest.raises(ValueError, match="not the one in flight"):
         rig.journal.committed(batch._replace(size_bytes=0))
 

@@ -21,7 +21,7 @@ def test_every_frame_queues_in_order_whatever_room_there_is() -> None:
     world.attach_subscriber(link, LiveOptions(conflate=False), 0.0)
     session = world.attach_publisher(RecordingLink(), 1, 0.0)
     for tick in range(1, 50):
-        session.take(encode_frame(Frame(1, tick, [Record(1, bytes([tick]))])), tick / 60)
+        session.receive(encode_frame(Frame(1, tick, [Record(1, bytes([tick]))])), tick / 60)
     ticks = [decode_frame(m).tick for handle in link.streams for m in link.streams[handle]]
     assert ticks[-48:] == list(range(2, 50))
     assert not link.sent
@@ -32,7 +32,7 @@ def test_beyond_the_bound_a_keyframe_takes_the_place_of_what_was_dropped() -> No
     world.attach_subscriber(link, LiveOptions(conflate=False), 0.0)
     session = world.attach_publisher(RecordingLink(), 1, 0.0)
     for tick in range(1, 100):
-        session.take(encode_frame(Frame(1, tick, [Record(tick % 7, bytes(50_000))])), tick / 60)
+        session.receive(encode_frame(Frame(1, tick, [Record(tick % 7, bytes(50_000))])), tick / 60)
     queued = sum(len(m) for messages in link.streams.values() for m in messages)
     assert queued <= READER_BACKLOG_BYTES_MAX
     link.done.update(link.streams)
@@ -48,7 +48,7 @@ def test_a_lossy_link_is_always_conflated() -> None:
     world, link = World("arena", mono=0.0, now_us=0), RecordingLink(room=0)
     world.attach_subscriber(link, LiveOptions(conflate=False), 0.0)
     session = world.attach_publisher(RecordingLink(), 1, 0.0)
-    session.take(encode_frame(Frame(1, 1, [Record(1, b"a")])), 0.0)
+    session.receive(encode_frame(Frame(1, 1, [Record(1, b"a")])), 0.0)
     assert not link.streams
 
 

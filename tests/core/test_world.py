@@ -156,43 +156,43 @@ def test_a_malformed_message_ends_its_sender_and_nobody_else() -> None:
 def test_a_stride_that_is_not_the_worlds_is_refused() -> None:
     session = make_world(stride=16).attach_publisher(RecordingLink(), 1, 100.0)
     with pytest.raises(MalformedMessage, match="stride 8"):
-        session.take(message(1, {1: b"\x01\0\0\0abcd"}, stride=8), 100.0)
+        session.receive(message(1, {1: b"\x01\0\0\0abcd"}, stride=8), 100.0)
 
 
 def test_a_foreign_epoch_in_a_header_is_refused() -> None:
     session = make_world().attach_publisher(RecordingLink(), 3, 100.0)
     with pytest.raises(MalformedMessage, match="epoch 2"):
-        session.take(message(1, {1: b"a"}, epoch=2), 100.0)
+        session.receive(message(1, {1: b"a"}, epoch=2), 100.0)
 
 
 def test_ticks_going_back_are_an_error_in_order_and_only_late_out_of_order() -> None:
     world = make_world()
     in_order = world.attach_publisher(RecordingLink(lossy=False), 1, 100.0)
-    in_order.take(message(10, {1: b"a"}), 100.0)
+    in_order.receive(message(10, {1: b"a"}), 100.0)
     with pytest.raises(MalformedMessage, match="tick 5 went back"):
-        in_order.take(message(5, {1: b"b"}), 100.0)
-    world.attach_publisher(RecordingLink(), 1, 100.0).take(message(4, {1: b"c"}), 100.0)
+        in_order.receive(message(5, {1: b"b"}), 100.0)
+    world.attach_publisher(RecordingLink(), 1, 100.0).receive(message(4, {1: b"c"}), 100.0)
     assert world.counters.late == 2
 
 
 def test_a_publisher_whose_every_message_is_late_is_told_so() -> None:
     session = make_world().attach_publisher(RecordingLink(), 1, 100.0)
-    session.take(message(100_000, {1: b"a"}), 100.0)
+    session.receive(message(100_000, {1: b"a"}), 100.0)
     for _ in range(2 * LATE_RUN_MAX):
-        session.take(message(100_000, {1: b"a"}), 100.0)
+        session.receive(message(100_000, {1: b"a"}), 100.0)
     for tick in range(1, LATE_RUN_MAX):
-        session.take(message(tick, {1: b"b"}), 100.0)
+        session.receive(message(tick, {1: b"b"}), 100.0)
     with pytest.raises(MalformedMessage, match="went back"):
-        session.take(message(LATE_RUN_MAX, {1: b"b"}), 100.0)
+        session.receive(message(LATE_RUN_MAX, {1: b"b"}), 100.0)
 
 
 def test_what_a_keyframe_removed_is_said_outright_to_every_reader() -> None:
     world = make_world()
     reader = RecordingLink()
     session = world.attach_publisher(RecordingLink(), 1, 100.0)
-    session.take(message(1, {1: b"a", 2: b"b"}), 100.0)
+    session.receive(message(1, {1: b"a", 2: b"b"}), 100.0)
     world.attach_subscriber(reader, LiveOptions(), 100.0)
-    session.take(message(2, {2: b"B"}, keyframe=True), 100.1)
+    session.receive(message(2, {2: b"B"}, keyframe=True), 100.1)
     frames = reader.frames()
     assert frames[-1].records == [Record(1, None, 2)]
 
@@ -200,11 +200,11 @@ def test_what_a_keyframe_removed_is_said_outright_to_every_reader() -> None:
 def test_a_hundred_readers_joining_together_cost_one_encoding() -> None:
     world = make_world()
     session = world.attach_publisher(RecordingLink(), 1, 100.0)
-    session.take(message(1, {key: bytes(100) for key in range(500)}), 100.0)
+    session.receive(message(1, {key: bytes(100) for key in range(500)}), 100.0)
     readers = [RecordingLink() for _ in range(100)]
     for at, link in enumerate(readers):
         world.attach_subscriber(link, LiveOptions(), 100.0)
-        session.take(message(2 + at, {at: b"moved"}), 100.0)
+        session.receive(message(2 + at, {at: b"moved"}), 100.0)
     assert world.counters.keyframes_encoded == 1
     last = WorldState()
     for part in readers[-1].streams[0]:
@@ -220,7 +220,7 @@ def test_the_durable_mark_reaches_the_publisher_at_most_every_100_ms() -> None:
     session = world.attach_publisher(link, 1, 100.0)
     for tick in range(1, 31):
         mono = 100.0 + tick / 60
-        session.take(message(tick, {1: b"a"}), mono)
+        session.receive(message(tick, {1: b"a"}), mono)
         batch = world.take_batch(mono)
         assert batch is not None
         world.committed(batch, mono)
@@ -237,7 +237,7 @@ def test_fan_out_comes_before_the_journal_and_does_not_need_it() -> None:
     world.attach_subscriber(reader, LiveOptions(), 100.0)
     session = world.attach_publisher(RecordingLink(), 1, 100.0)
     for tick in range(1, 200):
-        session.take(message(tick, {1: bytes(100)}), 100.0)
+        session.receive(message(tick, {1: bytes(100)}), 100.0)
     assert reader.frames()[-1].tick == 199
     assert world.journal.size_bytes <= 1_000
 
@@ -287,10 +287,10 @@ def test_records_put_by_the_gateway_reach_readers_and_leave_the_publisher_in_ord
     reader = RecordingLink()
     world.attach_subscriber(reader, LiveOptions(), 100.0)
     session = world.attach_publisher(RecordingLink(lossy=False), 1, 100.0)
-    session.take(message(1, {1: b"a", 2: b"b"}), 100.0)
+    session.receive(message(1, {1: b"a", 2: b"b"}), 100.0)
     world.put([Record(2, None)], 100.0)
     world.put([Record(3, b"new")], 100.0)
-    session.take(message(2, {1: b"c"}), 100.0)
+    session.receive(message(2, {1: b"c"}), 100.0)
     assert world.state.snapshot() == {1: b"c", 3: b"new"}
     assert [frame.records[0].key for frame in reader.frames()][-3:] == [2, 3, 1]
 
@@ -304,7 +304,7 @@ def test_a_world_opened_from_the_store_goes_on_where_it_was() -> None:
     )
     assert world.reclaim_epoch(LiveOptions(role="publish", epoch=3)) == 3
     session = world.attach_publisher(RecordingLink(), 3, 0.0)
-    session.take(message(10, {1: b"b"}), 0.0)
+    session.receive(message(10, {1: b"b"}), 0.0)
     batch = world.take_batch(0.0)
     assert batch is not None
     assert [row.seq for row in batch.frames] == [42, 43]
@@ -314,7 +314,7 @@ def test_a_budget_and_weights_of_the_query_reach_the_reader() -> None:
     options = parse_live_query("role=subscribe&budget_kbps=64&keys=7:8&zstd=1")
     world = make_world()
     session = world.attach_publisher(RecordingLink(), 1, 100.0)
-    session.take(message(1, {key: bytes(50) for key in range(100)}), 100.0)
+    session.receive(message(1, {key: bytes(50) for key in range(100)}), 100.0)
     link = RecordingLink()
     world.attach_subscriber(link, options, 100.0)
     assert decode_frame(link.streams[0][0]).zstd

@@ -401,10 +401,10 @@ def test_a_stride_is_the_worlds_or_none_or_the_first_one(worlds: int, of_frame: 
     session = Rig(stride=worlds).world.attach_publisher(RecordingLink(), 1, 100.0)
     sent = message(1, {1: b"\1\0\0\0" + bytes(max(0, of_frame - 4))}, stride=of_frame)
     if is_taken:
-        session.take(sent, 100.0)
+        session.receive(sent, 100.0)
     else:
         with pytest.raises(MalformedMessage, match="stride"):
-            session.take(sent, 100.0)
+            session.receive(sent, 100.0)
 
 
 @pytest.mark.parametrize(("of_state", "of_settings", "stride"), [(0, 8, 8), (8, 0, 8)])

@@ -203,7 +203,7 @@ EQUIVALENT: dict[str, str] = {
     "gateway/core/fanout.py: up_to < taken -> up_to <= taken, in up_to is not None and up_to < taken": (
         "where both are the same it is the same number"
     ),
-    "gateway/core/journal.py: self._in_flight.epoch is not None and self._in_flight.tick is not None -> self._in_flight.epoch is not None or self._in_flight.tick is not None, in take()": (
+    "gateway/core/journal.py: self._in_flight.epoch is not None and self._in_flight.tick is not None -> self._in_flight.epoch is not None or self._in_flight.tick is not None, in take_batch()": (
         "a batch has both or neither"
     ),
     "gateway/core/journal.py: batch.epoch is None or batch.tick is None -> batch.epoch is None and batch.tick is None, in committed()": (
@@ -247,7 +247,7 @@ EQUIVALENT: dict[str, str] = {
     "gateway/core/redundancy.py: self._lost < REDUNDANCY_FORGOTTEN_LOSSES -> self._lost <= REDUNDANCY_FORGOTTEN_LOSSES, in at is not None and self._lost < REDUNDANCY_FORGOTTEN_LOSSES and (not self._lost_": (
         "what decays by powers of e comes past the bound, and never stands on it"
     ),
-    "gateway/core/sessions.py: what.tick > self._newest_tick -> what.tick >= self._newest_tick, in take()": (
+    "gateway/core/sessions.py: what.tick > self._newest_tick -> what.tick >= self._newest_tick, in receive()": (
         "the newest is written over with the same number"
     ),
     "gateway/core/slots.py: 1 -> 2, in max(numbers) + 1": "one more zero in front of a number's digits",

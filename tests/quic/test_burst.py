@@ -82,7 +82,7 @@ def test_a_burst_leaves_as_its_datagrams_would(identity: Identity, seed: int) ->
             at = now + rng.choice((0.0003, 0.02))
             for quic in (one, steps):
                 if not quic.recovery.take_oldest(sent[0], newest + 1, 0.001, at):
-                    quic.recovery.take([(sent[0], newest + 1)], 0.001, at, quic.number)
+                    quic.recovery.on_ack([(sent[0], newest + 1)], 0.001, at, quic.number)
                 quic.take_fates()
             now = at
         assert one.recovery.packets == steps.recovery.packets

@@ -110,7 +110,7 @@ class Trace:
         self._at(self.now + self.rtt_s / 2, lambda: self._acknowledged(first, last, delay))
 
     def _acknowledged(self, first: int, last: int, delay: float) -> None:
-        self.recovery.take([(first, last + 1)], delay, self.now, self._number)
+        self.recovery.on_ack([(first, last + 1)], delay, self.now, self._number)
         self.windows.append(self.control.window)
 
 

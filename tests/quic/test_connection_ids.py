@@ -43,7 +43,7 @@ def _peers(*numbers: int) -> PeerIds:
     ids = PeerIds()
     ids.begin(b"zero", TOKEN)
     for number in numbers:
-        ids.take(number, 0, b"cid%d" % number, bytes([number]) * 16, [])
+        ids.add(number, 0, b"cid%d" % number, bytes([number]) * 16, [])
     return ids
 
 
@@ -179,7 +179,7 @@ def test_what_the_handshake_says_counts_until_another_is_in_use() -> None:
     ids.begin(b"then", TOKEN)
     ids.begin(b"then", None)
     assert (ids.cid, ids.current.cid, ids.current.token) == (b"then", b"then", TOKEN)
-    ids.take(1, 0, b"one", bytes(16), [])
+    ids.add(1, 0, b"one", bytes(16), [])
     assert ids.change()
     ids.begin(b"late", TOKEN)
     assert (ids.cid, ids.current.cid, ids.current.token) == (b"one", b"one", bytes(16))
@@ -189,10 +189,10 @@ def test_what_the_handshake_says_counts_until_another_is_in_use() -> None:
 def test_an_id_has_one_to_twenty_bytes(size: int, fits: bool) -> None:
     ids = _peers()
     if fits:
-        assert ids.take(1, 0, bytes(size), TOKEN, []) == []
+        assert ids.add(1, 0, bytes(size), TOKEN, []) == []
         assert [(one.cid, one.number, one.token) for one in ids.spare] == [(bytes(size), 1, TOKEN)]
         return
-    fault = _fault(lambda: ids.take(1, 0, bytes(size), TOKEN, []))
+    fault = _fault(lambda: ids.add(1, 0, bytes(size), TOKEN, []))
     assert (fault.code, fault.frame_type) == (
         QuicErrorCode.FRAME_ENCODING_ERROR,
         QuicFrameType.NEW_CONNECTION_ID,
@@ -202,42 +202,42 @@ def test_an_id_has_one_to_twenty_bytes(size: int, fits: bool) -> None:
 
 def test_an_id_may_have_all_before_itself_given_back_and_itself_not() -> None:
     ids = _peers()
-    fault = _fault(lambda: ids.take(3, 4, b"three", TOKEN, []))
+    fault = _fault(lambda: ids.add(3, 4, b"three", TOKEN, []))
     assert (fault.code, fault.frame_type) == (
         QuicErrorCode.FRAME_ENCODING_ERROR,
         QuicFrameType.NEW_CONNECTION_ID,
     )
     assert "Retire Prior To" in fault.reason
-    ids.take(3, 3, b"three", TOKEN, [])
+    ids.add(3, 3, b"three", TOKEN, [])
     assert (ids.cid, ids.current.number, ids.spare, ids.retiring) == (b"three", 3, [], [0])
 
 
 def test_one_that_is_said_again_is_kept_once_and_one_that_was_given_back_not_at_all() -> None:
     ids = _peers(1, 2)
-    ids.take(2, 0, b"cid2", TOKEN, [])
-    ids.take(0, 0, b"zero", TOKEN, [])
+    ids.add(2, 0, b"cid2", TOKEN, [])
+    ids.add(0, 0, b"zero", TOKEN, [])
     assert [one.number for one in ids.spare] == [1, 2]
-    ids.take(3, 2, b"cid3", TOKEN, [])
+    ids.add(3, 2, b"cid3", TOKEN, [])
     assert ([one.number for one in ids.spare], ids.current.number, ids.retiring) == ([3], 2, [0, 1])
-    ids.take(1, 0, b"cid1", TOKEN, [])
+    ids.add(1, 0, b"cid1", TOKEN, [])
     assert ([one.number for one in ids.spare], ids.retiring) == ([3], [0, 1])
-    ids.take(2, 1, b"cid2", TOKEN, [])
+    ids.add(2, 1, b"cid2", TOKEN, [])
     assert ([one.number for one in ids.spare], ids.retiring) == ([3], [0, 1])
 
 
 def test_below_the_mark_the_current_the_spare_and_the_reserved_are_given_back_in_that_order() -> None:
     ids = _peers(1, 2, 3)
     reserved = [ids.spare.pop(0), ids.spare.pop(1)]
-    assert ids.take(4, 3, b"cid4", TOKEN, reserved) == reserved[:1]
+    assert ids.add(4, 3, b"cid4", TOKEN, reserved) == reserved[:1]
     assert ids.retiring == [0, 2, 1]
     assert (ids.current.number, ids.cid, ids.spare) == (4, b"cid4", [])
-    ids.take(5, 0, b"cid5", TOKEN, reserved[1:])
+    ids.add(5, 0, b"cid5", TOKEN, reserved[1:])
     assert [one.number for one in ids.spare] == [5]
 
 
 def test_where_the_current_one_has_to_go_the_oldest_spare_one_is_used() -> None:
     ids = _peers(1, 2)
-    ids.take(3, 1, b"cid3", TOKEN, [])
+    ids.add(3, 1, b"cid3", TOKEN, [])
     assert (ids.current.number, ids.cid, [one.number for one in ids.spare]) == (1, b"cid1", [2, 3])
     assert ids.retiring == [0]
 
@@ -248,7 +248,7 @@ def test_as_many_are_kept_as_we_announce_and_no_more(reserved: int) -> None:
     ids = _peers(1, 2, 3)
     kept = [ids.spare.pop() for _ in range(reserved)]
     assert 1 + len(ids.spare) + len(kept) == limits.QUIC_CONNECTION_IDS_MAX
-    fault = _fault(lambda: ids.take(4, 0, b"cid4", TOKEN, kept))
+    fault = _fault(lambda: ids.add(4, 0, b"cid4", TOKEN, kept))
     assert (fault.code, fault.frame_type) == (
         QuicErrorCode.CONNECTION_ID_LIMIT_ERROR,
         QuicFrameType.NEW_CONNECTION_ID,
@@ -259,17 +259,17 @@ def test_as_many_are_kept_as_we_announce_and_no_more(reserved: int) -> None:
 def test_reserved_ones_that_are_retired_count_no_more() -> None:
     ids = _peers(1, 2, 3)
     kept = [ids.spare.pop(0)]
-    assert ids.take(4, 2, b"cid4", TOKEN, kept) == kept
+    assert ids.add(4, 2, b"cid4", TOKEN, kept) == kept
     assert (ids.current.number, [one.number for one in ids.spare]) == (2, [3, 4])
 
 
 def test_so_many_may_wait_to_be_given_back_and_no_more() -> None:
     ids = _peers()
     for number in range(1, limits.QUIC_IDS_RETIRING_MAX + 1):
-        ids.take(number, number, b"cid%d" % number, TOKEN, [])
+        ids.add(number, number, b"cid%d" % number, TOKEN, [])
     assert len(ids.retiring) == limits.QUIC_IDS_RETIRING_MAX
     number = limits.QUIC_IDS_RETIRING_MAX + 1
-    fault = _fault(lambda: ids.take(number, number, b"more", TOKEN, []))
+    fault = _fault(lambda: ids.add(number, number, b"more", TOKEN, []))
     assert (fault.code, fault.frame_type) == (
         QuicErrorCode.CONNECTION_ID_LIMIT_ERROR,
         QuicFrameType.NEW_CONNECTION_ID,
@@ -280,7 +280,7 @@ def test_so_many_may_wait_to_be_given_back_and_no_more() -> None:
 def _used_up(ids: PeerIds, last: int) -> Iterator[int]:
     """Go through the numbers up to ``last``, one at a time, none of them below a mark."""
     for number in range(1, last + 1):
-        ids.take(number, 0, b"cid%d" % number, TOKEN, [])
+        ids.add(number, 0, b"cid%d" % number, TOKEN, [])
         ids.change()
         ids.frames(1_000, [])
         yield number
@@ -290,7 +290,7 @@ def test_the_numbers_of_late_are_remembered_so_that_a_late_copy_is_none() -> Non
     ids = _peers()
     for number in _used_up(ids, limits.QUIC_SEQUENCE_NUMBERS_MAX + 10):
         for late in range(max(1, number - limits.QUIC_SEQUENCE_NUMBERS_MAX // 2 + 1), number + 1, 25):
-            ids.take(late, 0, b"cid%d" % late, TOKEN, [])
+            ids.add(late, 0, b"cid%d" % late, TOKEN, [])
         assert ids.spare == []
 
 
@@ -299,14 +299,14 @@ def test_what_is_remembered_stays_bounded_and_only_what_is_oldest_is_forgotten()
     ids, most = _peers(), limits.QUIC_SEQUENCE_NUMBERS_MAX
     for number in _used_up(ids, most - 1):
         assert number
-    ids.take(1, 0, b"late", TOKEN, [])
+    ids.add(1, 0, b"late", TOKEN, [])
     assert ids.spare == [], "of as many as are remembered none is forgotten"
-    ids.take(most, 0, b"more", TOKEN, [])
+    ids.add(most, 0, b"more", TOKEN, [])
     ids.change()
     half = most - most // 2
-    ids.take(half + 1, 0, b"known", TOKEN, [])
+    ids.add(half + 1, 0, b"known", TOKEN, [])
     assert ids.spare == []
-    ids.take(half, 0, b"forgotten", TOKEN, [])
+    ids.add(half, 0, b"forgotten", TOKEN, [])
     assert [one.cid for one in ids.spare] == [b"forgotten"]
 
 

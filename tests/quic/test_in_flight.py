@@ -184,7 +184,7 @@ def test_an_ack_of_what_is_not_the_oldest_is_left_to_the_whole_way() -> None:
     recovery.add_burst(_burst(sink, 6, SHAPE, token=0, head=27))
     for start, stop in ((7, 8), (0, 6), (7, 10), (6, 11)):
         assert not recovery.take_oldest(start, stop, 0.0, 2.5)
-    assert recovery.take([(6, 8)], 0.0, 2.5, 10) is False
+    assert recovery.on_ack([(6, 8)], 0.0, 2.5, 10) is False
     recovery.add_burst(_burst(sink, 10, SHAPE, token=10, head=27))
     assert recovery.largest_acked == 7
     assert not recovery.take_oldest(0, 7, 0.0, 2.5), "an older ACK than the last"
@@ -198,10 +198,10 @@ def test_whoever_sent_is_told_once_and_datagrams_in_their_order() -> None:
     told: list[tuple[int, bool]] = []
     sink = Sink()
     recovery = _recovery(*(_packet(n, told=told, fates=((sink, 10 * n, 2),)) for n in range(3)))
-    assert recovery.take([(1, 2)], 0.0, 1.1, 3)
+    assert recovery.on_ack([(1, 2)], 0.0, 1.1, 3)
     assert told == [(1, True)]
-    assert recovery.take([(0, 2)], 0.0, 1.1, 3)
-    assert not recovery.take([(0, 2)], 0.0, 1.1, 3), "nothing of it is news"
+    assert recovery.on_ack([(0, 2)], 0.0, 1.1, 3)
+    assert not recovery.on_ack([(0, 2)], 0.0, 1.1, 3), "nothing of it is news"
     assert told == [(1, True), (0, True)]
     assert recovery.take_fates() == [(sink, 10, True), (sink, 11, True), (sink, 0, True), (sink, 1, True)]
     assert recovery.take_fates() == []
@@ -210,17 +210,17 @@ def test_whoever_sent_is_told_once_and_datagrams_in_their_order() -> None:
 
 def test_frames_without_handlers_tell_nothing() -> None:
     recovery = _recovery(_packet(0), _packet(1))
-    assert not recovery.take([(0, 1)], 0.0, 1.1, 2)
+    assert not recovery.on_ack([(0, 1)], 0.0, 1.1, 2)
 
 
 @pytest.mark.parametrize(("largest", "next_number"), [(2, 2), (3, 2), (0, 0)])
 def test_what_was_never_sent_is_not_acknowledged(largest: int, next_number: int) -> None:
     recovery = _recovery(_packet(0), _packet(1))
     with pytest.raises(PeerFault) as caught:
-        recovery.take([(0, largest + 1)], 0.0, 1.1, next_number)
+        recovery.on_ack([(0, largest + 1)], 0.0, 1.1, next_number)
     assert caught.value.code == QuicErrorCode.PROTOCOL_VIOLATION
     assert list(recovery.sent) == [0, 1]
-    assert recovery.take([(0, 2)], 0.0, 1.1, 2) is False
+    assert recovery.on_ack([(0, 2)], 0.0, 1.1, 2) is False
 
 
 # -- round trips, RFC 9002 section 5 ------------------------------------------------------------
@@ -232,7 +232,7 @@ def _measured(*samples: tuple[float, float]) -> Recovery:
     for number, (rtt, delay) in enumerate(samples):
         at = 10.0 * (number + 1)
         recovery.add(_packet(number, at))
-        assert recovery.take([(number, number + 1)], delay, at + rtt, number + 1) is False
+        assert recovery.on_ack([(number, number + 1)], delay, at + rtt, number + 1) is False
     return recovery
 
 
@@ -284,14 +284,14 @@ def test_the_controller_hears_of_the_path_without_all_that_the_peer_waited(
     recovery = Recovery(Hears(MTU), Pacer(MTU))
     for number, (rtt, delay) in enumerate(samples):
         recovery.add(_packet(number, number + 1.0))
-        recovery.take([(number, number + 1)], delay, number + 1.0 + rtt, number + 1)
+        recovery.on_ack([(number, number + 1)], delay, number + 1.0 + rtt, number + 1)
     assert heard[-1] == pytest.approx(told)
 
 
 def test_only_the_largest_says_a_round_trip() -> None:
     recovery = _recovery(_packet(0, 1.0), _packet(1, 1.005))
-    assert recovery.take([(1, 2)], 0.0, 1.105, 2) is False
-    recovery.take([(0, 2)], 0.0, 9.0, 2)
+    assert recovery.on_ack([(1, 2)], 0.0, 1.105, 2) is False
+    recovery.on_ack([(0, 2)], 0.0, 9.0, 2)
     assert recovery.packets == 0
     assert recovery.rtt_latest == pytest.approx(0.1)
 
@@ -317,7 +317,7 @@ def test_a_packet_three_before_the_largest_is_lost_and_one_two_before_waits() ->
     sink = Sink()
     packets = [_packet(n, 1.0, told=told, fates=((sink, n, 2),)) for n in range(5)]
     recovery = _recovery(*packets)
-    assert recovery.take([(3, 4)], 0.0, 1.1, 5)
+    assert recovery.on_ack([(3, 4)], 0.0, 1.1, 5)
     assert told == [(3, True), (0, False)]
     assert recovery.take_fates() == [(sink, 3, True), (sink, 4, True), (sink, 0, False), (sink, 1, False)]
     assert recovery.loss_at == pytest.approx(1.0 + 9 / 8 * 0.1)
@@ -329,7 +329,7 @@ def test_a_packet_three_before_the_largest_is_lost_and_one_two_before_waits() ->
 def test_a_packet_is_lost_with_time_as_well_and_what_is_newer_than_the_largest_is_not() -> None:
     told: list[tuple[int, bool]] = []
     recovery = _recovery(*(_packet(n, 1.0 + n * 0.001, told=told) for n in range(4)))
-    recovery.take([(2, 3)], 0.0, 1.102, 4)
+    recovery.on_ack([(2, 3)], 0.0, 1.102, 4)
     first, second = 1.0 + 9 / 8 * 0.1, 1.001 + 9 / 8 * 0.1
     assert recovery.loss_at == pytest.approx(first)
     assert recovery.deadline() == recovery.loss_at
@@ -356,7 +356,7 @@ def test_without_an_answer_the_oldest_is_given_up_each_time_after_twice_as_long(
     assert recovery.deadline() == pytest.approx(1.8)
     assert (recovery.packets, recovery.control.in_flight) == (1, 100)
     assert recovery.control.window == 10 * MTU, "no congestion"
-    recovery.take([(2, 3)], 0.0, 1.5, 3)
+    recovery.on_ack([(2, 3)], 0.0, 1.5, 3)
     assert (recovery.probes, recovery.deadline()) == (0, None)
     assert recovery.on_deadline(2.0)
     assert recovery.given_up == 6
@@ -364,9 +364,9 @@ def test_without_an_answer_the_oldest_is_given_up_each_time_after_twice_as_long(
 
 def test_an_ack_of_the_oldest_ends_the_probes_and_the_wait_for_a_loss() -> None:
     recovery = _recovery(_packet(0, 1.0), _packet(1, 1.0), _packet(2, 1.0))
-    recovery.take([(1, 2)], 0.0, 1.01, 3)
+    recovery.on_ack([(1, 2)], 0.0, 1.01, 3)
     assert recovery.loss_at is not None
-    recovery.take([(0, 1)], 0.0, 1.02, 3)
+    recovery.on_ack([(0, 1)], 0.0, 1.02, 3)
     assert recovery.loss_at is None
     recovery.probes = 3
     assert recovery.take_oldest(2, 3, 0.0, 1.03)
@@ -390,11 +390,11 @@ def test_a_run_of_losses_longer_than_three_probe_timeouts_collapses_the_window(
 ) -> None:
     """RFC 9002 section 7.6. A probe timeout is 0.1 + 4 x 0.0375 + 0.025 s then: three are 0.825 s."""
     recovery = _recovery(_packet(0, 0.0))
-    recovery.take([(0, 1)], 0.0, 0.1, 1)
+    recovery.on_ack([(0, 1)], 0.0, 0.1, 1)
     for n, number in enumerate(numbers):
         recovery.add(_packet(number, 1.0 + n * gap, size=MTU))
     recovery.add(_packet(20, 3.0))
-    recovery.take([(20, 21)], 0.0, 3.1, 21)
+    recovery.on_ack([(20, 21)], 0.0, 3.1, 21)
     assert recovery.probe_timeout() == pytest.approx(0.275)
     assert (recovery.control.window == 2 * MTU) == collapses
 
@@ -403,7 +403,7 @@ def test_before_the_first_round_trip_no_run_of_losses_is_long() -> None:
     recovery = _recovery(*(_packet(n, float(n)) for n in (1, 2, 3)))
     assert not recovery.detect(10.0), "nothing was acknowledged"
     recovery.add(_packet(9, 5.0))
-    assert recovery.take([(9, 10)], 0.0, 5.1, 10)
+    assert recovery.on_ack([(9, 10)], 0.0, 5.1, 10)
     assert (recovery.packets, recovery.control.window > 2 * MTU) == (0, True)
     recovery = _recovery(*(_packet(n, float(n)) for n in (1, 2, 3)))
     recovery.largest_acked = 3
@@ -440,7 +440,7 @@ def test_large_packets_lost_in_a_row_are_a_hole_and_as_small_ones_are_none() -> 
     for size, holes in ((MTU, 0), (MTU + 1, 1)):
         mtu = _wide()
         recovery = _recovery(*(_packet(n, 1.0, size=size) for n in range(1, 4)), _packet(9, 2.0), mtu=mtu)
-        recovery.take([(9, 10)], 0.0, 2.1, 10)
+        recovery.on_ack([(9, 10)], 0.0, 2.1, 10)
         assert mtu.holes == holes
 
 
@@ -450,7 +450,7 @@ def test_large_packets_that_are_given_up_are_a_hole_once_the_peer_answers() -> N
     for _ in range(3):
         recovery.on_deadline(2.0)
     assert (mtu.unanswered, mtu.holes) == (3, 0)
-    recovery.take([(9, 10)], 0.0, 2.1, 10)
+    recovery.on_ack([(9, 10)], 0.0, 2.1, 10)
     assert (mtu.unanswered, mtu.holes) == (0, 1)
 
 
@@ -461,7 +461,7 @@ def test_one_that_arrives_shows_that_the_others_were_only_late() -> None:
     )
     for _ in range(3):
         recovery.on_deadline(2.0)
-    recovery.take([(9, 10)], 0.0, 2.1, 10)
+    recovery.on_ack([(9, 10)], 0.0, 2.1, 10)
     assert (mtu.unanswered, mtu.holes, mtu.confirmed) == (0, 0, 1_452)
 
 
@@ -471,7 +471,7 @@ def test_the_loss_of_a_probe_is_no_congestion_and_no_hole() -> None:
     recovery = _recovery(probe, _packet(9, 1.0, told=told), mtu=mtu)
     mtu.on_probe_sent(5, 1.0)
     window = recovery.control.window
-    assert recovery.take([(9, 10)], 0.0, 1.1, 10)
+    assert recovery.on_ack([(9, 10)], 0.0, 1.1, 10)
     assert (mtu.probe_number, mtu.holes, recovery.packets, recovery.control.in_flight) == (-1, 0, 0, 0)
     assert recovery.control.window >= window
     assert told == [(9, True)]

@@ -191,7 +191,7 @@ def test_a_loss_timer_that_began_since_the_last_packet_is_heeded(identity: Ident
     assert len(quic.packets(now)) == 4
     assert quic.calm
     sent = list(quic.recovery.sent)
-    quic.recovery.take([(sent[1], sent[1] + 1)], 0.0, now + 0.03, quic.number)
+    quic.recovery.on_ack([(sent[1], sent[1] + 1)], 0.0, now + 0.03, quic.number)
     assert quic.recovery.loss_at is not None
     assert quic.packets(now + 0.03) == []
     assert not quic.calm

@@ -57,7 +57,7 @@ def test_a_peers_connection_ids_stay_few_and_each_is_given_back_once(
     try:
         for what, number, below in steps:
             if what == "new":
-                gone = ids.take(number, below, b"cid%d" % number, number.to_bytes(16, "big"), reserved)
+                gone = ids.add(number, below, b"cid%d" % number, number.to_bytes(16, "big"), reserved)
                 reserved = [one for one in reserved if one not in gone]
             elif what == "change":
                 before, spare = ids.current, len(ids.spare)

@@ -232,7 +232,7 @@ def test_a_lost_probe_is_no_congestion() -> None:
     for number in range(1, 9):
         recovery.add(in_flight(number, BASE, 1.0, ()))
     window = control.window
-    recovery.take([(1, 9)], 0.0, 1.02, 9)
+    recovery.on_ack([(1, 9)], 0.0, 1.02, 9)
     assert mtu.probe_number == -1
     assert control.in_flight == 0
     assert control.window >= window

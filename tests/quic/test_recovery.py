@@ -83,7 +83,7 @@ class Twins:
 
     def take(self, ranges: list[tuple[int, int]], delay: float, now: float) -> None:
         if len(ranges) > 1 or not self.ours.take_oldest(*ranges[0], delay, now):
-            self.ours.take(ranges, delay, now, self.number)
+            self.ours.on_ack(ranges, delay, now, self.number)
         self.theirs.on_ack_received(
             ack_rangeset=RangeSet([range(*one) for one in ranges]), ack_delay=delay, now=now, space=self.space
         )
@@ -215,7 +215,7 @@ def test_bursts_are_acknowledged_and_lost_as_their_packets_one_by_one(seed: int)
             ranges = [(min(start, newest), newest + 1)]
             for each in (whole, single):
                 if not each.take_oldest(*ranges[0], 0.001, now):
-                    each.take(ranges, 0.001, now, number)
+                    each.on_ack(ranges, 0.001, now, number)
         held += whole.holds_bursts
         _same(whole, single, ours, theirs)
     assert held > 50
@@ -244,7 +244,7 @@ def test_an_ack_of_what_was_never_sent_is_the_peers_fault() -> None:
     twins: Any = Twins("realtime")
     twins.send(1_000, START_S)
     with pytest.raises(PeerFault, match="never sent"):
-        twins.ours.take([(FIRST, FIRST + 2)], 0.0, START_S, twins.number)
+        twins.ours.on_ack([(FIRST, FIRST + 2)], 0.0, START_S, twins.number)
 
 
 def test_a_datagram_that_a_probe_takes_for_lost_is_counted_as_a_guess() -> None:

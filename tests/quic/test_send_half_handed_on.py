@@ -19,7 +19,7 @@ def _written(size: int, *, end: bool = False) -> SendHalf:
 def _all(half: SendHalf) -> list[tuple[int, bytes, bool]]:
     """All frames that may go now."""
     frames = []
-    while half.is_due and (frame := half.take(ROOM, ROOM)) is not None:
+    while half.is_due and (frame := half.next_frame(ROOM, ROOM)) is not None:
         frames.append(frame)
     return frames
 
@@ -116,7 +116,7 @@ def test_a_stream_begins_where_another_ended() -> None:
     half.begin_at(500)
     assert (half.unacknowledged, half.is_due, half.next_offset) == (0, False, 500)
     half.write(b"abc", end=True)
-    assert half.take(ROOM, ROOM) == (500, b"abc", True)
+    assert half.next_frame(ROOM, ROOM) == (500, b"abc", True)
     half.on_fate(True, 500, 503, True)
     assert half.is_over
 
@@ -137,30 +137,30 @@ def test_a_frame_has_no_more_than_its_room_and_the_credit(
     room: int, credit: int, frame: tuple[int, bytes, bool] | None
 ) -> None:
     half = _written(50, end=True)
-    assert half.take(room, credit) == frame
+    assert half.next_frame(room, credit) == frame
 
 
 def test_an_end_needs_no_room_and_no_credit_and_lost_bytes_no_credit() -> None:
     half = _written(10)
-    assert half.take(ROOM, 10) == (0, DATA[:10], False)
+    assert half.next_frame(ROOM, 10) == (0, DATA[:10], False)
     half.write(b"", end=True)
-    assert half.take(-1, 0) is None
-    assert half.take(0, 0) == (10, b"", True)
-    assert half.take(0, 0) is None
+    assert half.next_frame(-1, 0) is None
+    assert half.next_frame(0, 0) == (10, b"", True)
+    assert half.next_frame(0, 0) is None
     half.on_fate(False, 0, 10, False)
     assert half.next_offset == 0
-    assert half.take(0, 0) is None
-    assert half.take(4, 0) == (0, DATA[:4], False)
+    assert half.next_frame(0, 0) is None
+    assert half.next_frame(4, 0) == (0, DATA[:4], False)
     assert half.next_offset == 4
-    assert half.take(6, 0) == (4, DATA[4:10], True)
+    assert half.next_frame(6, 0) == (4, DATA[4:10], True)
     assert half.next_offset == 10
 
 
 def test_lost_pieces_that_touch_go_in_one() -> None:
     half = _written(30)
     for _ in range(3):
-        half.take(10, ROOM)
+        half.next_frame(10, ROOM)
     half.on_fate(False, 20, 30, False)
     half.on_fate(False, 0, 10, False)
     half.on_fate(False, 10, 20, False)
-    assert half.take(ROOM, 0) == (0, DATA[:30], False)
+    assert half.next_frame(ROOM, 0) == (0, DATA[:30], False)

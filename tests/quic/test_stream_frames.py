@@ -42,7 +42,7 @@ def test_random_pieces_come_out_as_from_aioquic(seed: int) -> None:
         mine: Any
         yours: Any
         try:
-            mine = ours.take(start, content[start:stop], is_end=fin)
+            mine = ours.receive(start, content[start:stop], is_end=fin)
         except PeerFault:
             mine = "refused"
         try:
@@ -76,7 +76,7 @@ def test_what_is_to_be_sent_is_what_aioquic_would_send(seed: int) -> None:
             ours.write(piece, end=at == STREAM_BYTES)
             theirs.write(piece, end_stream=at == STREAM_BYTES)
         room, limit = rng.randrange(1, 500), rng.choice((1 << 20, at, at // 2))
-        frame = ours.take(room, max(0, limit - ours.highest))
+        frame = ours.next_frame(room, max(0, limit - ours.highest))
         if frame is not None:
             offset, data, is_end = frame
             assert data == content[offset : offset + len(data)]
@@ -92,7 +92,7 @@ def test_what_is_to_be_sent_is_what_aioquic_would_send(seed: int) -> None:
         if flying:
             ours.on_fate(True, *flying.pop())
             continue
-        frame = ours.take(400, 1 << 20)
+        frame = ours.next_frame(400, 1 << 20)
         assert frame is not None, "nothing in flight, nothing to send, and not over"
         flying.append((frame[0], frame[0] + len(frame[1]), frame[2]))
         came[frame[0] : frame[0] + len(frame[1])] = frame[1]

@@ -94,11 +94,11 @@ def test_what_a_world_says_in_the_course_of_its_life_has_the_fields_of_the_table
     world = World("arena", WorldSettings(records_max=1), mono=0.0, now_us=0)
     publisher, reader, third = RecordingLink(), RecordingLink(), RecordingLink()
     session = world.attach_publisher(publisher, 1, 0.0, fresh="ab" * 16)
-    session.take(encode_control("lags"), 0.0)
-    world.attach_subscriber(reader, LiveOptions(), 0.0).take(encode_control("focus", keys=[1]), 0.0)
+    session.receive(encode_control("lags"), 0.0)
+    world.attach_subscriber(reader, LiveOptions(), 0.0).receive(encode_control("focus", keys=[1]), 0.0)
     for tick in range(1, 4):
         frame = Frame(1, tick, [Record(1, b"x"), Record(2, b"y")])
-        session.take(encode_frame(frame), tick / 10)
+        session.receive(encode_frame(frame), tick / 10)
         batch = world.take_batch(tick / 10)
         assert batch is not None
         world.committed(batch, tick / 10)

@@ -431,7 +431,7 @@ class Http1(Conversation):
         self.write(plain_head(status, lines) + body)
         self.hang_up()
 
-    def send(self, data: bytes) -> None:
+    def send_data(self, data: bytes) -> None:
         """Bytes of the WebSocket."""
         self.write(data)
         self._out.settle(not self.is_paused)

@@ -358,7 +358,7 @@ class Http2Stream:
         self.send_head(status, [pair for pair in headers if pair[0] != b"content-length"])
         self.send_body(body, end=True)
 
-    def send(self, data: bytes) -> None:
+    def send_data(self, data: bytes) -> None:
         self._out.put(data)
         if not self.is_gone:
             self._go()

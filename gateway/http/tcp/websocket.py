@@ -45,7 +45,7 @@ class Pipe(Protocol):
     def deny(self, status: int, headers: Headers, body: bytes) -> None:
         """Answer the handshake with something else."""
 
-    def send(self, data: bytes) -> None:
+    def send_data(self, data: bytes) -> None:
         """Bytes for the peer, in order."""
 
     async def drained(self) -> None:
@@ -167,7 +167,7 @@ class WebSocketExchange:
         elif event.control is Opcode.PING:
             if self._phase in (WebSocketPhase.OPEN, WebSocketPhase.LEAVING):
                 assert isinstance(event.data, (bytes, bytearray))
-                self._pipe.send(_frame(_PONG, bytes(event.data)))
+                self._pipe.send_data(_frame(_PONG, bytes(event.data)))
         elif event.control is None and self._phase is WebSocketPhase.OPEN:
             kind = "text" if isinstance(event.data, str) else "bytes"
             self._tell({"type": "websocket.receive", kind: event.data})
@@ -175,7 +175,7 @@ class WebSocketExchange:
     def _take_close(self, event: ReceivedMessage) -> None:
         """The peer's Close: the answer to ours, or the first, which is answered with the same code."""
         if self._phase in (WebSocketPhase.OPEN, WebSocketPhase.LEAVING):
-            self._pipe.send(_close_frame(event.code, ""))
+            self._pipe.send_data(_close_frame(event.code, ""))
         self._disconnect(event.code, str(event.data))
         self._finish()
 
@@ -185,7 +185,7 @@ class WebSocketExchange:
         if breach.bound:
             self._service.count(bound_name(breach.bound))
         if self._phase in (WebSocketPhase.OPEN, WebSocketPhase.LEAVING):
-            self._pipe.send(_close_frame(breach.code, breach.reason))
+            self._pipe.send_data(_close_frame(breach.code, breach.reason))
         self._disconnect(breach.code, breach.reason)
         self._await_end(WebSocketPhase.OVER)
 
@@ -215,7 +215,7 @@ class WebSocketExchange:
             self._wake_in(limits.WEBSOCKET_PING_S - silent_s)
         elif not self._is_asked:
             self._is_asked = True
-            self._pipe.send(_frame(_PING, b""))
+            self._pipe.send_data(_frame(_PING, b""))
             self._wake_in(limits.WEBSOCKET_PONG_S)
         else:
             self._service.count("silent")
@@ -229,7 +229,7 @@ class WebSocketExchange:
     # -- the end --------------------------------------------------------------------------
 
     def _close(self, code: int, reason: str) -> None:
-        self._pipe.send(_close_frame(code, reason))
+        self._pipe.send_data(_close_frame(code, reason))
         self._await_end(WebSocketPhase.CLOSING)
 
     def _await_end(self, phase: WebSocketPhase) -> None:
@@ -301,9 +301,9 @@ class WebSocketExchange:
     async def _send_message(self, message: Message) -> None:
         data = message.get("bytes")
         if data is None:
-            self._pipe.send(_frame(_TEXT, message["text"].encode()))
+            self._pipe.send_data(_frame(_TEXT, message["text"].encode()))
         else:
-            self._pipe.send(_frame(_BINARY, data))
+            self._pipe.send_data(_frame(_BINARY, data))
         await self._pipe.drained()
 
     async def _say_goodbye(self, code: int, reason: str) -> None:

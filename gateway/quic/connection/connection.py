@@ -414,7 +414,7 @@ class Connection:
     def on_deadline(self, now: float) -> None:
         """The deadline has come."""
         if self._beginning is None:
-            self._deadlines.take(now)
+            self._deadlines.expire(now)
         else:
             self._beginning.on_deadline(now)
 

@@ -28,7 +28,7 @@ class Deadlines:
         self._paths, self._received, self._recovery = parts.paths, parts.received, parts.recovery
 
     def next(self) -> float | None:
-        """When to call :meth:`take`, or ask for packets that wait for their time."""
+        """When to call :meth:`expire`, or ask for packets that wait for their time."""
         deadline = self._state.close_at
         if self._state.phase != OPEN:
             return deadline
@@ -58,7 +58,7 @@ class Deadlines:
             deadline = pacing_at
         return deadline
 
-    def take(self, now: float) -> None:
+    def expire(self, now: float) -> None:
         """The deadline has come. RFC 9002 section 6.2."""
         state = self._state
         if state.close_at is not None and now >= state.close_at:

@@ -58,7 +58,7 @@ class HeldBytes:
         self._of[number] = self._of.get(number, 0) + size
         self.total += size
 
-    def take(self, number: int, size: int) -> None:
+    def consumed(self, number: int, size: int) -> None:
         """It consumed so many."""
         left = self._of.get(number, 0) - size
         if left > 0:

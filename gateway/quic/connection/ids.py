@@ -143,7 +143,7 @@ class PeerIds:
     def _go_on(self, one: ConnectionId) -> None:
         self.current, self.cid = one, one.cid
 
-    def take(
+    def add(
         self, number: int, below: int, cid: bytes, token: bytes, reserved: list[ConnectionId]
     ) -> list[ConnectionId]:
         """NEW_CONNECTION_ID. ``reserved``: IDs of other paths; answers those of them that are retired now. Raises

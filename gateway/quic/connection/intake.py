@@ -274,7 +274,7 @@ class Intake:
         state = self._state
         state.doubt = True
         try:
-            eliciting, probing, with_stream = self._taker.take(plain, now, path, cid)
+            eliciting, probing, with_stream = self._taker.receive(plain, now, path, cid)
         except PeerFault as fault:
             self._parts.close_for(fault)
             return

@@ -132,7 +132,7 @@ class Recovery:
     # -- acknowledged ---------------------------------------------------------------------
 
     def take_oldest(self, start: int, stop: int, delay_s: float, now: float) -> bool:
-        """:meth:`take` where what is acknowledged are the oldest packets in flight, in order, all of datagrams alone: what
+        """:meth:`on_ack` where what is acknowledged are the oldest packets in flight, in order, all of datagrams alone: what
         nearly every ACK of a reader says. False: nothing was done."""
         sent = self.sent
         largest = stop - 1
@@ -190,7 +190,7 @@ class Recovery:
         sent.update(later)
         return front
 
-    def take(self, ranges: AckRanges, delay_s: float, now: float, next_number: int) -> bool:
+    def on_ack(self, ranges: AckRanges, delay_s: float, now: float, next_number: int) -> bool:
         """An ACK (appendix A.7). ``next_number``: of the next packet that is sent. Answers whether frames with handlers, or
         losses, were among what it says. Raises :class:`PeerFault` for a packet that was never sent."""
         largest = ranges[-1][1] - 1

@@ -47,7 +47,7 @@ class RecvHalf:
         self._pieces: tuple[bytearray, Ranges] | None = None
         """What came behind a gap, from ``taken`` on, and where: None while there is none."""
 
-    def take(self, offset: int, data: bytes, *, is_end: bool) -> Piece | None:
+    def receive(self, offset: int, data: bytes, *, is_end: bool) -> Piece | None:
         """A frame's data. Answers what is in order now. Raises :class:`PeerFault` where it contradicts what came.
         RFC 9000 section 4.5."""
         stop = offset + len(data)

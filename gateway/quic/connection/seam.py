@@ -227,7 +227,7 @@ class Handshake(QuicConnection):
         if offset + length > half.taken:
             at = half.taken
             try:
-                piece = half.take(offset, data, is_end=False)
+                piece = half.receive(offset, data, is_end=False)
             except PeerFault as fault:
                 fault.code, fault.frame_type = QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, frame_type
                 raise _as_theirs(fault) from fault

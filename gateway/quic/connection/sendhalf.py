@@ -95,7 +95,7 @@ class SendHalf:
         """Where the next frame begins."""
         return self._lost.parts[0].start if self._lost is not None and self._lost.parts else self.highest
 
-    def take(self, room: int, credit: int) -> tuple[int, bytes, bool] | None:
+    def next_frame(self, room: int, credit: int) -> tuple[int, bytes, bool] | None:
         """A frame of at most ``room`` bytes of data, ``credit`` of them never sent before: offset, data, and whether it
         is the end. None: nothing may go."""
         if room < 0:

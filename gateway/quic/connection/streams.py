@@ -104,7 +104,7 @@ class Streams:
 
     def release(self, number: int, size: int) -> None:
         """The application consumed ``size`` held bytes."""
-        self._held.take(number, size)
+        self._held.consumed(number, size)
         stream = self.by_number.get(number)
         if stream is not None:
             self.table.touch(stream)

@@ -50,7 +50,7 @@ class StreamsIn:
             reach = offset + stop - at
             if (
                 # In order, no gap before it, no end known, and within both limits: then nothing of
-                # RecvHalf.take is left to do.
+                # RecvHalf.receive is left to do.
                 offset == recv.taken == recv.highest
                 and recv.final_size is None
                 and offset < reach <= recv.limit
@@ -81,7 +81,7 @@ class StreamsIn:
         reach = offset + len(data)
         fresh = self._within(kind, recv, reach)
         try:
-            piece = recv.take(offset, data, is_end=bool(kind & 1))
+            piece = recv.receive(offset, data, is_end=bool(kind & 1))
         except PeerFault as fault:
             if fault.code == QuicErrorCode.FINAL_SIZE_ERROR:
                 fault.frame_type = kind

@@ -159,7 +159,7 @@ class StreamsOut:
                 (3 if room < 0x4000 else 5) + size_uint_var(stream.number) + size_uint_var(send.next_offset)
             )
             highest = send.highest
-            frame = send.take(room - overhead, peer.data - peer.data_used)
+            frame = send.next_frame(room - overhead, peer.data - peer.data_used)
             if frame is None:
                 continue
             offset, data, is_end = frame

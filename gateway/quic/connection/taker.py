@@ -52,7 +52,7 @@ class Taker:
         self._now = 0.0
         self._path, self._cid = parts.paths.active, b""
 
-    def take(self, plain: bytes, now: float, path: Path, cid: bytes) -> tuple[bool, bool, bool]:
+    def receive(self, plain: bytes, now: float, path: Path, cid: bytes) -> tuple[bool, bool, bool]:
         """All frames of a packet that came by ``path`` for ``cid``. Answers whether any asks for an ACK, whether all only
         probe, and whether there are any of streams. Raises :class:`PeerFault`. RFC 9000 section 13.1."""
         self._now, self._path, self._cid = now, path, cid
@@ -108,7 +108,7 @@ class Taker:
     def _take_ack(self, ranges: list[tuple[int, int]], delay: int, now: float) -> None:
         recovery = self._recovery
         delay_s = (delay << recovery.ack_exponent) / 1_000_000
-        if recovery.take(ranges, delay_s, now, self._sending.number):
+        if recovery.on_ack(ranges, delay_s, now, self._sending.number):
             # What a lost frame said may be due again.
             self._state.doubt = True
 
@@ -124,13 +124,13 @@ class Taker:
     def on_crypto(self, offset: int, data: bytes) -> None:
         """More of TLS's messages. RFC 9000 section 19.6."""
         assert self.tls is not None
-        self.tls.take(offset, data)
+        self.tls.receive(offset, data)
 
     def on_new_id(self, number: int, below: int, cid: bytes, token: bytes) -> None:
         """The peer gave another connection ID. RFC 9000 section 19.15."""
         paths, peer_ids = self._parts.paths, self.peer_ids
         current = peer_ids.current
-        gone = peer_ids.take(number, below, cid, token, paths.reserved())
+        gone = peer_ids.add(number, below, cid, token, paths.reserved())
         if peer_ids.current is not current:
             self._parts.received.spin = False
         for path in paths.others if gone else ():

@@ -64,7 +64,7 @@ class TlsRest:
         if self._ticket_handler is not None:
             self._ticket_handler(ticket)
 
-    def take(self, offset: int, data: bytes) -> None:
+    def receive(self, offset: int, data: bytes) -> None:
         """A CRYPTO frame. Raises :class:`PeerFault`. RFC 9000 section 7.5."""
         kind = QuicFrameType.CRYPTO
         side = limits.QUIC_CRYPTO_BYTES_MAX if self._context is None else limits.QUIC_CLIENT_CRYPTO_BYTES_MAX
@@ -75,7 +75,7 @@ class TlsRest:
                 f"TLS messages up to byte {offset + len(data)}, at most {side[-1]} are expected",
             )
         try:
-            piece = self._heard.take(offset, data, is_end=False)
+            piece = self._heard.receive(offset, data, is_end=False)
         except PeerFault as fault:
             fault.code, fault.frame_type = QuicErrorCode.CRYPTO_BUFFER_EXCEEDED, kind
             raise
@@ -104,7 +104,7 @@ class TlsRest:
         send = self._send
         if send is None or room < 16:
             return b""
-        frame = send.take(room - 12, 1 << 30)
+        frame = send.next_frame(room - 12, 1 << 30)
         if frame is None:
             return b""
         offset, data, _ = frame
