@@ -154,6 +154,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_named("quic", "in_flight", "congestion_alone", "when_to_send"),
             *_named("quic", "send_half_handed_on", "path_mtu_alone", "paths_alone", "packet_bytes"),
             *_named("quic", "keys_alone", "packets_in", "asked_of_a_connection", "read_in_line"),
+            *_named("quic", "mixed_packets", "first_moments"),
         ),
     ),
 )
@@ -483,6 +484,42 @@ EQUIVALENT: dict[str, str] = {
     ),
     "gateway/store/remote/wire.py: self.idle_since = 0.0 -> pass, in __init__()": (
         "it is asked of those at rest, and set when one is laid there"
+    ),
+    "gateway/quic/connection/congestion.py: window < ssthresh -> window <= ssthresh, in on_acked()": (
+        "at the threshold nothing of an ACK is before it"
+    ),
+    "gateway/quic/connection/congestion.py: size < ssthresh - window -> size <= ssthresh - window, in size if size < ssthresh - window else ssthresh - window": (
+        "either way it is as much as is missing"
+    ),
+    "gateway/quic/connection/congestion.py: last_sent_at > self._recovery_since -> last_sent_at >= self._recovery_since, in last_sent_at > self._recovery_since and self._is_loss_heavy(last_sent_at)": (
+        "a cut counts from a nanosecond after the packets of its moment: none was sent just then"
+    ),
+    "gateway/quic/connection/congestion.py: 0 -> 1, in on_lost()": ("no window is as small"),
+    "gateway/quic/connection/congestion.py: 0 -> 1, in (self._came_most, 0)": ("no packet is as small"),
+    "gateway/quic/connection/congestion.py: self._min_rtt_at = 0.0 -> pass, in __init__()": (
+        "it is asked for once a round trip was measured, which sets it"
+    ),
+    "gateway/quic/connection/congestion.py: came > self._came_most -> came >= self._came_most, in on_rtt()": (
+        "it is set to what it is"
+    ),
+    "gateway/quic/connection/congestion.py: path < self._round_min_rtt -> path <= self._round_min_rtt, in on_rtt()": (
+        "it is set to what it is"
+    ),
+    "gateway/quic/connection/flight.py: start < oldest -> start <= oldest, in among()": (
+        "it is set to what it is"
+    ),
+    "gateway/quic/connection/flight.py: stop > end -> stop >= end, in among()": ("it is set to what it is"),
+    "gateway/quic/connection/minting.py: 256 -> 257, in 256 // self.workers": (
+        "257 is a prime: of no number of workers is the quotient another"
+    ),
+    "gateway/quic/connection/mixed.py: self._sending.bytes_max - overhead -> self._sending.bytes_max + overhead, in self._sending.bytes_max - overhead if allowed is None else allowed - overhead": (
+        "as many answers as may wait fill no packet"
+    ),
+    "gateway/quic/connection/streamtable.py: recv.highest != recv.taken and (not recv.is_over) -> recv.highest != recv.taken or not recv.is_over, in note_gaps()": (
+        "who counts what is out of order leaves out what is over, and what is in order counts for nothing"
+    ),
+    "gateway/store/pages.py: self._ahead.pop(page, None) -> pass, in write()": (
+        "a transaction of which pages went ahead has more than go inline: all of it goes ahead then, the newest last"
     ),
 }
 """Mutants that were looked at, by what they are and the expression or function around them, and why nobody could tell."""

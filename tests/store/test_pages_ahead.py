@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.limits import VFS_DIRTY_PAGES_MAX
-from gateway.store.base import PageRead
+from gateway.store.base import PageRead, Traits
 from tests.store.test_pages import NS, Watched, first_page, page, pages_of
 
 
-def test_a_page_that_went_ahead_and_is_written_again_is_committed_as_it_was_written_last() -> None:
-    store = Watched()
+@pytest.mark.parametrize("in_process", [False, True])
+def test_a_page_that_went_ahead_and_is_written_again_is_committed_as_it_was_written_last(
+    in_process: bool,
+) -> None:
+    """In the process it goes with the commit; far away it goes ahead as well."""
+    store = Watched(Traits(in_process=in_process))
     pages = pages_of(store)
     last = VFS_DIRTY_PAGES_MAX + 1
     pages.begin()

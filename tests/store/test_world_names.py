@@ -26,6 +26,8 @@ from gateway.store.embedded import EmbeddedOptions, Engine
 from gateway.store.world import WorldDatabase, catalogue, home, naming, retiring
 from gateway.store.world.home import Holder, Sign
 from gateway.store.world.rebuilding import rebuild
+from gateway.wire import Frame, Record
+from gateway.wire.journal import Batch
 from tests.store.recording import START_US, Recorder, batch
 
 A = Holder("https://a.example:4433", "place-a", "run-a")
@@ -96,6 +98,18 @@ def test_who_was_judged_silent_by_another_reading_than_the_judges_own_view_is_ta
         a.beat_home()
 
 
+def test_who_was_the_home_and_lost_it_judges_by_what_there_is_and_not_by_what_it_wrote_last(
+    engine: Engine,
+) -> None:
+    a, b = _made(engine), _made(engine)
+    b.take_home(B, LEASE_MS, _sign(engine))
+    b.beat_home()
+    a.take_home(A, LEASE_MS, None)
+    taken = b.take_home(B, LEASE_MS, _sign(engine))
+    assert taken.row is not None
+    assert (taken.row.node, taken.row.fence) == (B.node, 3)
+
+
 # -- given up, and removed later -----------------------------------------------------------------------
 
 WAIT_S = 60.0
@@ -107,14 +121,19 @@ def _retired(engine: Engine) -> list[str]:
 
 
 def test_a_world_is_deleted_while_its_publisher_commits_all_the_time(engine: Engine) -> None:
+    """Also where each of its commits makes the database larger, which changes the page that every transaction reads."""
     world, recorder = _made(engine), Recorder()
     world.append(batch(recorder.step()))
     inner = engine.commit
 
+    def larger() -> Batch:
+        noise = recorder.dice.randbytes(20_000)
+        return batch([recorder.row(Frame(1, recorder.seq + 1, [Record(1, noise)]))])
+
     def beside(request: CommitRequest) -> Committed:
         if any(part.namespace.key == catalogue.CATALOGUE_KEY for part in request.namespaces):
             engine.commit = inner  # type: ignore[method-assign]
-            world.append(batch(recorder.step()))
+            world.append(larger())
             engine.commit = beside  # type: ignore[method-assign]
         return inner(request)
 

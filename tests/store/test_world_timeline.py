@@ -230,17 +230,22 @@ def test_the_last_state_is_that_of_the_newest_keyframe_on_and_without_one_of_all
 
 
 def test_a_view_that_begins_behind_a_row_that_does_not_unpack_is_whole_from_the_next_keyframe_on() -> None:
-    made, recorder = _played(100)
-    rows = [item for item in made.frames(keyframes=True) if isinstance(item, JournalFrame)]
-    hurt = next(row for row in rows if row.seq > 25 and not row.keyframe and not rows[row.seq + 1].keyframe)
-    made.transact(lambda c: c.execute("UPDATE frames SET body = x'00' WHERE seq = ?", (hurt.seq,)))
+    made, recorder = _world(level=0), Recorder()
+
+    def row(tick: int) -> JournalFrame:
+        recorder.now_us += SECOND_US
+        return recorder.row(Frame(1, tick, [Record(tick, b"x")]))
+
+    made.append(batch([row(1), recorder.keyframe(), row(2), row(3), recorder.keyframe(), row(4)]))
+    made.transact(lambda c: c.execute("UPDATE frames SET body = x'00' WHERE tick = 2"))
     tail = TailReader()
-    state = tail.begin(made, hurt.received_at_us)
+    state = tail.begin(made, START_US + 2 * SECOND_US)
     assert isinstance(state, WorldState)
-    for row in tail.next(made, recorder.now_us, 10_000, 1 << 30).rows:
-        for message in row.messages:
+    assert sorted(state.snapshot()) == [1]
+    for shown in tail.next(made, recorder.now_us, 10_000, 1 << 30).rows:
+        for message in shown.messages:
             state.apply(decode_frame(message))
-    assert state.snapshot() == recorder.state.snapshot()
+    assert sorted(state.snapshot()) == [1, 2, 3, 4]
 
 
 # -- read page by page, while rows go --------------------------------------------------------------------

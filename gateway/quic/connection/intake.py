@@ -317,7 +317,6 @@ class Intake:
                 peer_ids.use(path.cid)
                 path.cid, self._received.spin = None, False
         self._state.control_due = True
-        self.find_route()
 
     def is_stateless_reset(self, data: bytes) -> bool:
         """Whether this datagram for no connection ID of ours is the server's notice that it knows nothing of us (RFC 9000
