@@ -146,7 +146,7 @@ def test_a_large_packet_that_arrives_clears_its_size_of_what_was_given_up_whatev
     recovery = Recovery(RealtimeCongestion(MTU), Pacer(MTU), mtu)
     recovery.add(sent_packet((number, wide, 1.0, (), ())))
     mtu.unanswered = limits.QUIC_MTU_HOLE_PACKETS
-    recovery.take([(number, number + 1)], 0.0, 1.1, number + 1)
+    recovery.on_ack([(number, number + 1)], 0.0, 1.1, number + 1)
     assert (mtu.confirmed, mtu.unanswered, mtu.holes) == (wide, 0, 0)
 
 
