@@ -1204,6 +1204,9 @@ believed without another look, so that many who ask cost no more than one."""
 SESSION_COMES_AGAIN_S: Final = 2.0
 """A publisher that was refused because it took too long asks again within this time, as our clients do at the latest: so long
 what was begun for it goes on. Then it is taken to be elsewhere, and nothing more is done in its name."""
+PUBLISHER_LEAVES_S: Final = 0.25
+"""A publisher that finds the place taken is refused only if who has it is still there after so long: of two connections of one client
+the end of the first may be heard, or its last messages taken, after the second has asked. Below the second that clients give UDP."""
 DELETED_WORLDS_WAIT_S: Final = 2.0
 """How long deleting a world waits for its sessions to end."""
 

@@ -131,15 +131,49 @@ async def opened(live: End) -> AsyncIterator[End]:
     """The session, open; whoever waits for that is told why, long before the client gives up."""
     import asyncio
 
-    telling = asyncio.create_task(_tell_waiting(live))
+    with ended_in_order():
+        telling = asyncio.create_task(_tell_waiting(live))
+        try:
+            await live.start()
+        finally:
+            telling.cancel()
+        try:
+            yield live
+        finally:
+            await live.aclose()
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """SIGTERM ends this process once what is open here is closed: a QUIC connection that only falls silent would keep its
+    world's place for half a minute."""
+    import asyncio
+    import signal
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    told: list[bool] = []
+
+    def end() -> None:
+        told.append(True)
+        task.cancel()
+
     try:
-        await live.start()
-    finally:
-        telling.cancel()
+        loop.add_signal_handler(signal.SIGTERM, end)
+    except (
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+    ):  # not the main thread, whose signals are its own affair
+        yield
+        return
     try:
-        yield live
+        yield
     finally:
-        await live.aclose()
+        loop.remove_signal_handler(signal.SIGTERM)
+        if told:
+            sys.stdout.flush()
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _tell_waiting(live: Live) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypedDict
 
-from gateway.cli._client import connection
+from gateway.cli._client import connection, ended_in_order
 from gateway.cli._source import add_source_flags, open_recording
 from gateway.cli._times import show_time
 from gateway.errors import ConfigError
@@ -194,11 +194,11 @@ async def _sink(args: argparse.Namespace, stride: int) -> AsyncIterator[FrameSin
     from gateway.client import Publisher
 
     if args.to_world:
-        async with Publisher(
-            args.url, args.to_world, stride=stride, takeover=args.takeover, **connection(args)
-        ) as publisher:
-            yield WorldSink(publisher)
-            await asyncio.wait_for(publisher.wait_durable(), DURABLE_S_MAX)
+        to = Publisher(args.url, args.to_world, stride=stride, takeover=args.takeover, **connection(args))
+        with ended_in_order():
+            async with to as publisher:
+                yield WorldSink(publisher)
+                await asyncio.wait_for(publisher.wait_durable(), DURABLE_S_MAX)
         return
     with _file(args.out) as file:
         yield FileSink(file)

@@ -42,6 +42,10 @@ from gateway.wire.journal import Batch, Tail
 Later = Callable[[Callable[[], None]], None]
 
 
+def _nothing() -> None:
+    """Nobody waits for the place."""
+
+
 def _nobody(session: SubscriberSession) -> None:
     """Other gateways are told nothing here."""
 
@@ -90,6 +94,8 @@ class World:
         self.subscribers: dict[SubscriberSession, Reader] = {}
         self.on_work: Callable[[], None] | None = None
         """Called when :attr:`next_poll` has moved forward, or a batch can be taken."""
+        self.on_place_free: Callable[[], None] = _nothing
+        """Called when the publisher has left."""
         self.on_event: Callable[[Event], None] = ignored
         """Told of sessions that begin and end; a few a session, none a frame."""
         self.on_edge: Callable[[SubscriberSession], None] = _nobody
@@ -243,6 +249,7 @@ class World:
         """Its link is gone: readers notice nothing until the linger time is over."""
         if self._place.left(session, mono, self.wall_us(mono)):
             self._wake()
+            self.on_place_free()
 
     def subscriber_left(self, session: SubscriberSession) -> None:
         if self.subscribers.pop(session, None) is not None:

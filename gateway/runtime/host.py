@@ -8,6 +8,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -121,6 +122,8 @@ class WorldHost:
         )
         """Delayed views of the world, by delay."""
         self._attaching = asyncio.Lock()
+        self._left = asyncio.Event()
+        world.on_place_free = self._left.set
         self._coming = Together()
         self._epochs = EpochEnds(world, database)
         self.homing.before_given_up = self._epochs.leave
@@ -186,6 +189,8 @@ class WorldHost:
             if self._poster is not None and self._poster.is_idle:
                 self._poster.detach()
                 self._poster = None
+            if not self.world.may_go(options):
+                await self._until_left()
             check_wanted(self.name, wanted)
             if not self.world.may_go(options):
                 raise PublisherPresent(f"world {self.name} has a publisher here; wait until it has left")
@@ -338,6 +343,20 @@ class WorldHost:
     ) -> PublisherSession:
         """Attach a publisher, with an epoch that is in the store before ``welcome`` names it. Raises
         ``WorldHeld`` where another gateway is the world's home, ``PublisherPresent``."""
+        try:
+            return await self._attach_publisher(options, link, wanted)
+        except PublisherPresent:
+            await self._until_left()
+        return await self._attach_publisher(options, link, wanted)
+
+    async def _until_left(self) -> None:
+        """Whoever comes back at once may have asked before the end of its own session was heard: wait for that, a moment."""
+        self._left.clear()
+        if self.world.publisher is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), limits.PUBLISHER_LEAVES_S)
+
+    async def _attach_publisher(self, options: LiveOptions, link: Link, wanted: Wanted) -> PublisherSession:
         if not self.homing.held:
             claim = options.takeover, options.epoch, options.resume
             await self._coming.wait(claim, lambda still: self._become(options.takeover, still), wanted)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +109,36 @@ async def test_a_second_publisher_is_refused_unless_it_takes_over(
             assert second.epoch == 2
             with pytest.raises(GatewayError):
                 first.send({1: b"too late"})
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_who_has_closed_publishes_again_at_once_by_either_transport(
+    served: Served, transport: str
+) -> None:
+    """Without a word of the run before: no ``epoch``, no ``resume``, no ``takeover``."""
+    for epoch, then in enumerate([transport, *TRANSPORTS, transport], start=1):
+        async with Publisher(served.url, "w", transport=then, ca=served.ca) as publisher:
+            publisher.send({1: b"x"})
+            assert publisher.epoch == epoch
+
+
+async def test_a_publishing_verb_that_is_told_to_end_leaves_its_place(served: Served) -> None:
+    """SIGTERM, as of a service manager: a QUIC connection that only falls silent would keep the place for half a minute."""
+    argv = ["publish", "w", "--url", served.url, "--ca", str(served.ca), "--transport", "webtransport"]
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway.cli", *argv, stderr=asyncio.subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        assert child.stderr is not None
+        async with asyncio.timeout(HANG_S):
+            assert b"publishing w" in await child.stderr.readline()
+            child.terminate()
+            assert await child.wait() == -signal.SIGTERM
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+    async with Publisher(served.url, "w", ca=served.ca) as publisher:
+        assert publisher.epoch == 2
 
 
 async def test_what_cannot_be_sent_is_refused_at_once(served: Served) -> None:

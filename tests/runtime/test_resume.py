@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 import websockets
 
 from gateway.client import Publisher
+from gateway.core.ports import LiveOptions
 from gateway.errors import PublisherPresent
 from gateway.runtime.gateway import Gateway
+from gateway.runtime.local import LocalLink
 from gateway.wire import Control, decode_message
 from tests.runtime.conftest import StartGateway, StartProcess, until
 
@@ -67,6 +72,24 @@ async def test_the_python_client_comes_back_though_its_old_connection_is_still_h
         async with again:
             assert (again.epoch, again.resume) == (1, lost.resume)
             await lost.aclose()
+
+
+async def test_a_publisher_that_comes_back_before_its_end_was_heard_gets_the_place(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two connections are in no order: the end of the first may be heard after the second has asked."""
+    options = LiveOptions(role="publish")
+    first = await gateway.worlds.open_session("w", options, LocalLink("local"))
+    world = gateway.worlds.hosts["w"].world
+    reclaim_epoch = world.reclaim_epoch
+
+    def asked(options: LiveOptions) -> int | None:
+        asyncio.get_running_loop().call_soon(first.on_closed, time.monotonic())
+        return reclaim_epoch(options)
+
+    monkeypatch.setattr(world, "reclaim_epoch", asked)
+    await gateway.worlds.open_session("w", options, LocalLink("local"))
+    assert world.last_epoch == 2
 
 
 async def test_no_log_at_any_level_knows_the_secret(start_process: StartProcess) -> None:
