@@ -172,7 +172,14 @@ class FrameDecoder:
                 messages_of(body)
                 layout = take_apart(body, chain.lists)
             chain.follow(body, layout, alone=codec in (PLAIN, ALONE))
-        except (zstandard.ZstdError, struct.error, ValueError, MemoryError, OverflowError) as error:
+        except (
+            MalformedMessage,
+            zstandard.ZstdError,
+            struct.error,
+            ValueError,
+            MemoryError,
+            OverflowError,
+        ) as error:
             chain.restart()
             raise MalformedMessage(
                 f"a recorded frame does not unpack (codec {codec}): {error}; go on at the next keyframe"

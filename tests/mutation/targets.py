@@ -521,6 +521,15 @@ EQUIVALENT: dict[str, str] = {
     "gateway/store/pages.py: self._ahead.pop(page, None) -> pass, in write()": (
         "a transaction of which pages went ahead has more than go inline: all of it goes ahead then, the newest last"
     ),
+    "gateway/wire/framecodec.py: len(packed) >= len(body) -> len(packed) > len(body), in encode()": (
+        "either is as long, and is read as the same messages"
+    ),
+    "gateway/quic/connection/flight.py: stop - start <= QUIC_LOOKED_UP_MAX -> stop - start < QUIC_LOOKED_UP_MAX, in among()": (
+        "looked up one by one or together, the same are found"
+    ),
+    "gateway/quic/connection/flight.py: stop - start -> stop + start, in stop - start <= QUIC_LOOKED_UP_MAX": (
+        "looked up one by one or together, the same are found"
+    ),
 }
 """Mutants that were looked at, by what they are and the expression or function around them, and why nobody could tell."""
 

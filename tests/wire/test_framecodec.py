@@ -297,3 +297,22 @@ def test_a_row_that_leans_on_too_many_keys_is_refused_with_the_bound(monkeypatch
             continue
         with pytest.raises(MalformedMessage, match=f"more than {2 * keys} keys"):
             decoder.decode(*rows[1])
+
+
+@pytest.mark.parametrize("cut", [1, 4, 6])
+@pytest.mark.parametrize("codec", [PLAIN, ALONE])
+def test_a_body_that_ends_within_a_message_is_refused_and_so_is_what_leans_on_it_or_on_what_was_before_it(
+    cut: int, codec: int
+) -> None:
+    """Whoever unpacks a row may not ask for its messages; and the next one leans on this one, of which there is nothing."""
+    rows = [[b"first message %d" % n * 20, b"second"] for n in range(4)]
+    encoder, decoder = FrameEncoder(), FrameDecoder()
+    packed = [encoder.encode(messages, fresh=n == 0) for n, messages in enumerate(rows)]
+    assert {codec for codec, _ in packed[1:]} == {PREFIXED}
+    assert [decoder.decode(*row) for row in packed[:2]] == rows[:2]
+    body = join(rows[2])[:-cut]
+    with pytest.raises(MalformedMessage, match=r"ends inside a message.*go on at the next keyframe"):
+        decoder.unpack(codec, zstandard.compress(body) if codec else body)
+    with pytest.raises(MalformedMessage, match="needs the row before it"):
+        decoder.unpack(*packed[3])
+    assert [decoder.decode(*row) for row in packed] == rows
