@@ -13,16 +13,51 @@ import pytest
 from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
-README, GUIDE = ROOT / "README.md", ROOT / "docs" / "README.md"
-GUIDES = [
-    ROOT / "docs" / name
-    for name in ("CLIENTS.md", "PAGES.md", "RECOVERY.md", "EXPORTS.md", "LAYOUTS.md", "operating/README.md")
-]
-ENDLESS = {"mvgateway serve": "ready", "mvgateway publish": "publishing", "mvgateway film": "/film#"}
+DOCS = ROOT / "docs"
+README, GUIDE = ROOT / "README.md", DOCS / "README.md"
+BESIDE_A_WORLD = (
+    "CLIENTS.md",
+    "PAGES.md",
+    "RECOVERY.md",
+    "EXPORTS.md",
+    "LAYOUTS.md",
+    "ENTITIES.md",
+    "STORE.md",
+    "SCHEMA.md",
+    "VARIANT.md",
+    "operating/README.md",
+    "operating/monitoring.md",
+)
+"""Guides whose first commands are typed beside ``mvgateway serve`` and ``mvgateway publish plaza``, one after the other."""
+BY_THEMSELVES = {
+    "ACCESS.md": ['"rule": "missing"', '"rule": "verb"'],
+    "URO.md": ["lobby  webtransport", '{"epoch": 1'],
+    "operating/workers.md": ["plaza  webtransport"],
+    "operating/edges.md": ["plaza  webtransport", "x-hops: 1"],
+}
+"""Those that start gateways of their own, and what is to be seen then."""
+NO_COMMANDS = {
+    **dict.fromkeys(
+        ("API.md", "CLI.md", "CONFIG.md", "FRAMES.md", "LIMITS.md", "METRICS.md"), "is looked up"
+    ),
+    **dict.fromkeys(("ARCHITECTURE.md", "DEPENDENCIES.md", "RELEASING.md", "SECURITY.md"), "is read"),
+    **dict.fromkeys(("BENCHMARKS.md", "PERFORMANCE.md", "operating/sizing.md"), "measures for minutes"),
+    **dict.fromkeys(("CONTRIBUTING.md", "TESTING.md"), "runs what runs this"),
+    "operating/install.md": "changes the machine it is typed on",
+    "operating/network.md": "is about machines between",
+}
+"""Pages that are no such guides, and why."""
+ENDLESS = {
+    "mvgateway serve": "ready",
+    "mvgateway store --path": "ready",
+    "mvgateway publish": "publishing",
+    "mvgateway film": "/film#",
+}
 """Commands that go on in another terminal, and what they say when they are under way."""
 LOOKED_AT = ("mvgateway watch",)
 """Commands that one looks at for a while and ends by Ctrl-C."""
 LOOK_S = 4
+FIRST_CHARACTERS_MAX = 600
 DEMO_S_MAX, TERMINAL_S_MAX = 600, 600
 ALONE = ["unshare", "--user", "--map-root-user", "--net", "bash", "-c"]
 """A loopback that nobody else uses: README's commands take the default port."""
@@ -46,6 +81,12 @@ def commands(block: str) -> list[str]:
     """Its lines without their comments."""
     found = [line.split(" #")[0].strip() for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in found if line]
+
+
+def first_commands(guide: str) -> list[str]:
+    """Those with which a page begins."""
+    assert (DOCS / guide).read_text().index("```sh") < FIRST_CHARACTERS_MAX, f"{guide} begins with commands"
+    return commands(blocks(DOCS / guide, "sh")[0])
 
 
 def typed(lines: list[str]) -> str:
@@ -150,9 +191,25 @@ def test_the_guide_works_as_it_is_pasted(copy: Path) -> None:
 @pytest.mark.timeout(TERMINAL_S_MAX + 60)
 def test_each_guide_begins_with_commands_that_work_as_they_are_pasted(copy: Path) -> None:
     lines = ["mvgateway serve", "mvgateway publish plaza"]
-    for guide in GUIDES:
-        assert guide.read_text().index("```sh") < 400, f"{guide.name} begins with commands"
-        lines += commands(blocks(guide, "sh")[0])
+    for guide in BESIDE_A_WORLD:
+        lines += first_commands(guide)
     shown = pasted(copy, lines)
     assert "<title>" in shown
     assert "seconds.sqlite: " in shown
+    assert '{"gold": 12}' in shown
+    assert "urn:mvgateway:problem" not in shown
+
+
+@pytest.mark.usefixtures("demo")
+@pytest.mark.parametrize("guide", BY_THEMSELVES)
+@pytest.mark.timeout(TERMINAL_S_MAX + 60)
+def test_a_guide_that_starts_gateways_begins_with_commands_that_work_as_they_are_pasted(
+    copy: Path, guide: str
+) -> None:
+    shown = pasted(copy, first_commands(guide))
+    assert [what for what in BY_THEMSELVES[guide] if what not in shown] == [], shown
+
+
+def test_each_page_is_a_guide_that_is_pasted_or_says_why_not() -> None:
+    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    assert pages == {*BESIDE_A_WORLD, *BY_THEMSELVES, *NO_COMMANDS, GUIDE.name}
