@@ -79,6 +79,10 @@ LAYOUT_NAME_CHARS_MAX: Final = 63
 """A layout's name, and a unit."""
 LAYOUTS_CACHED_MAX: Final = 256
 """Layouts of worlds read once, some 20 KB each where they are large."""
+LAYOUT_TEXTS_CACHED_MAX: Final = 4_096
+"""Names in records written as JSON once: as many as a busy world has."""
+LAYOUT_TEXT_CACHED_CHARS_MAX: Final = 64
+"""A longer one is no name, and written each time: so all of them stay below a megabyte."""
 LAYOUT_ANSWER_BYTES_MAX: Final = 32 * MIB
 """Values by field in one answer, as JSON: 1,800 records of 20 fields have 700 KB. Fields may overlap, so that a small state
 could become any size."""
@@ -1120,6 +1124,8 @@ EXPORT_ROWS_HELD_MAX: Final = 32_768
 """Rows of a Parquet file that are held until they are written as one row group: with 20 columns some 30 MB."""
 EXPORT_BYTES_HELD_MAX: Final = 16 * MIB
 """Bytes of their records, for those are up to 64 KB each."""
+EXPORT_CELLS_TOGETHER_MAX: Final = 100_000
+"""Values that are read and written together, some thousand rows: enough that what a call costs is spread thin, some MB of Python's numbers."""
 EXPORT_CHUNK_BYTES: Final = MIB
 """What an MCAP file packs as one chunk, its library's own measure: what a viewer unpacks to show one moment."""
 GLTF_RECORDS_MAX: Final = 10_000

@@ -39,7 +39,7 @@ async def find_span(recording: Recording, begin: str | None, end: str | None, no
         raise NothingRecorded(
             f"--from {begin_moment.epoch}:{begin_moment.tick} lies after the end of {recording.name}, {last[0]}:{last[1]}"
         )
-    start = await _state_from(recording, begin_moment)
+    start = await state_from(recording, begin_moment)
     ends = end_moment.tick is not None and end_moment.epoch is not None
     stop = (end_moment.epoch or 0, end_moment.tick or 0) if ends else await _place(recording, end_moment)
     if stop < (start.epoch, start.tick):
@@ -47,7 +47,7 @@ async def find_span(recording: Recording, begin: str | None, end: str | None, no
     return Span((start.epoch, start.tick), stop, start)
 
 
-async def _state_from(recording: Recording, moment: Moment) -> Snapshot:
+async def state_from(recording: Recording, moment: Moment) -> Snapshot:
     """The state at a moment; for a tick in a gap, at the recorded tick before it."""
     try:
         return await recording.state(moment)
@@ -93,6 +93,6 @@ async def rows_of(recording: Recording, span: Span) -> AsyncIterator[JournalFram
                 lost = lost or item.reason == "dropped"
             elif lost:
                 lost = False
-                found = await _state_from(recording, Moment(item.epoch, item.tick))
+                found = await state_from(recording, Moment(item.epoch, item.tick))
                 yield item._replace(keyframe=True, messages=found.messages)
             yield item

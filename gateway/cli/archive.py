@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import limits
 from gateway.cli._source import add_source_flags, open_recording
-from gateway.cli.clip import progress
 from gateway.errors import ConfigError, Conflict, NothingRecorded
 from gateway.wallclock import now_us
 
@@ -84,7 +83,8 @@ async def archive(args: argparse.Namespace) -> int:
         if manifest.world != summary["world"]:
             raise Conflict(f"{args.place} holds the archive of {manifest.world}; give another place")
         manifest.layout = summary.get("layout")
-        sent = await _send(recording, place, manifest, await _left(args, recording, manifest))
+        left = await _left(args, recording, manifest)
+        sent = await _send(recording, place, manifest, left, quiet=args.json)
     facts = {
         "world": manifest.world,
         "place": args.place,
@@ -117,9 +117,12 @@ async def _left(args: argparse.Namespace, recording: Recording, manifest: Manife
     return Span(done, span.end, start)
 
 
-async def _send(recording: Recording, place: ArchivePlace, manifest: Manifest, span: Span | None) -> int:
+async def _send(
+    recording: Recording, place: ArchivePlace, manifest: Manifest, span: Span | None, *, quiet: bool
+) -> int:
     import asyncio
 
+    from gateway.cli._progress import progress, way_of
     from gateway.cli._span import rows_of
     from gateway.recordings.films import FilmWriter
     from gateway.wire.journal import Gap
@@ -128,7 +131,11 @@ async def _send(recording: Recording, place: ArchivePlace, manifest: Manifest, s
     if span is not None:
         marks = await recording.marks()
         begin, messages, at_us = span.begin, span.start.messages, span.start.at_us
-        with progress("archiving") as advance, tempfile.TemporaryDirectory() as folder:
+        way = await way_of(recording, span, quiet=quiet)
+        with (
+            progress("archiving", way.total, way.unit, quiet=quiet) as upto,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             async for chunk in _chunks(rows_of(recording, span), empty=not manifest.parts):
                 file = Path(folder) / f"part-{len(manifest.parts):06d}.sqlite"
                 with FilmWriter(file, world=manifest.world, stride=manifest.stride, now_us=now_us()) as film:
@@ -138,7 +145,7 @@ async def _send(recording: Recording, place: ArchivePlace, manifest: Manifest, s
                         film.add(item)
                         if not isinstance(item, Gap):
                             end, at_us = max(end, (item.epoch, item.tick)), item.received_at_us
-                        advance()
+                            upto(way.upto(item))
                     for mark in marks:
                         if begin <= (mark["epoch"], mark["tick"]) <= end:
                             film.mark(

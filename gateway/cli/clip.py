@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +71,9 @@ async def clip(args: argparse.Namespace) -> int:
         raise ConfigError(f"--values is for films; --format {form} has values as it is")
     async with open_recording(args) as recording:
         span = await find_span(recording, args.begin, args.end, now_us())
-        frames, gaps, unread = await write_clip(recording, span, path, form, values=args.values)
+        frames, gaps, unread = await write_clip(
+            recording, span, path, form, values=args.values, quiet=args.json
+        )
     # Blocks, and harms nobody: nothing else runs on this loop, and the file is written.
     size = path.stat().st_size  # noqa: ASYNC240
     facts = {
@@ -104,11 +104,13 @@ async def clip(args: argparse.Namespace) -> int:
 
 
 async def write_clip(
-    recording: Recording, span: Span, path: Path, form: str, *, values: bool
+    recording: Recording, span: Span, path: Path, form: str, *, values: bool, quiet: bool
 ) -> tuple[int, int, UnreadRecords]:
     """Write the span to ``path``; answers frames, gaps and what could not be read. Nothing half-written ever has that name."""
+    from gateway.cli._progress import progress, way_of
     from gateway.cli._span import rows_of
     from gateway.recordings.exports.cutting import Cut
+    from gateway.wire.journal import Gap
     from gateway.wire.layouts import told
 
     summary = await recording.summary()
@@ -122,28 +124,15 @@ async def write_clip(
         now_us=now_us(),
         values=values,
     )
-    with making as cut, progress("cutting") as advance:
+    way = await way_of(recording, span, quiet=quiet)
+    with progress(path.name, way.total, way.unit, quiet=quiet) as upto, making as cut:
         cut.begin(span.start.messages, *span.begin, span.start.at_us)
         async for item in rows_of(recording, span):
             cut.add(item)
-            advance()
+            if not isinstance(item, Gap):
+                upto(way.upto(item))
         for mark in await recording.marks():
             if span.begin <= (mark["epoch"], mark["tick"]) <= span.end:
                 data = mark["data"] if isinstance(mark["data"], str | None) else json.dumps(mark["data"])
                 cut.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"], data)
     return cut.frames, cut.gaps, cut.unread
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[], None]]:
-    """A counter on standard error while somebody watches; call it once a frame."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:.0f} frames"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(what, total=None)
-        yield lambda: shown.advance(task)

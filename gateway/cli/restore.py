@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.cli._progress import progress
 from gateway.cli._source import add_target_flags, open_store_of
 from gateway.cli.archive import storage_options
-from gateway.cli.clip import progress
 from gateway.errors import ConfigError, Conflict
 from gateway.wallclock import now_us
 
@@ -82,15 +82,15 @@ async def restore(args: argparse.Namespace) -> int:
     place = ArchivePlace(args.place, **storage_options(args.storage))
     manifest = await asyncio.to_thread(place.need_manifest)
     if args.check:
-        await asyncio.to_thread(_check, place, manifest)
+        await asyncio.to_thread(_check, place, manifest, args.json)
         made = "every part matches its checksum"
     elif args.out:
-        await asyncio.to_thread(_to_film, place, manifest, Path(args.out), args.values)
+        await asyncio.to_thread(_to_film, place, manifest, Path(args.out), args.values, args.json)
         made = args.out
     else:
         made = args.world or manifest.world
         async with open_store_of(args, read_only=False) as store:
-            await asyncio.to_thread(_to_store, place, manifest, store.blocking(), made)
+            await asyncio.to_thread(_to_store, place, manifest, store.blocking(), made, args.json)
     facts = {"place": args.place, "parts": [asdict(part) for part in manifest.parts], "made": made}
     text = (
         f"{args.place}: {len(manifest.parts)} parts, {sum(p.frames for p in manifest.parts)} frames; {made}"
@@ -101,19 +101,24 @@ async def restore(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(place: ArchivePlace, manifest: Manifest) -> None:
-    for _ in _fetched(place, manifest.parts):
+def _check(place: ArchivePlace, manifest: Manifest, quiet: bool) -> None:
+    for _ in _fetched(place, manifest.parts, quiet):
         pass
 
 
-def _fetched(place: ArchivePlace, parts: list[ArchivedPart]) -> Iterator[tuple[ArchivedPart, Path]]:
-    with tempfile.TemporaryDirectory() as folder, progress("fetching parts") as advance:
-        for part in parts:
+def _fetched(
+    place: ArchivePlace, parts: list[ArchivedPart], quiet: bool
+) -> Iterator[tuple[ArchivedPart, Path]]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        progress("fetching", len(parts), "parts", quiet=quiet) as upto,
+    ):
+        for number, part in enumerate(parts):
             file = Path(folder) / "part.sqlite"
             place.get_part(part, file)
-            advance()
             yield part, file
             file.unlink()
+            upto(number + 1)
 
 
 @contextmanager
@@ -124,7 +129,7 @@ def _film_of(file: Path) -> Iterator[tuple[list[Item], list[KeptMark]]]:
         yield list(film.history.frames(keyframes=True)), film.history.marks()
 
 
-def _to_film(place: ArchivePlace, manifest: Manifest, out: Path, values: bool) -> None:
+def _to_film(place: ArchivePlace, manifest: Manifest, out: Path, values: bool, quiet: bool) -> None:
     from gateway.recordings.films import FilmWriter
     from gateway.wire.layouts import told
 
@@ -136,7 +141,7 @@ def _to_film(place: ArchivePlace, manifest: Manifest, out: Path, values: bool) -
         layout=told(manifest.layout),
         values=values,
     ) as film:
-        for number, (_, file) in enumerate(_fetched(place, manifest.parts)):
+        for number, (_, file) in enumerate(_fetched(place, manifest.parts, quiet)):
             with _film_of(file) as (items, marks):
                 _add_all(film, items, first=number == 0)
                 for mark in marks:
@@ -155,7 +160,7 @@ def _add_all(film: FilmWriter, items: list[Item], *, first: bool) -> None:
         film.add(item)
 
 
-def _to_store(place: ArchivePlace, manifest: Manifest, store: BlockingStore, name: str) -> None:
+def _to_store(place: ArchivePlace, manifest: Manifest, store: BlockingStore, name: str, quiet: bool) -> None:
     from gateway.recordings.recording import MAKE_STATE
     from gateway.store.world import Retention, WorldDatabase
     from gateway.wire.layouts import told
@@ -180,7 +185,7 @@ def _to_store(place: ArchivePlace, manifest: Manifest, store: BlockingStore, nam
             world.set_layout(layout.text())
         seq = opened.last_seq + 1
         left = [part for part in manifest.parts if done is None or part.end > done]
-        for part, file in _fetched(place, left):
+        for part, file in _fetched(place, left, quiet):
             with _film_of(file) as (items, marks):
                 seq = _append(world, part, items, seq)
                 for mark in marks:

@@ -23,7 +23,7 @@ import pytest
 from mcap.reader import make_reader
 
 from gateway import limits
-from gateway.cli import main
+from gateway.cli import _progress, main
 from gateway.cli._motion import Avatars
 from gateway.core.state import WorldState
 from gateway.errors import TooLarge
@@ -431,6 +431,7 @@ def test_what_is_held_does_not_grow_with_the_film(
 ) -> None:
     """With small bounds, so that they are reached soon: Python's own allocations after a third of it and at its end."""
     monkeypatch.setattr(limits, "EXPORT_ROWS_HELD_MAX", 100)
+    monkeypatch.setattr(limits, "EXPORT_CELLS_TOGETHER_MAX", 1_000)
     monkeypatch.setattr(limits, "EXPORT_CHUNK_BYTES", 16_384)
     monkeypatch.setattr(limits, "GLTF_SAMPLES_HELD", 8)
     walkers, out, held = Avatars(4), tmp_path / ("x.glb" if form == "gltf" else "x"), []
@@ -510,3 +511,44 @@ def test_records_that_the_layout_cannot_read_are_counted_and_the_first_is_named(
     assert json.loads(capsys.readouterr().out)["unread"] == 3
     clip(source, tmp_path / name, *words, "--to", "1")
     assert capsys.readouterr().err == ""
+
+
+# -- how far it has come -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody looks at standard error, and nothing is left out of what is said there."""
+    monkeypatch.setattr(_progress, "is_watched", lambda *, quiet: not quiet)
+    monkeypatch.setattr(_progress, "SHOWN_EVERY_S", 0.0)
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [one.strip() for one in capsys.readouterr().err.split("\r") if one.strip()]
+
+
+@pytest.mark.usefixtures("watched")
+def test_whoever_watches_is_told_how_much_is_done_of_how_much(
+    filmed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip(filmed, tmp_path / "goal.csv", "--from", "50")
+    said = told(capsys)
+    assert said[0] == "goal.csv: 0 of 50 ticks (0 %)"
+    assert said[-1] == "goal.csv: 50 of 50 ticks (100 %)"
+    assert len(said) == 51
+    clip(filmed, tmp_path / "goal.csv", "--json")
+    assert told(capsys) == []
+
+
+@pytest.mark.usefixtures("watched")
+def test_of_several_epochs_the_seconds_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, record = tmp_path / "arena.sqlite", Record(1, b"x")
+    with FilmWriter(source, world="arena", stride=0, now_us=1) as film:
+        film.begin([encode_frame(Frame(1, 1, [record], keyframe=True))], received_at_us=BEGIN_US)
+        for epoch, second in ((1, 2), (2, 4), (3, 10)):
+            message = encode_frame(Frame(epoch, 5, [record]))
+            film.add(JournalFrame(0, epoch, 5, BEGIN_US + second * 1_000_000, BEGIN_US, False, (message,)))
+    clip(source, tmp_path / "goal.csv")
+    assert told(capsys) == [f"goal.csv: {done} of 10 seconds ({10 * done} %)" for done in (0, 2, 4, 10)]
+    clip(source, tmp_path / "one.csv", "--from", "2:5", "--to", "2:5")
+    assert told(capsys) == ["one.csv: 0 of 0 ticks"]

@@ -200,7 +200,7 @@ async def cut(child: GatewayChild) -> Path | None:
         store = ReadOnlyStore.open(child.folder / "store")
         async with local_recording(store, WORLD) as recording:
             span = await find_span(recording, None, None, 0)
-            await write_clip(recording, span, path, "sqlite", values=False)
+            await write_clip(recording, span, path, "sqlite", values=False, quiet=True)
     except (GatewayError, OSError):
         return None
     return path

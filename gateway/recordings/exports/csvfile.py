@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, TextIO
 
-from gateway.recordings.exports.steps import Step
-from gateway.recordings.exports.whole import Export
+from gateway.recordings.exports.steps import Rows
+from gateway.recordings.exports.tabular import TableExport
 from gateway.recordings.recording import iso_time
 from gateway.wire.layouts import Cell, Layout, columns_of
 
@@ -15,12 +17,11 @@ HEAD: Final = ("epoch", "tick", "time", "key", "gone")
 """Of each row: when it was received, of which record it is, and whether that was removed (1) or set (0)."""
 
 
-class CsvExport(Export):
+class CsvExport(TableExport):
     """One row for each record of each step; bytes in hex."""
 
     def __init__(self, path: Path, layout: Layout | None) -> None:
-        super().__init__(path)
-        self._columns = columns_of(layout, HEAD)
+        super().__init__(path, columns_of(layout, HEAD))
         self._file: TextIO | None = None
 
     def _open(self) -> None:
@@ -28,15 +29,18 @@ class CsvExport(Export):
         self._rows = csv.writer(self._file)
         self._rows.writerow((*HEAD, *self._columns.names))
 
-    def _step(self, step: Step) -> None:
-        head, cells = (step.epoch, step.tick, iso_time(step.received_at_us)), self._columns.cells
-        for key, record in step.changed:
-            found = cells(record)
-            self.unread.look(step, key, record, found)
-            self._rows.writerow((*head, key, int(record is None), *map(_text, found)))
+    def _write(self, rows: Rows, columns: Sequence[Sequence[Cell]]) -> None:
+        cells = [
+            list(map(_hex, column)) if about.kind == "bytes" else column
+            for about, column in zip(self._columns.columns, columns, strict=True)
+        ]
+        times = map(_time, rows.times_us)
+        gone = [int(record is None) for record in rows.records]
+        self._rows.writerows(zip(rows.epochs, rows.ticks, times, rows.keys, gone, *cells, strict=True))
 
     def _finish(self) -> None:
         assert self._file is not None
+        self._flush()
         self._file.close()
 
     def _abandon(self) -> None:
@@ -44,5 +48,9 @@ class CsvExport(Export):
         self._file.close()
 
 
-def _text(cell: Cell) -> Cell:
+_time = lru_cache(1)(iso_time)
+"""All rows of a step have one."""
+
+
+def _hex(cell: Cell) -> Cell:
     return cell.hex() if isinstance(cell, bytes) else cell

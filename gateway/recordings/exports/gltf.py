@@ -21,7 +21,7 @@ from gateway.recordings.exports.scene import Scene
 from gateway.recordings.exports.steps import Step
 from gateway.recordings.exports.tracks import Tracks
 from gateway.recordings.exports.whole import Export
-from gateway.wire.layouts import Layout, pose_of
+from gateway.wire.layouts import Layout, poses_of
 
 _MAGIC, _VERSION, _JSON, _BIN = 0x4654_6C67, 2, 0x4E4F_534A, 0x004E_4942
 
@@ -55,14 +55,18 @@ class GltfExport(Export):
         # as its file has it, and never back: by a clock that was set, time stands until it is caught up with
         now_s = max(before_s, array("f", [(step.received_at_us - self._begin_us) / 1e6])[0])
         self._now_s = now_s
+        live = [record for _, record in step.changed if record is not None]
+        poses, by_key = iter(poses_of(self._layout, live)), self._tracks.by_key
         for key, record in step.changed:
-            pose = None if record is None else pose_of(self._layout, record)
+            pose = None if record is None else next(poses)
             if record is None or pose is None:
                 if record is not None:
-                    self.unread.add(step, key)
+                    self.unread.add(step.epoch, step.tick, key)
                 self._tracks.gone(key, now_s)
                 continue
-            self._tracks.put(key, pose, *self._called(key, record), now_s, before_s)
+            if key not in by_key:
+                self._tracks.begin(key, *self._called(key, record))
+            self._tracks.put(key, pose, now_s, before_s)
 
     def _called(self, key: int, record: bytes) -> tuple[str, str]:
         label, kind = self._layout.label, self._layout.kind

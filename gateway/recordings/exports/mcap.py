@@ -9,77 +9,16 @@ from __future__ import annotations
 
 import base64
 import json
-import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 from gateway import __version__, limits
-from gateway.recordings.exports.steps import Step
+from gateway.recordings.exports.foxglove import SCENE_SCHEMA, SceneTexts, objects_of
+from gateway.recordings.exports.steps import Rows, Step
 from gateway.recordings.exports.whole import Export
-from gateway.wire.layouts import Field, Layout, Pose, pose_of
+from gateway.wire.layouts import Field, Layout, by_lengths
 from gateway.wire.layouts.fields import NUMBERS
-from gateway.wire.layouts.poses import UNTURNED, Quaternion, times
-
-_HALF: Final = math.sqrt(0.5)
-_Z_UP: Final[Quaternion] = (_HALF, 0.0, 0.0, _HALF)
-"""Takes what has y up to what has z up, as Foxglove's view has."""
-_FORWARD: Final[Quaternion] = (0.0, -_HALF, 0.0, _HALF)
-"""Takes +x, along which an arrow points, to +z, where a record that is not turned looks."""
-_TIME: Final = {
-    "type": "object",
-    "title": "time",
-    "properties": {"sec": {"type": "integer"}, "nsec": {"type": "integer"}},
-}
-_XYZ: Final = {name: {"type": "number"} for name in "xyz"}
-_POSE: Final = {
-    "type": "object",
-    "properties": {
-        "position": {"type": "object", "properties": _XYZ},
-        "orientation": {"type": "object", "properties": {**_XYZ, "w": {"type": "number"}}},
-    },
-}
-_COLOUR: Final = {"type": "object", "properties": {name: {"type": "number"} for name in "rgba"}}
-
-
-def _list(**members: object) -> dict[str, object]:
-    return {"type": "array", "items": {"type": "object", "properties": members}}
-
-
-_NUMBER: Final = {"type": "number"}
-SCENE_SCHEMA: Final = {
-    "type": "object",
-    "title": "foxglove.SceneUpdate",
-    "properties": {
-        "deletions": _list(timestamp=_TIME, type={"type": "integer"}, id={"type": "string"}),
-        "entities": _list(
-            timestamp=_TIME,
-            frame_id={"type": "string"},
-            id={"type": "string"},
-            lifetime=_TIME,
-            frame_locked={"type": "boolean"},
-            arrows=_list(
-                pose=_POSE,
-                shaft_length=_NUMBER,
-                shaft_diameter=_NUMBER,
-                head_length=_NUMBER,
-                head_diameter=_NUMBER,
-                color=_COLOUR,
-            ),
-            spheres=_list(pose=_POSE, size={"type": "object", "properties": _XYZ}, color=_COLOUR),
-            texts=_list(
-                pose=_POSE,
-                billboard={"type": "boolean"},
-                font_size=_NUMBER,
-                scale_invariant={"type": "boolean"},
-                color=_COLOUR,
-                text={"type": "string"},
-            ),
-        ),
-    },
-}
-_ARROW: Final = {"shaft_length": 0.5, "shaft_diameter": 0.12, "head_length": 0.25, "head_diameter": 0.3}
-_BALL: Final = {"x": 0.4, "y": 0.4, "z": 0.4}
-_GREY: Final = {"r": 0.6, "g": 0.6, "b": 0.6, "a": 1.0}
 
 
 class McapExport(Export):
@@ -89,6 +28,9 @@ class McapExport(Export):
         super().__init__(path)
         self._layout = layout
         self._world = world
+        self._fields = fields_by_name(layout)
+        self._form = ",".join(f'"{name}":%s' for name in self._fields)
+        self._scenes = SceneTexts(layout, world) if layout is not None and layout.position else None
         self._file: BinaryIO | None = None
         self._count = 0
 
@@ -100,8 +42,7 @@ class McapExport(Export):
         self._writer.start(profile="", library=f"mvgateway {__version__}")
         facts = {"world": self._world}
         self._records = self._channel("records", "mvgateway.Records", records_schema(self._layout), facts)
-        self._scene = None
-        if self._layout is not None and self._layout.position:
+        if self._scenes is not None:
             self._scene = self._channel("scene", "foxglove.SceneUpdate", SCENE_SCHEMA, facts)
         if self._layout is not None:
             self._writer.add_metadata("layout", {"name": self._layout.name, "document": self._layout.text()})
@@ -112,23 +53,31 @@ class McapExport(Export):
         return channel
 
     def _step(self, step: Step) -> None:
-        gone = [key for key, record in step.changed if record is None]
-        said: list[dict[str, object]] = []
-        for key, record in step.changed:
-            if record is not None:
-                values = _values(self._layout, record)
-                self.unread.look(step, key, record, values.values())
-                said.append({"key": key, **values})
-        self._say(
-            self._records, step, {"epoch": step.epoch, "tick": step.tick, "records": said, "gone": gone}
-        )
-        if self._scene is not None and self._layout is not None:
-            self._say(self._scene, step, scene_update(self._layout, self._world, step))
+        gone = [str(key) for key, record in step.changed if record is None]
+        said = [f'{{"key":{key},{text}}}' for key, text in self._said(step)]
+        message = f'{{"epoch":{step.epoch},"tick":{step.tick},"records":[{",".join(said)}],"gone":[{",".join(gone)}]}}'
+        self._say(self._records, step, message.encode())
+        if self._scenes is not None:
+            self._say(self._scene, step, self._scenes.update(step))
         self._count += 1
 
-    def _say(self, channel: int, step: Step, message: object) -> None:
+    def _said(self, step: Step) -> Iterable[tuple[int, str]]:
+        """Of each record that a step set its key, and its values as members of a JSON object."""
+        live = [(key, record) for key, record in step.changed if record is not None]
+        if self._layout is None:
+            return [(key, f'"bytes":"{base64.b64encode(record).decode()}"') for key, record in live]
+        rows, fields = Rows(), self._fields.values()
+        rows.add(step, live)
+        columns = by_lengths(
+            rows.records, len(fields), lambda alike: [alike.json_texts(one) for one in fields]
+        )
+        self.unread.look(rows, columns, "null")
+        texts = zip(*columns, strict=True)
+        return [(key, self._form % values) for key, values in zip(rows.keys, texts, strict=True)]
+
+    def _say(self, channel: int, step: Step, message: bytes) -> None:
         at_ns = step.received_at_us * 1000
-        self._writer.add_message(channel, at_ns, _bytes(message), at_ns, self._count)
+        self._writer.add_message(channel, at_ns, message, at_ns, self._count)
 
     def mark(self, name: str, epoch: int, tick: int, at_us: int) -> None:
         self._writer.add_metadata(
@@ -145,13 +94,17 @@ class McapExport(Export):
             self._file.close()
 
 
-def _values(layout: Layout | None, record: bytes) -> dict[str, object]:
-    if layout is None:
-        return {"bytes": base64.b64encode(record).decode()}
-    values = layout.read(record)
-    if "key" in values:  # the layout's own, beside the key that the record goes by
-        values["key_"] = values.pop("key")
-    return values
+def fields_by_name(layout: Layout | None) -> dict[str, Field]:
+    """The layout's fields by what they are called in a message: one that is called ``key`` stands behind the others by another
+    name, beside the key that the record goes by."""
+    named = {} if layout is None else {field.name: field for field in layout.fields}
+    field = named.pop("key", None)
+    if field is not None:
+        own = "key_"
+        while own in named:
+            own += "_"
+        named[own] = field
+    return named
 
 
 def records_schema(layout: Layout | None) -> dict[str, object]:
@@ -161,15 +114,14 @@ def records_schema(layout: Layout | None) -> dict[str, object]:
     if layout is None:
         members["bytes"] = {"type": "string", "contentEncoding": "base64"}
     else:
-        for field in layout.fields:
-            members["key_" if field.name == "key" else field.name] = _schema(field)
+        members |= {name: _schema(field) for name, field in fields_by_name(layout).items()}
     return {
         "type": "object",
         "title": "mvgateway.Records",
         "properties": {
             "epoch": whole,
             "tick": whole,
-            "records": _list(**members),
+            "records": objects_of(**members),
             "gone": {"type": "array", "items": whole},
         },
     }
@@ -184,49 +136,6 @@ def _schema(field: Field) -> dict[str, object]:
     whole = field.scale == 1.0 and NUMBERS[field.type][0] not in "efd"
     number = {"type": "integer" if whole else "number"}
     return {**({"type": "array", "items": number} if field.count > 1 else number), **about}
-
-
-def scene_update(layout: Layout, world: str, step: Step) -> dict[str, object]:
-    """What changed, as Foxglove draws it: an arrow where it is known how a record is turned, else a ball; z is up."""
-    stamp = {"sec": step.received_at_us // 1_000_000, "nsec": step.received_at_us % 1_000_000 * 1000}
-    entities, deletions = [], []
-    for key, record in step.changed:
-        pose = None if record is None else pose_of(layout, record)
-        if record is None or pose is None:
-            deletions.append({"timestamp": stamp, "type": 0, "id": str(key)})
-            continue
-        entity: dict[str, object] = {"timestamp": stamp, "frame_id": world, "id": str(key), **_shape(pose)}
-        label = None if layout.label is None else layout.label.read(record)
-        if label not in (None, ""):
-            entity["texts"] = [_text(pose, str(label))]
-        entities.append(entity)
-    return {"deletions": deletions, "entities": entities}
-
-
-def _shape(pose: Pose) -> dict[str, object]:
-    if pose.rotation is None:
-        return {"spheres": [{"pose": _pose(pose, UNTURNED), "size": _BALL, "color": _GREY}]}
-    turned = times(times(_Z_UP, pose.rotation), _FORWARD)
-    return {"arrows": [{"pose": _pose(pose, turned), **_ARROW, "color": _GREY}]}
-
-
-def _pose(pose: Pose, turned: Quaternion, up: float = 0.0) -> dict[str, object]:
-    x, y, z = pose.place
-    return {
-        "position": {"x": x, "y": -z, "z": y + up},
-        "orientation": dict(zip("xyzw", turned, strict=True)),
-    }
-
-
-def _text(pose: Pose, label: str) -> dict[str, object]:
-    return {
-        "pose": _pose(pose, UNTURNED, up=0.5),
-        "billboard": True,
-        "font_size": 12.0,
-        "scale_invariant": True,
-        "color": _GREY,
-        "text": label,
-    }
 
 
 def _bytes(message: object) -> bytes:

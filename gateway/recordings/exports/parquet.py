@@ -5,12 +5,13 @@ The layout is in the schema: a type for each column, its unit in the column's me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from gateway import __version__, limits
-from gateway.recordings.exports.steps import Step
-from gateway.recordings.exports.whole import Export
+from gateway.recordings.exports.steps import Rows
+from gateway.recordings.exports.tabular import TableExport
 from gateway.wire.layouts import Cell, Layout, columns_of
 
 HEAD: Final = ("epoch", "tick", "time", "key", "gone")
@@ -24,17 +25,16 @@ _TYPES: Final = {
 }
 
 
-class ParquetExport(Export):
+class ParquetExport(TableExport):
     """One row for each record of each step, in row groups that bound what is held."""
 
     def __init__(self, path: Path, layout: Layout | None, world: str) -> None:
-        super().__init__(path)
-        self._columns = columns_of(layout, HEAD)
+        super().__init__(path, columns_of(layout, HEAD))
         self._facts = {"mvgateway": __version__, "world": world}
         if layout is not None:
             self._facts["layout"] = layout.text()
-        self._held: list[list[Cell]] = []
-        self._held_bytes = 0
+        self._group: list[Any] = []
+        self._group_rows = self._group_bytes = 0
 
     def _open(self) -> None:
         # Ignored: pyarrow comes without types (no py.typed).
@@ -60,31 +60,33 @@ class ParquetExport(Export):
         self._schema: Any = pa.schema([*head, *fields], metadata=self._facts)
         self._writer: Any = pq.ParquetWriter(self.partial, self._schema, compression="zstd")
 
-    def _step(self, step: Step) -> None:
-        for key, record in step.changed:
-            head: list[Cell] = [step.epoch, step.tick, step.received_at_us, key, record is None]
-            cells = self._columns.cells(record)
-            self.unread.look(step, key, record, cells)
-            self._held.append(head + cells)
-            self._held_bytes += len(record or b"")
-            if (
-                len(self._held) >= limits.EXPORT_ROWS_HELD_MAX
-                or self._held_bytes >= limits.EXPORT_BYTES_HELD_MAX
-            ):
-                self._write()
+    def _write(self, rows: Rows, columns: Sequence[Sequence[Cell]]) -> None:
+        pa = self._pa
+        gone = [record is None for record in rows.records]
+        cells = [rows.epochs, rows.ticks, rows.times_us, rows.keys, gone, *columns]
+        arrays = [pa.array(column, field.type) for column, field in zip(cells, self._schema, strict=True)]
+        self._group.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._group_rows += len(rows)
+        self._group_bytes += rows.record_bytes
+        if (
+            self._group_rows >= limits.EXPORT_ROWS_HELD_MAX
+            or self._group_bytes >= limits.EXPORT_BYTES_HELD_MAX
+        ):
+            self._end_group()
 
-    def _write(self) -> None:
-        pa, held = self._pa, self._held
-        columns = [
-            pa.array(cells, field.type)
-            for cells, field in zip(zip(*held, strict=True), self._schema, strict=True)
-        ]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=len(held))
-        self._held, self._held_bytes = [], 0
+    def _rows_max(self) -> int:
+        return min(super()._rows_max(), limits.EXPORT_ROWS_HELD_MAX - self._group_rows)
+
+    def _end_group(self) -> None:
+        group, self._group = self._group, []
+        table = self._pa.Table.from_batches(group, schema=self._schema)
+        self._writer.write_table(table, row_group_size=self._group_rows)
+        self._group_rows = self._group_bytes = 0
 
     def _finish(self) -> None:
-        if self._held:
-            self._write()
+        self._flush()
+        if self._group:
+            self._end_group()
         self._writer.close()
 
     def _abandon(self) -> None:

@@ -82,9 +82,10 @@ class Scene:
     def _series(self, track: Track, tracks: Tracks, part: slice, kind: str) -> int:
         begin = self._body.tell()
         for piece in tracks.read(track):
-            chosen = array("f")
-            for at in range(0, len(piece), NUMBERS):
-                chosen.extend(piece[at : at + NUMBERS][part])
+            many = part.stop - part.start
+            chosen = array("f", bytes(4 * many * (len(piece) // NUMBERS)))
+            for at in range(many):
+                chosen[at::many] = piece[part.start + at :: NUMBERS]
             self._put(chosen)
         return self._accessor_at(begin, track.samples, kind)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from gateway.core.state import WorldState
 from gateway.wire import decode_frame
@@ -31,15 +32,51 @@ class UnreadRecords:
         self.first: tuple[int, int, int] | None = None
         """Epoch, tick and key of the first."""
 
-    def look(self, step: Step, key: int, record: bytes | None, values: Iterable[object]) -> None:
-        """What was read of a record that a step set, or removed (None): None stands for what could not be."""
-        if record is not None and None in values:
-            self.add(step, key)
+    def look(self, rows: Rows, columns: Sequence[Sequence[object]], none: object = None) -> None:
+        """What was read of these rows, by columns: ``none`` stands for what could not be, unless the record was removed."""
+        holed = [column for column in columns if none in column]
+        if not holed:
+            return
+        for at, row in enumerate(zip(*holed, strict=True)):
+            if none in row and rows.records[at] is not None:
+                self.add(rows.epochs[at], rows.ticks[at], rows.keys[at])
 
-    def add(self, step: Step, key: int) -> None:
+    def add(self, epoch: int, tick: int, key: int) -> None:
         self.count += 1
         if self.first is None:
-            self.first = (step.epoch, step.tick, key)
+            self.first = (epoch, tick, key)
+
+
+class Rows:
+    """Records of steps one after the other, to be read together: each with its step's epoch, tick and time."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+        self.ticks: list[int] = []
+        self.times_us: list[int] = []
+        self.keys: list[int] = []
+        self.records: list[bytes | None] = []
+        self.record_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def add(self, step: Step, changed: Sequence[tuple[int, bytes | None]]) -> None:
+        """These of a step's records."""
+        many = len(changed)
+        self.epochs += repeat(step.epoch, many)
+        self.ticks += repeat(step.tick, many)
+        self.times_us += repeat(step.received_at_us, many)
+        self.keys += [key for key, _ in changed]
+        self.records += [record for _, record in changed]
+        self.record_bytes += sum([len(record) for _, record in changed if record is not None])
+
+    @classmethod
+    def of(cls, step: Step) -> Rows:
+        """A step's alone."""
+        rows = cls()
+        rows.add(step, step.changed)
+        return rows
 
 
 class Steps:

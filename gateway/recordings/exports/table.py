@@ -7,8 +7,8 @@ from typing import Final
 
 import apsw
 
-from gateway.recordings.exports.steps import Step, UnreadRecords
-from gateway.wire.layouts import Cell, Columns, Layout, columns_of
+from gateway.recordings.exports.steps import Rows, Step, UnreadRecords
+from gateway.wire.layouts import Cell, Columns, Layout, columns_of, columns_together
 
 TABLE: Final = "records"
 HEAD: Final = ("epoch", "tick", "received_at", "key", "gone")
@@ -32,12 +32,16 @@ def rows_of_step(
     step: Step, columns: Columns, unread: UnreadRecords | None = None
 ) -> Iterator[tuple[Cell, ...]]:
     """A row for each record that the step changed."""
-    head = (step.epoch, step.tick, step.received_at_us)
-    for key, record in step.changed:
-        cells = columns.cells(record)
-        if unread is not None:
-            unread.look(step, key, record, cells)
-        yield (*head, key, int(record is None), *map(_cell, cells))
+    rows = Rows.of(step)
+    cells = columns_together(columns, rows.records)
+    if unread is not None:
+        unread.look(rows, cells)
+    ready = [
+        list(map(_cell, column)) if about.kind == "uint" else column
+        for about, column in zip(columns.columns, cells, strict=True)
+    ]
+    gone = [int(record is None) for record in rows.records]
+    return zip(rows.epochs, rows.ticks, rows.times_us, rows.keys, gone, *ready, strict=True)
 
 
 def _cell(cell: Cell) -> Cell:

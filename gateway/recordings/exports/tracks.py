@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from gateway.wire.layouts.poses import UNTURNED, Pose, Quaternion, Vector
 
 NUMBERS: Final = 8
 """Of a sample: seconds, three of the place, four of the rotation."""
+_MOST: Final = 3.4e38
+"""Of a float of 32 bits."""
 
 
 @dataclass
@@ -42,11 +43,18 @@ class Tracks:
         self._samples = 0
         self.by_key: dict[int, Track] = {}
 
-    def put(self, key: int, pose: Pose, label: str, kind: str, at_s: float, before_s: float) -> None:
-        """A record is here at ``at_s``; ``before_s``: the step before, up to which it was where it was last."""
-        track = self.by_key.get(key)
-        if track is None:
-            track = self._new(key, label, kind)
+    def begin(self, key: int, label: str, kind: str) -> None:
+        """A record that was not there before."""
+        if len(self.by_key) >= limits.GLTF_RECORDS_MAX:
+            raise TooLarge(
+                f"more than {limits.GLTF_RECORDS_MAX} records are too many for one glTF scene; take a shorter stretch "
+                "(--from, --to), or another --format"
+            )
+        self.by_key[key] = Track(key, label, kind)
+
+    def put(self, key: int, pose: Pose, at_s: float, before_s: float) -> None:
+        """A record, which has a track, is here at ``at_s``; ``before_s``: the step before, up to which it was where it was last."""
+        track = self.by_key[key]
         if not track.there or not track.there[-1][1]:
             self._event(track, at_s, True)
         elif track.last is not None and before_s > track.last_s:
@@ -69,15 +77,6 @@ class Tracks:
         if track.held:
             yield track.held
 
-    def _new(self, key: int, label: str, kind: str) -> Track:
-        if len(self.by_key) >= limits.GLTF_RECORDS_MAX:
-            raise TooLarge(
-                f"more than {limits.GLTF_RECORDS_MAX} records are too many for one glTF scene; take a shorter stretch "
-                "(--from, --to), or another --format"
-            )
-        track = self.by_key[key] = Track(key, label, kind)
-        return track
-
     def _event(self, track: Track, at_s: float, there: bool) -> None:
         if track.there and track.there[-1][0] == at_s:
             track.there.pop()
@@ -92,7 +91,8 @@ class Tracks:
                 track.held[-NUMBERS:] = array("f", (at_s, *place, *turned))
                 track.last = (place, turned)
             return
-        if not all(map(_fits, place)):
+        x, y, z = place
+        if not (-_MOST < x < _MOST and -_MOST < y < _MOST and -_MOST < z < _MOST):  # no NaN is
             return
         self._count()
         track.held.extend((at_s, *place, *turned))
@@ -115,12 +115,10 @@ class Tracks:
             )
 
 
-def _fits(number: float) -> bool:
-    return math.isfinite(number) and abs(number) < 3.4e38
-
-
 def _near(last: tuple[Vector, Quaternion] | None, turned: Quaternion) -> Quaternion:
     """Of the two quaternions of one rotation the one nearer to the last, so that what lies between goes the short way."""
-    if last is None or sum(a * b for a, b in zip(last[1], turned, strict=True)) >= 0:
+    x, y, z, w = turned
+    if last is None:
         return turned
-    return (-turned[0], -turned[1], -turned[2], -turned[3])
+    lx, ly, lz, lw = last[1]
+    return turned if lx * x + ly * y + lz * z + lw * w >= 0 else (-x, -y, -z, -w)

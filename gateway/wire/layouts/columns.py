@@ -86,4 +86,4 @@ def _kind(field: Field) -> Kind:
         return "bytes"
     if field.scale != 1.0 or NUMBERS[field.type][0] in _FLOATS:
         return "float"
-    return "uint" if field.type == "u64" and field.bits is None else "int"
+    return "uint" if field.type == "u64" and (field.bits is None or field.bits[1] == 64) else "int"

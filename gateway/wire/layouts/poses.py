@@ -6,10 +6,12 @@ That is the frame of glTF 2.0 (section 3.4). A quaternion is x, y, z, w. Source:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from gateway.wire.layouts.document import Layout
-from gateway.wire.layouts.fields import Field
+from gateway.wire.layouts.alike import AlikeRecords, live_by_lengths
+from gateway.wire.layouts.document import Component, Layout
+from gateway.wire.layouts.fields import NUMBERS, Field, Scalar
 
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
@@ -38,6 +40,44 @@ def pose_of(layout: Layout, record: bytes) -> Pose | None:
     return Pose(_y_up(layout, *map(float, place)), _turned(layout, record))
 
 
+def poses_of(layout: Layout, records: Sequence[bytes]) -> list[Pose | None]:
+    """:func:`pose_of` of each of these, read together."""
+    if any(one.field.type not in NUMBERS for one in (*layout.position, *layout.heading)):
+        return [pose_of(layout, record) for record in records]
+    return live_by_lengths(records, lambda alike: _alike(layout, alike))
+
+
+def _alike(layout: Layout, alike: AlikeRecords) -> Sequence[Pose | None]:
+    axes = [_numbers(alike, one) for one in layout.position]
+    known = [one for one in axes if one is not None]
+    if not known or len(known) < len(axes):
+        return [None] * len(alike.records)
+    turned = _turns(layout, alike)
+    return [
+        Pose(_y_up(layout, *map(float, place)), turn) if all(map(math.isfinite, place)) else None
+        for place, turn in zip(zip(*known, strict=True), turned, strict=True)
+    ]
+
+
+def _turns(layout: Layout, alike: AlikeRecords) -> Sequence[Quaternion | None]:
+    field = _quaternion(layout)
+    found = None if field is None else alike.numbers(field)
+    if found is not None:
+        return [
+            _headed(layout, heading_of(layout, record)) if turn is None else _in_frame(layout, turn)
+            for turn, record in zip(map(unit, zip(*found, strict=True)), alike.records, strict=True)
+        ]
+    angles = [one for heading in layout.heading if (one := _numbers(alike, heading)) is not None]
+    if not angles or len(angles) < len(layout.heading):
+        return [None] * len(alike.records)
+    return [_headed(layout, _angle(numbers)) for numbers in zip(*angles, strict=True)]
+
+
+def _numbers(alike: AlikeRecords, component: Component) -> Sequence[Scalar] | None:
+    found = alike.numbers(component.field)
+    return None if found is None or component.index >= len(found) else found[component.index]
+
+
 def _y_up(layout: Layout, x: float, y: float, third: float | None = None) -> Vector:
     """Two numbers lie on the ground."""
     if layout.up == "z":
@@ -47,22 +87,32 @@ def _y_up(layout: Layout, x: float, y: float, third: float | None = None) -> Vec
 
 def _turned(layout: Layout, record: bytes) -> Quaternion | None:
     found = _whole(layout, record)
-    if found is not None:
-        if layout.up == "y":
-            return found
-        return times(times(times(_Z_UP, found), conjugate(_Z_UP)), _ALONG_X)
-    angle = heading_of(layout, record)
+    return _headed(layout, heading_of(layout, record)) if found is None else _in_frame(layout, found)
+
+
+def _in_frame(layout: Layout, turned: Quaternion) -> Quaternion:
+    if layout.up == "y":
+        return turned
+    return times(times(times(_Z_UP, turned), conjugate(_Z_UP)), _ALONG_X)
+
+
+def _headed(layout: Layout, angle: float | None) -> Quaternion | None:
     if angle is None:
         return None
     turned: Quaternion = (0.0, math.sin(angle / 2), 0.0, math.cos(angle / 2))
     return turned if layout.up == "y" else times(turned, _ALONG_X)
 
 
+def _quaternion(layout: Layout) -> Field | None:
+    """The layout's first."""
+    return next((one for one in layout.fields if one.type.startswith("quat") and one.count == 4), None)
+
+
 def _whole(layout: Layout, record: bytes) -> Quaternion | None:
     """As the record says it by a quaternion or a basis, in its own frame."""
-    for field in layout.fields:
-        if field.type.startswith("quat") and field.count == 4:
-            return unit(field.numbers(record))
+    field = _quaternion(layout)
+    if field is not None:
+        return unit(field.numbers(record))
     source: Field = layout.position[0].field
     numbers = source.numbers(record) if source.type == "variant" else ()
     return _of_basis(numbers[:9]) if len(numbers) == _TRANSFORM_NUMBERS else None
@@ -71,9 +121,15 @@ def _whole(layout: Layout, record: bytes) -> Quaternion | None:
 def heading_of(layout: Layout, record: bytes) -> float | None:
     """The angle in radians that a record looks to; None where it does not say."""
     numbers = [one.of(record) for one in layout.heading]
-    known = [float(one) for one in numbers if one is not None and math.isfinite(one)]
-    if not known or len(known) < len(numbers):
+    known = [one for one in numbers if one is not None]
+    return _angle(known) if known and len(known) == len(numbers) else None
+
+
+def _angle(numbers: Sequence[Scalar]) -> float | None:
+    """One is an angle, two are its sine and cosine."""
+    if not all(map(math.isfinite, numbers)):
         return None
+    known = [float(one) for one in numbers]
     return known[0] if len(known) == 1 else math.atan2(known[0], known[1])
 
 
