@@ -47,7 +47,7 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Calla
         print(f"\r{'':{wide}}\r", end="", file=sys.stderr, flush=True)
 
 
-class Way:
+class SpanGone:
     """How far along a span a recorded row lies: in ticks, or, where it has several epochs, in seconds."""
 
     def __init__(self, span: Span, end_us: int) -> None:
@@ -64,7 +64,7 @@ class Way:
         return min(self.total, max(0, frame.received_at_us - self._span.start.at_us) // 1_000_000)
 
 
-async def way_of(recording: Recording, span: Span, *, quiet: bool) -> Way:
+async def way_of(recording: Recording, span: Span, *, quiet: bool) -> SpanGone:
     """Asks the recording when the span ends, where that is to be shown and its ticks don't say."""
     end_us = span.start.at_us
     if is_watched(quiet=quiet) and span.begin[0] != span.end[0]:
@@ -72,4 +72,4 @@ async def way_of(recording: Recording, span: Span, *, quiet: bool) -> Way:
         from gateway.recordings.recording import Moment
 
         end_us = (await state_from(recording, Moment(*span.end))).at_us
-    return Way(span, end_us)
+    return SpanGone(span, end_us)
