@@ -33,7 +33,7 @@ class ParquetExport(TableExport):
         self._facts = {"mvgateway": __version__, "world": world}
         if layout is not None:
             self._facts["layout"] = layout.text()
-        self._group: list[Any] = []
+        self._group: list[object] = []
         self._group_rows = self._group_bytes = 0
 
     def _open(self) -> None:
