@@ -1108,6 +1108,8 @@ CLIENT_HTTP_BODY_BYTES_MAX: Final = 256 * MIB
 """A state of a million records of 100 bytes with their heads is 112 MB."""
 CLIENT_COUNTED_TICKS: Final = 1024
 """Newest ticks of which it is remembered whether they came: 17 s at 60 Hz."""
+PROGRESS_EVERY_S: Final = 0.2
+"""Of a line that says how much is done: as often as somebody reads it, and no terminal is kept busy."""
 FILM_KEYFRAME_EVERY_US: Final = 1_000_000
 """A film can be wound to any second."""
 FILM_UPLOAD_BYTES_MAX: Final = 4 * GIB

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gateway import limits
+
 if TYPE_CHECKING:
     from gateway.cli._span import Span
     from gateway.recordings.recording import Recording
     from gateway.wire.journal import JournalFrame
-
-SHOWN_EVERY_S = 0.2
 
 
 def is_watched(*, quiet: bool) -> bool:
@@ -33,7 +33,7 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Calla
     def show(done: int) -> None:
         nonlocal shown_at, wide
         now = time.monotonic()
-        if now - shown_at < SHOWN_EVERY_S and done < total:
+        if now - shown_at < limits.PROGRESS_EVERY_S and done < total:
             return
         share = f" ({min(100, 100 * done // total)} %)" if total else ""
         text = f"{what}: {done:,} of {total:,} {unit}{share}"

@@ -520,7 +520,7 @@ def test_records_that_the_layout_cannot_read_are_counted_and_the_first_is_named(
 def watched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody looks at standard error, and nothing is left out of what is said there."""
     monkeypatch.setattr(_progress, "is_watched", lambda *, quiet: not quiet)
-    monkeypatch.setattr(_progress, "SHOWN_EVERY_S", 0.0)
+    monkeypatch.setattr(limits, "PROGRESS_EVERY_S", 0.0)
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
