@@ -1126,6 +1126,8 @@ EXPORT_ROWS_HELD_MAX: Final = 32_768
 """Rows of a Parquet file that are held until they are written as one row group: with 20 columns some 30 MB."""
 EXPORT_BYTES_HELD_MAX: Final = 16 * MIB
 """Bytes of their records, for those are up to 64 KB each."""
+EXPORT_RECORDS_AT_ONCE_MAX: Final = 256
+"""Of one step's records between two looks at what is held: with 64 KB each they are 16 MiB."""
 EXPORT_CELLS_TOGETHER_MAX: Final = 100_000
 """Values that are read and written together, some thousand rows: enough that what a call costs is spread thin, some MB of Python's numbers."""
 EXPORT_CHUNK_BYTES: Final = MIB

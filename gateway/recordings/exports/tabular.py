@@ -10,9 +10,6 @@ from gateway.recordings.exports.steps import Rows, Step
 from gateway.recordings.exports.whole import Export
 from gateway.wire.layouts import Cell, Columns, columns_together
 
-_AT_ONCE = 256
-"""Of a step's records: with 64 KB each they are 16 MiB."""
-
 
 class TableExport(Export):
     """Holds rows up to bounds, and has them written together."""
@@ -25,7 +22,7 @@ class TableExport(Export):
     def _step(self, step: Step) -> None:
         changed, at = step.changed, 0
         while at < len(changed):
-            many = min(_AT_ONCE, self._rows_max() - len(self._held))
+            many = min(limits.EXPORT_RECORDS_AT_ONCE_MAX, self._rows_max() - len(self._held))
             self._held.add(step, changed[at : at + many])
             at += many
             if len(self._held) >= self._rows_max() or self._held.record_bytes >= limits.EXPORT_BYTES_HELD_MAX:
