@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -34,7 +33,8 @@ class CsvExport(TableExport):
             list(map(_hex, column)) if about.kind == "bytes" else column
             for about, column in zip(self._columns.columns, columns, strict=True)
         ]
-        times = map(_time, rows.times_us)
+        known = {one: iso_time(one) for one in set(rows.times_us)}  # all rows of a step have one
+        times = [known[one] for one in rows.times_us]
         gone = [int(record is None) for record in rows.records]
         self._rows.writerows(zip(rows.epochs, rows.ticks, times, rows.keys, gone, *cells, strict=True))
 
@@ -46,10 +46,6 @@ class CsvExport(TableExport):
     def _abandon(self) -> None:
         assert self._file is not None
         self._file.close()
-
-
-_time = lru_cache(1)(iso_time)
-"""All rows of a step have one."""
 
 
 def _hex(cell: Cell) -> Cell:
