@@ -61,7 +61,7 @@ FRAME_CHAIN_KEYS_KEPT_MAX: Final = 32_768
 FRAME_CHAIN_LISTED_KEYS_MAX: Final = 32_768
 """Keys in all lists of keys that a codec knows again, some 150 bytes each."""
 ZSTD_WINDOW_BYTES_MAX: Final = 8 * MIB
-"""What RFC 8878 asks every decoder to take; a larger window would cost memory at a peer's word."""
+"""What every decoder should take (RFC 8878 section 3.1.1.1.2); a larger window would cost memory at a peer's word."""
 STREAM_COMPACT_BYTES: Final = 65_536
 """Bytes already pulled after which a buffer is moved to its front: not for each message, and not never."""
 PARITY_MESSAGES_MAX: Final = 32

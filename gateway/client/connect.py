@@ -81,10 +81,13 @@ async def open_session(
             patience_s = turns.patience_s(udp_patience_s)
             try:
                 session = await _open_webtransport(address, path, trust, end, patience_s, headers or {})
+            # Only where UDP does not get through: what the gateway refuses it would refuse over TCP too.
             except (ConnectFailed, RequestFailed):
                 if transport == "webtransport":
                     raise
             else:
+                # Others that wait for their turn now wait longer for QUIC: a slow answer to many at once is
+                # no silence.
                 turns.udp_answers = True
                 return session
         elif transport == "webtransport":
@@ -105,6 +108,7 @@ async def _open_webtransport(
     try:
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await client.webtransport(path, make_session, raw, timeout_s=limits.CLIENT_CONNECT_S_MAX)
+        # Open for QUIC, but not for the rules yet: only `welcome` says that the session was let in.
         await _welcome(sessions[-1])
     except SessionRefused as refused:
         client.close()
@@ -182,6 +186,7 @@ async def _watch(session: LiveSession, client: Client) -> None:
     while True:
         session.heard = False
         await asyncio.sleep(pause_s)
+        # Frames come: no ping is needed, and the pause starts anew.
         if session.heard:
             pause_s = limits.CLIENT_SILENCE_S_MIN
             continue

@@ -37,6 +37,8 @@ class Ticks:
         ahead = tick - self.newest
         if ahead > 0:
             self._window = (
+                # A bit for each of the newest ticks: a tick of several messages counts once, in whatever
+                # order they come.
                 ((self._window << ahead) | 1) & ((1 << limits.CLIENT_COUNTED_TICKS) - 1)
                 if ahead < limits.CLIENT_COUNTED_TICKS
                 else 1
@@ -95,6 +97,7 @@ class ClockOffset:
 
     def corrected_ms(self, raw_ms: float) -> float:
         """The time without what the clocks differ by."""
+        # Clocks of two machines may differ by hours; what counts is how the times change from there.
         if not 0 <= raw_ms - self.ms <= limits.CLIENT_LATENCY_MS_MAX:
             self.ms = 0.0 if 0 <= raw_ms <= limits.CLIENT_LATENCY_MS_MAX else raw_ms
         return raw_ms - self.ms
@@ -111,6 +114,7 @@ class EverySample:
         return self._counts.total()
 
     def add(self, value: float) -> None:
+        # To three digits there are some thousands of values, however long the day is.
         self._counts[float(f"{max(value, 0.0):.3g}")] += 1
 
     def merge(self, other: EverySample) -> None:

@@ -143,6 +143,7 @@ class Entities:
             **_given("quantity", quantity),
             **_condition(if_match, create_only),
         }
+        # safe='': an id may hold a slash, which would be another path.
         answer = await self._request("PUT", f"/{quote(entity_id, safe='')}", headers, _encode(state, chosen))
         return int(answer.json()["revision"])
 
@@ -191,6 +192,8 @@ class Entities:
             try:
                 query = wanted if since is None else {**wanted, "since": str(since)}
                 async for message in self._messages("/live", query):
+                    # Whatever comes shows that the gateway is well: the next break begins with a short
+                    # pause again.
                     pause_s = CLIENT_BACKOFF_S_MIN
                     if message[:1] == bytes([ENTITY]):
                         yield _change(*decode_entity(message))
@@ -203,6 +206,7 @@ class Entities:
                     if control.type == "reset":
                         yield EntityChange("", since, reset=True)
             except (GatewayError, ConnectFailed, RequestFailed) as error:
+                # What is refused stays refused; all else is the network's or the store's, and passes.
                 if isinstance(error, GatewayError) and error.status < 500:
                     raise
             await asyncio.sleep(pause_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -56,6 +57,7 @@ class HttpClient:
         self._transport = transport
         self._quic: Client | None = None
         self._tcp: httpx.AsyncClient | None = None
+        self._connecting = asyncio.Lock()
 
     async def __aenter__(self) -> HttpClient:
         return self
@@ -87,6 +89,7 @@ class HttpClient:
                 self._chances.let_in()
                 return answer
             error = error_of(answer.status, answer.body)
+            # A stream of bytes has been read by now, and can't be sent a second time.
             if not isinstance(body, bytes) or not await self._chances.renewed(error, credentials):
                 raise error
 
@@ -100,6 +103,12 @@ class HttpClient:
         return (await self.request("POST", path, headers=headers, body=json.dumps(members).encode())).json()
 
     async def _connected(self) -> Client | None:
+        # One at a time: of two requests that connect side by side the later one's connection would stand in the
+        # other's place, which nobody would close.
+        async with self._connecting:
+            return await self._connect()
+
+    async def _connect(self) -> Client | None:
         if self._tcp is not None:
             return None
         if self._quic is not None and not self._quic.is_closed:
@@ -121,6 +130,7 @@ class HttpClient:
             http2=True,
             verify=self._trust.ssl_context() if self.address.secure else False,
             timeout=httpx.Timeout(30.0, connect=limits.CLIENT_CONNECT_S_MAX),
+            # No proxy of the environment: it would end TLS, or see the token.
             trust_env=False,
         )
         return None
@@ -137,6 +147,7 @@ class HttpClient:
                     yield piece
                 return
             except GatewayError as error:
+                # What was given out already would be given twice.
                 if begun or not await self._chances.renewed(error, credentials):
                     raise
 
@@ -201,5 +212,6 @@ def _unreachable(address: Address, error: httpx.HTTPError) -> ConfigError | Stor
                 f"the certificate of {address.authority} is not trusted ({cause.verify_message}); "
                 "give --ca the gateway's ca.pem, or --certificate-sha256"
             )
+        # httpx wraps what OpenSSL said, some layers deep, and the pin's own error with it.
         cause = cause.__cause__ or cause.__context__
     return StoreUnavailable(f"no gateway answers at {address.base_url}: {str(error) or type(error).__name__}")

@@ -120,6 +120,7 @@ class Live:
     async def start(self) -> None:
         """Connect and wait for ``welcome``. Raises what the gateway refused, or
         :class:`StoreUnavailable` after ``connect_timeout_s``."""
+        # A task of its own: the session comes back for as long as it is open, whatever its user waits for.
         self._keeping = asyncio.create_task(self._keep_open())
         waiting = [asyncio.create_task(self._first.wait()), asyncio.create_task(self._over.wait())]
         try:
@@ -209,6 +210,7 @@ class Live:
             to = Address.parse("://".join(urlsplit(url)[:2]))
         except (ConfigError, ValueError):
             return False
+        # Whoever answers at https must not send the token on in clear text.
         downgrade = self._given.secure and not to.secure
         if downgrade or to == self.address or self._hops >= limits.CLIENT_HOPS_MAX:
             return False
@@ -224,13 +226,16 @@ class Live:
             before = self.connects
             asked, hops = self.address, self._hops
             asked_s = await self._once()
+            # A session that was open begins anew: only attempts in vain are made more rarely.
             wait_s = limits.CLIENT_BACKOFF_S_MIN if self.connects > before else wait_s
+            # To the home at once: it was named by a gateway that answered.
             if self._hops > hops:
                 continue
             self._hops = 0
             if self.connects == before and asked != self._given:
                 self.address = self._given  # it knows where the world is now
             if self.error is None:
+                # Scattered: all readers of a gateway that restarts lost it in the same moment.
                 await asyncio.sleep(max(asked_s, wait_s * random.uniform(0.5, 1.0)))
                 wait_s = min(2 * wait_s, limits.CLIENT_BACKOFF_S_MAX)
         self._end()
@@ -266,6 +271,8 @@ class Live:
                 trust=self._trust,
                 end=self,
                 transport=self._transport,
+                # It has answered before: silence is then more likely a gateway that restarts than a network
+                # without UDP.
                 udp_patience_s=limits.CLIENT_UDP_PATIENCE_S * (2 if self._udp_answered else 1),
                 headers=credentials,
             )
@@ -313,6 +320,8 @@ class Live:
         """A session by TCP ends once QUIC gets an answer: the next one goes by it. If that does not last, it is asked
         more and more rarely."""
         while True:
+            # Longer by chance: a network that lets UDP through again must not be tried by all in one
+            # second.
             await asyncio.sleep(self.udp_again_s * random.uniform(1.0, 1.25))
             self.udp_again_s = min(2 * self.udp_again_s, limits.CLIENT_UDP_AGAIN_S_MAX)
             if await udp_answers(self.address, self._trust):
@@ -333,5 +342,6 @@ class Live:
             self.error = ConfigError(
                 f"world {self.world} has its home at {self.address.base_url}, which could not be followed: {error.message}"
             )
+        # Nothing mends it but another call: a wrong name, no rights. All others are tried again.
         elif not error.retry and not isinstance(error, StoreUnavailable):
             self.error = error

@@ -46,6 +46,7 @@ class Outbox:
         """Take a frame's records as the newest values; they are on their way from here on."""
         for key, data in records.items():
             self._values[key] = Value(tick, data)
+            # Its old value need not be repaired any more: a newer one is on its way.
             self._stale.pop(key, None)
 
     def replace(self, records: Mapping[int, bytes | None], tick: int) -> None:
@@ -68,12 +69,14 @@ class Outbox:
         token, self._next_token = self._next_token, self._next_token + 1
         self._in_flight[token] = tuple((key, self._values[key].tick) for key in keys if key in self._values)
         if len(self._in_flight) > limits.CLIENT_TOKENS_MAX:
+            # The oldest counts as lost: at worst its records go once more.
             self.on_lost(next(iter(self._in_flight)))
         return token
 
     def on_acked(self, token: int) -> None:
         """The datagram arrived; a removal that arrived needs no memory any more."""
         for key, tick in self._in_flight.pop(token, ()):
+            # Of that very removal: a record that was set again since has another tick.
             if self._values.get(key) == Value(tick, None):
                 del self._values[key]
 
@@ -112,4 +115,5 @@ class Outbox:
         """The connection is gone, and with it every token; a keyframe will say it all anew."""
         self._in_flight.clear()
         self._stale.clear()
+        # Removals are not said again: the keyframe has no such records, which says the same.
         self._values = {key: value for key, value in self._values.items() if value.data is not None}

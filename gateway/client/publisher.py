@@ -77,6 +77,7 @@ class Publisher(Live):
         """
         if self.error is not None:
             raise self.error
+        # Before the tick is taken: a frame that is refused leaves no gap.
         self._check(records)
         self.tick = self._sender.tick = self._next_tick(tick)
         self.counts.frames += 1
@@ -87,6 +88,7 @@ class Publisher(Live):
             self.counts.unsent_frames += 1
         else:
             self._sender.send(self.link, records, keyframe=keyframe)
+            # This may be the last frame for long; what of it is lost must not wait for the next.
             self._repair_later()
         return self.tick
 
@@ -147,6 +149,7 @@ class Publisher(Live):
             self.resume = None
         self.epoch = self._sender.epoch = epoch
         self._sender.tick = self.tick
+        # Once in: a reconnect comes back by its secret, and must not throw out whoever took over meanwhile.
         self._takeover = False
         self._take_durable(welcome.get("durable"))
 
@@ -162,6 +165,7 @@ class Publisher(Live):
             return
         records = {record.key: record.data for record in frame.records}
         self._sender.outbox.adopt(records, frame.tick)
+        # The gateway's own change has a tick; the next frame must stand above it.
         self.tick = self._sender.tick = max(self.tick, frame.tick)
         if self._on_changed is not None:
             self._on_changed(records)
@@ -210,6 +214,7 @@ class Publisher(Live):
     def _next_tick(self, tick: int | None) -> int:
         if tick is None:
             return self.tick + 1
+        # Tick 0 is allowed as the first.
         if tick <= self.tick and self.tick:
             raise BadInput(f"tick {tick} is not above {self.tick}, the newest of this epoch; ticks rise")
         return tick

@@ -82,6 +82,7 @@ class FrameSender:
             self.send_keyframe(link)
             self._holds = self._keyframe_due
         else:
+            # Rows of one stride have no mark for "removed".
             gone = [Record(key, None) for key, data in records.items() if data is None and self.stride]
             if self._must_wait(link, records.values()):
                 self._holds = True
@@ -101,6 +102,7 @@ class FrameSender:
     def send_keyframe(self, link: Link) -> None:
         """Send every live record as a keyframe of the newest tick, whole or not at all."""
         frame = self._frame(_rows(self.outbox.live_values()), keyframe=True)
+        # Half a keyframe would remove what its other half holds.
         self._keyframe_due = self._is_busy(link)
         if not self._keyframe_due:
             self.outbox.clear_stale()
@@ -161,6 +163,7 @@ class FrameSender:
         token = self.outbox.token_for(keys)
         sent = link.send(message, token)
         if sent is Refusal.TOO_LARGE or sent is Refusal.UNSUPPORTED:
+            # It goes by a stream, which is not lost: nothing is owed for this token.
             self.outbox.on_acked(token)
             self._send_stream(link, [message])
             return
@@ -169,6 +172,7 @@ class FrameSender:
             self.outbox.on_lost(token)
             return
         self._count([message])
+        # TCP loses nothing but with the connection, after which a keyframe says all anew.
         if not link.lossy:
             self.outbox.on_acked(token)
 
@@ -186,6 +190,8 @@ class FrameSender:
 
     def _is_busy(self, link: Link) -> bool:
         """Whether large frames must wait: too many under way, or an unsent TCP buffer."""
+        # Only from the front: they are done in about the order in which they began, and one look a frame is
+        # enough.
         while self._streams and link.stream_done(self._streams[0]):
             self._streams.popleft()
         return (

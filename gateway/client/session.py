@@ -73,6 +73,8 @@ class LiveSession:
     # -- ports.Session --
 
     def on_message(self, data: bytes, mono: float) -> None:
+        # Parity is no message; but what it rebuilds is one, and messages that came are what it rebuilds
+        # from.
         if data[:1] != _PARITY:
             self._take(data)
         if self._rebuilder is not None:
@@ -88,6 +90,7 @@ class LiveSession:
         except MalformedMessage:
             self._end.on_malformed()
             return
+        # Streams overtake each other: a keyframe may come before the `welcome` that says what it is of.
         if self.welcomed.is_set() or (isinstance(message, Control) and message.type in _FIRST):
             self._hear(message, len(data))
         else:
@@ -115,6 +118,8 @@ class LiveSession:
         if stream is None:
             stream = self._streams[stream_id] = MessageStream()
             while len(self._streams) > limits.CLIENT_STREAMS_MAX:
+                # The oldest: a gateway resets streams that are out of date, and that word may be lost with
+                # a restart.
                 del self._streams[next(iter(self._streams))]
         stream.feed(data)
         try:
@@ -157,6 +162,7 @@ class LiveSession:
             self.ended_by = error_for(str(control.get("code")), str(control.get("message")), **facts)
         elif control.type == "bye":
             self._take_bye(control)
+        # After the session has taken it, and before the early ones, which may depend on it.
         self._end.on_control(control)
         early, self._early = self._early, []
         for message, size_bytes in early if self.welcomed.is_set() else ():
@@ -174,6 +180,7 @@ class LiveSession:
             self.ended_by = WorldHeld.at(str(control.get("world")), str(control["url"]), 0)
         elif reason in ("expired", "revoked"):
             self.ended_by = GrantEnded(f"the gateway ended this session: its grant is {reason}")
+        # An error that came before says more than the farewell behind it.
         elif self.ended_by is None:
             self.ended_by = ShuttingDown(f"the gateway said bye: {reason}")
 

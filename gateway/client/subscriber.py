@@ -142,9 +142,12 @@ class Subscriber(Live):
 
     def on_frame(self, frame: Frame, size_bytes: int) -> None:
         now = self._clock_us()
+        # With the first part of the keyframe, not with the word that it comes: frames between are of the
+        # old state.
         if self._reset_due and frame.keyframe:
             self.state, self._reset_due = WorldState(), False
         applied = self.state.apply(frame)
+        # The cheap question first: nearly every message changes something.
         if not applied.changed and self._has(frame):
             self._count_again(size_bytes)
             return
@@ -216,6 +219,7 @@ class Subscriber(Live):
             self._on_message(received)
             return
         self._waiting.append(received)
+        # The oldest: the state is whole anyway, and what is newest is what a game wants.
         if len(self._waiting) > limits.CLIENT_FRAMES_WAITING_MAX:
             self._waiting.popleft()
             self.counts.dropped_frames += 1

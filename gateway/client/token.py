@@ -76,8 +76,10 @@ class Token:
         """One that was fetched after this was called, or is being fetched. Raises as :meth:`current`."""
         if not self.can_renew:
             return self._text
+        # One for all who ask: three sessions of one client must not fetch three.
         if self._fetching is None or self._fetching.done():
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+        # Whoever stops waiting does not take it from the others.
         return await asyncio.shield(self._fetching)
 
     async def _fetch(self) -> str:
@@ -129,6 +131,7 @@ class Chances:
         token = self.token
         if error.code not in REFUSED or token is None or not token.can_renew:
             return False
+        # Somebody has fetched another one since: that one is tried before the source is asked again.
         if dict(told) != await self.headers():
             return True
         if not self._left:
@@ -174,6 +177,7 @@ def from_file(path: str | Path) -> Callable[[], str]:
         try:
             with open(path, encoding="ascii") as file:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                # A line's end and one more, by which _checked() sees that it is too long.
                 text = file.read(limits.CLIENT_TOKEN_CHARS_MAX + 2)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or "it is no text of ASCII"

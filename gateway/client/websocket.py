@@ -69,6 +69,7 @@ class WebSocketLink(OneByOne, asyncio.Protocol):
         return max(0, limits.CLIENT_TCP_UNSENT_BYTES_MAX - self._tcp.get_write_buffer_size())
 
     def send(self, message: bytes, token: int) -> Sent:
+        # One that is larger than all the room there ever is goes where nothing waits.
         if self.room_bytes() < min(len(message), limits.CLIENT_TCP_UNSENT_BYTES_MAX):
             return Refusal.BLOCKED
         self._put(message)
@@ -100,6 +101,7 @@ class WebSocketLink(OneByOne, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._tcp = cast(asyncio.Transport, transport)
+        # resume_writing() comes at a quarter of the high mark, and tells that there is room again.
         self._tcp.set_write_buffer_limits(high=limits.CLIENT_TCP_UNSENT_BYTES_MAX // 2)
         request = self._protocol.connect()
         request.headers.update(self._headers)
@@ -153,6 +155,7 @@ class WebSocketLink(OneByOne, asyncio.Protocol):
         self._opened.exception()  # who gave up waiting does not hear of it
 
     def _take_frame(self, frame: Frame) -> None:
+        # Pings and closes are answered by the protocol itself.
         if frame.opcode not in (Opcode.BINARY, Opcode.CONT):
             return
         self._pieces.append(bytes(frame.data))
@@ -180,6 +183,7 @@ class WebSocketLink(OneByOne, asyncio.Protocol):
     def _beat(self) -> None:
         silence = time.monotonic() - self._heard
         if self._tcp is not None and silence > limits.CLIENT_WS_SILENCE_S_MAX:
+            # Not close(): what has not gone out would be waited for, on a path that is silent.
             self._tcp.abort()
             return
         if silence > limits.CLIENT_WS_PING_S and self._protocol.state is OPEN:

@@ -95,6 +95,7 @@ class Admin:
         if not self._truncate_min_age_s:
             return
         cutoff = max(int(self._clock()) - self._truncate_min_age_s, 1)
+        # The first point after the cutoff: what was committed before it is older, and no later one is.
         oldest = (await self._store.time2version(cutoff)).after
         if oldest is None or before > oldest.version:
             allowed = (
@@ -115,6 +116,7 @@ class Admin:
         for info in await self._store.list_namespaces(call.query().get("prefix", "")):
             line = json.dumps({"nskey": info.key, "nsid": info.ns_id}, ensure_ascii=False)
             await call.stream(line.encode() + b"\n", _TEXT)
+        # A list without a line is a good answer, too.
         if not call.started:
             await call.stream(b"", _TEXT)
         await call.end()
@@ -139,6 +141,7 @@ async def _progress(call: Call, lines: AsyncIterator[str]) -> None:
             raise
         last = b"ERROR\n"
     except GatewayError as error:
+        # The status has gone out: mvstore's tools read the last line, and this is how it says so.
         logger.error("background work on a namespace failed: %s", error.message)
         last = b"ERROR\n"
     await call.stream(last, _TEXT)

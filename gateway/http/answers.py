@@ -62,6 +62,8 @@ class AnswerLease:
 
     def hold(self, size: int) -> None:
         """It is made, and so many bytes of it are held."""
+        # The bytes first and then the turn: the other way round the next one would find room that is not
+        # there.
         self._budget._hold(self._peer, size - self._bytes)
         self._bytes = size
         if not self.is_made:
@@ -112,12 +114,15 @@ class AnswerBudget:
         return (
             sum(self._making.values()) < bounds.at_once
             and self._making.get(peer, 0) < bounds.at_once_per_peer
+            # Held against what is there, not with what is to come: how large an answer will be is not known
+            # before it is made.
             and self.held_bytes < bounds.bytes_max
             and self._held.get(peer, 0) < bounds.peer_bytes_max
         )
 
     async def _wait(self, peer: str) -> None:
         own = sum(1 for waiting, _ in self._line if waiting == peer)
+        # Counted by walking: the line is short, and changes more often than it is asked.
         if own >= limits.ANSWERS_WAITING_PER_PEER_MAX or len(self._line) >= limits.ANSWERS_WAITING_MAX:
             raise self._refusal(peer)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -126,11 +131,12 @@ class AnswerBudget:
         try:
             async with asyncio.timeout(limits.ANSWERS_PATIENCE_S):
                 await turn
-        except TimeoutError:
-            raise self._refusal(peer) from None
-        except asyncio.CancelledError:
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # It was this one's turn in the very moment in which he gave up: it is the next one's now.
             if turn.done() and not turn.cancelled():
                 self._made(peer)
+            if isinstance(error, TimeoutError):
+                raise self._refusal(peer) from None
             raise
         finally:
             if entry in self._line:
@@ -176,6 +182,7 @@ class AnswerBudget:
         """Whoever is first in line and has room, and so on: one address that is full holds no other up."""
         for entry in list(self._line):
             peer, turn = entry
+            # done(): whoever gave up stands in the line until his own `finally` runs.
             if not turn.done() and self._has_room(peer):
                 self._line.remove(entry)
                 self._begin(peer)

@@ -82,6 +82,7 @@ class Application:
             HTTPException: on_http_exception,
             GatewayError: self._on_gateway_error,
         }
+        # Outermost last: origins look before the gate, which looks before anything is done for a request.
         app: ASGIApp = _Shortcut(routes, ExceptionMiddleware(inner, handlers=handlers))
         app = app if around is None else around(app)
         app = AccessGuard(app, gate)
@@ -99,6 +100,7 @@ class Application:
         return await on_gateway_error(request, error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Some servers ask whether an application is ready; this one has nothing to begin.
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
@@ -135,6 +137,7 @@ class Application:
     ) -> None:
         try:
             await app(scope, receive, send)
+        # A peer that left is no failure of ours, and a cancelled answer is its transport's to end.
         except (OSError, asyncio.CancelledError):
             raise
         except ClientDisconnect:
@@ -157,6 +160,7 @@ class _Shortcut:
         for route in routes:
             if isinstance(route, Route) and isinstance(route.endpoint, PlaneEndpoint):
                 for method in route.methods or ():
+                    # The first of a path counts, as it does for Starlette.
                     self._endpoints.setdefault((method, route.path), route.endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -263,6 +267,7 @@ def build_app(
             Route("/metrics", show_metrics),
             Route("/certificate.sha256", certificate),
             *page_routes(),
+            # Any path: which of them are sessions only the doors know.
             WebSocketRoute("/{path:path}", WebSocketDoor(doors)),
         ],
         origins,
@@ -270,6 +275,7 @@ def build_app(
         gate,
         around,
     )
+    # A quarter more than one message: else the largest that is allowed could never come whole.
     app.unfinished.bytes_max = max(unfinished_bytes_max, message_bytes_max * 5 // 4)
     app.bodies = bodies
     return app

@@ -58,6 +58,8 @@ def check_declared(request: Request, bytes_max: int, flag: str) -> None:
     """Raise :class:`TooLarge` already on the Content-Length. ``flag``: of the setting that ``bytes_max`` is.
     RFC 9110 section 8.6."""
     declared = request.headers.get("content-length", "")
+    # Cut before it is read: int() of a header of thousands of digits takes time that grows with their
+    # square.
     if declared.isascii() and declared.isdigit() and int(declared[:18]) > bytes_max:
         raise _over(f"of {declared[:18]}", bytes_max, flag)
 
@@ -102,6 +104,7 @@ async def read_json(request: Request) -> Mapping[str, object]:
     if not body:
         return {}
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    # The second is what curl -d says, whatever it sends.
     if kind not in ("application/json", "application/x-www-form-urlencoded"):
         raise Unsupported(f"a body of type {kind} is not taken here; send application/json")
     try:
@@ -161,6 +164,8 @@ async def _in_time(pieces: AsyncIterator[bytes], stream: MessageStream) -> Async
         while True:
             size = stream.buffered_bytes
             now = loop.time()
+            # The time of one message: it begins when its first byte comes, and anew when nothing waits to
+            # be whole.
             began = began if size else now
             allowed_s = limits.HTTP_BODY_S_MAX + size / limits.HTTP_MESSAGE_BYTES_PER_S_MIN
             async with asyncio.timeout(min(limits.HTTP_BODY_S_MAX, began + allowed_s - now)):

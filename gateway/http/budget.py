@@ -56,6 +56,7 @@ class Lease:
         """The holder has ``size`` bytes now. Raises :class:`Crowded` if that is more than there is room for."""
         more = size - self._taken
         budget = self._budget
+        # Less is always taken: whoever gives back must not be refused.
         if more > 0 and budget.held + more > budget.room_for(size):
             budget.refused += 1
             raise Crowded(
@@ -107,10 +108,12 @@ class Backlog:
         now = self._clock()
         if size:
             self._holders[holder] = size, now
+        # Never the only one: it would be given up for nobody.
         while self.held > self.bytes_max and len(self._holders) > 1:
             stuck, (held, moved_at) = next(iter(self._holders.items()))
             if now - moved_at < limits.HTTP_UNTAKEN_S_MIN and self.held <= 2 * self.bytes_max:
                 return
+            # Before shed(), which calls set(): there it must not be counted off a second time.
             del self._holders[stuck]
             self.held -= held
             self.shed += 1

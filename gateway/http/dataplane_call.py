@@ -40,6 +40,7 @@ class Call:
         self._scope, self._receive, self._send = scope, receive, send
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         declared = self._headers.get(b"content-length", b"")
+        # Of bytes isdigit() takes ASCII only; longer than any length there is would be slow to read.
         self._declared = int(declared) if declared.isdigit() and len(declared) <= 20 else -1
         self._read_bytes = 0
         self._ended = False
@@ -80,6 +81,7 @@ class Call:
         :class:`BadInput` if nothing comes."""
         while not self._ended:
             is_here = self._scope.get(BODY_IS_HERE)
+            # What is here already needs no timer: one a request was a tenth of a cached read.
             piece = await (self._next() if is_here is not None and is_here() else self._next_in_time())
             if piece:
                 return piece
@@ -96,6 +98,7 @@ class Call:
 
     async def _next(self) -> bytes:
         message = await self._receive()
+        # Not `http.disconnect` alone: whatever else it is, no body comes of it.
         if message["type"] != "http.request":
             raise ClientGone
         piece: bytes = message.get("body", b"")
@@ -190,6 +193,7 @@ class PlaneEndpoint:
         call = Call(scope, receive, send)
         try:
             await self._guarded(call)
+        # ClientGone is one: nobody is there to be answered.
         except OSError:
             return
 

@@ -45,10 +45,13 @@ class BatchRoutes:
         bounds = bounds_of(request)
         check_declared(request, bounds.batch_bytes, BATCH_BYTES_FLAG)
         heads, size = await (_binary_heads(request) if binary else _json_heads(request))
+        # All of them before the first one is done: a batch is one commit, and every fault of it is told at
+        # once.
         operations = await aside(lambda: _parsed(heads, bounds.entity_bytes), size)
         outcomes = await self._service.batch(place_of(request), operations, actor_of(request))
         if binary:
             return StreamingResponse(_messages(outcomes), media_type=ENTITIES_TYPE)
+        # What is answered may be far larger than what was asked.
         size += sum(len(one.entity.state) for one in outcomes if one.entity is not None)
         results = await aside(lambda: ", ".join(_json(i, one) for i, one in enumerate(outcomes)), size)
         return Response(f'{{"results": [{results}]}}', media_type="application/json")

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from gateway.core.entities import Changes, EntityPort
 from gateway.errors import BadInput, GatewayError
 from gateway.http.entities_requests import FILTERS, aside, filter_of, limit_of, moment_of, place_of
+from gateway.http.events import as_event
 from gateway.http.queries import check_keys, flag
 from gateway.limits import ENTITY_PAGE_MAX
 from gateway.wire import encode_control, encode_error, prefix
@@ -62,7 +63,7 @@ class ListRoutes:
         news = await self._service.watch(place_of(request), wanted, since)
         pieces = _events(news, wanted) if events else _live_messages(news, wanted)
         media_type = EVENTS_TYPE if events else ENTITIES_TYPE
-        return StreamingResponse(_guarded(pieces), headers=NO_STORE, media_type=media_type)
+        return StreamingResponse(_guarded(pieces, events=events), headers=NO_STORE, media_type=media_type)
 
 
 def _since(request: Request) -> int | None:
@@ -74,13 +75,14 @@ def _since(request: Request) -> int | None:
     return int(value)
 
 
-async def _guarded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What goes wrong after the answer has begun is its last message: ``error``."""
+async def _guarded(pieces: AsyncIterator[bytes], *, events: bool = False) -> AsyncIterator[bytes]:
+    """What goes wrong after the answer has begun is its last message, or its last event: ``error``."""
     try:
         async for piece in pieces:
             yield piece
     except GatewayError as error:
-        yield prefix(encode_error(error))
+        told = encode_error(error)
+        yield as_event(told) if events else prefix(told)
     finally:
         closing = getattr(pieces, "aclose", None)
         if closing is not None:
@@ -94,12 +96,16 @@ async def _events(news: AsyncIterator[Changes], wanted: Filter) -> AsyncIterator
             if item.reset:
                 yield _event("reset", {"revision": item.revision})
             for change in item.changes:
+                # Here and not below: changes are gathered once for all who watch a world, and only the
+                # prefix differs.
                 if not change.id.startswith(wanted.prefix):
                     continue
                 head, state = change_head(change, wanted)
                 if head["op"] == "put":
                     head["state_base64"] = base64.b64encode(state).decode()
                 yield _event("entity", head)
+            # The id stands on this one alone: whoever comes back by Last-Event-ID has then seen all changes
+            # of that revision.
             yield _event("revision", {"revision": item.revision}, item.revision)
 
 

@@ -118,6 +118,7 @@ def _text(request: Request, name: str) -> str | None:
 
 def _unquote(value: str) -> str:
     try:
+        # Headers are latin-1 at best (RFC 9110 section 5.5), and names of entities are any text.
         return unquote(value, errors="strict")
     except UnicodeDecodeError:
         raise BadInput(f"{value[:40]!r} is not percent-encoded UTF-8") from None
@@ -221,6 +222,7 @@ def _revisions(value: object) -> frozenset[int] | Literal["*"] | None:
         return None
     if value == "*":
         return "*"
+    # For Python True is an int; in JSON it is none.
     if isinstance(value, int) and not isinstance(value, bool):
         return frozenset((value,))
     raise BadInput(f"if_match and if_none_match are a revision or *, not {value!r}")
@@ -238,6 +240,7 @@ def _state_of(head: Mapping[str, object], kind: object) -> bytes:
     if kind == "bytes":
         raise BadInput("a state of kind bytes comes in state_base64")
     try:
+        # Written again: a state is kept as its text, and this one came within another document.
         text = json.dumps(head.get("state"), separators=(",", ":"))
     except RecursionError:
         raise BadInput("a state nested as deep as that comes in state_base64") from None

@@ -55,6 +55,7 @@ def values_json(frame: Frame, layout: Layout) -> dict[str, object]:
     for at, record in enumerate(frame.records):
         values[str(record.key)] = None if record.data is None else layout.read(record.data)
         size += len(record.data or b"") + len(json.dumps(values[str(record.key)]))
+        # The records themselves stand beside it in full; values are for people, and for small worlds.
         if size > limits.SSE_VALUES_BYTES_MAX:
             return {_KEY: values, "values_left_out": len(frame.records) - at - 1}
     return {_KEY: values}
@@ -62,6 +63,7 @@ def values_json(frame: Frame, layout: Layout) -> dict[str, object]:
 
 def taken_from(query: QueryParams) -> tuple[bool, str]:
     """Whether values are asked for, and the query without that. Raises :class:`BadInput`."""
+    # Taken out as text: the rest goes on as it came, to rules that know nothing of events.
     rest = "&".join(part for part in str(query).split("&") if part.partition("=")[0] != _KEY)
     if len(query.getlist(_KEY)) > 1:
         raise BadInput(f"query key {_KEY!r} is given twice; give it once")
@@ -83,6 +85,7 @@ class SharedEvents:
         key = (message, named)
         task = self._made.get(key)
         if task is None:
+            # A task for all who ask: a thread each would make the same text as often as there are readers.
             task = asyncio.get_running_loop().create_task(asyncio.to_thread(as_event, message, layout))
             self._made[key] = task
             task.add_done_callback(partial(self._is_made, key))

@@ -44,6 +44,8 @@ class AccessGuard:
         if standing is None or self._gate is None:
             await self._app(scope, receive, send)
             return
+        # A context variable: what is called from here on, however deep, acts in this name, and tasks that
+        # it begins inherit it.
         token = current.set(standing)
         try:
             await _Use(self._app, standing, self._gate, send).run(scope, receive)
@@ -95,6 +97,8 @@ class _Use:
         try:
             await self._app(scope, receive, self.send)
         except asyncio.CancelledError:
+            # Cancelled by somebody else, or by both: that cancellation is not ours to swallow
+            # (https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel).
             if self._standing.ended is None or not task.uncancel() == 0:
                 raise
             await self._say_end(*self._standing.ended, scope, receive)
@@ -107,6 +111,7 @@ class _Use:
             )
         elif message["type"] == "http.response.body":
             size = len(message.get("body", b""))
+            # A session's link paces itself: it chooses what to send, where this can only wait.
             if size and not self._standing.is_session:
                 await self._gate.pace(self._standing, size)
             self._is_over = not message.get("more_body", False)
@@ -124,6 +129,7 @@ class _Use:
             return
         last = _bye(self._kind, reason)
         if last is None:
+            # Broken off, and not ended: half an answer that ends well would be taken for a whole one.
             raise ConnectionAbortedError(f"the grant has ended ({reason})")
         await self._send({"type": "http.response.body", "body": last, "more_body": False})
 

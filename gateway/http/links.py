@@ -100,6 +100,8 @@ class TcpLink(OneByOne):
         if window.room < limits.DATAGRAM_SAFE_BYTES:
             self._look_at_sink()
             if window.room < limits.DATAGRAM_SAFE_BYTES:
+                # Until half of the window is free again: refusing and taking by turns, message by message,
+                # would cost a look at the socket for each.
                 self._is_blocked = True
                 self._watch()
                 return 0
@@ -141,6 +143,7 @@ class TcpLink(OneByOne):
             return self._handles
         self._streams.extend((self._handles, message) for message in messages)
         self._stream_bytes += sum(map(len, messages))
+        # A reader that takes keyframes more slowly than they are made will never be current.
         if self._stream_bytes > limits.LINK_STREAM_BYTES_MAX:
             self.close(CloseCode.TOO_SLOW, "more keyframes wait than are kept")
         self._feed_streams()
@@ -156,6 +159,7 @@ class TcpLink(OneByOne):
         if any(h == handle for h, _ in self._streams):
             return False
         mark = self._done_at.get(handle)
+        # Never written, or asked before and gone.
         if mark is None:
             return True
         self._look_at_sink()
@@ -167,6 +171,7 @@ class TcpLink(OneByOne):
     def control(self, message: bytes) -> None:
         if self._closed:
             return
+        # Control messages pass the window, so they have a bound of their own.
         if self._sink.pending_bytes() > limits.LINK_CONTROL_BYTES_MAX + self._message_bytes_max:
             self.close(CloseCode.TOO_SLOW, "the peer does not read")
             return
@@ -191,6 +196,7 @@ class TcpLink(OneByOne):
         window = self._window
         self._sink.write(message)
         window.written += len(message)
+        # Only where the window fills: a link that keeps up is not measured at each message.
         if self._judged is None and window.waiting * 2 > window.size and not self._closed:
             self._judged_bytes = window.written - len(message)
             window.measure_from(self._clock())

@@ -119,6 +119,8 @@ async def _answer_preflight(origin: bytes, scope: Scope, receive: Receive, send:
         (b"access-control-max-age", PREFLIGHT_S),
         (b"vary", b"origin, access-control-request-headers"),
     ]
+    # What the page asks for is repeated, since its Authorization is no cookie that the browser would add by
+    # itself; but nothing that is no list of names.
     if asked and _FIELD_NAMES.fullmatch(asked):
         headers.append((b"access-control-allow-headers", asked))
     if _value(scope["headers"], b"access-control-request-private-network") == b"true":
@@ -136,6 +138,7 @@ def _named(origin: bytes, send: Send) -> Send:
             kept = [
                 (name, value)
                 for name, value in message.get("headers", ())
+                # Twice counts as none for browsers, and `*` of a public answer would be one of them.
                 if bytes(name).lower() != b"access-control-allow-origin"
             ]
             cors = [

@@ -78,6 +78,7 @@ def recording_routes(
             made = await service.set_mark(_name(request), await read_json(request))
             return JSONResponse(dict(made), 201, headers=NO_STORE)
         found = await service.marks(_name(request), delay_s=_delay(request))
+        # In a thread: marks carry JSON of their own, up to megabytes in all.
         text = await asyncio.to_thread(
             json.dumps, {"marks": found}, ensure_ascii=False, separators=(",", ":")
         )

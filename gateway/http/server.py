@@ -126,6 +126,7 @@ class TcpServer:
             service.count("connections_per_address_max")
             sock.close()
             return
+        # In the count from here on, before a byte of TLS: handshakes that hang are connections, too.
         slot = Slot(peer, self._left)
         service.slots[slot] = None
         service.keep(asyncio.get_running_loop().create_task(self._open(slot, sock)))
@@ -134,6 +135,8 @@ class TcpServer:
         """The bound that a newcomer meets. One that costs nothing but a place gets that of whoever uses his least."""
         service = self._service
         is_handshake = self._tls is not None
+        # A handshake costs this side about a millisecond and the other nothing, if it does not go on with
+        # it.
         if is_handshake and not service.rates.admits(peer, asyncio.get_running_loop().time()):
             return "handshakes_per_address_per_s"
         if len(service.slots) >= self._connections_max and not self._shed_idle(1):
@@ -195,6 +198,7 @@ class TcpServer:
             occupant = slot.occupant
             if occupant is not None and occupant.is_idle:
                 occupant.abort()
+                # At once, not when its transport has gone: the newcomer needs the place now.
                 slot.leave()
                 self._service.count("idle_connections")
                 shed += 1
@@ -245,5 +249,6 @@ def _connections_max(wanted: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
+    # Half at least to connections, however few descriptors there are.
     left = soft - min(limits.DESCRIPTORS_OWN, soft // 2)
     return max(1, min(wanted, left // 2))

@@ -58,6 +58,8 @@ class StreamingDoor:
 
         wire = scope.get("state", {}).get("wire")
         sink = AsgiSink(send_message, ended, wire.unsent_bytes if isinstance(wire, Wire) else None)
+        # Nothing goes out before the answer's head, which waits until the session is open: it may yet be
+        # refused by a status.
         sink.hold()
         link = TcpLink("sse" if events else "http", _message_bytes_max(events), sink)
         link.address = address_text(*(scope.get("client") or ("", 0)))
@@ -67,6 +69,8 @@ class StreamingDoor:
         try:
             if reading is not None:
                 await reading.begin()
+            # With an empty piece, so that proxies and clients see the head at once and not with the first
+            # frame.
             await _begin(send, EVENTS_TYPE if events else FRAMES_TYPE)
             sink.start()
             await _until_over(receive, ended, sink if events else None)
@@ -98,6 +102,8 @@ async def _begin(send: Send, media_type: str) -> None:
     headers = [
         (b"content-type", media_type.encode()),
         (b"cache-control", b"no-store"),
+        # nginx would otherwise gather the stream to pages
+        # (https://nginx.org/en/docs/http/ngx_http_proxy_module.html).
         (b"x-accel-buffering", b"no"),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -118,6 +124,8 @@ async def _until_over(receive: Receive, ended: asyncio.Event, events: AsgiSink |
             done, _ = await asyncio.wait(waiting, timeout=every_s, return_when=asyncio.FIRST_COMPLETED)
             if done:
                 return
+            # Where something waits, it speaks for itself; and a comment behind it would only make the queue
+            # longer.
             if events is not None and not events.pending_bytes():
                 events.write(b"")
     finally:

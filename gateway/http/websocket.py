@@ -47,6 +47,7 @@ class WebSocketSink:
 
 def _sink(scope: Scope, send: Send, ended: asyncio.Event) -> WebSocketSink | AsgiSink:
     wire = scope.get("state", {}).get("wire")
+    # Over HTTP/2 the connection's bytes are other streams', too: there only ASGI's send() may write.
     if isinstance(wire, Wire) and scope.get("http_version") == "1.1":
         return WebSocketSink(wire, ended)
     unsent = wire.unsent_bytes if isinstance(wire, Wire) else None
@@ -61,6 +62,8 @@ class WebSocketDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        # Before the session is known to be let in: a browser shows no status of a refused upgrade, but does
+        # show a close code.
         await send({"type": "websocket.accept"})
         ended = asyncio.Event()
         sink = _sink(scope, send, ended)
@@ -75,6 +78,8 @@ class WebSocketDoor:
         await _finish(sink, send)
 
     async def _attend(self, scope: Scope, link: TcpLink, receive: Receive, ended: asyncio.Event) -> None:
+        # Listening while it opens: whoever leaves meanwhile would otherwise be noticed after he had the
+        # publisher's place.
         early = asyncio.ensure_future(receive())
         try:
             session = await self._open_unless_left(scope, link, early)
@@ -98,6 +103,7 @@ class WebSocketDoor:
     ) -> Session | None:
         """Who leaves before the session is open gets no role: whoever comes next would find it taken."""
         opening = asyncio.ensure_future(self._open(scope, link))
+        is_taken = False
         try:
             await asyncio.wait((opening, early), return_when=asyncio.FIRST_COMPLETED)
             has_left = (
@@ -105,11 +111,12 @@ class WebSocketDoor:
             )
             if has_left and not opening.done():
                 return None
-            return await opening
+            session = await opening
+            is_taken = True
+            return session
         finally:
-            if not opening.done():
-                opening.cancel()
-                await asyncio.gather(opening, return_exceptions=True)
+            if not is_taken:
+                await _undo(opening)
 
     async def _open(self, scope: Scope, link: TcpLink) -> Session | None:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
@@ -131,6 +138,15 @@ class WebSocketDoor:
             await asyncio.gather(reading, closing, return_exceptions=True)
         if not reading.cancelled():
             reading.result()  # what no session foresaw is told by the guard, and counted
+
+
+async def _undo(opening: asyncio.Future[Session | None]) -> None:
+    """Nobody is there any more for the session that opens, or has just opened."""
+    opening.cancel()
+    (session,) = await asyncio.gather(opening, return_exceptions=True)
+    # A cancellation comes too late for one that is done; it would keep its place for as long as the gateway runs.
+    if session is not None and not isinstance(session, BaseException):
+        session.on_closed(time.monotonic())
 
 
 def _refuse(link: TcpLink, error: GatewayError) -> None:
@@ -156,6 +172,7 @@ async def _read(session: Session, receive: Receive) -> None:
             return
         data = event.get("bytes")
         if data is None:
+            # Text is taken as bytes: some clients send their JSON control messages so.
             data = (event.get("text") or "").encode()
         session.on_message(data, time.monotonic())
 

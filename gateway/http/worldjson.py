@@ -102,6 +102,7 @@ def _values(layout: Layout, records: Mapping[int, bytes]) -> Iterator[bytes]:
     for key, data in records.items():
         piece = b'%s%d": %s' % (separator, key, json.dumps(layout.read(data)).encode())
         separator, size = b', "', size + len(piece)
+        # Looked at while it is made: how large it gets shows in no number beforehand.
         if size > limits.LAYOUT_ANSWER_BYTES_MAX:
             raise TooLarge(
                 f"the values of {len(records):,} records have more than {limits.LAYOUT_ANSWER_BYTES_MAX:,} bytes as JSON; ask "

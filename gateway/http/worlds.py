@@ -76,6 +76,7 @@ class WorldRoutes:
             if world.world.startswith(prefix) and world.world > after
         ]
         page = worlds[:limit]
+        # Whoever set no limit got all there are, and is told nothing of pages.
         more = {} if limit is None else {"next": page[-1].world if len(page) < len(worlds) else None}
         return JSONResponse({"worlds": [listed_json(world) for world in page], **more}, headers=NO_STORE)
 
@@ -117,6 +118,7 @@ class WorldRoutes:
                 name, body, durable=durable, by=peer_of_scope(request.scope)
             )
         except StoreUnavailable:
+            # Else the refusal is lost: a client that sends first and reads later sees a reset connection.
             await discard_upload(request)
             raise
         return JSONResponse(posted_json(answer), 200 if durable else 202, headers=NO_STORE)
@@ -177,6 +179,7 @@ async def state_response(request: Request, state: RecordedState) -> Response:
         )
     size = sum(map(len, state.messages))
     make = partial(state_json, values=values) if as_json else _state_messages
+    # A small one is made before a thread would have begun.
     body = make(state) if size <= limits.ANSWER_PIECE_BYTES else await asyncio.to_thread(make, state)
     return Response(
         body,

@@ -9,11 +9,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from gateway.core.gate import Standing
+from gateway.core.grants import Need, Scope
+from gateway.runtime.access.sessions import AwaitedSession
 from gateway.runtime.gateway import Gateway
 from gateway.wire import Frame, MessageStream, Record, encode_control, encode_frame, prefix
 from tests.patience import HANG_S
@@ -168,6 +171,22 @@ async def test_plain_udp_dies_with_its_grant(gated: Gateway, maker: Maker) -> No
     udp.datagram_received(token + b"\x10{}", None)
     assert udp.packets_unknown == unknown + 1
     assert gated.gate.sessions == 0
+
+
+async def test_whoever_sends_a_token_and_closes_at_once_gives_his_place_back() -> None:
+    """Both come in one turn of the loop, so that what opens his session is cancelled before its first step."""
+    over = asyncio.Event()
+    grant = Scope.of(SUB).grant(None, subject="ann", jti="", kid="k", expires_s=time.time() + 60)
+    standing = Standing(grant, Need("sub", ("arena-1",)), lambda standing: over.set())
+
+    async def open_session(standing: Standing) -> Any:
+        raise AssertionError("nobody is there any more")
+
+    session = AwaitedSession(cast(Any, object()), lambda token: standing, open_session)
+    session.on_message(token_message("a token"), 0.0)
+    session.on_closed(0.0)
+    async with asyncio.timeout(HANG_S):
+        await over.wait()
 
 
 # -- renewal ------------------------------------------------------------------------------------

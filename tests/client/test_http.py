@@ -8,7 +8,7 @@ import ssl
 import pytest
 
 from gateway import limits
-from gateway.client import HttpClient, Trust
+from gateway.client import HttpClient, Trust, http
 from gateway.client.connect import TransportChoice
 from gateway.errors import ConfigError, StoreUnavailable, TooLarge
 from tests.client.conftest import Served
@@ -46,3 +46,26 @@ async def test_a_certificate_that_is_not_trusted_is_said_to_be_none_and_one_that
                 await client.request("GET", "/")
     finally:
         server.close()
+
+
+async def test_requests_that_are_made_at_once_connect_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second connection would stand in the first one's place, which nobody would close."""
+    made: list[Connection] = []
+
+    class Connection:
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    async def connect(*args: object, **how: object) -> Connection:
+        connection = Connection()
+        await asyncio.sleep(0)
+        made.append(connection)
+        return connection
+
+    monkeypatch.setattr(http, "connect", connect)
+    async with HttpClient("https://gateway.example", trust=Trust(insecure=True)) as client:
+        found = await asyncio.gather(*(client._connected() for _ in range(3)))
+    assert found == made * 3
+    assert [connection.is_closed for connection in made] == [True]

@@ -48,8 +48,10 @@ class Face(Generic[End]):
         portal = self._portal
         if portal is None:
             return
+        # Before the end is closed: who calls meanwhile is told that it is closed, and does not wait.
         self._portal = None
         try:
+            # After a fork the thread is the parent's: nobody would answer.
             if portal.closers.pop(self, None) is not None and not _is_strange(portal):
                 portal.run(self._aclose(), limits.CLIENT_SYNC_CLOSE_S_MAX)
         finally:
@@ -73,6 +75,7 @@ class Face(Generic[End]):
         try:
             portal = self._on()
         except RuntimeError:
+            # It will never run; without this Python warns about it.
             work.close()
             raise
         return portal.run(work, timeout_s)

@@ -73,6 +73,7 @@ class Portal:
         try:
             return self._wait(asked)
         except BaseException:
+            # Ctrl-C ends the wait, and must end the work with it: nobody takes its answer any more.
             asked.cancel()
             raise
 
@@ -144,10 +145,12 @@ def give_back(portal: Portal) -> None:
     """One user less; the last one ends the thread."""
     with _shared.lock:
         portal.users -= 1
+        # A child's copy of a portal has no thread to stop.
         if portal.users or portal.pid != os.getpid():
             return
         if _shared.portal is portal:
             _shared.portal = None
+    # Outside of the lock: it waits for the thread, which may itself give something back.
     portal.stop()
 
 

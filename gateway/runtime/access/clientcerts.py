@@ -28,6 +28,8 @@ def ask_clients(context: ssl.SSLContext, ca: Path) -> None:
         context.load_verify_locations(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"--client-ca {ca}: no PEM file with a CA in it ({error})") from None
+    # OPTIONAL and not REQUIRED: whoever has a token needs no certificate, and browsers would ask their
+    # users for one.
     context.verify_mode = ssl.CERT_OPTIONAL
     context.options |= ssl.OP_NO_TICKET  # each connection proves it anew
     context.num_tickets = 0
@@ -67,12 +69,14 @@ def _claim(uris: list[str]) -> dict[str, object]:
             raise BadGrant(f"the URI {SCHEME}:{name[:32]} stands twice in a certificate")
         elif name == "takeover" and value == "true":
             claim[name] = True
+        # isascii() first: isdigit() takes digits of all scripts, and int() some that isdigit() does not.
         elif name in _WHOLE and value.isascii() and value.isdigit() and len(value) < 10:
             claim[name] = int(value)
         elif name == "delay_s" and value.replace(".", "", 1).isdigit() and len(value) < 10:
             claim[name] = float(value)
         elif name == "owner":
             claim[name] = value
+        # Not passed over: a bound that is misspelt would be no bound.
         else:
             raise BadGrant(f"the URI {SCHEME}:{name[:32]} in a certificate is not understood")
     return claim

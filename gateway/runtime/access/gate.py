@@ -119,6 +119,7 @@ class AccessGate:
         if standing.ended is not None:
             return
         try:
+            # Without the certificate: a token was sent to be looked at, not what stood before.
             grant = self._grant(token, None, peer)
             self._check(grant, replace(standing.need, takeover=False))
             _check_no_narrower(grant, standing)
@@ -153,7 +154,9 @@ class AccessGate:
                 "?token=, or within 2 s of a session's begin its first message",
                 rule="missing",
             )
+        # By its hash: memory that is read by others then holds no token that counts.
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        # Out and in again: the dict's order is that of use, and the first goes when it is full.
         grant = self._known.pop(digest, None)
         if grant is None:
             grant = self._verified(token, peer)
@@ -164,6 +167,8 @@ class AccessGate:
 
     def _verified(self, token: str, peer: str) -> Grant:
         now = time.monotonic()
+        # Only tokens that are not known come here: whoever has a good one is not kept out by his neighbour
+        # behind the same address.
         if not self._failures.has_left(peer, now):
             raise TooMany(
                 f"more than {limits.AUTH_FAILURES_PER_ADDRESS_PER_S} bad tokens a second came from this address (failures); "
@@ -194,12 +199,14 @@ class AccessGate:
         if math.isinf(left_s):
             return
         loop = asyncio.get_running_loop()
+        # Not till the end at once: the loop's clock does not follow a wall clock that is set.
         wait_s = min(max(left_s, 0.0), limits.STANDING_LOOK_S_MAX)
         self._standing[standing] = loop.call_later(wait_s, self._look, standing)
 
     def _look(self, standing: Standing) -> None:
         if standing not in self._standing:
             return
+        # Timers may fire a little early, by the clock's own fineness.
         if self._clock() + 0.01 >= standing.grant.expires_s:
             self._end(standing, EXPIRED, CloseCode.EXPIRED)
         else:
@@ -225,6 +232,7 @@ class AccessGate:
         async with self._writing:
             now_s = self._clock()
             self.revoked.add(name, now_s)
+            # Before the disk: what is revoked ends now, even where it can't be remembered.
             ended = self._end_all(lambda grant: name in (grant.subject, grant.jti))
             try:
                 await asyncio.to_thread(self.revoked.write)
@@ -237,6 +245,7 @@ class AccessGate:
 
     def _on_keys(self) -> None:
         """Keys have changed: what stands on one that is gone, or is another now, or gives less, ends."""
+        # What was verified by keys that may be gone has to prove itself again.
         self._known.clear()
         before, self._keys = self._keys, self.source.keys
         gone = {kid for kid, key in before.items() if _is_other(key, self._keys.get(kid))}

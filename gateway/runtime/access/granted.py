@@ -133,6 +133,7 @@ class GrantedWorlds:
 
     async def udp_token(self, name: str, *, by: str = "") -> UdpPlace:
         _check("pub", name)
+        # A use of its own: the request's ends with its answer, and a plain UDP publisher goes on for hours.
         standing = self._another(standing_now())
         try:
             given = await self._worlds.udp_token(name, by=by)
@@ -254,6 +255,7 @@ class GrantedEntities:
         return await self._entities.cancel(ticket, actor)
 
     async def _check_transfer(self, ticket: str, actor: Actor) -> None:
+        # Looked up first: the ticket alone does not say which worlds it concerns.
         transfer = await self._entities.transfer(ticket)
         _check("ent", transfer.source, transfer.destination, takeover=actor.takeover)
 

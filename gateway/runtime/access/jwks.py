@@ -63,6 +63,7 @@ def by_kid(found: Iterable[PublicKey], where: str) -> Keys:
     keys: dict[str, PublicKey] = {}
     for key in found:
         known = keys.get(key.kid)
+        # The same key in two files of a folder does no harm.
         if known is not None and known.thumbprint != key.thumbprint:
             raise BadKey(f"{where}: two keys have the kid {key.kid!r}; give each its own")
         keys[key.kid] = key
@@ -114,6 +115,7 @@ def read_set(
         raise BadKey(f'{where}: not a JWK set, which is {{"keys": [...]}}; {_WAY_OUT}')
     keys = []
     for jwk in jwks:
+        # Even of a kind that is passed over: that a private key lies here has to be told.
         _refuse_private(jwk, where, file)
         if others_pass and not _is_ours(jwk):
             continue
@@ -155,6 +157,8 @@ def public_key(jwk: Mapping[str, Any], where: str) -> PublicKey:
     if jwk.get("alg", alg) != alg or jwk.get("use", "sig") != "sig" or _cannot_verify(jwk):
         raise BadKey(f"{where}: key {kid!r} says that it is not for verifying signatures by {alg}")
     try:
+        # Nothing else of it reaches the library: what a set from elsewhere says besides is not for it to
+        # act on.
         bare = {name: jwk[name] for name in ("kty", "crv", "x", "y") if name in jwk}
         key: OKPKey | ECKey = (OKPKey if kind[0] == "OKP" else ECKey).import_key(bare)
         thumbprint = key.thumbprint()

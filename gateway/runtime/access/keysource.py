@@ -114,7 +114,12 @@ class Url:
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"--auth-ca {ca}: {error.strerror or error}") from None
         self._client = httpx.AsyncClient(
-            verify=trust, timeout=limits.AUTH_FETCH_S_MAX, follow_redirects=False, trust_env=False
+            # No redirect and no proxy of the environment: who says which keys count is the URL that was
+            # given, and nobody else.
+            verify=trust,
+            timeout=limits.AUTH_FETCH_S_MAX,
+            follow_redirects=False,
+            trust_env=False,
         )
 
     async def begin(self) -> None:
@@ -126,6 +131,8 @@ class Url:
         self._wanted.set()
 
     def miss(self) -> None:
+        # Anybody can name keys that are not there: strangers must not have the other server asked as often
+        # as they like.
         if time.monotonic() - self._asked_at >= limits.AUTH_FETCH_AGAIN_S:
             self._wanted.set()
 
@@ -165,12 +172,14 @@ class Url:
         if self._etag:
             headers["if-none-match"] = self._etag
         async with self._client.stream("GET", self._url, headers=headers) as answer:
+            # Only with keys in hand: a 304 for none would leave the gate shut for ever.
             if answer.status_code == 304 and self.keys:
                 return fresh_s(answer.headers.get("cache-control", ""))
             if answer.status_code != 200:
                 raise BadKey(f"--auth-keys {self._url:.128}: it answers {answer.status_code}, not 200")
             text = b""
             async for piece in answer.aiter_raw():
+                # Counted as it comes: the length that an answer states is the other side's word.
                 text += piece
                 if len(text) > limits.AUTH_JWKS_BYTES_MAX:
                     break
@@ -181,6 +190,7 @@ class Url:
         self._etag = answer.headers.get("etag", "")[:256]
         if set(keys) != set(self.keys):
             self._note("keys fetched", logging.INFO, keys=sorted(keys)[:8], of=len(keys))
+        # Only whole sets: the last good one stays for as long as nothing better comes.
         self.keys = keys
         self.on_change()
         return fresh_s(answer.headers.get("cache-control", ""))
@@ -190,4 +200,5 @@ def fresh_s(cache_control: str) -> float:
     """For how long an answer with this ``Cache-Control`` is used here. RFC 9111 section 5.2.2.1."""
     match = _MAX_AGE.search(cache_control)
     asked = 0.0 if _NEVER.search(cache_control) else float(match[1]) if match else limits.AUTH_REFRESH_S
+    # Within bounds: `max-age=0` would ask without a pause, and a year would keep a key that was taken back.
     return min(max(asked, limits.AUTH_REFRESH_S_MIN), limits.AUTH_REFRESH_S_MAX)

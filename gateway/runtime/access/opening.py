@@ -33,5 +33,6 @@ def gate_of(settings: Settings, events: EventLog) -> AccessGate | None:
     if settings.auth_keys:
         source = key_source(settings.auth_keys, settings.auth_ca, note)
     folder = Path(settings.certs if "://" in settings.store else settings.store)
+    # A token lives for a day at most; a certificate may for years, and what revokes it must last as long.
     revoked = Revoked(folder, math.inf) if settings.client_ca else Revoked(folder)
     return AccessGate(source, revoked, settings.auth_audience)

@@ -30,6 +30,7 @@ class PacedLink:
         """As :meth:`Link.send_stream`; its bytes are earned from the end of the last on."""
         kbps = self._kbps()
         if kbps is not None:
+            # From now at the earliest: a session that was silent has saved nothing up.
             self._earned_at = max(self._earned_at, self._clock()) + sum(map(len, messages)) / (kbps * 125.0)
         return self._link.send_stream(messages)
 

@@ -53,17 +53,21 @@ class Revoked:
                 limit=limits.REVOKED_MAX,
             )
         at[name] = now_s
+        # A new dict in the old one's place: write() may be reading that in its thread.
         self._at = at
 
     def write(self) -> None:
         """Have it all on disk on return. Blocks; raises ``OSError``. Never twice at once."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_name(f".{FILE}.{os.getpid()}")
+        # NOFOLLOW: where a link of that name lies in wait, another file would be written over.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(self._at, file)
             file.flush()
             os.fsync(file.fileno())
+        # Synced before it gets its name, and the folder after: a power cut leaves the old list or the new
+        # one, never half of one.
         part.replace(self._path)
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
@@ -79,4 +83,6 @@ class Revoked:
             return True
         if by_subject is None or by_subject + kept_s <= now_s:
             return False
+        # A subject's tokens signed since are good: the name was revoked, not the person. Within the leeway
+        # of clocks they count as from before.
         return grant.issued_s is None or grant.issued_s <= by_subject + limits.TOKEN_LEEWAY_S

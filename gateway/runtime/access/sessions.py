@@ -47,6 +47,8 @@ class GrantedSession:
         self._inner = inner
         self._link = link
         self._standing = standing
+        # Bound methods of the session itself, and not methods that call them: this is called for every
+        # datagram.
         self.on_message = inner.on_message
         self.on_stream_data = inner.on_stream_data
         self.on_stream_reset = inner.on_stream_reset
@@ -176,8 +178,12 @@ class AwaitedSession:
         self._stop_timer()
         self._inbox.clear()
         self._opening = asyncio.get_running_loop().create_task(self._go(standing))
+        # A task that is cancelled before its first step never runs: whoever sends a token and closes at once would keep
+        # his place among the sessions of his subject for ever. Where it has run, this is over already.
+        self._opening.add_done_callback(lambda task: standing.over() if task.cancelled() else None)
 
     async def _go(self, standing: Standing) -> None:
+        # Before the session is open: a client waits for it before it sends more.
         self._link.control(granted(standing))
         try:
             session = await self._open(standing)
@@ -189,9 +195,11 @@ class AwaitedSession:
             self._refuse(GatewayError("the session could not be opened"))
             return
         if self._over:
+            # It was closed while it opened: the session is there, and nobody else would end it.
             session.on_closed(time.monotonic())
             return
         self._inner = session
+        # In the order in which they came, and before anything that comes from here on: all on one loop.
         early, self._early = self._early, []
         for call in early:
             call(session)

@@ -69,6 +69,7 @@ class SigningKey:
             ) from None
         if not key.is_private:
             raise BadKey(f"--key {file} is a public key; tokens are signed with KID{PRIVATE_SUFFIX}")
+        # As ssh does it: a key that others can read may have been copied already.
         if mode & 0o077:
             raise BadKey(f"--key {file} may be read by other users of this machine: chmod 600 it")
         return cls(kid, alg, key, jwk.get("mv"))
@@ -107,6 +108,7 @@ class SigningKey:
 
 
 def _write_new(path: Path, value: object, mode: int) -> None:
+    # EXCL, and with its mode from the first moment: a key never lies open, and none is written over.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w") as file:
         json.dump(value, file, indent=1)

@@ -47,9 +47,12 @@ class Subjects:
             return
         used = self._entry(subject)
         burst = max(1.0, grant.rps * limits.GRANT_BURST_S)
+        # Full at first, and filled by what has passed since: no timer, and nothing to do for those who
+        # rest.
         left = burst if used.requests_left is None else used.requests_left
         left = min(burst, left + (now - used.requests_since) * grant.rps)
         used.requests_since = now
+        # A refused request takes nothing: or who asks too fast would never be let in again.
         used.requests_left = left if left < 1.0 else left - 1.0
         if left < 1.0:
             raise self._too_many(subject, "requests a second", "rps", grant.rps)
@@ -78,6 +81,8 @@ class Subjects:
         per_s = grant.kbps * 125.0
         burst = per_s * limits.GRANT_BURST_S
         left = burst if used.bytes_left is None else used.bytes_left
+        # May go below nothing: a page is sent whole, and what it was too large by is waited for before the
+        # next.
         used.bytes_left = min(burst, left + (now - used.bytes_since) * per_s) - size
         used.bytes_since = now
         return max(0.0, -used.bytes_left / per_s)

@@ -39,6 +39,8 @@ class _Registry(JWSRegistry):
     """joserfc's, without its word at each use that EdDSA has a new name since RFC 9864: both names mean the same."""
 
     def get_alg(self, name: str) -> Any:
+        # The algorithm comes from the key, never from the token: "none", or a public key taken for a shared
+        # secret, stay without effect (RFC 8725 sections 3.1 and 2.1).
         if self.allowed is None or name not in self.allowed:
             raise BadSignatureError
         return self.algorithms[name]
@@ -102,6 +104,8 @@ def _signed(token: str, keys: Keys) -> tuple[bytes, PublicKey]:
 
 
 def _key(header: Mapping[str, object], keys: Keys) -> PublicKey:
+    # `crit`, `jwk`, `jku`, `x5u`: each would have the token say how it is to be believed (RFC 8725 section
+    # 3.10).
     if set(header) - _HEADER:
         refuse("malformed", "its header has more than alg, kid and typ")
     kid, alg = header.get("kid"), header.get("alg")
@@ -127,6 +131,8 @@ def _claims(signed: bytes) -> dict[str, object]:
 
 def _check_times(claims: dict[str, object], audience: str, now_s: float) -> float:
     """``exp``, once it, ``nbf`` and ``aud`` are as they must be."""
+    # Only exp and nbf go to joserfc: of others it would check more than RFC 7519 asks, such as an iat in
+    # the future.
     rules = JWTClaimsRegistry(now=math.floor(now_s), leeway=TOKEN_LEEWAY_S, exp={"essential": True})
     times: dict[str, Any] = {name: claims[name] for name in ("exp", "nbf") if name in claims}
     try:

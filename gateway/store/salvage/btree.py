@@ -63,6 +63,8 @@ class Walker:
         waiting = [root]
         while waiting:
             number = waiting.pop()
+            # A damaged pointer may lead anywhere, also back up: each page is walked once, so that every
+            # walk ends.
             if not 1 <= number <= self.pages or self.seen[number]:
                 self._on_lost(number, "is named twice, or beyond the file")
                 continue
@@ -74,6 +76,8 @@ class Walker:
             self.seen[number] = 1
             if kind == kinds[0]:
                 waiting += self._children(data, number, kind)
+            # A table's interior pages hold rowids only; an index has rows on its interior pages, too
+            # (section 1.6).
             if kind != TABLE[0]:
                 yield from self.cells(number, data, kind)
 
@@ -97,6 +101,7 @@ class Walker:
         size, at = varint(data, at)
         if kind == TABLE[1]:
             rowid, at = varint(data, at)
+            # A rowid is signed, and its nine bytes are not.
             rowid -= (rowid >> 63) << 64
         payload = self._payload(data, at, size, is_table=kind == TABLE[1])
         return CellRow(number, rowid, record(payload))
@@ -119,12 +124,14 @@ class Walker:
         chain: list[int] = []
         while left > 0:
             data = self.source.page(number) if 1 <= number <= self.pages else None
+            # A longer circle ends with the length: each page takes something off it.
             if data is None or number in chain[-1:] or self.seen[number]:
                 raise BrokenTree(f"its page {number} is missing")
             pieces.append(data[4 : 4 + left])
             left -= len(pieces[-1])
             chain.append(number)
             number = _U32.unpack_from(data)[0]
+        # Only once it is whole: pages of a chain that broke may be another row's.
         for page in chain:
             self.seen[page] = 1
         return b"".join(pieces)
@@ -138,6 +145,7 @@ class Walker:
                 return
             self.seen[trunk] = 1
             following, count = struct.unpack_from(">II", data)
+            # The count may be damaged, too; no more fit.
             for at in range(min(count, len(data) // 4 - 2)):
                 leaf = _U32.unpack_from(data, 8 + 4 * at)[0]
                 if 1 <= leaf <= self.pages:
@@ -175,6 +183,7 @@ def cell_offsets(data: bytes, number: int, kind: int) -> list[int]:
     first = start + (12 if kind in (TABLE[0], INDEX[0]) else 8)
     count = min(count, (len(data) - first) // 2)
     offsets = struct.unpack_from(f">{count}H", data, first)
+    # Others would read the page's own header as a row.
     return [offset for offset in offsets if first <= offset < len(data)]
 
 
@@ -196,6 +205,7 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
             return value, at + count + 1
+    # The ninth byte has eight bits and no flag.
     return value << 8 | data[at + 8], at + 9
 
 
@@ -213,6 +223,7 @@ def record(payload: bytes) -> list[object]:
     for serial in serials:
         value, at = _value(payload, at, serial)
         values.append(value)
+    # The one check that a record allows for: a hit length or type seldom comes out even.
     if at != len(payload):
         raise BrokenTree("its values do not fill it")
     return values

@@ -75,6 +75,7 @@ def build(con: apsw.Connection, *, log_is_whole: bool) -> list[Salvaged]:
 def _drop_the_impossible(con: apsw.Connection) -> None:
     """Versions above the number that the file has reserved were never given."""
     reserved = ask(con, "SELECT value FROM work.meta WHERE name = 'number' AND typeof(value) = 'integer'")
+    # A version out of bounds would otherwise be the newest of its page, and hide all others.
     if reserved:
         bound = (reserved[0][0],)
         con.execute("DELETE FROM work.page WHERE version >> 16 > ?", bound)
@@ -97,6 +98,7 @@ def _settle_namespaces(con: apsw.Connection) -> None:
     )
     con.execute("DELETE FROM work.ns WHERE key IS NULL")
     con.execute(
+        # Two of one name: a row that was hit. The first one keeps it, and the others stay to be looked at.
         "UPDATE work.ns SET key = ? || rid WHERE rid > (SELECT min(rid) FROM work.ns n WHERE n.key = work.ns.key)",
         (NAMELESS,),
     )
@@ -109,6 +111,7 @@ def _settle_namespaces(con: apsw.Connection) -> None:
 
 def _drop_what_the_log_denies(con: apsw.Connection) -> None:
     """A page version that its commit did not write, or that is newer than the head, is no version."""
+    # The newest entry of the log is the head: entries are trimmed from the old end only.
     heads = dict(ask(con, "SELECT ns, max(version) FROM work.log GROUP BY ns"))
     for rid, head in heads.items():
         con.execute("DELETE FROM work.page WHERE ns = ? AND version > ?", (rid, head))
@@ -138,6 +141,7 @@ def _mend_hashes(con: apsw.Connection) -> None:
     mended = [
         (right, rid, page, version)
         for rid, page, version, hit, right in ask(con, query)
+        # Sixteen of 32 bytes by chance alone: one in 2^100.
         if sum(one == other for one, other in zip(hit, right, strict=True)) >= HASH_BYTES_RIGHT
     ]
     con.executemany("UPDATE work.page SET hash = ? WHERE ns = ? AND page = ? AND version = ?", mended)
@@ -185,6 +189,8 @@ def _copy(con: apsw.Connection) -> None:
         con,
         "SELECT max(coalesce(max(version), 0), coalesce((SELECT max(id) FROM main.ns), 0)) FROM main.page",
     )
+    # A block above the newest that was found: a lost row may have had a version of the block that was
+    # reserved.
     number = (newest[0][0] >> versions.ORDER_BITS) + 1 + numbers.BLOCK
     con.execute(
         "INSERT INTO main.meta VALUES('number', ?1) ON CONFLICT(name) DO UPDATE SET value = max(?1, "
@@ -205,6 +211,7 @@ def _count(con: apsw.Connection, each: Salvaged) -> None:
     con.execute("CREATE INDEX IF NOT EXISTS work.page_by_hash ON page(ns, hash)")
     unseen = ask(con, query.replace("main.page", "work.page"), rid)[0][0]
     told = ask(con, "SELECT count(*) FROM work.page WHERE ns = ? AND hash = ?", (*rid, NO_HASH))[0][0]
+    # Those that the log told of are named already.
     if unseen > told:
         each.unknown = unseen - told
         each.lose(None, None, each.unknown)

@@ -85,6 +85,8 @@ class Gathering:
             self._take_all(name, self._walker.rows(root, TABLE if name in _WITH_ROWID else INDEX))
         self._walking = ""
         if first is not None:
+            # After the trees and before the orphans: what the freelist has is rightly in no tree, and holds
+            # rows that were deleted.
             self._walker.free(first)
         for number, data, kind in self._walker.orphans():
             rows = list(self._walker.cells(number, data, kind))
@@ -95,6 +97,7 @@ class Gathering:
         """Where each table begins: as the file says, or else as every file that this engine makes has it."""
         roots = _usual_roots()
         for row in self._walker.rows(1, TABLE):
+            # What the file says counts before what is usual: a VACUUM moves roots.
             if len(row.values) == 5 and row.values[1] in roots and isinstance(row.values[3], int):
                 roots[row.values[1]] = row.values[3]
         return roots
@@ -132,7 +135,10 @@ class Gathering:
         digest = blake3(plain).digest()
         self._con.execute("INSERT OR IGNORE INTO work.blob VALUES(?, ?)", (row.rowid, digest))
         self._con.execute(
-            "INSERT OR IGNORE INTO work.found VALUES(?, ?, ?)", (digest, int(enc == ZSTD), data)
+            # As it was packed: it unpacked to this hash, and packing it again would cost more than all
+            # else.
+            "INSERT OR IGNORE INTO work.found VALUES(?, ?, ?)",
+            (digest, int(enc == ZSTD), data),
         )
 
 
@@ -222,6 +228,7 @@ def _in_order(keys: list[tuple[object, ...]]) -> list[int]:
     places: list[int] = []
     before = [-1] * len(keys)
     for at, key in enumerate(keys):
+        # Patience sorting: `ends` holds the smallest end of a run of each length.
         length = bisect_left(ends, key)
         before[at] = places[length - 1] if length else -1
         ends[length : length + 1] = [key]

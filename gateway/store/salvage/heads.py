@@ -46,6 +46,7 @@ def opened(folder: str) -> Engine:
 def _mend(engine: Engine, each: Salvaged, *, hurt: bool) -> None:
     ns = Namespace(each.name)
     state = engine.registry.require(each.name)
+    # An overlay without pages of its own reads its base's.
     if not state.chain and not _has_pages(engine, each.rid):
         if hurt:
             each.database, each.detail = "gone", "no page of it is left, if it had any"
@@ -67,6 +68,7 @@ def _replace(engine: Engine, ns: Namespace, each: Salvaged, mark: int, wrong: st
     """Put on top what has more rows: the newest whole version, or what can be read of the head."""
     version = _newest_whole(engine, ns, each.rid, mark)
     kept = -1 if version is None else _rows_at(engine, ns, version)
+    # Both are tried: a whole version of yesterday may have less than what is left of today's.
     rebuilt = rebuild(engine, ns, lambda rows: rows > kept)
     if rebuilt.taken:
         each.database, each.detail = "rebuilt", f"{rebuilt.rows} rows, {rebuilt.missing}, since {wrong}"
@@ -115,6 +117,8 @@ def _look(connection: apsw.Connection, *, hurt: bool) -> str | None:
         return found.replace("\n", " ")
     if not hurt or connection.execute("PRAGMA application_id").get != APPLICATION_ID:
         return None
+    # An older page in a lost one's place passes integrity_check; numbers of rows that do not rise by one
+    # tell.
     holes = "SELECT count(*) FROM frames HAVING max(seq) - min(seq) + 1 <> count(*)"
     if (there := connection.execute(holes).get) is not None:
         return f"of its frames {there} are there, with holes between them"
@@ -130,6 +134,7 @@ def _newest_whole(engine: Engine, ns: Namespace, rid: int, mark: int) -> str | N
     with engine.pool.cursor() as cursor:
         rows = ask(cursor, query, (rid, mark, SALVAGE_VERSIONS_TRIED_MAX))
     for (at,) in rows:
+        # The cheap look first: integrity_check reads the whole database, for each version that is tried.
         if not _lacks(engine, rid, at) and _wrong(engine, ns, versions.text(at)) is None:
             return versions.text(at)
     return None
@@ -154,4 +159,5 @@ def _put_on_top(engine: Engine, ns: Namespace, rid: int, version: str) -> None:
     def read(page: int) -> bytes:
         return engine.read(ns, [PageRead(page, version)])[0].data
 
+    # Pages that were first written later stay: the header's size rules, and they lie beyond it.
     write(engine, ns, [page for page in pages if read(page)], read)

@@ -34,6 +34,7 @@ class Image:
         """What is wrong with the log, in sentences."""
         size = os.fstat(self._file).st_size
         self.cut_bytes = size % page_size
+        # Rounded up: the page within which the file was cut counts, as far as it goes.
         self.pages = -(-size // page_size)
         try:
             self._wal = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
@@ -74,11 +75,13 @@ class _Log:
         if len(header) < _HEADER.size or not any(header):
             return
         magic, _, page_size, _, *salts, first, second = _HEADER.unpack(header)
+        # The magic's last bit says in which order of bytes checksums are reckoned (section 4.1).
         if magic == _MAGIC + 1:
             self._order = ">"
         stored = (first, second)
         if self._sum(header[:24], (0, 0)) != stored or page_size != self._image.page_size:
             self._image.damage.append("the header of the log is damaged")
+            # The first frame has them, too; without them frames of an older log could not be told apart.
             salts = list(_FRAME.unpack(os.pread(self._wal, _FRAME.size, _HEADER.size).ljust(24, b"\0"))[2:4])
         self._read_frames((salts[0], salts[1]), stored)
 
@@ -94,11 +97,14 @@ class _Log:
             proven = ours and self._sum(frame[:_CHECKED] + data, before) == (sums[0], sums[1])
             if proven or (ours and not sound and self._is_plausible(page, data)):
                 held[page] = at + _FRAME.size
+                # A size stands in a commit's last frame alone: only then does what was held count.
                 if pages:
                     self._image.put(held, pages)
                     held, torn = {}, False
             damaged += ours and not proven
             torn = torn or (ours and not proven and held != {})
+            # What the frame says, not what was reckoned: that is how the next one can be proven behind a
+            # damaged one.
             before, sound = (sums[0], sums[1]), proven
             at += size
         if damaged:

@@ -51,6 +51,7 @@ class HeadPages:
             rid = engine.registry.require(ns.key).rid
             self.pages = 1 + (ask(cursor, "SELECT max(page) FROM page WHERE ns = ?", (rid,))[0][0] or 0)
         said = int.from_bytes(first[28:32], "big")
+        # Pages beyond the header's size are left from before a truncation, and hold rows that were deleted.
         self.pages = min(self.pages, said) if said > 0 else self.pages
 
     def page(self, number: int) -> bytes | None:
@@ -59,6 +60,7 @@ class HeadPages:
             data = self._engine.read(self._ns, [PageRead(number - 1, self._head)])[0].data
         except GatewayError:
             return None
+        # SQLite's smallest page: a shorter one was never a page.
         return data if len(data) >= 512 else None
 
 
@@ -142,6 +144,8 @@ def _fill(con: apsw.Connection, walker: Walker, first: bytes) -> int:
             refused += 1
             continue
         refused += _copy(con, walker, table)
+    # After the rows: an index that is made once costs less, and triggers must not run for rows that are put
+    # back.
     for sql in others:
         try:
             con.execute(sql)
@@ -188,6 +192,7 @@ def _copy(con: apsw.Connection, walker: Walker, table: NamedTable) -> int:
     without = bool(ask(con, "SELECT wr FROM pragma_table_list(?)", (table.name,))[0][0])
     order, alias = _order(columns, without)
     targets = [_quoted(columns[at][0]) for at in order]
+    # Its rowid is no column, but views and foreign tools may go by it: it stays what it was.
     if not without and alias is None:
         targets.insert(0, "_rowid_")
     insert = f"INSERT OR IGNORE INTO {name}({', '.join(targets)}) VALUES({', '.join('?' * len(targets))})"
@@ -218,6 +223,7 @@ def _maker(count: int, alias: int | None, without: bool) -> Callable[[CellRow], 
     def make(row: CellRow) -> list[object] | None:
         if len(row.values) > count:
             return None
+        # A row from before an ALTER TABLE ADD COLUMN has fewer (section 2.1).
         values = row.values + [None] * (count - len(row.values))
         if alias is not None:
             values[alias] = row.rowid
@@ -243,6 +249,8 @@ def _put_in_order(con: apsw.Connection) -> int:
     gone: list[tuple[int]] = []
     gaps: list[tuple[int, int, int, str]] = []
     last: tuple[int, int, int] | None = None
+    # The first row stands alone only as the very first, or as a keyframe: all others may lean on one that
+    # is lost.
     whole = bool(rows) and (rows[0][0] == 0 or rows[0][0] in indexed) and rows[0][4] < PREFIXED
     for seq, epoch, tick, keyframe, _ in rows:
         if last is not None and whole and seq != last[0] + 1:
@@ -260,6 +268,7 @@ def _put_in_order(con: apsw.Connection) -> int:
     con.executemany("DELETE FROM frames WHERE seq = ?", gone)
     con.executemany("DELETE FROM keyframes WHERE seq = ?", gone)
     begin = rows[0][0] if rows else 0
+    # Numbers only fall, in rising order, so that none is taken by another when its turn comes.
     changed = [(begin + at, seq) for at, seq in moves if begin + at != seq]
     for table in ("frames", "keyframes"):
         con.executemany(f"UPDATE {table} SET seq = ? WHERE seq = ?", changed)
@@ -296,6 +305,7 @@ def _stride(con: apsw.Connection) -> int:
 
 def write(engine: Engine, ns: Namespace, pages: Sequence[int], read: Callable[[int], bytes]) -> None:
     """Pages on top of the head, page 0 in the last commit: until then what was there is the database."""
+    # From the end, which leaves page 0 for the last commit.
     order = sorted(pages, reverse=True)
     for at in range(0, len(order), STORE_COMMIT_PAGES_MAX):
         some = order[at : at + STORE_COMMIT_PAGES_MAX]

@@ -81,6 +81,7 @@ def salvage(folder: Path | str, to: Path | str, tell: Tell = lambda line: None) 
             report.namespaces = _rebuilt(image, target, damaged)
     finally:
         image.close()
+    # The old file is closed by now: from here on the new store is one like any other.
     engine = heads.opened(str(target))
     try:
         heads.mend(engine, report.namespaces, tell, hurt=bool(report.damage))
@@ -90,6 +91,7 @@ def salvage(folder: Path | str, to: Path | str, tell: Tell = lambda line: None) 
 
 
 def _prepare(target: Path, source: Path) -> None:
+    # Not even a folder within: whoever salvages wants the evidence untouched.
     if target == source or source in target.parents:
         raise ConfigError(
             f"--to {target} lies in the folder to be salvaged, which stays as it is; name another"
@@ -106,6 +108,8 @@ def _rebuilt(image: Image, target: Path, damaged: Tell) -> list[Salvaged]:
     part, work = target / f"{schema.FILE_NAME}.part", target / "work.part"
     con = apsw.Connection(str(part))
     try:
+        # Nothing is lost by a crash: the old folder stays, and the new file has no name yet. One sync,
+        # below, before it gets it.
         con.execute(f"PRAGMA page_size={PAGE_SIZE}; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
         con.execute("PRAGMA temp_store=FILE")
         schema.create_or_verify(con, part)
