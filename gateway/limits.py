@@ -1530,6 +1530,10 @@ ARCHIVE_TRIES_MAX: Final = 5
 """Tries of one transfer, with doubling pauses from half a second: 8 s of outage are ridden out."""
 ARCHIVE_REACH_TRIES_MAX: Final = 2
 """Tries of the first look at a place: who mistyped its address should hear so within five seconds."""
+ARCHIVE_CONNECT_S: Final = 1.5
+"""Until somebody answers at an S3 endpoint, or a resolver knows it: the other side of the earth takes 0.3 s."""
+ARCHIVE_REACH_S: Final = 3.0
+"""Of the first look at a place that is no folder, credentials included: with what it takes to load the client below five seconds."""
 ARCHIVE_MANIFEST_BYTES_MAX: Final = 64 * MIB
 """A manifest of a year of minutes has half a million parts of a hundred bytes."""
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +21,16 @@ from blake3 import blake3
 
 from gateway import limits
 from gateway.errors import ConfigError, GatewayError, NotFound, TooLarge, Unprocessable
+from gateway.recordings.reaching import Silent, nobody_at, within
 
 T = TypeVar("T")
 FORMAT = 1
 MANIFEST = "manifest.json"
-S3_PATIENCE = {"connect_timeout": 1.5, "read_timeout": 60, "retries": {"max_attempts": 0}}
+S3_PATIENCE = {
+    "connect_timeout": limits.ARCHIVE_CONNECT_S,
+    "read_timeout": 60,
+    "retries": {"max_attempts": 0},
+}
 """For botocore, whose own retries take half a minute before they say that nobody is there; :meth:`ArchivePlace._tried` tries again."""
 
 
@@ -98,7 +104,8 @@ class Manifest:
 class ArchivePlace:
     """A folder anywhere. ``url``: ``/path``, ``s3://bucket/prefix``, whatever fsspec knows.
 
-    ``sleep`` pauses between tries. Raises :class:`ConfigError` for a URL that fsspec does not know.
+    ``sleep`` pauses between tries. Raises :class:`ConfigError` for a URL that fsspec does not know, :class:`TransferFailed` for
+    an S3 endpoint where nobody is.
     """
 
     def __init__(self, url: str, *, sleep: Callable[[float], None] = time.sleep, **options: object) -> None:
@@ -106,6 +113,9 @@ class ArchivePlace:
             if not url.partition("://")[2].strip("/"):
                 raise ConfigError(f"{url} names no bucket; write s3://BUCKET/PREFIX")
             options = {"config_kwargs": S3_PATIENCE, **options}
+            why = nobody_at(_endpoint(options), sleep)
+            if why:
+                raise TransferFailed(f"{url} can't be reached: {why}; nothing was sent or fetched")
         try:
             self._fs, self._root = importlib.import_module("fsspec.core").url_to_fs(url, **options)
         except ImportError as error:
@@ -129,7 +139,15 @@ class ArchivePlace:
             except FileNotFoundError:
                 return None
 
-        data = self._tried(get, MANIFEST)
+        def tried() -> bytes | None:
+            return self._tried(get, MANIFEST)
+
+        try:
+            data = tried() if self._reached or self._is_local else within(limits.ARCHIVE_REACH_S, tried)
+        except Silent as error:
+            raise TransferFailed(
+                f"{self.url} can't be reached: {error}; nothing was sent or fetched"
+            ) from None
         self._reached = True
         return None if data is None else Manifest.decode(data, f"{self.url}/{MANIFEST}")
 
@@ -189,7 +207,7 @@ class ArchivePlace:
         try:
             self._fs.makedirs(self._root, exist_ok=True)
         except FileNotFoundError as error:
-            raise NotFound(f"{self.url}: {error}") from error
+            raise NotFound(f"{self.url}: {error}; look at the bucket's name, and at the endpoint") from error
 
     @property
     def _is_local(self) -> bool:
@@ -233,7 +251,7 @@ def _wrong_for_good(error: Exception) -> str:
     names: it is there only where it was asked for."""
     kind = type(error).__name__
     if isinstance(error, PermissionError):
-        return str(error)
+        return f"{error.strerror or error}; look at the place's name, and at what you may do there"
     if isinstance(error, OSError) and error.errno in _DISK_SAYS_NO:
         return f"{error.strerror}; make room there or give another place, then run the same command again to resume"
     if kind in ("NoCredentialsError", "PartialCredentialsError"):
@@ -241,6 +259,13 @@ def _wrong_for_good(error: Exception) -> str:
     if isinstance(error, (TypeError, ValueError)) or kind == "ParamValidationError":
         return f"{error}; look at the place's URL and at what --storage says"
     return ""
+
+
+def _endpoint(options: Mapping[str, object]) -> object:
+    """The URL that the S3 client would ask, where it is said by the options or the environment; else AWS's own, by its region."""
+    more = options.get("client_kwargs")
+    named = options.get("endpoint_url") or (more.get("endpoint_url") if isinstance(more, dict) else None)
+    return named or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def sum_of(file: Path) -> str:

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway import limits
 from gateway.cli import main
 from gateway.errors import ConfigError, TooLarge, Unprocessable
 from gateway.recordings.archives import ArchivePlace, Damaged, Manifest, TransferFailed
+from gateway.recordings.reaching import nobody_at
 from gateway.recordings.recording import LocalRecording, Moment, open_film, open_world
 from gateway.store.embedded import EmbeddedStore
 from tests.recordings.filming import Filmed, film
@@ -181,14 +183,82 @@ def test_a_place_that_fails_is_tried_again_and_then_told(
     assert pauses == [0.5, 1.0, 2.0, 4.0]
 
 
-def test_a_place_that_was_never_reached_is_told_after_two_tries(s3: str) -> None:
+def reach(endpoint: str, pauses: list[float] | None = None) -> None:
+    """The first look at a place."""
+    place = ArchivePlace(
+        "s3://films/w",
+        sleep=pytest.fail if pauses is None else pauses.append,
+        endpoint_url=endpoint,
+        skip_instance_cache=True,
+    )
+    place.manifest()
+
+
+def test_where_nobody_listens_is_told_after_two_tries_and_before_the_client_is_loaded(s3: str) -> None:
     pauses: list[float] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        nobody = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    place = ArchivePlace("s3://films/w", sleep=pauses.append, endpoint_url=nobody, skip_instance_cache=True)
-    with pytest.raises(TransferFailed, match="s3://films/w can't be reached: Could not connect"):
-        place.manifest()
+        port = listener.getsockname()[1]
+    with pytest.raises(TransferFailed, match=f"can't be reached: nobody listens at 127.0.0.1 port {port};"):
+        reach(f"http://127.0.0.1:{port}", pauses)
     assert pauses == [0.5]
+
+
+def test_a_name_that_no_resolver_knows_is_told_by_that_name() -> None:
+    with pytest.raises(
+        TransferFailed, match=r"no host is known by the name nowhere\.invalid; nothing was sent"
+    ):
+        reach("http://nowhere.invalid:9000")
+
+
+def test_a_resolver_that_says_nothing_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    monkeypatch.setattr(limits, "ARCHIVE_CONNECT_S", 0.1)
+    monkeypatch.setattr("gateway.recordings.reaching.socket.create_connection", lambda *_: never.wait())
+    try:
+        with pytest.raises(TransferFailed, match=r"s3\.example port 443 does not answer within 0\.1 s"):
+            reach("https://s3.example")
+    finally:
+        never.set()
+
+
+def test_an_address_that_swallows_what_is_sent_is_told_after_one_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener whose queue is full: the kernel answers no further SYN."""
+    monkeypatch.setattr(limits, "ARCHIVE_CONNECT_S", 0.1)
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            queued = waiting.enter_context(socket.socket())
+            queued.setblocking(False)
+            queued.connect_ex(listener.getsockname())
+        with pytest.raises(TransferFailed, match=r"does not answer within 0\.1 s; nothing was sent"):
+            reach(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+
+def test_a_server_that_takes_the_request_and_says_nothing_is_told(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ARCHIVE_REACH_S", 0.5)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(TransferFailed, match=r"no answer within 0\.5 s; nothing was sent or fetched"),
+    ):
+        reach(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+
+def test_where_a_proxy_stands_between_the_client_is_left_to_find_out(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", s3)
+    monkeypatch.setattr("gateway.recordings.reaching.socket.create_connection", pytest.fail)
+    assert nobody_at("http://nowhere.invalid:9000", pytest.fail) == ""
+    assert nobody_at("nonsense", pytest.fail) == nobody_at("http://h:port", pytest.fail) == ""
+
+
+def test_a_bucket_that_is_not_there_is_told_at_once(s3: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["restore", "s3://no-such-bucket/w", "--check", "--storage", f"endpoint_url={s3}"]
+    assert main(words) == 1
+    assert "no archive at s3://no-such-bucket/w: there is no manifest.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
