@@ -45,6 +45,11 @@ class _Session:
         """Taken from the peer, or given to its link."""
         raise NotImplementedError
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Of messages whose streams have not brought them whole yet; ``SESSION_STREAM_BYTES_MAX`` at most."""
+        return self._inbox.buffered_bytes
+
     def receive(self, message: bytes, mono: float) -> None:
         """One whole message of the peer; raises :class:`GatewayError` where it cannot be taken."""
         raise NotImplementedError

@@ -98,6 +98,11 @@ class WorldState:
         self._unread: Frame | None = None
         """The newest frame, of those keys, where its records are still to be read."""
 
+    @property
+    def keyframes_pending(self) -> int:
+        """Keyframes of which some parts have come and others not; ``KEYFRAMES_PENDING_MAX`` at most."""
+        return len(self._keyframes)
+
     def __len__(self) -> int:
         return len(self._records)
 

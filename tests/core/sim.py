@@ -81,6 +81,11 @@ class SimLink(OneByOne):
         self.on_control: Callable[[Control], None] = lambda control: None
         self.sent_bytes = 0
         self.refused = 0
+        self.given_up = 0
+        """What it says of its guesses (:class:`RoundTrips`)."""
+        self.outstanding: set[int] = set()
+        """The tokens whose fate the session was not told yet."""
+        self.acknowledges = True
         self._trips: RoundTrips | None = None
         self._in_flight = 0
         self._free_at = clock.now
@@ -104,6 +109,7 @@ class SimLink(OneByOne):
             self.refused += 1
             return Refusal.BLOCKED
         self._occupy(len(message))
+        self.outstanding.add(token)
         waiting_bytes = (self._free_at - self.clock.now) * self.path.bytes_per_s
         if waiting_bytes > self.path.queue_bytes:
             self.sent_bytes += len(message)
@@ -128,7 +134,8 @@ class SimLink(OneByOne):
         return True
 
     def round_trips(self) -> RoundTrips | None:
-        return self._trips
+        trips = self._trips
+        return None if trips is None else RoundTrips(trips.latest_s, trips.least_s, self.given_up)
 
     def send_stream(self, messages: Sequence[bytes]) -> int:
         handle = next(self._handles)
@@ -198,11 +205,15 @@ class SimLink(OneByOne):
 
     def _acked(self, token: int, size: int) -> None:
         assert self.session is not None
+        if not self.acknowledges:
+            return
+        self.outstanding.discard(token)
         self.session.on_acked(token)
         self._release(size)
 
     def _lost(self, token: int, size: int) -> None:
         assert self.session is not None
+        self.outstanding.discard(token)
         self.session.on_lost(token)
         self._release(size)
 

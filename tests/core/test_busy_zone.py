@@ -185,15 +185,20 @@ def test_a_reader_with_every_record_stale_takes_less_than_64_kb() -> None:
     world, _, frames = busy_world(0, True)
     play(world, frames[:3])
     committed(world)
-    links = [RecordingLink(room=0) for _ in range(50)]
+    links = [RecordingLink() for _ in range(50)]
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         for link in links:
             world.attach_subscriber(link, LiveOptions(), 101.0)
         sessions = list(world.subscribers)
-        for session in sessions:
-            session.reader._wanted = None
+        world.poll(101.0, 0)
+        for link, session in zip(links, sessions, strict=True):
+            assert link.streams, "it has its keyframe, and now nothing goes any more"
+            link.done.update(link.streams)
+            link.streams.clear()
+            link.room = 0
+            session.on_acked(0)
         for tick in range(1, 31):
             rows = [Record(key, record(key, 100 + tick)) for key in range(MOVING + STILL)]
             for message in split(Frame(1, 100 + tick, rows, stride=STRIDE), 1_100):

@@ -18,6 +18,7 @@ from gateway.limits import GAP_COMING_S, GAPS_PENDING_MAX, JOURNAL_GAPS_MAX, JOU
 from gateway.wire import Frame, Record, decode_control, decode_frame, encode_control, encode_frame
 from gateway.wire.journal import Batch, Gap, Tail
 from tests.core.links import RecordingLink
+from tests.held import count
 
 
 class Rig:
@@ -279,14 +280,22 @@ def test_parts_that_come_again_and_bring_little_new_are_not_missing() -> None:
 
 def test_gaps_waiting_for_the_store_are_bounded() -> None:
     rig = Rig()
-    rig.publish(1)
+    for tick in range(1, 20):
+        rig.publish(tick)
     stuck = rig.take()
     assert stuck is not None
-    for tick in range(2, 4 * JOURNAL_GAPS_MAX):
-        rig.publish(2 * tick)
+    last = 20 + 8 * JOURNAL_GAPS_MAX
+    for tick in range(20, last + 1, 2):
+        rig.publish(tick)
         rig.mono += limits.GAP_WAIT_S
         rig.world.poll(rig.mono, 0)
-    assert len(rig.world.journal._gaps) <= JOURNAL_GAPS_MAX
+    rig.mono += limits.GAP_WAIT_S
+    rig.world.poll(rig.mono, 0)
+    assert 0 < count(rig.world.journal, kind=Gap) <= JOURNAL_GAPS_MAX
+    rig.world.committed(stuck, rig.mono)
+    batch = rig.take()
+    assert batch is not None
+    assert (batch.gaps[0].from_tick, batch.gaps[-1].to_tick) == (21, last - 1), "and none is left out"
 
 
 def replay(batches: list[Batch]) -> WorldState:

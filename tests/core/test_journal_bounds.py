@@ -30,7 +30,7 @@ class Rig:
         self.order = 1 << 32
         self.made: list[float] = []
         self.journal = JournalBuffer(
-            self._keyframe,
+            self.keyframe,
             self.counters,
             next_seq=7,
             durable=durable,
@@ -39,7 +39,8 @@ class Rig:
             tail=tail,
         )
 
-    def _keyframe(self, mono: float) -> SharedKeyframe:
+    def keyframe(self, mono: float) -> SharedKeyframe:
+        """What its world would make."""
         self.made.append(mono)
         return SharedKeyframe([bytes(10), bytes(20)], (), self.order, 0, 55, KEYFRAME_BYTES, mono)
 
@@ -223,8 +224,10 @@ def test_while_a_batch_is_in_flight_no_other_is_given_and_the_journal_is_not_emp
     rig.add(2)
     assert (rig.journal.ready, rig.journal.empty) == (False, False)
     assert rig.journal.take_batch(1.0, 0) is None
+    another = Rig()
+    another.add(2)
     with pytest.raises(ValueError, match="not the one in flight"):
-        rig.journal.committed(batch._replace(size_bytes=0))
+        rig.journal.committed(another.take())
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
@@ -335,7 +338,7 @@ def test_gaps_are_counted_and_of_too_many_epochs_the_newest_are_told() -> None:
 def test_a_world_whose_frames_come_from_the_store_keeps_nothing_and_knows_what_is_missing() -> None:
     counters = Counters()
     journal = Unjournalled(
-        Rig()._keyframe, counters, next_seq=1, durable=None, keyframe_interval_s=1.0, bytes_max=500
+        Rig().keyframe, counters, next_seq=1, durable=None, keyframe_interval_s=1.0, bytes_max=500
     )
     assert not journal.add(1, 1, 0, 2, 0, bytes(600), 1.0, 0)
     assert not journal.add(2, 1, 0, 1, 0, bytes(600), 1.0, 0)
@@ -347,7 +350,7 @@ def test_a_world_whose_frames_come_from_the_store_keeps_nothing_and_knows_what_i
 def test_gaps_that_are_in_the_store_already_are_counted() -> None:
     counters = Counters()
     journal = Unjournalled(
-        Rig()._keyframe, counters, next_seq=1, durable=None, keyframe_interval_s=1.0, bytes_max=500
+        Rig().keyframe, counters, next_seq=1, durable=None, keyframe_interval_s=1.0, bytes_max=500
     )
     journal.add(1, 1, 0, 2, 0, b"", 1.0, 0)
     journal.note_gaps(100.0)

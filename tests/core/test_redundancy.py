@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.ports import LiveOptions, RoundTrips
+from gateway.core.reader import Reader
 from gateway.core.redundancy import LossVerdict, LossWatch, affordable
 from gateway.limits import (
     REDUNDANCY_CALM_S,
@@ -19,6 +20,7 @@ from gateway.limits import (
 )
 from gateway.wire import Frame, encode_control
 from tests.core.sim import Path, Sim, SimReader
+from tests.held import count
 
 TICK_S = 1 / 60
 CALM = RoundTrips(0.05, 0.05)
@@ -306,9 +308,10 @@ def test_a_reader_that_leaves_while_it_loses_is_forgotten() -> None:
     sim = Sim(12)
     reader = sim.join(Path(loss=0.1))
     play(sim, 5)
-    assert sim.world._fanout.again.readers
+    beside = (sim, sim.clock)
+    assert count(sim.world, *beside, kind=Reader) == 1
     reader.session.on_closed(sim.clock.now)
-    assert not sim.world._fanout.again.readers
+    assert count(sim.world, *beside, kind=Reader) == 0
     play(sim, 1)
 
 
@@ -443,10 +446,9 @@ def test_a_link_s_guesses_ask_for_nothing_to_be_said_twice() -> None:
     sim = Sim(14)
     reader = sim.join(Path(), parity=True)
     play(sim, 2, 4_500)
-    trips = RoundTrips(0.05, 0.05)
     for given_up in range(1, 40):
-        reader.link._trips = trips._replace(given_up=given_up)
-        reader.session.on_lost(reader.session.reader._outlet.window.oldest)
+        reader.link.given_up = given_up
+        reader.session.on_lost(min(reader.link.outstanding))
         play(sim, TICK_S, 4_500)
     assert sim.world.counters.redundant_bytes == 0
     assert sim.world.counters.lost >= 39

@@ -23,9 +23,7 @@ class Rig:
         self.world = World("w", WorldSettings(), mono=START, now_us=0)
         self.source, self.link = Batching(), RecordingLink(lossy=lossy)
         self._publisher = self.world.attach_publisher(self.source, 1, START)
-        self._subscriber = self.world.attach_subscriber(
-            self.link, LiveOptions(budget_kbps=budget_kbps), START
-        )
+        self.subscriber = self.world.attach_subscriber(self.link, LiveOptions(budget_kbps=budget_kbps), START)
         self.tick, self.mono = 0, START
 
     def moves(self, *records: Record, wait_s: float = 1 / HZ) -> None:
@@ -47,7 +45,7 @@ class Rig:
     def acknowledges(self) -> None:
         """All datagrams arrived at its QUIC, which dropped them."""
         for token, _ in self.link.sent:
-            self._subscriber.on_acked(token)
+            self.subscriber.on_acked(token)
 
     @property
     def by_streams(self) -> dict[int, tuple[int, bytes | None]]:
@@ -125,7 +123,7 @@ def test_one_that_has_no_room_when_the_world_rests_gets_it_when_there_is() -> No
     rig.waits(REST_S + 0.1)
     assert rig.link.streams == {}
     rig.link.room = 1 << 30
-    rig._subscriber.on_writable(rig.mono)
+    rig.subscriber.on_writable(rig.mono)
     rig.waits(0.5)
     assert sorted(rig.by_streams) == list(range(100))
 

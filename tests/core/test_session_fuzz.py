@@ -111,7 +111,7 @@ def test_a_session_takes_anything_and_others_go_on(publishes: bool, lossy: bool,
             world.poll(mono, int(mono * 1e6))
     session.on_closed(mono)
     assert other.closed is None
-    assert not world.state._keyframes or len(world.state._keyframes) <= 2
+    assert world.state.keyframes_pending <= 2
     fresh = world.attach_publisher(RecordingLink(), 2, mono, takeover=True)
     fresh.on_message(encode_frame(Frame(0, 1, [Record(1, b"after")])), mono)
     assert world.state.get(1) is not None
@@ -184,7 +184,7 @@ def test_unfinished_streams_are_bounded_in_number_and_bytes() -> None:
     for stream in range(SESSION_STREAM_BYTES_MAX // (16 << 20) + 1):
         session.on_stream_data(stream, half, False, 0.0)
     assert large.controls[-1]["code"] == "too_large"
-    assert session._inbox.buffered_bytes == 0
+    assert session.buffered_bytes == 0
 
 
 def test_a_stream_of_frames_is_taken_message_by_message_one_byte_at_a_time() -> None:
@@ -194,7 +194,7 @@ def test_a_stream_of_frames_is_taken_message_by_message_one_byte_at_a_time() -> 
     for at in range(len(wire)):
         session.on_stream_data(2, wire[at : at + 1], at == len(wire) - 1, 0.0)
     assert len(world.state) == 4
-    assert session._inbox.buffered_bytes == 0
+    assert session.buffered_bytes == 0
 
 
 def test_a_stream_that_ends_inside_a_message_is_malformed() -> None:

@@ -100,7 +100,7 @@ def sessions(data: bytes) -> None:
         else:
             session.on_stream_data(provider.ConsumeIntInRange(0, 40), piece, provider.ConsumeBool(), mono)
         world.poll(mono, int(mono * 1e6))
-    _check_bounds(world, publisher._inbox.buffered_bytes + reader._inbox.buffered_bytes, given)
+    _check_bounds(world, publisher.buffered_bytes + reader.buffered_bytes, given)
 
 
 def _piece(provider: atheris.FuzzedDataProvider) -> bytes:
@@ -123,7 +123,7 @@ def _check_bounds(world: World, held: int, given: int) -> None:
     if held > given:
         raise AssertionError(f"{held} bytes held after {given} bytes of input")
     state, journal = world.state, world.journal
-    assert len(state._keyframes) <= limits.KEYFRAMES_PENDING_MAX
+    assert state.keyframes_pending <= limits.KEYFRAMES_PENDING_MAX
     assert len(state.tombstones) <= limits.TOMBSTONES_MAX
     assert journal.size_bytes <= limits.JOURNAL_BYTES_MAX
     for reader in world.subscribers.values():

@@ -60,7 +60,8 @@ class Pair:
     that packets overtake each other. ``late``: the share of packets that a few sent after them overtake, by ``late_s``.
     ``mtu``: bytes of UDP payload that the link carries; what is larger vanishes, as where no ICMP comes back. ``ce``: the share
     that a router with a growing queue marks; ours are Not-ECT, which it drops instead (RFC 3168 section 5). ``largest``: the
-    largest datagram that was put on the link."""
+    largest datagram that was put on the link. ``on_sent``: is told of each packet, where from and where to, whatever becomes of it. What
+    goes to a third address vanishes."""
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class Pair:
         self._wire: list[tuple[float, int, tuple[str, int], bytes, tuple[str, int]]] = []
         self._order = itertools.count()
         self.drop_next: Callable[[bytes], bool] | None = None
+        self.on_sent: Callable[[bytes, tuple[str, int], tuple[str, int]], None] | None = None
         client.connect(SERVER, now=self.now)
         self.pump()
 
@@ -126,6 +128,10 @@ class Pair:
 
     def _carry(self, data: bytes, source: tuple[str, int], to: tuple[str, int]) -> None:
         self.largest = max(self.largest, len(data))
+        if self.on_sent is not None:
+            self.on_sent(data, source, to)
+        if to[0] not in (CLIENT[0], SERVER[0]):
+            return
         if len(data) > self.mtu:
             self.too_large += 1
             return
@@ -176,14 +182,20 @@ class Pair:
         """Let simulated time pass."""
         deadline = self.now + seconds
         self.pump()
-        while self._next_at() <= deadline:
+        while self.next_at() <= deadline:
             self.step()
         self.now = deadline
 
-    def _next_at(self) -> float:
+    def next_at(self) -> float:
+        """When something happens next; infinity: never."""
         timers = [t for end in (self.client, self.server) if (t := end.quic.get_timer()) is not None]
         wire = [self._wire[0][0]] if self._wire else []
         return min([*timers, *wire], default=float("inf"))
+
+    def intercept(self) -> list[bytes]:
+        """Take what is under way off the link, in the order in which it would have come."""
+        taken, self._wire = sorted(self._wire), []
+        return [data for _, _, _, data, _ in taken]
 
     def connect(self) -> None:
         """Step until both handshakes are complete."""

@@ -72,14 +72,20 @@ async def serve(host: str) -> None:
     """Send ticks to the first session, and print what happened as rows of a trace."""
     from dataclasses import replace
 
-    from gateway.quic import QuicOptions, listen
+    from aioquic.quic.configuration import QuicConfiguration
+
+    from gateway.quic import QuicOptions, ServerTls, listen
     from tests.quic.conftest import App, RecordingDoors, make_identity
 
-    doors, log, tls = RecordingDoors(), io.StringIO(), make_identity().server()
-    options = QuicOptions()
-    keyed = replace(tls.configuration(options), secrets_log_file=log)
-    tls._made[options] = keyed
-    endpoint = await listen(host, PORT, tls=tls, asgi_app=App(), doors=doors, options=options)
+    doors, log, identity = RecordingDoors(), io.StringIO(), make_identity()
+
+    class Keyed(ServerTls):
+        def configuration(self, options: QuicOptions) -> QuicConfiguration:
+            return replace(super().configuration(options), secrets_log_file=log)
+
+    endpoint = await listen(
+        host, PORT, tls=Keyed(identity.cert_pem, identity.key_pem), asgi_app=App(), doors=doors
+    )
     print("listening", flush=True)
     while not doors.sessions:  # noqa: ASYNC110
         await asyncio.sleep(0.01)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.quic import Client, QuicOptions, ServerEndpoint, connect, listen
+from gateway.quic.endpoint import Endpoint
+from gateway.quic.udp import UdpSocket, bind
 from tests.patience import HANG_S
 from tests.quic.conftest import App, Identity, RecordingDoors, RecordingSession
 
@@ -36,6 +38,25 @@ async def serving(identity: Identity, *, echo: bool = False, **options: Any) -> 
         yield Served(endpoint, app, doors, identity)
     finally:
         endpoint.close()
+
+
+class Dead(UdpSocket):
+    """The socket of a process that is no more: nothing goes out by it, and nothing comes in."""
+
+    def __init__(self) -> None:
+        super().__init__(bind("127.0.0.1", 0))
+
+    def receive(self) -> list[Any]:
+        return []
+
+    def send(self, *_: object) -> None: ...
+
+    send_run = send_packets = push = send
+
+
+def kill(endpoint: Endpoint) -> None:
+    """It says nothing any more, not even that it goes, and its port is free."""
+    endpoint.replace_socket(Dead())
 
 
 async def until(condition: Callable[[], bool], within_s: float = HANG_S) -> None:

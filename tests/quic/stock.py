@@ -17,31 +17,6 @@ from gateway.quic.connection import FateSink, Refusal
 from gateway.quic.connection.seam import prepare
 
 
-class _Streams:
-    """What tests ask of :class:`gateway.quic.connection.streams.Streams`."""
-
-    def __init__(self, quic: Any) -> None:
-        self._quic = quic
-
-    @property
-    def by_number(self) -> dict[int, Any]:
-        return {
-            number: SimpleNamespace(
-                recv=SimpleNamespace(is_over=stream.receiver.is_finished),
-                send=SimpleNamespace(highest=stream.sender.highest_offset),
-            )
-            for number, stream in self._quic._streams.items()
-        }
-
-    def can_open_uni(self) -> bool:
-        quic = self._quic
-        return bool(quic._local_next_stream_id_uni // 4 < quic._remote_max_streams_uni)
-
-    def send_is_over(self, number: int) -> bool:
-        stream = self._quic._streams.get(number)
-        return stream is None or stream.sender.is_finished or stream.sender._reset_error_code is not None
-
-
 class _Paths(list[Any]):
     @property
     def active(self) -> Any:
@@ -55,7 +30,6 @@ class Stock(QuicConnection):
         prepare()
         self.fates: list[tuple[FateSink, int, bool]] = []
         super().__init__(**kwargs)
-        self.streams = _Streams(self)
 
     @property
     def address(self) -> Any:
@@ -77,6 +51,25 @@ class Stock(QuicConnection):
     @property
     def keys(self) -> Any:
         return SimpleNamespace(phase=self._cryptos[Epoch.ONE_RTT].recv.key_phase)
+
+    @property
+    def streams(self) -> Any:
+        by_number = {
+            number: SimpleNamespace(
+                recv=SimpleNamespace(is_over=stream.receiver.is_finished),
+                send=SimpleNamespace(highest=stream.sender.highest_offset),
+            )
+            for number, stream in self._streams.items()
+        }
+        may_open = self._local_next_stream_id_uni // 4 < self._remote_max_streams_uni
+        return SimpleNamespace(
+            by_number=by_number, can_open_uni=lambda: may_open, send_is_over=self._send_is_over
+        )
+
+    def _send_is_over(self, number: int) -> bool:
+        sender = self._streams[number].sender if number in self._streams else None
+        # A reset that was sent and is not acknowledged: aioquic says so by this name alone.
+        return sender is None or sender.is_finished or sender._reset_error_code is not None
 
     @property
     def paths(self) -> Any:
@@ -142,6 +135,7 @@ class Stock(QuicConnection):
         self.fates.append((sink, token, delivery is QuicDeliveryState.ACKED))
 
     def has_unsent(self) -> bool:
+        # What is not acknowledged: `buffer_is_empty` is about what is not sent.
         return any(
             not stream.sender.is_finished and stream.sender._buffer_stop > stream.sender._buffer_start
             for stream in self._streams.values()

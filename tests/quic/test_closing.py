@@ -102,16 +102,10 @@ async def test_an_endpoint_keeps_nothing_of_connections_closed_in_mid_burst(
                 break
         endpoint = served.endpoint
         await until(lambda: not endpoint.peers)
-        assert not endpoint._by_cid
-        assert not endpoint._cids
         assert not endpoint.context.admission.half_open
         assert endpoint.counters["faults"] == 0
         served.doors.sessions.clear()
-        await until(lambda: not endpoint._tasks)
-        endpoint._wheel.expire(endpoint.time() + 60.0, lambda item: None)
-        endpoint._marked.clear()
-        gc.collect()
-        assert [ref() for ref in gone] == [None] * len(gone)
+        await until(lambda: gc.collect() >= 0 and not any(ref() for ref in gone))
 
 
 async def _close_in_mid_burst(served: Served, closer: str) -> list[weakref.ref[Any]]:

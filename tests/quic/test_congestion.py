@@ -65,8 +65,8 @@ def _run_together(pairs: list[Pair], sinks: list[Sink], seconds: float) -> None:
     """Step whichever pair is next, both flows always full."""
     end = pairs[0].now + seconds
     while True:
-        pair = min(pairs, key=lambda p: p._next_at())
-        if pair._next_at() > end:
+        pair = min(pairs, key=lambda p: p.next_at())
+        if pair.next_at() > end:
             break
         pair.step()
         for each, sink in zip(pairs, sinks, strict=True):

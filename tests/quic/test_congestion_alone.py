@@ -395,9 +395,9 @@ def _away(
     """After two rounds of 10 ms, a late one: of ``size`` bytes, and ``second`` bytes ``after_s`` later; and the ACK that ends it."""
     control = _fresh()
     _arrives(control, 100, 0.01, 1.0)
-    _arrives(control, 100, 0.01, 2.0)
+    control.on_acked(100, 1.99, 2.0)
+    control.on_rtt(2.0, 0.01, 0.01, 2.0)  # so long is the round that begins
     control.window = control.ssthresh = window
-    control._round_ends = 4.0
     control.on_acked(size, 0.0, 3.0)
     control.on_rtt(path, path, path, 3.0)
     _arrives(control, second, path, 3.0 + after_s)
@@ -437,7 +437,10 @@ def test_what_arrived_at_once_bounds_the_way_down_from_a_long_queue_too(
 def test_a_window_smaller_than_what_arrived_at_once_does_not_grow_by_a_queue() -> None:
     control = _away(9_000, window=8_000)
     assert control.window == 8_000
-    assert _away(9_600 + 6_001, window=8_000)._queue_grows is False
+    grows = _limited(_away(9_600 + 6_001, window=8_000), 5.0)
+    assert _grown(grows, MTU, 5.0) > 0, "no queue stands"
+    stays = _limited(_away(9_600 + 6_000, window=8_000), 5.0)
+    assert _grown(stays, MTU, 5.0) == 0, "one does"
 
 
 def test_what_arrived_at_once_counts_for_the_round_it_came_in_and_the_next() -> None:

@@ -108,8 +108,7 @@ def test_a_connection_moves_to_a_new_address_in_mid_stream(identity: Identity) -
 
 def test_a_server_never_sends_more_than_thrice_to_an_unproven_address(identity: Identity) -> None:
     pair = make_pair(identity)
-    first = pair._wire[0][3]
-    pair._wire.clear()
+    first = pair.intercept()[0]
     pair.give(pair.server.quic, first, pair.client.addr)
     sent = 0
     for _ in range(30):

@@ -16,6 +16,7 @@ from aioquic.h3.connection import encode_frame
 from gateway import limits
 from gateway.quic.h3.credit import MAX_DATA, MAX_STREAMS_UNI
 from gateway.quic.h3.http3 import SETTINGS, WT_INITIAL_MAX_DATA, WT_INITIAL_MAX_STREAMS_UNI, Http3
+from tests.held import longest
 from tests.quic.conftest import Identity
 from tests.quic.serving import Served, open_session, serving, until
 
@@ -47,8 +48,13 @@ async def test_the_settings_hold_what_a_client_asks_for(identity: Identity, clie
 @pytest.mark.parametrize("protocol", [b"webtransport", b"webtransport-h3"])
 async def test_a_session_opens_under_either_name_of_the_protocol(identity: Identity, protocol: bytes) -> None:
     async with serving(identity) as served, await served.connect() as client:
-        head = client._head("CONNECT", "/v1/worlds/a/live", [])
-        head[1:1] = [(b":protocol", protocol)]
+        head = [
+            (b":method", b"CONNECT"),
+            (b":protocol", protocol),
+            (b":scheme", b"https"),
+            (b":authority", b"localhost"),
+            (b":path", b"/v1/worlds/a/live"),
+        ]
         client.peer.open_request(head, ended=False)
         await until(lambda: len(served.doors.sessions) == 1)
         assert served.doors.sessions[0].link.is_accepted
@@ -128,9 +134,11 @@ async def test_what_waits_for_credit_goes_with_the_session_and_with_a_reset(
         far: Any = served.doors.sessions[0].link
         handle = far.send_stream([b"a" * 50_000])
         await until(lambda: sum(map(len, session.streams.values())) == 1_000)
+        assert longest(far, far.peer) > 40_000
         far.reset_stream(handle)
         await until(lambda: len(session.resets) == 1)
-        assert not far._streams._unfed
+        assert longest(far, far.peer) < 2_000
         far.send_stream([b"b" * 50_000])
+        assert longest(far, far.peer) > 40_000
         far.on_connection_over("enough")
-        assert not far._streams._unfed
+        assert longest(far, far.peer) < 2_000

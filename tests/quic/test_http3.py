@@ -11,9 +11,10 @@ import pytest
 
 from gateway import limits
 from gateway.quic import ConnectFailed, QuicTrust, RequestFailed
+from tests.held import count
 from tests.patience import HANG_S
 from tests.quic.conftest import Identity, make_identity
-from tests.quic.serving import Served, open_session, serving, until
+from tests.quic.serving import Served, kill, open_session, serving, until
 
 
 @pytest.fixture
@@ -139,16 +140,19 @@ async def test_an_oversized_field_section_is_answered_431_and_the_connection_goe
         await open_session(client)
         waiting = asyncio.create_task(client.request("GET", "/wait"))
         await until(lambda: len(served.app.scopes) == 1)
-        for body in (b"", b"x" * 300_000):
-            response = await client.request("POST", "/hello", [(b"x-large", value)], body)
-            assert response.status == 431
-            assert b"headers_too_large" in await response.read()
+        (peer,) = served.endpoint.peers
+        held = []
+        for _ in range(4):
+            for body in (b"", b"x" * 300_000):
+                response = await client.request("POST", "/hello", [(b"x-large", value)], body)
+                assert response.status == 431
+                assert b"headers_too_large" in await response.read()
+            held.append(count(peer.h3, peer.quic, served.endpoint.context.heads))
+        assert held[-1] <= held[0], "what was refused is forgotten"
         just = limits.H3_HEADER_BYTES_MAX - 400
         response = await client.request("GET", "/hello", [(b"x-large", b"v" * just)])
         assert response.status == 200
-        (peer,) = served.endpoint.peers
         await until(lambda: len(peer.quic.streams.by_number) < 14)
-        assert not peer.h3._refused or len(peer.h3._refused) < 3
         assert not waiting.done()
         assert served.doors.sessions[0].closed == 0
         waiting.cancel()
@@ -287,9 +291,7 @@ async def test_a_client_of_a_killed_server_learns_at_once_that_it_is_gone(
     port = first.port
     client = await Served(first, App(), RecordingDoors(), identity).connect()
     await until(lambda: client.peer.quic.is_taken_over)  # before it, only long headers would be sent again
-    first._end_reading()
-    first.udp.close()
-    first.is_closed = True
+    kill(first)
     second = await listen(
         "127.0.0.1",
         0,
@@ -305,4 +307,5 @@ async def test_a_client_of_a_killed_server_learns_at_once_that_it_is_gone(
         )
     assert second.counters["stateless_resets"] >= 1
     client.close()
+    first.close()
     second.close()

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.quic import Client, QuicOptions
 from tests.quic.conftest import Identity
-from tests.quic.serving import open_session, serving
+from tests.quic.serving import kill, open_session, serving
 from tests.runtime.simulated import jumping
 
 IDLE_S = 30.0
@@ -110,10 +110,9 @@ def test_a_peer_that_is_gone_is_not_kept(identity: Identity) -> None:
         async with serving(identity, idle_timeout_s=IDLE_S) as served:
             client = await served.connect()
             await open_session(client)
-            client.endpoint._end_reading()
-            client.endpoint.udp.close()
-            client.endpoint.is_closed = True
+            kill(client.endpoint)
             await _until(lambda: not served.endpoint.peers, 6 * IDLE_S)
             assert served.doors.sessions[0].closed == 1
+            client.close()
 
     over_long_silences(is_given_up)

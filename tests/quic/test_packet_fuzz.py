@@ -233,7 +233,7 @@ def test_frames_of_a_peer_with_the_keys_do_what_they_do_to_aioquic(
         while quic.datagrams.size:
             pair.now += 0.001
             pair.take_packets(quic)
-        pair._wire.clear()
+        pair.intercept()
         newest = pair.server.quic.number - 1
         for content in packets:
             plain = b"".join(_ack(newest, *part) if isinstance(part, tuple) else part for part in content)

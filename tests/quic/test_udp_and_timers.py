@@ -6,7 +6,7 @@ import select
 import socket
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,17 @@ from gateway.quic.udp.batch import usable
 from tests.patience import HANG_S
 
 SO_NO_CHECK = 11
+
+
+class Anything:
+    """A socket, a loop or a connection of which nothing is wanted. A loop keeps what is to be called when there is something to
+    read, as ``on_readable``."""
+
+    def add_reader(self, number: object, call: Callable[[], None]) -> None:
+        self.on_readable = call
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: self
 
 
 def test_packets_of_one_run_arrive_as_they_were_cut() -> None:
@@ -238,17 +249,14 @@ def test_an_item_whose_time_has_not_quite_come_is_not_looked_at_for_ever() -> No
 
 
 def test_what_is_read_together_is_handed_on_together_and_a_fault_in_it_ends_one_connection() -> None:
-    class Quiet:
+    class Quiet(Anything):
         came: Sequence[tuple[bytes, Any, float]] = ()
 
         def receive(self) -> Any:
             return self.came
 
-        def __getattr__(self, name: str) -> Any:
-            return lambda *_: self
-
     class Faulty:
-        is_marked = False
+        is_marked, quic = False, Anything()
 
         def __init__(self) -> None:
             self.faults: list[str] = []
@@ -264,9 +272,9 @@ def test_what_is_read_together_is_handed_on_together_and_a_fault_in_it_ends_one_
     order: list[bytes] = []
     socket_and_loop: Any = Quiet()
     endpoint, peer = Endpoint(socket_and_loop, socket_and_loop), Faulty()
-    endpoint._by_cid[b"A" * 8] = peer  # type: ignore[assignment]
+    endpoint.add_peer(peer, b"A" * 8)  # type: ignore[arg-type]
     socket_and_loop.came = [(b"\x40" + b"A" * 8 + b"%d" % n, ("there", 1), 0.0) for n in range(2)]
-    endpoint._on_readable()
+    socket_and_loop.on_readable()
     assert order == [b"0", b"1", b"after", b"after"]
     assert len(peer.faults) == 2
     endpoint.after_input(peer, lambda: order.append(b"at once"))  # type: ignore[arg-type]
@@ -301,7 +309,7 @@ def test_how_long_a_datagram_waited_is_told_unless_the_clock_was_set(monkeypatch
 
 
 def test_reading_ends_where_nothing_is_left_at_its_bound_and_where_packets_take_long() -> None:
-    class Queue:
+    class Queue(Anything):
         left = 10 * limits.QUIC_RECEIVE_TURN_MAX
 
         def receive(self) -> Any:
@@ -309,12 +317,9 @@ def test_reading_ends_where_nothing_is_left_at_its_bound_and_where_packets_take_
             self.left -= count
             return [(b"\x40" + b"A" * 8, ("there", 1), 0.0)] * count
 
-        def __getattr__(self, name: str) -> Any:
-            return lambda *_: self
-
     class Slow:
         takes_s = 0.0
-        is_marked = False
+        is_marked, quic = False, Anything()
 
         def receive(self, data: bytes, addr: Any, now: float) -> None:
             clock[0] += self.takes_s
@@ -323,9 +328,15 @@ def test_reading_ends_where_nothing_is_left_at_its_bound_and_where_packets_take_
     queue: Any = Queue()
     endpoint, peer = Endpoint(queue, queue), Slow()
     endpoint.time = lambda: clock[0]
-    endpoint._by_cid[b"A" * 8] = peer  # type: ignore[assignment]
-    assert endpoint._read()[0] == limits.QUIC_RECEIVE_TURN_MAX
+    endpoint.add_peer(peer, b"A" * 8)  # type: ignore[arg-type]
+
+    def read() -> int:
+        before = endpoint.counters["datagrams_received"]
+        queue.on_readable()
+        return endpoint.counters["datagrams_received"] - before
+
+    assert read() == limits.QUIC_RECEIVE_TURN_MAX
     peer.takes_s = 0.002
-    assert endpoint._read()[0] == limits.QUIC_RECEIVE_BATCH_MAX
+    assert read() == limits.QUIC_RECEIVE_BATCH_MAX
     peer.takes_s, queue.left = 0.0, 70
-    assert endpoint._read()[0] == 70
+    assert read() == 70

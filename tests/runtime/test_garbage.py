@@ -19,7 +19,7 @@ from gateway.runtime.garbage import Collecting
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import settings_in, until
 from tests.patience import HANG_S
-from tests.quic.serving import open_session
+from tests.quic.serving import kill, open_session
 from tests.store.standin.fixtures import EACH_STORE
 
 OVER = EACH_STORE
@@ -157,10 +157,9 @@ async def test_hundreds_of_connections_opened_and_dropped_leave_nothing_to_the_c
 
 
 def _vanish(client: Client) -> None:
-    """Without a word: its socket is gone."""
-    client.endpoint._end_reading()
-    client.endpoint.udp.close()
-    client.endpoint.is_closed = True
+    """Without a word: its process is gone."""
+    kill(client.endpoint)
+    client.close()
 
 
 async def test_two_readers_that_stop_reading_are_held_within_bounds_and_leave_nothing_to_the_collector(
