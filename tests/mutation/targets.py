@@ -111,7 +111,10 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/store/remote/", _named("store/remote", "asking", "retries")),
     ("gateway/store/salvage/btree.py", _named("store", "salvage_trees", "salvage_databases")),
     ("gateway/store/salvage/image.py", _named("store", "salvage_image", "salvage_rows")),
-    ("gateway/store/salvage/salvaging.py", _named("store", "salvage_rows", "embedded_corners")),
+    (
+        "gateway/store/salvage/salvaging.py",
+        _named("store", "salvage_rows", "salvage_databases", "embedded_corners"),
+    ),
     ("gateway/store/salvage/", _named("store", "salvage_rows", "salvage_databases")),
     ("gateway/store/entities/", _named("entities", "rules", "store")),
     ("gateway/store/cache", _named("store", "cache", "cache_pages")),

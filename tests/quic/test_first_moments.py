@@ -150,6 +150,15 @@ def test_a_large_packet_that_arrives_clears_its_size_of_what_was_given_up_whatev
     assert (mtu.confirmed, mtu.unanswered, mtu.holes) == (wide, 0, 0)
 
 
+@pytest.mark.parametrize(("count", "told"), [(0, []), (1, [5]), (3, [5, 6, 7])])
+def test_who_is_told_of_each_datagram_is_told_of_each_of_many_that_arrived(
+    count: int, told: list[int]
+) -> None:
+    sink = Sink()
+    sink.on_acked(5, count)
+    assert (sink.acked, sink.lost) == (told, [])
+
+
 # -- before the peer has said anything -------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 from aioquic.quic.events import PingAcknowledged, StreamDataReceived
+from aioquic.tls import SessionTicket
 
 from gateway import limits
 from gateway.quic.connection import Connection
@@ -14,6 +15,7 @@ from gateway.quic.connection.congestion import RealtimeCongestion
 from gateway.quic.connection.faults import never_sent
 from gateway.quic.connection.packets import HEAD_BYTES
 from gateway.quic.connection.streamsout import FRAME_BYTES_MIN
+from gateway.quic.options import QuicOptions
 from tests.quic.conftest import Identity
 from tests.quic.pair import Pair, Sink, make_pair
 
@@ -169,3 +171,37 @@ def test_a_connection_that_has_let_go_holds_neither_whoever_listened_nor_what_wa
 
 def test_the_words_of_a_fault_are_what_is_logged_of_it() -> None:
     assert str(never_sent(7)) == "packet 7 was never sent"
+
+
+@pytest.mark.parametrize("lost", range(6))
+def test_a_ticket_that_was_lost_is_sent_again_though_nothing_else_is_to_be_said(
+    identity: Identity, lost: int
+) -> None:
+    """Its TLS message came after the handshake: whoever carries it on sends it until it has arrived."""
+    found = list[SessionTicket]()
+    options, tls = QuicOptions(), identity.server()
+    pair = Pair(
+        Connection(
+            configuration=identity.trust().configuration("localhost", options, None),
+            session_ticket_handler=found.append,
+        ),
+        lambda cid: Connection(
+            configuration=tls.configuration(options),
+            original_destination_connection_id=cid,
+            session_ticket_handler=lambda ticket: None,
+        ),
+    )
+    left = lost
+
+    def drops(packet: bytes) -> bool:
+        """The first short packets, all of the server's: a client's first has the end of its handshake before it."""
+        nonlocal left
+        if packet[0] & 0x80 or packet not in pair.server.packets:
+            return False
+        left -= 1
+        return left >= 0
+
+    pair.drop_next = drops
+    pair.run(lambda: bool(found), within_s=20)
+    pair.run(lambda: pair.client.is_up() and pair.server.is_up())
+    assert len(found) == 1

@@ -29,6 +29,7 @@ async def test_a_server_that_is_silent_or_speaks_another_protocol_is_waited_for_
         if connections == 1 and says:
             await reader.read(1)
             writer.write(says)
+            return
         await asyncio.Event().wait()
 
     async with stand_in(serve) as url:
