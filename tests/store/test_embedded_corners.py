@@ -6,14 +6,17 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 from blake3 import blake3
 
 from gateway import limits
 from gateway.store.base import CommitRequest, Namespace, NamespaceCommit, PageRead, PageWrite
-from gateway.store.embedded import EmbeddedOptions, Engine, schema, sweep
+from gateway.store.database import Database
+from gateway.store.embedded import EmbeddedOptions, Engine, schema, sweep, versions
 from gateway.store.embedded.queue import Bell
 from gateway.store.salvage import heads
 from gateway.store.salvage.salvaging import salvage
@@ -120,3 +123,29 @@ def test_a_salvaged_store_is_on_the_disk_before_it_has_its_name_and_so_is_the_na
     assert salvage(tmp_path / "store", tmp_path / "out").is_whole
     part = f"{schema.FILE_NAME}.part"
     assert steps[: steps.index("opened")] == [f"sync {part}", f"rename {part}", "sync out"]
+
+
+def test_a_page_that_no_commit_of_a_readable_log_knows_is_not_got_out(engine: Engine, tmp_path: Path) -> None:
+    """From its first entry on the log has every commit: such a row was never written, or is another one's remains."""
+    first, second, third = (commit(engine, 0, data) for data in (b"one", b"two", b"three"))
+    engine.close()
+    with closing(apsw.Connection(str(tmp_path / "store" / schema.FILE_NAME))) as con:
+        con.execute("DELETE FROM log WHERE version = ?", (versions.parse(second),))
+    salvage(tmp_path / "store", tmp_path / "out")
+    out = Engine(tmp_path / "out", options=EmbeddedOptions(background=False))
+    try:
+        found = out.read(NS, [PageRead(0, version) for version in (first, second, third)])
+        assert [content.data for content in found] == [b"one", b"one", b"three"]
+    finally:
+        out.close()
+
+
+def test_a_salvage_says_of_each_database_that_it_is_whole(engine: Engine, tmp_path: Path) -> None:
+    engine.stat(OTHER)
+    commit(engine, 0, b"no database", OTHER)
+    database = Database.open(engine, NS, create=True)
+    database.transact(lambda c: c.execute("CREATE TABLE t(x)"))
+    database.close()
+    engine.close()
+    report = salvage(tmp_path / "store", tmp_path / "out")
+    assert {each.name: each.database for each in report.namespaces} == {NS.key: "whole", OTHER.key: "none"}
