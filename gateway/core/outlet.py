@@ -13,20 +13,29 @@ from gateway.core.ports import Link, Refusal, Sent
 from gateway.core.state import WorldState
 from gateway.core.streams import OpenStreams
 from gateway.core.window import Keys, SentWindow
-from gateway.limits import DATAGRAM_SAFE_BYTES, OUTSTANDING_MAX
+from gateway.limits import DATAGRAM_SAFE_BYTES, OUTSTANDING_MAX, READER_DATAGRAMS_MAX
 
 _UNLIMITED: Final = float("inf")
+_ANY_NUMBER: Final = 1 << 30
 
 
 class Outlet:
     """One link, what is on its way over it, and the budget of its reader."""
 
-    __slots__ = ("_given_up", "blocked_since", "budget", "link", "lossy", "messages", "streams", "window")
+    __slots__ = (
+        *("_given_up", "blocked_since", "budget", "datagrams_max", "link", "lossy", "messages", "streams"),
+        *("takes_datagrams", "window"),
+    )
 
     def __init__(
-        self, state: WorldState, link: Link, budget: Budget | None, given_up: Callable[[Keys], None]
+        self,
+        state: WorldState,
+        link: Link,
+        budget: Budget | None,
+        given_up: Callable[[Keys], None],
+        datagrams_max: int = READER_DATAGRAMS_MAX,
     ) -> None:
-        """``given_up`` is called with the keys of a message that counts as lost because too many are outstanding."""
+        """``datagrams_max``: as many in a row as the queue of the peer's application holds. ``given_up`` is called with the keys of a message that counts as lost because too many are outstanding."""
         self.link = link
         self.budget = budget
         self.window = SentWindow()
@@ -36,7 +45,15 @@ class Outlet:
         self.messages = 0
         """Given to the link so far."""
         self.lossy = link.lossy
+        self.datagrams_max = datagrams_max if link.lossy else _ANY_NUMBER
+        """Messages that may go in a row; 0 where none may go as a datagram."""
+        self.takes_datagrams = True
+        """False once the link has refused one as such: whatever goes then goes by streams."""
         self._given_up = given_up
+
+    def only_streams(self) -> None:
+        """The link takes no datagrams at all."""
+        self.takes_datagrams, self.datagrams_max = False, 0
 
     def let_go(self) -> None:
         """Nobody is told any more of what is given up: then nothing here holds its owner."""

@@ -38,8 +38,8 @@ class QueueingReader(Reader):
 
     def offer(self, bundle: Bundle, mono: float) -> bool:
         self._settle_backlog()
-        if self._wanted is not None:
-            self.flush(mono)
+        if self._rebase.wanted is not None:
+            self.serve(mono)
             return False
         for out in bundle.outs:
             if self._backlog_bytes + out.size > READER_BACKLOG_BYTES_MAX:
@@ -51,7 +51,7 @@ class QueueingReader(Reader):
 
     def catch_up(self, mono: float) -> None:
         """What was dropped is in the keyframe that is owed."""
-        self.flush(mono)
+        self.serve(mono)
 
     @property
     def taken(self) -> int | None:
@@ -60,23 +60,23 @@ class QueueingReader(Reader):
     def mark(self, keys: Keys) -> None:
         """Nothing gets lost on the way, so nothing has to be said again."""
 
-    def flush(self, mono: float) -> None:
+    def serve(self, mono: float) -> None:
         """The keyframe that is owed; after a drop, once what was queued before it is out."""
         self._settle_backlog()
         # Behind what was queued before, which is older than the keyframe: in order means that nothing goes back.
-        if self._wanted is None or (self._backlog and self._wanted == "lagging"):
+        if self._rebase.wanted is None or (self._backlog and self._rebase.wanted == "lagging"):
             return
-        reason, self._wanted = self._wanted, None
+        reason, self._rebase.wanted = self._rebase.wanted, None
         if reason == "joined" and not self._state.records:
             return
-        keyframe = self._keyframes.fresh(mono, zstd=self._zstd)
+        keyframe = self._rebase.keyframes.fresh(mono, zstd=self._zstd)
         self._link.control(encode_control("resync", reason=reason))
         self._counters.resyncs += 1
         self._queue(keyframe.messages, keyframe.size_bytes)
 
     def poll(self, mono: float) -> float | None:
-        self.flush(mono)
-        return mono + READER_FLUSH_S if self._wanted is not None else None
+        self.serve(mono)
+        return mono + READER_FLUSH_S if self._rebase.wanted is not None else None
 
     def _queue(self, messages: list[bytes], size_bytes: int) -> None:
         self._outlet.messages += len(messages)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.core.bundle import Bundle
 from gateway.core.ports import CloseCode, OneByOne, Refusal, Sent, Transport
+from gateway.core.reader import Reader
 from gateway.wire import Control, Frame, decode_frame, decode_message
 
 
@@ -65,3 +67,11 @@ class RecordingLink(OneByOne):
 
     def control_types(self) -> list[str]:
         return [control.type for control in self.controls]
+
+
+def offer_alone(reader: Reader, bundle: Bundle, mono: float) -> None:
+    """As a world's fan-out offers it to all its readers, for one that shares its late log with nobody."""
+    if not reader.offer(bundle, mono):
+        for out in bundle.outs:
+            reader.mark(out.keys)
+        reader.catch_up(mono)

@@ -19,6 +19,7 @@ from gateway.core.world import World, WorldSettings
 from gateway.limits import DATAGRAM_SAFE_BYTES
 from gateway.wire import Control, Frame, Record, decode_frame, decode_message, encode_frame, split
 from gateway.wire.parity import TYPE_PARITY, Rebuilder
+from tests.core.links import offer_alone
 
 START_US = 1_800_000_000_000_000
 
@@ -374,7 +375,7 @@ class Sim:
             part = decode_frame(message)
             applied = self.truth.apply(part)
             if not keyframe:
-                self.sender.send(Bundle([Outgoing(part, message, applied.changed)]), self.clock.now)
+                offer_alone(self.sender, Bundle([Outgoing(part, message, applied.changed)]), self.clock.now)
 
     def join(self, path: Path, *, lossy: bool = True, **options: object) -> SimReader:
         state = SpecReader()

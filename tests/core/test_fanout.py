@@ -127,7 +127,7 @@ def test_those_that_miss_the_same_get_the_same_bytes_in_one_turn_and_newer_ones_
     rig.moves(1, mono=2.0)
     rig.readers[0].on_lost(0)
     rig.readers[0].on_lost(1)
-    rig.readers[0].flush(2.5)
+    rig.readers[0].serve(2.5)
     assert shown(rig.links[0]) == {1: b"2"}
 
 
@@ -138,7 +138,7 @@ def test_a_value_lost_after_a_turn_is_made_anew() -> None:
     rig.polls(1.5)
     rig.collects(Record(1, b"newest"), mono=2.0)
     rig.readers[0].on_lost(0)
-    rig.readers[0].flush(2.0)
+    rig.readers[0].serve(2.0)
     assert decode_frame(rig.links[0].sent[-1][1]).records == [Record(1, b"newest", 2)]
 
 

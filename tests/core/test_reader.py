@@ -18,7 +18,7 @@ from gateway.limits import (
     STREAM_PATIENCE_S,
 )
 from gateway.wire import Frame, Record, decode_frame, encode_frame
-from tests.core.links import RecordingLink
+from tests.core.links import RecordingLink, offer_alone
 
 
 class Rig:
@@ -34,7 +34,7 @@ class Rig:
         self.tick += 1
         frame = Frame(1, self.tick, [Record(key, data) for key, data in values.items()])
         keys = self.state.apply(frame).changed
-        self.reader.send(Bundle([Outgoing(frame, encode_frame(frame), keys)]), mono)
+        offer_alone(self.reader, Bundle([Outgoing(frame, encode_frame(frame), keys)]), mono)
 
 
 def test_a_frame_that_fits_goes_out_as_it_is() -> None:
@@ -61,7 +61,7 @@ def test_after_a_loss_the_next_frame_brings_the_newest_value_unless_it_carries_i
     rig.publish({1: b"a", 2: b"b"})
     rig.reader.on_lost(0)
     rig.publish({2: b"newer"})
-    rig.reader.flush(0.0)
+    rig.reader.serve(0.0)
     values = {record.key: record.data for frame in rig.link.frames()[1:] for record in frame.records}
     assert values == {1: b"a", 2: b"newer"}
 
@@ -116,7 +116,7 @@ def test_a_frame_that_came_as_very_many_datagrams_goes_by_a_stream_too() -> None
     rig = Rig()
     for parts in (185, 0):
         outs = _cut_frame(rig, 185, parts=parts)
-        rig.reader.send(Bundle(outs), 0.0)
+        offer_alone(rig.reader, Bundle(outs), 0.0)
         assert not rig.link.sent
         assert rig.link.streams[len(rig.link.streams) - 1] == [out.message for out in outs]
         rig.link.done.add(len(rig.link.streams) - 1)
@@ -126,7 +126,7 @@ def test_the_parts_of_a_large_frame_that_come_apart_do_not_go_as_datagrams_eithe
     rig = Rig()
     outs = _cut_frame(rig, 185)
     for at in range(0, 185, 20):
-        rig.reader.send(Bundle(outs[at : at + 20]), 0.0)
+        offer_alone(rig.reader, Bundle(outs[at : at + 20]), 0.0)
     assert len(rig.link.sent) <= READER_DATAGRAMS_MAX
     for n in range(1, 40):
         rig.link.done.update(rig.link.streams)
@@ -142,9 +142,11 @@ def test_as_many_datagrams_as_a_readers_queue_holds_go_in_a_row_and_the_bound_ca
     for bound in (8, 64):
         rig = Rig(datagrams_max=bound)
         for _ in range(3):  # three frames at once, each of so many datagrams that it may go as such
-            rig.reader.send(Bundle(_cut_frame(rig, bound // 4) + _cut_frame(rig, bound // 4)), 0.0)
+            offer_alone(rig.reader, Bundle(_cut_frame(rig, bound // 4) + _cut_frame(rig, bound // 4)), 0.0)
         assert not rig.link.streams
-        rig.reader.send(Bundle([out for _ in range(8) for out in _cut_frame(rig, 1 + bound // 4)]), 0.0)
+        offer_alone(
+            rig.reader, Bundle([out for _ in range(8) for out in _cut_frame(rig, 1 + bound // 4)]), 0.0
+        )
         assert len(rig.link.streams) == 1
 
 
@@ -195,7 +197,7 @@ def test_the_messages_of_one_large_frame_go_by_a_stream_each_at_once_and_those_o
         rows = [Record(key, bytes(1_000)) for key in range(60 * number, 60 * number + 60)]
         frame = Frame(1, tick, rows)
         bundle = Bundle([Outgoing(frame, encode_frame(frame), rig.state.apply(frame).changed)])
-        rig.reader.send(bundle, 0.001 * tick)
+        offer_alone(rig.reader, bundle, 0.001 * tick)
 
     for number in range(3):
         part(1, number)
@@ -275,7 +277,7 @@ def test_more_than_half_stale_with_room_for_all_is_a_keyframe() -> None:
     rig.publish(values)  # type: ignore[arg-type]
     rig.link.done.add(0)
     rig.reader.mark(tuple(range(150)))
-    rig.reader.flush(1.0)
+    rig.reader.serve(1.0)
     assert rig.link.controls[-1].fields == {"reason": "lagging"}
 
 
@@ -284,7 +286,7 @@ def test_a_frame_whose_removal_is_lost_is_repaired_as_a_removal() -> None:
     rig.publish({1: b"a"})
     rig.publish({1: None})
     rig.reader.on_lost(1)
-    rig.reader.flush(0.1)
+    rig.reader.serve(0.1)
     assert rig.link.frames()[-1].records == [Record(1, None, 2)]
 
 
@@ -307,6 +309,6 @@ def test_a_value_is_sent_again_once_too_many_messages_after_it_were_never_acknow
         if how == "repairs":
             rig.reader.mark((1,))
         rig.publish({1: b"%d" % at}, at / 30)
-    rig.reader.flush(OUTSTANDING_MAX / 30 + 1.0)
+    rig.reader.serve(OUTSTANDING_MAX / 30 + 1.0)
     again = [record for frame in rig.link.frames()[1:] for record in frame.records if record.key == 7]
     assert [(record.key, record.data) for record in again] == [(7, b"rare")]

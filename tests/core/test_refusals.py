@@ -12,7 +12,7 @@ from gateway.core.ports import Mark, Refusal, Sent
 from gateway.core.reader import Reader
 from gateway.core.state import WorldState
 from gateway.wire import Frame, Record, decode_message, encode_frame
-from tests.core.links import RecordingLink
+from tests.core.links import RecordingLink, offer_alone
 
 
 class Refusing(RecordingLink):
@@ -45,7 +45,7 @@ class Rig:
         self.newest |= values
         frame = Frame(1, self.tick, [Record(key, data) for key, data in values.items()])
         keys = self.state.apply(frame).changed
-        self.reader.send(Bundle([Outgoing(frame, encode_frame(frame), keys)]), mono)
+        offer_alone(self.reader, Bundle([Outgoing(frame, encode_frame(frame), keys)]), mono)
 
 
 def _all_done(link: RecordingLink) -> None:

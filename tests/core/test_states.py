@@ -16,7 +16,7 @@ from gateway.core.states import LINK, PUBLISHER, PUMP, READER, LinkState, Reader
 from gateway.core.world import World, WorldSettings
 from gateway.limits import LATE_RUN_MAX
 from gateway.wire import Frame, Record, encode_frame
-from tests.core.links import RecordingLink
+from tests.core.links import RecordingLink, offer_alone
 
 RUNS, STEPS = 700, 60
 
@@ -49,7 +49,7 @@ class Walk:
         ]  # what no datagram holds goes by a stream
         frame = Frame(1, self.tick, [Record(key, bytes(size)) for key, size in zip(keys, sizes, strict=True)])
         changed = self.state.apply(frame).changed
-        self.reader.send(Bundle([Outgoing(frame, encode_frame(frame), changed)]), self.mono)
+        offer_alone(self.reader, Bundle([Outgoing(frame, encode_frame(frame), changed)]), self.mono)
 
     def lost(self) -> None:
         self.reader.on_lost(self.dice.randrange(max(1, len(self.link.sent) + 1)))
@@ -90,7 +90,7 @@ def stalled() -> tuple[ReaderState, str, ReaderState]:
     walk = Walk(2)
     frame = Frame(1, 1, [Record(1, bytes(20_000))])
     changed = walk.state.apply(frame).changed
-    walk.reader.send(Bundle([Outgoing(frame, encode_frame(frame), changed)]), 0.0)
+    offer_alone(walk.reader, Bundle([Outgoing(frame, encode_frame(frame), changed)]), 0.0)
     before, walk.link.room = walk.reader.state, 0
     walk.reader.poll(100.0)
     return before, "turn", walk.reader.state

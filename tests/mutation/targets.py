@@ -71,9 +71,12 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/core/window.py", _named("core", "window", "reader_parts")),
     ("gateway/core/twice.py", _named("core", "twice")),
     ("gateway/core/fanout.py", _named("core", "fanout", "rest")),
-    (
-        "gateway/core/reader.py",
-        _named("core", "fanout", "reader", "reader_offers", "reader_turns", "rest", "sessions"),
+    *(
+        (
+            f"gateway/core/{name}.py",
+            _named("core", "fanout", "reader", "reader_offers", "reader_turns", "rest", "sessions"),
+        )
+        for name in ("reader", "rebase", "repairs")
     ),
     ("gateway/core/queueing.py", _named("core", "queueing")),
     *(
@@ -243,9 +246,9 @@ EQUIVALENT: dict[str, str] = {
     "gateway/core/rates.py: 1 -> 2, in len(samples) > 1": (
         "the newest sample is never older than a step, so of two the first stays either way"
     ),
-    "gateway/core/reader.py: 0 -> 1, in allowed <= 0": "a budget never allows a single byte: a record is more",
-    "gateway/core/reader.py: 0 -> 1, in room > 0": "a single byte is room for nothing, and blocked all the same",
-    "gateway/core/reader.py: len(message) <= limit -> len(message) < limit, in _flush_one()": (
+    "gateway/core/repairs.py: 0 -> 1, in allowed <= 0": "a budget never allows a single byte: a record is more",
+    "gateway/core/repairs.py: 0 -> 1, in room <= 0": "a single byte is room for nothing, and blocked all the same",
+    "gateway/core/repairs.py: len(message) <= limit -> len(message) < limit, in _send_one()": (
         "what just fits goes by the way for large ones, which sends it as it is"
     ),
     "gateway/core/redundancy.py: self._lost < REDUNDANCY_FORGOTTEN_LOSSES -> self._lost <= REDUNDANCY_FORGOTTEN_LOSSES, in at is not None and self._lost < REDUNDANCY_FORGOTTEN_LOSSES and (not self._lost_": (

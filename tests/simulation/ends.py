@@ -14,6 +14,7 @@ from gateway.core.sessions import PublisherSession
 from gateway.core.state import WorldState
 from gateway.errors import GatewayError
 from gateway.wire import Control, Frame, Record, decode_frame, decode_message, split
+from tests.core.links import offer_alone
 from tests.core.sim import Path, SimLink, SpecReader
 from tests.simulation.history import Run
 
@@ -164,7 +165,9 @@ class Publisher:
             part = decode_frame(message)
             applied = self._truth.apply(part)
             if not keyframe and self._sender is not None:
-                self._sender.send(Bundle([Outgoing(part, message, applied.changed)]), self.sim.clock.now)
+                offer_alone(
+                    self._sender, Bundle([Outgoing(part, message, applied.changed)]), self.sim.clock.now
+                )
 
     def _behind(self) -> None:
         if not self._polls:
