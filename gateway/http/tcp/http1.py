@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections.abc import Sequence
 from enum import Enum
 from http import HTTPStatus
@@ -23,7 +22,8 @@ from gateway.http.tcp.channel import OutQueue
 from gateway.http.tcp.conversation import Conversation
 from gateway.http.tcp.exchange import HttpExchange
 from gateway.http.tcp.framing import BadAnswer, BadBody, ByH11, RequestFraming, RequestHead
-from gateway.http.tcp.heads import BadHead, Headers, check_lines, http_scope, websocket_scope
+from gateway.http.tcp.heads import BadHead, Headers, http_scope, websocket_scope
+from gateway.http.tcp.inbox import NotHttp, RequestInbox
 from gateway.http.tcp.ordinary import Head, Ordinary
 from gateway.http.tcp.refusals import head_problem
 from gateway.http.tcp.service import TcpService
@@ -47,14 +47,6 @@ class Phase(Enum):
         self.seconds = seconds
 
 
-_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
-"""RFC 9112 section 2.2: those before a request are passed over."""
-
-
-class NotHttp(Exception):
-    """A first line without a version: another protocol's beginning, to which HTTP/1.1 has no answer."""
-
-
 class Http1(Conversation):
     """Implements :class:`gateway.http.tcp.channel.ResponseChannel` for its requests, and
     :class:`gateway.http.tcp.websocket.Pipe` for a WebSocket."""
@@ -64,8 +56,7 @@ class Http1(Conversation):
     def __init__(self, service: TcpService, slot: Slot) -> None:
         super().__init__(service, slot)
         self._framing: RequestFraming | None = None
-        self._inbox = bytearray()
-        self._searched = 0
+        self._inbox = RequestInbox(service.heads)
         self._phase = Phase.IDLE
         self._exchange: HttpExchange | None = None
         self._socket: WebSocketExchange | None = None
@@ -95,7 +86,7 @@ class Http1(Conversation):
         elif self._socket is not None:
             self._socket.feed(data)
         else:
-            self._inbox += data
+            self._inbox.data += data
             if self._phase is Phase.EXCHANGE:
                 self._pull()
             else:
@@ -114,10 +105,10 @@ class Http1(Conversation):
                 self._exchange.half_disconnect()
                 return True  # it has asked and still reads: RFC 9112 section 9.6
             self._exchange.disconnect()
-        return self._phase is Phase.IDLE and bool(self._inbox)  # the next request is about to be read
+        return self._phase is Phase.IDLE and self._inbox.has_begun()  # the next request is about to be read
 
     def on_lost(self) -> None:
-        self._inbox.clear()
+        self._inbox.data.clear()
         if self._ahead is not None:
             self._ahead.cancel()
         self._out.lose()
@@ -127,17 +118,14 @@ class Http1(Conversation):
             self._socket.disconnect()
 
     def _read_head(self) -> None:
-        if self._inbox[:2] == b"\r\n":
-            del self._inbox[: _EMPTY_LINES.match(self._inbox).end()]  # type: ignore[union-attr]  # also matches none
-        if not self._inbox:
+        if not self._inbox.has_begun():
             return
         if self._phase is Phase.IDLE:
             self._enter(Phase.HEAD)
         try:
-            head = self._whole_head()
+            head = self._inbox.head()
             if head is None:
                 return
-            self._searched = 0
             if isinstance(head, Head):
                 self._framing = Ordinary(head)
                 self._serve(head.scope_for(self.common))
@@ -148,32 +136,6 @@ class Http1(Conversation):
             self.close()
         except BadHead as error:
             self._refuse(error)
-
-    def _whole_head(self) -> Head | bytes | None:
-        """What has come of a head, if it is whole; checked, but for what h11 looks at."""
-        inbox = self._inbox
-        # From where the last search ended, less three bytes: a head that comes byte by byte would else be searched
-        # anew for each.
-        end = inbox.find(b"\r\n\r\n", max(0, self._searched - 3))
-        size = len(inbox) if end < 0 else end + 4
-        # No method begins so: TLS on the clear-text door (0x16) and other protocols are told at once, not when the
-        # head is whole.
-        if inbox[0] < 0x21:
-            raise BadHead("this is no HTTP request")
-        if size > limits.HTTP_HEADER_BYTES_MAX:
-            raise BadHead(f"a request's head is at most {limits.HTTP_HEADER_BYTES_MAX} bytes", 431)
-        if end >= 0 and (ordinary := self.service.heads.read(bytes(inbox[:size]))) is not None:
-            del inbox[:size]
-            return ordinary
-        check_lines(inbox[:size] if end >= 0 else inbox, self._searched)
-        self._searched = size
-        if end < 0:
-            return None
-        if b" HTTP/" not in inbox[: inbox.find(b"\r\n")]:
-            raise NotHttp
-        head = bytes(inbox[:size])
-        del inbox[:size]
-        return head
 
     def _begin(self, head: bytes) -> None:
         """Whatever is not ordinary."""
@@ -217,14 +179,14 @@ class Http1(Conversation):
             self._break_body(exchange, error)
             return
         full = exchange.buffered >= limits.HTTP_BODY_BUFFER_BYTES_MAX
-        ahead = len(self._inbox) >= limits.HTTP_INBOX_BYTES_MAX
+        ahead = len(self._inbox.data) >= limits.HTTP_INBOX_BYTES_MAX
         self.read_more(not self._is_pulling and not full and not ahead)
         # The next requests are here while this one is served: so many are kept, and the rest is left in the kernel.
         if ahead and exchange.body_ended:
             self._bound_wait()
-            if len(self._inbox) > 2 * limits.HTTP_INBOX_BYTES_MAX:
-                self.put_back(bytes(self._inbox[limits.HTTP_INBOX_BYTES_MAX :]))
-                del self._inbox[limits.HTTP_INBOX_BYTES_MAX :]
+            if len(self._inbox.data) > 2 * limits.HTTP_INBOX_BYTES_MAX:
+                self.put_back(bytes(self._inbox.data[limits.HTTP_INBOX_BYTES_MAX :]))
+                del self._inbox.data[limits.HTTP_INBOX_BYTES_MAX :]
 
     def _bound_wait(self) -> None:
         """Whoever sent so much ahead of its time is not read from, and its leaving would not be seen. One timer a connection,
@@ -234,7 +196,7 @@ class Http1(Conversation):
 
     def _end_wait(self, begun: int) -> None:
         self._ahead = None
-        if self._exchange is None or len(self._inbox) < limits.HTTP_INBOX_BYTES_MAX:
+        if self._exchange is None or len(self._inbox.data) < limits.HTTP_INBOX_BYTES_MAX:
             return
         if self._begun != begun:
             self._bound_wait()
@@ -246,7 +208,7 @@ class Http1(Conversation):
         """Take one piece. False: there is none."""
         if exchange.body_ended:
             return False
-        piece = framing.piece(self._inbox)
+        piece = framing.piece(self._inbox.data)
         if piece:
             exchange.feed(piece, len(piece))
             if not framing.has_ended:
@@ -284,7 +246,7 @@ class Http1(Conversation):
     # -- Channel --------------------------------------------------------------------------
 
     def send_head(self, status: int, headers: Headers) -> None:
-        if self.service.is_closing or (self._peer_ended and not self._inbox):
+        if self.service.is_closing or (self._peer_ended and not self._inbox.data):
             headers = [*headers, (b"connection", b"close")]
         try:
             self._head = self._framed.head(status, [*headers, *self.service.common_headers()])
@@ -374,7 +336,7 @@ class Http1(Conversation):
             self._next()
 
     def _end_softly(self) -> None:
-        if self._inbox:
+        if self._inbox.data:
             self.hang_up()
         else:
             self.close()
@@ -383,8 +345,8 @@ class Http1(Conversation):
         """The connection is free for another request, which may have come already."""
         self._framing = None
         self._enter(Phase.IDLE)
-        self.read_more(len(self._inbox) < limits.HTTP_INBOX_BYTES_MAX)
-        if self._inbox:
+        self.read_more(len(self._inbox.data) < limits.HTTP_INBOX_BYTES_MAX)
+        if self._inbox.data:
             self.in_turn(self._read_next)
         elif self._peer_ended:
             self.close()
@@ -413,9 +375,9 @@ class Http1(Conversation):
         self._phase = Phase.TUNNEL
         scope = websocket_scope(self.version, asked.path, asked.query, asked.headers, self.common)
         self._socket = WebSocketExchange(self, self.service, scope)
-        if self._inbox:
-            self._socket.feed(bytes(self._inbox))
-            self._inbox.clear()
+        if self._inbox.data:
+            self._socket.feed(bytes(self._inbox.data))
+            self._inbox.data.clear()
         self.service.keep(self._socket.run(self.service.app))
 
     def accept(self, headers: Headers, scope_headers: Headers) -> None:
