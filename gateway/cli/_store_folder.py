@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.cli import EXIT_FAILED
@@ -49,12 +50,16 @@ def stat(args: argparse.Namespace) -> int:
         return 0
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(
-            f"{name.replace('_', ' '):<{width}}  {value:,}"
-            if isinstance(value, int)
-            else f"{name:<{width}}  {value}"
-        )
+        print(f"{name.replace('_', ' '):<{width}}  {_for_people(name, value)}")
     return 0
+
+
+def _for_people(name: str, value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{file} {size:,} bytes" for file, size in value.items())
+    if name == "oldest_moment" and isinstance(value, int):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def backup(args: argparse.Namespace) -> int:

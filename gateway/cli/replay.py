@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_flags(parser)
     parser.add_argument("--from", dest="begin", metavar="WHEN", help="a tick, EPOCH:TICK, a time, or a mark")
     parser.add_argument("--to", dest="end", metavar="WHEN", help="the last one, likewise")
-    parser.add_argument("--speed", default="1", help="0.25 to 64, or max (default 1)")
+    parser.add_argument("--speed", default="1", help="above 0, at most 64, or max (default 1)")
     parser.add_argument("--to-world", metavar="WORLD", help="publish there (at --url), for live readers")
     parser.add_argument("--takeover", action="store_true", help="with --to-world: throw its publisher out")
     parser.add_argument("--out", metavar="FILE", help="length-prefixed messages; - is standard output")

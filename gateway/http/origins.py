@@ -23,10 +23,9 @@ from gateway.http.problems import problem_response
 log = logging.getLogger("mvgateway.http")
 
 METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE"
-_ENTITY = ("class", "owner", "tags", "key", "epoch", "tick", "quantity")
-EXPOSED = ", ".join(
-    ["etag", "location", "x-epoch", "x-tick", "x-durable-at", *(f"x-entity-{name}" for name in _ENTITY)]
-).encode()
+_ENTITY = ("class", "owner", "tags", "key", "epoch", "tick", "quantity", "in-transfer", "updated-us")
+_FRAMES = ("x-epoch", "x-tick", "x-durable-at", "x-hops", "x-stale-ms")
+EXPOSED = ", ".join(["etag", "location", *_FRAMES, *(f"x-entity-{name}" for name in _ENTITY)]).encode()
 """What a script may read of an answer's headers, beyond what the standard always allows."""
 PREFLIGHT_S = b"600"
 """How long a browser may remember the answer to a preflight: a restart with other flags shows soon."""

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -131,7 +132,13 @@ def test_a_store_is_described_and_backed_up(
     notes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["store", "stat", notes, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["namespaces"] == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["namespaces"] == 1
+    assert main(["store", "stat", notes]) == 0
+    shown = capsys.readouterr().out
+    year = datetime.fromtimestamp(facts["oldest_moment"], UTC).year
+    assert re.search(rf"^oldest moment +{year}-\d\d-\d\d \d\d:\d\d:\d\d UTC$", shown, flags=re.M)
+    assert f"store.sqlite {facts['files']['store.sqlite']:,} bytes" in shown
     copy = tmp_path / "copy"
     assert main(["store", "backup", notes, str(copy)]) == 0
     assert main(["store", "backup", notes, str(copy)]) == 2

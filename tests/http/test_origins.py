@@ -14,8 +14,10 @@ import websockets
 from gateway import config, quic
 from gateway.config import Settings
 from gateway.errors import GatewayError
+from gateway.http.entities_requests import headers_of
 from gateway.runtime.gateway import Gateway
 from gateway.wire import decode_control
+from gateway.wire.entities.values import Entity
 from tests.http.test_server import Echo
 from tests.patience import HANG_S
 
@@ -139,9 +141,13 @@ async def test_a_listed_page_asks_sends_and_reads(start: Start) -> None:
     assert int(headers["access-control-max-age"]) > 0
     status, headers, _ = await by_tcp(gateway, True, True, "PUT", "/v1/worlds/w", headers={"origin": GAME})
     assert (status, headers["access-control-allow-origin"], headers["vary"]) == (201, GAME, "origin")
-    assert {"etag", "x-epoch", "x-tick", "x-durable-at"} <= set(
-        headers["access-control-expose-headers"].split(", ")
+    entity = Entity(
+        "a", kind="json", state=b"1", class_name="c", owner="o", tags=("t",), key=1, epoch=1, tick=1
     )
+    assert {"etag", "x-epoch", "x-tick", "x-durable-at", "x-hops", "x-stale-ms", *headers_of(entity)} <= {
+        *headers["access-control-expose-headers"].split(", "),
+        "cache-control",  # which the standard lets a script read anyhow
+    }
     status, headers, _ = await by_tcp(gateway, True, True, "GET", "/v1/worlds/none", headers={"origin": GAME})
     assert (status, headers["access-control-allow-origin"]) == (404, GAME)
     assert (await by_tcp(gateway, True, True, "OPTIONS", "/", headers={**asks, "origin": EVIL}))[0] == 403
