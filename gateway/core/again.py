@@ -49,6 +49,7 @@ class _Said:
 
     def bundle(self) -> Bundle | None:
         """What is left of it; None: nothing, or more than goes as datagrams."""
+        # A frame of more messages goes by a stream, which repeats what is lost by itself.
         if not 0 < len(self.outs) <= PIECES_MAX:
             return None
         if self._bundle is None:
@@ -83,6 +84,7 @@ class Again:
     def note(self, bundle: Bundle, mono: float) -> None:
         """These were just offered to every reader."""
         frames = self._frames
+        # Before the new one is noted: it replaces others, not itself.
         for said in frames:
             said.leave_out(bundle)
         if frames and frames[-1].outs and _is_same_frame(frames[-1].outs, bundle):

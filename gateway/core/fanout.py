@@ -103,6 +103,7 @@ class FanOut:
         """A message that the state has just taken; :meth:`spread` offers it to the readers. True: it is the
         first that waits for that."""
         self.keyframes.note(out, mono)
+        # Repairs and late messages: what they carry may be older than what a reader had by a keyframe.
         if out.has_ticks or out.tick < self._state.tick:
             self._learnt.append(out.keys)
         self._collected.append(out)
@@ -114,6 +115,7 @@ class FanOut:
         readers = self._readers
         if self._learnt:
             learnt, self._learnt = tuple([key for keys in self._learnt for key in keys]), []
+            # Before anything is offered: a reader must know what it lacks when it weighs what it takes.
             for reader in readers:
                 reader.learnt(learnt)
         if not readers or not outs:
@@ -204,6 +206,7 @@ class FanOut:
     def _turns(self, mono: float) -> None:
         """A turn for every reader that has one now. It is never taken in the middle of what comes in: where
         turns are all that the core can do, frames get in between, and every reader gets equally less."""
+        # Cleared first: what a reader's turn puts off asks for another one by itself.
         self._turn_at, self._served_at = None, mono
         late, soonest = self.late, _NEVER
         taken = late.number

@@ -113,6 +113,7 @@ class GapTracker:
             # The oldest is given up, and so becomes a gap that is told: bounded memory must not be silent loss.
             if len(self.partial) > GAPS_PENDING_MAX:
                 self._give_up(next(iter(self.partial)))
+        # A part that comes twice is no sign that the others are on their way.
         if part not in partial.seen:
             partial.seen.add(part)
             partial.since = mono
@@ -156,6 +157,7 @@ class GapTracker:
     def _fill(self, tick: int) -> bool:
         for at, (first, last, since) in enumerate(self.holes):
             if first <= tick <= last:
+                # What is left of the hole keeps its time: a late tick says nothing of those beside it.
                 rest = [(first, tick - 1, since), (tick + 1, last, since)]
                 self.holes[at : at + 1] = [hole for hole in rest if hole[0] <= hole[1]]
                 self._bound_holes()
@@ -176,6 +178,7 @@ class GapTracker:
         while self.holes and _is_over(self.holes[0][2], mono, False, coming):
             self._close_hole(self.holes.pop(0))
         newest = self._newest
+        # A copy: giving one up takes it out.
         for tick, partial in list(self.partial.items()):
             if _is_over(partial.since, mono, tick == newest, coming):
                 self._give_up(tick)

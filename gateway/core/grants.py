@@ -121,6 +121,7 @@ class Grant:
         """The rule by which it does not allow ``need``: ``verb``, ``name`` or ``takeover``. None: it does."""
         if need.verb == OPEN:
             return None
+        # Before the verb: whoever may do anything at all still may not throw others out.
         if need.takeover and not self.takeover:
             return "takeover"
         if need.verb == ANY:
@@ -281,12 +282,15 @@ def _number(name: str, value: object, low: float, high: float) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise BadGrant(f"mv.{name} is a number from {low} to {high:g}")
+    # Checked by its bounds alone: NaN is below none and above none, so that no comparison with it holds,
+    # and it is refused.
     return float(value)
 
 
 def _whole(name: str, value: object, high: int) -> int | None:
     if value is None:
         return None
+    # For Python True is an int: `"kbps": true` must not be a bound of one kilobit.
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
         raise BadGrant(f"mv.{name} is a whole number from 1 to {high}")
     return value

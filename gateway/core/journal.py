@@ -159,6 +159,7 @@ class JournalBuffer:
     def saw(self, epoch: int, tick: int, part: int, parts: int, mono: float) -> None:
         """A message came, whether it brought anything new or not: it is not missing."""
         if epoch != self._tracker.epoch:
+            # Its epoch is over: whatever of it is still on its way is refused from here on.
             self._gaps += self._tracker.finish()
             self._tracker = GapTracker(epoch)
         if self._tracker.saw(tick, part, parts, mono):
@@ -227,8 +228,11 @@ class JournalBuffer:
         # What waits longest is now in flight; what comes from here on begins to wait anew.
         self._in_flight_since, self._since = self._since, None
         self._in_flight = self._batch(tuple(self._rows), (*self._gaps, *dropped))
+        # Remembered when it is taken, not when it is down: mark_is_behind asks whether anything is to be
+        # said beyond it.
         if self._in_flight.epoch is not None and self._in_flight.tick is not None:
             self._marked = order_of(self._in_flight.epoch, self._in_flight.tick)
+        # The bytes of the batch count until it is down: the bound is of memory, and it is still held.
         self._rows, self._gaps, self.size_bytes = [], [], self._in_flight.size_bytes
         return self._in_flight
 

@@ -126,9 +126,11 @@ def encode_newest(state: WorldState, keys: Sequence[int]) -> bytes:
         order, data = found if found is not None else (tombstones.get(key, state.order), None)
         values.append(data)
         ticks.append(order - base if order > base else 0)
+        # One record that does not fit is enough: a message has one stride, or none.
         if stride and not fits_stride(key, data, stride):
             stride = 0
     columns = RecordColumns(tuple(keys), values, ticks)
     frame = Frame.of_columns(state.epoch, state.tick, columns, stride=stride, sent_at=state.sent_at)
+    # Their number is not known: repairs belong to no frame that could be counted.
     frame.repair, frame.parts = True, 0
     return encode_frame(frame)

@@ -149,6 +149,7 @@ def normal(origin: str) -> str | None:
     if match is None:
         return None
     scheme, host, port = match.groups()
+    # `game.example.` is the same host, said in full (RFC 3986 section 3.2.2).
     host = host.removesuffix(".")
     return f"{scheme}://{host}" if port in (None, _PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
@@ -187,6 +188,7 @@ def _plain(host: str) -> str:
 def _same(host: str) -> str:
     """An IPv6 address in its one shortest form."""
     try:
+        # An address may be written in many ways, and compares as text.
         return str(IPv6Address(host)) if ":" in host else host
     except ValueError:
         return host

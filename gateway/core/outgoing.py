@@ -39,6 +39,7 @@ class Outgoing:
         """Whether its values may be older than it is."""
         self.parts = frame.parts
         self.packed = message
+        # Once for all: most readers did not ask for zstd, and each would have to unpack it.
         self.message = plain(frame) if frame.zstd else message
         self.keys = keys
         self.size = len(self.message)
@@ -101,6 +102,7 @@ def only(frame: Frame, keys: tuple[int, ...]) -> Frame:
     rows = []
     for row in frame.records:
         if row.key in wanted:
+            # The first of two records with one key counts, as it does in the state.
             wanted.discard(row.key)
             rows.append(row)
     cut = _copy(frame, rows)

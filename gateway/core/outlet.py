@@ -66,6 +66,7 @@ class Outlet:
     def room(self, waiting_bytes: int) -> int:
         """Bytes that may go now by the link; 0 where it isn't worth a message yet."""
         room = self.link.room_bytes()
+        # A sliver of room would go as a sliver of a message, with a header as large as what it carries.
         return room if room >= min(DATAGRAM_SAFE_BYTES, waiting_bytes) else 0
 
     def send(self, message: bytes, keys: Keys) -> Sent:
@@ -97,6 +98,7 @@ class Outlet:
     ) -> bool:
         """Messages by a stream. False: another one is on its way, and these are not further ones of the same frame
         (``is_of_frame``)."""
+        # One stream at a time: two share the window, and both arrive when the later one would have.
         if self.streams and not (is_of_frame and self.streams.is_of_frame):
             return False
         self.streams.start(messages, keys, mono, keyframe=keyframe)

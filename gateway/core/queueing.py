@@ -67,6 +67,7 @@ class QueueingReader(Reader):
         if self._rebase.wanted is None or (self._backlog and self._rebase.wanted == "lagging"):
             return
         reason, self._rebase.wanted = self._rebase.wanted, None
+        # There is nothing to start from yet: the first frame is the beginning.
         if reason == "joined" and not self._state.records:
             return
         keyframe = self._rebase.keyframes.fresh(mono, zstd=self._zstd)
@@ -80,6 +81,7 @@ class QueueingReader(Reader):
 
     def _queue(self, messages: list[bytes], size_bytes: int) -> None:
         self._outlet.messages += len(messages)
+        # As a stream even if it is one message: only a stream's handle tells when it is out.
         self._backlog.append((self._link.send_stream(messages), size_bytes))
         self._backlog_bytes += size_bytes
 

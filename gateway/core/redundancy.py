@@ -76,6 +76,7 @@ class _Least:
     def see(self, value: float, mono: float) -> float:
         """Take one value; answers the smallest."""
         if mono >= self._ends_at:
+            # Two spans in place of all values: the smallest of between one and two spans, for two numbers.
             self._before = self._now if mono < self._ends_at + self._span_s else math.inf
             self._now, self._ends_at = math.inf, mono + self._span_s
         self._now = min(self._now, value)
@@ -152,6 +153,7 @@ class LossWatch:
     @property
     def share(self) -> float:
         """Of what was sent lately, lost."""
+        # Losses are told late, and the sums fade: for a moment there may be more of them than was sent.
         return self._lost / max(self._sent, self._lost, 1.0)
 
     @property

@@ -69,8 +69,10 @@ def parse_query(query: str) -> tuple[Command, Command | None]:
         )
     for name in ("tick", "epoch"):
         if name in fields:
-            # -1 is refused by the same rule as any number that is too small, with the name of the field.
-            fields[name] = int(given[name]) if given[name].isdigit() else -1
+            # -1 is refused by the same rule as any number that is too small, with the name of the field. Longer than
+            # any u32, or of other scripts, would fail in int() with an error of its own.
+            text = given[name]
+            fields[name] = int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else -1
     paused = fields.pop("paused", "0") not in ("0", "")
     play = Command("play", speed=_speed(fields.pop("speed", 1.0)))
     return _seek(fields), None if paused else play

@@ -93,6 +93,7 @@ class _Session:
     def _end(self, last: bytes, code: CloseCode, reason: str) -> None:
         if self.closed:
             return
+        # Before anything is sent: a link that fails at it would call back, and must find the session over.
         self._left(reason)
         self.link.control(last)
         self.link.close(code, reason)
@@ -154,6 +155,7 @@ class PublisherSession(_Session):
     def may_bring(self, mono: float, is_newest: bool) -> bool:
         """Whether the rest of a frame that began by ``mono`` may be on its way to here and cannot be lost: by a stream
         that is open, or in order where nothing newer has come."""
+        # In order, so that the newest frame is the only one that may be in the middle of coming.
         if not self.link.lossy:
             return is_newest
         return any(since <= mono for since in self._streams.values())
@@ -227,6 +229,7 @@ class SubscriberSession(_Session):
     def __init__(self, world: World, link: Link, reader: Reader, follow: str | None = None) -> None:
         super().__init__(world, link, CONTROL_MESSAGE_BYTES_MAX, CONTROL_BOUND)
         self.reader = reader
+        # The reader's own method: an ACK of a thousand readers' datagrams a tick comes here.
         self.on_acked = reader.on_acked
         self.follow = follow
 

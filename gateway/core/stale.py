@@ -184,6 +184,7 @@ class StaleSet:
         """These, the first of :meth:`urgent`, went out: they wait no longer, and their classes have had
         that much of their share."""
         gone = self._common.drop(len(keys)) if len(self._queues) == 1 else self._drop_each(keys)
+        # XOR: all of them are set, and one operation on long integers takes them out.
         self._bits ^= bits_of(gone)
 
     def _drop_each(self, keys: Collection[int]) -> array[int]:

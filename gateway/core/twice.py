@@ -89,6 +89,7 @@ class Twice:
         if not self._is_on:
             return
         if self.watch is None:
+            # Only from the first loss on: most readers never lose, and have no watch.
             self.watch = LossWatch(self._outlet.window.next_token)
             self._losing()
         self.watch.lost(token)
@@ -179,6 +180,7 @@ class Twice:
         budget = outlet.budget
         went = link.send_burst(burst, outlet.window.next_token)
         sent = 0 if isinstance(went, Refusal) else went
+        # As sent by the window's count: its fate tells of the path as any other message's.
         outlet.remember_all(burst.keys[:sent])
         size_bytes = sum(map(len, burst.messages[:sent]))
         if budget is not None:

@@ -73,6 +73,7 @@ class Carrier:
                 for line in lines:
                     self._obey(line)
                 ready.remove(control_fd)
+            # Before more is taken, and again after: a burst that is read must not make what is due late.
             self._deliver_due(time.monotonic())
             for fd in ready:
                 self._take(fd)
@@ -98,6 +99,7 @@ class Carrier:
                 packet = os.read(fd, 65_536)
             except BlockingIOError:
                 return
+            # IPv6 sends by itself (neighbours, routers) on any device that is up; the link is of IPv4.
             if packet[0] >> 4 == 4:
                 self._schedule(source, packet, time.monotonic())
 
@@ -119,6 +121,8 @@ class Carrier:
             self.overflowed += 1
             return
         self._order += 1
+        # The order in which they came decides between equal times: else packets of one moment would be
+        # sorted by their bytes.
         heapq.heappush(self._waiting, (arrives, self._order, self._fds[target], packet))
 
     def _host_of(self, address: bytes) -> int | None:
@@ -171,6 +175,8 @@ class Carrier:
 def main() -> None:
     """Entry: argv[1] is JSON ``{"fds": [...], "paths": [...], "seed": n}``."""
     settings = json.loads(sys.argv[1])
+    # Nanoseconds. By default the kernel may wake a process 50 us late (prctl(2)), which would be part of
+    # every delay.
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1)
     for fd in settings["fds"]:
         os.set_blocking(fd, False)

@@ -123,6 +123,7 @@ class Shaper:
                 change = rule.burst.leave if self._bad else rule.burst.enter
                 if self._random.random() < change:
                     self._bad = not self._bad
+            # The chance is drawn whatever has been decided: a run with another loss keeps the same bursts.
             lost = (self._bad and self._random.random() < rule.burst.bad_loss) or lost
         return lost
 
@@ -131,6 +132,7 @@ class Shaper:
             return 1
         slot = int(now * 1000.0 / burst.slot_ms)
         steps, self._slot = slot - self._slot, slot
+        # After a long silence it makes no difference in which of so many steps the state last changed.
         return min(steps, limits.LINK_SLOTS_AT_ONCE_MAX)
 
     def _through_bottleneck(self, size_bytes: int, now: float) -> float | None:
@@ -150,6 +152,8 @@ class Shaper:
         if rule.jitter_ms > 0.0:
             arrival += self._random.uniform(-rule.jitter_ms, rule.jitter_ms) / 1000.0
         if rule.reorder > 0.0 and self._random.random() < rule.reorder:
+            # Without moving _last_arrival: those behind it overtake it.
             return arrival + rule.reorder_ms / 1000.0
+        # Jitter alone reorders nothing: on a real path packets wait in one queue.
         self._last_arrival = max(arrival, self._last_arrival)
         return self._last_arrival

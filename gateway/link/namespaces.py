@@ -54,6 +54,8 @@ def leave_the_network() -> None:
     except PermissionError:
         uid, gid = os.getuid(), os.getgid()
         _call("unshare", CLONE_NEWUSER | CLONE_NEWNET)
+        # setgroups first: without root gid_map may be written only once that is denied
+        # (user_namespaces(7)).
         for name, line in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(line)
@@ -77,6 +79,7 @@ class TwoNamespaces:
     def __init__(self) -> None:
         try:
             leave_the_network()
+            # Held open, since unshare() below leaves it: it is the way back.
             near = os.open("/proc/self/ns/net", os.O_RDONLY)
             tuns = [_end(NEAR_ADDRESS, FAR_ADDRESS)]
             _call("unshare", CLONE_NEWNET)
@@ -116,6 +119,7 @@ def _flags(name: str, flags: int) -> bytes:
 
 
 def _call(name: str, *numbers: int) -> None:
+    # By ctypes: os.unshare() and os.setns() came with Python 3.12.
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*numbers):
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")

@@ -63,6 +63,8 @@ class Relay:
             task = self._loop.create_task(back.open(self._to))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        # Admitted though the socket behind may not be open yet: by the time it arrives it is, or it is lost
+        # as on a real path.
         self._later(back.up.admit(len(data), time.monotonic()), back.send, data)
 
     def to_reader(self, down: Shaper, data: bytes, address: Address) -> None:
@@ -117,6 +119,7 @@ def arrival(shaper: Shaper, size_bytes: int, now: float, round_trip_s: float) ->
         arrives = shaper.admit(size_bytes, sent)
         if arrives is not None:
             return arrives
+        # Sent again no sooner than the loss can be known.
         sent += round_trip_s
     return sent
 
@@ -126,6 +129,7 @@ async def _hand_on(pieces: Pieces, writer: asyncio.StreamWriter) -> None:
         arrives, data = await pieces.get()
         await asyncio.sleep(max(0.0, arrives - time.monotonic()))
         if not data:
+            # Raised, so that the group ends the other direction too.
             raise ConnectionResetError("the other side has ended")
         writer.write(data)
         await writer.drain()

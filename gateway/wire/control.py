@@ -41,6 +41,7 @@ def encode_control(type: str, **fields: object) -> bytes:
 
 def encode_error(error: GatewayError) -> bytes:
     """The ``error`` message of a refusal; of a world that another gateway holds with where that is."""
+    # Nothing else of an error's facts: they may name what whoever asks has no right to see.
     where = ("world", "url") if isinstance(error, WorldHeld) else ()
     facts = {name: error.facts[name] for name in where if name in error.facts}
     return encode_control("error", code=error.code, message=error.message, **facts)
@@ -57,6 +58,7 @@ def encode_durable(epoch: int, tick: int, **more: object) -> bytes:
 
 def decode_control(message: bytes) -> Control:
     """The control message in ``message`` (its type byte included); raises :class:`MalformedMessage`."""
+    # Before it is parsed: JSON unpacks to many times its bytes.
     if len(message) > CONTROL_MESSAGE_BYTES_MAX:
         raise MalformedMessage(
             f"a control message of {len(message)} bytes is over the bound of {CONTROL_MESSAGE_BYTES_MAX}; send less in one",

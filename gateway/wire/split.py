@@ -47,6 +47,8 @@ def pack_chunks(chunks: Sequence[bytes], room_bytes: int) -> list[list[bytes]]:
     groups: list[list[bytes]] = [[]]
     filled = 0
     for chunk in chunks:
+        # Filled in order, not to the best fit: a reader's keys stay in order, which packs them better where
+        # they are recorded.
         if filled and filled + len(chunk) > room_bytes:
             groups.append([])
             filled = 0

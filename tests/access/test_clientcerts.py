@@ -214,6 +214,9 @@ def test_uris_make_one_grant() -> None:
         grant_of(
             {**certificate, "subjectAltName": (("URI", "mvgateway:owner:a"), ("URI", "mvgateway:owner:b"))}
         )
+    for wrong in ("mvgateway:delay_s:²", "mvgateway:delay_s:.", "mvgateway:kbps:²"):
+        with pytest.raises(BadGrant):
+            grant_of({**certificate, "subjectAltName": (("URI", wrong),)})
 
 
 def test_a_file_without_a_ca_stops_the_start(tmp_path: Path) -> None:

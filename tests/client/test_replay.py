@@ -223,7 +223,7 @@ def test_commands_outside_their_bounds_are_refused_by_name() -> None:
         with pytest.raises(BadInput):
             parse_command(wrong)
     assert parse_query("tick=5&epoch=2&paused=1") == (Command("seek", epoch=2, tick=5), None)
-    for query in ("tick=x", "speed=0", "colour=red"):
+    for query in ("tick=x", "tick=%C2%B2", f"epoch={'9' * 5_000}", "speed=0", "colour=red"):
         with pytest.raises(BadInput):
             parse_query(query)
 

@@ -107,6 +107,7 @@ class OutQueue:
         self.is_clear = is_clear
         if is_clear and self._waiters:
             self._wake()
+        # Only where it holds something, or did: answers that go out at once never touch the backlog.
         if self._held or self.size:
             self._held = self.size > 0
             self._backlog.set(self, self.size)

@@ -85,7 +85,9 @@ class Collector:
             return self._take_control(frame, now)
         payload = frame.payload
         assert isinstance(payload, (bytes, bytearray, str))
+        # In bytes of the wire: a bound by characters would let four times as much in.
         self._size += len(payload) if not isinstance(payload, str) else len(payload.encode())
+        # wsproto hands one fragment on in several pieces; only its end counts.
         self._fragments += frame.frame_finished
         if self._size > self._message_bytes_max:
             raise Breach(

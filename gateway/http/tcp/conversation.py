@@ -87,6 +87,7 @@ class Conversation(BoundedProtocol):
 
     def put_back(self, data: bytes) -> None:
         """Of what was taken, what cannot be parsed for now: it comes again, and counts with what waits until then."""
+        # In front: it was read before what waits.
         self._unparsed[:0] = data
         self._holds(len(data))
 
@@ -112,6 +113,7 @@ class Conversation(BoundedProtocol):
         self._is_queued = False
         if not self._unparsed or not self._wants_more:
             return
+        # So much a turn, not all that waits: parsing it is what the others' turns are protected from.
         data = bytes(self._unparsed[: limits.TCP_PARSED_BYTES])
         del self._unparsed[: limits.TCP_PARSED_BYTES]
         self.service.turns.held_bytes -= len(data)
@@ -176,6 +178,7 @@ class Conversation(BoundedProtocol):
             self._read(more)
 
     def _read(self, more: bool) -> None:
+        # asyncio raises where it is paused twice, or when it is closing.
         if more is self._is_reading or self.transport.is_closing():
             return
         self._is_reading = more

@@ -55,6 +55,7 @@ class HttpExchange:
         try:
             await app(self.scope, self.receive, self.send)
             if not self.is_complete and not self._gone:
+                # Half an answer must not end well: the peer is shown by _end() that it is not whole.
                 raise RuntimeError("the application ended without a complete response")
         except (ClientGone, ConnectionAbortedError):
             pass
@@ -110,6 +111,7 @@ class HttpExchange:
     def disconnect(self) -> None:
         """The client is gone. Idempotent."""
         self._gone = True
+        # receive() may be waiting for the client to go; with the answer complete it need not.
         self._wake()
 
     def _wake(self) -> None:
@@ -126,6 +128,8 @@ class HttpExchange:
             if self._body_ended and not self._body_told:
                 self._body_told = True
                 return {"type": "http.request", "body": b"", "more_body": False}
+            # A client that only closed its sending half has sent its whole request, or never will; ASGI has
+            # no word for "half".
             if self._gone or self._half_gone or self.is_complete:
                 return {"type": "http.disconnect"}
             if not self._body_ended:
@@ -144,6 +148,7 @@ class HttpExchange:
         self.is_waiting = False
         self._channel.consumed(size)
         more = bool(self._chunks) or not self._body_ended
+        # An end that came with the last piece needs no message of its own.
         self._body_told = not more
         return {"type": "http.request", "body": data, "more_body": more}
 

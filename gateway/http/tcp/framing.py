@@ -93,6 +93,7 @@ class ByH11:
             raise BadHead(str(error), error.error_status_hint) from None
         if not isinstance(request, h11.Request):
             raise BadHead("this is no HTTP request")
+        # h11 takes any digit; what HTTP/2.0 in this form would mean nobody has said.
         if request.http_version[:1] != b"1":
             shown = request.http_version.decode("ascii")
             raise BadHead(f"HTTP/1.1 and HTTP/1.0 are spoken in this way, not HTTP/{shown}", 505)

@@ -50,6 +50,7 @@ def _key_refusal(headers: Headers) -> Refusal | None:
         key = base64.b64decode(_value(headers, b"sec-websocket-key"), validate=True)
     except binascii.Error:
         key = b""
+    # The key proves nothing and is not used but for the answer; a wrong length is a client that is none.
     if len(key) == 16:
         return None
     return 400, [(b"connection", b"close")], "Sec-WebSocket-Key is not 16 bytes in base64"

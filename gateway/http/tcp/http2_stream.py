@@ -64,6 +64,7 @@ class Http2Stream:
         fields: Headers = [(bytes(n), bytes(v)) for n, v in headers if n[:1] != b":"]
         method = pseudo.get(b":method", b"")
         if pseudo.get(b":authority"):
+            # Applications know a Host only: HTTP/2 says it as :authority (RFC 9113 section 8.3.1).
             fields = with_host(fields, pseudo[b":authority"])
         try:
             if method == b"CONNECT" and pseudo.get(b":protocol") != b"websocket":
@@ -105,6 +106,8 @@ class Http2Stream:
         if self._exchange is not None and (data or size):
             self._exchange.feed(data, size)
         elif self._socket is not None:
+            # The window is given back when the application takes what came, not when it is parsed: that is
+            # what holds a peer back.
             self._unread += size
             self._socket.feed(data)
             if self._reads_on:
@@ -142,6 +145,8 @@ class Http2Stream:
         self._is_answered()
         if self._exchange is not None:
             self._exchange.disconnect()
+            # The connection's window counts what nobody will read any more: without this all its other
+            # streams would stand still.
             self._acknowledge(self._exchange.buffered)
         if self._socket is not None:
             self._socket.disconnect()
@@ -157,6 +162,7 @@ class Http2Stream:
     def look(self, now: float) -> None:
         """Has anything taken too long?"""
         out, exchange = self._out, self._exchange
+        # A WebSocket has no timer of its own here: the door looks at all of a connection's streams.
         if self._socket is not None and now >= self._socket_due:
             self._socket.expire(now)
         if self._over_at is not None and (
@@ -201,6 +207,7 @@ class Http2Stream:
             return None
         try:
             sent = self._send_frame(out)
+        # The peer has reset it, and h2 knows so before the event is read.
         except ProtocolError:
             self.disconnect()
             self._connection.finished(self)
@@ -234,6 +241,7 @@ class Http2Stream:
         self._account()
 
     def _account(self) -> None:
+        # By what it changed: the sum of a connection's streams is never walked through.
         if self._untaken != self._out.size:
             more, self._untaken = self._out.size - self._untaken, self._out.size
             self._connection.untaken(more)
@@ -246,6 +254,8 @@ class Http2Stream:
         connection.flush()
 
     def _send_headers(self, status: int, headers: Headers, *, end: bool) -> None:
+        # Applications write for HTTP/1.1; in HTTP/2 these make a message malformed (RFC 9113 section
+        # 8.2.2).
         kept = [pair for pair in headers if pair[0] not in _CONNECTION_SPECIFIC]
         common = self._connection.service.common_headers()
         try:
@@ -332,6 +342,8 @@ class Http2Stream:
         elif self._over_at is None:
             self._over_at = self._heard_at = loop.time()
             self._connection.guard.answered()
+            # From here on what comes is dropped as it comes (_drop), and no longer waits for the
+            # application.
             exchange, self._exchange = self._exchange, None
             if exchange is not None:
                 exchange.disconnect()
@@ -355,6 +367,7 @@ class Http2Stream:
         self._connection.flush()
 
     def deny(self, status: int, headers: Headers, body: bytes) -> None:
+        # An answer to a CONNECT that was refused: what its length is says END_STREAM.
         self.send_head(status, [pair for pair in headers if pair[0] != b"content-length"])
         self.send_body(body, end=True)
 

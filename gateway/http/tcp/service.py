@@ -54,6 +54,8 @@ class TcpService:
         self.carried = Carried()
         self.turns = options.turns
         self.heads = KnownHeads()
+        # One for all connections of the door: the loop reads from one at a time, and what came is taken out
+        # of it at once.
         self.read_buffer = memoryview(bytearray(limits.TCP_READ_BYTES_MAX))
         self.is_closing = False
         self.slots: dict[Slot, None] = {}

@@ -33,6 +33,8 @@ class Turns:
 
     def admits(self, peer: str) -> bool:
         """Whether a connection of this address may parse at once what has come."""
+        # An address that waits already has all its connections wait: else one with a hundred of them would
+        # have a hundred turns.
         return self._spent_s < limits.TCP_TURN_S and peer not in self._waiting
 
     def until(self) -> float:
@@ -69,6 +71,8 @@ class Turns:
         def begin() -> None:
             if not turn.done():
                 turn.set_result(None)
+                # What it is taken to do counts before it is done, or all that wait would be let in
+                # together.
                 self._spent_s += worked_s
 
         self.soon(peer, begin)
@@ -100,6 +104,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _next(self) -> Callable[[], None]:
+        # Taken out and put back at the end: addresses by turns, whatever each has waiting.
         peer, waiting = self._waiting.popitem(last=False)
         call = waiting.popleft()
         if waiting:

@@ -128,6 +128,8 @@ class WebSocketExchange:
         if self._phase is WebSocketPhase.OVER:
             return
         self._collector.feed(data)
+        # Kept, not parsed: before the answer to its handshake a client has no right to speak, but some send
+        # at once.
         if self._phase is WebSocketPhase.HANDSHAKE:
             self._pipe.read_on(False)
         elif not self._is_turning:
@@ -143,6 +145,7 @@ class WebSocketExchange:
                 left -= 1
                 if event is None:
                     break
+                # More to do than this turn allows: fragments may be one byte each.
                 if isinstance(event, bool):
                     left = 0
                 else:
@@ -187,6 +190,7 @@ class WebSocketExchange:
         if self._phase in (WebSocketPhase.OPEN, WebSocketPhase.LEAVING):
             self._pipe.send_data(_close_frame(breach.code, breach.reason))
         self._disconnect(breach.code, breach.reason)
+        # The Close is on its way: ending the transport at once could take it back out of the peer's socket.
         self._await_end(WebSocketPhase.OVER)
 
     def disconnect(self) -> None:
@@ -260,12 +264,15 @@ class WebSocketExchange:
         await self._service.turns.admitted(self._peer, self._worked_s)
         event = self._events.popleft()
         self._given_at = time.perf_counter()
+        # At half and not at one less than full: parsing then goes on for many messages, and not for one
+        # each time.
         if len(self._events) == limits.HTTP_APP_QUEUE_ITEMS_MAX // 2:
             self._turn_soon()
         return event
 
     async def send(self, message: Message) -> None:
         """Take a message of the application; waits while the peer does not keep up. Raises :class:`ClientGone`."""
+        # A door that closes as its peer does must not fail for it: ClientGone is what applications expect.
         if self._disconnected or self._phase is WebSocketPhase.OVER:
             raise ClientGone("the client is gone")
         kind = message["type"]
@@ -310,6 +317,7 @@ class WebSocketExchange:
         self._phase = WebSocketPhase.LEAVING
         try:
             async with asyncio.timeout(limits.WEBSOCKET_LAST_WORD_S):
+                # Left early where the peer says Close first: nothing has to be waited for then.
                 await self._parted.wait()
         except TimeoutError:
             pass
@@ -333,5 +341,7 @@ def _frame(opcode: int, payload: bytes) -> bytes:
 def _close_frame(code: int, reason: str) -> bytes:
     if code == NO_STATUS:
         return _frame(_CLOSE, b"")
+    # Cut by bytes, and not within a character: half of one would fail the peer's check (RFC 6455 section
+    # 5.5.1).
     text = reason.encode()[:_CLOSE_REASON_BYTES_MAX].decode("utf-8", "ignore").encode()
     return _frame(_CLOSE, code.to_bytes(2, "big") + text)

@@ -52,6 +52,8 @@ class Wire:
         if self.app.is_closing() or self.raw.is_closing():
             return 0
         waiting = self.raw.get_write_buffer_size()
+        # Over TLS both hold some: plain text that waits for the record, and records that wait for the
+        # socket.
         if self.app is not self.raw:
             waiting += self.app.get_write_buffer_size()
         return waiting

@@ -7,6 +7,7 @@ several URIs make one grant. TLS has checked the certificate by then. Sources: R
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -72,7 +73,7 @@ def _claim(uris: list[str]) -> dict[str, object]:
         # isascii() first: isdigit() takes digits of all scripts, and int() some that isdigit() does not.
         elif name in _WHOLE and value.isascii() and value.isdigit() and len(value) < 10:
             claim[name] = int(value)
-        elif name == "delay_s" and value.replace(".", "", 1).isdigit() and len(value) < 10:
+        elif name == "delay_s" and re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", value) and len(value) < 10:
             claim[name] = float(value)
         elif name == "owner":
             claim[name] = value

@@ -146,6 +146,6 @@ def reap_half_made(store: BlockingStore, now_us: int) -> None:
     for info in admin.list_namespaces(naming.HALF_MADE):
         # The time stands in the key: a store tells no time of making.
         began_s = info.key.removeprefix(naming.HALF_MADE).partition("~")[0]
-        if began_s.isdigit() and int(began_s) < now_us / 1e6 - HALF_MADE_S:
+        if began_s.isascii() and began_s.isdigit() and int(began_s) < now_us / 1e6 - HALF_MADE_S:
             with suppress(NotFound, Conflict):
                 admin.delete_namespace(info.key)
