@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -39,6 +40,9 @@ from gateway.quic.options import QuicOptions
 from gateway.quic.tls import QuicTrust
 from gateway.quic.udp import UdpSocket
 from gateway.quic.udp.race import first_of, resolve
+
+# What aioquic warns of is for whoever keeps a log: where nobody does, Python would write it to standard error.
+logging.getLogger("quic").addHandler(logging.NullHandler())
 
 
 class Client:

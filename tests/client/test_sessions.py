@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -139,6 +141,19 @@ async def test_a_publishing_verb_that_is_told_to_end_leaves_its_place(served: Se
             child.kill()
     async with Publisher(served.url, "w", ca=served.ca) as publisher:
         assert publisher.epoch == 2
+
+
+async def test_a_certificate_that_is_not_trusted_is_told_in_one_line(served: Served, tmp_path: Path) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli", "watch", "w", "--url", served.url),
+        cwd=tmp_path / "store",
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), **os.environ},
+        stderr=asyncio.subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    _, told = await asyncio.wait_for(child.communicate(), HANG_S)
+    assert child.returncode == 2
+    assert re.fullmatch(r"mvgateway watch: the certificate of .* is not trusted .*--ca .*\n", told.decode())
 
 
 async def test_what_cannot_be_sent_is_refused_at_once(served: Served) -> None:
