@@ -6,12 +6,14 @@ const waiting = [];
 /** What a session or a request says who it is; null where nobody asked. */
 export const heldToken = () => token || null;
 
-/** GET (or `options.method`) a path of this gateway. Asks for a token where one is wanted, and tries again with it. */
+/** GET (or `options.method`) a path of this gateway. Asks for a token where one is wanted, and tries again with it. `options.patience`:
+ * milliseconds that one try may take. */
 export async function ask(path, options = {}) {
   for (;;) {
     const used = token;
     const headers = { ...(options.headers ?? {}), ...(used ? { authorization: `Bearer ${used}` } : {}) };
-    const answer = await fetch(path, { cache: "no-store", referrerPolicy: "no-referrer", ...options, headers });
+    const signal = options.patience ? AbortSignal.timeout(options.patience) : undefined;
+    const answer = await fetch(path, { cache: "no-store", referrerPolicy: "no-referrer", signal, ...options, headers });
     if (answer.status !== 401 && answer.status !== 403) { if (answer.ok) shown(false); return answer; }
     const refused = await answer.clone().json().catch(() => ({}));
     if (answer.status === 403 && !["forbidden", "unauthorized"].includes(refused.code)) return answer;

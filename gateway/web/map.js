@@ -2,6 +2,7 @@
 
 import { GatewayRefused, Subscriber } from "/kit/mvgateway.js";
 import { heldToken, told } from "./ask.js";
+import { Heard, PATIENCE_MS } from "./heard.js";
 import { Layout } from "./layout.js";
 import { facts, leaves, tell } from "./parts.js";
 import { Plot } from "./plot.js";
@@ -13,6 +14,7 @@ const world = decodeURIComponent(location.hash.slice(1).split("/")[0]);
 const PLOTTED_S = 60;
 const stage = new Stage(box("stage"));
 const plot = new Plot(box("plot"), { span: PLOTTED_S, named: seconds => new Date(performance.timeOrigin + seconds * 1000).toLocaleTimeString() });
+const heard = new Heard(box("heard"), box("stage"), box("facts"), box("list"), box("plot"), box("record"));
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 let reader = null, tables = false;
 
@@ -73,7 +75,7 @@ function offer(layout) {
 
 let layoutText = "", frames = 0, drawn = 0, at = performance.now();
 async function look() {
-  const facts_ = await told(`/v1/worlds/${encodeURIComponent(world)}`), text = JSON.stringify(facts_.layout ?? null);
+  const facts_ = await told(`/v1/worlds/${encodeURIComponent(world)}`, { patience: PATIENCE_MS }), text = JSON.stringify(facts_.layout ?? null);
   if (text !== layoutText) {
     layoutText = text;
     stage.layout = facts_.layout ? new Layout(facts_.layout) : null;
@@ -126,7 +128,7 @@ async function main() {
   await follow();
   reader.on("frame", aged);
   for (;;) {
-    try { await look(); tell(box("trouble"), ""); } catch (error) { tell(box("trouble"), error.status ? error.message : "the gateway is not reachable"); }
+    try { await look(); heard.take(); tell(box("trouble"), ""); } catch (error) { heard.miss(); tell(box("trouble"), error.status ? error.message : "the gateway is not reachable"); }
     tabled();
     await new Promise(done => setTimeout(done, 1000));
   }

@@ -2,13 +2,14 @@
 
 import { ask, told } from "./ask.js";
 import { takesFilms } from "./drop.js";
+import { Heard, PATIENCE_MS } from "./heard.js";
 import { Measures, bytes } from "./measures.js";
 import { cell, keyed, spark, tell, text } from "./parts.js";
 
 const PAGE = 200, KEPT = 60, LATE_TICKS = 30, LOST_PER_S = 5, FULL_SHARE = 0.05;
 const seen = new Map();          // world -> its rates of the last minute, frames a second
 const box = id => document.getElementById(id);
-const measures = new Measures();
+const measures = new Measures(), heard = new Heard(box("heard"), document.querySelector(".scroll"), box("disk"));
 let pages = [""], prefix = "";
 
 function show(world) {
@@ -58,7 +59,7 @@ function trouble(health) {
 }
 
 async function health() {
-  const found = await (await ask("/healthz", { quiet: true })).json();
+  const found = await (await ask("/healthz", { quiet: true, patience: PATIENCE_MS })).json();
   box("version").textContent = found.version ?? "";
   const said = found.status === "draining" ? "draining: it stops, takes nobody new, and those who are here are told where to go" : found.status;
   tell(box("status"), found.store === "ok" ? said : `${said}; ${trouble(found)}`);
@@ -67,7 +68,7 @@ async function health() {
 
 /** What /metrics tells beside the worlds; nothing where a token does not allow it. */
 async function measure() {
-  const answer = await ask("/metrics", { quiet: true });
+  const answer = await ask("/metrics", { quiet: true, patience: PATIENCE_MS });
   if (answer.ok) measures.take(await answer.text(), performance.now());
   const { used, free } = measures.store, isFull = free !== null && free < FULL_SHARE * (free + (used ?? 0));
   box("disk").textContent = free === null ? "" : `store ${bytes(used)}, ${bytes(free)} free on its disk`;
@@ -81,8 +82,9 @@ async function refresh() {
     await health();
     await measure().catch(() => {});
     const query = new URLSearchParams({ limit: PAGE, ...(prefix ? { prefix } : {}), ...(pages.at(-1) ? { after: pages.at(-1) } : {}) });
-    const { worlds, next } = await told(`/v1/worlds?${query}`);
+    const { worlds, next } = await told(`/v1/worlds?${query}`, { patience: PATIENCE_MS });
     if (mine !== asked) return;
+    heard.take();
     const rows = new Map(worlds.map(world => [world.world, show(world)]));
     keyed(box("worlds"), [...rows.keys()], name => rows.get(name), (row, name) => renew(row, rows.get(name)));
     box("none").hidden = worlds.length > 0 || pages.length > 1;
@@ -94,13 +96,15 @@ async function refresh() {
     if (held?.disabled) (next ? box("on") : box("back")).focus(); // a button that went out keeps no keyboard
     box("on").onclick = () => { pages.push(next); refresh(); };
   } catch (error) {
+    if (mine !== asked) return;
+    heard.miss();
     tell(box("status"), error.status ? error.message : "not reachable");
     box("status").className = "late";
   }
 }
 
 takesFilms(said => tell(box("trouble"), said));
-document.addEventListener("asked", () => box("worlds").replaceChildren());
+document.addEventListener("asked", () => { box("worlds").replaceChildren(); heard.forget(); });
 box("back").onclick = () => { pages.pop(); refresh(); };
 box("prefix").oninput = event => { prefix = event.target.value.trim(); pages = [""]; refresh(); };
 ask("/certificate.sha256", { quiet: true }).then(r => r.ok ? r.text() : "").then(t => { box("certificate").textContent = text(t.trim() || null); }).catch(() => {});

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import ssl
 from pathlib import Path
 
 import httpx
+import pytest
 
 from gateway.cli._child import GatewayChild
 from gateway.cli._motion import Avatars
 from gateway.client import Publisher, fetch_last
 from tests.e2e.browser import Browser, Page
+from tests.e2e.firefox import Firefox
 from tests.e2e.looking import coloured, has_colour, pixels_at, places
 
 TRUSTING = "--ignore-certificate-errors"
@@ -112,5 +116,90 @@ async def test_a_film_room_whose_gateway_is_killed_goes_on_from_where_it_was(tmp
             await page.evaluate("document.getElementById('on').click()")
             await page.until(f"film().place.tick === 21 && film().state.size === {len(KEYS)}")
             assert await coloured(page, KEYS[0])
+    finally:
+        await child.kill()
+
+
+KINDS = [Browser, Firefox]
+LOOK = """(() => {
+  const style = getComputedStyle(document.querySelector(OLD)), sign = document.getElementById('heard');
+  return [style.filter, Number(style.opacity) < 1, sign.hidden ? '' : sign.innerText, getComputedStyle(sign).borderTopStyle];
+})()"""
+NOW = ["none", False, ""]
+SAID = """(() => {
+  window.said = [];
+  for (const element of document.querySelectorAll('[role=status], [role=alert], [aria-live=polite]'))
+    new MutationObserver(() => said.push(element.innerText)).observe(element, { childList: true, characterData: true, subtree: true });
+})()"""
+
+
+def opened(kind: type[Browser] | type[Firefox], tmp_path: Path, child: GatewayChild) -> Browser | Firefox:
+    profile = tmp_path / "profile"
+    return Firefox(profile, ca=Path(child.ca)) if kind is Firefox else Browser(profile, TRUSTING)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("address", "there", "old", "fresh", "says"),
+    [
+        ("/", "document.querySelector('#worlds td.on')", "'.scroll'", "status", "not reachable"),
+        ("/map#arena", "window.reader?.()?.state.size", "'canvas.stage'", "trouble", "the gateway is not reachable"),
+    ],
+)  # fmt: skip
+async def test_what_a_page_shows_of_a_gateway_that_is_gone_is_seen_to_be_old_and_said_once(
+    kind: type[Browser] | type[Firefox],
+    address: str,
+    there: str,
+    old: str,
+    fresh: str,
+    says: str,
+    tmp_path: Path,
+) -> None:
+    child, avatars = GatewayChild(tmp_path), Avatars(len(KEYS))
+    await child.start()
+    await made(child, "arena")
+    looked = LOOK.replace("OLD", old)
+    try:
+        async with opened(kind, tmp_path, child) as browser:
+            async with Publisher(child.url, "arena", stride=100, ca=child.ca) as publisher:
+                publisher.send(avatars.frame(1))
+                page = await browser.open(f"{child.url}{address}")
+                await page.until(f"Boolean({there})")
+                assert (await page.evaluate(looked))[:3] == NOW
+                await page.evaluate(SAID)
+                await child.kill()
+            await page.until(f"document.getElementById('{fresh}').innerText === '{says}'")
+            await page.until("document.getElementById('heard').innerText.match(/last heard [3-9] s ago/)")
+            assert (await page.evaluate(looked))[:2] == ["grayscale(1)", True]
+            assert (await page.evaluate(looked))[3] == "solid"
+            assert await page.evaluate("said") == [says], "the seconds that pass are not read out"
+            await child.start()
+            await page.until(
+                f"JSON.stringify({looked}.slice(0, 3)) === '{json.dumps(NOW, separators=(',', ':'))}'"
+            )
+            await page.until(f"document.getElementById('{fresh}').innerText !== '{says}'")
+    finally:
+        await child.kill()
+
+
+async def test_a_list_whose_gateway_answers_nothing_is_seen_to_be_old_before_a_request_fails(
+    tmp_path: Path,
+) -> None:
+    child = GatewayChild(tmp_path)
+    await child.start()
+    await made(child, "arena")
+    try:
+        async with Browser(tmp_path / "profile", TRUSTING) as browser:
+            page = await browser.open(f"{child.url}/")
+            await page.until("Boolean(document.querySelector('#worlds td'))")
+            assert child._process is not None
+            child._process.send_signal(signal.SIGSTOP)
+            await page.until(
+                "document.querySelector('.scroll.old') && !document.getElementById('heard').hidden"
+            )
+            assert await page.evaluate("document.getElementById('status').innerText") == "ok"
+            await page.until("document.getElementById('status').innerText === 'not reachable'")
+            child._process.send_signal(signal.SIGCONT)
+            await page.until("!document.querySelector('.old') && document.getElementById('heard').hidden")
     finally:
         await child.kill()
