@@ -31,6 +31,7 @@ _PARTS = _named(
     *("options", "origins", "outlet", "pieces", "reader_parts", "rows", "seat", "source"),
 )
 """What is a part by itself has its own fast tests, which need no world around it."""
+_TURNS = ("reader_turns", "rest", "sessions")
 TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/wire/entities/", ()),
     ("gateway/wire/layouts/poses.py", _named("wire", "layout_bounds")),
@@ -72,11 +73,8 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/core/twice.py", _named("core", "twice")),
     ("gateway/core/fanout.py", _named("core", "fanout", "rest")),
     *(
-        (
-            f"gateway/core/{name}.py",
-            _named("core", "fanout", "reader", "reader_offers", "reader_turns", "rest", "sessions"),
-        )
-        for name in ("reader", "rebase", "repairs")
+        (f"gateway/core/{name}.py", _named("core", *more, "fanout", "reader", "reader_offers", *_TURNS))
+        for name, *more in (("reader",), ("rebase", "rebase", "overtaken_keyframes"), ("repairs", "repairs"))
     ),
     ("gateway/core/queueing.py", _named("core", "queueing")),
     *(
