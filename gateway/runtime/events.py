@@ -39,7 +39,7 @@ class _Window:
 
 
 class EventLog:
-    """Writes events to ``logger``. Call :meth:`flush` now and then, so that counts are told."""
+    """Writes events to ``logger``. Call :meth:`close_windows` now and then, so that counts are told."""
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
@@ -68,7 +68,7 @@ class EventLog:
         window = self._windows[kind] = _Window(now, level)
         return window
 
-    def flush(self) -> None:
+    def close_windows(self) -> None:
         """Tell of what was only counted in windows that are over."""
         now = self._clock()
         for kind, window in list(self._windows.items()):

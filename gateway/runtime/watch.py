@@ -66,7 +66,7 @@ class OperatorWatch:
         self._look_at_store()
         self._look_at_refusals()
         self._look_at_descriptors()
-        self._events.flush()
+        self._events.close_windows()
 
     def _look_at_store(self) -> None:
         now = self._clock()
@@ -109,7 +109,7 @@ class OperatorWatch:
     def stop(self) -> None:
         """Look no more. Idempotent."""
         self._task.cancel()
-        self._events.flush()
+        self._events.close_windows()
 
 
 def _state(journal: WatchedJournal, now: float) -> Ailing | None:

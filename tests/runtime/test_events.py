@@ -71,8 +71,8 @@ def test_a_thousand_events_of_a_kind_are_some_lines_and_one_with_the_count(kept:
         events.note("session refused", n=n)
     assert len(kept.of("session refused")) == EVENT_LINES_MAX
     clock.now += EVENT_WINDOW_S
-    events.flush()
-    events.flush()
+    events.close_windows()
+    events.close_windows()
     assert kept.of("session refused, and more of the kind") == [
         {"more": 1_000 - EVENT_LINES_MAX, "seconds": EVENT_WINDOW_S}
     ]
@@ -85,7 +85,7 @@ def test_a_kind_that_goes_on_is_told_again_in_the_next_window(kept: Kept) -> Non
         for _ in range(EVENT_LINES_MAX + 5):
             events.note("session opened")
         clock.now += EVENT_WINDOW_S
-    events.flush()
+    events.close_windows()
     assert len(kept.of("session opened")) == 3 * EVENT_LINES_MAX
     assert [facts["more"] for facts in kept.of("session opened, and more of the kind")] == [5, 5, 5]
 
