@@ -140,10 +140,24 @@ def test_every_dependency_tells_what_it_is_for() -> None:
     assert not sorted(n for n in names if not re.search(rf"\b{re.escape(n)}\b", text))
 
 
-@pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
-def test_no_link_to_a_file_is_dead(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
-    assert not [link for link in links if not (page.parent / link).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_link_to_a_file_or_its_section_is_dead(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", page.read_text())
+    assert not [link for link in links if not is_there(page, *link.partition("#")[::2])]
+
+
+def is_there(page: Path, link: str, section: str) -> bool:
+    to = page.parent / link if link else page
+    if not section or to.suffix != ".md":
+        return to.exists()
+    text = re.sub(r"^```.*?^```", "", to.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return section in {anchor(title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+def anchor(title: str) -> str:
+    """As the sites that show Markdown name a section: GitHub's rule."""
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).strip().lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
 
 
 @pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)

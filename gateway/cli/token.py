@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from gateway.errors import ConfigError
-from gateway.limits import TOKEN_CHARS_MAX
+from gateway.limits import TOKEN_CHARS_MAX, TOKEN_LIFETIME_S_MAX
 
 NAME = "token"
 HELP = "make a pair of keys, sign a token with one, or show what a token says"
@@ -105,10 +105,13 @@ def sign(args: argparse.Namespace) -> int:
     match = _TIME.fullmatch(args.lifetime)
     if match is None:
         raise ConfigError(f"--for {args.lifetime!r} is no time; write 90s, 15m or 1h")
+    for_s = int(match[1]) * _UNIT_S[match[2]]
+    if not 0 < for_s <= TOKEN_LIFETIME_S_MAX:
+        raise ConfigError(f"--for {args.lifetime}: a token lives for 24 hours at most; renew it instead")
     claims = claims_of(
         scope_of(args),
         now_s=time.time(),
-        for_s=int(match[1]) * _UNIT_S[match[2]],
+        for_s=for_s,
         subject=args.subject,
         jti=args.jti,
         audience=args.audience,

@@ -150,7 +150,7 @@ def test_keys_and_tokens_from_the_command_line(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--for", "25h"], "24 hours"),
+        (["--for", "25h"], "--for 25h: a token lives for 24 hours"),
         (["--for", "soon"], "--for"),
         (["--sub", "a*b"], "no pattern"),
         (["--kbps", "0"], "kbps"),
