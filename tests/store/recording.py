@@ -73,6 +73,10 @@ class Recorder:
     def keyframe_due(self) -> list[JournalFrame]:
         return [self.keyframe()] if self.now_us - self._keyframe_us >= SECOND_US else []
 
+    def wants_keyframe(self) -> None:
+        """The next batch begins with one, however short ago the last one was."""
+        self._keyframe_us = 0
+
     def keyframe(self) -> JournalFrame:
         self._keyframe_us = self.now_us
         messages = tuple(self.state.keyframe_messages(65_535))

@@ -241,6 +241,7 @@ class Guarding:
         self.refuses = False
         self.now_s = 0.0
         database.guard = self
+        # A database asks the clock of its own process; nobody else gives it one.
         database._monotonic = lambda: self.now_s
 
     def __call__(self, connection: apsw.Connection) -> None:

@@ -99,6 +99,7 @@ def test_full_disk_refuses_commits_keeps_reads_and_recovers(engine: Engine) -> N
 
 def limit_pages(engine: Engine, pages: int) -> None:
     """Have SQLite find the disk full: its own bound on the file's size, at least the present one."""
+    # The bound is the writing connection's own, as a full disk is the writer's alone to see.
     engine.writer._begin_cursor().execute(f"PRAGMA max_page_count={pages}")
 
 

@@ -227,7 +227,7 @@ def test_what_fails_in_the_background_is_counted_and_tried_again(
     engine = Engine(tmp_path / "store", options=QUIET)
     engine.close()
     engine = Engine(tmp_path / "store")
-    own = engine._background
+    own = engine._background  # it fails in silence: whoever commits is told of a broken disk
     assert own is not None
     wait_until(lambda: own.failures >= 3)
     version = commit(engine, 0, b"commits go on")

@@ -137,6 +137,7 @@ def test_a_statement_that_does_not_end_is_broken_off_and_the_next_one_works(
     store = MemoryStore()
     recorded(store)
     database = Database.open(store, Namespace("w"), read_only=True)
+    # In place of fifteen seconds for the one, and of a bound that a busy machine could break for the other.
     monkeypatch.setattr(database._deadline, "seconds", 0.1)
     with pytest.raises(Unprocessable, match="kept SQLite at work for over"):
         database.read(lambda c: c.execute(ENDLESS).get)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from gateway.core.state import WorldState
 from gateway.errors import Conflict, WorldHeld
-from gateway.store.base import Namespace
-from gateway.store.database import Database, commit_held, run_held
+from gateway.store.base import CommitRequest, Committed, Namespace
+from gateway.store.database import Database
 from gateway.store.embedded import EmbeddedStore, Engine
 from gateway.store.embedded.engine import EmbeddedOptions
 from gateway.store.world import WorldDatabase, home
@@ -19,6 +21,7 @@ from gateway.store.world.lanes import WorldLanes
 from gateway.store.world.together import append_each
 from gateway.wire import Frame, Record
 from gateway.wire.journal import Batch
+from tests.patience import HANG_S
 from tests.store.recording import START_US, Recorder, batch
 
 LEASE_MS = 3_000
@@ -195,20 +198,38 @@ def test_another_gateways_commit_to_other_tables_costs_the_home_nothing(engine: 
     assert ticks(engine) == [1, 2, 3, 4, 5]
 
 
+@contextmanager
+def meanwhile(engine: Engine, act: Callable[[], object]) -> Iterator[list[int]]:
+    """What another gateway does between the reading of each transaction and its commit. Answers how many conflicts there were."""
+    commit, conflicts = engine.commit, [0]
+
+    def after_the_other(request: CommitRequest) -> Committed:
+        engine.commit = commit  # type: ignore[method-assign]
+        act()
+        engine.commit = after_the_other  # type: ignore[method-assign]
+        try:
+            return commit(request)
+        except Conflict:
+            conflicts[0] += 1
+            raise
+
+    engine.commit = after_the_other  # type: ignore[method-assign]
+    try:
+        yield conflicts
+    finally:
+        engine.commit = commit  # type: ignore[method-assign]
+
+
 def test_a_busy_home_cannot_hold_off_who_takes_it_over(engine: Engine) -> None:
     """Its commits between the other's reading and committing are no conflict for the store; the other's is one for it."""
     a, b, recorder = connect(engine), connect(engine), Recorder()
     a.take_home(A, LEASE_MS, seen(a))
     a.append(one_row(recorder))
-    database = b._seizing()
-    try:
-        held = run_held([database], lambda connections: home.seize(connections[0], B, "w", LEASE_MS))
-        for _ in range(5):
-            a.append(one_row(recorder))
-        commit_held([database])
-    finally:
-        database.close()
-    assert held == 2
+    with meanwhile(engine, lambda: [a.append(one_row(recorder)) for _ in range(5)]) as conflicts:
+        taken = b.take_home(B, LEASE_MS, None)
+    assert conflicts == [0]
+    assert taken.row is not None
+    assert (taken.row.fence, taken.row.node) == (2, B.node)
     assert ticks(engine) == [1, 2, 3, 4, 5, 6]
     with pytest.raises(WorldHeld):
         a.append(one_row(recorder))
@@ -217,16 +238,14 @@ def test_a_busy_home_cannot_hold_off_who_takes_it_over(engine: Engine) -> None:
 def test_two_that_take_over_at_once_get_two_fences(engine: Engine) -> None:
     a, b, c = connect(engine), connect(engine), connect(engine)
     a.take_home(A, LEASE_MS, seen(a))
-    first, second = b._seizing(), c._seizing()
-    try:
-        run_held([first], lambda connections: home.seize(connections[0], B, "w", LEASE_MS))
-        run_held([second], lambda connections: home.seize(connections[0], B, "w", LEASE_MS))
-        commit_held([first])
-        with pytest.raises(Conflict):
-            commit_held([second])
-    finally:
-        first.close()
-        second.close()
+    signs: list[Sign] = []
+    others = [c]
+    with meanwhile(
+        engine, lambda: signs.extend(others.pop().take_home(B, LEASE_MS, None) for _ in others[:1])
+    ) as conflicts:
+        signs.append(b.take_home(B, LEASE_MS, None))
+    assert conflicts == [1], "what had read the row before the other changed it reads it again"
+    assert [sign.row and sign.row.fence for sign in signs] == [2, 3]
 
 
 def test_a_home_that_was_given_up_is_free_at_once(engine: Engine) -> None:
@@ -306,15 +325,21 @@ def test_a_lost_fence_is_not_found_again_by_a_connection_that_is_made_anew(engin
 async def test_the_writer_of_a_world_keeps_its_fence_over_a_rest(tmp_path: Path) -> None:
     """The lane's thread and its connection end when idle; what is written after that is still fenced."""
     store = EmbeddedStore.open(tmp_path / "store")
-    world = await WorldLanes.open(store, "w", make_state=WorldState, now_us=START_US)
+    world = await WorldLanes.open(store, "w", make_state=WorldState, now_us=START_US, idle_s=0.0)
     recorder = Recorder()
+
+    async def rests() -> None:
+        async with asyncio.timeout(HANG_S):
+            while not world.idle:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
     await world.take_home(A, LEASE_MS, await world.home_sign())
     await world.append(one_row(recorder))
-    world._writer._end_thread()
+    await rests()
     await world.append(one_row(recorder))
     other = await WorldLanes.open(store, "w", make_state=WorldState, now_us=START_US)
     await other.take_home(B, LEASE_MS, None)
-    world._writer._end_thread()
+    await rests()
     with pytest.raises(WorldHeld):
         await world.append(one_row(recorder))
     await world.close()

@@ -105,6 +105,7 @@ def test_a_head_that_was_trusted_for_long_is_asked_for_before_anything_is_writte
     world.append(next(recorder.batches(5, 5)))
     retiring.delete_world(store, "w", START_US)
     retiring.reap(store, START_US + DAY_US, 0.0)
+    # As after a long rest: a database asks the clock of its own process, and nobody else gives it one.
     world.database._monotonic = lambda: 1e9
     with pytest.raises(WorldDeleted):
         world.append(next(recorder.batches(5, 5)))

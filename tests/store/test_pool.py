@@ -37,6 +37,7 @@ class Snatched(list[apsw.Cursor]):
 
 def test_a_cursor_taken_while_the_pool_closes_does_not_break_the_close(path: Path) -> None:
     pool = ConnectionPool(path)
+    # Between two steps of close(), which no thread can be made to hit from outside.
     idle = pool._idle = Snatched([pool.acquire()])
     pool.close()
     if idle.taken is not None:
@@ -62,7 +63,7 @@ def test_a_cursor_given_back_as_the_pool_closes_is_closed_too(path: Path) -> Non
     pool = ConnectionPool(path)
     cursor = pool.acquire()
     connection = cursor.connection
-    pool._idle = GivenLate(pool)
+    pool._idle = GivenLate(pool)  # likewise within give()
     pool.give(cursor)
     assert not pool._idle
     with pytest.raises(apsw.ConnectionClosedError):

@@ -8,9 +8,10 @@ from typing import Any
 
 import apsw
 import pytest
+from blake3 import blake3
 
 from gateway.errors import BadInput, Conflict, NotFound, StoreUnavailable
-from gateway.store.base import CommitRequest, Committed, Namespace, PageRead
+from gateway.store.base import CommitRequest, Committed, Namespace, NamespaceCommit, PageRead, PageWrite
 from gateway.store.database import Database, transact_together
 from gateway.store.pages import empty_first_page
 from tests.store.memory_store import MemoryStore
@@ -260,8 +261,9 @@ def test_a_missing_namespace_is_not_found(store: MemoryStore) -> None:
 
 
 def test_a_namespace_that_holds_something_else_is_told_apart(store: MemoryStore) -> None:
-    table(store)
-    store._content = dict.fromkeys(store._content, b"not a database".ljust(8192))
+    page = b"not a database".ljust(8192)
+    part = NamespaceCommit(NS, store.stat(NS).version, [PageWrite(0, blake3(page).digest(), page)])
+    store.commit(CommitRequest(b"k" * 16, [part], True))
     with pytest.raises(BadInput, match="does not hold a SQLite database"):
         Database.open(store, NS).read(sql("SELECT 1 FROM sqlite_schema"))
 

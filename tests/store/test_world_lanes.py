@@ -16,7 +16,7 @@ from gateway.store.base import Namespace
 from gateway.store.database import Database
 from gateway.store.embedded import EmbeddedOptions, EmbeddedStore
 from gateway.store.world import Retention, WorldDatabase
-from gateway.store.world.home import Holder
+from gateway.store.world.home import Holder, HomeRow
 from gateway.store.world.lanes import Lane, WorldLanes
 from gateway.store.world.schema import Part
 from gateway.store.world.turns import Turn, to_the_end
@@ -340,7 +340,9 @@ async def test_a_home_that_was_lost_or_given_up_writes_no_more(store: EmbeddedSt
     rows = Recorder().step()
     with pytest.raises(Conflict):
         await world.append(batch(rows))
-    assert (await world.take_home(holder, 1_000, None)).row == row._replace(fence=2, beat=0)
+    assert (await world.take_home(holder, 1_000, None)).row == HomeRow(
+        2, row.node, row.holder, row.namespace, 1_000, 0
+    )
     await world.append(batch(rows))
     await world.give_home_up()
     with pytest.raises(Conflict):

@@ -196,7 +196,7 @@ def test_a_clock_that_was_set_while_it_was_recorded_does_not_stop_the_view(by_s:
     for each in recorder.batches(60, 4):
         made.append(each)
     recorder.now_us += by_s * SECOND_US
-    recorder._keyframe_us = 0
+    recorder.wants_keyframe()
     for each in recorder.batches(60, 4):
         made.append(each)
     tail = TailReader()

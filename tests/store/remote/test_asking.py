@@ -56,6 +56,7 @@ from gateway.store.remote.requests import ask_for, ask_stat, cut, side_by_side
 from gateway.store.remote.sunken import SunkenHeads
 from gateway.store.remote.transport import StoreFailed, check, ended_early
 from gateway.wire import mvstore
+from tests.held import count as held_count
 from tests.patience import HANG_S
 from tests.store.remote.test_retries import BROKEN, NS, Clock, Scripted, V, bad, good
 
@@ -122,8 +123,11 @@ def test_the_address_that_answered_last_is_kept_and_one_that_failed_set_aside_fo
     addresses.good(a)
     assert addresses.health()["http://a"] == 0
     assert addresses.any_ready(1.0)
-    addresses.bad(a, 2.0)
-    assert not addresses._all[0].set_aside_until > 2.05, "it begins anew with the shortest wait"
+    for one in (a, b, c):
+        addresses.bad(one, 2.0)
+    assert not addresses.any_ready(2.049)
+    assert addresses.any_ready(2.05), "it begins anew with the shortest wait"
+    assert addresses.pick(2.05) is a
     addresses.good(b)
     addresses.good(b)
     assert addresses.health()["http://b"] == 0
@@ -224,13 +228,14 @@ def test_a_stat_asks_since_when_and_for_whom() -> None:
 
 
 def test_a_second_sending_says_that_it_is_one() -> None:
-    ask = Ask("POST", "/x", {}, b"first", 10)
+    first = ("POST", "/x", {}, b"first", 10)
+    ask = Ask(*first)
     assert not ask.may_be_sent_again
     assert (ask.second(), ask.sent()) == (b"first", ask)
-    assert ask._replace(replayable=True).may_be_sent_again
-    again = ask._replace(again=lambda: b"again")
+    assert Ask(*first, replayable=True).may_be_sent_again
+    again = Ask(*first, again=lambda: b"again")
     assert again.may_be_sent_again
-    assert (again.second(), again.sent()) == (b"again", ask._replace(body=b"again"))
+    assert (again.second(), again.sent()) == (b"again", Ask("POST", "/x", {}, b"again", 10))
 
 
 def test_what_is_cut_is_whole_again() -> None:
@@ -487,7 +492,7 @@ def test_an_answer_that_a_store_does_not_give_is_told_as_such() -> None:
             bodies.take_bounds(good(wrong), URL)
     done = StoreAnswer(200, {"x-committed-version": V}, mvstore.encode_changelog({"world": [4]}))
     assert bodies.take_committed(done, URL) == Committed(V, {"world": (4,)})
-    for answer in (done._replace(headers={}), done._replace(body=b"\xc1")):
+    for answer in (StoreAnswer(200, {}, done.body), StoreAnswer(200, done.headers, b"\xc1")):
         with pytest.raises(StoreUnavailable, match="not a commit's answer"):
             bodies.take_committed(answer, URL)
 
@@ -666,7 +671,7 @@ async def test_a_head_is_lifted_once_however_many_read_it() -> None:
     assert request.namespaces == [NamespaceCommit(NS, v(5), ())]
     assert heads.moved("world", reads) == [PageRead(1, v(6)), reads[1], reads[2]]
     assert heads.moved("other", reads) == reads
-    assert heads._under_way == {}
+    assert held_count(heads, kind=asyncio.Lock) == 0, "nothing is under way"
 
 
 @pytest.mark.parametrize("failure", [Conflict("x"), Gone("x"), NotFound("x"), StoreUnavailable("x")])
@@ -857,7 +862,9 @@ class Checking(Store):
 
     async def request(self, ask: Ask, timeout_s: float) -> StoreAnswer:
         answer = await super().request(ask, timeout_s)
-        return answer._replace(headers={**answer.headers, "x-store-checks": "assumed-version"})
+        return StoreAnswer(
+            answer.status, {**answer.headers, "x-store-checks": "assumed-version"}, answer.body
+        )
 
 
 async def test_before_a_store_that_takes_any_version_it_is_looked_at_which_is_assumed() -> None:

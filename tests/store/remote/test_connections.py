@@ -15,7 +15,7 @@ from gateway.store.remote import Ask, HttpxTransport, TcpTransport
 from gateway.store.remote.pool import Pool
 from gateway.store.remote.wire import Broken, NotHttp1, StoreWire
 from tests.patience import HANG_S
-from tests.store.remote.test_tcp import GET, answer, request_of, stand_in
+from tests.store.remote.test_tcp import GET, answer, get, request_of, stand_in
 
 
 class Server:
@@ -381,9 +381,9 @@ async def test_by_httpx_too_an_answer_of_as_many_bytes_as_are_taken_is_taken() -
     async with stand_in(serve) as url:
         transport = HttpxTransport(url + "/", http2=False)
         assert transport.url == url
-        assert (await transport.request(GET._replace(answer_bytes_max=100), HANG_S)).body == bytes(100)
+        assert (await transport.request(get(answer_bytes_max=100), HANG_S)).body == bytes(100)
         with pytest.raises(StoreUnavailable, match="answered over 99 bytes"):
-            await transport.request(GET._replace(answer_bytes_max=99), HANG_S)
+            await transport.request(get(answer_bytes_max=99), HANG_S)
         await transport.aclose()
 
 

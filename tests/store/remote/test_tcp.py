@@ -39,7 +39,13 @@ from tests.store.conformance.kit import A
 
 NS = Namespace("world")
 V = "0" * 19 + "1"
-GET = Ask("GET", "/stat", {}, b"", 100_000, replayable=True)
+
+
+def get(path: str = "/stat", answer_bytes_max: int = 100_000) -> Ask:
+    return Ask("GET", path, {}, b"", answer_bytes_max, replayable=True)
+
+
+GET = get()
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -158,7 +164,7 @@ async def test_a_request_given_up_takes_its_connection_with_it() -> None:
 
     async with stand_in(serve) as url:
         transport = TcpTransport(url)
-        slow = asyncio.create_task(transport.request(GET._replace(path="/slow"), 20.0))
+        slow = asyncio.create_task(transport.request(get("/slow"), 20.0))
         await asyncio.wait_for(asked.wait(), HANG_S)
         slow.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -177,7 +183,7 @@ async def test_an_answer_to_nothing_ends_the_connection() -> None:
     async with stand_in(serve) as url:
         transport = TcpTransport(url)
         for path in ("/a", "/b", "/c"):
-            found = await transport.request(GET._replace(path=path), 5.0)
+            found = await transport.request(get(path), 5.0)
             assert found.body.startswith(f"GET {path} ".encode())
         await transport.aclose()
 
@@ -269,7 +275,7 @@ async def test_silence_is_told_within_its_time_also_in_the_middle_of_an_answer()
         async with asyncio.timeout(HANG_S):
             for path in ("/nothing", "/body"):
                 with pytest.raises(StoreUnavailable, match="did not answer within"):
-                    await transport.request(GET._replace(path=path), 0.3)
+                    await transport.request(get(path), 0.3)
         await transport.aclose()
 
 

@@ -34,7 +34,7 @@ class Run:
 
     async def tidy(self) -> None:
         """Five seconds later."""
-        await self.store._there(self.store.served.standin.advance(5.0))
+        await self.store.advance(5.0)
         now_s = int(self.store.served.standin.clock())
         if not self.always:
             await self.upkeep.run(RETENTION, now_s)

@@ -222,7 +222,7 @@ class DataPlane:
             return Answer(400, b"invalid owner\n")
         rollback = value["mode"] == "rollback"
         try:
-            await self._store.engine.unlock(self._store._ns(ns_id, proof), owner, rollback=rollback)
+            await self._store.unlock(ns_id, proof, owner, rollback=rollback)
         except Unprocessable as error:
             return Answer(422, b"namespace is not locked", _lock_owner(error))
         except Conflict:

@@ -71,6 +71,10 @@ class Elsewhere:
         for line in await self._there(gathered()):
             yield line
 
+    async def advance(self, seconds: float) -> None:
+        """Let so much time pass on the stand-in's clock."""
+        await self._there(self.served.standin.advance(seconds))
+
     async def _there(self, work: Coroutine[Any, Any, Any]) -> Any:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
 

@@ -202,6 +202,10 @@ class StandIn:
             raise Conflict("the lock's version is before the truncation watermark")
         await self.engine.lock(self._ns(ns_id, proof), owner, at)
 
+    async def unlock(self, ns_id: str, proof: str | None, owner: str, *, rollback: bool) -> None:
+        """Let go of a lock, with or without what was written under it."""
+        await self.engine.unlock(self._ns(ns_id, proof), owner, rollback=rollback)
+
     # --- reading -----------------------------------------------------------------------------------
 
     async def stat(
@@ -395,7 +399,7 @@ class StandIn:
             return int(ask(cursor, f"SELECT count(*) FROM {table} WHERE ns = ?", (state.rid,))[0][0])
 
     def _alone(self, work: str, ns_id: str) -> _Alone:
-        return _Alone(self, (work, ns_id))
+        return _Alone(self._busy, self.counts, (work, ns_id))
 
     # --- marks outlive the process ----------------------------------------------------------------------
 
@@ -417,14 +421,14 @@ class StandIn:
 class _Alone:
     """The lock of one kind of work on one namespace."""
 
-    def __init__(self, store: StandIn, place: tuple[str, str]) -> None:
-        self._store, self._place = store, place
+    def __init__(self, busy: set[tuple[str, str]], counts: Counts, place: tuple[str, str]) -> None:
+        self._busy, self._counts, self._place = busy, counts, place
 
     def __enter__(self) -> None:
-        if self._place in self._store._busy:
-            self._store.counts.refused_collections += self._place[0] == "collect"
+        if self._place in self._busy:
+            self._counts.refused_collections += self._place[0] == "collect"
             raise Failed("failed to acquire lock")
-        self._store._busy.add(self._place)
+        self._busy.add(self._place)
 
     def __exit__(self, *_: object) -> None:
-        self._store._busy.discard(self._place)
+        self._busy.discard(self._place)
