@@ -25,18 +25,21 @@ def reached(root: object, *beside: object) -> Iterator[object]:
         one = waiting.pop()
         yield one
         # A module's names are not a function's own; what it closed over is.
-        inner = one.__closure__ or () if isinstance(one, FunctionType) else gc.get_referents(one)
+        inner = one.__closure__ or () if type(one) is FunctionType else gc.get_referents(one)
+        if issubclass(type(one), dict):
+            inner = [*inner, *dict.keys(one)]  # which the collector passes over where all are text
         for other in inner:
-            if id(other) not in seen and not isinstance(other, SHARED):
+            # By its own type: what is gone behind a weak proxy raises where it is asked for its class.
+            if id(other) not in seen and not issubclass(type(other), SHARED):
                 seen.add(id(other))
                 waiting.append(other)
 
 
 def count(root: object, *beside: object, kind: type = object) -> int:
     """How many objects of a kind it holds."""
-    return sum(isinstance(one, kind) for one in reached(root, *beside))
+    return sum(issubclass(type(one), kind) for one in reached(root, *beside))
 
 
 def longest(root: object, *beside: object, kind: type | tuple[type, ...] = SIZED) -> int:
     """The length of the longest collection, text or run of bytes that it holds, or of the longest of a kind."""
-    return max((len(one) for one in reached(root, *beside) if isinstance(one, kind)), default=0)  # type: ignore[arg-type]
+    return max((len(one) for one in reached(root, *beside) if issubclass(type(one), kind)), default=0)  # type: ignore[arg-type]

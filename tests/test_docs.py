@@ -34,6 +34,7 @@ def doc(name: str) -> str:
 
 
 def flags(parser: argparse.ArgumentParser) -> Iterator[str]:
+    # argparse has no public way to list what a parser takes; its help text is for people.
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():

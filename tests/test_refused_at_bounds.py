@@ -280,6 +280,7 @@ def unsent(own: int, of_all: int) -> None:
 
 def samples(count: int) -> None:
     tracks = Tracks(io.BytesIO())
+    # As many as it takes would be minutes.
     tracks._samples = count - 1
     tracks._count()
 

@@ -59,7 +59,7 @@ async def attacker(target: Target, window: int) -> AsyncIterator[Attacker]:
         "127.0.0.1", port, configuration=settings, create_protocol=Attacker, wait_connected=True
     ) as made:
         assert isinstance(made, Attacker)
-        # grants nothing more: aioquic would as soon as half is used
+        # grants nothing more: aioquic would as soon as half is used, and has no setting for an attacker
         made._quic._write_connection_limits = lambda *args, **kwargs: None  # type: ignore[method-assign]
         made._quic._write_stream_limits = lambda *args, **kwargs: None  # type: ignore[method-assign]
         yield made

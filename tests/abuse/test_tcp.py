@@ -387,6 +387,7 @@ async def test_a_peer_that_makes_the_gateway_answer_and_reads_nothing_is_not_rea
     target: Target,
 ) -> None:
     async with attack_on(target) as attack, connected(plain(target)) as (reader, writer):
+        # No StreamReader stops reading from its kernel by a public way.
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(PREFACE + h2_settings())
         ask = b"".join(h2_request(1 + 2 * n, "/" + "x" * 3_000) for n in range(200))

@@ -82,16 +82,16 @@ SERVERS_LOGS = ("mvgateway", "gateway", "aioquic", "asyncio", "httpcore", "joser
 @pytest.fixture
 def recorder(maker: Maker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder(maker, caplog)
-    answering = Application._answering
+    serve = Application.__call__
 
-    def recording(self: Application, body: Any, send: Any) -> Any:
+    async def recording(self: Application, scope: Any, receive: Any, send: Any) -> None:
         async def record(message: Any) -> None:
             recorder.answer(message)
             await send(message)
 
-        return answering(self, body, record)
+        await serve(self, scope, receive, record)
 
-    monkeypatch.setattr(Application, "_answering", recording)
+    monkeypatch.setattr(Application, "__call__", recording)
     return recorder
 
 

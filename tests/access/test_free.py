@@ -14,6 +14,7 @@ from gateway.core.grants import EVERYTHING, Need
 from gateway.runtime.access.sessions import GrantedSession
 from gateway.runtime.gateway import Gateway
 from tests.client.conftest import until
+from tests.held import count
 
 from .conftest import Maker, Recorder
 from .knocking import Session, open_websocket, open_webtransport, token_message
@@ -67,8 +68,13 @@ async def test_hundreds_of_refused_sessions_leave_nothing(gated: Gateway, maker:
         assert (await session.until("error"))["code"] == "grant_refused"
         await session.close()
     assert gated.gate is not None
-    assert not gated.gate._standing
+    assert count(gated.gate, kind=Standing) == 0
     assert gated.worlds.hosts == {}
+    await publish_one(gated, maker)
+    session = await open_websocket(gated, LIVE, maker.token({"sub": ["arena-1"]}))
+    await session.until("welcome")
+    assert count(gated.gate, kind=Standing) > 0, "while somebody is let in"
+    await session.close()
 
 
 async def test_the_recorder_finds_a_token_where_there_is_one(maker: Maker, recorder: Recorder) -> None:

@@ -109,6 +109,7 @@ async def test_a_missing_packet_is_reported_lost_and_the_rest_acknowledged(ident
 def drop_packets(reader: LeanReader, every: int) -> None:
     """Lose every n-th packet before the reader sees it."""
     endpoint: Any = reader.driver
+    # Where its packets come in: the link of this test is the kernel's, which loses none.
     receive, counter = endpoint._batch.receive, iter(range(1, 1 << 30))
 
     def some(sock: Any) -> list[tuple[bytes, int]]:

@@ -15,6 +15,7 @@ SINCE = ("redundancy", "parity")
 def without_redundancy(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Neither its keys nor its message are known from now on. The types of what readers say, as they say it."""
     for key in SINCE:
+        # Older gateways are no more: this one forgets what they did not know.
         monkeypatch.delitem(options._PARSERS, key)
     types: list[str] = []
     receive = SubscriberSession.receive

@@ -16,13 +16,17 @@ import pytest
 
 import gateway.client as awaited
 from gateway.client import sync
-from gateway.client.sync import portal
 from gateway.errors import BadInput, ConfigError, NotFound, PublisherPresent, StoreUnavailable, UnknownWorld
 from tests.client.conftest import Served
 from tests.kits.abilities import proves
 from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
+
+
+def threads() -> list[str]:
+    """Those that blocking ends have in this process."""
+    return [one.name for one in threading.enumerate() if one.name == "mvgateway-client"]
 
 
 async def blocking(body: Callable[[], Any]) -> Any:
@@ -61,7 +65,7 @@ async def test_a_world_is_published_and_followed_without_await(served: Served) -
         return seen
 
     assert {1: b"one", 2: b"two"} in await blocking(body)
-    assert portal._shared.portal is None, "the thread ends with its last user"
+    assert not threads(), "the thread ends with its last user"
 
 
 async def test_errors_are_those_of_the_awaited_client_and_leave_nothing(served: Served) -> None:
@@ -83,7 +87,7 @@ async def test_errors_are_those_of_the_awaited_client_and_leave_nothing(served: 
             town.get("nobody")
 
     await blocking(body)
-    assert portal._shared.portal is None
+    assert not threads()
 
 
 async def test_entities_and_recordings_answer_as_they_do_awaited(served: Served) -> None:
@@ -232,6 +236,7 @@ async def test_a_program_that_ends_forks_or_is_interrupted_leaves_no_word_and_no
 def test_a_callback_that_would_wait_for_itself_is_told() -> None:
     town = sync.Entities("https://127.0.0.1:1", "w", insecure=True)
     with town, pytest.raises(RuntimeError, match="own thread"):
+        # A callback of its own could do that only by this; the methods that take one are on the other ends.
         town._call(lambda: town.get("x"))
 
 

@@ -417,7 +417,7 @@ async def test_a_watch_that_begins_during_a_commit_hears_of_it(
     database = await gateway.entities.registry.get(place)
     async with database.writer.exclusive():
         writing = asyncio.ensure_future(gateway.entities.put(place, Put("a", "bytes", b"1"), Actor()))
-        await until(lambda: database._task is not None)
+        await until(lambda: database._task is not None)  # it has begun, and nothing has come of it yet
         for _ in range(10):
             await asyncio.sleep(0)
         watch = await gateway.entities.watch(place, Filter(), 0)

@@ -271,15 +271,13 @@ async def peer_at(served: Served, path: str, version: str) -> Peer:
 
     async def fill() -> None:
         while True:
-            event = await tunnel._next(h2.events.DataReceived)
-            buffered.feed_data(event.data)  # type: ignore[attr-defined]
+            buffered.feed_data(await tunnel.read())
 
     filling = asyncio.ensure_future(fill())
 
     async def send_data(data: bytes) -> None:
         for at in range(0, len(data), 16_000):
-            tunnel._h2.send_data(1, data[at : at + 16_000])
-            await tunnel._flush()
+            await tunnel.write(data[at : at + 16_000])
 
     def close() -> None:
         filling.cancel()

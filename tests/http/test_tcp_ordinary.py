@@ -17,6 +17,7 @@ from gateway.http.tcp.heads import BadHead, Headers, check_lines
 from gateway.http.tcp.http1 import Http1
 from gateway.http.tcp.ordinary import KnownHeads, Ordinary, read_head
 from gateway.http.tcp.service import TcpOptions, TcpService
+from tests.held import count, longest
 from tests.http.test_tcp_fuzz import said_to, talk
 
 ROUNDS = 3_000
@@ -199,15 +200,15 @@ def test_heads_are_kept_within_a_bound_and_none_that_has_a_credential() -> None:
     heads = KnownHeads()
     for n in range(3 * limits.HTTP_HEADS_KEPT_MAX):
         heads.read(b"GET /%d HTTP/1.1\r\nhost: h\r\n\r\n" % n)
-    assert len(heads._known) == limits.HTTP_HEADS_KEPT_MAX
-    kept = dict(heads._known)
+    assert longest(heads, kind=dict) == limits.HTTP_HEADS_KEPT_MAX
+    kept = count(heads)
     for secret in (b"authorization: Bearer x", b"cookie: a=b", b"x-namespace-hashproof: ab"):
         assert heads.read(b"GET / HTTP/1.1\r\nhost: h\r\n" + secret + b"\r\n\r\n") is not None
     assert heads.read(b"GET /?token=x HTTP/1.1\r\nhost: h\r\n\r\n") is not None
     assert heads.read(
         b"GET / HTTP/1.1\r\nhost: h\r\nx: " + b"y" * limits.HTTP_HEAD_KEPT_BYTES_MAX + b"\r\n\r\n"
     )
-    assert heads._known == kept
+    assert count(heads) == kept
 
 
 def test_a_body_is_never_read_beyond_its_length_and_never_in_pieces_over_the_bound() -> None:

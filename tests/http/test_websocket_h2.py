@@ -40,16 +40,24 @@ class Tunnel:
         return dict(answer.headers)[":status"]
 
     async def send(self, message: bytes) -> None:
-        self._h2.send_data(1, self._frames.send_data(message, fin=True))
-        await self._flush()
+        await self.write(self._frames.send_data(message, fin=True))
 
     async def receive(self) -> ws.Frame:
         while True:
             for frame in self._frames.received_frames():
                 return frame
-            event = await self._next(h2.events.DataReceived)
-            self._h2.acknowledge_received_data(event.flow_controlled_length, 1)
-            self._frames.receive_bytes(event.data)
+            self._frames.receive_bytes(await self.read())
+
+    async def read(self) -> bytes:
+        """The next bytes of the stream, as they come."""
+        event = await self._next(h2.events.DataReceived)
+        self._h2.acknowledge_received_data(event.flow_controlled_length, 1)
+        return bytes(event.data)
+
+    async def write(self, data: bytes) -> None:
+        """Bytes onto the stream, as they are."""
+        self._h2.send_data(1, data)
+        await self._flush()
 
     async def _next(self, kind: type[T]) -> T:
         while True:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from moto import server as moto_server
 
 from gateway import limits
@@ -175,7 +176,7 @@ def test_a_place_that_fails_is_tried_again_and_then_told(
     def fail(*_: Any) -> None:
         raise OSError("the line is dead")
 
-    monkeypatch.setattr(type(place._fs), "put_file", fail)
+    monkeypatch.setattr(LocalFileSystem, "put_file", fail)
     file = tmp_path / "x"
     file.write_bytes(b"x")
     with pytest.raises(TransferFailed, match="the line is dead"):

@@ -161,7 +161,7 @@ async def what_is_told(end: Publisher | Subscriber, kind: type[GatewayError]) ->
     """The error of a start whose time is over as soon as the gateway has refused it for such a reason."""
     starting = asyncio.ensure_future(end.start())
     await until(lambda: isinstance(end.refusal, kind) and not isinstance(end.refusal, Unanswered), HANG_S)
-    end._over.set()
+    end._over.set()  # its own time, which is up here as soon as the refusal is known
     with pytest.raises(kind) as told:
         await starting
     return told.value

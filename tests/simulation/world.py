@@ -326,6 +326,7 @@ class Simulation:
     def _counts_by_unknown_steps(self, epoch: int) -> bool:
         """True while the home cannot know yet whether its publisher counts by one: until then no tick between two is
         missing to it (docs/FRAMES.md leaves the step to publishers)."""
+        # What its home cannot know is asked of what it knows: no door says it.
         trackers = [
             node.world.journal._tracker for node in self.nodes if node.world is not None and node.held
         ]
@@ -380,6 +381,7 @@ class Simulation:
 
 def check_bounds(world: World) -> None:
     """Whatever happens, a world holds no more than this."""
+    # After each of a simulation's thousands of steps: to look at all that is held (tests.held) would take longer than the step.
     journal, tracker, fanout = world.journal, world.journal._tracker, world._fanout
     assert journal.size_bytes <= 2 * world.settings.journal_bytes_max + KEYFRAMES_BYTES
     assert len(journal._gaps) <= JOURNAL_GAPS_MAX + 2 * GAPS_PENDING_MAX

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.limits import PARITY_FRAMES_MAX, PARITY_MESSAGES_MAX
 from gateway.wire import HEADER_BYTES, Frame, Record, decode_frame, encode_frame, split
 from gateway.wire.parity import TYPE_PARITY, Rebuilder, encode_parity
+from tests.held import longest
 
 values = st.one_of(st.none(), st.binary(max_size=300))
 frames = st.builds(
@@ -122,7 +123,7 @@ def test_only_the_newest_frames_are_kept() -> None:
     given_to(rebuilder, old[1:])
     for tick in range(2, 2 + PARITY_FRAMES_MAX):
         given_to(rebuilder, messages_of(frame(tick))[1:])
-    assert len(rebuilder._frames) <= PARITY_FRAMES_MAX
+    assert longest(rebuilder, kind=dict) <= PARITY_FRAMES_MAX
     parity = encode_parity(old)
     assert parity is not None
     assert rebuilder.receive(parity) is None
