@@ -4,6 +4,7 @@ for ``/dev/zero``, or a film in the place of a certificate, has none that fits m
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 
@@ -23,3 +24,14 @@ def read_given(path: Path | str, bytes_max: int = GIVEN_FILE_BYTES_MAX) -> bytes
             errno.EFBIG, f"it holds more than the {bytes_max:,} bytes that are read of such a file", str(path)
         )
     return data
+
+
+def can_be_replaced(path: Path) -> bool:
+    """True where a file of that name can come to be by a rename: nothing stands there, or an ordinary file. A device, a pipe or a folder
+    can't, and neither must ``/dev/stdout`` be, though it is a file where the shell has made it one: the name itself would be replaced, for the
+    whole machine."""
+    if path.exists() and not path.is_file():
+        return False
+    if os.path.realpath(path.parent).startswith("/proc/"):
+        return False
+    return not (path.is_symlink() and os.readlink(path).startswith("/proc/"))

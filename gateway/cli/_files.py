@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.errors import ConfigError
+from gateway.givenfiles import can_be_replaced
 
 
 def add_file(parser: argparse.ArgumentParser, metavar: str, help: str) -> None:
@@ -33,12 +38,31 @@ def need_file(path: Path, what: str, way_out: str) -> None:
         raise ConfigError(f"no {what} at {path}; {way_out}")
 
 
+@contextmanager
+def tidy_at_term() -> Iterator[None]:
+    """SIGTERM ends what runs within as Ctrl-C does, so that what is half written goes: by itself it would end the process at once."""
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+    if not is_ours:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``data`` beside ``path``, bring it to disk, then rename; what is no ordinary file (a pipe, ``/dev/null``) is
     written to as it is. Raises :class:`ConfigError`."""
     if path.exists() and not path.is_file() and not path.is_dir():
         path.write_bytes(data)
         return
+    if path.is_file() and not can_be_replaced(path):
+        raise ConfigError(f"{path} is no file of its own, but one that is open already; name that itself")
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:

@@ -25,7 +25,8 @@ class Span:
 
 async def find_span(recording: Recording, begin: str | None, end: str | None, now_us: int) -> Span:
     """Resolve ``--from`` and ``--to`` (a tick of the newest epoch, EPOCH:TICK, a time, a mark; None:
-    the ends of the recording). Raises :class:`NothingRecorded` where they lie outside it."""
+    the ends of the recording; an end after that of the recording is that). Raises :class:`NothingRecorded` where they lie
+    outside it."""
     summary = await recording.summary()
     oldest, newest = summary["first"], summary["last"]
     if oldest is None or newest is None:
@@ -42,6 +43,7 @@ async def find_span(recording: Recording, begin: str | None, end: str | None, no
     start = await state_from(recording, begin_moment)
     ends = end_moment.tick is not None and end_moment.epoch is not None
     stop = (end_moment.epoch or 0, end_moment.tick or 0) if ends else await _place(recording, end_moment)
+    stop = min(stop, last)
     if stop < (start.epoch, start.tick):
         raise ConfigError(f"--to {stop[0]}:{stop[1]} lies before --from {start.epoch}:{start.tick}")
     return Span((start.epoch, start.tick), stop, start)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,10 @@ def check(args: argparse.Namespace) -> int:
             f"{good} ok, {report.damaged} damaged ({report.contents} pages, {report.references} references)"
         )
     if report.damaged:
-        print(f"`mvgateway store salvage {args.path} --to NEWDIR` gets out what can be read", file=sys.stderr)
+        print(
+            f"`mvgateway store salvage {shlex.quote(str(args.path))} --to NEWDIR` gets out what can be read",
+            file=sys.stderr,
+        )
     return EXIT_FAILED if report.damaged else 0
 
 

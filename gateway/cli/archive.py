@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway import limits
+from gateway.cli._files import tidy_at_term
 from gateway.cli._source import add_source_flags, open_recording
 from gateway.errors import ConfigError, Conflict, NothingRecorded
 from gateway.wallclock import now_us
@@ -50,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
-    return asyncio.run(archive(args))
+    with tidy_at_term():
+        return asyncio.run(archive(args))
 
 
 def storage_options(pairs: list[str]) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.cli._files import tidy_at_term
 from gateway.cli._source import add_source_flags, open_recording
 from gateway.errors import ConfigError
 from gateway.wallclock import now_us
@@ -57,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import asyncio
 
-    return asyncio.run(clip(args))
+    with tidy_at_term():
+        return asyncio.run(clip(args))
 
 
 async def clip(args: argparse.Namespace) -> int:
@@ -65,6 +68,10 @@ async def clip(args: argparse.Namespace) -> int:
     from gateway.cli._span import find_span
     from gateway.recordings.exports import FORMAT_OF_SUFFIX
 
+    if args.out == "-":
+        raise ConfigError(
+            "--out - is no file: it gets its name when it is whole, so name one, and read that (./- is one of this name)"
+        )
     path = Path(args.out)
     form = args.format or FORMAT_OF_SUFFIX.get(path.suffix.lower(), "sqlite")
     if args.values and form != "sqlite":
@@ -87,8 +94,9 @@ async def clip(args: argparse.Namespace) -> int:
         "out": args.out,
         "format": form,
     }
+    place = f"{span.begin[0]}:{span.begin[1]}"
     text = (
-        f"{args.out}: {frames} frames, {gaps} gaps, {size} bytes ({span.begin[0]}:{span.begin[1]} to "
+        f"{args.out}: the state at {place} and {frames} frames after it, {gaps} gaps, {size} bytes ({place} to "
         f"{span.end[0]}:{span.end[1]} of {args.world})"
     )
     print(json.dumps(facts) if args.json else text)
@@ -97,7 +105,7 @@ async def clip(args: argparse.Namespace) -> int:
         print(
             f"mvgateway clip: {unread.count} times a record is not whole by the world's layout, and was "
             f"{'left out' if form == 'gltf' else 'written with empty values'}; the first is {key} at {epoch}:{tick}, whose bytes "
-            f"`mvgateway recover {args.world} --epoch {epoch} --tick {tick} --decode hex` shows",
+            f"`mvgateway recover {shlex.quote(args.world)} --epoch {epoch} --tick {tick} --decode hex` shows",
             file=sys.stderr,
         )
     return 0

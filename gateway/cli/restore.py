@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.cli._files import tidy_at_term
 from gateway.cli._progress import progress
 from gateway.cli._source import add_target_flags, open_store_of
 from gateway.cli.archive import storage_options
@@ -70,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"no archive at {args.place}: there is no such folder; `mvgateway archive WORLD DIR` makes one"
         )
-    return asyncio.run(restore(args))
+    with tidy_at_term():
+        return asyncio.run(restore(args))
 
 
 async def restore(args: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ import itertools
 import json
 import math
 import re
+import shlex
+import signal
 import struct
 import subprocess
 import sys
@@ -552,3 +554,109 @@ def test_of_several_epochs_the_seconds_are_told(tmp_path: Path, capsys: pytest.C
     assert told(capsys) == [f"goal.csv: {done} of 10 seconds ({10 * done} %)" for done in (0, 2, 4, 10)]
     clip(source, tmp_path / "one.csv", "--from", "2:5", "--to", "2:5")
     assert told(capsys) == ["one.csv: 0 of 0 ticks"]
+
+
+# -- as somebody who would rather look than read -----------------------------------------------
+
+
+def test_an_end_after_the_recording_s_is_its_end_and_told_as_such(
+    filmed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip(filmed, tmp_path / "goal.csv", "--from", "90", "--to", "5000")
+    said = capsys.readouterr().out
+    assert "the state at 1:90 and 10 frames after it, 0 gaps, " in said
+    assert f"(1:90 to 1:{LAST} of " in said
+    clip(filmed, tmp_path / "goal.csv", "--from", "90", "--to", "5000", "--json")
+    assert json.loads(capsys.readouterr().out)["to"] == {"epoch": 1, "tick": LAST}
+
+
+def test_standard_output_is_not_replaced_where_the_shell_has_made_it_a_file(
+    filmed: Path, tmp_path: Path
+) -> None:
+    """``> FILE``: what ``/dev/stdout`` leads to is an ordinary file then, and its name is the machine's. Here stands another in its place."""
+    handle, there = tmp_path / "stdout", tmp_path / "redirected"
+    handle.symlink_to("/proc/self/fd/1")
+    code = "import sys; from gateway.cli import main; sys.exit(main(sys.argv[1:]))"
+    for verb in (["clip", str(filmed), "--format", "csv"], ["plot", str(filmed)]):
+        with there.open("wb") as redirected:
+            done = subprocess.run(
+                [sys.executable, "-c", code, *verb, "--out", str(handle)],
+                stdout=redirected,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert handle.is_symlink()
+        assert (done.returncode, "is no file" in done.stderr, there.read_bytes()) == (2, True, b"")
+
+
+@pytest.mark.parametrize("out", ["-", "/dev/full", "/dev/fd/1", "."])
+def test_what_is_no_file_is_refused_before_anything_is_written(
+    filmed: Path,
+    tmp_path: Path,
+    out: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["clip", str(filmed), "--format", "csv", "--out", out]) == 2
+    assert "is no file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [*FORMS, "goal.gltf", "goal.sqlite"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_ends_it_half_way_finds_no_half_file(
+    name: str, number: signal.Signals, filmed: Path, tmp_path: Path
+) -> None:
+    """The signal comes from the step that it interrupts, so that it is half way for sure."""
+    code = (
+        "import os, signal, sys\n"
+        "from gateway.cli import main\n"
+        "from gateway.recordings.exports.cutting import Cut\n"
+        "add, frames = Cut.add, []\n"
+        "def stopped(cut, item):\n"
+        "    frames.append(item)\n"
+        f"    if len(frames) == 50: os.kill(os.getpid(), {int(number)})\n"
+        "    add(cut, item)\n"
+        "Cut.add = stopped\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = [sys.executable, "-c", code, "clip", str(filmed), "--out", str(tmp_path / name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_format_counts_the_same_records_as_not_whole_and_the_way_out_can_be_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A number that is none is one however it stands in the record; a film may have any name."""
+    layout = parse(
+        {
+            "fields": [
+                {"name": "p", "type": "vec3", "offset": 0},
+                {"name": "name", "type": "text", "offset": 12},
+            ],
+            "position": "p",
+            "label": "name",
+        }
+    )
+    source = tmp_path / 'o\'dd "é" film.sqlite'
+    with FilmWriter(source, world="arena", stride=0, now_us=1, layout=layout) as film:
+        rows = [
+            Record(1, struct.pack("<3f", 1, math.nan, 2) + b"=1+1"),
+            Record(2, struct.pack("<3f", 1, 2, 2) + 'null, "é"\n%s'.encode()),
+            Record(3, struct.pack("<3f", math.inf, 2, 2)),
+        ]
+        film.begin([encode_frame(Frame(1, 1, rows, keyframe=True))], received_at_us=BEGIN_US)
+    for name in [*FORMS, "goal.gltf"]:
+        clip(source, tmp_path / name)
+        said = capsys.readouterr().err
+        assert "clip: 2 times a record is not whole" in said, name
+        assert f"the first is 1 at 1:1, whose bytes `mvgateway recover {shlex.quote(str(source))} " in said
+    with (tmp_path / "goal.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["=1+1", 'null, "é"\n%s', ""]
+    (_, _, _, found), (_, _, _, scene) = messages(tmp_path / "goal.mcap")
+    assert [one["p"] for one in found["records"]] == [[1, None, 2], [1, 2, 2], [None, 2, 2]]
+    assert scene["entities"][0]["texts"][0]["text"] == 'null, "é"\n%s'

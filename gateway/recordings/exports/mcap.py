@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,7 +71,7 @@ class McapExport(Export):
         columns = by_lengths(
             rows.records, len(fields), lambda alike: [alike.json_texts(one) for one in fields]
         )
-        self.unread.look(rows, columns, "null")
+        self.unread.look(rows, list(map(_holes, fields, columns)), True)
         texts = zip(*columns, strict=True)
         return [(key, self._form % values) for key, values in zip(rows.keys, texts, strict=True)]
 
@@ -92,6 +92,13 @@ class McapExport(Export):
     def _abandon(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _holes(field: Field, texts: Sequence[str | None]) -> list[bool]:
+    """Where a value, or one of its numbers, is none."""
+    if field.type in NUMBERS and field.count > 1:
+        return [text is not None and "null" in text for text in texts]
+    return [text == "null" for text in texts]
 
 
 def fields_by_name(layout: Layout | None) -> dict[str, Field]:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.errors import ConfigError, GatewayError
+from gateway.givenfiles import can_be_replaced
 from gateway.recordings.exports.steps import Step, UnreadRecords
 
 
@@ -89,7 +90,7 @@ def check_place(path: Path) -> None:
     stands there is replaced, and a folder or a device must not be."""
     if not path.parent.is_dir():
         raise ConfigError(f"no folder {path.parent} for {path.name}")
-    if path.exists() and not path.is_file():
+    if not can_be_replaced(path):
         raise ConfigError(f"{path} is no file that could be replaced; name another by --out")
 
 
