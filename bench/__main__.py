@@ -32,6 +32,7 @@ SHORT_SECONDS = 5.0
 FULL_SECONDS = {
     "frames": 3.5,
     "redundancy": 10.0,
+    "shared": 10.0,
     "reads": 1.5,
     "writes": 1.5,
     "ingest": 4.0,

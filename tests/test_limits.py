@@ -39,6 +39,10 @@ NO_BOUNDS: dict[str, tuple[str, set[str]]] = {
             *("ACK_PACKETS", "TURN_S", "TURN_SHARE"),
         },
     ),
+    "quic/connection/rivals.py": (
+        "when a queue is others', read beside the algorithm",
+        {"CLAIM_S", "VAIN_SHARE", "VAIN_S"},
+    ),
     "quic/connection/datagrams.py": ("fields of a frame", {"HEAD_BYTES_MAX"}),
     "quic/connection/deadlines.py": ("what a probe has room for", {"PROBE_BYTES"}),
     "quic/connection/framing.py": ("fields of a packet", {"HEAD_BYTES_MAX"}),

@@ -25,10 +25,11 @@ def _start(host: Host, *words: object) -> subprocess.Popen[str]:
 
 
 class Beside:
-    """``flows`` bulk flows to each reader's address, from ``near``. A context manager; 0 flows: nothing is done."""
+    """``flows`` bulk flows to each reader's address, from ``near``, by TCP's congestion control of that name ("": the
+    machine's). A context manager; 0 flows: nothing is done."""
 
-    def __init__(self, near: Host, flows: int) -> None:
-        self._near, self._flows = near, flows
+    def __init__(self, near: Host, flows: int, algorithm: str = "") -> None:
+        self._near, self._flows, self._algorithm = near, flows, algorithm
         self._pouring: subprocess.Popen[str] | None = None
         self._draining: list[list[subprocess.Popen[str]]] = []
 
@@ -50,7 +51,7 @@ class Beside:
 
     def __enter__(self) -> Beside:
         if self._flows:
-            self._pouring = _start(self._near, "pour")
+            self._pouring = _start(self._near, "pour", self._algorithm)
         return self
 
     def __exit__(

@@ -104,9 +104,11 @@ def blast(target: str, packets: int, size_bytes: int, per_second: float) -> None
     print(json.dumps({"sent": packets, "seconds": took, "cpu_s": time.process_time()}), flush=True)
 
 
-def pour() -> None:
-    """Send to whoever connects, as fast as TCP lets it, until killed: one process a flow."""
+def pour(algorithm: str = "") -> None:
+    """Send to whoever connects, as fast as TCP lets it by that congestion control ("": the machine's), until killed: one process a flow."""
     listening = socket.create_server(("0.0.0.0", PORT))
+    if algorithm:
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, algorithm.encode())
     print("ready", flush=True)
     while True:
         sock, _ = listening.accept()
@@ -144,7 +146,7 @@ def main(argv: list[str]) -> None:
     elif role == "blast":
         blast(argv[1], int(argv[2]), int(argv[3]), float(argv[4]))
     elif role == "pour":
-        pour()
+        pour(*argv[1:])
     elif role == "drain":
         drain(argv[1], argv[2], float(argv[3]))
     else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 NAMES = ("frames", "reads", "writes", "ingest", "fanout", "fallback", "ycsb")
-ASKED_FOR = ("redundancy",)
+ASKED_FOR = ("redundancy", "shared")
 """Run only where they are named: everything else takes its time as it is."""
 SHORT = ("frames", "reads", "fanout")
 

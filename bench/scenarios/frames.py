@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -107,13 +108,17 @@ def opened(
         gateway = stack.enter_context(Gateway(FilePath(folder), near.address, prefix=near.command([])))
         runs = itertools.count()
 
-        beside = stack.enter_context(Beside(near, case.get("bulk_flows", 0)))
+        beside = stack.enter_context(Beside(near, case.get("bulk_flows", 0), case.get("bulk_tcp", "")))
 
         def run(seed: int) -> Sequence[Measured]:
             network.begin(paths, seed)
             _connect(case, settings, gateway.target(f"bench-{next(runs)}"), publisher, readers)
             before_s, before = gateway.server.cpu_s(), network.counters()
-            beside.begin([(r.station_host, r.address) for r in readers], settings.seconds + settings.warmup_s)
+            _go(publisher, readers)
+            time.sleep(settings.warmup_s / 2)
+            beside.begin(
+                [(r.station_host, r.address) for r in readers], settings.seconds + settings.warmup_s / 2
+            )
             published, results = _results(settings, publisher, readers)
             shares = beside.shares()
             counters = since(before, network.counters())
@@ -171,12 +176,15 @@ def _connect(
         reader.station.wait_ready()
 
 
+def _go(publisher: Station, readers: Sequence[_Reader]) -> None:
+    for station in (*(reader.station for reader in readers), publisher):
+        station.go()
+
+
 def _results(
     settings: Settings, publisher: Station, readers: Sequence[_Reader]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What the publisher and each reader say of one run."""
-    for station in (*(reader.station for reader in readers), publisher):
-        station.go()
     limit_s = settings.seconds + settings.warmup_s + RUN_SLACK_S
     results = [reader.station.result(limit_s) for reader in readers]
     return publisher.result(limit_s), results

@@ -155,7 +155,7 @@ TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
             *_named("quic", "migration", "pacing", "parameters", "parts_fuzz", "path_mtu", "received"),
             *_named("quic", "recovery", "stream_frames", "partial_reset", "handover", "closing", "burst"),
             *_named("quic", "bounded_work", "packet_fuzz", "connection_ids", "stream_talks", "frame_bytes"),
-            *_named("quic", "in_flight", "congestion_alone", "when_to_send"),
+            *_named("quic", "in_flight", "congestion_alone", "rivals", "when_to_send"),
             *_named("quic", "send_half_handed_on", "path_mtu_alone", "paths_alone", "packet_bytes"),
             *_named("quic", "keys_alone", "packets_in", "asked_of_a_connection", "read_in_line"),
             *_named("quic", "mixed_packets", "first_moments"),

@@ -26,6 +26,8 @@ from typing import Any, NamedTuple, Protocol
 
 from aioquic.quic.congestion.base import QuicCongestionControl, create_congestion_control
 
+from gateway.quic.connection.rivals import Rivals
+
 INITIAL_PACKETS = 10
 LEAST_PACKETS = 2
 """Windows in packets: at first, and at least (RFC 9002 section 7.2)."""
@@ -112,6 +114,7 @@ class RealtimeCongestion:
         "_queue_grows",
         "_quiet_rounds",
         "_recovery_since",
+        "_rivals",
         "_round_began",
         "_round_ends",
         "_round_min_rtt",
@@ -147,6 +150,7 @@ class RealtimeCongestion:
         self._came = self._came_before = 0
         self._came_most = self._came_most_before = 0
         self._came_until = 0.0
+        self._rivals = Rivals()
 
     # -- what it is told ------------------------------------------------------------------
 
@@ -178,7 +182,7 @@ class RealtimeCongestion:
             grown = size if size < ssthresh - window else ssthresh - window
             self.window = window + grown
             size -= grown
-        if size and not self._queue_grows:
+        if size and (not self._queue_grows or self._rivals.claims_since):
             # What is acknowledged adds its share of the round's growth; the stash keeps the fraction, or windows of small packets
             # would never grow by integer division.
             self._stash += self._growth_bytes() * size
@@ -228,8 +232,12 @@ class RealtimeCongestion:
         if came > self._came_most:
             self._came_most = came
         # A path that has become longer would look like a queue for ever: after ten seconds the smallest is what
-        # there is now.
-        if self._min_rtt == 0.0 or path <= self._min_rtt or now - self._min_rtt_at > MIN_RTT_S:
+        # there is now, except for who has a claim on a queue that stands.
+        if (
+            self._min_rtt == 0.0
+            or path <= self._min_rtt
+            or (now - self._min_rtt_at > MIN_RTT_S and not self._rivals.claims_since)
+        ):
             self._min_rtt, self._min_rtt_at = path, now
         if path < self._round_min_rtt:
             self._round_min_rtt = path
@@ -251,13 +259,10 @@ class RealtimeCongestion:
             self._quiet_rounds = 0 if self._queue_grows else self._quiet_rounds + 1
             # Two rounds in a row, for one late round is a busy peer (docs/PERFORMANCE.md); in slow start one, since
             # by the second round the queue has doubled.
-            if self._queue_grows and (stood or self._is_slow_start):
-                self._held = self._regainable()
-                drained = QUEUE_BACK_OFF * self._min_rtt / self._round_min_rtt
-                long = self._round_min_rtt - self._min_rtt > QUEUE_S_LONG
-                # What comes at once fits in any case: it shows what the path takes, whatever its round trips are.
-                least = max(self._least if long else self._floor, self._came_most, self._came_most_before)
-                self._shrink(now, max(drained, QUEUE_BACK_OFF_LEAST), min(least, self.window))
+            if not self._queue_grows:
+                self._rivals.no_queue(self._limited_at >= self._round_began)
+            elif stood or self._is_slow_start:
+                self._meet_queue(now, self._round_min_rtt - self._min_rtt)
         # Old losses fade by a quarter a round, so that a burst of the radio's is forgotten in some four.
         self._acked *= MEMORY
         self._lost *= MEMORY
@@ -265,6 +270,31 @@ class RealtimeCongestion:
         self._round_min_rtt = math.inf
         self._round_began = now
         self._round_ends = now + max(self._rtt, ROUND_S_MIN)
+
+    def _meet_queue(self, now: float, queue_s: float) -> None:
+        """Give way to it; or, where it is others' and stays, have as much of the path as before it came."""
+        rivals = self._rivals
+        if rivals.claims_since:
+            if rivals.ends(now):
+                self._shrink(now, 0.0, min(rivals.low, self.window))
+                rivals.came_down(now, queue_s)
+            return
+        if not rivals.gives_way(now, queue_s, self.window, self._limited_at > self._recovery_since):
+            if (
+                rivals.claims_since
+            ):  # slow start goes to as much more as the round trip is longer: the same rate as before
+                self.window = max(self.window, rivals.had())
+                self.ssthresh = int(self.window * self._round_min_rtt / self._min_rtt)
+            return
+        self._held = self._regainable()
+        drained = QUEUE_BACK_OFF * self._min_rtt / self._round_min_rtt
+        least = self._least if queue_s > QUEUE_S_LONG else self._floor
+        factor = max(drained, QUEUE_BACK_OFF_LEAST)
+        if factor * self.window < least > self._least:
+            rivals.tells_nothing()
+        # What comes at once fits in any case: it shows what the path takes, whatever its round trips are.
+        least = max(least, self._came_most, self._came_most_before)
+        self._shrink(now, factor, min(least, self.window))
 
     # -- judgements -----------------------------------------------------------------------
 
