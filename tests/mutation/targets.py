@@ -534,6 +534,12 @@ EQUIVALENT: dict[str, str] = {
     "gateway/quic/connection/flight.py: stop - start -> stop + start, in stop - start <= QUIC_LOOKED_UP_MAX": (
         "looked up one by one or together, the same are found"
     ),
+    "gateway/store/world/tail.py: seq > upto -> seq >= upto, in received_us > until_us and seq > upto": (
+        "the row of that number had come by then"
+    ),
+    "gateway/store/world/tail.py: seq > upto -> seq >= upto, in _next()": (
+        "the row of that number had come by then"
+    ),
 }
 """Mutants that were looked at, by what they are and the expression or function around them, and why nobody could tell."""
 

@@ -7,17 +7,21 @@ import pytest
 
 from gateway import limits
 from gateway.core.ports import Refusal
+from gateway.quic.connection import Connection
 from gateway.quic.connection.congestion import TURN_S, RealtimeCongestion
 from gateway.quic.connection.datagrams import Datagrams
 from gateway.quic.connection.flight import sent_packet
 from gateway.quic.connection.flow import PeerLimits
+from gateway.quic.connection.framing import HEAD_BYTES_MAX
 from gateway.quic.connection.minting import IdLayout, Mint
 from gateway.quic.connection.pacing import Pacer
 from gateway.quic.connection.pathmtu import PathMtu
 from gateway.quic.connection.received import Received
 from gateway.quic.connection.recovery import Recovery
 from gateway.quic.connection.state import HANDSHAKE, State
-from tests.quic.pair import Sink
+from gateway.quic.options import QuicOptions
+from tests.quic.conftest import Identity
+from tests.quic.pair import Pair, Sink
 from tests.quic.test_congestion_alone import (
     FIRST,
     _after_slow_start,
@@ -27,7 +31,7 @@ from tests.quic.test_congestion_alone import (
     _limited,
     _queued,
 )
-from tests.quic.test_when_to_send import _at_once, _framing, _pacer
+from tests.quic.test_when_to_send import _at_once, _framed, _framing, _pacer
 
 MTU = 1_200
 
@@ -121,6 +125,16 @@ def test_a_window_that_was_reached_again_is_what_is_taken_back_the_next_time() -
             control.on_rtt(0.18, 0.18, 0.18, now)
 
 
+@pytest.mark.parametrize(("more", "is_run"), [(-1, True), (0, True), (1, False)])
+def test_a_run_is_as_long_as_one_call_takes_to_the_byte(more: int, is_run: bool) -> None:
+    most, content, head = limits.QUIC_SEGMENT_BYTES_MAX, 1_090, 3
+    count = most // (content + HEAD_BYTES_MAX)
+    last = most - count * (content + HEAD_BYTES_MAX) - HEAD_BYTES_MAX
+    framing = _framed(*[content - head] * count, last - head + more, room=content)
+    assert (framing.packets, framing.wire_bytes_max) == (count + 1, most + more)
+    assert framing.is_run == is_run
+
+
 # -- numbers -------------------------------------------------------------------------------------------
 
 
@@ -209,3 +223,33 @@ def test_an_id_of_the_clients_own_is_anybodys_and_one_too_short_the_firsts() -> 
     assert mint.worker_of(bytes(3)) == 0
     assert Mint().worker_of(b"") == 0
     assert Mint(0, 2).worker_of(b"\x00\x05") == 1
+
+
+@pytest.mark.parametrize("who", ["server", "client"])
+def test_an_end_of_several_workers_is_named_as_its_workers_own_from_its_first_packet_to_its_last(
+    identity: Identity, who: str
+) -> None:
+    """RFC 9000 section 7.3: the ID is in the handshake's parameters, too, or the peer ends it."""
+    mint, options = Mint(3, 8, IdLayout(b"\x12\x34", 2)), QuicOptions()
+    near = {who: {"mint": mint}}
+    pair = Pair(
+        Connection(
+            configuration=identity.trust().configuration("localhost", options, None), **near.get("client", {})
+        ),
+        lambda cid: Connection(
+            configuration=identity.server().configuration(options),
+            original_destination_connection_id=cid,
+            **near.get("server", {}),
+        ),
+    )
+    pair.connect()
+    for uid in range(3):
+        pair.client.quic.send_ping(uid)
+        pair.run_for(1.0)
+        pair.client.quic.change_connection_id()
+    assert pair.client.terminated() is pair.server.terminated() is None
+    sends = pair.client if who == "server" else pair.server
+    ids = {packet[1:9] for packet in sends.packets if not packet[0] & 0x80}
+    assert {(cid[0] >> 5, cid[1:3], mint.worker_of(cid)) for cid in ids} == {(2, b"\x12\x34", 3)}
+    long_ids = {packet[6:14] for packet in sends.packets if packet[0] & 0x80}
+    assert {mint.worker_of(cid) for cid in long_ids if cid[1:3] == b"\x12\x34"} == {3}
