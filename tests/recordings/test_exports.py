@@ -660,3 +660,19 @@ def test_every_format_counts_the_same_records_as_not_whole_and_the_way_out_can_b
     (_, _, _, found), (_, _, _, scene) = messages(tmp_path / "goal.mcap")
     assert [one["p"] for one in found["records"]] == [[1, None, 2], [1, 2, 2], [None, 2, 2]]
     assert scene["entities"][0]["texts"][0]["text"] == 'null, "é"\n%s'
+
+
+def test_a_plot_holds_no_frame_s_bytes(tmp_path: Path) -> None:
+    source, record = tmp_path / "arena.sqlite", Record(1, bytes(60_000))
+    with FilmWriter(source, world="arena", stride=0, now_us=1) as film:
+        film.begin([encode_frame(Frame(1, 1, [record], keyframe=True))], received_at_us=BEGIN_US)
+        for tick in range(2, 300):
+            message = encode_frame(Frame(1, tick, [record]))
+            film.add(JournalFrame(0, 1, tick, BEGIN_US + tick * TICK_US, BEGIN_US, False, (message,)))
+    tracemalloc.start()
+    try:
+        assert main(["plot", str(source), str(tmp_path / "arena.svg")]) == 0
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12_000_000, f"{peak} bytes were held of {300 * 60_000} that were recorded"
