@@ -93,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:  # without a look at the verbs, of which some twenty would be loaded
         print(f"mvgateway {__version__}")
         return 0
+    # One verb's module is loaded, not all of some twenty: that is most of the time until something is
+    # shown.
     only = arguments[0] if arguments and arguments[0] in verb_names() else None
     parser = build_parser(only)
     args = parser.parse_args(arguments)
@@ -109,7 +111,8 @@ def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # the reader of our output went away (`| head`): nobody is left to tell, also not at exit
+        # the reader of our output went away (`| head`): nobody is left to tell, also not at exit,
+        # where Python flushes what is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except ModuleNotFoundError as missing:

@@ -52,6 +52,7 @@ class GatewayChild:
             *(() if self.host == LOOPBACK else ("--host", self.host, "--insecure-public")),
             *self._more,
             stdout=asyncio.subprocess.PIPE,
+            # A file, not a pipe: a pipe that nobody reads holds the child up once 64 KiB are in it.
             stderr=(self.folder / "gateway.log").open("ab"),
         )
         try:
@@ -60,6 +61,7 @@ class GatewayChild:
         except TimeoutError:
             await self.kill()
             raise ChildFailed(f"the gateway was not ready within {CLI_CHILD_READY_S_MAX:g} s") from None
+        # For the same reason: what it says after "ready" is read, and thrown away.
         self._draining = asyncio.create_task(_discard(self._process.stdout))
 
     async def kill(self) -> None:

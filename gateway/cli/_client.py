@@ -92,6 +92,8 @@ def _trusted(args: argparse.Namespace, url: str) -> TrustFlags:
     from gateway.client import Address
 
     ca = args.ca
+    # A CA found in the folder is taken for this machine's own gateway alone: for any other it would be
+    # somebody's file.
     nothing_said = not (ca or args.certificate_sha256 or args.insecure or _trust_in_environment())
     if nothing_said and Address.parse(url.partition(",")[0]).loopback and LOCAL_CA.is_file():
         ca = str(LOCAL_CA)
@@ -173,6 +175,8 @@ def ended_in_order() -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGTERM)
         if told:
             sys.stdout.flush()
+            # Once more, with the handler gone: whoever started this sees that it was ended by the signal,
+            # and no exit code of ours.
             os.kill(os.getpid(), signal.SIGTERM)
 
 

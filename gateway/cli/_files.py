@@ -58,6 +58,7 @@ def tidy_at_term() -> Iterator[None]:
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``data`` beside ``path``, bring it to disk, then rename; what is no ordinary file (a pipe, ``/dev/null``) is
     written to as it is. Raises :class:`ConfigError`."""
+    # A rename would put a file in the place of the pipe, with its reader waiting for ever.
     if path.exists() and not path.is_file() and not path.is_dir():
         path.write_bytes(data)
         return

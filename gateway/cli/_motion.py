@@ -33,6 +33,8 @@ class Avatars:
         """key → 100 bytes of every bone that moved at this tick; at tick 0 and 1 of all of them."""
         records: dict[int, bytes] = {}
         for avatar in range(self.count):
+            # The tick before, too: the last step before a rest is told once more, with the speed that is
+            # then zero.
             if tick < 2 or not self._rests(avatar, tick) or not self._rests(avatar, tick - 1):
                 for bone in range(self.bones):
                     packet = self._packet(avatar, bone, tick)
@@ -60,6 +62,7 @@ class Avatars:
             1 + avatar * self.bones + bone,
             position,
             (velocity[0], 0, velocity[1]),
+            # The clock's upper 24 bits are the frame (gateway.wire.xrgrid).
             (tick & 0xFF_FFFF) << 8,
             1 << 24 | avatar,
             bone,

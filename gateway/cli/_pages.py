@@ -148,6 +148,8 @@ def version_at(store: BlockingStore, name: Named, at: str | None) -> Version | N
     from gateway.cli._times import parse_time
 
     seconds = parse_time(at, now_us()) // 1_000_000
+    # The store names moments by the second, and `after` is the newest one that is older than what was
+    # asked.
     before = store.time2version(max(seconds + 1, 1)).after
     if before is None:
         raise NothingRecorded(f"the store has recorded no moment before {at}; --at now is the newest")

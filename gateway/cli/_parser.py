@@ -22,6 +22,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Usage, and the error with the nearest word. Ends the process with 2."""
+        # argparse says so of the flag's value: it leaves an unknown flag aside and takes the next word for
+        # the verb.
         if "invalid choice" in message and (flag := self._unknown_flag()):
             message = f"unrecognized arguments: {flag}"  # what follows it was taken for a verb's name
         usage = self.format_usage()
@@ -78,6 +80,7 @@ class Parser(argparse.ArgumentParser):
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     """Without the dashes that all flags have: they alone make any two short ones alike."""
+    # One-letter flags are left out: each of them is half of any two letters.
     bare = {one.lstrip("-"): one for one in known if one.startswith("--") or not one.startswith("-")}
     near = difflib.get_close_matches(word.lstrip("-"), bare, n=1, cutoff=NEAR)
     return f"; did you mean {bare[near[0]]}?" if near else ""

@@ -33,6 +33,7 @@ def progress(what: str, total: int, unit: str, *, quiet: bool) -> Iterator[Calla
     def show(done: int) -> None:
         nonlocal shown_at, wide
         now = time.monotonic()
+        # The last one always: or else it would end at 97 %.
         if now - shown_at < limits.PROGRESS_EVERY_S and done < total:
             return
         share = f" ({min(100, 100 * done // total)} %)" if total else ""

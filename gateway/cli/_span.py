@@ -72,6 +72,8 @@ def _moment(text: str | None, default: Place, last: Place, marks: dict[str, Plac
         return Moment(*marks[text])
     if match := re.fullmatch(r"(\d+):(\d+)", text):
         return Moment(int(match[1]), int(match[2]))
+    # Up to eight digits, 19 days at 60 Hz: from nine on it is a time in Unix seconds, and a tick is said as
+    # EPOCH:TICK.
     if re.fullmatch(r"\d{1,8}", text):
         return Moment(last[0], int(text))
     try:
@@ -93,6 +95,7 @@ async def rows_of(recording: Recording, span: Span) -> AsyncIterator[JournalFram
         async for item in recording.rows(begin, end):
             if isinstance(item, Gap):
                 lost = lost or item.reason == "dropped"
+            # Asked of the recording and not replayed here: what was let go is in no row.
             elif lost:
                 lost = False
                 found = await state_from(recording, Moment(item.epoch, item.tick))

@@ -18,6 +18,7 @@ def parse_time(text: str, now_us: int) -> int:
         return now_us
     if match := _AGO.fullmatch(text):
         return now_us - round(float(match[1]) * _SECONDS[match[2]] * 1_000_000)
+    # Nine digits at least: a shorter number is a tick where both may stand.
     if re.fullmatch(r"\d{9,11}(\.\d+)?", text):
         return round(float(text) * 1_000_000)
     try:

@@ -45,6 +45,7 @@ class AskedGateway:
             self.before, self.now, self.error = self.now, look, None
 
     async def _failed(self, why: str) -> None:
+        # Both: a rate over the time in which it was away would be shown as one of a second.
         self.before = self.now = None
         self.error = why
         await self.close()
@@ -60,6 +61,8 @@ class AskedGateway:
         worlds = {str(one["world"]): one for one in map(_object, listed if isinstance(listed, list) else [])}
         look = Look(time.monotonic(), health, worlds)
         try:
+            # By itself: an older gateway, or a token without the right to metrics, has worlds to show all
+            # the same.
             answer = await client.request("GET", "/metrics")
         except GatewayError as error:
             look.no_metrics = error.message
@@ -126,6 +129,7 @@ class Top:
         seen: set[str] = set()
         for gateway in list(self.gateways):
             instance = None if gateway.now is None else gateway.now.instance
+            # Never one that was named: whoever names two URLs of one gateway wants to see both.
             if instance in seen and gateway.is_found:
                 self.gateways.remove(gateway)
                 await gateway.close()

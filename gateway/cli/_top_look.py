@@ -100,6 +100,7 @@ def process_row(now: Look, before: Look | None, worker: str) -> dict[str, object
 
     def rise(name: str) -> float | None:
         after, earlier = of(now, name), None if before is None else of(before, name)
+        # Fewer than before: the process was started anew in between.
         return None if after is None or earlier is None or after < earlier else after - earlier
 
     cpu_s, lag_s, looks = (rise(f"{name}") for name in (

@@ -84,6 +84,7 @@ async def archive(args: argparse.Namespace) -> int:
         manifest = manifest or Manifest(summary["world"], summary["stride"])
         if manifest.world != summary["world"]:
             raise Conflict(f"{args.place} holds the archive of {manifest.world}; give another place")
+        # Each time anew: the world may have got one, or another, since it was archived last.
         manifest.layout = summary.get("layout")
         left = await _left(args, recording, manifest)
         sent = await _send(recording, place, manifest, left, quiet=args.json)
@@ -180,6 +181,7 @@ def _send_part(
     gaps = sum(isinstance(item, Gap) for item in chunk)
     part = ArchivedPart(file.name, span[0], span[1], len(chunk) - gaps, gaps, size, digest)
     manifest.parts.append(part)
+    # Until the whole span is there: a transfer that breaks off here must not look finished.
     manifest.complete = False
     place.put_manifest(manifest)
 
@@ -193,6 +195,8 @@ async def _chunks(rows: AsyncIterator[Item], *, empty: bool) -> AsyncIterator[li
     size = 0
     async for item in rows:
         full = len(chunk) >= limits.ARCHIVE_PART_FRAMES_MAX or size >= limits.ARCHIVE_PART_BYTES_MAX
+        # Not within a tick: its rows would be in two parts, and who goes on after the last part's end would
+        # leave the second out.
         if full and not isinstance(item, Gap) and _place(item) > _place(chunk[-1]):
             yield chunk
             chunk, size, empty = [], 0, False

@@ -8,8 +8,10 @@ from gateway.errors import ConfigError
 def split_address(text: str, where: str) -> tuple[str, int]:
     """``127.0.0.1:7080``, ``[::1]:7080`` or ``7080`` → (host, port)."""
     host, _, port = text.rpartition(":")
+    # A port alone means this machine: nothing is opened to others by what was left out.
     host = host.strip("[]") or "127.0.0.1"
-    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+    # len(): int() fails at thousands of digits.
+    if not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 65_535:
         raise ConfigError(f"{where}: {text!r} is not ADDRESS:PORT")
     return host, int(port)
 

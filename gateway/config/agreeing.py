@@ -76,6 +76,8 @@ def check_node(url: str, flag: str = "--node") -> None:
         sound = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
+    # "@" apart: urlsplit takes what stands before it for a user, and the host that readers are sent to is
+    # behind it.
     if not sound or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
         raise ConfigError(
             f"{flag} {url!r:.128} is not a gateway's address; write it like https://game-1.example:4433"

@@ -26,8 +26,10 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str] | None = Non
 
 
 def _add_flag(parser: argparse.ArgumentParser, setting: Field[object]) -> None:
+    # An absent flag leaves no trace: or else its default would hide the environment and the file.
     options: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS}
     shown = "" if setting.default in ("", False, ()) else f" (default {setting.default})"
+    # argparse fills in %(…)s.
     text = (setting.metadata["help"] + shown).replace("%", "%%")
     if isinstance(setting.default, bool):
         parser.add_argument(flag_of(setting.name), action="store_true", help=text, **options)

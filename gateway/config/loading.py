@@ -73,6 +73,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
     names = {ENVIRONMENT_PREFIX + s.name.upper(): s.name for s in SETTINGS}
     values = {}
     for variable, value in environ.items():
+        # All of the prefix are looked at: one that is misspelt would otherwise have no effect, and say
+        # nothing.
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in ENVIRONMENT_OTHERS:
             continue
         if variable not in names:

@@ -58,6 +58,7 @@ def _parse_bool(value: object, where: str) -> bool:
 
 def _parse_int(value: Any, where: str) -> int:
     try:
+        # int() would take both, and cut off what is behind the point.
         if isinstance(value, bool | float):
             raise ValueError
         return int(value)

@@ -165,6 +165,7 @@ class ArchivePlace:
 
         def put() -> None:
             self._make_folder()
+            # An object store puts an object whole or not at all; a file system needs the rename for that.
             if self._is_local:
                 self._fs.pipe_file(partial, manifest.encode())
                 self._fs.mv(partial, self._path(MANIFEST))
@@ -181,6 +182,7 @@ class ArchivePlace:
         def put() -> None:
             self._make_folder()
             self._fs.put_file(str(file), self._path(name))
+            # fsspec remembers listings: the size asked next would be that from before.
             self._fs.invalidate_cache()
             if self._fs.size(self._path(name)) != size:
                 raise OSError(f"{name} arrived incomplete")
@@ -193,6 +195,7 @@ class ArchivePlace:
 
         def get() -> None:
             self._fs.get_file(self._path(part.name), str(file))
+            # Less is a transfer that broke off, and is tried again; a wrong sum is not.
             if file.stat().st_size < part.bytes:
                 raise OSError(f"{part.name} arrived incomplete")
 

@@ -47,6 +47,7 @@ async def branch(store: Store, parent: str, new: str, moment: Moment, *, now_us:
     found = await asyncio.to_thread(find, blocking, parent, moment)
     key = (await asyncio.to_thread(naming.resolve, blocking, parent)).key
     await asyncio.to_thread(naming.vacant, blocking, new)
+    # Under a name that tells how old it is: where this process dies before the end, reaping finds it.
     made = naming.half_made_key(now_us)
     await lay_over(store, key, made)
     try:
@@ -55,6 +56,8 @@ async def branch(store: Store, parent: str, new: str, moment: Moment, *, now_us:
         with suppress(GatewayError):
             await store.delete_namespace(made)
         raise
+    # Last, and one commit: a branch has its name when it is whole. What is refused here (the name was taken
+    # meanwhile) is reaped.
     await asyncio.to_thread(naming.give, blocking, made, new, now_us)
     return Branched(new, parent, found.epoch, found.tick)
 
@@ -97,6 +100,8 @@ def _cut_after(connection: apsw.Connection, parent: str, new: str, found: Recove
     ).get
     if after is not None:
         connection.execute("DELETE FROM frames WHERE seq >= ?", (after,))
+        # By row and not by tick: rows are in the order in which they came, and a late one belongs to those
+        # before it.
         connection.execute("DELETE FROM keyframes WHERE seq >= ?", (after,))
     connection.execute("DELETE FROM gaps WHERE (epoch, from_tick) > (?, ?)", place)
     connection.execute("DELETE FROM marks WHERE (epoch, tick) > (?, ?)", place)

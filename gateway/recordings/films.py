@@ -63,14 +63,25 @@ class FilmWriter:
 
     def __enter__(self) -> Self:
         self._partial.unlink(missing_ok=True)
-        with self._told():
-            self._connection = apsw.Connection(str(self._partial))
-            self._connection.execute("PRAGMA journal_mode = OFF")
-            self._connection.execute("BEGIN")
-            schema.create(self._connection, self._info)
-            if self._steps is not None:
-                self._table = RecordTable(self._connection, self._layout)
+        try:
+            with self._told():
+                self._begin()
+        except BaseException:
+            # Python calls no __exit__ for what could not be entered.
+            if self._connection is not None:
+                self._connection.close(True)
+            self._partial.unlink(missing_ok=True)
+            raise
         return self
+
+    def _begin(self) -> None:
+        connection = self._connection = apsw.Connection(str(self._partial))
+        # No journal: a film that breaks off is thrown away, so there is nothing to roll back to.
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("BEGIN")
+        schema.create(connection, self._info)
+        if self._steps is not None:
+            self._table = RecordTable(connection, self._layout)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -84,9 +95,11 @@ class FilmWriter:
                         self._table.index()
                     connection.execute("COMMIT")
                     connection.close()
+                    # To disk before the rename: a power cut could leave the name without the bytes.
                     to_disk(self._partial)
                     os.replace(self._partial, self.path)
         finally:
+            # Forced, and closed twice where all went well, which apsw allows.
             connection.close(True)
             self._partial.unlink(missing_ok=True)
 
@@ -109,6 +122,7 @@ class FilmWriter:
         for message in item.messages:
             self._state.apply(decode_frame(message))
         if not self.rows or item.received_at_us - self._keyframe_at_us >= limits.FILM_KEYFRAME_EVERY_US:
+            # The frame as it came, then the state after it: replaying needs no keyframe, jumping does.
             if self.rows:
                 self._put(self._numbered(item))
             self._put(self._keyframe(item.received_at_us))

@@ -103,6 +103,8 @@ class FilmSource:
         self._path = path
         self._reading = threading.Lock()
         self._is_closed = False
+        # A flag that is looked at, in place of interrupt(): that one stops what runs at the moment, and not the next
+        # statement.
         self._connection.set_progress_handler(lambda: self._is_closed, STEPS_UNTIL_LOOK)
 
     def read(self, fn: Callable[[apsw.Connection], T]) -> T:
@@ -119,6 +121,8 @@ class FilmSource:
             try:
                 return fn(connection)
             finally:
+                # Ended also after an error, or the next question would find a transaction open. Nothing was
+                # written.
                 connection.execute("COMMIT")
         except (apsw.CorruptError, apsw.NotADBError, apsw.IOError) as error:
             raise Unprocessable(f"{self._path} is damaged or truncated: {error}") from error
@@ -126,6 +130,7 @@ class FilmSource:
     def close(self) -> None:
         """Ends what a thread still asks, which whoever was interrupted waits for no more."""
         self._is_closed = True
+        # Waits for the thread that reads: closing under it would be the end of the process.
         with self._reading:
             self._connection.close()
 
@@ -218,6 +223,7 @@ class RemoteRecording:
         try:
             first = await anext(messages, None)
         except BadInput as error:
+            # That is told as it is; any other BadInput may be an older gateway that does not know `rows`.
             if isinstance(error, NotFound):
                 raise
             messages = self._messages(world_path(self.name, "frames", epoch=epoch, **span))
@@ -316,6 +322,7 @@ def iso_time(at_us: int) -> str:
     """RFC 3339 in UTC with microseconds."""
     from datetime import UTC, datetime
 
+    # In two halves: a float of seconds has not enough digits for microseconds since 1970.
     moment = datetime.fromtimestamp(at_us // 1_000_000, UTC).replace(microsecond=at_us % 1_000_000)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 

@@ -126,6 +126,7 @@ class Verifier:
         end, count, expected = start.place, 0, start.seq
         damage = self._beginning(connection, start)
         for row in reading.rows(connection, start.seq):
+            # A recording that goes on: what came since the keyframes were listed would look like damage.
             if row.seq > self._last_seq or (after is not None and row.seq >= after.seq):
                 break
             if row.seq != expected:
@@ -137,6 +138,7 @@ class Verifier:
             apply_row(state, row)
             if not count and start.hash and state_hash(live_records(row.messages)) != start.hash:
                 return CheckedStretch(start.place, end, 1, "the keyframe does not match its own hash")
+            # max(): parts that came late have an older tick.
             end, count, expected = max(end, (row.epoch, row.tick)), count + 1, row.seq + 1
         if after is None:
             return CheckedStretch(start.place, end, count, damage)
@@ -144,6 +146,7 @@ class Verifier:
             return CheckedStretch(
                 start.place, end, count, f"row {expected} is missing before row {after.seq}"
             )
+        # Asked only where they differ: dropped rows excuse that, and need not have changed anything.
         if state_hash(state.snapshot()) != after.hash and not self._was_dropped(connection, start, after):
             damage = damage or "the frames do not add up to the next keyframe"
         return CheckedStretch(start.place, after.place, count, damage)

@@ -40,8 +40,9 @@ class Activated:
         # LISTEN_PID of another process: a shell in between has passed on the variables without the sockets.
         if pid != str(os.getpid()) or not count:
             return cls([])
-        # isdigit() alone takes digits of other scripts as well, and superscripts, at which int() fails.
-        if not (count.isascii() and count.isdigit()) or int(count) > ACTIVATED_SOCKETS_MAX:
+        # isdigit() alone takes digits of other scripts as well, and superscripts, at which int() fails; it fails at
+        # thousands of digits, too.
+        if not (count.isascii() and count.isdigit()) or len(count) > 4 or int(count) > ACTIVATED_SOCKETS_MAX:
             raise ConfigError(
                 f"LISTEN_FDS={count[:20]}: sockets that are handed on are 0 to {ACTIVATED_SOCKETS_MAX}"
             )
@@ -51,6 +52,7 @@ class Activated:
         """The one that listens at this address; with port 0 the only one of the kind there. None: nobody opened it."""
         address = _address(host)
         fits = [key for key in self._free if key[:2] == (kind, address) and port in (0, key[2])]
+        # Of two that fit none is the one that was meant.
         if not fits or (port == 0 and len(fits) > 1):
             return None
         return self._free.pop(fits[0])

@@ -78,7 +78,9 @@ async def _written(world: WorldLanes, name: str, wanted: Wanted, until_us: int |
         if epoch is None:
             last = history.summary()["last"]
             epoch = last["epoch"] if last else 0
+        # Not exact: where a stretch begins in a gap the state before it is what was to be seen then.
         found = history.state_at_tick(epoch, wanted.begin, exact=False)
+        # From the tick after: the first one's state is the clip's beginning already.
         cursor = FrameCursor(history, (epoch, wanted.begin + 1), (epoch, wanted.end), keyframes=True)
         return found, epoch, history.marks(), cursor
 
@@ -93,6 +95,7 @@ async def _written(world: WorldLanes, name: str, wanted: Wanted, until_us: int |
             layout=kept(info.layout),
             now_us=now_us(),
         )
+        # By hand and not by `with`: opening and ending write files, which would hold the loop up.
         await asyncio.to_thread(making.__enter__)
     except ModuleNotFoundError as error:
         raise Unprocessable(
@@ -110,6 +113,7 @@ async def _written(world: WorldLanes, name: str, wanted: Wanted, until_us: int |
                 data = mark["data"] if isinstance(mark["data"], str | None) else json.dumps(mark["data"])
                 making.mark(mark["name"], mark["epoch"], mark["tick"], mark["at_us"], data)
     except BaseException as error:
+        # Shielded: whoever asked may have gone, and the file must be closed before its folder is removed.
         await asyncio.shield(asyncio.to_thread(making.__exit__, type(error), error, None))
         raise
     await asyncio.to_thread(making.__exit__, None, None, None)
@@ -120,6 +124,7 @@ async def _rows(
     world: WorldLanes, cursor: FrameCursor, making: Cut, path: Path, until_us: int | None
 ) -> None:
     def page(history: History) -> list[Item]:
+        # Each page is read at a version of its own: a clip of an hour would hold one for minutes.
         cursor.history = history
         return cursor.next()
 
@@ -127,6 +132,8 @@ async def _rows(
     while items := await world.history(page, until_us=until_us):
         kept_items: list[Item] = []
         for item in items:
+            # After dropped frames the next keyframe says what the state is; before that it repeats what the
+            # frames have said.
             if isinstance(item, Gap):
                 lost = lost or item.reason == "dropped"
             elif item.keyframe and not lost:
@@ -136,6 +143,7 @@ async def _rows(
             kept_items.append(item)
         rows += len(kept_items)
         await asyncio.to_thread(_add, making, kept_items)
+        # As it grows, not at the end: the disk would be full by then.
         await asyncio.to_thread(_check_bounds, path, rows)
 
 

@@ -85,6 +85,8 @@ class DelayedFeed:
         self._tail = TailReader()
         self._rows: deque[tuple[int, tuple[bytes, ...]]] = deque()
         """What comes next: when it came, and its messages."""
+        # Read ahead so far, and at least three readings in that time: one that fails or is late leaves others before
+        # anything is missed.
         self._ahead_us = round(min(delay_s * 0.75, limits.DELAYED_AHEAD_S_MAX) * 1e6)
         self._every_s = min(self._ahead_us / 3e6, limits.DELAYED_READ_S_MAX)
         self._bytes = 0
@@ -100,6 +102,7 @@ class DelayedFeed:
 
     async def ready(self) -> None:
         """The state of then is there on return. Raises what the store raises, ``ShuttingDown``."""
+        # wait(): a reader that goes away must not cancel what the others wait for.
         await asyncio.wait([self._began])
         if self._began.cancelled():
             raise self._ended()
@@ -145,10 +148,12 @@ class DelayedFeed:
     def _saw(self, event: Event) -> None:
         self._on_event(event)
         if isinstance(event, SessionClosed):
+            # Not at once: the session is taken off the world's list only after this event.
             self._loop.call_soon(self.end_if_idle)
 
     def end_if_idle(self) -> None:
         """Nobody watches any more: the feed ends."""
+        # `arriving`: who waits for ready() is no reader of the world so far.
         if not self._over and not self.arriving and not self.readers:
             self.stop()
 
@@ -156,6 +161,7 @@ class DelayedFeed:
         """Read and show no more. ``error``: what the readers are told. Idempotent."""
         if self._over:
             return
+        # Before `_over` is set: `readers` is 0 from then on. And a copy, as each refusal takes one off.
         sessions = list(self.world.subscribers) if self.readers else []
         self._over = True
         self._has_room.set()
@@ -163,6 +169,7 @@ class DelayedFeed:
             if timer is not None:
                 timer.cancel()
         for task in (self._began, self._following):
+            # Called by _follow() itself, where the store says no: it must get to its end.
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         self._rows.clear()
@@ -261,6 +268,7 @@ class DelayedFeed:
             self.stop(error)
             return
         if self._rows:
+            # Never sooner: rows a millisecond apart go out together, in place of a timer each.
             wait_s = max((self._rows[0][0] - until_us) / 1e6, limits.DELAYED_STEP_S)
             self._show_timer = self._loop.call_later(wait_s, self._show)
 
@@ -289,6 +297,7 @@ class DelayedFeed:
     def _set_poll(self) -> None:
         """When the world wants to be polled next."""
         at = self.world.next_poll
+        # Asked at each piece of work: mostly nothing has changed, and a timer is not made anew.
         if at == self._poll_at or self._over:
             return
         if self._poll_timer is not None:
@@ -339,6 +348,7 @@ class Feeds:
     async def open_session(self, options: LiveOptions, link: Link) -> Hosted:
         """Attach a reader to the feed of its delay, which begins with the first. Raises ``Overloaded``,
         ``Unprocessable`` where nothing so old is kept, and what the store raises."""
+        # Raises before a feed is made for a delay that cannot be had.
         self._source.until_us(options.delay_s)
         feed = self._feed(options.delay_s)
         feed.arriving += 1
@@ -347,6 +357,7 @@ class Feeds:
             return feed.attach(options, link)
         finally:
             feed.arriving -= 1
+            # Also where ready() has failed: a feed without a world is not kept for the next one to find.
             feed.end_if_idle()
 
     def _feed(self, delay_s: float) -> DelayedFeed:

@@ -101,6 +101,8 @@ class HostedDoors:
                     raise self._nothing_at(path)
                 return found
 
+            # A web page can set no headers on either: its token comes as the first message. A stream over
+            # HTTP has headers, and is refused at once.
             if token is None and certificate is None and link.transport in ("webtransport", "websocket"):
                 return AwaitedSession(
                     link, admit, partial(self._open_late, gate, path, query, headers, link, peer)
@@ -170,6 +172,8 @@ class HostedDoors:
 
 def _paced(link: Link, standing: Standing, path: str) -> Link:
     """For sessions that have no budget of their own. A grant without ``kbps`` has none after a renewal either."""
+    # A live session takes the grant's rate into its own budget (within_grant()): paced here too it would
+    # queue what is old by the time it goes.
     if standing.grant.kbps is None or not path.endswith(("/replay", "/entities/live")):
         return link
     return cast(Link, PacedLink(link, lambda: standing.grant.kbps))

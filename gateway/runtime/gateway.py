@@ -152,18 +152,23 @@ class Gateway:
             origins = origins_of(settings, certificates)
             port = sockets.tls.getsockname()[1]
             store = await open_the_store(settings, worker)
-            gateway = cls(settings, store, certificates, origins, port, worker, more)
+            try:
+                gateway = cls(settings, store, certificates, origins, port, worker, more)
+            except BaseException:
+                # Keys that cannot be read, for one: its folder stays locked as long as the store is open.
+                await store.aclose()
+                raise
         except BaseException:
             sockets.close()
             raise
         try:
             await gateway._open_doors(sockets)
+            gateway._watch = asyncio.get_running_loop().create_task(gateway._watch_certificates())
+            await gateway._watch_over()
         except BaseException:
-            sockets.close()
             await gateway.drain(0.5)
+            sockets.close()  # last: the doors that are open already still have them registered with the loop
             raise
-        gateway._watch = asyncio.get_running_loop().create_task(gateway._watch_certificates())
-        await gateway._watch_over()
         return gateway
 
     def _journals(self) -> dict[str, JournalPump]:
@@ -213,6 +218,8 @@ class Gateway:
         port = sockets.tls.getsockname()[1]
         options = tcp_options(settings, self.app, port)
         outside = self._served
+        # One app for both doors to the network, UDP and TCP; the plain door below is on the loopback and
+        # keeps the page plane.
         if settings.page_plane == "loopback" and not is_loopback(settings.host):
             outside = WithoutPagePlane(outside)
         self.tls_server = TcpServer(
@@ -243,6 +250,7 @@ class Gateway:
         if sockets.udp is not None:
             self.worlds.udp = UdpDoor(UDP_LINGER_S)
             await self.worlds.udp.listen(sockets.udp)
+        # The workers' doors are joined last: a packet that another one hands on needs the endpoint.
         self.metrics.tcp, self.metrics.quic = servers, self.endpoint
         if self._worker is not None:
             await self._join(self._worker)
@@ -260,6 +268,7 @@ class Gateway:
     async def _revoke(self, name: str) -> Mapping[str, object]:
         """At every worker, before it is told that it is done."""
         assert self.gate is not None
+        # Written down before the others are told: they read the list, and would miss it.
         told = dict(await self.gate.revoke(name))
         if self._as_one is not None:
             told["ended"] = int(str(told["ended"])) + await self._as_one.ended_elsewhere(name)

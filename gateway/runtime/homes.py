@@ -47,6 +47,7 @@ def holder_of(settings: Settings, store: Store, port: int) -> Holder:
 
 
 def _own_url(host: str, port: int) -> str:
+    # No address that anybody else could go to.
     if host in ("0.0.0.0", "::", ""):
         host = socket.gethostname()
     return f"https://{in_brackets(host)}:{port}"
@@ -98,6 +99,8 @@ class Home:
     def _judge(self, sign: Sign, *, attended: bool = False) -> HomeVerdict:
         """``DEAD`` also where there is no home, and where its process is known to have ended."""
         row, now = sign.row, time.monotonic()
+        # No waiting for the lease in these cases: a gateway that is restarted on its machine has its worlds
+        # back at once.
         if row is None or home.is_free(row, self._world.identity.key) or self._is_gone(row):
             self.elsewhere, self._held = "", None
             self._watch.forget()
@@ -125,6 +128,8 @@ class Home:
         asked = time.monotonic()
         async with self._looking:
             began, free = self._found_free
+            # Begun after this one asked: as good as a look of its own. A look begun before may have seen
+            # what is over.
             if began >= asked:
                 return (
                     free  # by who asked just before: a thousand readers come at once, where a gateway is back
@@ -138,6 +143,8 @@ class Home:
                     self._found_free = (began, sign)
                     return sign
                 self._refuse_if_alive()
+                # From the second look on the time between is known to have been watched: silence in it
+                # counts.
                 attended = True
                 await asyncio.sleep(HOME_POLL_S)
 
@@ -183,12 +190,16 @@ class Home:
 
     async def give_up(self) -> None:
         """Others may be the home at once. Raises as :meth:`beat`; then this process is it still, or never again."""
+        # 0 before the store is asked: nothing is to be written under a fence that may be given up at any
+        # moment from here on.
         fence, self.fence = self.fence, 0
         try:
             await self._world.give_home_up()
         except WorldHeld:
             raise
         except BaseException:
+            # Whether the store has taken it is not known; if it has, the next write is refused, which is
+            # the truth.
             self.fence = fence
             raise
         self._counts.given_up += 1

@@ -76,6 +76,8 @@ class Homing:
     async def using(self, *, takeover: bool = False, wanted: Wanted = always) -> AsyncIterator[None]:
         """This gateway is the home within, unless the store says otherwise meanwhile. ``takeover``: from whoever
         has it; ``wanted``: asked before it becomes the home. Raises :class:`WorldHeld`, and what the store raises."""
+        # Before the first await: a home that is being become is wanted, or the keeper gives it up in
+        # between.
         self._users += 1
         try:
             await self.become(takeover=takeover, wanted=wanted)
@@ -97,6 +99,7 @@ class Homing:
             if self.held:
                 return
             check_wanted(self.home.name, wanted)
+            # Until the rules start from what the store holds `held` is no, though the fence is ours.
             self._begun = False
             sign = await self.home.acquire(judged)
             if self.edge is not None:
@@ -109,6 +112,8 @@ class Homing:
                 self._begun = True
                 self._recording.rest()
             except BaseException:
+                # A home whose rules do not know the recording would hold everybody off and could serve
+                # nobody.
                 with suppress(Exception):
                     await self.home.give_up()
                 raise
@@ -183,6 +188,7 @@ class Homing:
 
     def lost(self, error: WorldHeld) -> None:
         """The store refused what was written here: another gateway is the home. Everybody is told; idempotent."""
+        # Only the first of several writes that are refused: the others would end the next home's sessions.
         if self.home.held:
             self.home.lose(self.home.named(error))
             self.forgo(error)
@@ -206,6 +212,7 @@ class Homing:
                 if self.held:
                     await self._keep_home()
                 elif self._world.subscribers or self.is_fed:
+                    # Also without readers while it is fed: that is how the edge lets an idle home go.
                     await self._look_after_readers()
             except WorldHeld as error:
                 self.lost(error)
@@ -243,6 +250,8 @@ class Homing:
                 raise StoreUnavailable(
                     f"world {self.home.name}: the store has not taken its last frames yet; ask again"
                 )
+            # What the store holds after before_given_up(): who becomes the home here again reads nothing
+            # anew if no other wrote.
             self._known = (self._world.journal.next_seq - 1, self._world.last_epoch)
             await self.home.give_up()
             self.on_home_over(self._known)
@@ -256,6 +265,7 @@ class Homing:
 
     async def stop(self, timeout_s: float) -> None:
         """End: give the home up if the store holds everything and answers in time."""
+        # First: it could become busy with the home again while this waits for it.
         self._keeping.cancel()
         if self.edge is not None:
             self.edge.stop()

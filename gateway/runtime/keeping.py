@@ -63,8 +63,13 @@ class Keeper:
     async def _run(self) -> None:
         """Where the store is in this process nobody else has it: nothing but the rest of old deletions to do."""
         while True:
-            with suppress(GatewayError):  # the store is away: the next time tells
+            try:
                 await self.look()
+            except GatewayError:  # the store is away: the next time tells
+                pass
+            except Exception:
+                # Nobody waits for this task: ended by a fault it would leave every deleted world where it is, silently.
+                log.exception("looking after names failed; it is tried again")
             await asyncio.sleep(REAP_S if self._here else CATALOGUE_LOOK_S)
 
     async def look(self) -> None:
@@ -77,6 +82,7 @@ class Keeper:
 
     async def reap(self) -> None:
         """Remove the namespaces of deleted worlds that nobody can reach any more."""
+        # Before it is tried: a store that fails at it is not asked each second.
         self._reap_at_s = time.monotonic() + REAP_S
         store, at_us = self._store.blocking(), now_us()
         with suppress(Forbidden):  # without an admin API they stay
@@ -96,6 +102,7 @@ class Keeper:
         try:
             version = (await self._store.stat(Namespace(catalogue.CATALOGUE_KEY))).version
         except NotFound:
+            # Deleted under us: to be found again, once more.
             self._has_catalogue = self._looked_for_lost = False
             return
         # The catalogue's own version stands for all names: one request, however many worlds are open.
@@ -103,6 +110,7 @@ class Keeper:
             return
         entries = await asyncio.to_thread(catalogue.entries, self._store.blocking())
         self._version = version
+        # A copy, since on_gone() takes it off what is kept.
         for one in list(self._kept()):
             if not one.identity.is_of(entries.get(one.identity.name)):
                 one.on_gone()

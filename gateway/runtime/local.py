@@ -73,6 +73,8 @@ class LocalPublisher:
         link = LocalLink(transport, address_text(by, 0) if by else "")
         try:
             if host.edge is not None:
+                # No session waits here for the home to move, as a publisher's would: it is asked before,
+                # and the answer is awaited.
                 await host.edge.have_it_given_up()
             session = await host.attach_publisher(LiveOptions(role="publish"), link)
         except PublisherPresent:
@@ -114,6 +116,7 @@ class LocalPublisher:
     def receive(self, message: bytes) -> None:
         """One message. Raises of :mod:`gateway.errors`."""
         if self.ended:
+            # Where the home was lost that is what is said, and where to go; Conflict only if not.
             self._host.homing.check()
             raise Conflict("another publisher has taken the world over, or the gateway is stopping")
         self._used = time.monotonic()

@@ -164,6 +164,7 @@ class OpenWorlds:
                     host.on_gone = partial(self.gone, host)
                     host.pump.on_deleted = host.homing.on_deleted = self.gone_by
                     self.hosts[name] = host
+                # In both cases: an open world is counted by `hosts` from here on.
                 finally:
                     self._opening -= 1
             return host
@@ -188,6 +189,7 @@ class OpenWorlds:
 
     async def _take_room(self) -> None:
         async with self._room:
+            # Behind a lock, since making room waits: two at once would close two worlds for one place.
             if len(self.hosts) + self._opening >= self.settings.worlds_max:
                 await self._make_room()
             # Counted from here on, since opening takes a while: or else many that open at once all find the last
@@ -226,6 +228,7 @@ class OpenWorlds:
             return await work(host)
         except WorldDeleted as error:
             self.gone_by(error)
+        # Once and no more: who deletes as fast as others make would keep this here for ever.
         return await work(await self.host(name, create=create))
 
     def gone_by(self, error: WorldDeleted) -> None:
@@ -240,12 +243,14 @@ class OpenWorlds:
             return
         self._forget(host)
         task = asyncio.get_running_loop().create_task(self._end(host))
+        # Whoever opens the name meanwhile waits for it: the old world's end settles the catalogue.
         self._going[host.name] = task
         task.add_done_callback(lambda _: self._going.pop(host.name))
 
     def _forget(self, host: WorldHost) -> None:
         self.hosts.pop(host.name, None)
         host.is_gone = True
+        # First of all: what still waits to be written would go to a database that is removed.
         host.pump.give_up(host.guard.gone())
         host.shut_down(DELETED, 0)
         for tell in self.on_gone:

@@ -50,6 +50,8 @@ class Patiently:
             await asyncio.wait([task], timeout=patience_s)
         except BaseException:  # whoever waited is gone, also where it has just been opened
             is_wanted = False
+            # What opens all the same is closed as soon as it is there: a session nobody holds would keep
+            # its role.
             task.add_done_callback(_end)
             raise
         if not task.done():
@@ -99,6 +101,7 @@ class Together:
         is_new = key not in self._under_way
         claim = _Claim() if is_new else self._claims[key]
         claim.join(wanted)
+        # The claim's and not this caller's: the first may give up while others still wait.
         task = _once(self._under_way, key, lambda: begin(claim.wanted))
         if is_new:
             self._claims[key] = claim
@@ -107,6 +110,7 @@ class Together:
         task.result()
 
     def _forget(self, key: Hashable, claim: _Claim) -> None:
+        # Another may have begun by now, in the turn between the task's end and this.
         if self._claims.get(key) is claim:
             del self._claims[key]
 

@@ -93,6 +93,21 @@ async def test_an_offer_that_nobody_touches_is_written_down_as_expired(
             await asyncio.sleep(0.01)
 
 
+async def test_an_offer_that_runs_out_before_an_earlier_one_is_written_down_in_its_time(
+    http: httpx.AsyncClient, gateway: Gateway
+) -> None:
+    for name in ("a", "b"):
+        await http.put(f"{TOWN}/{name}", content=b"s")
+    await ticket_of(http, "a")
+    await ticket_of(http, "b", expires_ms=1)
+    database = next(d for p, d in gateway.entities.registry.databases.items() if p.name == "town")
+    sql = "SELECT count(*) FROM transfers WHERE state = 'expired'"
+    # One of them, while the other is still offered: both end together where the first one's end is waited for.
+    async with asyncio.timeout(HANG_S):
+        while await database.snapshots.read(lambda c: c.execute(sql).get, 0) != 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def test_a_group_goes_whole_or_not_at_all(http: httpx.AsyncClient) -> None:
     for name in ("car", "driver", "guest"):
         await http.put(f"{TOWN}/{name}", content=name.encode())

@@ -194,3 +194,5 @@ def test_sockets_that_were_handed_to_another_process_are_left_alone(tmp_path: Pa
 def test_more_sockets_than_a_gateway_has_doors_are_refused_with_the_bound() -> None:
     with pytest.raises(ConfigError, match=f"0 to {ACTIVATED_SOCKETS_MAX}"):
         Activated.of({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(ACTIVATED_SOCKETS_MAX + 1)})
+    with pytest.raises(ConfigError, match=f"0 to {ACTIVATED_SOCKETS_MAX}"):
+        Activated.of({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1" * 5_000})

@@ -530,3 +530,15 @@ def test_json_nests_so_deep_and_no_deeper() -> None:
         == f"not JSON: nested deeper than {VARIANT_JSON_DEPTH_MAX:,} at character {VARIANT_JSON_DEPTH_MAX}"
     )
     assert error.facts["offset"] == VARIANT_JSON_DEPTH_MAX
+
+
+@pytest.mark.parametrize("kind", ["int", "float", "RID", "Object"])
+@pytest.mark.parametrize("number", ["1e999", "1" + "0" * 400])
+def test_numbers_beyond_every_type_are_refused_and_no_fault(kind: str, number: str) -> None:
+    text = f'{{"@": "{kind}", "v": {number}}}'
+    if kind == "float" and number == "1e999":
+        assert v.from_json(text) == math.inf
+    elif kind == "int" and number != "1e999":
+        refused(lambda: v.encode(v.from_json(text)))
+    else:
+        assert refused(lambda: v.from_json(text)).facts["offset"] == 0

@@ -24,6 +24,7 @@ class CsvExport(TableExport):
         self._file: TextIO | None = None
 
     def _open(self) -> None:
+        # newline="": csv writes CRLF itself (RFC 4180), and text mode would make CR CR LF of it on Windows.
         self._file = self.partial.open("w", encoding="utf-8", newline="")
         self._rows = csv.writer(self._file)
         self._rows.writerow((*HEAD, *self._columns.names))

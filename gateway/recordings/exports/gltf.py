@@ -91,6 +91,8 @@ class GltfExport(Export):
     def _write_glb(self, document: dict[str, object], body: BinaryIO, size: int) -> None:
         text = _padded(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode())
         with self.partial.open("wb") as file:
+            # The whole length stands in the head (glTF 2.0 section 4.4.2), hence the spool file: it is
+            # known only at the end.
             file.write(struct.pack("<III", _MAGIC, _VERSION, 12 + 8 + len(text) + 8 + size))
             file.write(struct.pack("<II", len(text), _JSON) + text)
             file.write(struct.pack("<II", size, _BIN))
@@ -106,6 +108,7 @@ class GltfExport(Export):
                 file.flush()
                 os.fsync(file.fileno())
             self.partial.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+            # Before the document gets its name: one that is there has its numbers.
             os.replace(partial, binary)
         finally:
             partial.unlink(missing_ok=True)
@@ -116,4 +119,5 @@ class GltfExport(Export):
 
 
 def _padded(text: bytes) -> bytes:
+    # Spaces, as a chunk of JSON is padded (glTF 2.0 section 4.4.3).
     return text + b" " * (-len(text) % 4)

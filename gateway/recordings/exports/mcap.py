@@ -29,6 +29,7 @@ class McapExport(Export):
         self._layout = layout
         self._world = world
         self._fields = fields_by_name(layout)
+        # Names of fields need no escapes and hold no %: a layout allows letters, digits and underscores.
         self._form = ",".join(f'"{name}":%s' for name in self._fields)
         self._scenes = SceneTexts(layout, world) if layout is not None and layout.position else None
         self._file: BinaryIO | None = None

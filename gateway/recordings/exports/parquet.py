@@ -79,6 +79,7 @@ class ParquetExport(TableExport):
 
     def _end_group(self) -> None:
         group, self._group = self._group, []
+        # One row group of many batches: small groups would cost readers a look at each.
         table = self._pa.Table.from_batches(group, schema=self._schema)
         self._writer.write_table(table, row_group_size=self._group_rows)
         self._group_rows = self._group_bytes = 0

@@ -40,6 +40,7 @@ class Scene:
         corners = array("f", [one for corner in _MARK for one in corner])
         least = [min(corner[i] for corner in _MARK) for i in range(3)]
         most = [max(corner[i] for corner in _MARK) for i in range(3)]
+        # As 32-bit floats: a validator compares the bounds with what is stored, bit by bit.
         low, high = (_as_stored(least), _as_stored(most))
         for data, target in ((corners, _VERTICES), (array("H", _FACES), _INDICES)):
             at, size = self._put(data)
@@ -86,6 +87,7 @@ class Scene:
             chosen = array("f", bytes(4 * many * (len(piece) // NUMBERS)))
             for at in range(many):
                 chosen[at::many] = piece[part.start + at :: NUMBERS]
+            # Columns of a time, a place, a rotation: glTF wants each in its own accessor.
             self._put(chosen)
         return self._accessor_at(begin, track.samples, kind)
 
@@ -113,6 +115,7 @@ class Scene:
         if sys.byteorder == "big":
             data.byteswap()
         at, raw = self._body.tell(), data.tobytes()
+        # Accessors begin at multiples of their component's size (glTF 2.0 section 3.6.2.4).
         self._body.write(raw + bytes(-len(raw) % 4))
         return at, len(raw)
 

@@ -46,6 +46,7 @@ def rows_of_step(
 
 def _cell(cell: Cell) -> Cell:
     """As SQLite can keep it: a whole number beyond 63 bits as text."""
+    # SQLite's integers have 63 bits and a sign; as REAL the last digits would go.
     return str(cell) if isinstance(cell, int) and cell >= _BEYOND else cell
 
 

@@ -57,6 +57,8 @@ class Tracks:
         track = self.by_key[key]
         if not track.there or not track.there[-1][1]:
             self._event(track, at_s, True)
+        # A record that rested is in no step: without a sample at the end of its rest a viewer would have it
+        # glide all the while.
         elif track.last is not None and before_s > track.last_s:
             self._sample(track, before_s, *track.last)
         self._sample(track, at_s, pose.place, _near(track.last, pose.rotation or UNTURNED))

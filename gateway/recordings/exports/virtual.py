@@ -43,6 +43,7 @@ def offer(connection: apsw.Connection) -> None:
         return
     history = History(_Within(connection), MAKE_STATE)
     columns = sql_columns(kept(history.info().layout))
+    # A film cut with values has a real table of that name, which stays the one that is read.
     there = {name for (name,) in connection.execute("SELECT lower(name) FROM sqlite_schema")}
 
     def records(begin: object = None, end: object = None) -> Iterator[tuple[Cell, ...]]:
@@ -79,6 +80,7 @@ def _steps(history: History, begin: Place | None, end: Place | None) -> Iterator
         found = history.state_at_tick(*begin, exact=False)
         messages = snapshot_of(found, history.info().stride).messages
         yield steps.begin(messages, found.epoch, found.tick, found.received_at_us)
+        # The state has this tick already.
         begin = (begin[0], begin[1] + 1)
     for item in history.frames(begin, end, keyframes=True):
         step = None if isinstance(item, Gap) else steps.add(item)

@@ -73,6 +73,8 @@ class PeerEdge:
         return Source(False, self._hops, self._via, silent_ms + self._stale_ms, self._born)
 
     def keeps_readers(self) -> bool:
+        # Not at the first failure: a home that restarts is back within seconds, and readers that were sent
+        # away would all come back.
         since = self._failing_since
         return since is None or time.monotonic() - since < limits.EDGE_FORSAKE_S
 
@@ -90,6 +92,7 @@ class PeerEdge:
         if self._feed is not None:
             return True
         async with self._beginning:
+            # More than once: between the look at the store and the connection the world may have moved on.
             for _ in range(limits.EDGE_TRIES):
                 if self._feed is not None:
                     return True
@@ -107,6 +110,7 @@ class PeerEdge:
         """Readers of a home that this gateway is not to follow are sent there."""
         home_now = self._host.homing.home
         if home_now.elsewhere and not home_now.is_of_the_group and not home_now.held:
+            # For ever so far: there is nothing to wait for.
             self._failing_since = float("-inf")
 
     async def _try(self, target: Address, timeout_s: float) -> bool | None:
@@ -117,6 +121,8 @@ class PeerEdge:
             log.debug("world %s: %s is not followed: %s", self._host.name, target.base_url, error.message)
             followed = None
         except GatewayError as error:
+            # Without an --upstream a ring is of a moment: two gateways look at a row each that the other
+            # has just changed.
             followed = None if is_ring(error) and self._peers.upstream is None else False
             self._unwell(target, error)
         except TimeoutError:
@@ -148,13 +154,18 @@ class PeerEdge:
         try:
             async with asyncio.timeout(timeout_s + limits.EDGE_ANSWER_S):
                 await feed.open(self._peers, world_path(self._host.name, "live", zstd=True), timeout_s)
+                # Frames come from here on as well, and are held: whether they are the home's is known only
+                # by this.
                 told = await feed.begun
             self._check(told, turn)
         except BaseException:
             feed.close()
             raise
+        # No await between the check and this: the turn cannot change in between.
         self._accept(feed, told)
         if told.records > len(self._host.world.state):
+            # wait() and not wait_for(): a reader is let in with what there is by then, and the keyframe
+            # goes on coming.
             await asyncio.wait([feed.whole], timeout=limits.EDGE_WHOLE_S)
 
     def _check(self, told: SourceNews, turn: int) -> None:
@@ -173,12 +184,15 @@ class PeerEdge:
         """From here on the state is the home's."""
         world, before = self._host.world, self._feed
         self._peers.counts["followed" if before is None else "followed_again"] += 1
+        # Before the old one is closed: its end calls _over(), which must find that it is the old one.
         self._feed, self._heard_at = feed, None
         if before is not None:
+            # Only now, that the new one has begun: readers keep the old one's frames until then.
             before.close()
         world.begin_fed(time.monotonic())
         self._news(told)
         feed.release(lambda frame, data: self._ingest(feed, frame, data))
+        # By name: a world that is followed again keeps the task it has.
         self._begin("watch", self._watch)
         log.debug("world %s: follows %s", self._host.name, feed.address.base_url)
 
@@ -208,6 +222,7 @@ class PeerEdge:
         world = self._host.world
         self._hops, self._via, self._stale_ms = told.hops + 1, told.via, told.stale_ms
         self._born = told.born
+        # Never back: a source that lags behind the one before it must not have an epoch used twice.
         world.last_epoch = max(world.last_epoch, told.epoch)
         world.hops = self._hops
         world.journal.durable = told.durable
@@ -225,6 +240,7 @@ class PeerEdge:
         feed.close()
         self._host.world.hops = 0
         self._host.homing.fed_until(known)
+        # Nobody reads: whoever comes next looks by admit().
         if self._host.world.subscribers and not self._stopped:
             self.seek()
 
@@ -295,6 +311,8 @@ class PeerEdge:
 
     async def publish(self, options: LiveOptions, link: Link, wanted: Wanted) -> Hosted | None:
         claim = options.takeover, options.epoch, options.resume
+        # None in every case: the asking only makes the world free, and this process becomes its home by the
+        # store.
         await self._asking.wait(claim, lambda still: self._ask(*claim, still), wanted)
         return None
 
@@ -334,6 +352,7 @@ class PeerEdge:
         address = await self.address_of_home()
         if address is None:
             return False
+        # The look above may have taken seconds, where the store is slow.
         check_wanted(self._host.name, wanted)
         self._peers.counts["asked_to_give_up"] += 1
         path = world_path(self._host.name, "home:give_up", takeover=takeover or None, epoch=epoch)
@@ -346,6 +365,7 @@ class PeerEdge:
                 await asyncio.wait([asking], timeout=limits.HOME_POLL_S)
                 if not asking.done() and (not wanted() or not await self._lives()):
                     return False
+            # "Given up" is believed only once the store shows it, below.
             status, told = asking.result()
         except (GatewayError, TimeoutError) as error:
             log.debug("world %s: %s gives nothing up: %s", self._host.name, address.base_url, error)

@@ -64,6 +64,8 @@ class Feed:
 
     async def open(self, peers: Peers, path: str, timeout_s: float) -> None:
         """Raises :class:`GatewayError`. Afterwards :meth:`close` it."""
+        # A connection of its own: its end is the feed's end, and one world's frames never wait for
+        # another's.
         client = await peers.session(self.address, path, self._attached, timeout_s)
         if self.is_over:
             client.close()
@@ -95,6 +97,7 @@ class Feed:
     def release(self, on_frame: OnFrame) -> None:
         """Give on what was held, and what comes from now on."""
         self._on_frame = on_frame
+        # Emptied first: a held frame that is refused ends the feed in the middle of this.
         held, self._held, self._held_bytes = self._held, [], 0
         for frame, data in held:
             self._give(on_frame, frame, data)
@@ -116,6 +119,7 @@ class Feed:
             self._renewing.cancel()
         if not self.begun.done():
             self.begun.set_exception(error)
+            # Looked at, or else asyncio logs "exception was never retrieved" where nobody waits any more.
             self.begun.exception()
         if not self.whole.done():
             self.whole.cancel()
@@ -125,6 +129,7 @@ class Feed:
 
     def on_message(self, data: bytes, mono: float) -> None:
         self.heard_at = time.monotonic()
+        # A parity message is no frame; what is lost may be made of it and the frames that came.
         if data[:1] != _PARITY:
             self._take(data)
         lost = self._rebuilder.receive(data)
@@ -136,6 +141,8 @@ class Feed:
         stream = self._streams.get(stream_id)
         if stream is None:
             stream = self._streams[stream_id] = MessageStream()
+            # The oldest goes (a dict keeps the order): a home that never ends its streams is not to fill
+            # this process.
             while len(self._streams) > limits.CLIENT_STREAMS_MAX:
                 del self._streams[next(iter(self._streams))]
         try:
@@ -197,6 +204,7 @@ class Feed:
 
     def _seen(self, frame: Frame) -> None:
         """A part of a keyframe: of the newest few the parts are noted until one is whole."""
+        # One number as the key: ticks have 32 bits (docs/FRAMES.md).
         parts = self._parts.setdefault(frame.epoch << 32 | frame.tick, set())
         parts.add(frame.part)
         if len(parts) >= frame.parts:
@@ -225,6 +233,7 @@ class Feed:
         except GatewayError as error:
             self._refuse(error)
             return
+        # Before `begun`: whoever waits for that finds what was said already known.
         self._on_source(self, news)
         if not self.begun.done():
             self.begun.set_result(news)

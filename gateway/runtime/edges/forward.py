@@ -46,6 +46,8 @@ class PeerForward:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
+        # Read whole before it is asked: where the home cannot be asked the request is answered here, with
+        # the same body.
         body = await _body(request, scope)
         answer = await self._ask(address, request, body)
         if answer is None:
@@ -56,6 +58,8 @@ class PeerForward:
     async def _address(self, scope: Scope) -> Address | None:
         """None: it is to be answered here, also where it was handed on already."""
         found = _LIVE.fullmatch(scope["path"]) if scope["method"] == "POST" else None
+        # Handed on once and never again: two gateways that each take the other for the home would hand it
+        # on for ever.
         if found is None or any(name == VIA.encode() for name, _ in scope["headers"]):
             return None
         try:

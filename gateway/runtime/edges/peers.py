@@ -61,6 +61,8 @@ class Peers:
         self.upstream = Address.parse(settings.upstream) if settings.upstream else None
         named = {Address.parse(url) for url in settings.peers if url != PEERS_OF_THE_STORE}
         self._allowed = None if not named or PEERS_OF_THE_STORE in settings.peers else named
+        # No variables of the environment: those are of whoever calls the client, and would have a gateway
+        # trust more than its settings say.
         self.trust = Trust.of(ca=settings.peer_ca or ca, environ={})
         self._token = Token(from_file(settings.peer_token_file)) if settings.peer_token_file else None
         self.one_store = False
@@ -80,6 +82,8 @@ class Peers:
             address = Address.parse(node)
         except (ConfigError, ValueError):
             return None
+        # A row of the store names the address, and whoever may write the store could name any: without TLS
+        # the token would go there in clear.
         if not address.secure or (self._allowed is not None and address not in self._allowed):
             return None
         return address
@@ -87,6 +91,7 @@ class Peers:
     def note_asked(self, headers: Mapping[str, str]) -> None:
         """For the session that is opened from here on. Raises :class:`EdgeLoop`."""
         via = tuple(
+            # From outside: anybody may send this header.
             part.strip()[: limits.EDGE_ID_CHARS_MAX]
             for part in headers.get(VIA, "").split(",")
             if part.strip()
@@ -120,6 +125,7 @@ class Peers:
         client = await connect(address.host, address.port, trust=self.trust.for_quic(), timeout_s=timeout_s)
         try:
             raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+            # The client's own patience ends in TimeoutError, which says nothing of whom it waited for.
             await client.webtransport(path, make, raw, timeout_s=timeout_s)
         except BaseException as error:
             client.close()
@@ -145,6 +151,7 @@ class Peers:
         """One request: status, body and headers of its answer. Raises :class:`GatewayError` and ``TimeoutError``."""
         headers = {**more, **await self.credentials(), NODE: self.node}
         timeout_s, trust = limits.EDGE_ASK_S, self.trust.for_quic()
+        # Twice: connecting and answering have `timeout_s` each, and the body is read within the rest.
         async with asyncio.timeout(2 * timeout_s):
             async with await connect(address.host, address.port, trust=trust, timeout_s=timeout_s) as client:
                 raw = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -155,6 +162,7 @@ class Peers:
     def is_unwell(self, address: Address, why: str) -> None:
         """It was not followed: said once, until it is."""
         self.counts["failed"] += 1
+        # Bounded, as rows of the store name the addresses.
         if address not in self._unwell and len(self._unwell) < limits.EDGE_PEERS_MAX:
             self._unwell.add(address)
             log.warning("the gateway at %s is not followed: %s; it is tried again", address.base_url, why)

@@ -75,6 +75,7 @@ class Edges:
     @property
     def source(self) -> Source | None:
         sources = [edge.source for edge in self._edges if edge.source is not None]
+        # Another worker that is the home is nearer, and surer, than any gateway.
         return next((source for source in sources if source.is_home), sources[0] if sources else None)
 
     async def admit(self) -> bool:
@@ -94,6 +95,7 @@ class Edges:
     async def look(self) -> bool:
         found = False
         for edge in self._edges:
+            # In this order, and not `found or await`: each of them has to look.
             found = await edge.look() or found
         return found
 

@@ -37,8 +37,10 @@ class Sources:
 
     def tell(self, known: tuple[int, int] | None = None) -> None:
         """Tell everybody. ``known``: what the store holds, if this gateway has stopped being the home."""
+        # Swept here and not at their end: a session knows nothing of this list.
         for session in [session for session in self._sessions if session.closed]:
             del self._sessions[session]
+        # Encoded once for all of them.
         told = self._told(known) if self._sessions else b""
         for session in self._sessions:
             session.link.control(told)

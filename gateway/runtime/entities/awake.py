@@ -56,6 +56,8 @@ class Awake:
         def insert(connection: apsw.Connection, now_us: int) -> tuple[Entity, bool]:
             return rows.put(connection, put, actor, now_us, most)
 
+        # First without the frame: readers must not see a record go, and come back, for an entity that was
+        # refused all along.
         await self._try(world, insert)
         return await self._commit(host, [Record(key, None)], [Record(key, data)], insert)
 
@@ -78,6 +80,7 @@ class Awake:
 
         def work(connection: apsw.Connection, now_us: int) -> int:
             now = rows.get(connection, entity_id)
+            # Its state goes into the frame as it was read: what was put since would be lost.
             if now.revision != entity.revision:
                 raise rows.changed_meanwhile(entity_id)
             return rows.delete(connection, Delete(entity_id), actor, now_us)
@@ -87,6 +90,7 @@ class Awake:
         state = host.world.state
         return {"id": entity_id, "key": live, "epoch": state.epoch, "tick": state.tick, "revision": revision}
 
+    # By an exception, since that is how a writer's savepoint is rolled back.
     async def _try(self, world: str, work: Callable[[apsw.Connection, int], T]) -> T:
         """What ``work`` would answer now, undone again: nothing goes out of the live world that
         the database would then refuse."""
@@ -94,6 +98,7 @@ class Awake:
         kept: list[T] = []
 
         def tried(connection: apsw.Connection, now_us: int) -> None:
+            # In place of an append: the transaction may run again, and then the last answer counts.
             kept[:] = [work(connection, now_us)]
             raise _Undone("tried")
 
@@ -120,6 +125,7 @@ class Awake:
             await host.put_with(back, lambda connection: None)
             raise
         database = await self._registry.get(EntityPlace("world", host.name))
+        # The journal has written it, past the feed.
         await database.feed.catch_up()
         return outcome
 

@@ -112,9 +112,11 @@ class EntityDatabase:
     async def _commit_all(self) -> None:
         try:
             while self._waiting:
+                # Who has gone is not written any more: nobody would learn of it.
                 await self._commit([one for one in self._next_group() if not one.answer.done()])
         finally:
             self._task = None
+            # Left by a cancelled task: whoever waits must not wait for one that is gone.
             while self._waiting:
                 self._waiting.popleft().answer.cancel()
             self._waiting_bytes = 0
@@ -134,6 +136,8 @@ class EntityDatabase:
     async def _commit(self, group: list[_Waiting]) -> None:
         if not group:
             return
+        # Before the commit: what others committed since is news as well, and is read in the same
+        # transaction.
         known = self.feed.revision
         try:
             done, _ = await together(
@@ -163,6 +167,7 @@ class EntityDatabase:
         """In a thread, inside the transaction."""
         schema.ensure(connection)
         now_us = self._clock_us()
+        # With each write: an offer that has run out holds its entities no longer, whoever notices first.
         transfers.settle(connection, now_us)
         outcomes = [_attempt(connection, work, now_us) for work in works]
         return _Done(outcomes, *news(connection, known))
@@ -189,6 +194,7 @@ def news(connection: apsw.Connection, known: int) -> tuple[list[Change], int]:
 
 
 def _attempt(connection: apsw.Connection, work: Work[T], now_us: int) -> T | GatewayError:
+    # One in a transaction of many: what is refused undoes itself alone.
     connection.execute("SAVEPOINT entity_work")
     try:
         result = work(connection, now_us)

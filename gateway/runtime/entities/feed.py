@@ -69,6 +69,7 @@ class ChangeFeed:
             self._bytes -= _size(oldest)
             self._start = oldest.revision
         self.revision = revision
+        # Set and replaced: whoever waits is woken once, and nobody has to clear it for the others.
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -94,6 +95,7 @@ class ChangeFeed:
             cursor = self.revision if since is None else since
             first = True
             while True:
+                # Taken before the look: a change in between has set this very event.
                 changed = self._changed
                 if self._failure is not None:
                     raise self._failure
@@ -116,6 +118,7 @@ class ChangeFeed:
     async def _begin(self) -> None:
         if self.revision < 0:
             now = await self._snapshots.read(queries.revision, 0)
+            # Again after the wait: two watchers that come together must not set it back.
             if self.revision < 0:
                 self.revision = self._start = now
         if self._poller is None:
@@ -136,6 +139,8 @@ class ChangeFeed:
 
     async def _catch_up_quietly(self) -> None:
         """Where the store is away, the next poll asks again."""
+        # Whatever it is: a poll that ended would leave watchers without news of other gateways, and say
+        # nothing.
         with suppress(Exception):
             await self.catch_up()
 
@@ -158,6 +163,8 @@ class ChangeFeed:
     async def _from_database(self, cursor: int) -> Changes:
         def read(connection: apsw.Connection) -> Changes:
             newest = queries.revision(connection)
+            # Beyond the newest: the database was deleted and made anew, and its numbers begin again. From 0
+            # everything is sent anyhow.
             reset = 0 < cursor < queries.reaches_back_to(connection) or cursor > newest
             return Changes(*queries.changes(connection, 0 if reset else cursor, ENTITY_PAGE_MAX), reset)
 
@@ -165,4 +172,5 @@ class ChangeFeed:
 
 
 def _size(change: Change) -> int:
+    # About what a change without its state takes in memory.
     return 256 + (len(change.state) if isinstance(change, Entity) else 0)

@@ -27,6 +27,8 @@ class TokenLink:
 
     def __init__(self, link: Link, generation: int) -> None:
         self._link = link
+        # A session counts its tokens far below 2**48, and an acknowledgement may come after the next
+        # session has begun.
         self._high = generation << 48
 
     def __getattr__(self, name: str) -> Any:
@@ -94,6 +96,8 @@ class FollowSession:
         news = await self._service.watch(place, Filter(), None)
         looked = False
         async for item in news:
+            # By what the feed says; and once by a look, since it may have moved before the watch began, or
+            # within what a reset leaves out.
             to = _moved(item.changes, self._options.follow)
             if to is None and (item.reset or not looked):
                 to, looked = await self._moved_already(place), True
@@ -111,6 +115,7 @@ class FollowSession:
 
     async def _go(self, world: str) -> None:
         check_current(Need("sub", (world,)))  # before it is told where that is
+        # None while the next world opens: what arrives meanwhile is for neither.
         inner, self._inner = self._inner, None
         if inner is not None:
             inner.on_closed(time.monotonic())

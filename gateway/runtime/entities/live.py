@@ -76,6 +76,8 @@ def change_message(change: Change, wanted: Filter, bytes_max: int | None = None)
 
 def of_interest(change: Change, wanted: Filter) -> bool:
     """Whether a watcher must hear of it: also of what matched once and does not any more."""
+    # By its id alone, which never changes; class, owner and tags may, and who watched it must learn that it
+    # has left.
     return change.id.startswith(wanted.prefix)
 
 
@@ -165,6 +167,8 @@ class WatchSession(_Quiet):
             self._link.control(encode_error(error))
             self._link.close(CloseCode.ERROR, error.message)
         except asyncio.CancelledError:
+            # Cancelled by the service, that stops, or by on_closed(): then it goes nowhere, which does no
+            # harm.
             self._link.control(encode_control("bye", reason="closing", reconnect_after_ms=RECONNECT_AFTER_MS))
             self._link.close(CloseCode.SHUTTING_DOWN, "closing")
             raise
@@ -176,6 +180,8 @@ class WatchSession(_Quiet):
         bounded = self._link.transport == "websocket"
         async for item in news:
             most = self._link.message_bytes_max() if bounded else None
+            # The next item is read only when this one is there: a slow watcher gets the newest state then,
+            # and no queue grows.
             handle = self._link.send_stream(messages_of(item, self._asked.wanted, most))
             while not self._link.stream_done(handle):  # noqa: ASYNC110 - a link tells no other way
                 await asyncio.sleep(ENTITY_STREAM_POLL_S)

@@ -70,11 +70,14 @@ class EntityRegistry:
         """The database of ``place``. Raises ``UnknownWorld`` for a world that is not there."""
         host = await self._worlds.host(place.name) if place.kind == "world" else None
         found = self._open.get(place)
+        # The world was closed and opened again, perhaps as another: its old connection is not written by.
         if found is not None and host is not None and found.writer.guard is not host.guard:
             self._drop(place, found)
             found = None
         if found is None:
             writer = WorldWriter(host) if host is not None else await self._own_writer(place)
+            # Looked up again: another may have opened it while this one waited, and two writers of one
+            # database would run into each other.
             found = self._open.get(place) or self._make(place, writer)
             self._close_idle()
         found.last_used = time.monotonic()
@@ -82,6 +85,7 @@ class EntityRegistry:
 
     async def _own_writer(self, place: EntityPlace) -> OwnWriter:
         if place in self._settling:
+            # wait(): who gives up must not cancel what everybody waits for.
             await asyncio.wait([self._settling[place]])
         store, name = self._store.blocking(), INVENTORY_PREFIX + place.name
         identity = await in_thread(self.executor, lambda: naming.expected(store, name))
@@ -141,6 +145,8 @@ class EntityRegistry:
     def _close_idle(self) -> None:
         if len(self._open) <= ENTITY_DATABASES_MAX:
             return
+        # With none idle the bound is passed: to close one that is watched would end sessions for a bound of
+        # memory.
         idle = [(one.last_used, place) for place, one in self._open.items() if not one.busy]
         if idle:
             gone = self._open.pop(min(idle)[1])

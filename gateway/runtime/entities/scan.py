@@ -86,7 +86,9 @@ class Scan:
     async def read(self) -> AsyncIterator[bytes]:
         """The pieces from the beginning; last the control message ``end`` with the revision."""
         at = 0
+        # Both: the last piece comes before `done`, and a consumer may be far behind.
         while not self.done or at < len(self.pieces):
+            # Taken before the look, or a piece that comes in between would be slept through.
             more = self._more
             if at < len(self.pieces):
                 yield self.pieces[at]
@@ -125,9 +127,11 @@ class Scans:
         if opening is None:
             opening = asyncio.ensure_future(self._open(wanted))
             self._opening[wanted] = opening
+            # Only while it opens: what is kept afterwards must be compared with the newest revision.
             opening.add_done_callback(lambda _: self._opening.pop(wanted, None))
         else:
             self.shared += 1
+        # Shielded: it is shared, and one who goes away must not end it for all.
         return (await asyncio.shield(opening)).read()
 
     async def _open(self, wanted: Filter) -> Scan:

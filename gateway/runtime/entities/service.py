@@ -164,6 +164,7 @@ class EntityService:
     @_once_more
     async def release(self, world: str, owner: str, token: str) -> None:
         database = await self._database(EntityPlace("world", world))
+        # Renewed for no time at all: one statement, and one rule for who may.
         await database.write(lambda c, now_us: leases.renew(c, owner, token, now_us, 0))
 
     # --- transfers and trades ---------------------------------------------------------------------
@@ -218,6 +219,7 @@ class EntityService:
             executor=self.registry.executor,
             deadline_s=ENTITY_RETRY_S,
         )
+        # The commit went past their own writers' feeds.
         for database in databases:
             await database.feed.catch_up()
         return result
@@ -230,6 +232,7 @@ class EntityService:
         place = EntityPlace("world", world)
         if asked.owner is not None:
             check_current_owner(asked.owner)
+        # Before the lease: a session that is refused must not have taken it from another.
         (await self._database(place)).feed.check_room()
         lease = None
         if asked.owner is not None:
@@ -286,6 +289,8 @@ def _batch(
     got_bytes = 0
     for index, operation in enumerate(operations):
         try:
+            # On after a fault: the caller is told all of them at once. What was done goes with the
+            # savepoint.
             outcomes.append(_operate(connection, operation, actor, now_us, entities_max))
             found = outcomes[-1].entity if isinstance(operation, Get) else None
             got_bytes += 0 if found is None else len(found.state)

@@ -26,12 +26,15 @@ class Transfers:
         self._registry = registry
         self._clock_us = clock_us
         self._settling: dict[str, asyncio.Task[None]] = {}
+        self._due_us: dict[str, int] = {}
+        """Of each that is settling: when it looks next."""
 
     async def _world(self, name: str) -> EntityDatabase:
         return await self._registry.get(EntityPlace("world", name))
 
     async def offer(self, wanted: Offer, actor: Actor) -> Transfer:
         """Hold the entities and answer a ticket. Raises ``UnknownWorld`` also for the destination."""
+        # Looked for before anything is held: an offer to nowhere would hold the entities until it runs out.
         await self._world(wanted.destination)
         source = await self._world(wanted.source)
         ticket = make_ticket(wanted.source, secrets.token_hex(16))
@@ -42,12 +45,19 @@ class Transfers:
     def _settle_at(self, world: str, due_us: int) -> None:
         """Write the end of an offer down when its time is over, if nobody has come first."""
         running = self._settling.get(world)
-        if running is None or running.done():
-            self._settling[world] = asyncio.get_running_loop().create_task(self._settle(world, due_us))
+        if running is not None and not running.done():
+            if due_us >= self._due_us[world]:
+                return
+            # It sleeps until a later one is over: until then watchers would see these held, though everybody may
+            # write them.
+            running.cancel()
+        self._due_us[world] = due_us
+        self._settling[world] = asyncio.get_running_loop().create_task(self._settle(world, due_us))
 
     async def _settle(self, world: str, due_us: int) -> None:
         next_due: int | None = due_us
         while next_due is not None:
+            self._due_us[world] = next_due
             await asyncio.sleep(max(0.01, (next_due - self._clock_us()) / 1e6))
             try:
                 database = await self._world(world)
@@ -72,6 +82,7 @@ class Transfers:
             executor=self._registry.executor,
             deadline_s=ENTITY_RETRY_S,
         )
+        # It is done by now, whatever becomes of these: watchers hear at the next poll at the latest.
         await asyncio.gather(source.feed.catch_up(), destination.feed.catch_up(), return_exceptions=True)
         return ended, moved
 
@@ -92,6 +103,8 @@ class Transfers:
         source = await self._world(source_of(ticket))
         nothing: Transfer | None = None
         found = await source.snapshots.read(lambda c: transfers.find_transfer(c, ticket), nothing)
+        # Not seen by a read: it may have been written elsewhere just now. A write looks at the newest, and
+        # settles what is due.
         if found is None or found.due(self._clock_us()):
             found = await source.write(lambda c, now_us: transfers.find_transfer(c, ticket))
         return found
@@ -100,6 +113,7 @@ class Transfers:
         """The newest records of a world, as source or destination."""
         database = await self._world(world)
         if await database.snapshots.read(transfers.next_due, None) is not None:
+            # Nothing but what every write does first: offers that have run out are written down.
             await database.write(lambda c, now_us: None)
         none: list[Transfer] = []
         return await database.snapshots.read(

@@ -56,6 +56,7 @@ class InventoryUpkeep:
         """What is due of each, one after the other. A failure is the log's, at its first, second, fourth… time."""
         now_s = self._clock_us() // 1_000_000
         for key, (written, upkeep) in list(self._known.items()):
+            # Nothing new, so nothing old either: the store is not asked.
             if not written.pages:
                 continue
             try:
@@ -64,6 +65,7 @@ class InventoryUpkeep:
                 self._known.pop(key, None)
             except GatewayError as error:
                 self._failures += 1
+                # A power of two has one bit.
                 if self._failures & (self._failures - 1) == 0:
                     log.warning("%s: old versions stay for now: %s", key, error.message)
 

@@ -65,6 +65,7 @@ class Presence:
     def __call__(self, connection: apsw.Connection) -> None:
         """Raises ``WorldDeleted`` where there is nothing of what was there."""
         has_tables = schema.is_there(connection)
+        # Not by NoNamespace alone: a namespace that was made again is there, and empty.
         if self._has_tables and not has_tables:
             raise self.gone()
         self._has_tables = has_tables
@@ -121,6 +122,7 @@ class OwnWriter:
     def _make(self) -> None:
         """Raises ``WorldDeleted`` where the name has come to mean another meanwhile."""
         now_us = self._clock_us()
+        # With the first write and not before: a look at an inventory must not make one.
         claimed = naming.claim(self._store, self.identity.name, now_us)
         if claimed.key != self.key or not naming.confirm(self._store, claimed, now_us):
             raise self.guard.gone()
@@ -152,6 +154,8 @@ async def together(
     async with AsyncExitStack() as stack:
         taken = {
             writer.key: await stack.enter_async_context(writer.exclusive())
+            # A lock's classic order: two trades between the same two, one each way, would else hold one
+            # each and wait for ever.
             for writer in sorted(writers, key=lambda writer: writer.key)
         }
         databases = [taken[writer.key] for writer in writers]
@@ -199,6 +203,7 @@ class Snapshots:
     @asynccontextmanager
     async def at(self, version: Version) -> AsyncIterator[ReadAt]:
         """Several reads at one version, by a connection of their own."""
+        # Its own, as the head's connection moves on with each read.
         database = Database.open(self._store, Namespace(self._key), version=version)
 
         async def read(fn: Callable[[apsw.Connection], T], empty: T) -> T:

@@ -58,6 +58,8 @@ class H3Transport:
         for lane in self._lanes:
             if lane.under_way < limits.STORE_H3_REQUESTS_PER_CONNECTION:
                 return lane
+        # Nearby the CPU is the bound and not the congestion window: more connections would only cost
+        # handshakes.
         is_far = (self._lanes[0].fastest_s or 0.0) >= limits.STORE_H3_FAR_S
         if is_far and len(self._lanes) < limits.STORE_H3_CONNECTIONS_MAX:
             self._lanes.append(H3Lane(self._url, trust=self._trust, fallback=self._fallback))
@@ -143,7 +145,11 @@ class H3Lane:
             return await self._fallback.request(ask, timeout_s)
         try:
             if client.is_early and not ask.replayable:
+                # 0-RTT may be replayed by whoever recorded it (RFC 8446 section 8; RFC 8470): a commit
+                # waits for the handshake, which costs it one round trip.
                 async with asyncio.timeout_at(began + timeout_s):
+                    # Shielded: it is everybody's who asks on this connection, and a timeout here would
+                    # cancel it for all.
                     await asyncio.shield(client.peer.connected)
             return await self._exchange(client, ask, timeout_s)
         except TimeoutError:
@@ -151,6 +157,7 @@ class H3Lane:
         except TooLarge as error:
             raise StoreUnavailable(f"{self.url}: {error.message}; is it a store?") from error
         except RequestFailed:
+            # For the next request; those under way on it are told by the connection itself.
             self._leave(client)
             raise
 
@@ -183,6 +190,7 @@ class H3Lane:
     async def _ask_whether_it_lives(self, client: Client, exchange: WholeExchange) -> None:
         """A slow store is waited for, a dead connection is not."""
         try:
+            # A PING is answered by the QUIC stack, however long the store takes: that tells the two apart.
             async with asyncio.timeout(limits.STORE_H3_PING_S_MAX):
                 await client.ping()
         except (TimeoutError, StoreUnavailable):
@@ -195,12 +203,15 @@ class H3Lane:
             return client
         loop = asyncio.get_running_loop()
         async with self._connecting:
+            # Again behind the lock: whoever had it has connected.
             if (client := self._usable()) is not None:
                 return client
             if self._fallback is not None and loop.time() < self._udp_again_at:
                 return None
             try:
                 return await self._connect(early=replayable)
+            # A network that drops UDP is silent, and costs the whole patience: it is not asked again for a
+            # while.
             except ConnectFailed:
                 if self._fallback is None:
                     raise
@@ -240,6 +251,7 @@ class H3Lane:
         if client.is_closed:
             client.close()
         else:
+            # What still comes has so long; whoever is cut off then asks again, on a connection that is well.
             asyncio.get_running_loop().call_later(limits.STORE_DEADLINE_S, client.close)
 
     def close(self) -> None:
@@ -264,6 +276,7 @@ class _Patience:
 
     def _deadline(self) -> float:
         heard_at = self._exchange.heard_at
+        # Nothing at all so far: silence counts from the asking.
         if not heard_at:
             return self._began + self._silence_s
         return min(heard_at + self._silence_s, self._began + limits.STORE_ANSWER_S_MAX)
@@ -275,6 +288,7 @@ class _Patience:
     def _look(self) -> None:
         now = self._loop.time()
         if now >= self._deadline():
+            # Ends `done`, at which the request waits; no timer is set again.
             self._exchange.give_up(self._lane.late())
             return
         if not self._is_suspected and now >= self._began + limits.STORE_H3_SUSPECT_S:

@@ -38,6 +38,8 @@ class AuthorizedTransport:
         """Ask once. Raises :class:`StoreUnavailable`."""
         while True:
             credentials = await self._chances.headers()
+            # A copy each time: `ask` is the caller's, who may send it to another address with other
+            # credentials.
             told = ask._replace(headers={**ask.headers, **credentials})
             answer = await self._transport.request(told, timeout_s)
             if answer.status not in (401, 403):
@@ -59,6 +61,7 @@ class AuthorizedTransport:
                     yield line
                 return
             except GatewayError as error:
+                # Lines that were given on cannot be taken back: asked again they would come twice.
                 if begun or not await self._chances.renewed(error, credentials):
                     raise
 

@@ -19,6 +19,7 @@ from gateway.wire.entities.values import Actor
 
 
 def _hash(token: str) -> bytes:
+    # No salt and no stretching: it is 128 random bits, which nobody guesses from its hash.
     return hashlib.sha256(token.encode()).digest()
 
 
@@ -34,6 +35,7 @@ def must_own(connection: apsw.Connection, owner: str, actor: Actor, now_us: int)
     lease = _live(connection, owner, now_us) if owner else None
     if lease is None or actor.takeover:
         return
+    # In constant time, as every comparison of a secret.
     if actor.lease is None or not hmac.compare_digest(_hash(actor.lease), lease[0]):
         raise NotOwner(
             f"{owner} owns it and its lease lives for another {(lease[1] - now_us) // 1000} ms; "
@@ -65,6 +67,7 @@ def acquire(
         "INSERT OR REPLACE INTO entity_leases (owner, token_hash, expires_us) VALUES (?, ?, ?)",
         (owner, _hash(token), now_us + ttl_us),
     )
+    # A minute late: the clocks of gateways over one store differ, and another may still take it for alive.
     connection.execute("DELETE FROM entity_leases WHERE expires_us < ?", (now_us - 60_000_000,))
     return now_us + ttl_us
 
@@ -74,6 +77,7 @@ def renew(connection: apsw.Connection, owner: str, token: str, now_us: int, ttl_
     sql = "UPDATE entity_leases SET expires_us = ? WHERE owner = ? AND token_hash = ? AND expires_us > ?"
     ensure(connection)
     connection.execute(sql, (now_us + ttl_us, owner, _hash(token), now_us))
+    # One statement decides: a look and then a write would need a lock for what lies between.
     if not connection.changes():
         raise Gone(f"the lease of {owner} has run out or was taken over; acquire it again", owner=owner)
     return now_us + ttl_us

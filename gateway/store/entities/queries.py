@@ -21,6 +21,7 @@ def page(
     sql = f"SELECT {COLUMNS} FROM entities WHERE {' AND '.join(tests)} ORDER BY id LIMIT ?"
     found: list[Entity] = []
     size = 0
+    # One more than is wanted, which tells whether there are more.
     for row in connection.execute(sql, (*values, limit + 1)):
         if len(found) == limit or size > bytes_max:
             return found, True
@@ -40,6 +41,8 @@ def _tests(wanted: Filter) -> tuple[list[str], list[str]]:
         values.append(wanted.tag)
     if wanted.prefix:
         tests.append("id >= ? AND id < ?")
+        # A range in place of LIKE, which the index would not serve: it folds case, and takes % and _ for
+        # more than they are.
         values += [wanted.prefix, wanted.prefix + "\U0010ffff"]
     return tests, values
 
@@ -69,6 +72,7 @@ def changes(
     for row in connection.execute(sql, (since, limit)):
         found.append(entity_of(row))
         size += len(row[2])
+        # What is cut here cuts the removals too: a revision is complete with both or not at all.
         if len(found) == limit or size > bytes_max:
             complete = found[-1].revision
             break

@@ -24,6 +24,7 @@ COLUMNS: Final = (
 def entity_of(row: tuple[Any, ...]) -> Entity:
     """A row of :data:`COLUMNS` as a value."""
     ident, kind, state, class_name, owner, tags, *rest = row
+    # Most have none, and a cold start reads thousands.
     known = () if tags == "[]" else tuple(json.loads(tags))
     return Entity(ident, kind, state, class_name, owner, known, *rest)
 
@@ -92,6 +93,7 @@ def put(
         writable(connection, old, actor, now_us)
     base = old or Entity(wanted.id, wanted.kind, b"")
     owner = base.owner if wanted.owner is None else wanted.owner
+    # To give to an owner needs that one's lease too: or else anybody could fill another's hands.
     if owner != base.owner:
         must_own(connection, owner, actor, now_us)
     entity = Entity(
@@ -167,6 +169,7 @@ def remove(connection: apsw.Connection, old: Entity, now_us: int, moved_to: str 
         "INSERT OR REPLACE INTO entity_removals (id, revision, time_us, moved_to) VALUES (?, ?, ?, ?)",
         (old.id, revision, now_us, moved_to),
     )
+    # Now and then: a removal more or less beyond the bound does no harm.
     if revision % 1024 == 0:
         forget_removals(connection)
     return revision
@@ -176,6 +179,7 @@ def forget_removals(connection: apsw.Connection, keep: int = ENTITY_TOMBSTONES_M
     """Drop removals beyond the newest ``keep``, and note up to which revision."""
     sql = "SELECT revision FROM entity_removals ORDER BY revision DESC LIMIT 1 OFFSET ?"
     for (revision,) in list(connection.execute(sql, (keep,))):
+        # Noted with it: who asks from before that is sent everything anew.
         connection.execute("DELETE FROM entity_removals WHERE revision <= ?", (revision,))
         set_meta(connection, FORGOTTEN, revision)
 
@@ -187,6 +191,7 @@ def save(connection: apsw.Connection, entity: Entity, old: Entity | None) -> Non
         entity.key, entity.epoch, entity.tick, entity.updated_us, entity.revision, entity.ticket, entity.quantity,
     )  # fmt: skip
     if old is None:
+        # It is there again: a watcher that missed its end must not be told of it after its return.
         connection.execute("DELETE FROM entity_removals WHERE id = ?", (entity.id,))
         marks = ", ".join("?" * len(values))
         connection.execute(f"INSERT INTO entities ({COLUMNS}) VALUES ({marks})", values)

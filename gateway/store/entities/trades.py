@@ -22,6 +22,7 @@ def trade(
     """
     for connection in connections.values():
         ensure(connection)
+    # All of them before the first move: they speak of what was there before the trade.
     for expected in wanted.expect:
         entity = find(connections[expected.owner], expected.item)
         expected.check(0 if entity is None else entity.quantity, None if entity is None else entity.revision)
@@ -48,6 +49,7 @@ def _move(
         )  # fmt: skip
     writable(giver, given, actor, now_us)
     got = find(taker, move.item)
+    # An id stands for one kind of thing: quantities of two things cannot be added.
     if got is not None and (got.class_name, got.kind, got.state) != (
         given.class_name,
         given.kind,
@@ -58,6 +60,7 @@ def _move(
         writable(taker, got, actor, now_us)
     if got is not None and got.quantity + move.quantity > QUANTITY_MAX:
         raise NotEnough(f"{move.taker} cannot hold more than {QUANTITY_MAX} of {move.item}", item=move.item)
+    # Nothing is written before this line: every reason to refuse is above it.
     left = _take(giver, given, move.quantity, now_us)
     arrived = replace(
         got or given,

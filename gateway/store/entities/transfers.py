@@ -84,6 +84,7 @@ def end(connection: apsw.Connection, transfer: Transfer, state: str, now_us: int
     """Cancelled or expired: the entities are the source's again."""
     for ident in transfer.entities:
         entity = find(connection, ident)
+        # Not free what another ticket holds.
         if entity is not None and entity.ticket == transfer.ticket:
             hold(connection, entity, None, now_us)
     ended = transfer.ended(state, now_us)
@@ -145,6 +146,7 @@ def accept(
         save(destination, arrived, None)
         moved.append(arrived)
     ended = transfer.ended(ACCEPTED, now_us)
+    # In both worlds: either of them is asked how it ended, and the other may be deleted by then.
     write(source, ended)
     write(destination, ended)
     return ended, moved

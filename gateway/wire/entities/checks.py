@@ -29,6 +29,8 @@ def parse_etags(value: str | None) -> frozenset[int] | Literal["*"] | None:
         return None
     if value.strip() == "*":
         return "*"
+    # W/ too, though If-Match compares strongly (RFC 9110 section 13.1.1): a proxy that compresses weakens
+    # the tag on its way, and a revision is the same whatever the encoding.
     found = [_ETAG.fullmatch(part.strip()) for part in value.split(",")]
     if len(found) > 32 or not all(found):
         raise BadInput(
@@ -74,6 +76,7 @@ def check_tags(values: Iterable[object]) -> tuple[str, ...]:
 
 
 def check_u32(value: object, what: str) -> int:
+    # In Python True is an int.
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 32:
         raise BadInput(f"{what} is an integer of 0 to {(1 << 32) - 1}, not {value!r}")
     return value
@@ -115,6 +118,7 @@ def _check_json(state: bytes) -> None:
         raise ValueError(f"{constant} is not JSON")
 
     try:
+        # RecursionError: a state of a megabyte of "[" is nested deeper than the parser goes.
         json.loads(state.decode(), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         offset = getattr(error, "pos", getattr(error, "start", 0))

@@ -79,6 +79,7 @@ def parse_trade(members: Mapping[str, object]) -> Trade:
     owners = {move.giver for move in moves} | {move.taker for move in moves}
     if len(owners) != 2 or not {item.owner for item in expect} <= owners:
         raise BadInput(f"a trade is between two owners; this one names {sorted(owners)}")
+    # Sorted, and so the same for both directions.
     first, second = sorted(owners)
     return Trade((first, second), moves, expect)
 

@@ -149,6 +149,7 @@ def make_ticket(source: str, secret: str) -> str:
 def source_of(ticket: str) -> str:
     """The world where a ticket's record stands. Raises :class:`NotFound` for what is no ticket."""
     world, tilde, secret = ticket.partition("~")
+    # No world's name has a tilde, so the first one parts them.
     if not tilde or len(secret) != _SECRET_CHARS or not secret.isalnum() or not secret.isascii():
         raise NotFound("there is no such ticket; a ticket is what POST /v1/transfers answered")
     return world_name(world)

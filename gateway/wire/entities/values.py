@@ -100,6 +100,7 @@ class Precondition:
     def check(self, entity_id: str, revision: int | None) -> None:
         """Raise :class:`PreconditionFailed` with the present ``revision`` (None: there is none)."""
         wanted, unwanted = self.if_match, self.if_none_match
+        # "*" asks only that there is one, or that there is none.
         missed = wanted is not None and (revision is None or (wanted != "*" and revision not in wanted))
         hit = unwanted is not None and revision is not None and (unwanted == "*" or revision in unwanted)
         if missed or hit:

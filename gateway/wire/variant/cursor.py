@@ -61,6 +61,7 @@ class Cursor:
         if size + -size % 4 > self.left():
             raise self.fault(f"{what} of {size} bytes and its padding, {self.left()} are left", start)
         data = self.read(size, what)
+        # The padding was counted above: a cursor never stands behind its data.
         self.at += -size % 4
         return data
 

@@ -69,6 +69,7 @@ def decode_prefix(data: bytes, offset: int = 0, *, godot: Literal[3, 4] = 4) -> 
             value: Value = begun.build()
         else:
             value = begun.value
+        # A finished value may finish the container around it, and that one the next: as far up as it goes.
         while stack:
             top = stack[-1]
             if not top.add(value, cursor):
@@ -135,6 +136,7 @@ class _OpenDictionary(_Open):
     def __init__(
         self, start: int, count: int, key_type: ContainerType | None, value_type: ContainerType | None
     ) -> None:
+        # A key and a value for each pair; an even number still wanted means that a key is next.
         super().__init__(start, 2 * count)
         self.pairs: dict[object, tuple[Value, Value]] = {}
         self.key_type = key_type
@@ -204,6 +206,7 @@ class _RawKey:
 
 def _begin(cursor: Cursor) -> _Leaf | _Open:
     """Read a whole leaf, or the head of a container."""
+    # Where a fault is told: at the header, not behind it.
     start = cursor.at
     header = cursor.u32("a Variant's header")
     number = header & TYPE_MASK
@@ -233,6 +236,8 @@ def _begin_as(cursor: Cursor, number: T, header: int, start: int) -> _Leaf | _Op
     """Read a value of that type, or the head of a container, whose ``header`` at ``start`` has been read."""
     if number == T.ARRAY:
         declared = _container_type(cursor, header >> ELEMENT_SHIFT & 3)
+        # Four bytes at least for each, a Variant's header: a count of millions in a message of some bytes
+        # makes no list.
         return _OpenArray(start, cursor.count(4, COUNT_MASK), declared)
     if number == T.DICTIONARY:
         key_type = _container_type(cursor, header >> ELEMENT_SHIFT & 3)

@@ -65,6 +65,7 @@ def encode(value: Value) -> bytes:
     out = bytearray()
     stack: list[Iterator[Value]] = [iter((value,))]
     while stack:
+        # An iterator goes on where it was left by `break`, and says by `else` that it is at its end.
         for item in stack[-1]:
             if len(stack) - 1 > VARIANT_DEPTH_MAX:
                 raise Unprocessable(
@@ -164,6 +165,7 @@ def _bytes(out: bytearray, value: bytes) -> None:
 def _strings(out: bytearray, value: PackedStringArray) -> None:
     out += _u32(T.PACKED_STRING_ARRAY) + _u32(len(value))
     for text in value:
+        # Godot ends each of these with a NUL, and counts it; other strings have none.
         _sized(out, _utf8(text) + b"\0")
 
 

@@ -75,6 +75,7 @@ class Fixed:
     def __iter__(self) -> Iterator[int | float]:
         return iter(self.components)
 
+    # Components by name without storing them: the packed bytes are all that a value has.
     def __getattr__(self, name: str) -> int | float:
         if name in self.FIELDS:
             return self.components[self.FIELDS.index(name)]

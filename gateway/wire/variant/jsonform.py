@@ -97,6 +97,7 @@ def _listed(items: tuple[Value, ...]) -> Iterator[Value]:
 
 def _dictionary(value: Dictionary) -> Iterator[Value]:
     typed = value.key_type is not None or value.value_type is not None
+    # "@" as a key would be read back as a type's name.
     if typed or any(type(key) is not str or key == "@" for key, _ in value.pairs):
         yield from _tagged_dictionary(value)
         return
@@ -134,6 +135,7 @@ def _leaf(value: Value) -> object:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
+        # JavaScript reads every number as a double: a larger one would come back as its neighbour.
         return value if abs(value) <= SAFE_INTEGER else {"@": "int", "v": str(value)}
     if isinstance(value, float):
         return value if math.isfinite(value) else {"@": "float", "v": str(value)}

@@ -47,12 +47,14 @@ def on_object(pairs: list[tuple[str, Value]]) -> Value:
         raise Unprocessable(f"there is no Variant type named {members['@']!r}")
     try:
         return maker(members)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    # OverflowError: 1e999 is a JSON number, and no int; one of 400 digits is no float.
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Unprocessable(f"members of a {members['@']} do not fit: {error!r}") from error
 
 
 def _number(component: object) -> int | float:
     if isinstance(component, str):
+        # As text: whole numbers beyond 2**53, and "inf" and "nan", which JSON has not.
         return int(component) if component.lstrip("-").isdigit() else float(component)
     if isinstance(component, bool) or not isinstance(component, int | float):
         raise TypeError(f"{component!r} is not a number")

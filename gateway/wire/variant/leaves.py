@@ -67,6 +67,7 @@ def _node_path(cursor: Cursor, _: bool) -> NodePath:
     count = cursor.u32("a NodePath's name count")
     if not count & NODE_PATH_NEW:
         raise cursor.fault("a NodePath in the format before Godot 2.1", start)
+    # The bit tells the new format; what is left of the number is the count.
     count &= ~NODE_PATH_NEW
     subcount = cursor.u32("a NodePath's sub-name count")
     flags = cursor.u32("a NodePath's flags")

@@ -74,6 +74,7 @@ class Packed:
         if self.ELEMENT is None:
             return (number for (number,) in struct.iter_unpack(f"<{self.CODE}", self.raw))
         size, element, wide = self.stride(self.wide), self.ELEMENT, self.wide
+        # One by one as they are asked for: a megabyte of vectors would be some 20 MB as objects.
         return (element.from_raw(self.raw[at : at + size], wide) for at in range(0, len(self.raw), size))
 
     @property

@@ -17,6 +17,7 @@ def show(value: Value, chars_max: int) -> str:
             if isinstance(piece, _Text):
                 out.append(piece)
                 size += len(piece)
+                # Looked at as it grows: a megabyte of array is not written out to show its first line.
                 if size > chars_max:
                     return "".join(out)[:chars_max] + "…"
             else:

@@ -156,6 +156,7 @@ class Dictionary(Container):
         value_type: ContainerType | None = None,
     ) -> Dictionary:
         """Take pairs whose keys are known to differ (the decoder has seen to it)."""
+        # Past last_wins(): comparing containers as keys once more would cost what the decoder has saved.
         value = cls((), key_type, value_type)
         value.pairs = tuple(pairs)
         return value
