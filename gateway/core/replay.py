@@ -106,7 +106,7 @@ def _speed(value: object) -> float:
         return math.inf if value == "max" else -math.inf
     try:
         speed = float(value) if isinstance(value, str | int | float) else 0.0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number of 400 digits is no float
         speed = 0.0
     if not 0 < abs(speed) <= REPLAY_SPEED_MAX:
         raise BadInput(f"speed {value!r} is not a number up to {REPLAY_SPEED_MAX:g} (not 0), 'max' or '-max'")

@@ -96,6 +96,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "exp endless": (KEY.sign({**GOOD, "exp": 10**400}), "lifetime"),
     "not yet": (KEY.sign({**GOOD, "nbf": NOW + TOKEN_LEEWAY_S + 2}), "not_yet"),
     "nbf a text": (KEY.sign({**GOOD, "nbf": "now"}), "claims"),
+    "nbf endless": (KEY.sign({**GOOD, "nbf": 10**400}), "claims"),
     "an audience that nobody asked for": (KEY.sign({**GOOD, "aud": "eu"}), "audience"),
     "no mv": (KEY.sign({"exp": NOW + 60}), "claims"),
     "mv unknown member": (KEY.sign({**GOOD, "mv": {"subs": ["*"]}}), "claims"),
@@ -110,6 +111,10 @@ FAULTS: dict[str, tuple[str, str]] = {
 def test_each_fault_is_told_by_its_rule_and_repeats_nothing_of_the_token(fault: str) -> None:
     token, rule = FAULTS[fault]
     assert rule_of(token) == rule
+
+
+def test_a_time_of_issue_that_is_none_is_as_if_it_were_not_told() -> None:
+    assert verify(KEY.sign({**GOOD, "iat": 10**400}), KEYS, "", NOW).issued_s is None
 
 
 def test_clocks_may_differ_by_half_a_minute() -> None:

@@ -44,6 +44,7 @@ def layout(*fields: dict[str, Any], **more: Any) -> dict[str, Any]:
         (layout({**U8, "count": 2, "bits": [0, 9]}), "not all in its 8"),
         (layout({**U8, "scale": math.nan}), "scale"),
         (layout({**U8, "scale": True}), "scale"),
+        (layout({**U8, "scale": 10**400}), "scale"),
         (layout({"name": "t", "type": "text", "offset": 0, "bytes": 65_536}), "65536"),
     ],
 )

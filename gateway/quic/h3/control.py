@@ -34,6 +34,7 @@ class ControlStream:
 
     def receive(self, data: bytes) -> None:
         """More of the stream. Raises :class:`H3Error`. RFC 9114 section 6.2.1."""
+        # What is left over is a frame's head or a control frame within its bound: the copy is small.
         buffer, at = self._buffer + data, 0
         while True:
             if self._left is None:
@@ -64,6 +65,7 @@ class ControlStream:
             raise H3Error(
                 ErrorCode.H3_MISSING_SETTINGS, "the control stream begins with something else than SETTINGS"
             )
+        # Once a connection (RFC 9114 section 7.2.4).
         if self.settings is not None and kind == codes.SETTINGS:
             raise H3Error(ErrorCode.H3_FRAME_UNEXPECTED, "SETTINGS came before")
         if kind in NOT_HERE or (kind == codes.MAX_PUSH_ID and self._is_client):
@@ -77,8 +79,11 @@ class ControlStream:
             return
         number = _only_number(content, kind)
         if kind == codes.GOAWAY:
+            # A server names the last request that it serves, a client a push (RFC 9114 section 5.2).
             if self._is_client and number % 4:
                 raise H3Error(ErrorCode.H3_ID_ERROR, "GOAWAY names no request stream")
+            # May fall, since a server shuts in steps, and never rise: requests were given up by what it
+            # said before.
             if self._goaway is not None and number > self._goaway:
                 raise H3Error(ErrorCode.H3_ID_ERROR, f"GOAWAY rose from {self._goaway} to {number}")
             self._goaway = number
@@ -120,6 +125,8 @@ def _settings_of(content: bytes) -> dict[int, int]:
             value, at = varint(content, at)
         except IndexError:
             raise H3Error(ErrorCode.H3_FRAME_ERROR, "SETTINGS are cut short") from None
+        # Those numbers mean other things in HTTP/2: whoever sends them speaks the wrong protocol (RFC 9114
+        # section 7.2.4.1).
         if number in codes.HTTP2_SETTINGS or number in settings:
             raise H3Error(ErrorCode.H3_SETTINGS_ERROR, f"setting {number:#x} is of HTTP/2, or there twice")
         settings[number] = value

@@ -109,11 +109,15 @@ class ClientExchange:
         async with asyncio.timeout(timeout_s):
             # The time-out is the waiter's: cancelled, the future would refuse the response that may still come.
             response = await asyncio.shield(self.response)
+        # A new one, and with it no ring of references: exchange and response hold each other no longer, and
+        # are freed at once.
         self.response = asyncio.get_running_loop().create_future()
         return response
 
     def on_data(self, data: bytes, ended: bool) -> None:
         if data:
+            # Its window opens again when this is read, not when it comes: a slow reader holds up the
+            # sender, and no queue grows.
             self.peer.quic.hold(self.stream_id, len(data))
             self._chunks.append(data)
         if ended:
@@ -149,6 +153,8 @@ class ClientExchange:
         """Neither send nor read the rest."""
         if self.sending is not None:
             self.sending.cancel()
+        # On the connection's window these bytes count as well: unread ones given up would shut it for every
+        # other request.
         while self._chunks:
             self.peer.consumed(self.stream_id, len(self._chunks.popleft()))
         self.peer.exchanges.pop(self.stream_id, None)
@@ -238,6 +244,8 @@ class WholeExchange:
 
     def give_up(self, error: GatewayError) -> None:
         """Neither send nor read the rest. Idempotent."""
+        # Over already, or never begun: to reset a stream that has ended would be said to the peer for
+        # nothing.
         if self.peer.exchanges.get(self.stream_id) is self:
             self.fail(error)
             self.peer.give_up_stream(self.stream_id, ErrorCode.H3_REQUEST_CANCELLED)

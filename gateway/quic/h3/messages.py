@@ -108,6 +108,7 @@ class ExchangeStream:
                 if kind == codes.WEBTRANSPORT_STREAM:
                     return self._become_sessions(buffer[at:], ended)
             piece = min(self._left, size - at)
+            # A field section is decoded whole; its length was bounded as it began.
             if self._kind == codes.HEADERS and piece < self._left:
                 break
             content, at = buffer[at : at + piece], at + piece
@@ -130,6 +131,8 @@ class ExchangeStream:
         if kind == codes.WEBTRANSPORT_STREAM:
             if self._has_begun or (self._is_client and not self.number & 1):
                 raise H3Error(ErrorCode.H3_FRAME_ERROR, "WEBTRANSPORT_STREAM in the middle of a stream")
+            # The length's place has the session's number in this frame: the stream of its CONNECT, which a
+            # client opened.
             if size % 4:
                 raise H3Error(ErrorCode.H3_ID_ERROR, "a session is a request of the client")
             return
@@ -140,6 +143,8 @@ class ExchangeStream:
             raise H3Error(ErrorCode.H3_ID_ERROR, "a push that was not allowed")
         if kind in NOT_HERE or kind == codes.PUSH_PROMISE:
             raise H3Error(ErrorCode.H3_FRAME_UNEXPECTED, f"frame {kind:#x} on a request stream")
+        # Before the head there is no message, and behind the trailers nothing more of it (RFC 9114 section
+        # 4.1).
         if kind == codes.DATA and self.came != HEAD:
             raise H3Error(ErrorCode.H3_FRAME_UNEXPECTED, "DATA where no content can be")
         if kind == codes.HEADERS:

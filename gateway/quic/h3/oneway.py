@@ -75,10 +75,12 @@ class OneWayStreams:
         except IndexError:
             stream.head = data
             return b""
+        # We never send MAX_PUSH_ID, so no push has a number that was allowed.
         if kind == codes.PUSH:
             code = ErrorCode.H3_ID_ERROR if self._is_client else ErrorCode.H3_STREAM_CREATION_ERROR
             raise H3Error(code, "a push stream that nobody allowed")
         if kind in CRITICAL:
+            # One of each (RFC 9114 section 6.2.1, RFC 9204 section 4.2), also after the first has gone.
             if kind in self._seen:
                 raise H3Error(ErrorCode.H3_STREAM_CREATION_ERROR, f"a second stream of type {kind}")
             self._seen.add(kind)

@@ -44,6 +44,8 @@ class WebTransportLink:
     def __init__(self, peer: Peer, session_id: int) -> None:
         self.peer = peer
         self.session_id = session_id
+        # A quarter: client's requests are every fourth stream, and a datagram names the session by it (RFC
+        # 9297 section 2.1).
         self.prefix = encode_uint_var(session_id // 4)
         self.closed_code: int | None = None
         self.closed_reason = ""
@@ -172,6 +174,7 @@ class WebTransportLink:
         self._closing = (int(code), reason)
         self._streams.waiting.clear()
         if self._streams.control is None or self.peer.ended:
+            # Not at once: the rules close a session while they go through their own lists.
             self.peer.hub.later(0, self._finish_closing)
             return
         # The capsule goes on another stream and would overtake the last control messages, the reason for closing
@@ -299,6 +302,7 @@ class WebTransportLink:
             self._streams.finish_control()
         self.peer.remove_session(self)
         self.peer.on_session_closed(self)
+        # Taken off first: on_closed() may close this link, which is then over.
         session, self._session = self._session, None
         self.on_acked = _nobody
         self._early.clear()

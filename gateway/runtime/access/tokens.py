@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
@@ -152,7 +153,8 @@ def _check_times(claims: dict[str, object], audience: str, now_s: float) -> floa
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # By its bound, in place of isfinite(), which fails at a whole number beyond a double; NaN is below none.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _check_audience(aud: object, audience: str) -> None:

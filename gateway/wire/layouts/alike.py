@@ -38,6 +38,7 @@ class AlikeRecords:
         if field.bits is not None:
             low, width = field.bits
             mask = (1 << width) - 1
+            # Bits before the scale: it is the number in the bits that is scaled.
             found = [[(one >> low) & mask for one in column] for column in found]  # type: ignore[operator]  # whole
         scale = field.scale
         return found if scale == 1.0 else [[one * scale for one in column] for column in found]
@@ -127,6 +128,7 @@ def _json_numbers(field: Field, column: Sequence[Scalar]) -> Sequence[Scalar | N
 
 
 def _json_number_text(number: Scalar | None) -> str:
+    # repr() is what json writes of a float: the shortest text that is read back as the same.
     return "null" if number is None else repr(number)
 
 
@@ -155,6 +157,7 @@ def by_lengths(
     """``width`` columns of what ``read`` answers of the records of each length, in the records' order; None of those that are gone."""
     places: dict[int, list[int]] = {}
     lengths = {-1 if one is None else len(one) for one in records}
+    # Nearly always: a world's records have one length, and nothing needs to be sorted into places.
     if len(lengths) == 1 and -1 not in lengths:
         return [list(column) for column in read(AlikeRecords(records))]  # type: ignore[arg-type]  # none is gone
     for at, one in enumerate(records):

@@ -72,6 +72,8 @@ def _built_in(name: str) -> Layout:
 def told(document: object) -> Layout | None:
     """The layout that a gateway or a film tells of a world. None where it has none, or one that only a newer one understands."""
     try:
+        # Parsed, and dropped where it cannot be: a layout is for those who look, and nothing else depends
+        # on it.
         return None if document is None else parse(document)
     except Unprocessable:
         return None

@@ -60,6 +60,7 @@ class Columns:
 
 def columns_of(layout: Layout | None, taken: Iterable[str] = ()) -> Columns:
     """The columns of a layout; None: the bytes. ``taken``: names that the table has already."""
+    # SQL's names are the same in any case.
     used = {name.lower() for name in taken}
     if layout is None:
         return Columns((Column(_free(RECORD, used), "bytes"),), ())

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -74,6 +75,7 @@ def parse(document: object) -> Layout:
             f"a layout is a JSON object, or the name of a built-in one; this is {_short(document)}"
         )
     _known(document, _MEMBERS, "a layout")
+    # As it would be kept, not as it came: spaces cost nothing.
     size = len(json.dumps(document))
     if size > limits.LAYOUT_BYTES_MAX:
         raise Unprocessable(f"this layout has {size} bytes; at most {limits.LAYOUT_BYTES_MAX} are kept")
@@ -141,7 +143,9 @@ def _field(given: object) -> Field:
         return Field(name, kind, offset, size, unit=unit)
     if "bytes" in given:
         raise Unprocessable(f"field {name} is {kind}, whose size is known; leave out bytes")
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale) or not scale:
+    # By its bound, in place of isfinite(), which fails at a whole number beyond a double; NaN is below none.
+    is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if not is_number or not 0 < abs(scale) <= sys.float_info.max:
         raise Unprocessable(f"the scale of field {name} is {_short(scale)}; it is a number other than 0")
     code, each = NUMBERS[kind]
     count = each * _whole(given, name, "count", 1, 1, limits.LAYOUT_COUNT_MAX)

@@ -75,6 +75,8 @@ class Field:
             return piece.hex()
         if self.type == "variant":
             value = _variant(piece)
+            # In a tuple, since None is a Variant as well. By its text: to_json() has the one form of a
+            # Variant in JSON.
             return None if value is None else json.loads(to_json(value[0]))
         numbers = [_json_number(one) for one in self._numbers(piece)]
         return numbers if self.count > 1 else numbers[0]

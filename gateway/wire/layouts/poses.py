@@ -138,6 +138,7 @@ def unit(numbers: tuple[float, ...]) -> Quaternion | None:
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         return None
     length = math.hypot(*numbers)
+    # Zeros, as in a record that was never filled in: no rotation, and no division by nothing.
     if length < 1e-9:
         return None
     x, y, z, w = (one / length for one in numbers)
