@@ -68,12 +68,13 @@ class Metrics:
         for name, (text, count) in self.counts.items():
             numbers = {what: value for what, value in count().items() if isinstance(value, int | float)}
             yield _labelled(name, "gauge", text, "what", numbers)
+            # Twice, for dashboards made when all of them were gauges; rate() wants counters.
             risen = {what: value for what, value in numbers.items() if what not in STATES}
             yield _labelled(f"{name}_total", "counter", f"{text}, what only rises", "what", risen)
 
     def _worlds_metrics(self) -> Iterator[Metric]:
         hosts = list(self._worlds.hosts.values())
-        yield _one("mvgateway_worlds_open", "gauge", "HostedWorlds open in this process", len(hosts))
+        yield _one("mvgateway_worlds_open", "gauge", "Worlds open in this process", len(hosts))
         facts = {host.name: host.facts() for host in hosts}
         for name, key, text in _WORLD_GAUGES:
             values = {world: _number(getattr(f, key)) for world, f in facts.items()}

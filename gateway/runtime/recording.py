@@ -57,6 +57,7 @@ class WorldRecording:
 
     async def recover_opened(self) -> Recovered | None:
         """The same right after opening, which shows whether there is anything."""
+        # Opening has looked already: a world without a row is not asked again.
         recovered = None if self.opened.newest is None else await self.recover()
         self.rest()
         return recovered
@@ -98,6 +99,7 @@ class WorldRecording:
         """Change the retention, and what records mean (``layout``: a checked one, None: nobody says)."""
         now = self.world.info.retention
         wanted = Retention(options.get("retention", now.mode), options.get("ring_s", now.ring_s))
+        # Not written where nothing changes: each would be a commit, and a version more to keep.
         if wanted != now:
             await self.world.set_retention(wanted)
         if "layout" in options:
@@ -130,6 +132,7 @@ class WorldRecording:
     async def shaped(self, state: WorldState, epoch: int, tick: int, durable_at_us: int) -> RecordedState:
         """A state as ``last_synced`` answers it. A large one is cut into messages in a thread."""
         records, keyframe = state.snapshot(), state.keyframe()
+        # A thread costs more than cutting a small one, and a large one holds the loop up.
         if len(records) * state.record_bytes <= limits.ANSWER_PIECE_BYTES:
             messages = split(keyframe, limits.WEBSOCKET_MESSAGE_BYTES_MAX)
         else:

@@ -75,10 +75,13 @@ class HostedRecordings:
         )
 
     async def _verified(self, world: WorldLanes, until_us: int | None) -> Mapping[str, object]:
+        # Asked for piece by piece, each at a version of its own: a recording of hours would hold one for
+        # minutes.
         verifier = await world.history(Verifier, until_us=until_us)
         stretches = verifier.stretches()
 
         def one(history: History) -> bool:
+            # Of this turn: the one before it is at a version that may be let go by now.
             verifier.history = history
             return next(stretches, None) is not None
 
@@ -142,6 +145,8 @@ class HostedRecordings:
             async with self._branches.room_for_one(host.identity.key, host.name):
                 return await branch(self._worlds.store, host.name, new, moment, now_us=asked_us)
 
+        # Before anything is done, and once, however often the world turns out to have been deleted
+        # meanwhile.
         self._worlds.shares.check_made(by)
         return (await self._worlds.with_host(name, make)).as_json()
 
@@ -164,6 +169,7 @@ class HostedRecordings:
                 bound="--replays-max",
                 limit=most,
             )
+        # Behind the bound of all: what raises here has taken nothing that would have to be given back.
         self._worlds.shares.replays.take(peer)
         self._replays += 1
 
@@ -183,9 +189,12 @@ class HostedRecordings:
             "max_datagram": link.message_bytes_max(),
             "server_time": now_us(),
         }
+        # Before the session begins: its frames go by other streams, and the first word is this one.
         link.control(encode_control("welcome", **welcome))
 
         async def open_live(options: LiveOptions, lent: Link) -> Hosted:
+            # With the delay of the replay: or else whoever may see only the past would come to the present
+            # by its end.
             options = within_grant(replace(options, delay_s=delay_s))
             return await self._worlds.open_session(name, options, lent)
 

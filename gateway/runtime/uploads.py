@@ -64,6 +64,7 @@ class Upload:
             async for message in messages:
                 await self._take(message)
         state = self._host.world.state
+        # Of the world and not of the body: an older tick than the newest is durable with it.
         mark = Mark(state.epoch, state.tick)
         if self._durable:
             await self._until_durable(mark)
@@ -80,6 +81,8 @@ class Upload:
                     "what was sent before it is kept, and this and all after it was not taken"
                 )
         self._poster.receive(message)
+        # By the tick's bytes, without decoding: parts of one frame come one after the other, and count
+        # once.
         if message[0] == TYPE_FRAME and message[_TICK] != self._last:
             self._last = message[_TICK]
             self.frames += 1
@@ -91,6 +94,7 @@ class Upload:
         if not await self._host.pump.until_mark(mark, self._patience_s):
             raise self._too_slow("all was taken, and is written as soon as it answers")
         assert self._first_order is not None
+        # The mark passes over what was let go: durable up to there does not say that all of it is.
         if self._host.world.journal.dropped_upto >= self._first_order:
             raise self._too_slow("some of it was dropped: GET …/gaps names the ticks; send them again")
 

@@ -45,6 +45,8 @@ def read_body(reads: Sequence[PageRead]) -> bytes:
 def take_pages(answer: StoreAnswer, url: str, reads: Sequence[PageRead]) -> list[PageContent]:
     """The pages, in order. Raises :class:`Incomplete`, or why the store will never complete it."""
     try:
+        # Nearly every answer has one form, which is read in one go; any other by the slow way, frame by
+        # frame.
         answers = mvstore.usual_pages(answer.body)
         if answers is None:
             answers = list(map(mvstore.decode_page, frames_of(answer)))
@@ -53,6 +55,7 @@ def take_pages(answer: StoreAnswer, url: str, reads: Sequence[PageRead]) -> list
         raise StoreUnavailable(f"{url} answered what is not a page: {error.message}") from error
     if len(pages) == len(reads):
         return pages
+    # The store may have said why in the answer itself: then no further attempt changes it.
     if (final := ended_early(answer, url)) is not None:
         raise final
     at = reads[min(len(pages), len(reads) - 1)]
@@ -96,6 +99,7 @@ def take_hashes(answer: StoreAnswer, url: str, count: int) -> list[bytes]:
         hashes = [mvstore.decode_hash(contents) for contents in frames_of(answer)]
     except BadInput as error:
         raise StoreUnavailable(f"{url} answered what is not a hash: {error.message}") from error
+    # An empty last frame is the store's word that all are down; without it none is sure.
     if len(hashes) != count + 1 or hashes[-1]:
         raise Incomplete(f"{url} ended its answer early: {len(hashes)} of {count + 1} frames")
     return hashes[:-1]
@@ -158,6 +162,7 @@ class CommitBody:
 
     def later(self) -> bytes:
         """After an attempt that may have arrived."""
+        # The store has to look whether it has this commit already; a first attempt spares it that.
         head = self._head._replace(allow_skip_idempotency_check=False)
         return _framed(mvstore.encode_commit_head(head)) + self._rest
 
@@ -192,7 +197,8 @@ def take_stat(answer: StoreAnswer, url: str) -> Stat:
         pages = None if interval is None else tuple(map(int, interval))
         version = mvstore.version_of(value["version"])
         return Stat(version, bool(value.get("read_only", False)), pages, str(value.get("metadata", "")))
-    except (KeyError, TypeError, ValueError, BadInput) as error:
+    # OverflowError: 1e999 is JSON, and int() of it fails so.
+    except (KeyError, TypeError, ValueError, OverflowError, BadInput) as error:
         raise StoreUnavailable(f"{url} answered what is not a statistic: {error}") from error
 
 
@@ -201,7 +207,7 @@ def take_bounds(answer: StoreAnswer, url: str) -> TimeBounds:
     value = _json(answer, url)
     try:
         return TimeBounds(_point(value.get("after")), _point(value.get("not_after")))
-    except (KeyError, TypeError, ValueError, BadInput) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, BadInput) as error:
         raise StoreUnavailable(f"{url} answered what is not a point in time: {error}") from error
 
 

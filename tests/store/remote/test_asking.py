@@ -479,6 +479,7 @@ def test_an_answer_that_a_store_does_not_give_is_told_as_such() -> None:
         b"[]",
         b"<html>",
         b'{"version": "%s", "interval": 3}' % V.encode(),
+        b'{"version": "%s", "interval": [1, 1e999]}' % V.encode(),
     ):
         with pytest.raises(StoreUnavailable, match="http://a answered"):
             bodies.take_stat(good(wrong), URL)
@@ -487,7 +488,8 @@ def test_an_answer_that_a_store_does_not_give_is_told_as_such() -> None:
         good(json.dumps({"after": point, "not_after": None}).encode()), URL
     ) == TimeBounds(TimePoint(V, 7), None)
     assert bodies.take_bounds(good(b"{}"), URL) == TimeBounds(None, None)
-    for wrong in (b'{"after": {"version": "x", "time": 1}}', b'{"after": {}}', b'{"not_after": 3}'):
+    endless = b'{"after": {"version": "%s", "time": 1e999}}' % V.encode()
+    for wrong in (b'{"after": {"version": "x", "time": 1}}', b'{"after": {}}', b'{"not_after": 3}', endless):
         with pytest.raises(StoreUnavailable, match="not a point in time"):
             bodies.take_bounds(good(wrong), URL)
     done = StoreAnswer(200, {"x-committed-version": V}, mvstore.encode_changelog({"world": [4]}))
