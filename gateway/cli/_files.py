@@ -38,6 +38,14 @@ def need_file(path: Path, what: str, way_out: str) -> None:
         raise ConfigError(f"no {what} at {path}; {way_out}")
 
 
+def _end_as_by_ctrl_c(number: int, frame: object) -> None:
+    if (
+        signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    ):  # a shell's background job is deaf to Ctrl-C, not to this
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
+
+
 @contextmanager
 def tidy_at_term() -> Iterator[None]:
     """SIGTERM ends what runs within as Ctrl-C does, so that what is half written goes: by itself it would end the process at once."""
@@ -48,7 +56,7 @@ def tidy_at_term() -> Iterator[None]:
     if not is_ours:
         yield
         return
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _end_as_by_ctrl_c)
     try:
         yield
     finally:

@@ -605,13 +605,17 @@ def test_what_is_no_file_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("name", [*FORMS, "goal.gltf", "goal.sqlite"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ends", ["SIGINT", "SIGTERM", "SIGTERM of a job in the background"])
 def test_whoever_ends_it_half_way_finds_no_half_file(
-    name: str, number: signal.Signals, filmed: Path, tmp_path: Path
+    name: str, ends: str, filmed: Path, tmp_path: Path
 ) -> None:
-    """The signal comes from the step that it interrupts, so that it is half way for sure."""
+    """The signal comes from the step that it interrupts, so that it is half way for sure. A shell's job in the background is
+    deaf to Ctrl-C."""
+    number = signal.Signals[ends.split()[0]]
+    deaf = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n" if "background" in ends else ""
     code = (
         "import os, signal, sys\n"
+        f"{deaf}"
         "from gateway.cli import main\n"
         "from gateway.recordings.exports.cutting import Cut\n"
         "add, frames = Cut.add, []\n"
