@@ -3,12 +3,14 @@ happen yet; and where two of their bounds meet."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from gateway import limits
 from gateway.core.ports import Refusal
-from gateway.quic.connection import Connection
 from gateway.quic.connection.congestion import TURN_S, RealtimeCongestion
+from gateway.quic.connection.connection import QUIET, TAKEN, Connection
 from gateway.quic.connection.datagrams import Datagrams
 from gateway.quic.connection.flight import sent_packet
 from gateway.quic.connection.flow import PeerLimits
@@ -21,7 +23,7 @@ from gateway.quic.connection.recovery import Recovery
 from gateway.quic.connection.state import HANDSHAKE, State
 from gateway.quic.options import QuicOptions
 from tests.quic.conftest import Identity
-from tests.quic.pair import Pair, Sink
+from tests.quic.pair import CLIENT, Pair, Sink, make_pair
 from tests.quic.test_congestion_alone import (
     FIRST,
     _after_slow_start,
@@ -253,3 +255,45 @@ def test_an_end_of_several_workers_is_named_as_its_workers_own_from_its_first_pa
     assert {(cid[0] >> 5, cid[1:3], mint.worker_of(cid)) for cid in ids} == {(2, b"\x12\x34", 3)}
     long_ids = {packet[6:14] for packet in sends.packets if packet[0] & 0x80}
     assert {mint.worker_of(cid) for cid in long_ids if cid[1:3] == b"\x12\x34"} == {3}
+
+
+# -- silence, and what an endpoint has to see to -----------------------------------------------------------
+
+
+def test_a_path_that_became_longer_may_be_silent_for_three_of_its_probes(identity: Identity) -> None:
+    """RFC 9000 section 10.1: the time that was agreed on, and three times the probe timeout of now at least."""
+    options = QuicOptions()
+    far = dataclasses.replace(identity.trust().configuration("localhost", options, None), idle_timeout=1.0)
+    near = identity.server().configuration(options)
+    pair = Pair(
+        Connection(configuration=far),
+        lambda cid: Connection(configuration=near, original_destination_connection_id=cid),
+    )
+    pair.connect()
+    pair.run_for(0.5)
+    pair.delay_s = 0.4
+    for uid in range(12):
+        for end in (pair.client, pair.server):
+            end.quic.send_ping(uid)
+        pair.run_for(0.5)
+    pair.run_for(2.0)
+    assert pair.client.terminated() is pair.server.terminated() is None
+    pair.run_for(30.0)
+    assert pair.client.terminated() is not None
+    assert pair.server.terminated() is not None
+
+
+@pytest.mark.parametrize("about_to_be_lost", [False, True])
+def test_a_datagram_that_came_leaves_nothing_to_see_to_unless_a_packet_of_ours_is_about_to_be_lost(
+    identity: Identity, about_to_be_lost: bool
+) -> None:
+    """Then there is a time to wake at, which whoever drives the connection asks for."""
+    pair = make_pair(identity)
+    pair.connect()
+    pair.run_for(1.0)
+    server, client = pair.server.quic, pair.client.quic
+    server.listen(on_payload=lambda payload: None, on_ack=lambda at: None)
+    if about_to_be_lost:
+        server.recovery.loss_at = pair.now + 1.0
+    packet = client.sending.seal(b"\x31\x40\x05heard", client.peer_ids.cid)
+    assert server.receive(packet, CLIENT, pair.now) == (TAKEN if about_to_be_lost else QUIET)

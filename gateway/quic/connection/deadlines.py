@@ -61,7 +61,7 @@ class Deadlines:
     def expire(self, now: float) -> None:
         """The deadline has come. RFC 9002 section 6.2."""
         state = self._state
-        if state.close_at is not None and now >= state.close_at:
+        if state.close_at is not None and now >= state.close_at and not self._may_be_silent(now):
             self._parts.end(_over(QuicErrorCode.INTERNAL_ERROR, "Idle timeout"))
             return
         if state.phase != OPEN:
@@ -78,6 +78,15 @@ class Deadlines:
             self._parts.mtu.begin_anew(self._parts.sending.number)
             if not paths.give_up_active():
                 self._parts.end(_over(QuicErrorCode.NO_VIABLE_PATH, "No validated network path"))
+
+    def _may_be_silent(self, now: float) -> bool:
+        """Whether the path has become so long that its silence may last on. Asked for at the end alone: what comes by the thousand
+        is read in line, and works no time out anew."""
+        state = self._state
+        if state.phase != OPEN or not state.prolong(self._recovery.probe_timeout()):
+            return False
+        assert state.close_at is not None
+        return now < state.close_at
 
 
 def _over(code: int, reason: str) -> ConnectionTerminated:

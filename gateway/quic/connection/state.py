@@ -100,6 +100,15 @@ class State:
             self.close_at = now + self.idle_s
             self.eliciting_sent = True
 
+    def prolong(self, pto_s: float) -> bool:
+        """The silence is over its time: whether it may last longer than when that was worked out. RFC 9000 section 10.1."""
+        idle_s, before_s = self.idle_timeout_s(pto_s), self.idle_s
+        if self.close_at is None or idle_s <= before_s:
+            return False
+        self.idle_s = idle_s
+        self.close_at += idle_s - before_s
+        return True
+
     def ask(self, event: ConnectionTerminated) -> bool:
         """Why we are to close. False: it is being closed already."""
         if self.close_event is not None or self.phase >= ASKED:
