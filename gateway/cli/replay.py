@@ -77,11 +77,15 @@ class WorldSink:
 
         if isinstance(item, Gap):
             return
+        frames = [decode_frame(message) for message in item.messages]
         records: dict[int, bytes | None] = {}
-        for message in item.messages:
-            keys, values, _ = decode_frame(message).columns()
+        for frame in frames:
+            keys, values, _ = frame.columns()
             records.update(zip(keys, values, strict=True))
-        self._publisher.send(records)
+        # What is not in a keyframe is gone: sent as any other frame it would leave that in the world. Only a whole one,
+        # since of a part that came late by itself all the rest would be taken for gone.
+        is_whole = bool(frames) and len({frame.part for frame in frames}) == frames[0].parts
+        self._publisher.send(records, keyframe=is_whole and frames[0].keyframe)
 
 
 class FileSink:
