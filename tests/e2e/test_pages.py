@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,21 @@ async def _film(site: Site, world: str, avatars: Avatars) -> None:
                 await publisher.wait_durable()
 
 
+@asynccontextmanager
+async def _on_the_map(
+    site: Site, kind: Kind, folder: Path, avatars: Avatars
+) -> AsyncIterator[tuple[Publisher, Page]]:
+    """A world whose first frame is drawn on the map; its publisher, and the page."""
+    await site.made("arena", layout="avatars")
+    async with site.publisher("arena") as publisher, kind(folder / "profile") as browser:
+        publisher.send(avatars.frame(1))
+        page = await browser.open(f"{site.url}/map#arena")
+        await page.until(
+            f"window.stage?.layout && window.reader?.()?.state.size === {len(publisher.records())}"
+        )
+        yield publisher, page
+
+
 async def _stays_here(page: Page) -> None:
     """Nothing was asked of anybody else, and nothing the policy forbids was tried."""
     foreign = await page.evaluate(
@@ -94,11 +110,7 @@ async def _stays_here(page: Page) -> None:
 @pytest.mark.parametrize("kind", BROWSERS)
 async def test_the_map_draws_records_where_they_are(kind: Kind, site: Site, tmp_path: Path) -> None:
     avatars, layout = Avatars(12), resolve("avatars")
-    await site.made("arena", layout="avatars")
-    async with site.publisher("arena") as publisher, kind(tmp_path / "profile") as browser:
-        publisher.send(avatars.frame(1))
-        page = await browser.open(f"{site.url}/map#arena")
-        await page.until("window.stage?.layout && window.reader?.()?.state.size === 12")
+    async with _on_the_map(site, kind, tmp_path, avatars) as (publisher, page):
         for tick in (2, 60, 300):
             publisher.send(avatars.frame(tick))
             await page.until(f"reader().state.tick === {publisher.tick}")
@@ -137,11 +149,7 @@ OVERLAPS = """(() => {
 async def test_names_in_a_crowd_stand_where_there_is_room_and_the_chosen_one_always(
     site: Site, tmp_path: Path
 ) -> None:
-    await site.made("arena", layout="avatars")
-    async with site.publisher("arena") as publisher, Browser(tmp_path / "profile") as browser:
-        publisher.send(Avatars(400).frame(1))
-        page = await browser.open(f"{site.url}/map#arena")
-        await page.until("window.stage?.layout && window.reader?.()?.state.size === 400")
+    async with _on_the_map(site, Browser, tmp_path, Avatars(400)) as (_, page):
         assert await page.evaluate(OVERLAPS) == 0
         names = await page.evaluate("[...stage.labels.values()]")
         assert 10 < len(names) < 400
@@ -160,11 +168,7 @@ async def test_names_in_a_crowd_stand_where_there_is_room_and_the_chosen_one_alw
 async def test_what_moved_goes_there_in_the_pictures_between_two_ticks(site: Site, tmp_path: Path) -> None:
     """A picture of a moment between them shows it on its way; one without a moment, where it is."""
     avatars = Avatars(1)
-    await site.made("arena", layout="avatars")
-    async with site.publisher("arena") as publisher, Browser(tmp_path / "profile") as browser:
-        publisher.send(avatars.frame(1))
-        page = await browser.open(f"{site.url}/map#arena")
-        await page.until("window.stage?.layout && window.reader?.()?.state.size === 1")
+    async with _on_the_map(site, Browser, tmp_path, avatars) as (_, page):
         here, there = ([*avatars.frame(tick)[1]] for tick in (1, 90))
         began, between, told, after = await page.evaluate(
             f"""(async () => {{
@@ -386,11 +390,7 @@ async def test_a_row_that_came_just_now_does_not_flatten_the_time_line(site: Sit
 async def test_a_large_screen_has_larger_marks_which_are_clicked_where_they_are(
     site: Site, tmp_path: Path
 ) -> None:
-    await site.made("arena", layout="avatars")
-    async with site.publisher("arena") as publisher, Browser(tmp_path / "profile") as browser:
-        publisher.send(Avatars(3).frame(1))
-        page = await browser.open(f"{site.url}/map#arena")
-        await page.until("window.stage?.layout && window.reader?.()?.state.size === 3")
+    async with _on_the_map(site, Browser, tmp_path, Avatars(3)) as (_, page):
         for width, height, unit in ((1280, 800, 1.0), (3840, 2160, 20 / 15)):
             await page.command(
                 "Emulation.setDeviceMetricsOverride",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -15,13 +13,13 @@ from gateway.cli._child import GatewayChild
 from gateway.cli._motion import Avatars
 from gateway.client import Publisher
 from tests.e2e.browser import Browser, Page
+from tests.e2e.lived import TRUSTING, lived, publisher_of
 
-TRUSTING = "--ignore-certificate-errors"
 AVATARS, TICKS = 6, 90
 THERE = {
     "/": "document.querySelector('#worlds a')",
     "/map#arena": f"window.stage?.layout && window.reader?.()?.state.size === {AVATARS} && !document.getElementById('plot').hidden",
-    "/film#arena/40/1": f"document.getElementById('ready').value === '1' && film().state.size === {AVATARS} && line.line?.spans.length",
+    "/film#arena/40/1": f"document.getElementById('ready')?.value === '1' && film().state.size === {AVATARS} && line.line?.spans.length",
 }
 CODES = {
     "Tab": 9,
@@ -58,20 +56,13 @@ class Recorded:
 
 @pytest_asyncio.fixture
 async def recorded(tmp_path: Path) -> AsyncIterator[Recorded]:
-    child, avatars = GatewayChild(tmp_path), Avatars(AVATARS)
-    await child.start()
-    try:
-        async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=child.ca)) as client:
-            told = {"stride": 100, "layout": "avatars", "retention": "record"}
-            (await client.put(f"{child.url}/v1/worlds/arena", json=told)).raise_for_status()
-        async with Publisher(child.url, "arena", stride=100, ca=child.ca) as publisher:
-            for tick in range(1, TICKS + 1):
-                publisher.send(avatars.frame(tick))
-                if tick % 10 == 0:
-                    await publisher.wait_durable()
-            yield Recorded(child, publisher)
-    finally:
-        await child.kill()
+    avatars = Avatars(AVATARS)
+    async with lived(tmp_path) as child, publisher_of(child) as publisher:
+        for tick in range(1, TICKS + 1):
+            publisher.send(avatars.frame(tick))
+            if tick % 10 == 0:
+                await publisher.wait_durable()
+        yield Recorded(child, publisher)
 
 
 async def opened(browser: Browser, recorded: Recorded, address: str) -> Page:

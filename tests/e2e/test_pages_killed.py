@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
-import ssl
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.cli._child import GatewayChild
 from gateway.cli._motion import Avatars
-from gateway.client import Publisher, fetch_last
+from gateway.client import fetch_last
 from tests.e2e.browser import Browser, Page
 from tests.e2e.firefox import Firefox
+from tests.e2e.lived import TRUSTING, lived, publisher_of
 from tests.e2e.looking import coloured, has_colour, pixels_at, places
 
-TRUSTING = "--ignore-certificate-errors"
 KEYS = list(range(1, 7))
 SHOWN = "Object.fromEntries([...reader().state.keys()].map(key => [key, [...reader().state.get(key)]]))"
-
-
-async def made(child: GatewayChild, world: str) -> None:
-    """A world that keeps everything, drawn as avatars."""
-    async with httpx.AsyncClient(verify=ssl.create_default_context(cafile=child.ca)) as client:
-        told = {"stride": 100, "layout": "avatars", "retention": "record"}
-        (await client.put(f"{child.url}/v1/worlds/{world}", json=told)).raise_for_status()
 
 
 async def shown(page: Page) -> dict[int, bytes]:
@@ -38,58 +29,51 @@ async def test_a_map_whose_gateway_is_killed_says_so_comes_back_and_draws_what_t
     tmp_path: Path,
 ) -> None:
     """Nobody publishes while it is away: after the restart the journal alone knows the world."""
-    child, avatars = GatewayChild(tmp_path), Avatars(len(KEYS))
-    await child.start()
-    await made(child, "arena")
-    try:
-        async with Browser(tmp_path / "profile", TRUSTING) as browser:
-            async with Publisher(child.url, "arena", stride=100, ca=child.ca) as publisher:
-                for tick in range(1, 40):
-                    publisher.send(avatars.frame(tick))
-                await publisher.wait_durable()
-                last = publisher.records()
-                page = await browser.open(f"{child.url}/map#arena")
-                await page.until(
-                    f"window.stage?.layout && window.reader?.()?.state.tick === {publisher.tick} && reader().state.size === {len(KEYS)}"
-                )
-            await page.evaluate("reader().on('open', () => { window.opened = (window.opened ?? 0) + 1; })")
-            before = await places(page, KEYS)
-            assert await shown(page) == last
-            assert all([await coloured(page, key) for key in KEYS])
+    avatars = Avatars(len(KEYS))
+    async with lived(tmp_path) as child, Browser(tmp_path / "profile", TRUSTING) as browser:
+        async with publisher_of(child) as publisher:
+            for tick in range(1, 40):
+                publisher.send(avatars.frame(tick))
+            await publisher.wait_durable()
+            last = publisher.records()
+            page = await browser.open(f"{child.url}/map#arena")
+            await page.until(
+                f"window.stage?.layout && window.reader?.()?.state.tick === {publisher.tick} && reader().state.size === {len(KEYS)}"
+            )
+        await page.evaluate("reader().on('open', () => { window.opened = (window.opened ?? 0) + 1; })")
+        before = await places(page, KEYS)
+        assert await shown(page) == last
+        assert all([await coloured(page, key) for key in KEYS])
 
-            await child.kill()
-            await page.until("document.getElementById('trouble').textContent.includes('not reachable')")
-            await page.until("document.getElementById('events').innerText.includes('connection ended')")
-            assert await shown(page) == last, "what it had stays in sight"
-            assert await places(page, KEYS) == before
-
-            await child.start()
-            await page.until("window.opened && document.getElementById('trouble').textContent === ''")
-            journal = await fetch_last(child.url, "arena", ca=child.ca)
-            assert journal.records == last
-            await page.until(f"reader().state.size === {len(KEYS)}")
-            assert await shown(page) == journal.records
-            assert await places(page, KEYS) == before
-            assert all([await coloured(page, key) for key in KEYS])
-
-            async with Publisher(child.url, "arena", stride=100, ca=child.ca) as publisher:
-                publisher.send(avatars.frame(300), keyframe=True)
-                await publisher.wait_durable()
-                await page.until(
-                    f"reader().state.epoch === {publisher.epoch} && reader().state.tick === {publisher.tick}"
-                )
-            journal = await fetch_last(child.url, "arena", ca=child.ca)
-            assert await shown(page) == journal.records
-            after = await places(page, KEYS)
-            moved = [key for key in KEYS if after[key] != before[key]]
-            assert moved
-            assert all([await coloured(page, key) for key in KEYS])
-            left = [
-                before[key] for key in KEYS if all(_apart(before[key], place) for place in after.values())
-            ]
-            assert not any([has_colour(await pixels_at(page, str(place))) for place in left])
-    finally:
         await child.kill()
+        await page.until("document.getElementById('trouble').textContent.includes('not reachable')")
+        await page.until("document.getElementById('events').innerText.includes('connection ended')")
+        assert await shown(page) == last, "what it had stays in sight"
+        assert await places(page, KEYS) == before
+
+        await child.start()
+        await page.until("window.opened && document.getElementById('trouble').textContent === ''")
+        journal = await fetch_last(child.url, "arena", ca=child.ca)
+        assert journal.records == last
+        await page.until(f"reader().state.size === {len(KEYS)}")
+        assert await shown(page) == journal.records
+        assert await places(page, KEYS) == before
+        assert all([await coloured(page, key) for key in KEYS])
+
+        async with publisher_of(child) as publisher:
+            publisher.send(avatars.frame(300), keyframe=True)
+            await publisher.wait_durable()
+            await page.until(
+                f"reader().state.epoch === {publisher.epoch} && reader().state.tick === {publisher.tick}"
+            )
+        journal = await fetch_last(child.url, "arena", ca=child.ca)
+        assert await shown(page) == journal.records
+        after = await places(page, KEYS)
+        moved = [key for key in KEYS if after[key] != before[key]]
+        assert moved
+        assert all([await coloured(page, key) for key in KEYS])
+        left = [before[key] for key in KEYS if all(_apart(before[key], place) for place in after.values())]
+        assert not any([has_colour(await pixels_at(page, str(place))) for place in left])
 
 
 def _apart(one: list[float], other: list[float]) -> bool:
@@ -98,26 +82,21 @@ def _apart(one: list[float], other: list[float]) -> bool:
 
 
 async def test_a_film_room_whose_gateway_is_killed_goes_on_from_where_it_was(tmp_path: Path) -> None:
-    child, avatars = GatewayChild(tmp_path), Avatars(len(KEYS))
-    await child.start()
-    await made(child, "arena")
-    try:
-        async with Browser(tmp_path / "profile", TRUSTING) as browser:
-            async with Publisher(child.url, "arena", stride=100, ca=child.ca) as publisher:
-                for tick in range(1, 40):
-                    publisher.send(avatars.frame(tick))
-                    await publisher.wait_durable()
-            page = await browser.open(f"{child.url}/film#arena/20/1")
-            await page.until(f"window.film?.()?.place?.tick === 20 && film().state.size === {len(KEYS)}")
-            await child.kill()
-            await page.until("document.getElementById('trouble').textContent !== ''")
-            await child.start()
-            await page.until("document.getElementById('trouble').textContent === ''")
-            await page.evaluate("document.getElementById('on').click()")
-            await page.until(f"film().place.tick === 21 && film().state.size === {len(KEYS)}")
-            assert await coloured(page, KEYS[0])
-    finally:
+    avatars = Avatars(len(KEYS))
+    async with lived(tmp_path) as child, Browser(tmp_path / "profile", TRUSTING) as browser:
+        async with publisher_of(child) as publisher:
+            for tick in range(1, 40):
+                publisher.send(avatars.frame(tick))
+                await publisher.wait_durable()
+        page = await browser.open(f"{child.url}/film#arena/20/1")
+        await page.until(f"window.film?.()?.place?.tick === 20 && film().state.size === {len(KEYS)}")
         await child.kill()
+        await page.until("document.getElementById('trouble').textContent !== ''")
+        await child.start()
+        await page.until("document.getElementById('trouble').textContent === ''")
+        await page.evaluate("document.getElementById('on').click()")
+        await page.until(f"film().place.tick === 21 && film().state.size === {len(KEYS)}")
+        assert await coloured(page, KEYS[0])
 
 
 KINDS = [Browser, Firefox]
@@ -155,51 +134,39 @@ async def test_what_a_page_shows_of_a_gateway_that_is_gone_is_seen_to_be_old_and
     says: str,
     tmp_path: Path,
 ) -> None:
-    child, avatars = GatewayChild(tmp_path), Avatars(len(KEYS))
-    await child.start()
-    await made(child, "arena")
+    avatars = Avatars(len(KEYS))
     looked = LOOK.replace("OLD", old)
-    try:
-        async with opened(kind, tmp_path, child) as browser:
-            async with Publisher(child.url, "arena", stride=100, ca=child.ca) as publisher:
-                publisher.send(avatars.frame(1))
-                page = await browser.open(f"{child.url}{address}")
-                await page.until(f"Boolean({there})")
-                assert (await page.evaluate(looked))[:3] == NOW
-                await page.evaluate(SAID)
-                await child.kill()
-            await page.until(f"document.getElementById('{fresh}').innerText === '{says}'")
-            await page.until("document.getElementById('heard').innerText.match(/last heard [3-9] s ago/)")
-            assert (await page.evaluate(looked))[:2] == ["grayscale(1)", True]
-            assert (await page.evaluate(looked))[3] == "solid"
-            assert await page.evaluate("said") == [says], "the seconds that pass are not read out"
-            await child.start()
-            await page.until(
-                f"JSON.stringify({looked}.slice(0, 3)) === '{json.dumps(NOW, separators=(',', ':'))}'"
-            )
-            await page.until(f"document.getElementById('{fresh}').innerText !== '{says}'")
-    finally:
-        await child.kill()
+    async with lived(tmp_path) as child, opened(kind, tmp_path, child) as browser:
+        async with publisher_of(child) as publisher:
+            publisher.send(avatars.frame(1))
+            page = await browser.open(f"{child.url}{address}")
+            await page.until(f"Boolean({there})")
+            assert (await page.evaluate(looked))[:3] == NOW
+            await page.evaluate(SAID)
+            await child.kill()
+        await page.until(f"document.getElementById('{fresh}').innerText === '{says}'")
+        await page.until("document.getElementById('heard').innerText.match(/last heard [3-9] s ago/)")
+        assert (await page.evaluate(looked))[:2] == ["grayscale(1)", True]
+        assert (await page.evaluate(looked))[3] == "solid"
+        assert await page.evaluate("said") == [says], "the seconds that pass are not read out"
+        await child.start()
+        await page.until(
+            f"JSON.stringify({looked}.slice(0, 3)) === '{json.dumps(NOW, separators=(',', ':'))}'"
+        )
+        await page.until(f"document.getElementById('{fresh}').innerText !== '{says}'")
 
 
 async def test_a_list_whose_gateway_answers_nothing_is_seen_to_be_old_before_a_request_fails(
     tmp_path: Path,
 ) -> None:
-    child = GatewayChild(tmp_path)
-    await child.start()
-    await made(child, "arena")
-    try:
-        async with Browser(tmp_path / "profile", TRUSTING) as browser:
-            page = await browser.open(f"{child.url}/")
-            await page.until("Boolean(document.querySelector('#worlds td'))")
-            assert child._process is not None
-            child._process.send_signal(signal.SIGSTOP)
-            await page.until(
-                "document.querySelector('.scroll.old') && !document.getElementById('heard').hidden"
-            )
-            assert await page.evaluate("document.getElementById('status').innerText") == "ok"
-            await page.until("document.getElementById('status').innerText === 'not reachable'")
-            child._process.send_signal(signal.SIGCONT)
-            await page.until("!document.querySelector('.old') && document.getElementById('heard').hidden")
-    finally:
-        await child.kill()
+    async with lived(tmp_path) as child, Browser(tmp_path / "profile", TRUSTING) as browser:
+        page = await browser.open(f"{child.url}/")
+        await page.until("Boolean(document.querySelector('#worlds td'))")
+        # A process that stands still, not one that is asked to: a child has no word for it.
+        assert child._process is not None
+        child._process.send_signal(signal.SIGSTOP)
+        await page.until("document.querySelector('.scroll.old') && !document.getElementById('heard').hidden")
+        assert await page.evaluate("document.getElementById('status').innerText") == "ok"
+        await page.until("document.getElementById('status').innerText === 'not reachable'")
+        child._process.send_signal(signal.SIGCONT)
+        await page.until("!document.querySelector('.old') && document.getElementById('heard').hidden")
