@@ -25,6 +25,22 @@ def _burst(pair: Pair, sinks: dict[End, Sink], first: int, count: int) -> None:
             end.quic.queue_datagram(n.to_bytes(4, "big") * 200, sink, n)
 
 
+@pytest.mark.parametrize("closer", ["client", "server"])
+def test_a_close_whose_first_packet_is_lost_is_heard_nevertheless(identity: Identity, closer: str) -> None:
+    """Nothing asks for it again: whoever closes is mostly gone then."""
+    pair = make_pair(identity, client=Connection, server=Connection)
+    pair.connect()
+    pair.run_for(1.0)
+    pair.drop_next = lambda data: bool(setattr(pair, "drop_next", None)) or True
+    closes, hears = (pair.client, pair.server) if closer == "client" else (pair.server, pair.client)
+    before = pair.now
+    closes.quic.close(reason_phrase="enough")
+    pair.run(lambda: hears.terminated() is not None)
+    ended: Any = hears.terminated()
+    assert ended.reason_phrase == "enough"
+    assert pair.now - before < 1.0
+
+
 @pytest.mark.parametrize(("client", "server"), PAIRINGS)
 @pytest.mark.parametrize("closer", ["client", "server", "both"])
 @pytest.mark.parametrize("loss", [0.0, 0.2])

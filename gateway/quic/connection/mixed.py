@@ -310,7 +310,7 @@ class Mixed:
         return packet
 
     def closing(self, now: float) -> list[bytes]:
-        """The packet that says why this connection ends. RFC 9000 section 10.2.1."""
+        """The packet that says why this connection ends, twice. RFC 9000 section 10.2.1."""
         parts = self._parts
         event = parts.state.close_event
         assert event is not None
@@ -324,4 +324,6 @@ class Mixed:
         self._datagrams.spill()
         packet = self._sending.seal(content, self._peer_ids.cid)
         parts.begin_end(CLOSING, now)
-        return [packet]
+        # Nothing repeats it, for whoever closes is mostly gone then; and the peer that does not hear it holds what
+        # was the session's, as a publisher's place, until its idle time-out.
+        return [packet, packet]
