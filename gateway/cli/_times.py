@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from gateway.errors import ConfigError
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)(?:-ago)?")
+_AGO = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(s|m|h|d)(?:-ago)?")
+"""Nine digits of seconds are 31 years: whoever means the beginning says so."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -17,15 +18,16 @@ def parse_time(text: str, now_us: int) -> int:
     if text == "now":
         return now_us
     if match := _AGO.fullmatch(text):
-        return now_us - round(float(match[1]) * _SECONDS[match[2]] * 1_000_000)
+        # No further back than 1970: a moment before that has no date to be shown by.
+        return max(0, now_us - round(float(match[1]) * _SECONDS[match[2]] * 1_000_000))
     # Nine digits at least: a shorter number is a tick where both may stand.
-    if re.fullmatch(r"\d{9,11}(\.\d+)?", text):
+    if re.fullmatch(r"[0-9]{9,11}(\.[0-9]{1,9})?", text):
         return round(float(text) * 1_000_000)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"{text!r} is no time; write '2026-11-20 21:14:03' (UTC), 90s-ago, 5m-ago, or Unix seconds"
+            f"{text!r:.60} is no time; write '2026-11-20 21:14:03' (UTC), 90s-ago, 5m-ago, or Unix seconds"
         ) from None
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 

@@ -168,8 +168,11 @@ class Client:
         Raises :class:`SessionRefused` with the gateway's problem document, :class:`RequestFailed`.
         """
         peer = self.peer
-        async with asyncio.timeout(timeout_s):
-            await asyncio.shield(peer.connected)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(peer.connected)
+        except TimeoutError:
+            raise RequestFailed(f"no connection within {timeout_s:g} s", sent=False) from None
         head = self._head("CONNECT", path, headers)
         # Among the pseudo-header fields, which stand before all others (RFC 9114 section 4.3).
         head[1:1] = [(b":protocol", b"webtransport")]
