@@ -581,8 +581,12 @@ async def test_a_start_clears_away_what_a_start_that_was_killed_whole_has_left_a
     mortal: GatewayProcess, start_process: StartProcess, tmp_path: Path
 ) -> None:
     left, pids = folder_of(mortal), children_of(mortal)
-    for pid in (mortal.process.pid, *pids):
-        os.kill(pid, signal.SIGKILL)
+    for how in (
+        signal.SIGSTOP,
+        signal.SIGKILL,
+    ):  # whoever sees the supervisor's end before its own clears away
+        for pid in (mortal.process.pid, *pids):
+            os.kill(pid, how)
     mortal.end()
     await until(lambda: not any(map(_runs, pids)), HANG_S)
     assert is_there(left)
