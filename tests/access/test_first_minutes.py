@@ -1,4 +1,4 @@
-"""docs/ACCESS.md, "The first five minutes": its commands, run as they stand there."""
+"""docs/ACCESS.md, the first five minutes: its commands, run as they stand there."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from .test_makers import ACCESS, MUST
 
 
 def commands() -> list[str]:
-    part = ACCESS.read_text().split("## The first five minutes")[1].split("\n## ")[0]
-    blocks = re.findall(r"^```\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
+    """Those with which the page begins, without their comments."""
+    before, *_ = ACCESS.read_text().partition("\n## ")
+    (block,) = re.findall(r"^```sh\n(.*?)^```", before, re.MULTILINE | re.DOTALL)
+    return [line.partition(" #")[0].strip() for line in block.splitlines()]
 
 
 @pytest.mark.skipif(
@@ -35,7 +36,8 @@ def test_the_first_five_minutes_go_as_they_are_told(tmp_path: Path) -> None:
         return done.stdout
 
     lines = [line.replace("mvgateway ", f"{sys.executable} -m gateway.cli ") for line in commands()]
-    keygen, serve, *others = lines
+    umask, keygen, serve, *others = lines
+    assert umask.startswith("umask")
     assert "keygen" in keygen
     assert "serve --auth-keys keys" in serve
     run(f"PYTHONPATH={Path(__file__).resolve().parents[2]} {keygen}")
