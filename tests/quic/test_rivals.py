@@ -51,7 +51,7 @@ def test_after_the_download_the_queue_is_gone_and_the_game_is_whole() -> None:
 
 @pytest.mark.parametrize(
     ("mbit", "games", "packets", "gap_s", "wait_s"),
-    [(20, 12, 4, 1.0, 0.15), (4, 8, 2, 2.1, 0.3), (10, 20, 2, 0.5, 0.3)],
+    [(20, 12, 4, 1.0, 0.15), (4, 8, 2, 2.1, 0.45), (10, 20, 2, 0.5, 0.3)],
 )
 def test_games_that_ask_for_more_than_there_is_do_not_fill_the_queue(
     mbit: float, games: int, packets: int, gap_s: float, wait_s: float
@@ -71,6 +71,28 @@ def test_bulk_flows_share_as_before() -> None:
     measured(path, flows, warm_s=9.0, seconds=20.0)
     assert max(flow.mean_wait_s for flow in flows) < 0.05
     assert max(f.arrived for f in flows) < 4 * min(f.arrived for f in flows)
+
+
+def test_a_short_queue_leaves_a_game_the_rate_that_it_had() -> None:
+    """As BBR keeps it, of a round trip: nothing is learnt from giving way to it, and the first window is less than the game needs."""
+    control = RealtimeCongestion(PACKET)
+    control.window = control.ssthresh = 120_000
+    now = 1.0
+    for _ in range(20):
+        _say_a_round(control, 30_000, 0.1, now)
+        now += 0.2
+    for _ in range(8):
+        _say_a_round(control, 30_000, 0.19, now)
+        now += 0.4
+    assert control.window == pytest.approx(30_000 * 1.9, rel=0.02)
+
+
+def _say_a_round(control: RealtimeCongestion, size: int, rtt: float, now: float) -> None:
+    """So many bytes of a game, never as many as the window holds, and that they arrived over a while."""
+    for n in range(4):
+        control.on_sent(size // 4, now + n * 0.01)
+        control.on_acked(size // 4, now + n * 0.01, now + n * 0.01 + rtt)
+        control.on_rtt(rtt, rtt, rtt, now + n * 0.01 + rtt)
 
 
 # -- the judgement by itself ------------------------------------------------------------------
@@ -149,6 +171,14 @@ def test_after_a_claim_two_rounds_in_vain_and_the_same_time_lead_to_the_next() -
     answers = [rivals.gives_way(15.0 + n, 0.3, 7_500, True) for n in (0.5, 1.0, VAIN_S)]
     assert answers == [True, False, False]
     assert rivals.claims_since == 15.0 + VAIN_S
+
+
+def test_what_a_game_needs_is_what_arrived_in_a_round_that_did_not_hold_it_back() -> None:
+    rivals = Rivals()
+    for n in range(EASED_LEAST):
+        assert rivals.needed() == 0
+        rivals.no_queue(limited=False, arrived=1_000.0 * n)
+    assert rivals.needed() == 1_000 * (EASED_LEAST - 1)
 
 
 def test_a_window_that_cannot_become_smaller_tells_nothing_of_whose_queue_it_is() -> None:

@@ -260,7 +260,8 @@ class RealtimeCongestion:
             # Two rounds in a row, for one late round is a busy peer (docs/PERFORMANCE.md); in slow start one, since
             # by the second round the queue has doubled.
             if not self._queue_grows:
-                self._rivals.no_queue(self._limited_at >= self._round_began)
+                # The bytes of one round: a steady flow's sum of all of them, of which a quarter is forgotten each time, is four.
+                self._rivals.no_queue(self._limited_at >= self._round_began, self._acked * (1 - MEMORY))
             elif stood or self._is_slow_start:
                 self._meet_queue(now, self._round_min_rtt - self._min_rtt)
         # Old losses fade by a quarter a round, so that a burst of the radio's is forgotten in some four.
@@ -280,15 +281,16 @@ class RealtimeCongestion:
                 rivals.came_down(now, queue_s)
             return
         if not rivals.gives_way(now, queue_s, self.window, self._limited_at > self._recovery_since):
-            if (
-                rivals.claims_since
-            ):  # slow start goes to as much more as the round trip is longer: the same rate as before
+            # Slow start goes to as much more as the round trip is longer: the same rate as before.
+            if rivals.claims_since:
                 self.window = max(self.window, rivals.had())
                 self.ssthresh = int(self.window * self._round_min_rtt / self._min_rtt)
             return
         self._held = self._regainable()
         drained = QUEUE_BACK_OFF * self._min_rtt / self._round_min_rtt
-        least = self._least if queue_s > QUEUE_S_LONG else self._floor
+        least = self._least
+        if queue_s <= QUEUE_S_LONG:  # short, so that a game may keep its rate, whose ever the queue is
+            least = max(self._floor, int(rivals.needed() * self._round_min_rtt / self._min_rtt))
         factor = max(drained, QUEUE_BACK_OFF_LEAST)
         if factor * self.window < least > self._least:
             rivals.tells_nothing()

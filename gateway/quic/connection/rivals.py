@@ -27,10 +27,11 @@ game needs. Who takes whatever there is has no such claim."""
 class Rivals:
     """What one flow knows of the others at its bottleneck. Seconds and bytes."""
 
-    __slots__ = ("_before", "_eased", "_gave_way_at", "_queue_s", "_vain", "claims_since", "low")
+    __slots__ = ("_arrived", "_before", "_eased", "_gave_way_at", "_queue_s", "_vain", "claims_since", "low")
 
     def __init__(self) -> None:
         self._eased = 0
+        self._arrived = 0.0
         self.claims_since = 0.0
         """0: it claims nothing."""
         self.low = 0
@@ -41,11 +42,16 @@ class Rivals:
         self._before = self._vain = 0
         self._queue_s = self._gave_way_at = 0.0
 
-    def no_queue(self, limited: bool) -> None:
-        """A round without a queue: whether the window held the flow back in it."""
+    def no_queue(self, limited: bool, arrived: float = 0.0) -> None:
+        """A round without a queue: whether the window held the flow back in it, and the bytes that arrived in it."""
+        self._arrived = arrived
         self._eased = (self._eased << 1 | (not limited)) & EASED_ROUNDS
         self.claims_since = 0.0
         self._forget()
+
+    def needed(self) -> float:
+        """Bytes a round trip that its game said when no queue stood; 0: it took whatever there was."""
+        return self._arrived if self._eased.bit_count() >= EASED_LEAST else 0.0
 
     def gives_way(self, now: float, queue_s: float, window: int, limited: bool) -> bool:
         """A queue of that length stands, and the flow is to give way. False: it was in vain before, and is not done again; what it
