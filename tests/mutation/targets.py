@@ -34,7 +34,8 @@ _PARTS = _named(
 _TURNS = ("reader_turns", "rest", "sessions")
 TARGETS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway/wire/entities/", ()),
-    ("gateway/wire/layouts/poses.py", _named("wire", "layout_bounds")),
+    ("gateway/wire/layouts/alike.py", _named("wire", "alike")),
+    ("gateway/wire/layouts/poses.py", _named("wire", "layout_bounds", "alike")),
     (
         "gateway/wire/variant/",
         _named("wire", "variant_bounds", "variant_golden", "variant_properties", "variant_godot3"),

@@ -308,7 +308,13 @@ def test_a_queue_that_goes_lets_it_grow_again() -> None:
 
 @pytest.mark.parametrize(
     ("rtt", "before", "window"),
-    [(0.19, FIRST + 600, FIRST), (0.19, FIRST - 600, FIRST - 600), (0.21, FIRST, 6_000)],
+    [
+        *((0.19, FIRST + 600, FIRST), (0.19, FIRST - 600, FIRST - 600), (0.21, FIRST, 6_000)),
+        *(
+            (0.2, FIRST, FIRST),
+            (0.1 + 0.5 * 0.1, 60_000, 60_000),
+        ),  # a tenth of a second is not long; what is just allowed is none
+    ],
 )
 def test_a_short_queue_leaves_it_what_a_tick_needs_and_a_long_one_does_not(
     rtt: float, before: int, window: int

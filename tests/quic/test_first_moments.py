@@ -81,18 +81,6 @@ def test_what_arrives_just_within_a_turn_arrives_at_once() -> None:
 # -- just at a bound -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("rtt", "before", "window"), [(0.2, FIRST, FIRST), (0.1 + 0.5 * 0.1, 60_000, 60_000)]
-)
-def test_a_queue_just_as_long_as_is_allowed_is_none_and_one_of_a_tenth_of_a_second_no_long_one(
-    rtt: float, before: int, window: int
-) -> None:
-    control = _fresh()
-    control.window = before
-    _queued(control, rtt)
-    assert control.window == window
-
-
 @pytest.mark.parametrize(("acked", "window"), [(19_199, 8_400), (19_200, FIRST)])
 def test_just_a_tenth_lost_is_not_heavy(acked: int, window: int) -> None:
     """4,800 bytes less their chance of 2,400 are a tenth of 24,000."""

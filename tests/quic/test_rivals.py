@@ -153,9 +153,9 @@ def test_who_was_held_back_in_most_rounds_without_a_queue_takes_whatever_there_i
 def test_a_claim_ends_with_the_queue_or_at_its_time_which_all_have_at_once() -> None:
     rivals = _eased()
     _in_vain(rivals)
-    assert not rivals.ends(CLAIM_S - 0.001)
+    assert not rivals.ends(CLAIM_S - 0.001, 0.3)
     assert rivals.claims_since
-    assert rivals.ends(CLAIM_S)
+    assert rivals.ends(CLAIM_S, 0.3)
     assert not rivals.claims_since
     again = _eased()
     _in_vain(again)
@@ -166,8 +166,7 @@ def test_a_claim_ends_with_the_queue_or_at_its_time_which_all_have_at_once() -> 
 def test_after_a_claim_two_rounds_in_vain_and_the_same_time_lead_to_the_next() -> None:
     rivals = _eased()
     _in_vain(rivals)
-    assert rivals.ends(CLAIM_S)
-    rivals.came_down(15.0, 0.3)
+    assert rivals.ends(CLAIM_S, 0.3)
     answers = [rivals.gives_way(15.0 + n, 0.3, 7_500, True) for n in (0.5, 1.0, VAIN_S)]
     assert answers == [True, False, False]
     assert rivals.claims_since == 15.0 + VAIN_S

@@ -276,9 +276,8 @@ class RealtimeCongestion:
         """Give way to it; or, where it is others' and stays, have as much of the path as before it came."""
         rivals = self._rivals
         if rivals.claims_since:
-            if rivals.ends(now):
+            if rivals.ends(now, queue_s):
                 self._shrink(now, 0.0, min(rivals.low, self.window))
-                rivals.came_down(now, queue_s)
             return
         if not rivals.gives_way(now, queue_s, self.window, self._limited_at > self._recovery_since):
             # Slow start goes to as much more as the round trip is longer: the same rate as before.

@@ -51,7 +51,7 @@ class Rivals:
 
     def needed(self) -> float:
         """Bytes a round trip that its game said when no queue stood; 0: it took whatever there was."""
-        return self._arrived if self._eased.bit_count() >= EASED_LEAST else 0.0
+        return self._arrived if self._is_eased else 0.0
 
     def gives_way(self, now: float, queue_s: float, window: int, limited: bool) -> bool:
         """A queue of that length stands, and the flow is to give way. False: it was in vain before, and is not done again; what it
@@ -76,15 +76,17 @@ class Rivals:
 
     def had(self) -> int:
         """The window that it had before the queue came, if its game needs it. 0: there is no queue, or it took whatever there was."""
-        return self._before if self._eased.bit_count() >= EASED_LEAST else 0
+        return self._before if self._is_eased else 0
 
-    def ends(self, now: float) -> bool:
-        """Whether a claim is over, for once."""
+    @property
+    def _is_eased(self) -> bool:
+        return self._eased.bit_count() >= EASED_LEAST
+
+    def ends(self, now: float, queue_s: float) -> bool:
+        """Whether a claim is over, for once: the flow is to have the ``low`` window again, and sees what that does to a queue of that
+        length."""
         if now // CLAIM_S == self.claims_since // CLAIM_S:
             return False
         self.claims_since = 0.0
-        return True
-
-    def came_down(self, now: float, queue_s: float) -> None:
-        """A claim is over, and the flow has the window again that it had before it."""
         self._vain, self._queue_s, self._gave_way_at = 0, queue_s, now
+        return True
