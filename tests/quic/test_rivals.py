@@ -125,20 +125,35 @@ def test_what_was_given_in_vain_twice_is_not_given_again_and_after_a_while_claim
 
 
 @pytest.mark.parametrize(
-    ("rivals", "left", "limited"),
+    ("rounds", "left", "limited"),
     [
-        (_eased(), VAIN_SHARE, True),
-        (_eased(), 1.0, False),
-        (_eased(EASED_LEAST - 1), 1.0, True),
-        (Rivals(), 1.0, True),
+        (8, VAIN_SHARE, True),
+        (8, 1.0, False),
+        (EASED_LEAST - 1, 1.0, True),
+        (0, 1.0, True),
     ],
     ids=["the queue shortens", "nothing was held back", "too few easy rounds", "nothing known"],
 )
-def test_else_it_gives_way_for_as_long_as_the_queue_stands(
-    rivals: Rivals, left: float, limited: bool
-) -> None:
+def test_else_it_gives_way_for_as_long_as_the_queue_stands(rounds: int, left: float, limited: bool) -> None:
+    rivals = _eased(rounds)
+    assert not rivals.claims_since
     assert _in_vain(rivals, left=left, limited=limited) == [True] * 5
     assert not rivals.claims_since
+
+
+def test_a_queue_that_shortens_in_between_is_counted_anew() -> None:
+    rivals = _eased()
+    queues = [0.3, 0.3, 0.1, 0.1, 0.1]
+    said = [rivals.gives_way(10.0 + n, queue, 30_000, True) for n, queue in enumerate(queues)]
+    assert said == [True, True, True, True, False]
+    assert rivals.claims_since == 14.0
+
+
+def test_four_easy_rounds_of_the_last_eight_are_enough() -> None:
+    rivals = Rivals()
+    for n in range(8):
+        rivals.no_queue(limited=n % 2 == 0)
+    assert _in_vain(rivals) == [True, True, False, False]
 
 
 def test_who_was_held_back_in_most_rounds_without_a_queue_takes_whatever_there_is_and_claims_nothing() -> (
